@@ -362,13 +362,16 @@ impl KnownNetworks for DurableStore {
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.keys(user, network);
+        // The lock is held until the command is sent. Otherwise two logins of a user could send their commands in
+        // the reverse order, and the older list would be written last. The channel is unbounded, so sending does not
+        // block.
         let mut networks = locked(&self.networks);
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
-            drop(networks);
             // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
             drop(self.send(|reply| Command::Write(Write::Networks(keys.user, bytes), reply)));
         }
+        drop(networks);
     }
 }
 
