@@ -22,7 +22,7 @@ use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
     StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
-    known_networks::{ClientNetwork, Day, HASH, Keys, KnownNetworks, Networks},
+    known_networks::{ClientNetwork, Day, HASH, KnownNetworks, NetworkMemory, Networks},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
     unwritten::{Reach, Unwritten},
@@ -147,7 +147,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// ```
 pub struct DurableStore {
     index: Arc<RevocationIndex>,
-    networks: Arc<Mutex<Networks>>,
+    networks: Arc<NetworkMemory>,
     salt: Salt,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -208,7 +208,7 @@ impl DurableStore {
             Ok((database, salt, id, Arc::new(index), counts, networks))
         })?;
 
-        let networks = Arc::new(Mutex::new(networks));
+        let networks = Arc::new(NetworkMemory::new(salt.hasher(), networks));
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
@@ -342,12 +342,6 @@ impl RevocationStore for DurableStore {
     }
 }
 
-impl DurableStore {
-    fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
-        Keys::of(self.salt.bytes(), user, network)
-    }
-}
-
 /// The networks are written in the background. If the file cannot be written, they are lost at a restart.
 impl KnownNetworks for DurableStore {
     fn is_known(
@@ -357,15 +351,15 @@ impl KnownNetworks for DurableStore {
         now: Timestamp,
         max_age: Duration,
     ) -> bool {
-        locked(&self.networks).is_known(self.keys(user, network), Day::of(now), max_age)
+        self.networks.is_known(user, network, now, max_age)
     }
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
-        let keys = self.keys(user, network);
+        let keys = self.networks.keys(user, network);
         // The lock is held until the command is sent. Otherwise two logins of a user could send their commands in
         // the reverse order, and the older list would be written last. The channel is unbounded, so sending does not
         // block.
-        let mut networks = locked(&self.networks);
+        let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
             // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
@@ -373,10 +367,6 @@ impl KnownNetworks for DurableStore {
         }
         drop(networks);
     }
-}
-
-fn locked(networks: &Mutex<Networks>) -> std::sync::MutexGuard<'_, Networks> {
-    networks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a store could not be opened.
@@ -716,7 +706,7 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
-    networks: Arc<Mutex<Networks>>,
+    networks: Arc<NetworkMemory>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
     /// Revocations that apply, but could not be written. The next write begins with them.
@@ -897,8 +887,8 @@ impl Writer {
                 })?;
                 evicted_pats = before - issued.len()?;
                 // The lock is released after each call, so that logins do not wait until the whole table is read.
-                locked(&networks).forget_old(Day::of(trusted));
-                txn.open_table(NETWORKS)?.retain(|user, _| locked(&networks).has(user))?;
+                networks.lock().forget_old(Day::of(trusted));
+                txn.open_table(NETWORKS)?.retain(|user, _| networks.lock().has(user))?;
                 Ok(())
             })?;
             if evicted != Evicted::default() || evicted_pats > 0 {
