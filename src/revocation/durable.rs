@@ -491,13 +491,16 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The options for an existing database. Opening it verifies every checksum.
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 /// Opens an existing database and verifies every checksum.
 fn open(path: &Path) -> Result<(Database, Salt), OpenError> {
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .open(path)
-        .map_err(|e| open_error(path, e.into()))?;
+    let database = builder().open(path).map_err(|e| open_error(path, e.into()))?;
     let salt = read_meta(path, &database)?;
     Ok((database, salt))
 }
