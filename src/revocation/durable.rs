@@ -13,8 +13,8 @@ use std::{
 };
 
 use redb::{
-    Database, Durability, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageError, Table, TableDefinition, WriteTransaction,
+    Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, Table, TableDefinition, Value, WriteTransaction,
 };
 use tokio::sync::oneshot;
 
@@ -562,15 +562,23 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
-/// Counts the registered PATs. A file of an older version does not have the table.
+/// Opens a table that a file of an older version does not have.
+fn open_if_present<K: Key + 'static, V: Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, redb::Error> {
+    match txn.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Counts the registered PATs.
 fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     let mut counts = PatCounts::default();
     let txn = database.begin_read()?;
-    let issued = match txn.open_table(ISSUED) {
-        Ok(issued) => issued,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(counts),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(issued) = open_if_present(&txn, ISSUED)? else { return Ok(counts) };
     for entry in issued.iter()? {
         let (_, value) = entry?;
         let user = UserId::new(value.value().1);
@@ -579,15 +587,11 @@ fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     Ok(counts)
 }
 
-/// Reads the networks of all users. A file of an older version does not have the table.
+/// Reads the networks of all users.
 fn load_networks(database: &Database) -> Result<Networks, redb::Error> {
     let mut networks = Networks::default();
     let txn = database.begin_read()?;
-    let table = match txn.open_table(NETWORKS) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(networks),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(table) = open_if_present(&txn, NETWORKS)? else { return Ok(networks) };
     for entry in table.iter()? {
         let (user, bytes) = entry?;
         networks.add(user.value(), bytes.value());
