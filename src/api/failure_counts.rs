@@ -184,7 +184,7 @@ impl FailureCounts {
         );
         self.users.failed(attempt.user, claimed.user.is_some(), now);
         if let Some(network) = attempt.network {
-            self.networks.failed(network, false, now);
+            self.networks.add(network, 1, now);
         }
     }
 
