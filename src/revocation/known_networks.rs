@@ -185,10 +185,11 @@ pub(super) struct Networks(HashMap<[u8; HASH], Vec<Login>>);
 
 impl Networks {
     pub(super) fn is_known(&self, keys: Keys, today: Day, max_age: Duration) -> bool {
-        let logins = self.0.get(&keys.user).into_iter().flatten();
-        logins
-            .into_iter()
-            .any(|login| login.network == keys.network && login.day.is_within(max_age, today))
+        self.0.get(&keys.user).is_some_and(|logins| {
+            logins
+                .iter()
+                .any(|login| login.network == keys.network && login.day.is_within(max_age, today))
+        })
     }
 
     /// Remembers the network. Returns whether something has changed.
