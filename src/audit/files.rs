@@ -112,7 +112,8 @@ impl Collect for AuditFiles {
     }
 }
 
-/// Whether any client can cause this record. A record with a verified token or certificate identifies a user.
+/// Returns `true` if a client without a credential can cause this record. A record with a verified token or certificate
+/// identifies a user.
 fn is_unauthenticated(record: &AuditRecord) -> bool {
     if record.token_id.is_some() || record.certificate.is_some() {
         return false;

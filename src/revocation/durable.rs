@@ -562,7 +562,7 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
-/// Opens a table that a file of an older version does not have.
+/// Opens a table. Returns `None` if the file does not have it, because an older version made the file.
 fn open_if_present<K: Key + 'static, V: Value + 'static>(
     txn: &ReadTransaction,
     table: TableDefinition<'_, K, V>,

@@ -96,7 +96,7 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// Which writes after the last `sync_data` are lost.
+/// The writes after the last `sync_data` that the power failure loses.
 enum Unsynced {
     Lost,
     Kept,
