@@ -71,8 +71,8 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
     Ok(serde_json::from_str(body)?)
 }
 
-/// What is wrong with a body, in most cases with the line and the column. The text contains no value from
-/// the body, because the value could be a secret.
+/// A problem of a body. The text usually names the line and the column. The text contains no value from the body,
+/// because the value could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);

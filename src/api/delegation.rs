@@ -131,7 +131,7 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// Whether grants are not used, or one of them allows the request.
+    /// This is `true` if grants are not used, or if a grant allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }

@@ -10,22 +10,22 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 /// it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// When failures are forgotten.
+/// The rule by which a count forgets failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// After this time without another failure. If it were shorter than a day, an attacker who waits for it
-    /// would get the free failures several times a day.
+    /// The count forgets them after this time without another failure. If it were shorter than a day, an attacker who
+    /// waits for it would get the free failures several times a day.
     AfterLast(Duration),
-    /// This time after the first failure. In a large network, some user always mistypes, so failures would otherwise
-    /// add up.
+    /// The count forgets them after this time since the first failure. In a large network, some user always mistypes,
+    /// so failures would otherwise add up.
     AfterFirst(Duration),
 }
 
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// The window begins with the first forgiven failure. If each forgiven failure moved it, it would never end for a user
-/// who mistypes every day.
+/// The window begins with the first forgiven failure. If each forgiven failure moved it, it would never end for a
+/// user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
 /// The maximum number of failures of a user from a network that logins of this user clear within a day. Otherwise an
@@ -95,7 +95,7 @@ impl Attempt {
 
 type Pair = (UserId, Option<ClientNetwork>);
 
-/// Whether the user has logged in from the network recently.
+/// The network of an attempt. It is known if the user has logged in from it recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NetworkOrigin {
     Known,
@@ -184,7 +184,7 @@ impl FailureCounts {
         );
         self.users.failed(attempt.user, claimed.user.is_some(), now);
         if let Some(network) = attempt.network {
-            self.networks.failed(network, false, now);
+            self.networks.add(network, 1, now);
         }
     }
 

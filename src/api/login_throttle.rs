@@ -137,9 +137,9 @@ impl LoginThrottle {
         client: Option<IpAddr>,
         clock: Arc<dyn Clock>,
     ) -> Result<Turn, TooEarly> {
-        let attempt = client.map(|client| client.to_canonical());
-        let is_exempt = attempt.is_some_and(|client| (self.options.exempt)(client));
-        let attempt = (!is_exempt).then(|| self.attempt(user, attempt, &*clock));
+        let client = client.map(|client| client.to_canonical());
+        let is_exempt = client.is_some_and(|client| (self.options.exempt)(client));
+        let attempt = (!is_exempt).then(|| self.attempt(user, client, &*clock));
         if let Some(attempt) = attempt {
             // A client that must wait is refused before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;

@@ -62,7 +62,7 @@ string_enum! {
 }
 
 string_enum! {
-    /// What a revocation rule applies to.
+    /// The subject of a revocation rule: a user or a service.
     pub enum RuleKind {
         /// The tokens of one user. The record has the user as `target`.
         User = "user",

@@ -19,18 +19,25 @@ use crate::{
     metrics::{Collect, Description, Exposition},
 };
 
-pub(super) const WRITTEN: Description = Description::counter(
+const WRITTEN: Description = Description::counter(
     "passticket_audit_records_written_total",
     "Audit records that were written.",
 );
-pub(super) const DROPPED: Description = Description::counter(
+const DROPPED: Description = Description::counter(
     "passticket_audit_records_dropped_total",
     "Audit records that were lost, because the queue was full or the file could not be written.",
 );
-pub(super) const WRITE_ERRORS: Description = Description::counter(
+const WRITE_ERRORS: Description = Description::counter(
     "passticket_audit_write_errors_total",
     "Failed writes, syncs and rotations of the audit file.",
 );
+
+/// The metrics of a file, and the functions that return their values.
+pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
+    (WRITTEN, AuditFile::written),
+    (DROPPED, AuditFile::dropped),
+    (WRITE_ERRORS, AuditFile::write_errors),
+];
 
 /// A sink that writes each record as one line of JSON in UTF-8. A writer thread takes the records from a
 /// queue and writes them.
@@ -154,9 +161,9 @@ impl AuditSink for AuditFile {
 
 impl Collect for AuditFile {
     fn collect(&self, exposition: &mut Exposition) {
-        exposition.value(&WRITTEN, self.written());
-        exposition.value(&DROPPED, self.dropped());
-        exposition.value(&WRITE_ERRORS, self.write_errors());
+        for (metric, value) in METRICS {
+            exposition.value(&metric, value(self));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     event::Event,
-    file::{AuditFile, AuditFileError, DROPPED, WRITE_ERRORS, WRITTEN},
+    file::{AuditFile, AuditFileError, METRICS},
     options::AuditFileOptions,
     reason::ReasonCode,
     record::AuditRecord,
@@ -100,13 +100,9 @@ impl AuditSink for AuditFiles {
 impl Collect for AuditFiles {
     fn collect(&self, exposition: &mut Exposition) {
         let Self { decisions, unauthenticated } = self;
-        for (metric, value) in [
-            (&WRITTEN, AuditFile::written as fn(&AuditFile) -> u64),
-            (&DROPPED, AuditFile::dropped),
-            (&WRITE_ERRORS, AuditFile::write_errors),
-        ] {
+        for (metric, value) in METRICS {
             exposition.series(
-                metric,
+                &metric,
                 [
                     ([(FILE, "decisions")], value(decisions)),
                     ([(FILE, "unauthenticated")], value(unauthenticated)),
@@ -116,7 +112,8 @@ impl Collect for AuditFiles {
     }
 }
 
-/// Whether any client can cause this record. A record with a verified token or certificate identifies a user.
+/// Returns `true` if a client without a credential can cause this record. A record with a verified token or certificate
+/// identifies a user.
 fn is_unauthenticated(record: &AuditRecord) -> bool {
     if record.token_id.is_some() || record.certificate.is_some() {
         return false;

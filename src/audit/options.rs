@@ -7,8 +7,8 @@ use std::{
 
 use crate::clock::{Clock, SystemClock};
 
-/// When written records are synced to the disk (`fdatasync`). Until then, they survive a crash of the
-/// process, but not a crash of the machine.
+/// The time at which the writer syncs written records to the disk (`fdatasync`). Until then, they survive a crash of
+/// the process, but not a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fsync {

@@ -99,56 +99,19 @@ string_enum! {
     }
 }
 
-impl ReasonCode {
-    /// The outcome of an event with this reason: [`Outcome::Refused`] or [`Outcome::Error`].
-    pub const fn outcome(self) -> Outcome {
-        match self {
-            Self::NoCredential
-            | Self::WrongKind
-            | Self::TokenMalformed
-            | Self::TokenAlgorithm
-            | Self::TokenSignature
-            | Self::TokenClaims
-            | Self::TokenIssuer
-            | Self::TokenExpired
-            | Self::TokenNotYetValid
-            | Self::TokenRevoked
-            | Self::RevokedByUserRule
-            | Self::RevokedByServiceRule
-            | Self::OutOfScope
-            | Self::NoUser
-            | Self::CertificateRequired
-            | Self::CertificateExpired
-            | Self::WrongPassword
-            | Self::NewPasswordRefused
-            | Self::TooManyAttempts
-            | Self::SafRefused
-            | Self::ApplidNotAllowed
-            | Self::TargetNotAllowed
-            | Self::TargetProtected
-            | Self::CrossOrigin
-            | Self::RateLimited
-            | Self::NoTimeSlot
-            | Self::NotAuthorized
-            | Self::BadRequest => Outcome::Refused,
-            Self::NoKeyProfile
-            | Self::TicketFailed
-            | Self::SchemeFailed
-            | Self::LoginUnavailable
-            | Self::MappingUnavailable
-            | Self::SafUnavailable
-            | Self::StoreUnavailable
-            | Self::AuditUnavailable
-            | Self::Unavailable
-            | Self::Abandoned
-            | Self::Internal => Outcome::Error,
-        }
-    }
+/// The party whose action or problem leads to a reason.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// Any client, without a credential that was ever valid.
+    AnyClient,
+    /// A client with a credential that was valid, or a client in a login whose number the login throttle limits.
+    KnownClient,
+    /// The gateway, or a system that it needs.
+    Gateway,
 }
 
 impl ReasonCode {
-    /// Whether any client can cause this refusal, without a credential that was ever valid.
-    pub(super) const fn needs_no_credential(self) -> bool {
+    const fn cause(self) -> Cause {
         match self {
             Self::NoCredential
             | Self::WrongKind
@@ -159,12 +122,11 @@ impl ReasonCode {
             | Self::CertificateRequired
             | Self::TooManyAttempts
             | Self::BadRequest
-            | Self::CrossOrigin
-            | Self::Abandoned => true,
+            | Self::CrossOrigin => Cause::AnyClient,
             // The login throttle limits the number of these.
             Self::WrongPassword
             | Self::NewPasswordRefused
-            // All others need a credential that was valid, or report a problem of the gateway.
+            // All others need a credential that was valid.
             | Self::TokenClaims
             | Self::TokenExpired
             | Self::TokenNotYetValid
@@ -180,8 +142,8 @@ impl ReasonCode {
             | Self::TargetProtected
             | Self::RateLimited
             | Self::NoTimeSlot
-            | Self::NotAuthorized
-            | Self::NoKeyProfile
+            | Self::NotAuthorized => Cause::KnownClient,
+            Self::NoKeyProfile
             | Self::TicketFailed
             | Self::SchemeFailed
             | Self::LoginUnavailable
@@ -190,8 +152,24 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            | Self::Internal => false,
+            // A client can cause this by disconnecting, but so can the time limit of the gateway. `AuditFiles` looks at
+            // the other fields of such a record, and not at the cause.
+            | Self::Abandoned
+            | Self::Internal => Cause::Gateway,
         }
+    }
+
+    /// The outcome of an event with this reason: [`Outcome::Refused`] or [`Outcome::Error`].
+    pub const fn outcome(self) -> Outcome {
+        match self.cause() {
+            Cause::AnyClient | Cause::KnownClient => Outcome::Refused,
+            Cause::Gateway => Outcome::Error,
+        }
+    }
+
+    /// Returns `true` if any client can cause this refusal, without a credential that was ever valid.
+    pub(super) const fn needs_no_credential(self) -> bool {
+        matches!(self.cause(), Cause::AnyClient)
     }
 }
 

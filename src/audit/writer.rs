@@ -385,13 +385,15 @@ impl Batch {
     }
 }
 
-/// Whether the path may be a symbolic link.
+/// The treatment of a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 enum Links {
-    /// Yes, when the program starts: the administrator may have placed a link.
+    /// The gateway follows the link. It does so when the program starts, because the administrator may have placed the
+    /// link.
     Follow,
-    /// No, when the file is opened again. Another user who can write to the directory may have placed the link. Then
-    /// the gateway would write to one of its own files that this user cannot write.
+    /// The gateway refuses the link. It does so when it opens the file again, because another user who can write to the
+    /// directory may have placed the link. Then the gateway would write to one of its own files that this user cannot
+    /// write.
     Refuse,
 }
 

@@ -27,13 +27,13 @@ pub struct NameSyntaxError {
 }
 
 impl NameSyntaxError {
-    /// What is wrong with the text.
+    /// The fault in the text.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
 }
 
-/// What is wrong with a text that should be a distinguished name.
+/// A fault in a text that should be a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameProblem {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use redb::{
-    Database, Durability, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageError, Table, TableDefinition, WriteTransaction,
+    Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, Table, TableDefinition, Value, WriteTransaction,
 };
 use tokio::sync::oneshot;
 
@@ -22,7 +22,7 @@ use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
     StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
-    known_networks::{ClientNetwork, Day, HASH, Keys, KnownNetworks, Networks},
+    known_networks::{ClientNetwork, Day, HASH, KnownNetworks, NetworkMemory, Networks},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
     unwritten::{Reach, Unwritten},
@@ -147,7 +147,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// ```
 pub struct DurableStore {
     index: Arc<RevocationIndex>,
-    networks: Arc<Mutex<Networks>>,
+    networks: Arc<NetworkMemory>,
     salt: Salt,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -208,7 +208,7 @@ impl DurableStore {
             Ok((database, salt, id, Arc::new(index), counts, networks))
         })?;
 
-        let networks = Arc::new(Mutex::new(networks));
+        let networks = Arc::new(NetworkMemory::new(salt.hasher(), networks));
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
@@ -342,12 +342,6 @@ impl RevocationStore for DurableStore {
     }
 }
 
-impl DurableStore {
-    fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
-        Keys::of(self.salt.bytes(), user, network)
-    }
-}
-
 /// The networks are written in the background. If the file cannot be written, they are lost at a restart.
 impl KnownNetworks for DurableStore {
     fn is_known(
@@ -357,23 +351,22 @@ impl KnownNetworks for DurableStore {
         now: Timestamp,
         max_age: Duration,
     ) -> bool {
-        locked(&self.networks).is_known(self.keys(user, network), Day::of(now), max_age)
+        self.networks.is_known(user, network, now, max_age)
     }
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
-        let keys = self.keys(user, network);
-        let mut networks = locked(&self.networks);
+        let keys = self.networks.keys(user, network);
+        // The lock is held until the command is sent. Otherwise two logins of a user could send their commands in
+        // the reverse order, and the older list would be written last. The channel is unbounded, so sending does not
+        // block.
+        let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
-            drop(networks);
             // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
             drop(self.send(|reply| Command::Write(Write::Networks(keys.user, bytes), reply)));
         }
+        drop(networks);
     }
-}
-
-fn locked(networks: &Mutex<Networks>) -> std::sync::MutexGuard<'_, Networks> {
-    networks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a store could not be opened.
@@ -498,13 +491,16 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The options for an existing database. Opening it verifies every checksum.
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 /// Opens an existing database and verifies every checksum.
 fn open(path: &Path) -> Result<(Database, Salt), OpenError> {
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .open(path)
-        .map_err(|e| open_error(path, e.into()))?;
+    let database = builder().open(path).map_err(|e| open_error(path, e.into()))?;
     let salt = read_meta(path, &database)?;
     Ok((database, salt))
 }
@@ -566,15 +562,23 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
-/// Counts the registered PATs. A file of an older version does not have the table.
+/// Opens a table. Returns `None` if the file does not have it, because an older version made the file.
+fn open_if_present<K: Key + 'static, V: Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, redb::Error> {
+    match txn.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Counts the registered PATs.
 fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     let mut counts = PatCounts::default();
     let txn = database.begin_read()?;
-    let issued = match txn.open_table(ISSUED) {
-        Ok(issued) => issued,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(counts),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(issued) = open_if_present(&txn, ISSUED)? else { return Ok(counts) };
     for entry in issued.iter()? {
         let (_, value) = entry?;
         let user = UserId::new(value.value().1);
@@ -583,15 +587,11 @@ fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     Ok(counts)
 }
 
-/// Reads the networks of all users. A file of an older version does not have the table.
+/// Reads the networks of all users.
 fn load_networks(database: &Database) -> Result<Networks, redb::Error> {
     let mut networks = Networks::default();
     let txn = database.begin_read()?;
-    let table = match txn.open_table(NETWORKS) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(networks),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(table) = open_if_present(&txn, NETWORKS)? else { return Ok(networks) };
     for entry in table.iter()? {
         let (user, bytes) = entry?;
         networks.add(user.value(), bytes.value());
@@ -713,7 +713,7 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
-    networks: Arc<Mutex<Networks>>,
+    networks: Arc<NetworkMemory>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
     /// Revocations that apply, but could not be written. The next write begins with them.
@@ -893,9 +893,9 @@ impl Writer {
                     keep
                 })?;
                 evicted_pats = before - issued.len()?;
-                let mut networks = locked(&networks);
-                networks.forget_old(Day::of(trusted));
-                txn.open_table(NETWORKS)?.retain(|user, _| networks.has(user))?;
+                // The lock is released after each call, so that logins do not wait until the whole table is read.
+                networks.lock().forget_old(Day::of(trusted));
+                txn.open_table(NETWORKS)?.retain(|user, _| networks.lock().has(user))?;
                 Ok(())
             })?;
             if evicted != Evicted::default() || evicted_pats > 0 {

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -89,6 +89,8 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 /// [`KnownNetworks`] in memory. They are forgotten when the program ends.
 #[derive(Debug, Default)]
 pub struct NetworkMemory {
+    /// The state of SHA-256 after it has hashed the salt. Without a file there is no salt.
+    salted: Sha256,
     networks: Mutex<Networks>,
 }
 
@@ -100,16 +102,29 @@ impl KnownNetworks for NetworkMemory {
         now: Timestamp,
         max_age: Duration,
     ) -> bool {
-        self.lock().is_known(Keys::of(b"", user, network), Day::of(now), max_age)
+        let keys = self.keys(user, network);
+        self.lock().is_known(keys, Day::of(now), max_age)
     }
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
-        self.lock().remember(Keys::of(b"", user, network), Day::of(now));
+        let keys = self.keys(user, network);
+        self.lock().remember(keys, Day::of(now));
     }
 }
 
 impl NetworkMemory {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Networks> {
+    /// The memory of a store. `salted` is the state of SHA-256 after it has hashed the salt of the store.
+    #[cfg(feature = "store")]
+    pub(super) fn new(salted: Sha256, networks: Networks) -> Self {
+        Self { salted, networks: Mutex::new(networks) }
+    }
+
+    /// Computes the hashes. Call this before [`lock`](Self::lock), so that other logins do not wait for SHA-256.
+    pub(super) fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
+        Keys::of(self.salted.clone(), user, network)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Networks> {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,12 +156,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn of(salt: &[u8], user: &UserId, network: ClientNetwork) -> Self {
+    fn of(salted: Sha256, user: &UserId, network: ClientNetwork) -> Self {
         let cut = |digest: Sha256| {
             let digest = digest.finalize();
             std::array::from_fn(|i| digest[i])
         };
-        let of_user = Sha256::new_with_prefix(salt).chain_update(user.as_str());
+        let of_user = salted.chain_update(user.as_str());
         let address = match network.0 {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -170,10 +185,11 @@ pub(super) struct Networks(HashMap<[u8; HASH], Vec<Login>>);
 
 impl Networks {
     pub(super) fn is_known(&self, keys: Keys, today: Day, max_age: Duration) -> bool {
-        let logins = self.0.get(&keys.user).into_iter().flatten();
-        logins
-            .into_iter()
-            .any(|login| login.network == keys.network && login.day.is_within(max_age, today))
+        self.0.get(&keys.user).is_some_and(|logins| {
+            logins
+                .iter()
+                .any(|login| login.network == keys.network && login.day.is_within(max_age, today))
+        })
     }
 
     /// Remembers the network. Returns whether something has changed.
@@ -240,6 +256,8 @@ impl Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "store")]
+    use crate::revocation::salt::Salt;
 
     const MONTH: Duration = Duration::from_secs(30 * DAY_SECS);
 
@@ -319,8 +337,10 @@ mod tests {
     #[test]
     fn bytes_keep_the_networks_of_a_user() {
         let salt = [7; 64];
+        let keys_of =
+            |salt, address| Keys::of(Salt::new(salt).hasher(), &user("A"), network(address));
         let (mut networks, mut read) = (Networks::default(), Networks::default());
-        let keys = ["192.0.2.1", "2001:db8::"].map(|a| Keys::of(&salt, &user("A"), network(a)));
+        let keys = ["192.0.2.1", "2001:db8::"].map(|a| keys_of(salt, a));
         for keys in keys {
             networks.remember(keys, Day(1000));
         }
@@ -328,6 +348,23 @@ mod tests {
         assert_eq!(bytes.len(), 24);
         read.add(keys[0].user, &[bytes.as_slice(), &[1, 2, 3]].concat());
         assert_eq!(read.0, networks.0);
-        assert_ne!(Keys::of(&[8; 64], &user("A"), network("192.0.2.1")), keys[0]);
+        assert_ne!(keys_of([8; 64], "192.0.2.1"), keys[0]);
+    }
+
+    /// The file of revocations contains these hashes, so a change would make all known networks unknown.
+    #[cfg(feature = "store")]
+    #[test]
+    fn the_keys_are_hashes_of_the_salt_the_user_and_the_network() {
+        let without_salt = NetworkMemory::default();
+        let salted = NetworkMemory::new(Salt::new([7; 64]).hasher(), Networks::default());
+        for (memory, address, of_user, of_network) in [
+            (&without_salt, "192.0.2.1", 0x559a_ead0_8264_d579_u64, 0x609c_2e68_4465_1510_u64),
+            (&without_salt, "2001:db8::1", 0x559a_ead0_8264_d579, 0x124d_50c4_7335_c266),
+            (&salted, "192.0.2.1", 0x2fc9_8120_a4ee_d074, 0x484b_e11e_7cf8_d620),
+            (&salted, "2001:db8::1", 0x2fc9_8120_a4ee_d074, 0x6c2e_f354_8ea8_2198),
+        ] {
+            let want = Keys { user: of_user.to_be_bytes(), network: of_network.to_be_bytes() };
+            assert_eq!(memory.keys(&user("A"), network(address)), want, "{memory:?} {address}");
+        }
     }
 }

@@ -109,7 +109,7 @@ pub struct IssuedPat {
 }
 
 impl IssuedPat {
-    /// Whether `rule` is for the user or for a service of this PAT, but has a time before the issue time of the
+    /// Returns `true` if `rule` is for the user or a service of this PAT, but its time is before the issue time of the
     /// PAT. The rule then misses this PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {

@@ -28,9 +28,14 @@ impl Salt {
         &self.bytes
     }
 
+    /// SHA-256 that has already hashed the salt.
+    pub(super) fn hasher(&self) -> Sha256 {
+        self.state.clone()
+    }
+
     /// The hash of the salt and the fingerprint.
     pub(super) fn apply(&self, fingerprint: TokenFingerprint) -> TokenFingerprint {
-        let salted = self.state.clone().chain_update(fingerprint.as_bytes()).finalize();
+        let salted = self.hasher().chain_update(fingerprint.as_bytes()).finalize();
         TokenFingerprint::from_bytes(salted.into())
     }
 }

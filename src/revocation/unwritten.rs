@@ -12,7 +12,7 @@ use crate::{
 /// Maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
-/// Whether a rule also revokes the registered PATs whose issue time is later than the rule.
+/// The PATs that a rule revokes. `OfNow` also revokes registered PATs whose issue time is later than the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     ByTime,

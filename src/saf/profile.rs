@@ -105,7 +105,7 @@ pub enum ProfileNameRule {
     TooLong,
     /// A name has only printable ASCII characters, but no blank and none of `& , ; ( )`.
     #[error(
-        "has the character {0:?}; which is not allowed; write only printable ASCII, without blanks and without any of: , ; ( ) &"
+        "has the character {0:?}, which is not allowed; write only printable ASCII, without blanks and without any of: , ; ( ) &"
     )]
     Character(char),
     /// A qualifier has at least one character.

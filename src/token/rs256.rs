@@ -176,8 +176,8 @@ fn algorithm(header: &str) -> Option<String> {
     serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
-/// Whether a JSON text is an object, if it is valid. The header and the claims of a JWT must be objects (RFC 7515
-/// §4, RFC 7519 §7.2), but serde also reads a struct from an array.
+/// Returns `true` if a valid JSON text is an object. For an invalid text, the result has no meaning. The header and the
+/// claims of a JWT must be objects (RFC 7515 §4, RFC 7519 §7.2), but serde also reads a struct from an array.
 fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }

@@ -96,7 +96,7 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// Which writes after the last `sync_data` are lost.
+/// The writes after the last `sync_data` that the power failure loses.
 enum Unsynced {
     Lost,
     Kept,
@@ -205,10 +205,7 @@ fn confirmed_entries(count: usize) -> BTreeSet<String> {
 fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .create_with_backend(recorder)?;
+    let database = builder().create_with_backend(recorder)?;
     Ok(load(&database)?.entries())
 }
 
