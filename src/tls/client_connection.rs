@@ -22,6 +22,7 @@ use super::{
     header_budget::{HeaderBudget, HeaderUse},
     http_version::HttpVersion,
     refusal::Refusal,
+    response_state::ResponseState,
 };
 
 /// The memory that a header field of a request needs in addition to its name and value.
@@ -109,6 +110,7 @@ pub(super) struct ClientConnection {
     /// Whether bytes wait because the client does not take them.
     is_blocked: AtomicBool,
     has_no_send_limit: AtomicBool,
+    response: ResponseState,
     is_evicted: AtomicBool,
     was_stalled: AtomicBool,
     waker: AtomicWaker,
@@ -129,6 +131,7 @@ impl ClientConnection {
             written: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             has_no_send_limit: AtomicBool::new(false),
+            response: ResponseState::default(),
             is_evicted: AtomicBool::new(false),
             was_stalled: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -218,6 +221,11 @@ impl ClientConnection {
     /// HTTP/2 connection has several responses.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
+    }
+
+    /// The current response. Only for HTTP/1.1.
+    pub(super) fn response(&self) -> &ResponseState {
+        &self.response
     }
 
     /// Whether the connection must be closed because another client needs its place.

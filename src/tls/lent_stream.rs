@@ -22,8 +22,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    client_connection::ClientConnection,
     client_io::ClientIo,
-    exchanges::Exchanges,
     half_close::ClientSocket,
     lingering_close::{LingerLimits, lingering_close},
 };
@@ -95,7 +95,7 @@ pub(super) struct Lender {
 enum Returned {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
-        exchanges: Arc<Exchanges>,
+        client: Arc<ClientConnection>,
     },
     /// With TLS, no reset is needed: without `close_notify`, the client sees that the response is not complete.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
@@ -104,9 +104,9 @@ enum Returned {
 impl Lender {
     pub(super) fn tcp(
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
-        exchanges: Arc<Exchanges>,
+        client: Arc<ClientConnection>,
     ) -> Self {
-        Self { returned: Returned::Tcp { stream, exchanges } }
+        Self { returned: Returned::Tcp { stream, client } }
     }
 
     pub(super) fn tls(stream: oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>) -> Self {
@@ -124,8 +124,8 @@ impl Lender {
 
 impl Drop for Lender {
     fn drop(&mut self) {
-        if let Returned::Tcp { stream, exchanges } = &mut self.returned
-            && exchanges.ends_with_connection()
+        if let Returned::Tcp { stream, client } = &mut self.returned
+            && client.response().ends_with_connection()
             && let Ok(stream) = stream.try_recv()
         {
             // An error means that the client has reset the connection.
@@ -142,14 +142,14 @@ pub(super) struct LentStream<T> {
     /// `None` only in `drop`.
     stream: Option<T>,
     owner: Option<oneshot::Sender<T>>,
-    exchanges: Arc<Exchanges>,
+    client: Arc<ClientConnection>,
 }
 
 impl<T> LentStream<T> {
     /// Lends `stream`. The receiver gets it back.
-    pub(super) fn new(stream: T, exchanges: Arc<Exchanges>) -> (Self, oneshot::Receiver<T>) {
+    pub(super) fn new(stream: T, client: Arc<ClientConnection>) -> (Self, oneshot::Receiver<T>) {
         let (owner, returned) = oneshot::channel();
-        (Self { stream: Some(stream), owner: Some(owner), exchanges }, returned)
+        (Self { stream: Some(stream), owner: Some(owner), client }, returned)
     }
 
     fn stream(&mut self) -> Pin<&mut T>
@@ -213,7 +213,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream().poll_flush(cx);
         if flushed.is_ready() {
-            self.exchanges.set_flushed(true);
+            self.client.response().set_flushed(true);
         }
         flushed
     }
@@ -222,8 +222,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         // hyper shuts the connection down only after the whole response.
-        self.exchanges.set_complete();
-        self.exchanges.set_ends_with_connection(false);
+        self.client.response().set_complete();
+        self.client.response().set_ends_with_connection(false);
         Poll::Ready(Ok(()))
     }
 }

@@ -47,7 +47,6 @@ use super::{
     connection_watch::{Action, ClientTimeouts, Watch},
     counted_response::{CountedBody, CountedResponse},
     delivered_body::DeliveredBody,
-    exchanges::Exchanges,
     half_close::HalfCloseStream,
     http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
@@ -442,15 +441,14 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let exchanges = Arc::<Exchanges>::default();
+    let client = Arc::new(ClientConnection::unlimited());
     let service = ConnectionService {
         inner: Mutex::new(service),
         connection,
         proxies: None,
         certificate: None,
-        client: Arc::new(ClientConnection::unlimited()),
+        client: client.clone(),
         version: if version == Version::HTTP_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
-        exchanges: exchanges.clone(),
     };
     if version == Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
@@ -459,7 +457,7 @@ where
         let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
         http2_settings(streams).serve_connection(io, service).await
     } else {
-        let (io, _) = LentStream::new(TokioIo::new(io), exchanges);
+        let (io, _) = LentStream::new(TokioIo::new(io), client);
         let io = CoalesceWrites::new(TokioIo::new(io));
         http1_settings().serve_connection(io, service).await
     }
@@ -710,7 +708,6 @@ impl Accepted {
         let client = place.connection();
         let Ends { peer, local, proxies } = ends;
         let stream = ClientIo::new(stream, client.clone());
-        let exchanges = Arc::<Exchanges>::default();
         let service = |version, certificate| ConnectionService {
             inner: Mutex::new(service),
             connection: ConnectionInfo::new(peer, local, *protocol),
@@ -718,7 +715,6 @@ impl Accepted {
             certificate,
             client: client.clone(),
             version,
-            exchanges: exchanges.clone(),
         };
         let mut version = HttpVersion::Http1;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
@@ -726,10 +722,10 @@ impl Accepted {
         let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(version, None);
-                let (stream, returned) = LentStream::new(stream, exchanges.clone());
-                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                let (stream, returned) = LentStream::new(stream, client.clone());
+                let stream = HalfCloseStream::new(stream, client.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
-                let lender = Lender::tcp(returned, exchanges.clone());
+                let lender = Lender::tcp(returned, client.clone());
                 (Box::pin(http1.serve_connection(stream, service)), lender)
             }
             Some(acceptor) => {
@@ -750,10 +746,10 @@ impl Accepted {
                         }
                         let certificate = peer_certificate(tls, peer);
                         let service = service(version, certificate);
-                        let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                        let (stream, returned) = LentStream::new(stream, client.clone());
                         let connection: Served = match version {
                             HttpVersion::Http1 => {
-                                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                                let stream = HalfCloseStream::new(stream, client.clone());
                                 Box::pin(http1.serve_connection(TokioIo::new(stream), service))
                             }
                             HttpVersion::Http2 => {
@@ -794,7 +790,7 @@ impl Accepted {
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
         let connection = WatchedConnection { connection, version, watch, peer, counted: &counted };
-        match until_ended(connection, &serving, client, &exchanges).await {
+        match until_ended(connection, &serving, client).await {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
             Ended::Cut => return,
@@ -805,9 +801,9 @@ impl Accepted {
                 tracing::debug!(%peer, error, "connection ended early");
             }
         }
-        let last = if exchanges.is_complete() {
+        let last = if client.response().is_complete() {
             LastResponse::Complete
-        } else if exchanges.ends_with_connection() {
+        } else if client.response().ends_with_connection() {
             LastResponse::BrokenOffWithoutLength
         } else {
             LastResponse::BrokenOff
@@ -886,12 +882,11 @@ async fn until_ended(
     mut connection: WatchedConnection<'_>,
     serving: &Serving,
     client: &ClientConnection,
-    exchanges: &Exchanges,
 ) -> Ended {
     if let Some(ended) = unless_ending(Pin::new(&mut connection), &serving.ending).await {
         return ended;
     }
-    exchanges.announce_close();
+    client.response().announce_close();
     let is_http2 = connection.version == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
@@ -965,7 +960,6 @@ struct ConnectionService<S> {
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
     version: HttpVersion,
-    exchanges: Arc<Exchanges>,
 }
 
 impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
@@ -993,7 +987,8 @@ where
         };
         match self.version {
             HttpVersion::Http1 => {
-                Answering::http1(response, framing, self.exchanges.begin(version))
+                self.client.response().set_awaited(version);
+                Answering::http1(response, framing, self.client.clone())
             }
             HttpVersion::Http2 => Answering::http2(response),
         }
