@@ -111,8 +111,7 @@ pub(super) struct ClientConnection {
     is_blocked: AtomicBool,
     has_no_send_limit: AtomicBool,
     response: ResponseState,
-    is_evicted: AtomicBool,
-    was_stalled: AtomicBool,
+    eviction: OnceLock<Eviction>,
     waker: AtomicWaker,
 }
 
@@ -132,8 +131,7 @@ impl ClientConnection {
             is_blocked: AtomicBool::new(false),
             has_no_send_limit: AtomicBool::new(false),
             response: ResponseState::default(),
-            is_evicted: AtomicBool::new(false),
-            was_stalled: AtomicBool::new(false),
+            eviction: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
     }
@@ -230,18 +228,18 @@ impl ClientConnection {
 
     /// Whether the connection must be closed because another client needs its place.
     pub(super) fn is_evicted(&self) -> bool {
-        self.is_evicted.load(Ordering::Relaxed)
+        self.eviction.get().is_some()
     }
 
     /// Whether the connection was evicted as [`Eviction::Stalled`].
     pub(super) fn was_stalled(&self) -> bool {
-        self.was_stalled.load(Ordering::Relaxed)
+        self.eviction.get() == Some(&Eviction::Stalled)
     }
 
     /// Evicts the connection: wakes its task, which then closes it.
     pub(super) fn evict(&self, why: Eviction) {
-        self.was_stalled.store(why == Eviction::Stalled, Ordering::Relaxed);
-        self.is_evicted.store(true, Ordering::Relaxed);
+        // This never fails: `ClientLimits` evicts a connection only once.
+        let _ = self.eviction.set(why);
         self.waker.wake();
     }
 
