@@ -299,7 +299,7 @@ impl Server {
         let (end, ending) = watch::channel(false);
         keep_little_unsent(&self.listener);
         keep_alive(&self.listener);
-        let streams = Streams { running, send: self.timeouts.send, counts: self.counts.clone() };
+        let streams = Streams::new(running, self.timeouts.send, self.counts.clone());
         let serving = Arc::new(self.serving(streams, ending));
         let accepted = |stream, peer| Accepted {
             stream,
@@ -454,7 +454,7 @@ where
         // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
         // end of the streams.
         let (running, _) = mpsc::channel(1);
-        let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
+        let streams = Streams::new(running, SEND_TIMEOUT, None);
         http2_settings(streams).serve_connection(io, service).await
     } else {
         let (io, _) = LentStream::new(TokioIo::new(io), client);
