@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
     time::Duration,
@@ -68,8 +68,12 @@ impl AddressRequests {
 /// One request in flight, in [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// One request that waits for the service, in [`ClientConnection::requests`].
-const AT_SERVICE: u64 = 1 << 32;
+/// One request that waits for the service, in [`ClientConnection::requests`]. HTTP/2 permits 100 requests at a time, so
+/// 16 bits are enough for each of these two numbers.
+const AT_SERVICE: u64 = 1 << 16;
+
+/// The beginning or the end of one request, in [`ClientConnection::requests`].
+const CHANGE: u64 = 1 << 32;
 
 /// Which side a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +104,9 @@ pub(super) struct ClientConnection {
     headers: HeaderUse,
     /// The value of `read` when the last request began.
     read_at_request: AtomicU64,
-    /// The lower half is the number of requests in flight. The upper half says how many of them wait for the service.
+    /// Bits 0 to 15 are the number of requests in flight. Bits 16 to 31 say how many of them wait for the service. The
+    /// upper half changes when a request begins and when it ends.
     requests: AtomicU64,
-    /// Changes when a request begins and when it ends.
-    changes: AtomicU32,
     /// The numbers of bytes that were read from the socket, and written to it.
     read: AtomicU64,
     written: AtomicU64,
@@ -125,7 +128,6 @@ impl ClientConnection {
             read_at_request: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             address: OnceLock::new(),
-            changes: AtomicU32::new(0),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
@@ -155,7 +157,7 @@ impl ClientConnection {
 
     /// Whether the connection waits only for the client, which should take a response or send the body of a request.
     pub(super) fn waits_for_client(&self) -> bool {
-        let requests = self.requests.load(Ordering::Acquire);
+        let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
     }
 
@@ -166,8 +168,8 @@ impl ClientConnection {
     }
 
     /// A number that changes when a request begins and when it ends. It is 0 before the first request.
-    pub(super) fn changes(&self) -> u32 {
-        self.changes.load(Ordering::Relaxed)
+    pub(super) fn changes(&self) -> u64 {
+        self.requests.load(Ordering::Acquire) / CHANGE
     }
 
     /// When the last request ended, or when the connection was accepted. The number of milliseconds can be compared
@@ -280,8 +282,7 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Records that a request on `connection` begins.
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
-        connection.requests.fetch_add(IN_FLIGHT + AT_SERVICE, Ordering::AcqRel);
-        connection.changes.fetch_add(1, Ordering::Relaxed);
+        connection.requests.fetch_add(CHANGE + AT_SERVICE + IN_FLIGHT, Ordering::AcqRel);
         connection.has_no_send_limit.store(false, Ordering::Relaxed);
         Self {
             connection: connection.clone(),
@@ -320,7 +321,9 @@ impl InFlight {
             // many bytes.
             HttpVersion::Http1 => {
                 let read = connection.read();
-                let before = connection.read_at_request.swap(read, Ordering::Relaxed);
+                // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
+                let before = connection.read_at_request.load(Ordering::Relaxed);
+                connection.read_at_request.store(read, Ordering::Relaxed);
                 let bytes = usize::try_from(read.wrapping_sub(before)).unwrap_or(usize::MAX);
                 if bytes > MAX_HEADERS { header_list_size(request) } else { bytes }
             }
@@ -370,12 +373,11 @@ impl Drop for InFlight {
         // The time is stored before the connection becomes idle, so that no idle connection has an old time. It is
         // stored at the end of each request, because the last two requests may end at the same moment.
         connection.restart_idle_time();
-        connection.changes.fetch_add(1, Ordering::Relaxed);
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,
             WaitsFor::Client => IN_FLIGHT,
         };
-        connection.requests.fetch_sub(ended, Ordering::AcqRel);
+        connection.requests.fetch_add(CHANGE - ended, Ordering::AcqRel);
     }
 }
 

@@ -61,7 +61,7 @@ struct State {
     version: HttpVersion,
     /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known state. If
     /// bytes were read since then but no request began, these bytes are the beginning of a head.
-    changes: u32,
+    changes: u64,
     read: u64,
     head_since: Option<Instant>,
     is_blocked: bool,
