@@ -4,17 +4,18 @@
 //! request changes only the values of its own connection, and takes no lock.
 
 use std::{
-    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
 use http::Request;
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
@@ -250,13 +251,31 @@ impl ClientConnection {
         self.waker.register(waker);
     }
 
-    /// Waits until the connection is evicted.
-    pub(super) async fn evicted(&self) {
-        poll_fn(|cx| {
-            self.register(cx.waker());
-            if self.is_evicted() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Waits for `future`. Returns `None` if the connection is evicted first.
+    pub(super) fn unless_evicted<F: Future>(&self, future: F) -> UnlessEvicted<'_, F> {
+        UnlessEvicted { future, connection: self }
+    }
+}
+
+pin_project! {
+    /// See [`ClientConnection::unless_evicted`]. An async function could store `future` twice.
+    pub(super) struct UnlessEvicted<'a, F> {
+        #[pin]
+        future: F,
+        connection: &'a ClientConnection,
+    }
+}
+
+impl<F: Future> Future for UnlessEvicted<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        this.connection.register(cx.waker());
+        if this.connection.is_evicted() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 

@@ -563,12 +563,7 @@ impl Serving {
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
         // A connection that is being closed counts as idle, so it can be evicted to make room for another client.
-        let mut closed = pin!(async {
-            tokio::select! {
-                () = stream.close(last) => {}
-                () = client.evicted() => {}
-            }
-        });
+        let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
             let _ = timeout(self.shutdown_wait, closed).await;
         }
@@ -581,7 +576,7 @@ impl Serving {
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         let total = AFTER_HANDSHAKE.total.min(time_left);
         let limits = LingerLimits { total, ..AFTER_HANDSHAKE };
-        let closed = async {
+        let closed = pin!(client.unless_evicted(async {
             let stream = match no_tls {
                 NoTls::HandshakeFailed(_, stream) => stream,
                 NoTls::PlainHttp(mut stream) => {
@@ -590,13 +585,7 @@ impl Serving {
                 }
             };
             lingering_close(stream, limits).await;
-        };
-        let closed = pin!(async {
-            tokio::select! {
-                () = closed => {}
-                () = client.evicted() => {}
-            }
-        });
+        }));
         unless_ending(closed, &self.ending).await;
     }
 }
@@ -689,11 +678,9 @@ impl Accepted {
         let ends = match ends {
             Some(ends) => ends,
             None => {
-                let read = tokio::select! {
-                    read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout) => read,
-                    () = place.connection().evicted() => {
-                        return counted.closed(CloseReason::ConnectionLimit);
-                    }
+                let read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout);
+                let Some(read) = place.connection().unless_evicted(read).await else {
+                    return counted.closed(CloseReason::ConnectionLimit);
                 };
                 let ends = match read {
                     Ok(ends) => ends,
@@ -731,12 +718,9 @@ impl Accepted {
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
-                let handshake = tokio::select! {
-                    result = timeout(time_left, handshake) => result,
-                    () = client.evicted() => {
-                        counted.closed(CloseReason::ConnectionLimit);
-                        return;
-                    }
+                let handshake = timeout(time_left, handshake);
+                let Some(handshake) = client.unless_evicted(handshake).await else {
+                    return counted.closed(CloseReason::ConnectionLimit);
                 };
                 let accepted: Result<(Served, Lender), NoTls> = match handshake {
                     Ok(Ok(stream)) => {
