@@ -53,12 +53,13 @@ pub(super) enum Malformed {
     TooMany,
 }
 
-/// The client that the headers of a trusted proxy announce.
+/// The client that the `header` of a trusted proxy announces.
 pub(super) fn announced(
+    header: AddressHeader,
     headers: &HeaderMap,
     proxies: &TrustedProxies,
 ) -> Result<Announced, Malformed> {
-    match AddressHeader::of(headers) {
+    match header {
         AddressHeader::XForwardedFor => right_most(headers, &X_FORWARDED_FOR, proxies, |element| {
             let text = str::from_utf8(element).ok();
             let address = text.and_then(ClientAddress::parse);
@@ -191,8 +192,8 @@ mod tests {
         lines.iter().map(|line| (name.clone(), value(line))).collect()
     }
 
-    fn shown(announced: Result<Announced, Malformed>) -> String {
-        match announced {
+    fn shown(headers: &HeaderMap) -> String {
+        match announced(AddressHeader::of(headers), headers, &proxies()) {
             Ok(Announced::Client(client)) => client.to_string(),
             Ok(Announced::Nobody) => "-".to_owned(),
             Err(_) => "malformed".to_owned(),
@@ -233,7 +234,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             let headers = headers(&X_FORWARDED_FOR, lines);
-            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+            assert_eq!(shown(&headers), *want, "{lines:?}");
         }
     }
 
@@ -280,7 +281,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             let headers = headers(&FORWARDED, lines);
-            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+            assert_eq!(shown(&headers), *want, "{lines:?}");
         }
     }
 
@@ -288,8 +289,8 @@ mod tests {
     fn x_forwarded_for_decides_if_both_headers_are_present() {
         let mut both = headers(&X_FORWARDED_FOR, &["192.0.2.7"]);
         both.insert(&FORWARDED, HeaderValue::from_static("for=198.51.100.1"));
-        assert_eq!(shown(announced(&both, &proxies())), "192.0.2.7");
+        assert_eq!(shown(&both), "192.0.2.7");
         both.insert(&X_FORWARDED_FOR, HeaderValue::from_static("unknown"));
-        assert_eq!(shown(announced(&both, &proxies())), "malformed");
+        assert_eq!(shown(&both), "malformed");
     }
 }

@@ -987,7 +987,9 @@ impl<S> ConnectionService<S> {
     {
         let connection = match &self.proxies {
             None => self.connection,
-            Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
+            Some(proxies) => {
+                self.connection.with_headers_of_trusted_proxy(proxies, request.headers())
+            }
         };
         let extensions = request.extensions_mut();
         extensions.insert(connection);
