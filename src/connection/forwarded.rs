@@ -94,21 +94,13 @@ fn right_most(
         if element.len() > MAX_LENGTH {
             return Err(Malformed::TooLong);
         }
-        match parse(trim(element))? {
+        match parse(element.trim_ascii())? {
             Node::Address(address) if proxies.contains(address.ip()) => {}
             Node::Address(address) => return Ok(Announced::Client(address)),
             Node::Hidden => return Ok(Announced::Nobody),
         }
     }
     Ok(Announced::Nobody)
-}
-
-/// Removes optional white space (RFC 9110 §5.6.3).
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 /// The node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). `None` if the element is
@@ -119,7 +111,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
-        let parameter = trim(parameter);
+        let parameter = parameter.trim_ascii();
         let equals = parameter.iter().position(|b| *b == b'=')?;
         let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
         if !is_token(name) || !is_value(value) {
