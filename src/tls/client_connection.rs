@@ -285,7 +285,8 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-fn millis_since(epoch: Instant) -> u64 {
+/// The milliseconds since `epoch`. This number can be compared between connections.
+pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

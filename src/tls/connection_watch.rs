@@ -16,10 +16,7 @@ use tokio::{
 use super::{
     client_connection::ClientConnection, close_reason::CloseReason, http_version::HttpVersion,
 };
-use crate::stall::MinimumProgress;
-
-/// Replaces a time limit whose end the clock cannot represent.
-const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::stall::{LONG, MinimumProgress};
 
 /// The time limit for a request that began just when its connection was evicted. The connection keeps its place until
 /// the request ends.
