@@ -712,7 +712,7 @@ impl Accepted {
                 let (stream, returned) = LentStream::new(stream, client.clone());
                 let stream = HalfCloseStream::new(stream, client.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
-                let lender = Lender::tcp(returned, client.clone());
+                let lender = Lender::Tcp { stream: returned, client: client.clone() };
                 (Box::pin(http1.serve_connection(stream, service)), lender)
             }
             Some(acceptor) => {
@@ -740,7 +740,7 @@ impl Accepted {
                                 Box::pin(http2.serve_connection(TokioIo::new(stream), service))
                             }
                         };
-                        Ok((connection, Lender::tls(returned)))
+                        Ok((connection, Lender::Tls(returned)))
                     }
                     Ok(Err(no_tls)) => {
                         counted.handshake_failed(match &no_tls {
