@@ -501,18 +501,9 @@ impl Serving {
                 result = self.limits.admit(source, self.counts.as_ref());
             }
         }
-        let limit = self.limits.connections();
-        match result {
-            Ok((place, evicted)) => {
-                self.log_eviction(evicted, peer);
-                Ok(place)
-            }
-            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(peer)),
-            Err(reason) => {
-                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
-                Err(reason)
-            }
-        }
+        let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
+        self.log_eviction(evicted, peer);
+        Ok(place)
     }
 
     /// Sets the source of a connection that was admitted before its source was known.
@@ -520,14 +511,10 @@ impl Serving {
     /// # Errors
     /// Why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
-        match self.limits.set_source(place, ends.source()) {
-            Ok(evicted) => {
-                self.log_eviction(evicted, ends.peer);
-                Ok(())
-            }
-            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(ends.peer)),
-            Err(reason) => Err(reason),
-        }
+        let result = self.limits.set_source(place, ends.source());
+        let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
+        self.log_eviction(evicted, ends.peer);
+        Ok(())
     }
 
     fn log_eviction(&self, evicted: Evicted, peer: SocketAddr) {
@@ -549,10 +536,20 @@ impl Serving {
         }
     }
 
-    fn log_address_limit(&self, peer: SocketAddr) -> CloseReason {
-        let limit = self.limits.connections_per_address();
-        log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
-        CloseReason::AddressLimit
+    /// Logs that a new connection gets no place. An eviction (`ConnectionLimit`) is logged with the connection that
+    /// takes the place.
+    fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
+        match reason {
+            CloseReason::NoIdleConnection => {
+                let limit = self.limits.connections();
+                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
+            }
+            CloseReason::AddressLimit => {
+                let limit = self.limits.connections_per_address();
+                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
+            }
+            _ => {}
+        }
     }
 
     fn closing(&self) -> usize {
