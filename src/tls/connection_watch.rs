@@ -77,6 +77,10 @@ impl Watch {
         Self { state, timer: Box::pin(sleep_until(Instant::now())), waker: None }
     }
 
+    pub(super) fn version(&self) -> HttpVersion {
+        self.state.version
+    }
+
     /// Call this after each poll of the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Action> {
         let is_registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));

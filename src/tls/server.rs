@@ -770,7 +770,7 @@ impl Accepted {
             }
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
-        let connection = WatchedConnection { connection, version, watch, peer, counted: &counted };
+        let connection = WatchedConnection { connection, watch, peer, counted: &counted };
         match until_ended(connection, &serving, client).await {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
@@ -806,7 +806,6 @@ enum Ended {
 /// A connection that ends when its client exceeds a time limit or loses its place.
 struct WatchedConnection<'a> {
     connection: Served,
-    version: HttpVersion,
     watch: Watch,
     peer: SocketAddr,
     counted: &'a CountedConnection,
@@ -868,7 +867,7 @@ async fn until_ended(
         return ended;
     }
     client.response().announce_close();
-    let is_http2 = connection.version == HttpVersion::Http2;
+    let is_http2 = connection.watch.version() == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
         if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
