@@ -10,10 +10,10 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A peer must send or take this many bytes within each time limit, as long as data waits for it.
-const MIN_PROGRESS: u64 = 4 * 1024;
+pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 
 /// Replaces a time limit whose end the clock cannot represent.
-const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The peer has made less than the minimum progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,12 +53,13 @@ pub(super) enum Malformed {
     TooMany,
 }
 
-/// The client that the headers of a trusted proxy announce.
+/// The client that the `header` of a trusted proxy announces.
 pub(super) fn announced(
+    header: AddressHeader,
     headers: &HeaderMap,
     proxies: &TrustedProxies,
 ) -> Result<Announced, Malformed> {
-    match AddressHeader::of(headers) {
+    match header {
         AddressHeader::XForwardedFor => right_most(headers, &X_FORWARDED_FOR, proxies, |element| {
             let text = str::from_utf8(element).ok();
             let address = text.and_then(ClientAddress::parse);
@@ -93,21 +94,13 @@ fn right_most(
         if element.len() > MAX_LENGTH {
             return Err(Malformed::TooLong);
         }
-        match parse(trim(element))? {
+        match parse(element.trim_ascii())? {
             Node::Address(address) if proxies.contains(address.ip()) => {}
             Node::Address(address) => return Ok(Announced::Client(address)),
             Node::Hidden => return Ok(Announced::Nobody),
         }
     }
     Ok(Announced::Nobody)
-}
-
-/// Removes optional white space (RFC 9110 §5.6.3).
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 /// The node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). `None` if the element is
@@ -118,7 +111,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
-        let parameter = trim(parameter);
+        let parameter = parameter.trim_ascii();
         let equals = parameter.iter().position(|b| *b == b'=')?;
         let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
         if !is_token(name) || !is_value(value) {
@@ -191,8 +184,8 @@ mod tests {
         lines.iter().map(|line| (name.clone(), value(line))).collect()
     }
 
-    fn shown(announced: Result<Announced, Malformed>) -> String {
-        match announced {
+    fn shown(headers: &HeaderMap) -> String {
+        match announced(AddressHeader::of(headers), headers, &proxies()) {
             Ok(Announced::Client(client)) => client.to_string(),
             Ok(Announced::Nobody) => "-".to_owned(),
             Err(_) => "malformed".to_owned(),
@@ -233,7 +226,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             let headers = headers(&X_FORWARDED_FOR, lines);
-            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+            assert_eq!(shown(&headers), *want, "{lines:?}");
         }
     }
 
@@ -280,7 +273,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             let headers = headers(&FORWARDED, lines);
-            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+            assert_eq!(shown(&headers), *want, "{lines:?}");
         }
     }
 
@@ -288,8 +281,8 @@ mod tests {
     fn x_forwarded_for_decides_if_both_headers_are_present() {
         let mut both = headers(&X_FORWARDED_FOR, &["192.0.2.7"]);
         both.insert(&FORWARDED, HeaderValue::from_static("for=198.51.100.1"));
-        assert_eq!(shown(announced(&both, &proxies())), "192.0.2.7");
+        assert_eq!(shown(&both), "192.0.2.7");
         both.insert(&X_FORWARDED_FOR, HeaderValue::from_static("unknown"));
-        assert_eq!(shown(announced(&both, &proxies())), "malformed");
+        assert_eq!(shown(&both), "malformed");
     }
 }

@@ -59,10 +59,7 @@ impl ConnectionInfo {
     /// The address of the client: the address that a trusted proxy has announced, otherwise the address of
     /// the peer.
     pub fn client(&self) -> ClientAddress {
-        match self.sender {
-            Sender::Client | Sender::Proxy(_) => self.peer.ip().into(),
-            Sender::ProxyFor(client, _) => client,
-        }
+        self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
     /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` of the request, and
@@ -84,12 +81,23 @@ impl ConnectionInfo {
     /// has an effect.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
-        let peer = self.peer.ip();
-        if !proxies.contains(peer) {
-            return Self { sender: Sender::Client, ..self };
+        if proxies.contains(self.peer.ip()) {
+            self.with_headers_of_trusted_proxy(proxies, headers)
+        } else {
+            Self { sender: Sender::Client, ..self }
         }
+    }
+
+    /// Does the same as [`with_trusted_proxies`](Self::with_trusted_proxies). The peer must be one of `proxies`. The
+    /// caller has already checked this.
+    pub(crate) fn with_headers_of_trusted_proxy(
+        self,
+        proxies: &TrustedProxies,
+        headers: &HeaderMap,
+    ) -> Self {
+        let peer = self.peer.ip();
         let header = AddressHeader::of(headers);
-        let sender = match announced(headers, proxies) {
+        let sender = match announced(header, headers, proxies) {
             Ok(Announced::Client(client)) => Sender::ProxyFor(client, header),
             Ok(Announced::Nobody) => Sender::Proxy(header),
             Err(error) => {

@@ -28,8 +28,9 @@ use std::{fmt, net::IpAddr, sync::Arc};
 pub struct TrustedProxies(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
 
 impl TrustedProxies {
-    /// The proxies whose address `is_trusted` accepts. It is called for each connection, and for each
-    /// address that a trusted proxy announces. It never gets an IPv4-mapped IPv6 address.
+    /// The proxies whose address `is_trusted` accepts. The server of this crate calls it for the peer once per
+    /// connection, and not again for each request. It also calls it for each address that a trusted proxy announces.
+    /// `is_trusted` never gets an IPv4-mapped IPv6 address.
     pub fn new(is_trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_trusted))
     }

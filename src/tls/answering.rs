@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +13,7 @@ use http::{
 use hyper::body::Body;
 use pin_project_lite::pin_project;
 
-use super::{delivered_body::DeliveredBody, exchanges::Exchange};
+use super::{client_connection::ClientConnection, delivered_body::DeliveredBody};
 
 /// What the response to an HTTP/1.1 request depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pin_project! {
         stage: Stage<F, B>,
         request: RequestFraming,
         // `None` over HTTP/2.
-        exchange: Option<Exchange>,
+        client: Option<Arc<ClientConnection>>,
     }
 }
 
@@ -48,14 +49,14 @@ pin_project! {
 
 impl<F, B> Answering<F, B> {
     /// Waits for the response to an HTTP/1.1 request.
-    pub(super) fn http1(future: F, request: RequestFraming, exchange: Exchange) -> Self {
-        Self { stage: Stage::Called { future }, request, exchange: Some(exchange) }
+    pub(super) fn http1(future: F, request: RequestFraming, client: Arc<ClientConnection>) -> Self {
+        Self { stage: Stage::Called { future }, request, client: Some(client) }
     }
 
     /// Waits for the response to an HTTP/2 request. HTTP/2 can refuse a body without closing the connection.
     pub(super) fn http2(future: F) -> Self {
         let request = RequestFraming { has_body: false, is_http10: false };
-        Self { stage: Stage::Called { future }, request, exchange: None }
+        Self { stage: Stage::Called { future }, request, client: None }
     }
 }
 
@@ -80,18 +81,18 @@ where
             }
             StageProj::Answered { response } => response.take().expect("polled after completion"),
         };
-        let exchange = this.exchange.take();
-        if let Some(exchange) = &exchange {
-            exchange.set_answered();
-            let exchanges = exchange.exchanges();
-            if exchanges.announces_close() {
+        let client = this.client.take();
+        if let Some(client) = &client {
+            let state = client.response();
+            state.set_answered();
+            if state.announces_close() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let ends_with_connection = this.request.is_http10
                 && !response.headers().contains_key(CONTENT_LENGTH)
                 && response.body().size_hint().exact().is_none();
-            exchanges.set_ends_with_connection(ends_with_connection);
+            state.set_ends_with_connection(ends_with_connection);
         }
-        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, exchange))))
+        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, client))))
     }
 }

@@ -4,17 +4,18 @@
 //! request changes only the values of its own connection, and takes no lock.
 
 use std::{
-    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
 use http::Request;
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
@@ -22,6 +23,7 @@ use super::{
     header_budget::{HeaderBudget, HeaderUse},
     http_version::HttpVersion,
     refusal::Refusal,
+    response_state::ResponseState,
 };
 
 /// The memory that a header field of a request needs in addition to its name and value.
@@ -67,8 +69,12 @@ impl AddressRequests {
 /// One request in flight, in [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// One request that waits for the service, in [`ClientConnection::requests`].
-const AT_SERVICE: u64 = 1 << 32;
+/// One request that waits for the service, in [`ClientConnection::requests`]. HTTP/2 permits 100 requests at a time, so
+/// 16 bits are enough for each of these two numbers.
+const AT_SERVICE: u64 = 1 << 16;
+
+/// The beginning or the end of one request, in [`ClientConnection::requests`].
+const CHANGE: u64 = 1 << 32;
 
 /// Which side a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,18 +105,17 @@ pub(super) struct ClientConnection {
     headers: HeaderUse,
     /// The value of `read` when the last request began.
     read_at_request: AtomicU64,
-    /// The lower half is the number of requests in flight. The upper half says how many of them wait for the service.
+    /// Bits 0 to 15 are the number of requests in flight. Bits 16 to 31 say how many of them wait for the service. The
+    /// upper half changes when a request begins and when it ends.
     requests: AtomicU64,
-    /// Changes when a request begins and when it ends.
-    changes: AtomicU32,
     /// The numbers of bytes that were read from the socket, and written to it.
     read: AtomicU64,
     written: AtomicU64,
     /// Whether bytes wait because the client does not take them.
     is_blocked: AtomicBool,
     has_no_send_limit: AtomicBool,
-    is_evicted: AtomicBool,
-    was_stalled: AtomicBool,
+    response: ResponseState,
+    eviction: OnceLock<Eviction>,
     waker: AtomicWaker,
 }
 
@@ -124,13 +129,12 @@ impl ClientConnection {
             read_at_request: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             address: OnceLock::new(),
-            changes: AtomicU32::new(0),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             has_no_send_limit: AtomicBool::new(false),
-            is_evicted: AtomicBool::new(false),
-            was_stalled: AtomicBool::new(false),
+            response: ResponseState::default(),
+            eviction: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
     }
@@ -154,7 +158,7 @@ impl ClientConnection {
 
     /// Whether the connection waits only for the client, which should take a response or send the body of a request.
     pub(super) fn waits_for_client(&self) -> bool {
-        let requests = self.requests.load(Ordering::Acquire);
+        let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
     }
 
@@ -165,8 +169,8 @@ impl ClientConnection {
     }
 
     /// A number that changes when a request begins and when it ends. It is 0 before the first request.
-    pub(super) fn changes(&self) -> u32 {
-        self.changes.load(Ordering::Relaxed)
+    pub(super) fn changes(&self) -> u64 {
+        self.requests.load(Ordering::Acquire) / CHANGE
     }
 
     /// When the last request ended, or when the connection was accepted. The number of milliseconds can be compared
@@ -220,20 +224,25 @@ impl ClientConnection {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
 
+    /// The current response. Only for HTTP/1.1.
+    pub(super) fn response(&self) -> &ResponseState {
+        &self.response
+    }
+
     /// Whether the connection must be closed because another client needs its place.
     pub(super) fn is_evicted(&self) -> bool {
-        self.is_evicted.load(Ordering::Relaxed)
+        self.eviction.get().is_some()
     }
 
     /// Whether the connection was evicted as [`Eviction::Stalled`].
     pub(super) fn was_stalled(&self) -> bool {
-        self.was_stalled.load(Ordering::Relaxed)
+        self.eviction.get() == Some(&Eviction::Stalled)
     }
 
     /// Evicts the connection: wakes its task, which then closes it.
     pub(super) fn evict(&self, why: Eviction) {
-        self.was_stalled.store(why == Eviction::Stalled, Ordering::Relaxed);
-        self.is_evicted.store(true, Ordering::Relaxed);
+        // This never fails: `ClientLimits` evicts a connection only once.
+        let _ = self.eviction.set(why);
         self.waker.wake();
     }
 
@@ -242,13 +251,31 @@ impl ClientConnection {
         self.waker.register(waker);
     }
 
-    /// Waits until the connection is evicted.
-    pub(super) async fn evicted(&self) {
-        poll_fn(|cx| {
-            self.register(cx.waker());
-            if self.is_evicted() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Waits for `future`. Returns `None` if the connection is evicted first.
+    pub(super) fn unless_evicted<F: Future>(&self, future: F) -> UnlessEvicted<'_, F> {
+        UnlessEvicted { future, connection: self }
+    }
+}
+
+pin_project! {
+    /// See [`ClientConnection::unless_evicted`]. An async function could store `future` twice.
+    pub(super) struct UnlessEvicted<'a, F> {
+        #[pin]
+        future: F,
+        connection: &'a ClientConnection,
+    }
+}
+
+impl<F: Future> Future for UnlessEvicted<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        this.connection.register(cx.waker());
+        if this.connection.is_evicted() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
@@ -258,7 +285,8 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-fn millis_since(epoch: Instant) -> u64 {
+/// The milliseconds since `epoch`. This number can be compared between connections.
+pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -274,8 +302,7 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Records that a request on `connection` begins.
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
-        connection.requests.fetch_add(IN_FLIGHT + AT_SERVICE, Ordering::AcqRel);
-        connection.changes.fetch_add(1, Ordering::Relaxed);
+        connection.requests.fetch_add(CHANGE + AT_SERVICE + IN_FLIGHT, Ordering::AcqRel);
         connection.has_no_send_limit.store(false, Ordering::Relaxed);
         Self {
             connection: connection.clone(),
@@ -314,7 +341,9 @@ impl InFlight {
             // many bytes.
             HttpVersion::Http1 => {
                 let read = connection.read();
-                let before = connection.read_at_request.swap(read, Ordering::Relaxed);
+                // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
+                let before = connection.read_at_request.load(Ordering::Relaxed);
+                connection.read_at_request.store(read, Ordering::Relaxed);
                 let bytes = usize::try_from(read.wrapping_sub(before)).unwrap_or(usize::MAX);
                 if bytes > MAX_HEADERS { header_list_size(request) } else { bytes }
             }
@@ -364,12 +393,11 @@ impl Drop for InFlight {
         // The time is stored before the connection becomes idle, so that no idle connection has an old time. It is
         // stored at the end of each request, because the last two requests may end at the same moment.
         connection.restart_idle_time();
-        connection.changes.fetch_add(1, Ordering::Relaxed);
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,
             WaitsFor::Client => IN_FLIGHT,
         };
-        connection.requests.fetch_sub(ended, Ordering::AcqRel);
+        connection.requests.fetch_add(CHANGE - ended, Ordering::AcqRel);
     }
 }
 

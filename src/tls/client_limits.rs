@@ -11,12 +11,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    client_connection::{AddressRequests, ClientConnection, Eviction, Shared},
+    client_connection::{AddressRequests, ClientConnection, Eviction, Shared, millis_since},
     client_source::{ClientSource, SourceNetwork},
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
     header_budget::HeaderBudget,
 };
+use crate::stall::MIN_PROGRESS;
 
 /// Default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
@@ -37,9 +38,6 @@ const MIN_CANDIDATES: usize = 64;
 /// A connection that waits for its client counts as stalled after this time without progress. This time is shorter than
 /// the time for which a new connection waits for a place.
 const STALLED_AFTER_MILLIS: u64 = 500;
-
-/// A client that has sent and taken fewer bytes than this has made no progress.
-const MIN_PROGRESS: u64 = 4 * 1024;
 
 /// If no search has looked at a connection for this time, its stall time begins anew.
 const STALL_VALID_MILLIS: u64 = 1_000;
@@ -171,7 +169,7 @@ impl ClientLimits {
         source: ClientSource,
         counts: Option<&Arc<ConnectionCounts>>,
     ) -> Result<(Admitted, Evicted), CloseReason> {
-        let now = self.now_millis();
+        let now = millis_since(self.epoch);
         let table = &mut *self.table();
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections.get() {
@@ -203,7 +201,7 @@ impl ClientLimits {
         place: &Admitted,
         source: ClientSource,
     ) -> Result<Evicted, CloseReason> {
-        let now = self.now_millis();
+        let now = millis_since(self.epoch);
         let table = &mut *self.table();
         if place.connection.is_evicted() {
             return Err(CloseReason::ConnectionLimit);
@@ -258,17 +256,13 @@ impl ClientLimits {
     /// Closes the longest idle connection, because the process has too many open files. If several servers call this at
     /// the same time, only one connection is closed for all of them.
     pub(super) fn evict_for_open_files(&self) {
-        let now = self.now_millis();
+        let now = millis_since(self.epoch);
         let table = &mut *self.table();
         let last = table.evicted_for_files_at;
         if last.is_none_or(|last| now.saturating_sub(last) >= FILE_EVICTION_MILLIS) {
             table.evicted_for_files_at = Some(now);
             table.evict_one(now);
         }
-    }
-
-    fn now_millis(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The lock is held only for the duration of a function of this module.

@@ -16,10 +16,7 @@ use tokio::{
 use super::{
     client_connection::ClientConnection, close_reason::CloseReason, http_version::HttpVersion,
 };
-use crate::stall::MinimumProgress;
-
-/// Replaces a time limit whose end the clock cannot represent.
-const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::stall::{LONG, MinimumProgress};
 
 /// The time limit for a request that began just when its connection was evicted. The connection keeps its place until
 /// the request ends.
@@ -61,7 +58,7 @@ struct State {
     version: HttpVersion,
     /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known state. If
     /// bytes were read since then but no request began, these bytes are the beginning of a head.
-    changes: u32,
+    changes: u64,
     read: u64,
     head_since: Option<Instant>,
     is_blocked: bool,
@@ -78,6 +75,10 @@ impl Watch {
     ) -> Self {
         let state = State::new(connection, timeouts, version);
         Self { state, timer: Box::pin(sleep_until(Instant::now())), waker: None }
+    }
+
+    pub(super) fn version(&self) -> HttpVersion {
+        self.state.version
     }
 
     /// Call this after each poll of the connection.

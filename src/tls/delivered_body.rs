@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::exchanges::Exchange;
+use super::client_connection::ClientConnection;
 
 pin_project! {
     /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards what it has not written yet.
@@ -21,13 +22,13 @@ pin_project! {
         inner: B,
         failed: Option<BoxError>,
         // `None` over HTTP/2, where the head and the failure are different frames.
-        exchange: Option<Exchange>,
+        client: Option<Arc<ClientConnection>>,
     }
 }
 
 impl<B> DeliveredBody<B> {
-    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        Self { inner, failed: None, exchange }
+    pub(super) fn new(inner: B, client: Option<Arc<ClientConnection>>) -> Self {
+        Self { inner, failed: None, client }
     }
 }
 
@@ -40,15 +41,14 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
-        let Some(exchange) = this.exchange else {
+        let Some(client) = this.client else {
             return this.inner.poll_frame(cx).map_err(Into::into);
         };
-        let exchanges = exchange.exchanges();
         let error = match this.failed.take() {
             Some(error) => error,
             None => match ready!(this.inner.poll_frame(cx)) {
                 Some(Err(error)) => {
-                    exchanges.set_flushed(false);
+                    client.response().set_flushed(false);
                     cx.waker().wake_by_ref();
                     error.into()
                 }
@@ -56,7 +56,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
                 None => return Poll::Ready(None),
             },
         };
-        if exchanges.is_flushed() {
+        if client.response().is_flushed() {
             return Poll::Ready(Some(Err(error)));
         }
         // hyper writes and flushes after each poll of the body, and polls the body again after the flush.
@@ -75,15 +75,13 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
+    use std::io;
 
     use bytes::Bytes;
-    use http::Version;
     use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
     use tokio_test::{assert_pending, assert_ready, task};
 
     use super::*;
-    use crate::tls::exchanges::Exchanges;
 
     fn breaks_off() -> UnsyncBoxBody<Bytes, io::Error> {
         let frames = [
@@ -105,15 +103,14 @@ mod tests {
 
     #[test]
     fn a_body_fails_after_the_next_flush() {
-        let exchanges = Arc::<Exchanges>::default();
-        exchanges.set_flushed(true);
-        let mut body =
-            task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.begin(Version::HTTP_11))));
+        let client = Arc::new(ClientConnection::unlimited());
+        client.response().set_flushed(true);
+        let mut body = task::spawn(DeliveredBody::new(breaks_off(), Some(client.clone())));
         let mut poll = || body.enter(|cx, body| body.poll_frame(cx));
         assert!(assert_ready!(poll()).unwrap().unwrap().is_data());
         assert_pending!(poll());
         assert_pending!(poll());
-        exchanges.set_flushed(true);
+        client.response().set_flushed(true);
         assert_ready!(poll()).unwrap().unwrap_err();
     }
 

@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{client_io::ClientIo, exchanges::Exchanges};
+use super::{client_connection::ClientConnection, client_io::ClientIo};
 
 /// The probe. HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -95,7 +95,7 @@ impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
 /// builder).
 pub(super) struct HalfCloseStream<S> {
     stream: S,
-    exchanges: Arc<Exchanges>,
+    client: Arc<ClientConnection>,
     /// Data that was read before hyper asked for it.
     ahead: Vec<u8>,
     /// Whether hyper waits for data. It then sees the end of the data itself.
@@ -112,10 +112,10 @@ struct HalfClosed {
 }
 
 impl<S> HalfCloseStream<S> {
-    pub(super) fn new(stream: S, exchanges: Arc<Exchanges>) -> Self {
+    pub(super) fn new(stream: S, client: Arc<ClientConnection>) -> Self {
         Self {
             stream,
-            exchanges,
+            client,
             ahead: Vec::new(),
             is_reading: false,
             unsent: &[],
@@ -125,6 +125,12 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
+    /// Whether a request is in flight, or hyper does not have its response yet. The second condition matters for a
+    /// request that the gateway refuses: it is no longer in flight as soon as the answer exists.
+    fn answers(&self) -> bool {
+        self.client.in_flight() > 0 || self.client.response().is_awaited()
+    }
+
     /// Fails if the client does not wait for the response.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let half_closed = match &mut self.half_closed {
@@ -146,7 +152,7 @@ impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
                 return Err(error);
             }
             let mut interval = CHECK_EVERY;
-            if !half_closed.is_probed && self.exchanges.accepts_interim() {
+            if !half_closed.is_probed && self.client.response().accepts_interim() {
                 half_closed.is_probed = true;
                 self.unsent = PROBE;
                 interval = FIRST_CHECK;
@@ -218,7 +224,7 @@ impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
     /// hyper calls this whenever it polls the connection, and when nothing is left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.exchanges.is_in_flight() && !self.is_reading {
+        if self.answers() && !self.is_reading {
             self.watch(cx)?;
         }
         Poll::Ready(Ok(()))

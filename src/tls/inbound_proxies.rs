@@ -62,7 +62,7 @@ impl InboundProxies {
     }
 
     fn with_headers(&self, peer: SocketAddr, local: SocketAddr) -> Ends {
-        let proxies = self.http.clone().filter(|proxies| proxies.contains(peer.ip()));
+        let proxies = self.http.as_ref().filter(|proxies| proxies.contains(peer.ip())).cloned();
         Ends { peer, local, proxies }
     }
 

@@ -22,8 +22,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    client_connection::ClientConnection,
     client_io::ClientIo,
-    exchanges::Exchanges,
     half_close::ClientSocket,
     lingering_close::{LingerLimits, lingering_close},
 };
@@ -88,44 +88,29 @@ impl ClientStream {
 ///
 /// If the end of the connection is also the end of the current response, dropping this value resets the connection.
 /// Otherwise the client would take a part of the response for the whole.
-pub(super) struct Lender {
-    returned: Returned,
-}
-
-enum Returned {
+pub(super) enum Lender {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
-        exchanges: Arc<Exchanges>,
+        client: Arc<ClientConnection>,
     },
     /// With TLS, no reset is needed: without `close_notify`, the client sees that the response is not complete.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
 }
 
 impl Lender {
-    pub(super) fn tcp(
-        stream: oneshot::Receiver<ClientIo<TcpStream>>,
-        exchanges: Arc<Exchanges>,
-    ) -> Self {
-        Self { returned: Returned::Tcp { stream, exchanges } }
-    }
-
-    pub(super) fn tls(stream: oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>) -> Self {
-        Self { returned: Returned::Tls(stream) }
-    }
-
     /// The connection, after hyper has dropped it.
     pub(super) fn take_back(mut self) -> Option<ClientStream> {
-        match &mut self.returned {
-            Returned::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
-            Returned::Tls(stream) => stream.try_recv().ok().map(Box::new).map(ClientStream::Tls),
+        match &mut self {
+            Self::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
+            Self::Tls(stream) => stream.try_recv().ok().map(Box::new).map(ClientStream::Tls),
         }
     }
 }
 
 impl Drop for Lender {
     fn drop(&mut self) {
-        if let Returned::Tcp { stream, exchanges } = &mut self.returned
-            && exchanges.ends_with_connection()
+        if let Self::Tcp { stream, client } = self
+            && client.response().ends_with_connection()
             && let Ok(stream) = stream.try_recv()
         {
             // An error means that the client has reset the connection.
@@ -139,30 +124,29 @@ const LENT: &str = "only `drop` takes the stream";
 
 /// A connection that goes back to its owner when it is dropped.
 pub(super) struct LentStream<T> {
-    /// `None` only in `drop`.
-    stream: Option<T>,
-    owner: Option<oneshot::Sender<T>>,
-    exchanges: Arc<Exchanges>,
+    /// The stream and its owner. `None` only in `drop`.
+    lent: Option<(T, oneshot::Sender<T>)>,
+    client: Arc<ClientConnection>,
 }
 
 impl<T> LentStream<T> {
     /// Lends `stream`. The receiver gets it back.
-    pub(super) fn new(stream: T, exchanges: Arc<Exchanges>) -> (Self, oneshot::Receiver<T>) {
+    pub(super) fn new(stream: T, client: Arc<ClientConnection>) -> (Self, oneshot::Receiver<T>) {
         let (owner, returned) = oneshot::channel();
-        (Self { stream: Some(stream), owner: Some(owner), exchanges }, returned)
+        (Self { lent: Some((stream, owner)), client }, returned)
     }
 
     fn stream(&mut self) -> Pin<&mut T>
     where
         T: Unpin,
     {
-        Pin::new(self.stream.as_mut().expect(LENT))
+        Pin::new(&mut self.lent.as_mut().expect(LENT).0)
     }
 }
 
 impl<T> Drop for LentStream<T> {
     fn drop(&mut self) {
-        if let (Some(stream), Some(owner)) = (self.stream.take(), self.owner.take()) {
+        if let Some((stream, owner)) = self.lent.take() {
             // This fails if the task of the connection was aborted. Then the connection is closed at once.
             let _ = owner.send(stream);
         }
@@ -171,11 +155,11 @@ impl<T> Drop for LentStream<T> {
 
 impl<T: ClientSocket> ClientSocket for LentStream<T> {
     fn tcp(&self) -> &TcpStream {
-        self.stream.as_ref().expect(LENT).tcp()
+        self.lent.as_ref().expect(LENT).0.tcp()
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().expect(LENT).poll_end(cx, ahead)
+        self.lent.as_mut().expect(LENT).0.poll_end(cx, ahead)
     }
 }
 
@@ -207,13 +191,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+        self.lent.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream().poll_flush(cx);
         if flushed.is_ready() {
-            self.exchanges.set_flushed(true);
+            self.client.response().set_flushed(true);
         }
         flushed
     }
@@ -222,8 +206,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         // hyper shuts the connection down only after the whole response.
-        self.exchanges.set_complete();
-        self.exchanges.set_ends_with_connection(false);
+        self.client.response().set_complete();
+        self.client.response().set_ends_with_connection(false);
         Poll::Ready(Ok(()))
     }
 }

@@ -47,7 +47,6 @@ use super::{
     connection_watch::{Action, ClientTimeouts, Watch},
     counted_response::{CountedBody, CountedResponse},
     delivered_body::DeliveredBody,
-    exchanges::Exchanges,
     half_close::HalfCloseStream,
     http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
@@ -300,7 +299,7 @@ impl Server {
         let (end, ending) = watch::channel(false);
         keep_little_unsent(&self.listener);
         keep_alive(&self.listener);
-        let streams = Streams { running, send: self.timeouts.send, counts: self.counts.clone() };
+        let streams = Streams::new(running, self.timeouts.send, self.counts.clone());
         let serving = Arc::new(self.serving(streams, ending));
         let accepted = |stream, peer| Accepted {
             stream,
@@ -442,24 +441,23 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let exchanges = Arc::<Exchanges>::default();
+    let client = Arc::new(ClientConnection::unlimited());
     let service = ConnectionService {
         inner: Mutex::new(service),
         connection,
         proxies: None,
         certificate: None,
-        client: Arc::new(ClientConnection::unlimited()),
+        client: client.clone(),
         version: if version == Version::HTTP_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
-        exchanges: exchanges.clone(),
     };
     if version == Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
         // end of the streams.
         let (running, _) = mpsc::channel(1);
-        let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
+        let streams = Streams::new(running, SEND_TIMEOUT, None);
         http2_settings(streams).serve_connection(io, service).await
     } else {
-        let (io, _) = LentStream::new(TokioIo::new(io), exchanges);
+        let (io, _) = LentStream::new(TokioIo::new(io), client);
         let io = CoalesceWrites::new(TokioIo::new(io));
         http1_settings().serve_connection(io, service).await
     }
@@ -503,18 +501,9 @@ impl Serving {
                 result = self.limits.admit(source, self.counts.as_ref());
             }
         }
-        let limit = self.limits.connections();
-        match result {
-            Ok((place, evicted)) => {
-                self.log_eviction(evicted, peer);
-                Ok(place)
-            }
-            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(peer)),
-            Err(reason) => {
-                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
-                Err(reason)
-            }
-        }
+        let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
+        self.log_eviction(evicted, peer);
+        Ok(place)
     }
 
     /// Sets the source of a connection that was admitted before its source was known.
@@ -522,14 +511,10 @@ impl Serving {
     /// # Errors
     /// Why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
-        match self.limits.set_source(place, ends.source()) {
-            Ok(evicted) => {
-                self.log_eviction(evicted, ends.peer);
-                Ok(())
-            }
-            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(ends.peer)),
-            Err(reason) => Err(reason),
-        }
+        let result = self.limits.set_source(place, ends.source());
+        let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
+        self.log_eviction(evicted, ends.peer);
+        Ok(())
     }
 
     fn log_eviction(&self, evicted: Evicted, peer: SocketAddr) {
@@ -551,10 +536,20 @@ impl Serving {
         }
     }
 
-    fn log_address_limit(&self, peer: SocketAddr) -> CloseReason {
-        let limit = self.limits.connections_per_address();
-        log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
-        CloseReason::AddressLimit
+    /// Logs that a new connection gets no place. An eviction (`ConnectionLimit`) is logged with the connection that
+    /// takes the place.
+    fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
+        match reason {
+            CloseReason::NoIdleConnection => {
+                let limit = self.limits.connections();
+                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
+            }
+            CloseReason::AddressLimit => {
+                let limit = self.limits.connections_per_address();
+                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
+            }
+            _ => {}
+        }
     }
 
     fn closing(&self) -> usize {
@@ -565,12 +560,7 @@ impl Serving {
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
         // A connection that is being closed counts as idle, so it can be evicted to make room for another client.
-        let mut closed = pin!(async {
-            tokio::select! {
-                () = stream.close(last) => {}
-                () = client.evicted() => {}
-            }
-        });
+        let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
             let _ = timeout(self.shutdown_wait, closed).await;
         }
@@ -583,7 +573,7 @@ impl Serving {
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         let total = AFTER_HANDSHAKE.total.min(time_left);
         let limits = LingerLimits { total, ..AFTER_HANDSHAKE };
-        let closed = async {
+        let closed = pin!(client.unless_evicted(async {
             let stream = match no_tls {
                 NoTls::HandshakeFailed(_, stream) => stream,
                 NoTls::PlainHttp(mut stream) => {
@@ -592,13 +582,7 @@ impl Serving {
                 }
             };
             lingering_close(stream, limits).await;
-        };
-        let closed = pin!(async {
-            tokio::select! {
-                () = closed => {}
-                () = client.evicted() => {}
-            }
-        });
+        }));
         unless_ending(closed, &self.ending).await;
     }
 }
@@ -691,11 +675,9 @@ impl Accepted {
         let ends = match ends {
             Some(ends) => ends,
             None => {
-                let read = tokio::select! {
-                    read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout) => read,
-                    () = place.connection().evicted() => {
-                        return counted.closed(CloseReason::ConnectionLimit);
-                    }
+                let read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout);
+                let Some(read) = place.connection().unless_evicted(read).await else {
+                    return counted.closed(CloseReason::ConnectionLimit);
                 };
                 let ends = match read {
                     Ok(ends) => ends,
@@ -710,7 +692,6 @@ impl Accepted {
         let client = place.connection();
         let Ends { peer, local, proxies } = ends;
         let stream = ClientIo::new(stream, client.clone());
-        let exchanges = Arc::<Exchanges>::default();
         let service = |version, certificate| ConnectionService {
             inner: Mutex::new(service),
             connection: ConnectionInfo::new(peer, local, *protocol),
@@ -718,7 +699,6 @@ impl Accepted {
             certificate,
             client: client.clone(),
             version,
-            exchanges: exchanges.clone(),
         };
         let mut version = HttpVersion::Http1;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
@@ -726,21 +706,18 @@ impl Accepted {
         let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(version, None);
-                let (stream, returned) = LentStream::new(stream, exchanges.clone());
-                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                let (stream, returned) = LentStream::new(stream, client.clone());
+                let stream = HalfCloseStream::new(stream, client.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
-                let lender = Lender::tcp(returned, exchanges.clone());
+                let lender = Lender::Tcp { stream: returned, client: client.clone() };
                 (Box::pin(http1.serve_connection(stream, service)), lender)
             }
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
-                let handshake = tokio::select! {
-                    result = timeout(time_left, handshake) => result,
-                    () = client.evicted() => {
-                        counted.closed(CloseReason::ConnectionLimit);
-                        return;
-                    }
+                let handshake = timeout(time_left, handshake);
+                let Some(handshake) = client.unless_evicted(handshake).await else {
+                    return counted.closed(CloseReason::ConnectionLimit);
                 };
                 let accepted: Result<(Served, Lender), NoTls> = match handshake {
                     Ok(Ok(stream)) => {
@@ -750,17 +727,17 @@ impl Accepted {
                         }
                         let certificate = peer_certificate(tls, peer);
                         let service = service(version, certificate);
-                        let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                        let (stream, returned) = LentStream::new(stream, client.clone());
                         let connection: Served = match version {
                             HttpVersion::Http1 => {
-                                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                                let stream = HalfCloseStream::new(stream, client.clone());
                                 Box::pin(http1.serve_connection(TokioIo::new(stream), service))
                             }
                             HttpVersion::Http2 => {
                                 Box::pin(http2.serve_connection(TokioIo::new(stream), service))
                             }
                         };
-                        Ok((connection, Lender::tls(returned)))
+                        Ok((connection, Lender::Tls(returned)))
                     }
                     Ok(Err(no_tls)) => {
                         counted.handshake_failed(match &no_tls {
@@ -793,8 +770,8 @@ impl Accepted {
             }
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
-        let connection = WatchedConnection { connection, version, watch, peer, counted: &counted };
-        match until_ended(connection, &serving, client, &exchanges).await {
+        let connection = WatchedConnection { connection, watch, peer, counted: &counted };
+        match until_ended(connection, &serving, client).await {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
             Ended::Cut => return,
@@ -805,9 +782,9 @@ impl Accepted {
                 tracing::debug!(%peer, error, "connection ended early");
             }
         }
-        let last = if exchanges.is_complete() {
+        let last = if client.response().is_complete() {
             LastResponse::Complete
-        } else if exchanges.ends_with_connection() {
+        } else if client.response().ends_with_connection() {
             LastResponse::BrokenOffWithoutLength
         } else {
             LastResponse::BrokenOff
@@ -829,7 +806,6 @@ enum Ended {
 /// A connection that ends when its client exceeds a time limit or loses its place.
 struct WatchedConnection<'a> {
     connection: Served,
-    version: HttpVersion,
     watch: Watch,
     peer: SocketAddr,
     counted: &'a CountedConnection,
@@ -886,13 +862,12 @@ async fn until_ended(
     mut connection: WatchedConnection<'_>,
     serving: &Serving,
     client: &ClientConnection,
-    exchanges: &Exchanges,
 ) -> Ended {
     if let Some(ended) = unless_ending(Pin::new(&mut connection), &serving.ending).await {
         return ended;
     }
-    exchanges.announce_close();
-    let is_http2 = connection.version == HttpVersion::Http2;
+    client.response().announce_close();
+    let is_http2 = connection.watch.version() == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
         if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
@@ -965,7 +940,6 @@ struct ConnectionService<S> {
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
     version: HttpVersion,
-    exchanges: Arc<Exchanges>,
 }
 
 impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
@@ -993,7 +967,8 @@ where
         };
         match self.version {
             HttpVersion::Http1 => {
-                Answering::http1(response, framing, self.exchanges.begin(version))
+                self.client.response().set_awaited(version);
+                Answering::http1(response, framing, self.client.clone())
             }
             HttpVersion::Http2 => Answering::http2(response),
         }
@@ -1008,7 +983,9 @@ impl<S> ConnectionService<S> {
     {
         let connection = match &self.proxies {
             None => self.connection,
-            Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
+            Some(proxies) => {
+                self.connection.with_headers_of_trusted_proxy(proxies, request.headers())
+            }
         };
         let extensions = request.extensions_mut();
         extensions.insert(connection);

@@ -48,15 +48,27 @@ pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
     POLLED.set(Polled { has_no_limit, bytes: polled.bytes + bytes as u64, ..polled });
 }
 
-/// Spawns a task for each HTTP/2 request. Each task holds a sender of the channel, so the receiver sees when
-/// all tasks have ended.
+/// Spawns a task for each HTTP/2 request.
 #[derive(Clone)]
-pub(super) struct Streams {
-    #[expect(dead_code, reason = "the receiver sees when all senders are dropped")]
-    pub(super) running: mpsc::Sender<Infallible>,
-    /// The client must take the minimum progress within this time.
-    pub(super) send: Duration,
-    pub(super) counts: Option<Arc<ConnectionCounts>>,
+pub(super) struct Streams(Arc<Settings>);
+
+struct Settings {
+    #[expect(dead_code, reason = "the receiver sees when the sender is dropped")]
+    running: mpsc::Sender<Infallible>,
+    send: Duration,
+    counts: Option<Arc<ConnectionCounts>>,
+}
+
+impl Streams {
+    /// All clones and all tasks share `running`, so its receiver sees when all tasks have ended. The client must make
+    /// the minimum progress within each `send`.
+    pub(super) fn new(
+        running: mpsc::Sender<Infallible>,
+        send: Duration,
+        counts: Option<Arc<ConnectionCounts>>,
+    ) -> Self {
+        Self(Arc::new(Settings { running, send, counts }))
+    }
 }
 
 impl<F> Executor<F> for Streams
@@ -66,7 +78,7 @@ where
     fn execute(&self, stream: F) {
         tokio::spawn(StreamTask {
             stream,
-            streams: self.clone(),
+            settings: self.0.clone(),
             bytes: 0,
             has_no_limit: false,
             waiting: None,
@@ -78,7 +90,7 @@ pin_project! {
     struct StreamTask<F> {
         #[pin]
         stream: F,
-        streams: Streams,
+        settings: Arc<Settings>,
         bytes: u64,
         has_no_limit: bool,
         // `None` until the stream has no room for the first time.
@@ -104,13 +116,13 @@ impl<F: Future> Future for StreamTask<F> {
             }
             return Poll::Pending;
         }
-        let send = this.streams.send;
+        let send = this.settings.send;
         let waiting = this.waiting.get_or_insert_with(|| StallTimer::new(send));
         if waiting.poll(cx, *this.bytes).is_pending() {
             return Poll::Pending;
         }
-        log_limited!(warn, "stream timeout", { limit = ?this.streams.send }, "HTTP/2 stream reset: the client does not take the response");
-        if let Some(counts) = &this.streams.counts {
+        log_limited!(warn, "stream timeout", { limit = ?this.settings.send }, "HTTP/2 stream reset: the client does not take the response");
+        if let Some(counts) = &this.settings.counts {
             counts.add_closed(CloseReason::Stream);
         }
         // The end of the task drops the stream, which resets it.

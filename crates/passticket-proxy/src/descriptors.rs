@@ -33,12 +33,12 @@ pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLim
              {connections}; raise the hard limit (ulimit -Hn), or set limits.connections"
         );
     }
-    let half = NonZeroUsize::new(connections.get().div_ceil(2)).unwrap_or(connections);
+    let client_limits = ClientLimits::new(connections);
     let per_address = match connections < configured {
-        true => limits.connections_per_address.min(half),
+        true => limits.connections_per_address.min(client_limits.connections_per_address()),
         false => limits.connections_per_address,
     };
-    ClientLimits::new(connections)
+    client_limits
         .with_connections_per_address(per_address)
         .with_requests_per_address(limits.requests_per_address)
         .with_header_bytes(limits.header_megabytes.get().saturating_mul(MEBIBYTE))

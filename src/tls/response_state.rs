@@ -1,36 +1,39 @@
-//! The state of an HTTP/1.1 connection that hyper, the body of a response and the server share.
+//! The state of the responses on an HTTP/1.1 connection, which hyper, the body of a response and the server share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
 
-/// The requests and responses of one HTTP/1.1 connection.
+/// The current response on an HTTP/1.1 connection, and the end of the last one. HTTP/2 has several responses at a time,
+/// and does not use this state.
 ///
 /// All parts of an HTTP/1.1 connection run in one task, so the atomics need no memory ordering.
 #[derive(Debug, Default)]
-pub(super) struct Exchanges {
-    in_flight: AtomicU32,
+pub(super) struct ResponseState {
     is_flushed: AtomicBool,
     announces_close: AtomicBool,
     ends_with_connection: AtomicBool,
+    is_awaited: AtomicBool,
     accepts_interim: AtomicBool,
     is_complete: AtomicBool,
 }
 
-impl Exchanges {
-    /// Records that an HTTP/1.1 request has arrived. Its response ends when the value is dropped.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Exchange {
+impl ResponseState {
+    /// Records that an HTTP/1.1 request has arrived.
+    pub(super) fn set_awaited(&self, version: Version) {
+        self.is_awaited.store(true, Ordering::Relaxed);
         self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Exchange(self.clone())
     }
 
-    /// Whether the response to an HTTP/1.1 request has not ended yet.
-    pub(super) fn is_in_flight(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
+    /// Records that hyper gets the response.
+    pub(super) fn set_answered(&self) {
+        self.is_awaited.store(false, Ordering::Relaxed);
+        self.accepts_interim.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client waits for a response that hyper does not have yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::Relaxed)
     }
 
     /// Whether the client waits for a response, and accepts an interim response (status 1xx) before it.
@@ -74,27 +77,5 @@ impl Exchanges {
 
     pub(super) fn is_flushed(&self) -> bool {
         self.is_flushed.load(Ordering::Relaxed)
-    }
-}
-
-/// A request in flight. It ends when this value is dropped.
-#[derive(Debug)]
-pub(super) struct Exchange(Arc<Exchanges>);
-
-impl Exchange {
-    pub(super) fn exchanges(&self) -> &Exchanges {
-        &self.0
-    }
-
-    /// Records that hyper gets the response.
-    pub(super) fn set_answered(&self) {
-        self.0.accepts_interim.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.set_answered();
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
