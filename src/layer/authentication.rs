@@ -53,6 +53,11 @@ impl Authenticated {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }
 
+    /// Removes the copy that [`withhold`](Self::withhold) made.
+    pub(super) fn discard_withheld(&mut self) {
+        self.withheld = None;
+    }
+
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.proof.add_to_record(record).with_user(self.user)

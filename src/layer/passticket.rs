@@ -6,7 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::schemes::{Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+use super::{
+    authentication::Proof,
+    schemes::{Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
+};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
@@ -90,6 +93,15 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     pub fn applid(&self) -> Applid {
         self.applid
     }
+
+    fn headers_for(&self, user: UserId) -> SchemeFuture {
+        if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
+            let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
+            return SchemeFuture::ready(headers.map_err(Into::into));
+        }
+        let (future, custom) = (self.generator.generate(&user, &self.applid), self.custom.clone());
+        SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
+    }
 }
 
 impl<G> fmt::Debug for PassTicketScheme<G> {
@@ -107,13 +119,11 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     }
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
-        let user = *request.user();
-        if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
-            let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
-            return SchemeFuture::ready(headers.map_err(Into::into));
-        }
-        let (future, custom) = (self.generator.generate(&user, &self.applid), self.custom.clone());
-        SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
+        self.headers_for(*request.user())
+    }
+
+    fn prepare_again(&self, user: &UserId, _: &Proof) -> Option<SchemeFuture> {
+        Some(self.headers_for(*user))
     }
 
     fn reserved_headers(&self) -> &[HeaderName] {

@@ -85,7 +85,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -95,7 +95,7 @@ use super::{
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{OnFailure, Route},
-    schemes::{SchemeHeaders, SchemeRequest, Waiting},
+    schemes::{SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
     scope::Authorized,
 };
 use crate::{
@@ -111,20 +111,53 @@ use crate::{
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
 #[derive(Clone, Debug)]
-pub struct ReadyToForward {
-    route: Arc<Route>,
-    user: Option<UserId>,
+pub struct ReadyToForward(Ready);
+
+#[derive(Clone, Debug)]
+enum Ready {
+    Prepared { authorized: Authorized, audit: Audit },
+    Failed(Arc<Route>),
 }
 
 impl ReadyToForward {
     /// The route of the request.
     pub fn route(&self) -> &Arc<Route> {
-        &self.route
+        match &self.0 {
+            Ready::Prepared { authorized, .. } => authorized.route(),
+            Ready::Failed(route) => route,
+        }
     }
 
     /// The user for whom the scheme has prepared the request; `None` after a failure.
     pub fn user(&self) -> Option<&UserId> {
-        self.user.as_ref()
+        match &self.0 {
+            Ready::Prepared { authorized, .. } => Some(authorized.user()),
+            Ready::Failed(_) => None,
+        }
+    }
+
+    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)) for a request that a proxy sends
+    /// a second time, and writes a record to the audit log. `method`, `uri` and `extensions` are those of the request
+    /// that the client sent.
+    ///
+    /// The result is `None` after a failure, or if the scheme cannot make other headers. The request must not be sent
+    /// again then, unless the service accepts the same headers twice ([`Route::replay`]).
+    pub fn prepare_again(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        extensions: &Extensions,
+    ) -> Option<SchemeFuture> {
+        let Ready::Prepared { authorized, audit } = self.0.clone() else { return None };
+        let scheme = authorized.route().scheme();
+        let prepared = scheme.prepare_again(authorized.user(), authorized.proof())?;
+        let (method, uri, extensions) = (method.clone(), uri.clone(), extensions.clone());
+        Some(SchemeFuture::pending(async move {
+            let prepared = prepared.await;
+            let head = (&method, &uri, &extensions);
+            audit.record(|| record(head, &authorized, &prepared, &audit));
+            prepared.inspect_err(|failure| log_failure(failure, &authorized, &extensions))
+        }))
     }
 }
 
@@ -237,41 +270,49 @@ impl<ReqBody> PollDecision<ReqBody> for Preparing {
 /// rejected.
 fn finish<B>(
     request: &mut Request<B>,
-    authorized: Authorized,
+    mut authorized: Authorized,
     prepared: Result<SchemeHeaders, Failure>,
     audit: &Audit,
 ) -> Outcome {
-    audit.record(|| record(request, &authorized, &prepared, audit));
-    let route = authorized.route().clone();
+    audit.record(|| {
+        let head = (request.method(), request.uri(), request.extensions());
+        record(head, &authorized, &prepared, audit)
+    });
     match prepared {
         Ok(prepared) => {
             let headers = request.headers_mut();
-            remove_all(headers, route.scheme().reserved_headers());
+            remove_all(headers, authorized.route().scheme().reserved_headers());
             prepared.write_to(headers);
-            let user = Some(*authorized.user());
-            request.extensions_mut().insert(ReadyToForward { route, user });
+            authorized.discard_withheld();
+            let ready = Ready::Prepared { authorized, audit: audit.clone() };
+            request.extensions_mut().insert(ReadyToForward(ready));
             Outcome::Forward
         }
         Err(failure) => {
-            // Operators need user, APPLID, service and return codes (docs/decisions.md#d5). If no PassTicket
-            // could be generated, `failure` contains the APPLID and the return codes.
-            let scheme = route.scheme().name();
-            let service = route.service();
-            let codes = match &failure {
-                Failure::Generate(error) => Some(error.codes()),
-                _ => None,
-            };
-            let cause = ("the scheme failed", service, scheme, discriminant(&failure), codes);
-            let (user, request_id) = (authorized.user(), RequestId::logged(request.extensions()));
-            log_limited!(error, cause, { %service, request_id, scheme, %user, %failure }, "the scheme failed");
+            log_failure(&failure, &authorized, request.extensions());
+            let route = authorized.route().clone();
             authorized.into_authenticated().restore(request.headers_mut());
             fail(request, route, failure)
         }
     }
 }
 
-fn record<B>(
-    request: &Request<B>,
+fn log_failure(failure: &Failure, authorized: &Authorized, extensions: &Extensions) {
+    // Operators need user, APPLID, service and return codes (docs/decisions.md#d5). If no PassTicket
+    // could be generated, `failure` contains the APPLID and the return codes.
+    let (route, user) = (authorized.route(), authorized.user());
+    let (service, scheme) = (route.service(), route.scheme().name());
+    let codes = match failure {
+        Failure::Generate(error) => Some(error.codes()),
+        _ => None,
+    };
+    let cause = ("the scheme failed", service, scheme, discriminant(failure), codes);
+    let request_id = RequestId::logged(extensions);
+    log_limited!(error, cause, { %service, request_id, scheme, %user, %failure }, "the scheme failed");
+}
+
+fn record(
+    (method, uri, extensions): (&Method, &Uri, &Extensions),
     authorized: &Authorized,
     prepared: &Result<SchemeHeaders, Failure>,
     audit: &Audit,
@@ -289,7 +330,7 @@ fn record<B>(
         record = record.with_detail(Detail::Scheme { name: scheme.name() });
     }
     let record = authorized.add_to_record(record);
-    scheme.annotate(record.with_request(request.method(), request.uri(), request.extensions()))
+    scheme.annotate(record.with_request(method, uri, extensions))
 }
 
 enum Step {
@@ -339,7 +380,7 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     let headers = request.headers_mut();
     remove_all(headers, route.scheme().reserved_headers());
     headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
-    request.extensions_mut().insert(ReadyToForward { route, user: None });
+    request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
     Outcome::ForwardFailed(failure)
 }
 

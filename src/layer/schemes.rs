@@ -144,8 +144,20 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// If a service closes a connection while a request is on its way, the proxy sends the request again with
     /// the same headers only if this function returns [`Replay::Allowed`] ([D29](crate::decisions#d29)).
+    /// Otherwise the proxy calls [`prepare_again`](Self::prepare_again).
     fn replay(&self) -> Replay {
         Replay::Protected
+    }
+
+    /// Returns new headers for a request that the proxy sends a second time. They have the same names as the headers
+    /// of [`prepare`](Self::prepare).
+    ///
+    /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the
+    /// service may have accepted the first headers before it closed the connection. `None`, the default, means that
+    /// the scheme cannot make other headers. The client then receives 502.
+    fn prepare_again(&self, user: &UserId, proof: &Proof) -> Option<SchemeFuture> {
+        let _ = (user, proof);
+        None
     }
 
     /// Whether the layers authenticate and authorize requests to the service. This function is called once,
@@ -181,6 +193,10 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 
     fn replay(&self) -> Replay {
         (**self).replay()
+    }
+
+    fn prepare_again(&self, user: &UserId, proof: &Proof) -> Option<SchemeFuture> {
+        (**self).prepare_again(user, proof)
     }
 
     fn needs_authorization(&self) -> bool {
@@ -317,7 +333,8 @@ impl SchemeHeaders {
         self
     }
 
-    pub(super) fn write_to(self, headers: &mut HeaderMap) {
+    /// Writes the headers to `headers`. Each of them replaces all headers with the same name.
+    pub fn write_to(self, headers: &mut HeaderMap) {
         for (name, value) in self.first.into_iter().chain(self.more) {
             headers.insert(name, value);
         }

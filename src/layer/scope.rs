@@ -139,6 +139,11 @@ impl Authorized {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
+    /// Removes the copy of the client's credentials, which is needed only if the scheme fails.
+    pub(super) fn discard_withheld(&mut self) {
+        self.authenticated.discard_withheld();
+    }
+
     pub(super) fn into_authenticated(self) -> Authenticated {
         self.authenticated
     }

@@ -23,6 +23,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
+    credential::Credential,
     pool::{
         ConnectError, Connected, Connecting, ConnectionPool, HostPool, PooledConnection, Resend,
         Sending,
@@ -124,12 +125,13 @@ where
     }
 
     /// Waits for the head of the response. The wait fails if no frame of the request's body was sent for the time
-    /// `timeout`. Before the first frame, the time counts from the start.
+    /// `timeout`. Before the first frame, the time counts from the start. `credential` is the one of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         timeout: Duration,
         progress: &mut Progress,
+        credential: &mut Credential,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
             // A state consists of a few pointers, so it is cheap to move it out and back.
@@ -157,6 +159,13 @@ where
                 }
                 Self::Sending { mut sending, mut connection, reconnect } => {
                     let Poll::Ready(sent) = connection.poll_response(&mut sending, cx) else {
+                        if connection.wants_headers()
+                            && let Poll::Ready(headers) = credential.poll_renewed(cx)
+                        {
+                            connection.set_new_headers(headers);
+                            *self = Self::Sending { sending, connection, reconnect };
+                            continue;
+                        }
                         let deadline = || progress.deadline(timeout);
                         if connection.poll_deadline(cx, deadline).is_ready() {
                             return Poll::Ready(Err(ExchangeError::TimedOut));
@@ -195,8 +204,11 @@ where
 
 /// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
 fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
-    let is_repeatable = replay == Replay::Allowed && request.method().is_idempotent();
-    if is_repeatable { Resend::BeforeBody } else { Resend::IfUnsent }
+    match replay {
+        _ if !request.method().is_idempotent() => Resend::IfUnsent,
+        Replay::Allowed => Resend::BeforeBody,
+        Replay::Protected => Resend::WithNewHeaders,
+    }
 }
 
 /// Replaces the body of the service's response by the body type that the client gets. The headers of the response

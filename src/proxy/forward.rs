@@ -19,7 +19,7 @@
 use std::{
     convert::Infallible,
     error::Error as _,
-    fmt, io,
+    fmt, io, mem,
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
@@ -43,6 +43,7 @@ use tower_service::Service;
 
 use super::{
     counts::ForwardCounts,
+    credential::{ClientHead, Credential},
     exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     pool::{
@@ -230,24 +231,28 @@ where
         };
         let timeouts = self.pool.settings().timeouts;
         let receive = receive(&request, timeouts.receive());
-        let ServiceRequest { request, accepts_trailers } =
+        let ServiceRequest { request, accepts_trailers, client } =
             service_request(request, last, progress, receive, &mut self.peer)?;
         // Without an authenticated user, the scheme has added no credential.
-        let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
+        let credential = match route.replay() {
+            Replay::Protected if *is_authenticated => Credential::Single(client),
+            Replay::Protected | Replay::Allowed => Credential::Repeatable,
+        };
         let pools = Reconnect {
             pool: self.pool.clone(),
             host: last.host.clone(),
-            replay,
+            replay: credential.replay(),
             queue_deadline: None,
         };
         let exchange = Exchange::begin(pools, request, timeouts.response(), progress);
-        Ok(Begun { exchange, accepts_trailers })
+        Ok(Begun { exchange, credential, accepts_trailers })
     }
 }
 
 /// A request on its way to a service.
 struct Begun<C, B> {
     exchange: Exchange<C, B>,
+    credential: Credential,
     accepts_trailers: bool,
 }
 
@@ -274,9 +279,10 @@ where
         let begun = self.begin(request, &target, &progress);
         let Target { route, is_authenticated } = target;
         match begun {
-            Ok(Begun { exchange, accepts_trailers }) => ForwardFuture {
+            Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
+                    credential,
                     accepts_trailers,
                     timeouts: self.pool.settings().timeouts,
                     progress,
@@ -335,6 +341,8 @@ struct ServiceRequest<B> {
     request: Request<RequestBody<B>>,
     /// Whether the client accepts the trailers of the response.
     accepts_trailers: bool,
+    /// Parts of the client's request that are not passed on.
+    client: ClientHead,
 }
 
 /// Builds the request to the service.
@@ -362,12 +370,15 @@ fn service_request<B: Body>(
     let service = ServiceHeaders { host: host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
-    head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
-    // The extensions describe the connection of the client, so they are not passed on.
-    head.extensions = Extensions::new();
+    let client = ClientHead {
+        method: head.method.clone(),
+        uri: mem::replace(&mut head.uri, Uri::from(path)),
+        // The extensions describe the connection of the client, so they are not passed on.
+        extensions: mem::take(&mut head.extensions),
+    };
     let request = Request::from_parts(head, RequestBody::new(body, progress.clone(), receive));
-    Ok(ServiceRequest { request, accepts_trailers })
+    Ok(ServiceRequest { request, accepts_trailers, client })
 }
 
 pin_project! {
@@ -384,6 +395,7 @@ pin_project! {
     enum State<C, B> {
         Waiting {
             exchange: Exchange<C, B>,
+            credential: Credential,
             accepts_trailers: bool,
             timeouts: ForwardTimeouts,
             progress: Progress,
@@ -422,6 +434,7 @@ where
             }
             StateProj::Waiting {
                 exchange,
+                credential,
                 accepts_trailers,
                 timeouts,
                 progress,
@@ -430,7 +443,7 @@ where
                 cookies,
             } => {
                 let timeout = timeouts.response();
-                let mut response = match ready!(exchange.poll(cx, timeout, progress)) {
+                let mut response = match ready!(exchange.poll(cx, timeout, progress, credential)) {
                     Ok(response) => response,
                     Err(error) => {
                         return Poll::Ready(Ok(failed(&error, timeout, route, progress)));

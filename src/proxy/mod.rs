@@ -5,6 +5,7 @@
 //! `TimeoutLayer` and `TraceLayer` can therefore wrap `Forward`.
 
 mod counts;
+mod credential;
 mod exchange;
 mod forward;
 mod forwarded;

@@ -1,6 +1,7 @@
 //! Limits, retries and time limits of connections to services.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     sync::{
         Arc, Mutex,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use test_support::{
     pki,
@@ -23,17 +24,20 @@ use tokio::{
     net::TcpStream,
     runtime::{self, Runtime},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
 use tower_passticket::{
+    audit::{Audit, AuditRecord, AuditSink},
+    clock::{ManualClock, Timestamp},
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, PassTicketScheme, Route, RouteLayer, Routes,
-        SchemeLayer, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, Bypass, CustomHeaders, Failure, PassTicketScheme, Proof,
+        Route, RouteLayer, Routes, Scheme, SchemeError, SchemeFuture, SchemeHeaders, SchemeLayer,
+        SchemeRequest, ScopeLayer, Upstream,
     },
     metrics::MetricRegistry,
-    passticket::{KeyProfiles, LocalGenerator, Replay},
+    passticket::{KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody},
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
@@ -41,6 +45,8 @@ use tower_passticket::{
 use crate::{PATIENCE, forwarding::unverified, until, wire::Pieces};
 
 type Body = Full<Bytes>;
+
+type Stack = BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>;
 
 /// The settings that the tests of this file change.
 struct Settings {
@@ -308,7 +314,7 @@ impl Closing {
         if let Close::AfterResponse = close {
             // Some of the connections are closed a little later.
             for _ in 0..number % 3 {
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             return;
         }
@@ -341,20 +347,20 @@ fn request(method: Method, id: usize, body: &'static str) -> Request<Body> {
     Request::builder().method(method).uri(format!("/svc/{id}")).body(Body::from(body)).unwrap()
 }
 
-/// nginx loses none of these requests, either.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
-    const CLOSES: [Close; 3] = [Close::AfterResponse, Close::AfterRequest, Close::Reset];
-    let service = Arc::<Closing>::default();
-    let url = service.start(&CLOSES).await;
-    let settings = Settings::default();
-    let stack = forward(&url, &settings);
+const CLOSES: [Close; 3] = [Close::AfterResponse, Close::AfterRequest, Close::Reset];
+
+/// Sends 10,000 requests, with the values of `Authorization` in turn.
+async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     let mut tasks = JoinSet::new();
     for task in 0..4 {
-        let stack = stack.clone();
+        let (stack, authorization) = (stack.clone(), authorization.to_vec());
         tasks.spawn(async move {
-            for id in 0..2500 {
-                let get = request(Method::GET, 2500 * task + id, "");
+            for id in 2500 * task..2500 * (task + 1) {
+                let mut get = request(Method::GET, id, "");
+                if !authorization.is_empty() {
+                    let value = authorization[id % authorization.len()].clone();
+                    get.headers_mut().insert("authorization", value);
+                }
                 let response = stack.clone().oneshot(get).await.unwrap();
                 assert_eq!(response.status(), 200, "request {id}");
                 assert_eq!(body_of(response).await, "ok");
@@ -362,6 +368,32 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
         });
     }
     tasks.join_all().await;
+}
+
+/// The service accepts each PassTicket once. Each user has 60 of them, so there are many users.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
+    let service = Arc::<Closing>::default();
+    let url = service.start(&CLOSES).await;
+    let stack = authorized(&url, passtickets(Replay::Protected), Audit::default());
+    let bearers: Vec<_> = (0..300).map(|number| bearer(&format!("USER{number}"))).collect();
+    get_10_000(&stack, &bearers).await;
+    let requests = service.requests.lock().unwrap();
+    assert!(requests.len() > 11_000, "{} requests", requests.len());
+    let credential = |head: &String| {
+        head.lines().find(|line| line.starts_with("authorization: ")).unwrap().to_owned()
+    };
+    let credentials: HashSet<_> = requests.iter().map(credential).collect();
+    assert_eq!(credentials.len(), requests.len());
+}
+
+/// nginx loses none of these requests, either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
+    let service = Arc::<Closing>::default();
+    let url = service.start(&CLOSES).await;
+    let settings = Settings::default();
+    get_10_000(&BoxCloneService::new(forward(&url, &settings)), &[]).await;
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
@@ -428,50 +460,167 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     }
 }
 
-/// With replay protection, a request is not sent again: the service may have accepted the PassTicket before it closed
-/// the connection.
-#[tokio::test]
-async fn a_request_with_a_passticket_is_sent_again_only_without_replay_protection() {
+/// A stack that verifies tokens, and forwards requests to `url` with the headers of `scheme`.
+fn authorized(url: &str, scheme: impl Scheme, audit: Audit) -> Stack {
+    let upstream = Upstream::parse(url).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, scheme).unwrap();
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
-    let token = TokenIssuer::new(key.clone()).login_token(&user("USER"), "domain").unwrap();
-    let bearer = format!("Bearer {}", token.expose());
-    for (replay, want) in [(Replay::Allowed, 200), (Replay::Protected, 502)] {
+    let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()));
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new().with_audit(audit))
+        .service(Forward::new(
+            unverified(),
+            ForwardTimeouts::default().with_response(PATIENCE / 10),
+        ));
+    BoxCloneService::new(stack)
+}
+
+fn passtickets(replay: Replay) -> PassTicketScheme<LocalGenerator> {
+    let profile = key_profile("ZOWEAPPL").with_replay(replay);
+    let applid = *profile.applid();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+    let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+    let tickets = tickets.with_clock(clock.clone());
+    // With replay protection, each user now has 61 PassTickets.
+    clock.advance(Duration::from_secs(61));
+    PassTicketScheme::new(applid, tickets)
+}
+
+/// The audit records, as JSON.
+#[derive(Default)]
+struct Records(Mutex<Vec<String>>);
+
+impl AuditSink for Records {
+    fn record(&self, record: AuditRecord) {
+        self.0.lock().unwrap().push(record.to_json());
+    }
+}
+
+/// The value of `Authorization` with a login token of `name`.
+fn bearer(name: &str) -> HeaderValue {
+    let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+    let token = TokenIssuer::new(key).login_token(&user(name), "domain").unwrap();
+    format!("Bearer {}", token.expose()).parse().unwrap()
+}
+
+/// With replay protection, the service may have accepted the PassTicket before it closed the connection. Therefore the
+/// request is sent again with another PassTicket.
+#[tokio::test]
+async fn with_replay_protection_a_request_is_sent_again_with_another_passticket() {
+    let custom = ["x-user", "x-ticket"].map(HeaderName::from_static);
+    let [custom_user, custom_ticket] = custom;
+    let custom = CustomHeaders::new(custom_user, custom_ticket);
+    for (replay, distinct) in [(Replay::Allowed, 1), (Replay::Protected, 2)] {
         let service = Arc::<Closing>::default();
         let url = service.start(&[Close::AfterRequest]).await;
-        let profile = key_profile("ZOWEAPPL").with_replay(replay);
-        let applid = *profile.applid();
-        let tickets = LocalGenerator::one_shot(KeyProfiles::new([profile]).unwrap());
-        let scheme = PassTicketScheme::new(applid, tickets);
-        let upstream = Upstream::parse(&url).unwrap();
-        let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, scheme).unwrap();
-        let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()));
-        let stack = ServiceBuilder::new()
-            .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-            .layer(AuthenticateLayer::new(authenticator))
-            .layer(ScopeLayer::new())
-            .layer(SchemeLayer::new())
-            .service(Forward::new(unverified(), ForwardTimeouts::default()));
+        let records = Arc::<Records>::default();
+        let scheme = passtickets(replay).with_custom_headers(custom.clone());
+        let stack = authorized(&url, scheme, Audit::to(records.clone()));
         // Without a credential, the request has no PassTicket, and is sent again.
-        for (id, bearer, want) in
-            [(1, None, 200), (2, Some(&bearer), want), (3, None, 200), (4, None, 200)]
-        {
+        for (id, bearer) in [(1, None), (2, Some(bearer("USER"))), (3, None), (4, None)] {
             let mut request = request(Method::GET, id, "");
             if let Some(bearer) = bearer {
-                request.headers_mut().insert("authorization", bearer.parse().unwrap());
+                request.headers_mut().insert("authorization", bearer);
             }
             let response = stack.clone().oneshot(request).await.unwrap();
-            assert_eq!(response.status(), want, "{replay:?} {id}");
+            assert_eq!(response.status(), 200, "{replay:?} {id}");
             drop(response.into_body().collect().await.unwrap());
         }
         let requests = service.requests.lock().unwrap();
-        let tickets: Vec<_> = requests
-            .iter()
-            .filter(|head| head.contains("/2 "))
-            .filter_map(|head| head.lines().find(|line| line.starts_with("authorization: Basic ")))
-            .collect();
-        let count = if replay == Replay::Allowed { 2 } else { 1 };
-        assert_eq!(tickets.len(), count, "{requests:?}");
-        assert!(tickets.iter().all(|ticket| *ticket == tickets[0]));
+        for name in ["authorization: Basic ", "x-ticket: "] {
+            let tickets: Vec<_> = requests
+                .iter()
+                .filter(|head| head.contains("/2 "))
+                .map(|head| head.lines().filter_map(|line| line.strip_prefix(name)).collect())
+                .map(|values: Vec<_>| <[_; 1]>::try_from(values).unwrap())
+                .collect();
+            assert_eq!(tickets.len(), 2, "{requests:?}");
+            assert_eq!(HashSet::<_>::from_iter(&tickets).len(), distinct, "{replay:?} {tickets:?}");
+        }
+        let records = records.0.lock().unwrap();
+        assert_eq!(records.len(), distinct, "{records:?}");
+        assert!(records.iter().all(|record| record.contains("/svc/2")), "{records:?}");
+    }
+}
+
+/// A scheme whose headers a service accepts only once. `again` returns the result of `prepare_again`.
+struct OneTime {
+    again: fn() -> Option<SchemeFuture>,
+}
+
+impl Scheme for OneTime {
+    fn name(&self) -> &'static str {
+        "oneTime"
+    }
+
+    fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
+        SchemeHeaders::new().with(AUTHORIZATION, HeaderValue::from_static("Once 1")).into()
+    }
+
+    fn prepare_again(&self, _: &UserId, _: &Proof) -> Option<SchemeFuture> {
+        (self.again)()
+    }
+
+    fn reserved_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_only_if_the_scheme_makes_another_credential() {
+    fn second() -> SchemeHeaders {
+        SchemeHeaders::new().with(AUTHORIZATION, HeaderValue::from_static("Once 2"))
+    }
+    async fn later() -> Result<SchemeHeaders, Failure> {
+        yield_now().await;
+        Ok(second())
+    }
+    let cases: [(fn() -> Option<SchemeFuture>, u16, usize); 4] = [
+        (|| Some(second().into()), 200, 2),
+        (|| Some(SchemeFuture::pending(later())), 200, 2),
+        (|| Some(SchemeFuture::ready(Err(SchemeError::failed("no more").into()))), 502, 1),
+        (|| None, 502, 1),
+    ];
+    for (number, (again, status, arrived)) in cases.into_iter().enumerate() {
+        for (method, body) in [(Method::GET, ""), (Method::POST, ""), (Method::PUT, "body")] {
+            let service = Arc::<Closing>::default();
+            let url = service.start(&[Close::AfterRequest]).await;
+            let stack = authorized(&url, OneTime { again }, Audit::default());
+            let is_get = method == Method::GET;
+            let (status, arrived) = if is_get { (status, arrived) } else { (502, 1) };
+            for (method, id, body, want) in
+                [(Method::GET, 1, "", 200), (method.clone(), 2, body, status)]
+            {
+                let mut request = request(method, id, body);
+                request.headers_mut().insert("authorization", bearer("USER"));
+                let response = stack.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.status(), want, "case {number} {body:?}");
+                drop(response.into_body().collect().await.unwrap());
+            }
+            assert_eq!(service.arrived("2"), arrived, "case {number} {method}");
+            let requests = service.requests.lock().unwrap();
+            let second = requests.iter().filter(|head| head.contains("Once 2")).count();
+            assert_eq!(second, arrived - 1, "case {number} {method}");
+        }
+    }
+}
+
+/// The scheme has no more time than the service.
+#[tokio::test]
+async fn a_scheme_that_makes_no_other_credential_in_time_gets_504() {
+    let service = Arc::<Closing>::default();
+    let url = service.start(&[Close::AfterRequest]).await;
+    let scheme = OneTime { again: || Some(SchemeFuture::pending(std::future::pending())) };
+    let stack = authorized(&url, scheme, Audit::default());
+    for (id, want) in [(1, 200), (2, 504)] {
+        let mut request = request(Method::GET, id, "");
+        request.headers_mut().insert("authorization", bearer("USER"));
+        let response = stack.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), want);
+        drop(response.into_body().collect().await.unwrap());
     }
 }
 

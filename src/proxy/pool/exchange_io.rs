@@ -2,7 +2,8 @@
 //!
 //! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
 //!    ends before the first byte of the response, a new connection takes its place below hyper, and the same bytes are
-//!    written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again.
+//!    written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again. If the
+//!    service accepts a credential only once, the bytes get a new one first ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
 //! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
@@ -14,18 +15,21 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
+use http::HeaderMap;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tower::BoxError;
 
 use super::{
     informational_limit::{Head, InformationalLimit},
+    lock::lock,
     read_after_reset::{ReadAfterReset, is_reset},
+    sent_request::{Sent, replace_headers},
 };
 
 /// Maximum bytes per read of a head.
@@ -45,28 +49,61 @@ pub(in crate::proxy) enum Resend {
     /// If the connection accepted no byte of the body. Use this only if the method is idempotent (RFC 9110 §9.2.2) and
     /// the service accepts the credential twice.
     BeforeBody,
+    /// As `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
+    /// the request needs a new credential.
+    WithNewHeaders,
 }
 
-/// Tells the I/O that an exchange begins.
+/// What the I/O and the task that polls it tell each other about an exchange.
 #[derive(Debug, Default)]
-pub(super) struct ExchangeStart(AtomicU8);
+pub(super) struct ExchangeSignals {
+    /// The exchange that has begun, as a [`Resend`] plus 1, or [`NONE`](Self::NONE).
+    begun: AtomicU8,
+    wants_headers: AtomicBool,
+    new_headers: Mutex<Option<NewHeaders>>,
+}
 
-impl ExchangeStart {
+/// The headers with the new credential for a request that is sent again. They replace all headers with the same names.
+/// `None`: there is no other credential, so the request is not sent again.
+pub(in crate::proxy) type NewHeaders = Option<HeaderMap>;
+
+impl ExchangeSignals {
     const NONE: u8 = 0;
 
+    /// Tells the I/O that an exchange begins.
     pub(super) fn begin(&self, resend: Resend) {
-        self.0.store(resend as u8 + 1, Ordering::Relaxed);
+        self.begun.store(resend as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Whether the I/O waits for [`set_new_headers`](Self::set_new_headers).
+    pub(super) fn wants_headers(&self) -> bool {
+        self.wants_headers.load(Ordering::Relaxed)
+    }
+
+    /// Answers [`wants_headers`](Self::wants_headers). The connection must be polled afterwards.
+    #[cold]
+    pub(super) fn set_new_headers(&self, headers: NewHeaders) {
+        self.wants_headers.store(false, Ordering::Relaxed);
+        *lock(&self.new_headers) = Some(headers);
+    }
+
+    #[cold]
+    fn poll_new_headers(&self) -> Poll<NewHeaders> {
+        let headers = lock(&self.new_headers).take();
+        self.wants_headers.store(headers.is_none(), Ordering::Relaxed);
+        headers.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The exchange that has begun since the last call, if there is one.
     fn take(&self) -> Option<Resend> {
-        let resend = match self.0.load(Ordering::Relaxed) {
+        let resend = match self.begun.load(Ordering::Relaxed) {
             Self::NONE => return None,
             1 => Resend::Never,
             2 => Resend::IfUnsent,
-            _ => Resend::BeforeBody,
+            3 => Resend::BeforeBody,
+            _ => Resend::WithNewHeaders,
         };
-        self.0.store(Self::NONE, Ordering::Relaxed);
+        self.begun.store(Self::NONE, Ordering::Relaxed);
         Some(resend)
     }
 }
@@ -84,7 +121,7 @@ pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
 /// A connection `T` to a service. `A` is an argument of [`ReadAfterReset`].
 pub(super) struct ExchangeIo<T, A> {
     io: ReadAfterReset<T, A>,
-    start: Arc<ExchangeStart>,
+    signals: Arc<ExchangeSignals>,
     reconnect: Reconnect<T>,
     phase: Phase<T>,
     resend: Resend,
@@ -98,6 +135,8 @@ enum Phase<T> {
     Passing,
     /// The status of the response has not arrived.
     Awaited,
+    /// The service has closed the connection, and the request needs new headers.
+    WantsHeaders,
     Reconnecting(Reconnecting<T>),
     /// The first `written` bytes of the request are written to the new connection.
     Resending {
@@ -107,16 +146,16 @@ enum Phase<T> {
 }
 
 impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
-    /// Wraps `io`. [`ExchangeStart::begin`] of `start` must be called before each request is written.
+    /// Wraps `io`. [`ExchangeSignals::begin`] must be called before each request is written.
     pub(super) fn new(
         io: T,
         is_awaited: A,
-        start: Arc<ExchangeStart>,
+        signals: Arc<ExchangeSignals>,
         reconnect: Reconnect<T>,
     ) -> Self {
         Self {
             io: ReadAfterReset::new(io, is_awaited),
-            start,
+            signals,
             reconnect,
             phase: Phase::Passing,
             resend: Resend::Never,
@@ -131,22 +170,24 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
         keep: impl FnOnce(&mut Vec<u8>, usize),
     ) -> Poll<io::Result<usize>> {
-        if let Some(resend) = self.start.take() {
+        if let Some(resend) = self.signals.take() {
             self.resend = resend;
             self.sent.clear();
             self.informational = InformationalLimit::default();
             self.phase = Phase::Awaited;
         }
-        if let Phase::Reconnecting(_) | Phase::Resending { .. } = self.phase {
+        if let Phase::WantsHeaders | Phase::Reconnecting(_) | Phase::Resending { .. } = self.phase {
             return Poll::Pending;
         }
         let written = ready!(write(Pin::new(&mut self.io)))?;
         match self.resend {
             Resend::Never => {}
-            Resend::BeforeBody if self.sent.len() + written <= MAX_KEPT => {
+            Resend::BeforeBody | Resend::WithNewHeaders
+                if self.sent.len() + written <= MAX_KEPT =>
+            {
                 keep(&mut self.sent, written);
             }
-            Resend::IfUnsent | Resend::BeforeBody => {
+            Resend::IfUnsent | Resend::BeforeBody | Resend::WithNewHeaders => {
                 self.resend = Resend::Never;
                 self.sent = Vec::new();
             }
@@ -168,8 +209,8 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
         let bytes = chunk.filled();
         if bytes.is_empty() {
-            if is_end(&read) && self.may_send_again() {
-                self.phase = Phase::Reconnecting((self.reconnect)());
+            if is_end(&read) {
+                self.replace_if_allowed();
             }
             return Poll::Ready(read);
         }
@@ -182,20 +223,36 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         Poll::Ready(Ok(()))
     }
 
+    /// Begins to replace a connection that the service has closed, if the request may be sent again.
     #[cold]
-    fn may_send_again(&self) -> bool {
-        match self.resend {
-            Resend::Never => false,
-            // A byte would have changed the state to `Never`.
-            Resend::IfUnsent => true,
-            Resend::BeforeBody => !has_body(&self.sent),
-        }
+    fn replace_if_allowed(&mut self) {
+        let sent = Sent::of(&self.sent);
+        self.phase = match self.resend {
+            // With `IfUnsent`, a byte would have changed the value to `Never`.
+            Resend::Never => return,
+            Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
+            Resend::WithNewHeaders if sent == Sent::Head => Phase::WantsHeaders,
+            // A service does not evaluate the credential of an incomplete head.
+            Resend::IfUnsent | Resend::BeforeBody | Resend::WithNewHeaders => {
+                Phase::Reconnecting((self.reconnect)())
+            }
+        };
+        self.resend = Resend::Never;
     }
 
     /// Makes the new connection, and writes the request to it.
     #[cold]
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.resend = Resend::Never;
+        if let Phase::WantsHeaders = self.phase {
+            match ready!(self.signals.poll_new_headers()) {
+                Some(headers) => replace_headers(&mut self.sent, &headers),
+                None => {
+                    self.phase = Phase::Passing;
+                    return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+                }
+            }
+            self.phase = Phase::Reconnecting((self.reconnect)());
+        }
         if let Phase::Reconnecting(reconnecting) = &mut self.phase {
             let io = match ready!(reconnecting.as_mut().poll(cx)) {
                 Ok(io) => io,
@@ -224,13 +281,6 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     }
 }
 
-/// Whether the bytes of a request continue after its head.
-fn has_body(sent: &[u8]) -> bool {
-    const END: &[u8] = b"\r\n\r\n";
-    let head = sent.windows(END.len()).position(|bytes| bytes == END);
-    head.is_some_and(|at| at + END.len() < sent.len())
-}
-
 /// Whether the service has closed the connection.
 fn is_end(read: &io::Result<()>) -> bool {
     match read {
@@ -250,12 +300,12 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Read for ExchangeIo<T, A>
                 Phase::Passing => return Pin::new(&mut self.io).poll_read(cx, buffer),
                 Phase::Awaited => {
                     let read = ready!(self.poll_read_head(cx, &mut buffer));
-                    if let Phase::Reconnecting(_) = self.phase {
+                    if let Phase::WantsHeaders | Phase::Reconnecting(_) = self.phase {
                         continue;
                     }
                     return Poll::Ready(read);
                 }
-                Phase::Reconnecting(_) | Phase::Resending { .. } => {
+                Phase::WantsHeaders | Phase::Reconnecting(_) | Phase::Resending { .. } => {
                     ready!(self.poll_replace(cx))?;
                 }
             }
@@ -297,7 +347,9 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Write for ExchangeIo<T, A
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.phase {
             // The new connection is flushed when the request is written to it.
-            Phase::Reconnecting(_) | Phase::Resending { .. } => Poll::Ready(Ok(())),
+            Phase::WantsHeaders | Phase::Reconnecting(_) | Phase::Resending { .. } => {
+                Poll::Ready(Ok(()))
+            }
             Phase::Passing | Phase::Awaited => Pin::new(&mut self.io).poll_flush(cx),
         }
     }
@@ -317,6 +369,7 @@ impl<T, A> fmt::Debug for ExchangeIo<T, A> {
 mod tests {
     use std::{future::ready, task::Waker};
 
+    use http::{HeaderName, HeaderValue};
     use hyper_util::rt::TokioIo;
     use tokio_test::io::{Builder, Mock};
 
@@ -375,7 +428,7 @@ mod tests {
                     new.write(b"GET").read(OK.as_bytes());
                 }
                 let mut io = io(old, Some(new));
-                io.start.begin(resend);
+                io.signals.begin(resend);
                 assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
                 let want = if is_sent_again { OK } else { "" };
                 assert_eq!(read(&mut io).unwrap_or_default(), want, "{resend:?}");
@@ -383,10 +436,50 @@ mod tests {
             let (mut old, new) = (Builder::new(), Builder::new());
             close(old.write(b"GET").read(b"H"));
             let mut io = io(old, Some(new));
-            io.start.begin(BeforeBody);
+            io.signals.begin(BeforeBody);
             assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
             assert!(matches!(read(&mut io).as_deref(), Ok("H") | Err(_)));
         }
+    }
+
+    #[test]
+    fn a_request_with_a_complete_head_waits_for_new_headers() {
+        const OLD: &str = "GET / HTTP/1.1\r\nx-once: 1\r\n\r\n";
+        const NEW: &str = "GET / HTTP/1.1\r\nx-once: 2\r\n\r\n";
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-once"),
+            HeaderValue::from_static("2"),
+        )]);
+        for (headers, want) in [(Some(headers), OK), (None, "")] {
+            let (mut old, mut new) = (Builder::new(), Builder::new());
+            old.write(OLD.as_bytes()).read(b"");
+            if headers.is_some() {
+                new.write(NEW.as_bytes()).read(OK.as_bytes());
+            }
+            let mut io = io(old, Some(new));
+            io.signals.begin(Resend::WithNewHeaders);
+            assert_eq!(write(&mut io, OLD.as_bytes()), Poll::Ready(Ok(OLD.len())));
+            for _ in 0..2 {
+                assert_eq!(read(&mut io).unwrap(), "");
+                assert!(io.signals.wants_headers());
+            }
+            io.signals.set_new_headers(headers);
+            assert!(!io.signals.wants_headers());
+            assert_eq!(read(&mut io).unwrap_or_default(), want);
+        }
+    }
+
+    #[test]
+    fn a_request_with_an_incomplete_head_needs_no_new_headers() {
+        let (mut old, mut new) = (Builder::new(), Builder::new());
+        old.write(b"GET / HTTP/1.1\r\nx-on").read(b"");
+        new.write(b"GET / HTTP/1.1\r\nx-on").write(b"ce: 1\r\n\r\n").read(OK.as_bytes());
+        let mut io = io(old, Some(new));
+        io.signals.begin(Resend::WithNewHeaders);
+        assert_eq!(write(&mut io, b"GET / HTTP/1.1\r\nx-on"), Poll::Ready(Ok(20)));
+        assert_eq!(read(&mut io).unwrap(), "");
+        assert_eq!(write(&mut io, b"ce: 1\r\n\r\n"), Poll::Ready(Ok(9)));
+        assert_eq!(read(&mut io).unwrap(), OK);
     }
 
     #[test]
@@ -395,7 +488,7 @@ mod tests {
         old.write_error(ErrorKind::BrokenPipe.into()).read(b"");
         new.write(b"POST").read(OK.as_bytes());
         let mut io = io(old, Some(new));
-        io.start.begin(Resend::IfUnsent);
+        io.signals.begin(Resend::IfUnsent);
         assert_eq!(write(&mut io, b"POST"), Poll::Pending);
         assert_eq!(read(&mut io).unwrap(), "");
         assert_eq!(write(&mut io, b"POST"), Poll::Ready(Ok(4)));
@@ -420,7 +513,7 @@ mod tests {
                 new.write(writes.concat().as_bytes()).read(OK.as_bytes());
             }
             let mut io = io(old, Some(new));
-            io.start.begin(Resend::BeforeBody);
+            io.signals.begin(Resend::BeforeBody);
             for bytes in writes {
                 assert_eq!(write(&mut io, bytes.as_bytes()), Poll::Ready(Ok(bytes.len())));
             }
@@ -435,7 +528,7 @@ mod tests {
         new.write(b"GET 2").read(b"");
         let mut io = io(old, Some(new));
         for (request, want) in [("GET 1", OK), ("GET 2", "")] {
-            io.start.begin(Resend::BeforeBody);
+            io.signals.begin(Resend::BeforeBody);
             assert_eq!(write(&mut io, request.as_bytes()), Poll::Ready(Ok(5)));
             assert_eq!(read(&mut io).unwrap(), want);
         }
@@ -446,7 +539,7 @@ mod tests {
         let mut old = Builder::new();
         old.write(b"GET").read(b"");
         let mut io = io(old, None);
-        io.start.begin(Resend::BeforeBody);
+        io.signals.begin(Resend::BeforeBody);
         assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
         let error = read(&mut io).unwrap_err();
         assert!(error.get_ref().unwrap().is::<ReconnectError>(), "{error}");
@@ -461,7 +554,7 @@ mod tests {
         }
         let mut io = io(script, None);
         for is_ok in [true, true, false] {
-            io.start.begin(Resend::Never);
+            io.signals.begin(Resend::Never);
             assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
             assert_eq!(read(&mut io).is_ok(), is_ok);
         }

@@ -22,7 +22,7 @@ use tower::BoxError;
 
 use super::{
     connection_limit::{ConnectionLimit, IdleConnections, Offer},
-    exchange_io::Resend,
+    exchange_io::{NewHeaders, Resend},
     lock::lock,
     upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection},
 };
@@ -222,6 +222,16 @@ impl<B> PooledConnection<B> {
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
         self.upstream.poll_response(sending, cx)
+    }
+
+    /// Whether the request needs new headers, because it is sent again.
+    pub(in crate::proxy) fn wants_headers(&self) -> bool {
+        self.upstream.wants_headers()
+    }
+
+    /// Answers [`wants_headers`](Self::wants_headers). Call [`poll_response`](Self::poll_response) afterwards.
+    pub(in crate::proxy) fn set_new_headers(&self, headers: NewHeaders) {
+        self.upstream.set_new_headers(headers);
     }
 
     /// The first frame of the response's body, if it has arrived together with the head.

@@ -48,12 +48,13 @@ mod host_pool;
 mod informational_limit;
 mod lock;
 mod read_after_reset;
+mod sent_request;
 mod upstream_connection;
 
 pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
 };
-pub(super) use exchange_io::{ReconnectError, Resend};
+pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
 pub(super) use informational_limit::TooManyInformational;
 pub(super) use upstream_connection::{MAX_HEADERS, Sending};

@@ -36,7 +36,7 @@ use tokio::{
 };
 use tower::BoxError;
 
-use super::exchange_io::{ExchangeIo, ExchangeStart, Reconnect, Resend};
+use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
 /// Maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8 KiB
@@ -54,8 +54,8 @@ pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// Tells the I/O that an exchange begins.
-    start: Arc<ExchangeStart>,
+    /// Shared with the I/O.
+    exchange: Arc<ExchangeSignals>,
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
     /// connection keep the first waker that they get.
     waker: Waker,
@@ -122,8 +122,8 @@ where
         let signal = Arc::<Signal>::default();
         let shared = signal.clone();
         let is_awaited = move || !shared.is_released.load(Ordering::Relaxed);
-        let start = Arc::<ExchangeStart>::default();
-        let io = ExchangeIo::new(io, is_awaited, start.clone(), reconnect);
+        let exchange = Arc::<ExchangeSignals>::default();
+        let io = ExchangeIo::new(io, is_awaited, exchange.clone(), reconnect);
         let io = CoalesceWrites::with_progress(io, writes.clone());
         let (sender, connection) =
             http1::Builder::new().max_headers(MAX_HEADERS).handshake(io).await?;
@@ -131,12 +131,12 @@ where
         let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
-        Ok(Self { sender, driver, signal, start, waker, writes, runtime, max_stall, timer })
+        Ok(Self { sender, driver, signal, exchange, waker, writes, runtime, max_stall, timer })
     }
 
     /// Begins an exchange.
     pub(super) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
-        self.start.begin(resend);
+        self.exchange.begin(resend);
         Box::pin(self.sender.try_send_request(request))
     }
 }
@@ -149,6 +149,16 @@ impl<B> UpstreamConnection<B> {
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
         self.poll(cx, |cx| sending.as_mut().poll(cx))
+    }
+
+    /// Whether the request needs new headers, because it is sent again.
+    pub(super) fn wants_headers(&self) -> bool {
+        self.exchange.wants_headers()
+    }
+
+    /// Answers [`wants_headers`](Self::wants_headers). Call [`poll_response`](Self::poll_response) afterwards.
+    pub(super) fn set_new_headers(&self, headers: NewHeaders) {
+        self.exchange.set_new_headers(headers);
     }
 
     /// Waits for the next frame of the response's body.
