@@ -185,7 +185,7 @@ async fn finish(
 
 /// The default action of each of these signals would end the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_signal_cuts_a_request() {
+async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = gateway.client();
     let mut in_flight = JoinSet::new();

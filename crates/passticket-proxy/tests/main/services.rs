@@ -97,7 +97,7 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_pauses_in_a_body_is_cut_after_the_configured_time() {
+async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
     for keys in [
         "  timeouts:\n    serviceBodySeconds: 1\n",
         "  services:\n    svc:\n      serviceBodySeconds: 1\n",
