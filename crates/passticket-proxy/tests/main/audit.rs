@@ -52,7 +52,7 @@ async fn requests_without_a_credential_are_summed_up_in_a_file_of_their_own() {
         );
         assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
-    // The other file has only the authenticated requests, with method and path.
+    // The file `audit.jsonl` has only the authenticated requests, with method and path.
     loop {
         let records = lines(&demo, "audit.jsonl");
         let events: Vec<_> =
