@@ -14,8 +14,8 @@ use super::{
 };
 use tower_passticket::passticket::{Applid, Replay, UserId};
 
-const UID: &str = "UID() contains the user id. If the UID strings of this site do not begin with \
-                   the user id, write the UID string.";
+const UID: &str = "The commands write the user id in UID(). If the UID strings of your site do \
+                   not begin with the user id, write the UID string of this user instead.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.acf(|commands| {
@@ -32,8 +32,8 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
         commands.note(
-            "If the rules are not resident (INFODIR R-RPTK), the next command is rejected and not \
-             needed:",
+            "The next command is only needed if the rules are resident (INFODIR R-RPTK). \
+             Otherwise, ACF2 rejects it:",
         );
         commands.run("F ACF2,REBUILD(PTK)");
         commands.note("To verify:");
@@ -59,7 +59,7 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
             commands.run_long([&*format!("INSERT {applid} SSKEY({key})"), multiple]);
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
-        commands.note("To verify; the key is not shown:");
+        commands.note("To verify (the output does not show the key):");
         for Application { applid, .. } in &legacy {
             commands.run(format!("LIST LIKE({applid}-)"));
         }
@@ -69,8 +69,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.acf(|commands| {
         commands.note(
-            "z/OS 2.5 has class ZOWE, with resource type ZWE. On earlier releases, define it once (job \
-             ZWEIACFZ):",
+            "Since z/OS 2.5, class ZOWE exists with resource type ZWE. On earlier releases, \
+             define the class once with these commands (from Zowe's job ZWEIACFZ):",
         );
         commands.note_line("SET CONTROL(GSO)");
         commands.note_line("INSERT CLASMAP.ZOWE RESOURCE(ZOWE) RSRCTYPE(ZWE)");
@@ -92,8 +92,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note("To verify:");
         commands.run("LIST APIML");
         commands.note(
-            "Zowe's documentation of delegated PassTickets uses type RDA and key ZOWE. If SHOW CLASMAP \
-             shows this mapping of class ZOWE, use these commands instead:",
+            "Zowe's documentation of delegated PassTickets uses resource type RDA and key ZOWE. \
+             If SHOW CLASMAP shows type RDA for class ZOWE, use these commands instead of the \
+             commands above:",
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
