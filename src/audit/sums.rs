@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(lines(&mut sums, start + PERIOD), want);
         assert_eq!(lines(&mut sums, start + 2 * PERIOD), []);
 
-        // A request after the end of the period ends the period, too.
+        // The period also ends with the first request after its end.
         let start = start + 10 * PERIOD;
         sums.add(record(7, "a", NoCredential), start);
         sums.add(record(7, "a", NoCredential), start + PERIOD);
@@ -165,7 +165,7 @@ mod tests {
             sums.add(record(host, "a", ReasonCode::NoCredential), now);
             sums.add(record(host, "a", ReasonCode::BadRequest), now);
         }
-        // A client that has a line keeps it.
+        // A client that already has a line keeps this line.
         sums.add(record(0, "a", ReasonCode::NoCredential), now);
         let lines = lines(&mut sums, now + PERIOD);
         assert_eq!(lines.len(), MAX_SUMS + 2);

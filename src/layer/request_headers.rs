@@ -431,8 +431,9 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` was called with this header, as for the headers in which the gateway sends the user
-            // and the PassTicket. It is removed although the service keeps it.
+            // The test called `Policy::add` with this header. The gateway does the same for the headers in
+            // which it sends the user and the PassTicket. So the header is removed although the service keeps
+            // it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

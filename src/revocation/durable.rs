@@ -1198,7 +1198,7 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
-    /// A new file, and a writer in the state after an error: its database is closed.
+    /// A new file, and a writer whose database is closed, as after an error.
     pub(super) struct Fixture {
         pub(super) directory: tempfile::TempDir,
         pub(super) path: PathBuf,
@@ -1229,7 +1229,8 @@ mod tests {
             Self { directory, path, writer }
         }
 
-        /// Opens the file, as another process could. The writer cannot open it until the result is dropped.
+        /// Opens the file, as another process could. The writer cannot open the file until the returned
+        /// database is dropped.
         fn block(&self) -> Database {
             open(&self.path).unwrap().0
         }
@@ -1259,7 +1260,7 @@ mod tests {
         assert_eq!(entries, 2);
         assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
-        // The revocation whose write returned an error is in the file, too.
+        // The file also contains the revocation whose write returned an error.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
     }
@@ -1295,7 +1296,7 @@ mod tests {
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("was removed or replaced"), "{reason}");
         fs::rename(&away, &path).unwrap();
-        // The variable `database` has the file open, as another process could.
+        // `database` still has the file open, as another process could.
         writer.probe();
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("could not be written"), "{reason}");
@@ -1305,7 +1306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_writes_what_could_not_be_written_before() {
+    fn a_probe_writes_revocations_that_could_not_be_written_before() {
         let fixture = Fixture::new();
         let store = DurableStore::open(&fixture.path).unwrap();
         let pat = IssuedPat {
@@ -1328,7 +1329,7 @@ mod tests {
         drop(database);
         writer.probe();
         assert_eq!(faults.last().clone(), None);
-        // The rule of now (see `record_rule_of_now`) also revoked the registered PAT.
+        // The rule with the current time (see `record_rule_of_now`) also revoked the registered PAT.
         assert_eq!(writer.index.entries().len(), 3);
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
@@ -1346,7 +1347,7 @@ mod tests {
             let token = TokenFingerprint::from_bytes(bytes);
             Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
         };
-        // The first ten revocations occur twice, and are kept once.
+        // The first ten revocations occur twice. The writer keeps them once.
         let tokens = (0..10).chain(0..10_003).map(token);
         let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
         writer.record(&mut group);
@@ -1360,7 +1361,7 @@ mod tests {
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
     }
 
-    /// The trusted time of the file.
+    /// Returns the trusted time in the file.
     fn trusted(writer: &Writer) -> TrustedReading {
         let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
         last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()
@@ -1379,7 +1380,7 @@ mod tests {
             let (reply, _answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user("ONE")), reply)]);
         };
-        // Without an eviction there is no trusted time.
+        // The trusted time exists only after the first eviction.
         record(&mut writer);
         writer.evict(Timestamp::from_secs(1_000_000)).unwrap();
         set(10);

@@ -246,7 +246,7 @@ mod tests {
         Check,
     }
 
-    /// Applies the events, each at its second. Returns the actions, each with its second.
+    /// Applies each event at its second. Returns the actions with their seconds.
     async fn actions(version: HttpVersion, events: &[(u64, Event)]) -> Vec<(u64, Action)> {
         let start = Instant::now();
         let connection = Arc::new(ClientConnection::unlimited());

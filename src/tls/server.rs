@@ -1096,14 +1096,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_resources_costs_a_connection() {
+    fn only_an_error_for_lack_of_resources_evicts_a_connection() {
         for (errno, want) in [(24, true), (23, true), (12, true), (103, false), (13, false)] {
             assert_eq!(lacks_resources(&io::Error::from_raw_os_error(errno)), want, "{errno}");
         }
     }
 
     #[test]
-    fn an_output_that_is_ready_at_shutdown_is_not_lost() {
+    fn an_output_that_is_ready_at_shutdown_is_returned() {
         let (end, ending) = watch::channel(false);
         end.send(true).unwrap();
         let (ready_output, never) = (pin!(ready("output")), pin!(pending::<()>()));

@@ -295,7 +295,7 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
-    /// Lets the last waiter begin later.
+    /// Changes the start time of the last waiter, as if it had come later.
     fn delay_last(limit: &ConnectionLimit<&'static str>) {
         lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
     }
@@ -312,7 +312,8 @@ mod tests {
             };
             assert_eq!(got, connection);
         }
-        // If no waiter belongs to its runtime, the connection is closed for the first waiter of the whole queue.
+        // No waiter belongs to the runtime of this connection. So the connection is closed, and the first waiter
+        // of the whole queue gets the slot.
         assert_eq!(limit.offer("c", here), Offer::Close("c"));
         assert_pending!(waiting[0].poll());
         drop(slot_in_use);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_is_overtaken_only_by_those_that_came_shortly_after_it() {
+    fn a_waiter_is_overtaken_only_by_waiters_that_came_shortly_after_it() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
         assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
@@ -330,7 +331,7 @@ mod tests {
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
-        // The second connection is not closed for the same waiter.
+        // A connection has already been closed for the first waiter, so the next one goes to another waiter.
         assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_leaves_gets_nothing() {
+    fn a_dropped_waiter_gets_no_slot_or_connection() {
         let ([here, other], (limit, counts)) = (runtimes(), limit(1));
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
@@ -350,7 +351,7 @@ mod tests {
         drop(first);
         let granted = slot(&mut last);
         drop(last);
-        // A slot that was granted but not received is passed on.
+        // A slot that a dropped waiter has not taken goes to the next waiter.
         let unread = waits(&limit, here);
         let mut next = waits(&limit, here);
         drop(granted);

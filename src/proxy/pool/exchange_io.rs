@@ -324,7 +324,8 @@ mod tests {
 
     type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
 
-    /// A connection whose first script is `old`. `new` is the connection that may take its place.
+    /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the
+    /// script `new`, or fails if there is none.
     fn io(mut old: Builder, new: Option<Builder>) -> Io {
         let mut new = new.map(|mut script| TokioIo::new(script.build()));
         let reconnect = move || -> Reconnecting<_> {
@@ -340,7 +341,7 @@ mod tests {
         Pin::new(io).poll_write(cx, bytes).map_err(|error| error.kind())
     }
 
-    /// Reads until nothing more arrives now.
+    /// Reads all bytes that are available without waiting.
     fn read(io: &mut Io) -> Result<String, io::Error> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut all = String::new();
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_which_no_byte_was_accepted_is_sent_on_the_new_connection() {
+    fn a_request_is_sent_on_a_new_connection_if_the_old_one_accepted_no_byte() {
         let (mut old, mut new) = (Builder::new(), Builder::new());
         old.write_error(ErrorKind::BrokenPipe.into()).read(b"");
         new.write(b"POST").read(OK.as_bytes());
@@ -453,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_informational_responses_begins_anew_with_each_exchange() {
+    fn the_limit_of_informational_responses_is_per_exchange() {
         const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
         let mut script = Builder::new();
         for times in [10, 16, 17] {
