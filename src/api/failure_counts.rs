@@ -13,11 +13,11 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The rule by which a count forgets failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count forgets them after this time without another failure. If it were shorter than a day, an attacker who
-    /// waits for it would get the free failures several times a day.
+    /// The count forgets the failures after this time without another failure. If the time were shorter than a day,
+    /// an attacker who waits that long would get the free failures several times a day.
     AfterLast(Duration),
-    /// The count forgets them after this time since the first failure. In a large network, some user always mistypes,
-    /// so failures would otherwise add up.
+    /// The count forgets the failures after this time since the first failure. In a large network, some user always
+    /// mistypes. With the other rule, the failures would add up.
     AfterFirst(Duration),
 }
 
@@ -143,7 +143,8 @@ struct Claim {
 impl FailureCounts {
     /// Begins an attempt. In each count of the user whose limit is exceeded, the attempt counts as a failure from now
     /// on. Otherwise further attempts could begin while the password is checked, and each wait would end with many
-    /// tries instead of one. This is not done for the count of the network, so it does not delay logins that succeed.
+    /// tries instead of one. The count of the network is not changed in advance, because this would delay logins that
+    /// succeed.
     ///
     /// In a network from which the user has logged in, only the failures of the user from this network delay an
     /// attempt. So an attacker elsewhere cannot lock the user out. Failures under other user ids in the network cannot

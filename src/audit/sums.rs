@@ -17,8 +17,8 @@ use crate::{connection::ClientAddress, token::ServiceId};
 /// The period whose requests are summed up in one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines for one period that tell clients and services apart. Further requests are
-/// counted in one line for each event and reason.
+/// The maximum number of lines in one period that name the client and the service. Further requests are counted
+/// in one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
 /// The values that all requests of one line share.
@@ -43,7 +43,7 @@ pub(super) struct Sum {
 /// The requests of the current period, and lines that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    /// In the order of the first requests.
+    /// The lines, in the order of their first requests.
     sums: Vec<Sum>,
     positions: HashMap<Key, usize>,
     /// When the period began. `None` if there is no request.

@@ -50,7 +50,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
-    /// How many dropped records have been reported, by a line in the file or by a log message.
+    /// The number of dropped records that were reported, by a line in the file or by a log message.
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,

@@ -31,7 +31,7 @@ const MAX_ELEMENTS: usize = 32;
 /// The maximum length of an element in bytes. An element of `Forwarded` can contain a host name.
 const MAX_LENGTH: usize = 512;
 
-/// What the headers of a trusted proxy say.
+/// The client that the headers of a trusted proxy announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.
@@ -71,7 +71,7 @@ pub(super) fn announced(
     }
 }
 
-/// What one element of a header says.
+/// The content of one element of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Address(ClientAddress),

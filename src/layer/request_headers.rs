@@ -45,7 +45,7 @@ enum Class {
     /// The name itself is an ordinary header. Its other spellings are removed, and no service can keep
     /// them.
     Spelling,
-    /// Removed, unless the service keeps it.
+    /// The header is removed, unless the service keeps it.
     Listed,
 }
 
@@ -301,7 +301,7 @@ pub enum RequestHeaderError {
 /// The headers that [`SanitizeLayer`](super::SanitizeLayer) removes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policy {
-    /// Removed for every service.
+    /// The additional headers that are removed for every service.
     others: Vec<HeaderName>,
     services: Vec<(ServiceId, RequestHeaders)>,
 }

@@ -47,9 +47,9 @@ pub(super) struct Context<'a> {
 /// The pace at which the service sends the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
-    /// As fast as the service can send it.
+    /// The service sends the body as fast as it can.
     Message,
-    /// When events occur. Pauses are normal.
+    /// The service sends a part whenever an event occurs. Pauses are normal.
     Events,
 }
 

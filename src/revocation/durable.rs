@@ -641,7 +641,8 @@ enum Command {
 /// One write. Its fingerprint is salted.
 enum Write {
     Revocation(Revocation),
-    /// A rule that also revokes the registered PATs whose issue time is later.
+    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
+    /// rule.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
     /// The networks of the user with this hash.
@@ -811,8 +812,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        // The revocations of the PATs that the rules of the group miss, because the PATs have a later issue
-        // time.
+        // The revocations of the PATs that the rules of the group do not revoke, because the PATs have a later
+        // issue time.
         let mut missed = Vec::new();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
@@ -1091,8 +1092,9 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// The revocations of the registered PATs that `rule` misses, because the PATs have a later issue time. The
-    /// table is sorted by issue time. If the clock was never ahead, there is no such PAT, and nothing is read.
+    /// Returns revocations of the registered PATs that `rule` does not revoke, because the PATs have a later
+    /// issue time. The table is sorted by issue time. If the clock was never ahead, there is no such PAT, and
+    /// nothing is read.
     fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
@@ -1118,7 +1120,7 @@ impl<'txn> Tables<'txn> {
 }
 
 /// Writes the revocations that could not be written before. If there are rules among them, also writes and
-/// returns the revocations of the PATs that these rules missed.
+/// returns revocations of the PATs that these rules do not revoke.
 fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
     let mut missed = Vec::new();
     if unwritten.is_empty() {

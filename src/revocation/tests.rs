@@ -98,7 +98,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(check(&store, &revoked), BY_TOKEN);
     assert_eq!(check(&store, &not_revoked), Ok(()));
 
-    // Two PATs were issued in the same second. A rule with the time of the first PAT hits only this PAT.
+    // Two PATs were issued in the same second. A rule with the time of the first PAT revokes only this PAT.
     let (before, after) = (pat("two", "b", NOW, 90), pat("two", "b", NOW + 1, 90));
     assert_eq!(before.issued_at().as_secs(), after.issued_at().as_secs());
     record(&store, user("TWO", NOW));
@@ -238,7 +238,7 @@ enum Step {
     Reopen,
 }
 
-/// The issue times of the PATs. The rules have the same times, so that they hit some of the PATs.
+/// The issue times of the PATs. The rules have the same times, so that they revoke some of the PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];

@@ -47,11 +47,11 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed to make room for a new one. A connection is idle between two
-/// requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait for
-/// the client, but the client sends or takes nothing. If no connection is stalled either, the new connection is closed.
-/// The same rules apply among the connections of one address, if the address already has its maximum. An IPv6 network
-/// of 64 bits counts as one address, because a host can choose any address in its network.
+/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between
+/// two requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait
+/// for the client, but the client sends or takes nothing. If no connection is stalled, either, the new connection is
+/// closed. The same rules apply among the connections of one address, if the address already has its maximum. An IPv6
+/// network of 64 bits counts as one address, because a host can choose any address in its network.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -94,7 +94,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// The time since which a connection waits for its client, as far as searches have seen it.
+/// The time since which a connection waits for its client. Only the searches observe this.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -434,7 +434,7 @@ impl Entry {
     }
 }
 
-/// Whether another connection was closed to make room.
+/// Says whether another connection was closed for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,

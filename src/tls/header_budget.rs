@@ -65,7 +65,7 @@ impl HeaderUse {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives everything back that the connection has taken. Call this when no request is in flight.
+    /// Gives all bytes back that the connection has taken. Call this when no request is in flight.
     pub(super) fn give_back(&self, budget: &HeaderBudget) {
         if self.taken.load(Ordering::Relaxed) > 0 {
             budget.give_back(self.taken.swap(0, Ordering::Relaxed));

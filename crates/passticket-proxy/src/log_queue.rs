@@ -171,7 +171,7 @@ struct Writer<W> {
     counters: Arc<Counters>,
     /// Whether the last write failed after a part of a line.
     is_within_line: bool,
-    /// When lost lines were last reported, or when this was last tried.
+    /// The time of the last attempt to report lost lines.
     reported: Option<Instant>,
 }
 

@@ -77,11 +77,11 @@ pub(super) enum Grant<T> {
 /// The answer to the owner of a free connection. It says what the owner does with the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
-    /// A waiting request has it.
+    /// A waiting request has taken the connection.
     Taken,
-    /// Close it. A request of another runtime waits for its slot.
+    /// The owner must close the connection, because a request of another runtime waits for its slot.
     Close(T),
-    /// Keep it. No request waits.
+    /// The owner keeps the connection, because no request waits.
     Keep(T),
 }
 
@@ -143,14 +143,15 @@ impl<T> ConnectionLimit<T> {
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
-                // It was the first waiter of the whole queue, so the ids stay in order.
+                // `next` was the first waiter of the whole queue, so the ids stay in order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
             }
-            // Send without the lock: sending wakes a task, and the waker may run any code.
+            // The lock is released before the connection is sent. Sending wakes a task, and the waker may run
+            // any code.
             drop(state);
             match next.grant.send(Grant::Connection(connection)) {
-                // The request has left in the meantime.
+                // The waiting request was dropped in the meantime.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
             }
@@ -168,7 +169,8 @@ impl<T> ConnectionLimit<T> {
         };
         self.update_waiting(&state);
         drop(state);
-        // If the request has left in the meantime, the slot is dropped, and is passed on again.
+        // If the waiting request was dropped in the meantime, the slot is dropped, too. It then goes to the
+        // next request.
         drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 

@@ -38,12 +38,12 @@ const MAX_KEPT: usize = 16 * 1024;
 /// response began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
-    /// Never: the connection was made for this request.
+    /// The request is never sent again, because the connection was made for this request.
     Never,
-    /// If the connection accepted no byte of the request.
+    /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
-    /// If the connection accepted no byte of the body. Use this only if the method is idempotent (RFC 9110 §9.2.2) and
-    /// the service accepts the credential twice.
+    /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
+    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
     BeforeBody,
 }
 
@@ -186,7 +186,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     fn may_send_again(&self) -> bool {
         match self.resend {
             Resend::Never => false,
-            // A byte would have changed the state to `Never`.
+            // No byte was accepted. The first accepted byte would have changed the state to `Never`.
             Resend::IfUnsent => true,
             Resend::BeforeBody => !has_body(&self.sent),
         }

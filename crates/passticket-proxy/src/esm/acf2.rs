@@ -4,9 +4,9 @@
 //! ZWEIACFZ, Zowe's documentation of distributed identities and client certificates;
 //! docs/reference/security-products.md#acf2.
 //!
-//! The operand of `UID` is a UID string, which each site composes from fields of its own choice. These
-//! commands write the user id there, as Zowe's documentation does. A comment tells the administrator what
-//! to write if the UID strings of the site are different.
+//! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands here
+//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator what to
+//! write if the UID strings of the site are different.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -98,8 +98,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // `run_long` would end a broken line with +. If a comment ends with + or -, the next line may become
-            // part of the comment. `note` breaks lines without a + at the end.
+            // This command is longer than a line. `run_long` would end the first line with +, but if a comment
+            // ends with + or -, ACF2 may read the next line as a part of the comment. `note` adds no + at the
+            // end of a line.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));
