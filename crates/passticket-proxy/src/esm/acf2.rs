@@ -98,9 +98,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // This command is longer than a line. `run_long` would end the first line with +, but if a comment
-            // ends with + or -, ACF2 may read the next line as a part of the comment. `note` adds no + at the
-            // end of a line.
+            // This command may be longer than a line. `run_long` would then end the first line with +. But if a
+            // comment ends with + or -, ACF2 may read the next line as a part of the comment. `note` adds no +
+            // at the end of a line.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));
