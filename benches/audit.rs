@@ -1,7 +1,7 @@
-//! Measures how much time an audit record adds to a request: without a sink (the receiver of records), and
-//! with a sink that writes to a file. The request only puts the record into the queue of this sink, which
-//! has room. For comparison, the benchmark also measures the time until the writer thread has written the
-//! record.
+//! Measures how much time an audit record adds to a request. A sink receives the records. The benchmark
+//! measures requests without a sink, and with a sink that writes to a file. The request only puts the record
+//! into the queue of the sink, which is never full here. For comparison, the benchmark also measures the time
+//! until the writer thread has written the record.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -24,8 +24,8 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// Number of records that are put into the queue before the benchmark waits until they are written. The
-/// queue has room for them.
+/// The benchmark puts this number of records into the queue, and then waits until they are written. The queue
+/// can hold all of them.
 const BURST: u64 = 4_000;
 
 fn audit(criterion: &mut Criterion) {

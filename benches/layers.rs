@@ -108,7 +108,7 @@ fn layers(criterion: &mut Criterion) {
             group.bench_function($name, |b| {
                 b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
             });
-            // Passes the request through the layer, for the benchmark of the next layer.
+            // This passes the request through the layer, so that the next layer is measured with the result.
             let passed_on = Mutex::new(None);
             let keep = service_fn(|request| {
                 *passed_on.lock().unwrap() = Some(request);

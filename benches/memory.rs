@@ -1,5 +1,6 @@
-//! Measures the memory of the token cache and of the PassTicket cache: by how many bytes the resident set of
-//! the process grows for each cached entry. A large token counts as several entries of the cache.
+//! Measures the memory of the token cache and of the PassTicket cache. The result is the number of bytes by
+//! which the resident set of the process grows for each cached entry. A large token counts as several entries
+//! of the cache.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(clippy::print_stdout, reason = "the benchmark prints its measurements")]
@@ -12,7 +13,8 @@ use tower_passticket::{
 };
 
 fn main() {
-    // Do nothing in `cargo test --benches`, because signing so many tokens is slow without optimization.
+    // `cargo test --benches` does not pass `--bench`. The benchmark then does nothing, because signing so many
+    // tokens is slow without optimization.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -56,14 +58,14 @@ fn main() {
     });
 }
 
-/// Prints by how many bytes the resident set grows while `work` runs, divided by `count`.
+/// Runs `work`. Prints the growth of the resident set in bytes, divided by `count`.
 fn print_growth(name: &str, count: NonZeroUsize, work: impl FnOnce()) {
     let before = resident();
     work();
     println!("{name}: {} bytes", resident().saturating_sub(before) / count);
 }
 
-/// The size of the resident set in bytes. 0 on systems without /proc.
+/// Returns the size of the resident set in bytes, or 0 on systems without /proc.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");

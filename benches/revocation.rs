@@ -33,8 +33,8 @@ fn pats() -> Vec<VerifiedToken> {
     (0..PATS).map(pat).collect()
 }
 
-/// A million revocations. `cargo test --benches`, which runs each benchmark once without optimization,
-/// uses fewer.
+/// A million revocations, or fewer in `cargo test --benches`, which runs each benchmark once without
+/// optimization.
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 1_000_000 };
 
 fn open() -> (TempDir, DurableStore) {
@@ -88,7 +88,7 @@ fn durable(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open a store");
     group.sample_size(10);
     group.bench_function(BenchmarkId::new("revocations", MANY), |bencher| {
-        // One store at a time, because a store locks its file.
+        // A store locks its file, so only one store is open at a time.
         bencher.iter_batched(
             || (),
             |()| DurableStore::open(directory.path().join("revocations.redb")).unwrap(),

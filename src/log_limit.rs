@@ -129,7 +129,7 @@ mod tests {
             ("a", 1999, None),
             ("a", 5000, after(1)),
             ("a", 6000, PERMITTED),
-            // The clock never goes back. If it did, the line would be suppressed.
+            // A monotonic clock never goes back. If it did, the limit would suppress the line.
             ("a", 3000, None),
         ] {
             let now = start + Duration::from_millis(millis);
@@ -144,9 +144,9 @@ mod tests {
         let permitted = (0..10 * MAX_CAUSES).filter(|i| limit.permit(i, start).is_some()).count();
         assert_eq!(permitted, MAX_CAUSES + 1);
         assert!(limit.lines.lock().unwrap().len() <= MAX_CAUSES + 1);
-        // A second later the old causes make room.
+        // A second later, the new cause replaces the old causes.
         assert_eq!(limit.permit("new", start + INTERVAL), PERMITTED);
-        // The shared entry has the counts of the causes that had no room.
+        // The shared entry counts the lines of the causes that did not fit into the table.
         assert_eq!(limit.lines.lock().unwrap().len(), 2);
         let shared = u64::try_from(10 * MAX_CAUSES - permitted).unwrap();
         assert_eq!(limit.lines.lock().unwrap()[&SHARED].suppressed, shared);
@@ -162,7 +162,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old ones. The last of them uses the shared entry.
+        // 256 new causes replace the old ones. The last new cause uses the shared entry.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -129,7 +129,7 @@ mod tests {
 
     /// An event at a given second.
     enum Event {
-        /// The gateway waits; the number is the total of the bytes.
+        /// The gateway waits. The number is the total number of bytes so far.
         Waiting(u64),
         Clear,
     }

@@ -82,8 +82,8 @@ fn revocation(i: usize, pat: &Pat) -> Revocation {
     }
 }
 
-/// The code of the child process. [`acknowledged_revocations_survive_a_kill`] starts the child with the
-/// variable [`DIRECTORY`] and kills it. Without this variable the function does nothing.
+/// The code of the child process. [`acknowledged_revocations_survive_a_kill`] sets the environment variable
+/// [`DIRECTORY`], starts the child and kills it. Without this variable, this function does nothing.
 #[tokio::test]
 async fn child() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
@@ -104,7 +104,7 @@ async fn child() {
             for (i, pat) in pats.iter().enumerate().skip(worker).step_by(WORKERS) {
                 store.record(revocation(first + i, pat)).await.unwrap();
                 println!("{}", first + i);
-                // Eviction compacts the file. The revocations must survive a kill during this, too.
+                // Eviction compacts the file. The revocations must also survive a kill during eviction.
                 if i % 16 == 0 {
                     let user = UserId::new(&format!("OLD{i}")).unwrap();
                     let up_to = Timestamp::from_secs(1);

@@ -86,9 +86,9 @@ def get(port, path, headers, context=None):
 
 
 def expect_ticket(what, response):
-    """Expects that the upstream got a Basic header for the user, and no cookie.
+    """Checks that the upstream received a Basic header for the user, and no cookie.
 
-    The upstream answers /check with the Authorization and Cookie headers that it got."""
+    The upstream answers /check with the Authorization and Cookie headers that it received."""
     status, body = response
     authorization, cookie = (body + "\n\n").split("\n")[:2]
     user_and_ticket = ""
@@ -99,7 +99,7 @@ def expect_ticket(what, response):
 
 
 def expect_cookie(what, response, cookie):
-    """Expects that the upstream got this cookie, and no Authorization header. An empty text means no cookie."""
+    """Checks that the upstream received this cookie, and no Authorization header. An empty text means no cookie."""
     if response != (200, f"\n{cookie}\n"):
         fail(f"{what}: expected the cookie {cookie!r} and no Authorization at the upstream, got {response}")
 
@@ -208,7 +208,7 @@ class Comparison(World):
         ]
         wanted = {key for goal in GOALS if goal.row in self.rows for key in goal[2:4]}
         if 9 in self.rows:
-            # The rate of the requests in row 9 is a share of the rate of "jwt".
+            # Row 9 sends requests at a fraction of the rate of "jwt", so the script also measures "jwt".
             wanted.add("jwt")
         for key, title, group, mode, server, request, tls in subjects:
             if key in wanted:

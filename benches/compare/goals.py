@@ -1,7 +1,7 @@
 """The ratios that are compared with goals.
 
-"ours" is passticket-proxy, "bypass" a request on a route without authentication, "rules" are revocations in the
-store, "forwards" is a proxy that only forwards."""
+"ours" is passticket-proxy. "bypass" is a request on a route without authentication. "rules" are revocations in the
+store. "forwards" is a proxy that only forwards."""
 
 import collections
 

@@ -1,11 +1,10 @@
 //! The load generator: it sends the same request on many connections and measures the latency of the
 //! responses.
 //!
-//! ```text
-//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         each connection sends again after a response
-//! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    RATE requests per second in total
-//! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS           a new connection for each request
-//! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request per connection, then idle
+//! ```text load closed ADDRESS REQUEST CONNECTIONS SECONDS [TLS] each connection sends the next request after a
+//! response load open ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS] RATE requests per second in total load
+//! handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS a new connection for each request load idle ADDRESS REQUEST
+//! CONNECTIONS SECONDS [TLS] one request per connection, then idle
 //!
 //! REQUEST   a file with the bytes of the request
 //! TLS       CA [CERTIFICATE KEY]: PEM files
@@ -86,8 +85,9 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Keeps this core awake, but lets the upstream on the same core run. If the core slept, the proxy would use
-/// processor time to wake it. With a fast proxy, the core would sleep more often.
+/// Keeps this core awake, but yields to the upstream on the same core. If the core slept, the proxy would use
+/// processor time to wake it. With a fast proxy, the core would sleep more often, so the comparison would be
+/// wrong.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -153,7 +153,7 @@ impl Load {
         Ok(())
     }
 
-    /// A scheduler tells the clients, one after the other, when to send.
+    /// A scheduler tells one client after the other when to send.
     async fn open(&self, rate: f64) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
@@ -346,7 +346,7 @@ impl Client {
     }
 }
 
-/// The length of the whole response. `None` if its head is not complete yet.
+/// Returns the length of the whole response, or `None` if its head is not complete yet.
 fn length_of(response: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);

@@ -24,7 +24,7 @@ def tell(text):
 
 
 def needed_tools(*names):
-    """The paths of these programs. If one is missing, ends with a message that says how to install it."""
+    """Returns the paths of these programs. If one is missing, ends with a message that says how to install it."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     found = {name: shutil.which(name, path=path) for name in names}
     packages = {"nginx": "nginx-light", "haproxy": "haproxy", "curl": "curl"}
@@ -52,8 +52,8 @@ def cores():
 def take_turns(pids):
     """Schedules load generator and upstream so that they do not preempt each other.
 
-    If the proxy had to wake or interrupt their core, this would take processor time of the proxy, and more often
-    with a fast proxy. So the load generator never sleeps, and a process that is woken waits until the running
+    If the proxy had to wake or interrupt their core, this would take processor time of the proxy. It would happen
+    more often with a fast proxy. So the load generator never sleeps, and a woken process waits until the running
     process yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
@@ -80,7 +80,7 @@ def read(path):
 
 
 def with_children(pid):
-    """The ids of a process and its descendants. nginx handles requests in a child process."""
+    """Returns the ids of a process and its descendants, because nginx handles requests in a child process."""
     parents = {}
     for entry in os.listdir("/proc"):
         stat = read(f"/proc/{entry}/stat") if entry.isdigit() else ""
@@ -93,7 +93,7 @@ def with_children(pid):
 
 
 def tasks(pids):
-    """For each thread, the nanoseconds that it has run (user and system) and its last core.
+    """Returns, for each thread, the nanoseconds that it has run (user and system) and its last core.
 
     The source is the file schedstat. If it is missing, the source is the file stat, which counts in ticks of
     10 ms."""
@@ -119,7 +119,7 @@ def cpu_seconds(pids):
 
 
 def ticks(pids):
-    """Ticks in user mode, and in total."""
+    """Returns the clock ticks in user mode and in total."""
     user = system = 0
     for pid in pids:
         stat = read(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
@@ -160,7 +160,7 @@ class Watch:
         return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
 
     def shares(self):
-        """The shares of the two cores that other processes and the hypervisor (steal) have used."""
+        """Returns two shares of the two cores: used by other processes, and used by the hypervisor (steal)."""
         seconds = 2 * (time.monotonic() - self.began)
         stolen = (self.stolen() - self.steal) / seconds
         ran = 0

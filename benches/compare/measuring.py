@@ -94,14 +94,14 @@ class Rounds:
 
 
 def best(results):
-    """The undisturbed measurements. If there are none, all measurements."""
+    """Returns the undisturbed measurements, or all measurements if none is undisturbed."""
     return [r for r in results if r["clean"]] or results
 
 
 def ratios(measured, goal):
     """Returns the ratios, and the number of rounds in which both measurements are undisturbed.
 
-    The ratios are those of undisturbed rounds. If there are none, they are those of all rounds."""
+    The function uses only undisturbed rounds. If there are none, it uses all rounds."""
     over = {r["turn"]: r for r in measured[goal.over]}
     under = {r["turn"]: r for r in measured[goal.under]}
     # 0 means that the value was not measured.

@@ -53,7 +53,7 @@ async fn serve(listen: SocketAddr, upstream: Authority) {
         let (client, upstream) = (client.clone(), upstream.clone());
         let service = service_fn(move |request| client.request(prepare(request, &upstream)));
         tokio::spawn(async move {
-            // An error means that the client disconnected; there is nothing to do.
+            // An error only means that the client disconnected.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

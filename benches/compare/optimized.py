@@ -1,7 +1,7 @@
 """The profile-guided build of passticket-proxy: build instrumented, run a training load, build again.
 
-training.py makes the load. The instrumented program writes a profile: how often each part of the code ran. With
-the profile, the compiler inlines code that runs often, and places it together."""
+training.py makes the load. The instrumented program writes a profile, which says how often each part of the code ran.
+With the profile, the compiler inlines code that runs often, and places such code together."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ import programs
 from machine import Bench, fail, read, tell
 from training import train
 
-# Each instrumented process of the training writes a profile: the demo and three gateways.
+# The training starts four instrumented processes, the demo and three gateways. Each of them writes a profile.
 PROFILES = 4
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,7 +27,7 @@ def output(*command, **more):
 
 
 def made_of():
-    """A hash of everything that the program and its profile depend on: sources, compiler, flags."""
+    """Returns a hash of everything that the program and its profile depend on: sources, compiler and flags."""
     training = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
     names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("crates/*/src/**/*.rs"),
                     *programs.ROOT.glob("crates/*/Cargo.toml"), *programs.ROOT.glob("Cargo.*"),
@@ -43,7 +43,7 @@ def flags(more):
 
 
 def understands(profdata, directory):
-    """Whether this llvm-profdata can read the profiles of the installed rustc."""
+    """Returns whether this llvm-profdata can read the profiles of the installed rustc."""
     source, program = directory / "probe.rs", directory / "probe"
     raw, merged = directory / "probe.profraw", directory / "probe.profdata"
     source.write_text("fn main() {}")

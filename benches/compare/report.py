@@ -104,7 +104,8 @@ def markdown(command, rounds, measured, memory):
             clean = sum(r["clean"] for r in results)
             middle = {k: statistics.median(r[k] for r in results)
                       for k in ("rate", "cpu", "p50", "p99", "p999", "rss")}
-            # The kernel counts user time in ticks of 10 ms. This is too coarse for one round, so add all rounds.
+            # The kernel counts user time in ticks of 10 ms. This is too coarse for one round, so the sums of all
+            # rounds are used.
             in_user = sum(r["in_user"] for r in results) / sum(r["in_all"] for r in results)
             lines.append(
                 f"| {subject.title} | {clean} | {middle['rate']:,.0f} | {middle['cpu']:.2f} | "

@@ -65,7 +65,7 @@ impl Write for InMemoryConnection {
     }
 }
 
-/// Connects to a server that gives the same answer to every request.
+/// A connector to a server that gives the same answer to every request.
 #[derive(Clone)]
 struct Connector(Arc<[u8]>);
 
@@ -85,7 +85,7 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// Waits for the head of a request, answers, then reads until the client closes.
+/// Waits for the head of a request, sends the answer, then reads until the client closes the connection.
 async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -102,12 +102,13 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
 /// An answer of the server.
 struct Answer {
     bytes: Arc<[u8]>,
-    /// Status and JSON body. `None` if the head of the answer is also from the input.
+    /// The status and the JSON body. `None` if the input also contains the head of the answer.
     framed: Option<(u16, Option<Value>)>,
 }
 
 impl Answer {
-    /// The input is either a line with a status and then the body, or a line `raw` and then head and body.
+    /// Reads an answer from the input. The first line of the input is either a status, which the body follows,
+    /// or `raw`, which the head and the body follow.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
@@ -136,7 +137,7 @@ fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
     UserToken::new("token")
 }
 
-/// Input: an answer of the SAF endpoint, see [`Answer::new`].
+/// Input: an answer of the SAF endpoint, in the form that [`Answer::new`] describes.
 pub(crate) fn saf(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let check = block_on(async {
@@ -158,7 +159,8 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// Input: an answer of ZSS to a request for the user of a certificate or of a name, see [`Answer::new`].
+/// Input: an answer of ZSS to a request for the user of a certificate or of a name, in the form that
+/// [`Answer::new`] describes.
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let (certificate, identity) = block_on(async {

@@ -58,7 +58,7 @@ impl Auth {
             }
             Caller::Anonymous | Caller::Certificate => {}
         }
-        // The API checks passwords in a task of its own.
+        // The API checks passwords in a separate task, so the future needs a runtime.
         let response = block_on(api(self.revocations.clone()).oneshot(request));
         let Ok(response) = response;
         let (head, body) = response.into_parts();
@@ -68,7 +68,7 @@ impl Auth {
         response
     }
 
-    /// Whether [`PAT`] is revoked.
+    /// Returns whether [`PAT`] is revoked.
     fn is_pat_revoked(&self) -> bool {
         let pat = verifier().verify(&PAT).expect("the PAT is valid");
         assert!(matches!(pat, VerifiedToken::Pat(_)));
@@ -142,7 +142,7 @@ pub(crate) fn login(data: &[u8]) {
         return;
     }
     assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
-    // Another wrong password of the same length gets the same answer.
+    // Two wrong passwords of the same length must get the same answer.
     let Ok(Value::Object(mut body)) = serde_json::from_slice::<Value>(data) else { return };
     let Some(password) = body.get("password").and_then(Value::as_str) else { return };
     if password.is_empty() || !password.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -151,7 +151,8 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // The input was refused because it had a field twice. In `body`, the field is only there once.
+        // `body` was accepted, but the input was refused because it contains a field twice. `body` contains
+        // each field only once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());
@@ -245,7 +246,7 @@ pub(crate) fn revoke(data: &[u8]) {
     }
 }
 
-/// Input: a byte that chooses an endpoint for revocation rules, then the body.
+/// Input: a byte that selects an endpoint for revocation rules, then the body.
 pub(crate) fn rules(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let path = match choice & 3 {

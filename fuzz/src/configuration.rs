@@ -17,7 +17,7 @@ use tower_passticket::{
 
 use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
-/// A PassTicket key. Files of the corpus contain this key, also in places where no key belongs.
+/// A PassTicket key. Files of the corpus contain this key, sometimes in a wrong place, such as a user id.
 const KEY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
@@ -45,7 +45,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// The directory, in which all files are valid.
+/// Returns the directory with the configuration. All its files are valid.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -115,14 +115,14 @@ impl Directory {
     }
 }
 
-/// Texts that no problem and no `Debug` output may contain.
+/// Returns the secrets. No problem and no `Debug` output may contain them.
 fn secrets() -> impl Iterator<Item = &'static str> {
     let lines = SIGNING_KEY.lines().chain(SERVER_KEY.lines());
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Whether each occurrence of the secret is a separate word. The configuration recognizes a secret only as a whole
-/// word, so a problem may show it as a part of another word.
+/// Returns whether each occurrence of the secret is a separate word. The configuration recognizes a secret only if
+/// it is a whole word, so a problem may show a secret that is a part of another word.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
@@ -231,7 +231,7 @@ pub(crate) fn users(data: &[u8]) {
 /// Input: a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
-    // A reload reads the same permissions.
+    // A reload of the file must give the same permissions.
     let reloaded = with(|directory| {
         directory.write("other.yml", data);
         let profiles = read_permissions(&directory.0.path().join("other.yml"));
@@ -259,7 +259,7 @@ pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// Input: a byte that chooses a file with a key or a certificate, then its content.
+/// Input: a byte that selects a file with a key or a certificate, then the content of this file.
 pub(crate) fn secret_files(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {

@@ -1,6 +1,6 @@
-//! Whole exchanges between a client, the gateway and a service. The input is either the bytes of the client or
-//! those of the service. All connections are in memory. The clock of tokio is paused: if all tasks wait, the
-//! clock advances to the next timer.
+//! Whole exchanges between a client, the gateway and a service. The input is either the bytes that the client
+//! sends or the bytes that the service sends. All connections are in memory. The clock of tokio is paused. When
+//! all tasks wait, the clock advances to the next timer.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ use crate::{
 /// The buffer size of a connection in memory. With a larger buffer, a run would spend most of its time copying.
 const BUFFER_SIZE: usize = 64 * 1024;
 
-/// Longer than every timeout of the gateway.
+/// This time is longer than every timeout of the gateway.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs the future on a new runtime, whose clock is paused.
@@ -76,7 +76,7 @@ struct Message {
 }
 
 impl Message {
-    /// The values of all headers with this name.
+    /// Returns the values of all headers with this name.
     fn all(&self, name: &str) -> Vec<&[u8]> {
         let named = self.headers.iter().filter(|(other, _)| other == name);
         named.map(|(_, value)| value.as_slice()).collect()
@@ -92,7 +92,7 @@ fn headers_of(headers: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
     headers.iter().map(pair).collect()
 }
 
-/// The first request. `None` if it is incomplete.
+/// Parses the first request in `bytes`. Returns `None` if it is incomplete.
 fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     let mut headers = [httparse::EMPTY_HEADER; 256];
     let mut request = httparse::Request::new(&mut headers);
@@ -106,7 +106,7 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     parse_body(message, &bytes[length..], None)
 }
 
-/// The first final response to a request with this method. `None` if it is incomplete.
+/// Parses the first final response to a request with this method. Returns `None` if it is incomplete.
 ///
 /// A response without a length ends when the connection is closed. Such a response is incomplete unless
 /// `connection_ended`.
@@ -166,13 +166,13 @@ fn parse_body<'a>(
     Some(Parsed { message, rest })
 }
 
-/// The first line, and the bytes after it.
+/// Returns the first line and the bytes after it.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|end| end == b"\r\n")?;
     Some((&bytes[..end], &bytes[end + 2..]))
 }
 
-/// A chunked body, and the bytes after it.
+/// Decodes a chunked body. Returns the body and the bytes after it.
 fn parse_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut body = Vec::new();
     loop {
@@ -190,7 +190,7 @@ fn parse_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         assert_eq!(end, b"\r\n");
         bytes = rest;
     }
-    // Trailers, up to an empty line.
+    // Trailers follow, up to an empty line.
     loop {
         let (line, rest) = split_line(bytes)?;
         bytes = rest;
@@ -202,7 +202,7 @@ fn parse_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 // --- Services ----------------------------------------------------------------------------------------
 
-/// Connects to a service that answers correctly, and stores the requests that it received.
+/// A connector to a service that answers correctly and stores the requests that it receives.
 #[derive(Clone, Default)]
 struct CorrectService {
     received: Arc<Mutex<Vec<Message>>>,
@@ -257,7 +257,7 @@ impl tower_service::Service<Uri> for CorrectService {
 
 const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nX-Second: 1\r\nContent-Length: 6\r\n\r\nsecond";
 
-/// Connects to a service that gives the input as its first answer, and [`SECOND`] as each later answer.
+/// A connector to a service that sends the input as its first answer, and [`SECOND`] as each later answer.
 #[derive(Clone)]
 struct ScriptedService {
     answer: Arc<[u8]>,
@@ -336,14 +336,14 @@ fn check_requests_from(peer: Peer, received: &[Message], log: &Log) {
     }
 }
 
-/// Who sent a request.
+/// The peer that sent a request to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Client,
     TrustedProxy,
 }
 
-/// Asserts what must hold for every request that the service receives.
+/// Checks the conditions that every request to the service must meet.
 fn check_request(request: &Message, peer: Peer) {
     assert_eq!(request.all("host"), [SERVICE.as_bytes()]);
     for (name, want) in [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")] {
@@ -378,8 +378,8 @@ fn check_request(request: &Message, peer: Peer) {
         }
         let hop_by_hop = ["trailer", "upgrade", "keep-alive", "proxy-connection"];
         assert!(!hop_by_hop.contains(&&**name) && !name.starts_with("proxy-auth"), "{name}");
-        // These routes may forward credentials of the client: `same` if the authentication failed, `open`
-        // always.
+        // These two routes may forward credentials of the client. `open` always does, `same` only if the
+        // authentication failed.
         if is_open || is_same {
             continue;
         }
@@ -447,7 +447,7 @@ pub(crate) fn forwarded(data: &[u8]) {
 
 // --- Bytes of a client -------------------------------------------------------------------------------
 
-/// The bytes that the gateway writes to a client that sends `bytes`.
+/// Sends `bytes` to the gateway as a client. Returns the bytes that the gateway writes to the client.
 async fn serve<C>(version: Version, bytes: Vec<u8>, connector: C, log: Log) -> Vec<u8>
 where
     C: tower_service::Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error>
@@ -486,22 +486,22 @@ pub(crate) fn http1_client(data: &[u8]) {
         rest = parsed.rest;
     }
     if !rest.is_empty() {
-        // hyper itself answers if the bytes are not a valid request.
+        // If the bytes are not a valid request, hyper answers, not the gateway.
         let parsed = parse_response(rest, &Method::GET, true).expect("the response is complete");
         assert!(matches!(parsed.message.status(), 400 | 408 | 414 | 431), "{:?}", parsed.message);
         assert!(parsed.rest.is_empty(), "{:?}", output.escape_ascii());
     }
 }
 
-/// Asserts what must hold for every response that the client receives.
+/// Checks the conditions that every response to the client must meet.
 fn check_response(response: &Message) {
-    // `Trailer` reaches clients that accept trailers.
+    // The list does not contain `trailer`, because clients that accept trailers get this header.
     for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "upgrade"] {
         assert!(response.all(name).is_empty(), "{name}: {response:?}");
     }
     assert!(!response.all("x-request-id").is_empty());
     let body = String::from_utf8_lossy(&response.body);
-    // Some endpoints issue new tokens, but no response contains the tokens of the client.
+    // Some endpoints issue new tokens, but no response may contain a token that the client sent.
     assert!(!body.contains(&**LOGIN_TOKEN) && !body.contains(&**PAT));
 }
 
@@ -531,11 +531,12 @@ fn hpack_string(text: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// A request that adds tokens to the dynamic table of HPACK: the cookie is entry 62, `authorization` entry 63.
+/// Encodes a request that adds tokens to the dynamic table of HPACK: the cookie as entry 62, `authorization` as
+/// entry 63.
 fn request_with_tokens() -> Vec<u8> {
     let literal =
         |name: &[u8], value: &[u8]| [&[0x40], &*hpack_string(name), &*hpack_string(value)].concat();
-    // 0x82 is `:method: GET`, 0x87 is `:scheme: https` (RFC 7541 appendix A).
+    // 0x82 stands for `:method: GET`, and 0x87 for `:scheme: https` (RFC 7541 appendix A).
     let block = [
         vec![0x82, 0x87],
         literal(b":path", b"/svc/api/v1/x"),
@@ -546,8 +547,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// Input: a byte that chooses the form of the rest, then bytes or frames of an HTTP/2 client. In the input, a
-/// frame has one byte each for type, flags, stream and length, then the payload.
+/// Input: a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2
+/// client. In the input, a frame has one byte each for type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -594,8 +595,8 @@ fn check_frames(mut output: &[u8]) {
 
 // --- Bytes of a service ------------------------------------------------------------------------------
 
-/// A parsed input: a byte that chooses the method and whether the service closes the connection, a byte that
-/// says where the answer is split in two parts, and the answer.
+/// A parsed input. The first byte selects the method, and whether the service closes the connection. The second
+/// byte is the offset at which the answer is split in two parts. The rest is the answer.
 struct Script {
     method: Method,
     service: ScriptedService,
@@ -619,7 +620,8 @@ impl Script {
     }
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/1.1 client, see [`Script`].
+/// Input: the answer of a service to the first of two requests of an HTTP/1.1 client, in the form of
+/// [`Script`].
 pub(crate) fn http1_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let head = "Host: gateway\r\nAuthorization: Bearer {JWT}\r\n";
@@ -643,7 +645,7 @@ pub(crate) fn http1_service(data: &[u8]) {
     assert!(rest.is_empty(), "more responses than requests: {:?}", output.escape_ascii());
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/2 client, see [`Script`].
+/// Input: the answer of a service to the first of two requests of an HTTP/2 client, in the form of [`Script`].
 pub(crate) fn http2_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let log = Log::default();

@@ -30,11 +30,11 @@ use crate::support::{KEY, clock, verifier};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The password of every user.
+/// The password of all users.
 pub(crate) const PASSWORD: &str = "validPassword";
 pub(crate) const EMAIL: &str = "user@example.com";
 pub(crate) const APPLID: &str = "ZOWEAPPL";
-/// Host and port of the service. All routes lead to it.
+/// The host and the port of the service. All routes lead to this service.
 pub(crate) const SERVICE: &str = "service:1234";
 
 /// A login provider that accepts [`PASSWORD`], and refuses to change it to `weak`.
@@ -125,8 +125,8 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// Method and target of the requests that reached [`Forward`]. The target is that of the request to
-    /// the service.
+    /// The method and the target of each request that reached [`Forward`]. The target is the one that the
+    /// service receives.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 
@@ -140,7 +140,7 @@ impl Log {
     }
 }
 
-/// A gateway with the auth API and the routes. `connector` connects to the service.
+/// Makes a gateway with the auth API and the routes. `connector` connects to the service.
 pub(crate) fn gateway<C, B>(
     connector: C,
     log: Log,

@@ -32,7 +32,8 @@ struct PassedOn {
     user: Option<String>,
 }
 
-/// The request behind `AuthenticateLayer`. `None` if the layer rejected it.
+/// Sends a request through `AuthenticateLayer`. Returns the request that the layer passed on, or `None` if the
+/// layer rejected it.
 fn authenticate(
     headers: HeaderMap,
     pats: bool,
@@ -77,7 +78,7 @@ fn echo() -> impl tower::Service<
     })
 }
 
-/// Marks a response of [`echo`]. If a layer answers instead, the response has no such mark.
+/// Marks a response of [`echo`]. A response that a layer made does not have this mark.
 #[derive(Clone)]
 struct Echo;
 
@@ -99,7 +100,7 @@ where
     Some(PassedOn { headers: head.headers, user })
 }
 
-/// The parts between `;` of all `Cookie` lines, trimmed. A part need not contain `=`.
+/// Splits all `Cookie` lines at `;`, and returns the trimmed parts. A part may have no `=`.
 fn pairs(headers: &HeaderMap) -> Vec<&[u8]> {
     let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     lines.flat_map(|line| line.split(|b| *b == b';')).map(<[u8]>::trim_ascii).collect()
@@ -123,7 +124,7 @@ fn is_credential_cookie(name: &[u8]) -> bool {
         .contains(&&*name)
 }
 
-/// The first value of the cookie `wanted` that is not empty.
+/// Returns the first value of the cookie `wanted` that is not empty.
 fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     pairs(headers).into_iter().find_map(|pair| {
         name_of(pair).filter(|name| *name == wanted.as_bytes())?;
@@ -135,7 +136,7 @@ fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// Whether a server that separates cookies at commas would find a credential in the pair.
+/// Returns whether a server that splits cookies at commas would find a credential in `pair`.
 fn hides_credential(pair: &[u8]) -> bool {
     pair.split(|b| *b == b',').filter_map(name_of).any(is_credential_cookie)
 }
@@ -171,7 +172,7 @@ pub(crate) fn cookies(data: &[u8]) {
     assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
 
-/// Input: a byte that chooses the settings of the layer, then header lines.
+/// Input: a byte that selects the settings of the layer, then header lines.
 pub(crate) fn credentials(data: &[u8]) {
     let Some((choice, lines)) = data.split_first() else { return };
     let (pats, certificate) = (choice & 1 > 0, choice & 2 > 0);
@@ -208,8 +209,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// The user of the credential that decides, or `None` if this credential is missing or not valid. This is a
-/// second implementation of `docs/decisions.md#d6`.
+/// Returns the user of the credential that has precedence, or `None` if this credential is missing or not
+/// valid. This is a second implementation of `docs/decisions.md#d6`.
 fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {
@@ -247,7 +248,7 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// The headers that `Connection` does not make hop-by-hop.
+/// The headers that are forwarded even if a `Connection` header names them.
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -257,7 +258,7 @@ const FORWARDING: [&str; 6] = [
     "x-forwarded-proto",
 ];
 
-/// The names in the `Connection` headers that are hop-by-hop, in lower case.
+/// Returns the names in the `Connection` headers, in lower case and without those in [`FORWARDING`].
 fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|b| *b == b','));
@@ -284,7 +285,7 @@ pub(crate) fn hop_by_hop(data: &[u8]) {
     assert_eq!(after, once);
 }
 
-/// The names in the rows of the document that `wanted` selects.
+/// Returns the header names in those rows of docs/reference/request-headers.md that `wanted` selects.
 fn documented(wanted: fn(&str) -> bool) -> BTreeSet<&'static str> {
     let rows = include_str!("../../docs/reference/request-headers.md").lines();
     let rows = rows.filter(|row| row.starts_with("| ") && wanted(row));
@@ -306,7 +307,8 @@ pub(crate) fn sanitize(data: &[u8]) {
         passed_on(service.clone(), request).map(|passed| passed.headers)
     };
     let Some(after) = pass(before.clone()) else {
-        // The request is a WebSocket handshake of a page of another origin.
+        // The layer rejects only one kind of request: a WebSocket handshake with credentials from a page of
+        // another origin.
         let is_handshake = before.contains_key(UPGRADE) || before.contains_key(SEC_WEBSOCKET_KEY);
         let has_credential = before.contains_key(COOKIE) || before.contains_key(AUTHORIZATION);
         assert!(before.contains_key(ORIGIN) && is_handshake && has_credential);

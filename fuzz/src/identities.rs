@@ -51,7 +51,7 @@ pub(crate) fn certificate_der(data: &[u8]) {
     }
 }
 
-/// Input: a byte that chooses the use of a PEM document, then the document.
+/// Input: a byte that selects the use of a PEM document, then the document.
 pub(crate) fn certificate_pem(data: &[u8]) {
     let Some((choice, pem)) = data.split_first() else { return };
     let (chain, key) = (SERVER_CERTIFICATE.as_bytes(), SERVER_KEY.as_bytes());
@@ -81,7 +81,7 @@ pub(crate) fn certificate_pem(data: &[u8]) {
     }
 }
 
-/// Asserts that the text of a name can be parsed to the same name, and has no control characters.
+/// Asserts that the text of a name has no control characters, and that it can be parsed again to the same name.
 fn check_name(name: &DistinguishedName) {
     let text = name.to_string();
     assert_eq!(text.parse().as_ref(), Ok(name), "{text}");
@@ -146,7 +146,7 @@ pub(crate) fn certificate_filters(data: &[u8]) {
             assert_eq!(matching, None);
         }
     }
-    // The order of the entries does not matter.
+    // The order of the entries must not change the result.
     let entries = filters.iter().cloned().zip(users.iter().copied()).rev();
     let reversed = CertificateMap::new(entries).expect("the filters are unique");
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Fuzz targets: one function for each parser of bytes from the network or from a file.
 //!
-//! A target takes any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets
+//! A target accepts any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets
 //! with the committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists what each target
 //! asserts, and says how to add a target.
 
@@ -72,7 +72,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("http2_service", exchange::http2_service),
 ];
 
-/// The target of this name.
+/// Returns the target with this name.
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }

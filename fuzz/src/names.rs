@@ -35,8 +35,8 @@ pub(crate) fn names(data: &[u8]) {
     assert!(user.as_ref().is_ok_and(|user| user.as_bytes() == name.as_bytes()));
 }
 
-/// The commands as TSO (the command line of z/OS) or ACF2 reads them: without comments, and with continued
-/// lines joined.
+/// Returns the commands as TSO (the command line of z/OS) or ACF2 reads them: without comments, and each
+/// command as one line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let (mut joined, mut is_continuation) = (Vec::<String>::new(), false);
     for line in commands.lines() {
@@ -60,7 +60,7 @@ fn submitted(commands: &Commands) -> Vec<String> {
     joined
 }
 
-/// The operand `text`, or `plain` if `text` is missing or not valid.
+/// Parses the operand `text`, or `plain` if `text` is missing or not valid.
 fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
     let parse = |text: &str| T::from_str(text).map_err(|error| error.to_string());
     text.and_then(|text| parse(text).ok()).unwrap_or_else(|| parse(plain).expect("a valid text"))

@@ -33,8 +33,8 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     Routes::new(routes).expect("each prefix is unique")
 });
 
-/// The segments of a path after decoding. Some servers decode a path in this way: percent-encoding is decoded,
-/// `\` counts as `/`, parameters and empty segments are removed.
+/// Decodes a path as some tolerant servers do, and returns its segments. These servers decode percent-encoding,
+/// treat `\` as `/`, and remove parameters and empty segments.
 fn decoded_segments(path: &str) -> Vec<Vec<u8>> {
     let (bytes, mut decoded) = (path.as_bytes(), Vec::new());
     let mut at = 0;
@@ -53,7 +53,7 @@ fn decoded_segments(path: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Whether the path with these segments begins with `prefix`.
+/// Returns whether the path with these segments begins with `prefix`.
 fn covers(prefix: &str, segments: &[Vec<u8>]) -> bool {
     let prefix: Vec<_> = prefix.split('/').filter(|segment| !segment.is_empty()).collect();
     segments.len() >= prefix.len()

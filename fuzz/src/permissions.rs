@@ -1,5 +1,5 @@
-//! Profiles of a security product (such as RACF): which profile protects a resource. The name of a generic
-//! profile contains `%` or `*`. The name of a discrete profile does not.
+//! Selection of the profile that protects a resource, as in a security product such as RACF. The name of a
+//! generic profile contains `%` or `*`. The name of a discrete profile contains neither.
 
 use tower_passticket::{
     passticket::UserId,
@@ -38,8 +38,8 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // Only one profile name decides whether access is granted. The input may contain this name more than
-    // once, with different users. Then `granting` has this name more than once, and no other name.
+    // The permissions of only one profile name apply. The input may contain this name more than once, with
+    // different users. Then `granting` contains this name more than once, and no other name.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");
@@ -77,7 +77,7 @@ fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
     }
 }
 
-/// Whether `qualifier` begins with `start`, in which `%` stands for any character.
+/// Returns whether `qualifier` begins with `start`, in which `%` stands for any character.
 fn starts(qualifier: &str, start: &str) -> bool {
     let mut bytes = qualifier.bytes();
     start.bytes().all(|want| bytes.next().is_some_and(|got| want == b'%' || want == got))

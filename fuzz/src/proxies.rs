@@ -11,7 +11,7 @@ use tower_passticket::{
 
 use crate::support::header_lines;
 
-/// The trusted proxies: 10.0.0.0/8.
+/// Returns whether the address is a trusted proxy, that is, in 10.0.0.0/8.
 fn is_trusted(ip: IpAddr) -> bool {
     matches!(ip.to_canonical(), IpAddr::V4(v4) if v4.octets()[0] == 10)
 }
@@ -52,8 +52,8 @@ pub(crate) fn client_address(data: &[u8]) {
         assert!(names_client, "{client} {headers:?}");
     }
 
-    // A trusted proxy appends the address of its client to the last line, or in a line of its own. Whatever
-    // the client sent, it cannot change or hide this address.
+    // A trusted proxy appends the address of its client to the last line of the header, or adds a new line. No
+    // header that the client sent may change or hide this address.
     let own: IpAddr = [203, 0, 113, 9].into();
     for (name, element) in [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")] {
         let mut lines: Vec<_> = headers.get_all(name).iter().cloned().collect();
@@ -80,8 +80,8 @@ pub(crate) fn client_address(data: &[u8]) {
 
 /// Input: the first bytes of a connection.
 pub(crate) fn proxy_protocol(data: &[u8]) {
-    // The result must not depend on how the bytes are split: the shortest prefix whose result is not "incomplete"
-    // decides.
+    // The bytes may arrive in any pieces. So the result for all bytes must be the result for the shortest prefix
+    // that is not "incomplete".
     let decided = (0..=data.len()).find_map(|end| match proxy_header(&data[..end]) {
         Ok(None) => None,
         other => Some((end, other)),

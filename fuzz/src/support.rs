@@ -15,7 +15,7 @@ use tower_passticket::{
     token::{Rs256Verifier, SigningKey},
 };
 
-/// The time in every target, in seconds since 1970.
+/// The current time in every target, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 pub(crate) const SIGNING_KEY: &str = include_str!("../fixtures/signing.key");
@@ -91,7 +91,7 @@ pub(crate) fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-/// Replaces `{JWT}`, `{PAT}` and `{EXPIRED}` by tokens. The inputs need these placeholders, because a fuzzer
+/// Replaces `{JWT}`, `{PAT}` and `{EXPIRED}` with tokens. The inputs need these placeholders, because a fuzzer
 /// cannot find a valid signature.
 pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(data.len());
@@ -114,7 +114,7 @@ pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     expanded
 }
 
-/// The headers from lines `name: value`. Lines that are not valid headers are ignored.
+/// Parses lines of the form `name: value` as headers. Ignores lines that are not valid headers.
 pub(crate) fn header_lines(data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in data.split(|b| *b == b'\n') {
@@ -130,12 +130,13 @@ pub(crate) fn header_lines(data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// The first `max` lines that are UTF-8. Some targets compare all pairs of lines, so many lines would be slow.
+/// Returns the first `max` lines that are UTF-8. Some targets compare all pairs of lines, which would be slow
+/// with many lines.
 pub(crate) fn lines(data: &[u8], max: usize) -> Vec<&str> {
     data.split(|b| *b == b'\n').filter_map(|line| str::from_utf8(line).ok()).take(max).collect()
 }
 
-/// The output of a future that never waits.
+/// Returns the output of a future that never waits.
 pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,

@@ -1,4 +1,4 @@
-//! PassTickets: their text, and evaluating them.
+//! PassTickets: parsing and evaluation.
 
 use tower_passticket::{
     clock::Timestamp,
@@ -7,7 +7,7 @@ use tower_passticket::{
 
 use crate::support::NOW;
 
-/// Input: a byte that chooses the algorithm, eight bytes for the time, a user id up to a newline, and the text
+/// Input: a byte that selects the algorithm, eight bytes for the time, a user id up to a newline, and the text
 /// of a PassTicket.
 pub(crate) fn tickets(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
@@ -20,8 +20,8 @@ pub(crate) fn tickets(data: &[u8]) {
     let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
     let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
     let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
-    // If the eight bytes are digits, they are a number of seconds after `NOW`. Otherwise they are a time of at
-    // most 40 bits, which all algorithms can represent.
+    // If the eight bytes are digits, the time is this number of seconds after `NOW`. Otherwise, the last five
+    // bytes are the time, so that all algorithms can represent it.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),

@@ -21,7 +21,7 @@ pub(crate) fn token_text(data: &[u8]) {
     let text = with_tokens(data);
     let Ok(text) = str::from_utf8(&text) else { return };
     let with_cache = verifier().with_cache(NonZeroUsize::MIN);
-    // At the second pass, a valid token is in the cache.
+    // In the second pass, a valid token comes from the cache.
     for _ in 0..2 {
         let verified = VERIFIER.verify(text);
         let cached = with_cache.verify(text);

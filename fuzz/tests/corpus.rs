@@ -1,4 +1,5 @@
-//! Runs every target with its committed corpus, and with mutations of it that are the same on every machine.
+//! Runs every target with its committed corpus, and with mutations of the corpus. The mutations are the same on
+//! every machine.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,10 +15,10 @@ use fuzz_targets::TARGETS;
 /// Number of mutations for each target. All targets together take 10 to 20 seconds without optimization.
 const MUTATIONS: usize = 150;
 
-/// Number of panics until now. It includes panics in tasks, which `catch_unwind` does not catch.
+/// The number of panics so far. It includes panics in tasks, which `catch_unwind` does not catch.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// The files of a target's corpus, with their content.
+/// Returns the files of a target's corpus, with their content.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let Ok(entries) = fs::read_dir(&directory) else { return Vec::new() };
@@ -37,12 +38,12 @@ impl Random {
         self.0
     }
 
-    /// A number less than `end`. `end` must not be 0.
+    /// Returns a number less than `end`, which must not be 0.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
-    /// A random part of `bytes`, at most 32 bytes long.
+    /// Returns a random part of `bytes` with at most 32 bytes.
     fn piece<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let start = self.below(bytes.len() + 1);
         let length = self.below((bytes.len() - start).min(32) + 1);
@@ -78,7 +79,7 @@ const WORDS: [&[u8]; 24] = [
     b"[[[[[[[[",
 ];
 
-/// `seed` after one to four random changes.
+/// Returns `seed` after one to four random changes.
 fn mutated(seed: &[u8], corpus: &[(PathBuf, Vec<u8>)], random: &mut Random) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {
@@ -108,7 +109,7 @@ fn mutated(seed: &[u8], corpus: &[(PathBuf, Vec<u8>)], random: &mut Random) -> V
     bytes
 }
 
-/// Whether the target panics with this input, also if it panics in a task.
+/// Returns whether the target panics with this input. A panic in a task also counts.
 fn fails(target: fn(&[u8]), input: &[u8]) -> bool {
     let before = PANICS.load(Ordering::SeqCst);
     let _ = panic::catch_unwind(AssertUnwindSafe(|| target(input)));

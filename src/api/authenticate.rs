@@ -21,7 +21,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. A provider that does not answer must not keep its turn for ever.
+/// The maximum time of a password check. A provider that does not answer must not use up one of the concurrent
+/// checks forever.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.

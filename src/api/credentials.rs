@@ -105,7 +105,7 @@ mod tests {
             (&basic(b" :x"), Ok(Some((" ", b"x")))),
             (&basic("user:p\u{e4}ss".as_bytes()), Ok(Some(("user", "p\u{e4}ss".as_bytes())))),
             (&basic(b"user:p\xE4ss"), Ok(Some(("user", b"p\xE4ss")))),
-            // Base64 without padding.
+            // This value is Base64 without padding.
             ("Basic dTpwYQ", Ok(Some(("u", b"pa")))),
             (&basic(b":pass"), Err(())),
             (&basic(b"user"), Err(())),

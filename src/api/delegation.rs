@@ -290,7 +290,7 @@ mod tests {
         let now = |secs: u64| Timestamp::from_secs(100_000 + secs);
         let at = |secs| limit.count(&caller, now(secs));
         assert_eq!((at(3600), at(3600)), (Ok(()), Ok(())));
-        // The clock is set back by an hour. The bucket is as empty as if the calls were made just now.
+        // The clock is set back by an hour. The caller must wait as long as if it had made the calls just now.
         assert_eq!(at(0), Err(Duration::from_secs(30)));
         assert_eq!(at(29), Err(Duration::from_secs(1)));
         assert_eq!((at(30), at(59)), (Ok(()), Err(Duration::from_secs(1))));
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn high_limits_are_exact() {
-        // From 60_001 calls per minute on, there is less than one millisecond per call.
+        // If the limit is above 60,000 calls per minute, the time for one call is less than one millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));

@@ -13,11 +13,11 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The rule by which a count forgets failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count forgets them after this time without another failure. If it were shorter than a day, an attacker who
-    /// waits for it would get the free failures several times a day.
+    /// The count forgets the failures after this time without another failure. If the time were shorter than a day,
+    /// an attacker who waits that long would get the free failures several times a day.
     AfterLast(Duration),
-    /// The count forgets them after this time since the first failure. In a large network, some user always mistypes,
-    /// so failures would otherwise add up.
+    /// The count forgets the failures after this time since the first failure. In a large network, some user always
+    /// mistypes. With the other rule, the failures would add up.
     AfterFirst(Duration),
 }
 
@@ -143,7 +143,8 @@ struct Claim {
 impl FailureCounts {
     /// Begins an attempt. In each count of the user whose limit is exceeded, the attempt counts as a failure from now
     /// on. Otherwise further attempts could begin while the password is checked, and each wait would end with many
-    /// tries instead of one. This is not done for the count of the network, so it does not delay logins that succeed.
+    /// tries instead of one. The count of the network is not changed in advance, because this would delay logins that
+    /// succeed.
     ///
     /// In a network from which the user has logged in, only the failures of the user from this network delay an
     /// attempt. So an attacker elsewhere cannot lock the user out. Failures under other user ids in the network cannot
@@ -430,14 +431,14 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_other_users_behind_a_nat_do_not_hold_a_user() {
+    fn failures_of_other_users_behind_a_nat_do_not_block_a_user() {
         let mut counts = FailureCounts::new(LIMITS);
         for i in 0..100 {
             assert_eq!(guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i), Ok(()));
             assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), i), Ok(()));
         }
-        // Then a new user waits for at most 10 s after a failure, and a user who has logged in there does not
-        // wait.
+        // After these failures, a new user waits at most 10 s after the last failure. A user who has logged in
+        // from this network before does not wait.
         for i in 100..1000 {
             let guessed = guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), 12 * i);
             assert_eq!(guessed, Ok(()));
@@ -450,12 +451,13 @@ mod tests {
         }
     }
 
-    /// The number of guesses of one user within a day, if the attacker begins up to 16 attempts at once
-    /// whenever one may begin. After them, the user logs in at `owner`.
+    /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16
+    /// attempts at the same time whenever the throttle permits one. After these attempts, the user logs in as
+    /// `owner`.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
-        // A shorter step would make the test slower, and would allow less than one further guess.
+        // A shorter step would make the test slower, and would permit less than one additional guess.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()
@@ -497,7 +499,8 @@ mod tests {
         let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         let mut guesses = [0; 3];
-        // The attacker never exceeds the free failures, so that the user can always log in.
+        // The attacker makes no more than the permitted failures before the login of the user, which clears
+        // them.
         for second in (0..3 * DAY).step_by(60) {
             for _ in 0..4 {
                 let guessed = guess(&mut counts, owner, second);
@@ -509,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_clears_nothing_adds_no_wait() {
+    fn a_login_that_clears_no_failures_adds_no_wait() {
         let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         for start in [0, 2 * DAY] {
@@ -558,7 +561,7 @@ mod tests {
         for _ in 0..5 {
             guess(&mut counts, it, 4).unwrap();
         }
-        // Another attempt has succeeded in between.
+        // While this attempt runs, another attempt succeeds.
         let claimed = counts.begin(it, secs(5)).unwrap();
         counts.succeeded(it, Claimed::default(), secs(5));
         counts.failed(it, claimed, secs(5));
@@ -585,7 +588,7 @@ mod tests {
     fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
         let mut counts = FailureCounts::new(LIMITS);
         for i in 0..5_000 {
-            // 80 failures an hour.
+            // This step of 45 s gives 80 failures an hour.
             let name = format!("U{i}");
             assert_eq!(guess(&mut counts, unknown(&name, "192.0.2.1"), 45 * i), Ok(()), "{i}");
             assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), 45 * i), Ok(()), "{i}");
@@ -598,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_without_an_address_are_held_by_the_user() {
+    fn failures_without_a_client_address_count_for_the_user() {
         let mut counts = FailureCounts::new(LIMITS);
         let it = Attempt { network: None, ..unknown("A", "192.0.2.1") };
         for _ in 0..5 {
@@ -628,13 +631,13 @@ mod tests {
             ledger.add(key, failures, secs(now));
         }
         for i in 0..6 * GENERATION {
-            // Each of these stays below the limit.
+            // Each of these keys has one failure, which is below the limit.
             ledger.failed(10 + i, false, secs(DAY));
         }
         let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
         assert_eq!(counts, [7, 0, 0]);
         assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
-        // Of too many entries at the limit, those with the most failures stay.
+        // If too many entries are at the limit, the ledger keeps those with the most failures.
         for i in 0..6 * GENERATION {
             ledger.add(1_000_000 + i, 4, secs(DAY));
         }

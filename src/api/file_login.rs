@@ -174,7 +174,8 @@ mod tests {
             ("A", "two", Err(LoginError::WrongCredentials)),
             ("A", "", Err(LoginError::WrongCredentials)),
             ("A", "ONE", Err(LoginError::WrongCredentials)),
-            // The password of the decoy does not log an unknown user in.
+            // For an unknown user, the password is checked against a decoy hash. Even the matching password
+            // must not log the user in.
             ("C", "two", Err(LoginError::WrongCredentials)),
         ] {
             let got = login.login(user(name), Password::new(password)).await;

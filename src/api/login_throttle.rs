@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_clock_of_the_machine_does_not_matter_for_waits() {
+    async fn waits_do_not_depend_on_the_wall_clock() {
         let (throttle, clock) = (throttle(), clock());
         for _ in 0..5 {
             assert!(guess(&throttle, CLIENT, &clock).await);

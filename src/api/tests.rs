@@ -64,7 +64,7 @@ static KEY: LazyLock<SigningKey> =
 /// because the provider is not available.
 #[derive(Clone, Copy)]
 struct StubLogin {
-    /// Whether the provider supports password changes. If it does, it refuses the new password `weak`.
+    /// If `true`, the provider supports password changes, and refuses the new password `weak`.
     can_change_passwords: bool,
 }
 
@@ -89,9 +89,9 @@ impl LoginProvider for StubLogin {
 #[derive(Default)]
 struct Store {
     index: RevocationIndex,
-    /// Whether revocations cannot be stored or removed.
+    /// If `true`, the store cannot store or remove revocations.
     cannot_write: AtomicBool,
-    /// Whether tokens cannot be checked.
+    /// If `true`, the store cannot check tokens.
     cannot_check: AtomicBool,
 }
 
@@ -135,8 +135,8 @@ impl RevocationStore for Store {
     }
 }
 
-/// Checks permissions against a list, see [`World::with_replay`]. Checks for the users `SAFDOWN` (SAF is
-/// not available) and `SAFBAD` (SAF gives no decision) fail.
+/// Checks permissions against the list in [`World::with_replay`]. A check for the user `SAFDOWN` fails because
+/// SAF is not available, and a check for `SAFBAD` because SAF gives no decision.
 #[derive(Clone)]
 struct StubSaf(FileSaf);
 
@@ -506,7 +506,7 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(response.status(), 204);
     assert!(response.body().is_empty());
     assert_eq!(response.headers()["cache-control"], "no-store");
-    // The cookie and three security headers.
+    // The response has the cookie and three security headers.
     assert_eq!(response.headers().len(), 4);
     let cookie = &response.headers()["set-cookie"];
     assert!(cookie.is_sensitive());

@@ -17,8 +17,8 @@ use crate::{connection::ClientAddress, token::ServiceId};
 /// The period whose requests are summed up in one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines for one period that tell clients and services apart. Further requests are
-/// counted in one line for each event and reason.
+/// The maximum number of lines in one period that name the client and the service. Further requests are counted
+/// in one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
 /// The values that all requests of one line share.
@@ -43,7 +43,7 @@ pub(super) struct Sum {
 /// The requests of the current period, and lines that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    /// In the order of the first requests.
+    /// The lines, in the order of their first requests.
     sums: Vec<Sum>,
     positions: HashMap<Key, usize>,
     /// When the period began. `None` if there is no request.
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(lines(&mut sums, start + PERIOD), want);
         assert_eq!(lines(&mut sums, start + 2 * PERIOD), []);
 
-        // A request after the end of the period ends the period, too.
+        // The period also ends with the first request after its end.
         let start = start + 10 * PERIOD;
         sums.add(record(7, "a", NoCredential), start);
         sums.add(record(7, "a", NoCredential), start + PERIOD);
@@ -165,7 +165,7 @@ mod tests {
             sums.add(record(host, "a", ReasonCode::NoCredential), now);
             sums.add(record(host, "a", ReasonCode::BadRequest), now);
         }
-        // A client that has a line keeps it.
+        // A client that already has a line keeps this line.
         sums.add(record(0, "a", ReasonCode::NoCredential), now);
         let lines = lines(&mut sums, now + PERIOD);
         assert_eq!(lines.len(), MAX_SUMS + 2);

@@ -50,7 +50,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
-    /// How many dropped records have been reported, by a line in the file or by a log message.
+    /// The number of dropped records that were reported, by a line in the file or by a log message.
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
@@ -592,9 +592,9 @@ mod tests {
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
 
         write(&mut writer);
-        // As logrotate does.
+        // logrotate also renames the file.
         std::fs::rename(&path, path.with_extension("old")).unwrap();
-        // Until the next check, the writer writes to the renamed file.
+        // The writer uses the renamed file until its next check of the path.
         write(&mut writer);
         due(&mut writer);
         write(&mut writer);
@@ -602,13 +602,13 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         due(&mut writer);
-        // An idle writer makes the file, too.
+        // A writer without records also creates the file.
         assert!(writer.follow_path());
         assert_eq!(lines(&path), 0);
         write(&mut writer);
         assert_eq!(lines(&path), 1);
 
-        // While the file cannot be opened, the records wait.
+        // While the file cannot be opened, the records stay in the queue.
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         due(&mut writer);
@@ -639,7 +639,7 @@ mod tests {
         assert!(open(&path, Links::Refuse).is_err());
         std::fs::rename(&away, &path).unwrap();
         writer.retry_at = Some(Instant::now());
-        // An idle writer notices that the file is back.
+        // A writer without records also notices that the file is back.
         assert!(writer.follow_path());
         assert!(queue.is_available());
         assert_eq!(std::fs::read(&target).unwrap(), b"");

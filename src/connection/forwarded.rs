@@ -31,7 +31,7 @@ const MAX_ELEMENTS: usize = 32;
 /// The maximum length of an element in bytes. An element of `Forwarded` can contain a host name.
 const MAX_LENGTH: usize = 512;
 
-/// What the headers of a trusted proxy say.
+/// The client that the headers of a trusted proxy announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.
@@ -71,7 +71,7 @@ pub(super) fn announced(
     }
 }
 
-/// What one element of a header says.
+/// The content of one element of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Address(ClientAddress),
@@ -207,11 +207,11 @@ mod tests {
             (&["192.0.2.7:4711, [fd00::1]:443"], "192.0.2.7"),
             (&["::ffff:192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7"),
             (&["10.0.0.2, 10.0.0.1"], "-"),
-            // What the client sent is not read.
+            // Elements to the left of the client address come from the client. They are not read.
             (&["unknown, \", 192.0.2.7"], "192.0.2.7"),
             (&["\u{e9}", "192.0.2.7"], "192.0.2.7"),
             (&["10.0.0.9, 192.0.2.7, 10.0.0.1"], "192.0.2.7"),
-            // An element that has to be read is malformed.
+            // In these cases, an element that must be read is malformed.
             (&[""], "malformed"),
             (&["192.0.2.7,"], "malformed"),
             (&["192.0.2.7, unknown, 10.0.0.1"], "malformed"),
@@ -242,15 +242,16 @@ mod tests {
             (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.1"], "192.0.2.7"),
             (&["for=192.0.2.7;host=\"a\\\"b\\\\\""], "192.0.2.7"),
             (&["for=192.0.2.7;host=\"\""], "192.0.2.7"),
-            // The proxy hides the address.
+            // In these cases, the proxy hides the address of its client.
             (&["for=192.0.2.7, for=unknown"], "-"),
             (&["for=192.0.2.7, for=_hidden"], "-"),
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // A quotation mark that the client sent does not hide the element of the proxy.
+            // The client has sent an opening quotation mark. It does not hide the element that the proxy has
+            // appended.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
-            // The client has chosen the host, and the proxy quotes it.
+            // The client has chosen the value of `host`, which the proxy has put in quotation marks.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
             (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn x_forwarded_for_decides_if_both_headers_are_present() {
+    fn x_forwarded_for_has_precedence_over_forwarded() {
         let mut both = headers(&X_FORWARDED_FOR, &["192.0.2.7"]);
         both.insert(&FORWARDED, HeaderValue::from_static("for=198.51.100.1"));
         assert_eq!(shown(&both), "192.0.2.7");

@@ -179,7 +179,7 @@ mod tests {
             (r"CN=Before\0dAfter,DC=example", r"CN=Before\0DAfter,DC=example"),
             ("1.3.6.1.4.1.1466.0=#04024869", "1.3.6.1.4.1.1466.0=#04024869"),
             (r"CN=Lu\C4\8Di\C4\87", "CN=Lu\u{10d}i\u{107}"),
-            // A DER string in hexadecimal is read as text.
+            // A value that begins with `#` is a DER string in hexadecimal. It is read as text.
             ("CN=#0C0161", "CN=a"),
             ("CN=#130161", "CN=a"),
             ("1.2.3.4=a", "1.2.3.4=#0C0161"),

@@ -307,7 +307,7 @@ mod tests {
             (200, answer("USER", [0, 0, 8, 0]), FAILED),
             (200, answer("USER", [0, 0, 0, 8]), FAILED),
             (200, answer("USER", [8, 8, 8, 48]), Ok(None)),
-            // The statuses that ZSS sends for these reason codes.
+            // ZSS sends these statuses together with these reason codes.
             (401, answer("", [8, 8, 8, 16]), Ok(None)),
             (401, answer("", [8, 8, 8, 28]), Ok(None)),
             (401, answer("", [8, 8, 8, 32]), Ok(None)),
@@ -317,11 +317,12 @@ mod tests {
             (500, answer("", [8, 8, 8, 44]), FAILED),
             (500, answer("", [8, 8, 8, 40]), FAILED),
             (500, answer("", [4, 4, 0, 0]), FAILED),
-            // The status contradicts the codes.
+            // In these cases, the status contradicts the codes.
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // A code or the user id is missing or has the wrong type, or the body is not a JSON object.
+            // In these cases, a code or the user id is missing or has the wrong type, or the body is not a JSON
+            // object.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),

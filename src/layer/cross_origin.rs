@@ -126,7 +126,7 @@ pub struct OriginError(String);
 ///
 /// The origins of the gateway are those of [`with_own_origins`](Self::with_own_origins). Without them, the origin of
 /// the gateway is the address that the client requested. Without TLS on the connection, `http` and `https` both count
-/// as its scheme, because TLS may end in front of the gateway.
+/// as its scheme, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -466,11 +466,11 @@ mod tests {
         const NULL: (&str, &str) = ("origin", "null");
         const SOCKET: (&str, &str) = ("sec-websocket-key", "x");
         let cases: &[(&str, &str, Headers<'_>, bool)] = &[
-            // Not a browser.
+            // These clients are not browsers: they send neither `Origin` nor `Sec-Fetch-Site`.
             ("POST", "/x", &[COOKIE], false),
             ("POST", "/x", &[BASIC], false),
             ("GET", "/x", &[COOKIE, SOCKET], false),
-            // The method.
+            // These cases vary the method.
             ("POST", "/x", &[COOKIE, EVIL_ORIGIN], true),
             ("PUT", "/x", &[COOKIE, EVIL_ORIGIN], true),
             ("PATCH", "/x", &[COOKIE, EVIL_ORIGIN], true),
@@ -484,7 +484,7 @@ mod tests {
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, ("upgrade", "websocket")], true),
             ("GET", "/x", &[COOKIE, ("origin", OURS), SOCKET], false),
-            // The credential.
+            // These cases vary the credential.
             ("POST", "/x", &[EVIL_ORIGIN], false),
             ("POST", "/x", &[BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[("authorization", "NTLM"), EVIL_ORIGIN], true),
@@ -493,11 +493,11 @@ mod tests {
             ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
-            // A page may add a token of its own, to hide the credential that the browser attaches.
+            // A page may add its own token to the request, to hide the credential that the browser attaches.
             ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
             ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),
-            // The origin.
+            // These cases vary the origin.
             ("POST", "/x", &[COOKIE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("origin", "HTTPS://GW.EXAMPLE:7554")], false),
             ("POST", "/x", &[COOKIE, ("origin", OURS), CROSS], false),
@@ -525,13 +525,13 @@ mod tests {
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", "https://b.example")], true),
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin"), EVIL_ORIGIN], true),
-            // Without an origin, `Sec-Fetch-Site` decides.
+            // If there is no `Origin`, only `Sec-Fetch-Site` counts.
             ("POST", "/x", &[COOKIE, CROSS], true),
             ("POST", "/x", &[COOKIE, SAME_SITE], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin")], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none")], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none"), CROSS], true),
-            // HTTP/2 and targets in absolute form.
+            // These requests have a target in absolute form, as in HTTP/2.
             ("POST", "https://gw.example:7554/x", &[COOKIE, ("origin", OURS)], false),
             (
                 "POST",
@@ -570,7 +570,7 @@ mod tests {
         for (protocol, origin, want) in [
             (Some(Protocol::Https), "https://gw.example:7554", false),
             (Some(Protocol::Https), "http://gw.example:7554", true),
-            // TLS may end in front of the gateway.
+            // A proxy in front of the gateway may terminate TLS.
             (Some(Protocol::Http), "https://gw.example:7554", false),
             (Some(Protocol::Http), "http://gw.example:7554", false),
             (None, "https://gw.example:7554", false),
@@ -617,7 +617,7 @@ mod tests {
             (&[][..], false),
             (&["https://gw.example:7554"], false),
             (&["https://zowe.example", "https://gw.example:7554"], false),
-            // The host name of the page resolves to the gateway, but is not one of its own names.
+            // The host name of the page resolves to the gateway, but it is not one of the gateway's own names.
             (&["https://zowe.example"], true),
             (&["https://gw.example"], true),
         ] {

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn most_paths_are_plain() {
+    fn paths_without_special_characters_are_plain() {
         for path in ["/", "/a/b", "/a/", "/a/IBMUSER.JCL(X)", "/a..b/c."] {
             assert!(is_plain(path), "{path}");
         }

@@ -45,7 +45,7 @@ enum Class {
     /// The name itself is an ordinary header. Its other spellings are removed, and no service can keep
     /// them.
     Spelling,
-    /// Removed, unless the service keeps it.
+    /// The header is removed, unless the service keeps it.
     Listed,
 }
 
@@ -301,7 +301,7 @@ pub enum RequestHeaderError {
 /// The headers that [`SanitizeLayer`](super::SanitizeLayer) removes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policy {
-    /// Removed for every service.
+    /// The additional headers that are removed for every service.
     others: Vec<HeaderName>,
     services: Vec<(ServiceId, RequestHeaders)>,
 }
@@ -431,8 +431,9 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` was called with this header, as for the headers in which the gateway sends the user
-            // and the PassTicket. It is removed although the service keeps it.
+            // The test called `Policy::add` with this header. The gateway does the same for the headers in
+            // which it sends the user and the PassTicket. So the header is removed although the service keeps
+            // it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

@@ -621,24 +621,24 @@ mod tests {
             ("/svc/api/v1", "https://a.example:8443/base/ui/x", Some("/svc/ui/x")),
             ("/svc/api/v1", "/base/api/x", Some("/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api?x", Some("/svc/api/v1?x")),
-            // Not the instance that answered.
+            // These locations do not belong to the instance that answered.
             ("/svc/api/v1", "https://a.example/base/api/x", None),
             ("/svc/api/v1", "https://u@a.example:8443/base/api/x", None),
             ("/svc/api/v1", "https://b.example/base/other/x", None),
             ("/svc/api/v1", "/base/other/x", None),
             ("/svc/api/v1", "https://a.example.evil:8443/base/api/x", None),
-            // No route.
+            // These paths of the instance have no route.
             ("/svc/api/v1", "https://a.example:8443/else", None),
             ("/svc/api/v1", "/base/apis", None),
             ("/svc/api/v1", "/", None),
-            // Already a path of the gateway, or relative.
+            // These locations are already paths of the gateway, or they belong to another server.
             ("/svc/api/v1", "/svc/ui/x", None),
             ("/svc/api/v1", "https://a.example:8443/svc/api/v1/x?y#z", Some("/svc/api/v1/x?y#z")),
             ("/svc/api/v1", "//A.example:8443/svc/ui", Some("/svc/ui")),
             ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
             ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
             ("/svc/api/v1", "https://other.example/svc/ui/x", None),
-            // A path of another service of the gateway counts as a path of the instance.
+            // The path belongs to another service of the gateway. So it counts as a path of the instance.
             ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
             ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),

@@ -292,7 +292,7 @@ async fn failures_are_forwarded_without_any_credential() {
         ("PAT of another service", vec![("private-token", pat_for_jobs.clone())], INVALID),
         ("revoked PAT", vec![("private-token", revoked)], INVALID),
         ("login token in PRIVATE-TOKEN", vec![("private-token", valid_jwt.clone())], NONE),
-        // If the first credential is not valid, the others are not tried.
+        // If the first credential is not valid, the layer does not try the others.
         (
             "invalid cookie, valid header",
             vec![
@@ -323,7 +323,7 @@ async fn failures_are_forwarded_without_any_credential() {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
         if text == INVALID {
-            // A valid client certificate is not tried either.
+            // The layer does not try a valid client certificate, either.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
@@ -360,11 +360,11 @@ async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
     let pat_for_jobs = world.pat("jobs");
     let jwt = format!("Bearer {}", world.jwt());
     let cases: [(&str, &[(&str, &str)]); 3] = [
-        // Fails in AuthenticateLayer.
+        // This request fails in `AuthenticateLayer`.
         (FILES, &[("authorization", "Basic dTpw"), ("cookie", "a; b=1"), ("cookie", "c=2")]),
-        // Fails in ScopeLayer.
+        // This request fails in `ScopeLayer`.
         (FILES, &[("private-token", &pat_for_jobs), ("cookie", "LtpaToken2=1; c=2")]),
-        // Fails in the scheme.
+        // This request fails in the scheme.
         ("/nokey/api/v1", &[("authorization", &jwt), ("cookie", "jwtToken=1")]),
     ];
     for (path, headers) in cases {
@@ -577,7 +577,7 @@ fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
 
 #[tokio::test]
 async fn a_second_route_layer_is_rejected() {
-    // Otherwise a request could be authorized for one service and forwarded to another.
+    // With two route layers, a request could be authorized for one service and forwarded to another.
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
@@ -591,7 +591,7 @@ async fn a_second_route_layer_is_rejected() {
     assert_eq!(exchange.status, 500);
 }
 
-/// An identity mapper and PassTicket generator whose results are pending at the first poll.
+/// An identity mapper and PassTicket generator. Its futures are pending at the first poll.
 #[derive(Clone, Debug)]
 struct Slow;
 

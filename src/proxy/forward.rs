@@ -624,7 +624,7 @@ mod tests {
         })
     }
 
-    /// Answers each request. The path of a request has the number of seconds before the answer.
+    /// Answers each request. The path of a request contains the number of seconds until the answer.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
         while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -651,11 +651,11 @@ mod tests {
             ForwardTimeouts::default().with_response(TIMEOUT).with_idle(Duration::from_secs(60));
         let forward = Forward::new(connector, timeouts);
         struct Case {
-            /// Seconds before the request.
+            /// The seconds before the request.
             pause: u64,
-            /// Seconds until the service answers.
+            /// The seconds until the service answers.
             answer: u64,
-            /// The status, and the seconds until the client has it.
+            /// The status, and the seconds until the client receives it.
             want: (u16, u64),
         }
         // The first exchange sets the timer of the connection to ten seconds.
@@ -679,7 +679,7 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// The limit for a pause in a body is much longer than the response timeout, and both share one timer.
+    /// The body timeout is much longer than the response timeout. Both use the same timer.
     #[tokio::test(start_paused = true)]
     async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
         const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
@@ -732,18 +732,18 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // The end of the body hands the connection to the second request, whose task runs only after the connection is
-        // closed.
+        // When the body ends, the connection is assigned to the second request. The task of this request runs only
+        // after the connection is closed.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
-        // The third request has the only slot now, and gets no response.
+        // Now the third request has the only slot. It gets no response.
         assert_eq!(second.await.unwrap().unwrap().status(), 503);
         assert_eq!(start.elapsed().as_secs(), 5);
         assert_eq!(services.lock().unwrap().len(), 1);
         third.abort();
     }
 
-    /// Each of the informational responses wakes the exchange.
+    /// Each informational response wakes the exchange, but must not restart the timer.
     #[tokio::test(start_paused = true)]
     async fn informational_responses_do_not_delay_the_response_timeout() {
         let (ours, mut theirs) = duplex(1024);
@@ -765,7 +765,7 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
-    /// Answers after the first byte of the request. Then reads the rest of the request, and sends the
+    /// Sends a response after the first byte of the request. Then reads the rest of the request, and sends the
     /// length of the rest to `rest_length`.
     async fn answer_early(
         mut stream: DuplexStream,
@@ -830,7 +830,7 @@ mod tests {
         }
     }
 
-    /// What the service does after it has sent the first bytes of its response.
+    /// The behaviour of the service after it has sent the first bytes of its response.
     #[derive(Clone, Copy, Debug)]
     enum AfterAnswer {
         /// Reads the request a little at a time. This takes many times the response timeout.
@@ -905,8 +905,8 @@ mod tests {
         }
     }
 
-    /// The service sends more bytes than `Content-Length` says. These bytes must not keep the connection
-    /// open.
+    /// The service sends more bytes than `Content-Length` announces. The additional bytes must not keep the
+    /// connection open.
     #[tokio::test(start_paused = true)]
     async fn an_upload_ends_when_the_service_closes_after_its_response() {
         let (ours, mut theirs) = duplex(1024);

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_a_trusted_proxy_are_kept_and_appended_to() {
+    fn the_gateway_appends_to_the_values_of_a_trusted_proxy() {
         let own = [
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-host", "gw:7554"),
@@ -336,7 +336,8 @@ mod tests {
         let long = "1".repeat(MAX_KEPT + 1);
         let full = "1".repeat(MAX_KEPT - ", 192.0.2.7".len());
         let kept = format!("{full}, 192.0.2.7, ");
-        // Each case: a header of the proxy, its lines, and the values that stand before the gateway's own.
+        // Each case: a header that the proxy sends, its lines, and the values that the gateway keeps before its
+        // own value.
         let cases: &[(&str, &[&str], &str)] = &[
             ("x-forwarded-for", &["192.0.2.7"], "192.0.2.7, "),
             (
@@ -349,16 +350,18 @@ mod tests {
             ("x-forwarded-proto", &["", "http"], "http, "),
             ("x-forwarded-prefix", &["/outer"], "/outer, "),
             ("forwarded", &["for=192.0.2.7;proto=http"], "for=192.0.2.7;proto=http, "),
-            // A value in another spelling does not come from the proxy, so it is not kept.
+            // A header in another spelling does not come from the proxy, so the gateway does not keep its
+            // value.
             ("x_forwarded_for", &["192.0.2.7"], ""),
             ("x-forwarded-host", &[&long], ""),
-            // The address that the proxy has appended stays, whatever the client has sent.
+            // The gateway keeps the address that the proxy has appended, even if the client has sent a long
+            // value.
             ("x-forwarded-for", &[&long, "192.0.2.7"], "192.0.2.7, "),
             ("x-forwarded-for", &[&long, "2001:db8::1, 10.0.0.1"], "2001:db8::1, "),
             ("x-forwarded-for", &[&full, "192.0.2.7"], &kept),
             ("forwarded", &[&long, "for=192.0.2.7"], "for=192.0.2.7, "),
             ("forwarded", &[&long, "for=\"[2001:db8::1]\""], "for=\"[2001:db8::1]\", "),
-            // After a malformed address, no value is kept.
+            // If an address is malformed, the gateway keeps no value.
             ("x-forwarded-for", &["unknown"], ""),
             ("forwarded", &["192.0.2.7"], ""),
         ];
@@ -385,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_replaced_if_x_forwarded_for_decides_the_client() {
+    fn forwarded_is_replaced_if_x_forwarded_for_names_the_client() {
         for (x_forwarded_for, want) in [
             (Some("192.0.2.7"), ""),
             (Some("10.0.0.1"), ""),
@@ -408,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_name_these_headers_in_connection() {
+    fn a_connection_header_cannot_remove_these_headers() {
         for name in OURS {
             let mut headers = HeaderMap::new();
             headers.insert(CONNECTION, HeaderValue::from_str(name.as_str()).unwrap());

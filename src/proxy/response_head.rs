@@ -47,9 +47,9 @@ pub(super) struct Context<'a> {
 /// The pace at which the service sends the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
-    /// As fast as the service can send it.
+    /// The service sends the body as fast as it can.
     Message,
-    /// When events occur. Pauses are normal.
+    /// The service sends a part whenever an event occurs. Pauses are normal.
     Events,
 }
 
@@ -368,7 +368,7 @@ mod tests {
 
     const OURS: [&str; 2] = ["cache-control: no-store", "x-content-type-options: nosniff"];
 
-    /// The headers of the response to the client if the service sent no headers.
+    /// Returns the headers that the client gets if the service sends no headers.
     fn ours(status: u16) -> &'static [&'static str] {
         if status == 304 { &[] } else { &OURS }
     }
@@ -382,7 +382,7 @@ mod tests {
             (200, "ok", &[("content-length", "9"), ("transfer-encoding", "chunked")], None),
             (204, "", &[("content-length", "0")], None),
             (204, "", &[("content-length", "5")], None),
-            // The response to HEAD.
+            // The following cases also occur in a response to HEAD.
             (200, "", &[("content-length", "7")], Some("7")),
             (200, "", &[("content-length", "7, 7")], Some("7")),
             (200, "", &[("content-length", "x")], None),
@@ -397,7 +397,7 @@ mod tests {
         for coding in ["gzip, chunked", "gzip", "chunked, chunked", "chunked, identity"] {
             let lines = [("transfer-encoding", coding)];
             prepared(&route(), 200, "ok", &lines).unwrap_err();
-            // The response to HEAD, 204 and 304.
+            // Responses to HEAD, and responses with 204 or 304, have no body.
             for status in [200, 204, 304] {
                 assert_eq!(prepared(&route(), status, "", &lines).unwrap(), ours(status));
             }

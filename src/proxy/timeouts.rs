@@ -73,7 +73,8 @@ impl ForwardTimeouts {
     }
 
     /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits a
-    /// pause of the service, and not the whole response. The time does not pass while the client reads nothing.
+    /// pause of the service, and not the whole response. The time counts only while the gateway waits for the
+    /// service, and not while the client does not read.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
     /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or

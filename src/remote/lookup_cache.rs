@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(get(&cache, 1, Ok(None)).await, Ok(None));
     }
 
-    /// 50 callers look the same key up at the same time. The look-up must run once.
+    /// 50 callers look up the same key at the same time. The look-up must run only once.
     async fn check_concurrent_callers(
         policy: CachePolicy,
         answer: Result<Option<u32>, &'static str>,

@@ -641,7 +641,8 @@ enum Command {
 /// One write. Its fingerprint is salted.
 enum Write {
     Revocation(Revocation),
-    /// A rule that also revokes the registered PATs whose issue time is later.
+    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
+    /// rule.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
     /// The networks of the user with this hash.
@@ -811,8 +812,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        // The revocations of the PATs that the rules of the group miss, because the PATs have a later issue
-        // time.
+        // The revocations of the PATs that the rules of the group do not revoke, because the PATs have a later
+        // issue time.
         let mut missed = Vec::new();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
@@ -1091,8 +1092,9 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// The revocations of the registered PATs that `rule` misses, because the PATs have a later issue time. The
-    /// table is sorted by issue time. If the clock was never ahead, there is no such PAT, and nothing is read.
+    /// Returns revocations of the registered PATs that `rule` does not revoke, because the PATs have a later
+    /// issue time. The table is sorted by issue time. If the clock was never ahead, there is no such PAT, and
+    /// nothing is read.
     fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
@@ -1118,7 +1120,7 @@ impl<'txn> Tables<'txn> {
 }
 
 /// Writes the revocations that could not be written before. If there are rules among them, also writes and
-/// returns the revocations of the PATs that these rules missed.
+/// returns revocations of the PATs that these rules do not revoke.
 fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
     let mut missed = Vec::new();
     if unwritten.is_empty() {
@@ -1198,7 +1200,7 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
-    /// A new file, and a writer in the state after an error: its database is closed.
+    /// A new file, and a writer whose database is closed, as after an error.
     pub(super) struct Fixture {
         pub(super) directory: tempfile::TempDir,
         pub(super) path: PathBuf,
@@ -1229,7 +1231,8 @@ mod tests {
             Self { directory, path, writer }
         }
 
-        /// Opens the file, as another process could. The writer cannot open it until the result is dropped.
+        /// Opens the file, as another process could. The writer cannot open the file until the returned
+        /// database is dropped.
         fn block(&self) -> Database {
             open(&self.path).unwrap().0
         }
@@ -1259,7 +1262,7 @@ mod tests {
         assert_eq!(entries, 2);
         assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
-        // The revocation whose write returned an error is in the file, too.
+        // The file also contains the revocation whose write returned an error.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
     }
@@ -1295,7 +1298,7 @@ mod tests {
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("was removed or replaced"), "{reason}");
         fs::rename(&away, &path).unwrap();
-        // The variable `database` has the file open, as another process could.
+        // `database` still has the file open, as another process could.
         writer.probe();
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("could not be written"), "{reason}");
@@ -1305,7 +1308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_writes_what_could_not_be_written_before() {
+    fn a_probe_writes_revocations_that_could_not_be_written_before() {
         let fixture = Fixture::new();
         let store = DurableStore::open(&fixture.path).unwrap();
         let pat = IssuedPat {
@@ -1328,7 +1331,7 @@ mod tests {
         drop(database);
         writer.probe();
         assert_eq!(faults.last().clone(), None);
-        // The rule of now (see `record_rule_of_now`) also revoked the registered PAT.
+        // The rule with the current time (see `record_rule_of_now`) also revoked the registered PAT.
         assert_eq!(writer.index.entries().len(), 3);
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
@@ -1346,7 +1349,7 @@ mod tests {
             let token = TokenFingerprint::from_bytes(bytes);
             Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
         };
-        // The first ten revocations occur twice, and are kept once.
+        // The first ten revocations occur twice. The writer keeps them once.
         let tokens = (0..10).chain(0..10_003).map(token);
         let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
         writer.record(&mut group);
@@ -1360,7 +1363,7 @@ mod tests {
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
     }
 
-    /// The trusted time of the file.
+    /// Returns the trusted time in the file.
     fn trusted(writer: &Writer) -> TrustedReading {
         let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
         last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()
@@ -1379,7 +1382,7 @@ mod tests {
             let (reply, _answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user("ONE")), reply)]);
         };
-        // Without an eviction there is no trusted time.
+        // The trusted time exists only after the first eviction.
         record(&mut writer);
         writer.evict(Timestamp::from_secs(1_000_000)).unwrap();
         set(10);

@@ -1,10 +1,9 @@
 //! Which tokens are revoked.
 //!
-//! A Personal Access Token (PAT) can be revoked in two ways: alone, or by a *rule*. A rule revokes all
-//! PATs of one user, or all PATs for one service, that were issued at the time of the rule or before. We
-//! say that the rule *hits* these PATs. Rules do not hit login tokens or tokens of other issuers. Such
-//! tokens are revoked one by one, for example a login token when its user logs out
-//! (docs/reference/tokens-and-revocation.md#pat-contract).
+//! A Personal Access Token (PAT) can be revoked in two ways: alone, or by a *rule*. A rule revokes all PATs of
+//! one user, or all PATs for one service, that were issued at the time of the rule or before. Rules do not
+//! revoke login tokens or tokens of other issuers. Such tokens are revoked one by one, for example a login
+//! token when its user logs out (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
 //! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth
 //! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
@@ -109,8 +108,8 @@ pub struct IssuedPat {
 }
 
 impl IssuedPat {
-    /// Returns `true` if `rule` is for the user or a service of this PAT, but its time is before the issue time of the
-    /// PAT. The rule then misses this PAT.
+    /// Returns `true` if `rule` is for the user or a service of this PAT, but its time is before the issue time of
+    /// the PAT. The rule then does not revoke this PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -146,10 +145,10 @@ pub enum RevokedBy {
     /// The token itself was revoked.
     #[error("the token itself was revoked")]
     Token,
-    /// A rule for the user of the token.
+    /// A rule for the user of the token revoked it.
     #[error("a rule for its user")]
     UserRule,
-    /// A rule for one of the services of the token.
+    /// A rule for one of the services of the token revoked it.
     #[error("a rule for one of its services")]
     ServiceRule,
 }
@@ -391,7 +390,7 @@ fn is_token_revocation_needed(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }
 
-/// Whether a rule is still needed at `now`. The rule hits only PATs that were issued at `up_to` or before.
+/// Whether a rule is still needed at `now`. The rule revokes only PATs that were issued at `up_to` or before.
 /// When [`Validity::MAX`] has passed since `up_to`, all these PATs have expired.
 fn is_rule_needed(up_to: Timestamp, now: Timestamp) -> bool {
     now <= up_to.plus(DAY * u32::from(Validity::MAX.days()))

@@ -98,7 +98,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(check(&store, &revoked), BY_TOKEN);
     assert_eq!(check(&store, &not_revoked), Ok(()));
 
-    // Two PATs were issued in the same second. A rule with the time of the first PAT hits only this PAT.
+    // Two PATs were issued in the same second. A rule with the time of the first PAT revokes only this PAT.
     let (before, after) = (pat("two", "b", NOW, 90), pat("two", "b", NOW + 1, 90));
     assert_eq!(before.issued_at().as_secs(), after.issued_at().as_secs());
     record(&store, user("TWO", NOW));
@@ -107,13 +107,13 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     record(&store, service("D", NOW));
     assert_eq!((check(&store, &before), check(&store, &after)), (BY_SERVICE, Ok(())));
 
-    // A second rule with an earlier time changes nothing.
+    // A second rule with an earlier time has no effect.
     record(&store, user("two", NOW - 5));
     record(&store, service("d", 0));
     let of_two = pat("two", "b", NOW, 90);
     assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
 
-    // Of many concurrent rules for a user, the one with the latest time applies.
+    // If many rules for a user are recorded concurrently, the rule with the latest time applies.
     let mut times: Vec<_> = (0..100).map(|i| NOW + i * 37 % 100).collect();
     let pending: Vec<_> = times.iter().map(|t| store.record(user("four", *t))).collect();
     pending.into_iter().for_each(|result| block_on(result).unwrap());
@@ -124,7 +124,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
         (BY_USER, Ok(()))
     );
 
-    // A rule does not revoke login tokens. The revocation of a login token does not revoke another one.
+    // A rule does not revoke login tokens. Revoking a login token does not revoke another login token.
     let (logged_out, logged_in) = (login_token("five"), login_token("five"));
     record(&store, user("five", NOW + DAY_MS));
     let logout =
@@ -133,7 +133,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     let check_logins = |store: &S| (check(store, &logged_out), check(store, &logged_in));
     assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // A revocation is stored even if its future was dropped. After the next write, checks see it.
+    // A revocation is stored even if its future is dropped. After the next write, checks take it into account.
     drop(store.record(user("six", NOW)));
     record(&store, user("seven", NOW));
     let of_six = pat("six", "a", NOW, 90);
@@ -167,8 +167,8 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(evict(&store, NOW + 92 * DAY_MS), (0, 2, 0));
 }
 
-/// Tests that a rule of now hits PATs that were issued while the clock was ahead. `reopen` is as in
-/// [`test_common_behaviour`].
+/// Tests that a rule with the current time revokes PATs that were issued while the clock was ahead. `reopen` is
+/// the same as in [`test_common_behaviour`].
 fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
     const HOUR: u64 = 60 * 60 * 1000;
     let store = reopen(None);
@@ -180,7 +180,8 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     let unregistered = pat("one", "a", NOW + HOUR, 90);
     register(&store, &ahead);
     register(&store, &of_other);
-    // A rule with a time that the caller chose compares times only.
+    // If the caller chooses the time of a rule, the rule revokes only PATs with an earlier or equal time of
+    // issue.
     block_on(store.record(user("one", NOW))).unwrap();
     assert_eq!(check(&store, &ahead), Ok(()));
 
@@ -211,7 +212,7 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
 }
 
 #[test]
-fn a_rule_of_now_in_the_index_hits_pats_from_the_future() {
+fn a_rule_with_the_current_time_in_the_index_revokes_pats_from_the_future() {
     test_rules_of_now::<RevocationIndex>(Option::unwrap_or_default);
     test_rules_of_now::<Arc<RevocationIndex>>(Option::unwrap_or_default);
 }
@@ -237,7 +238,7 @@ enum Step {
     Reopen,
 }
 
-/// The issue times of the PATs. The rules have the same times, so that they hit some of the PATs.
+/// The issue times of the PATs. The rules have the same times, so that they revoke some of the PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];
@@ -364,7 +365,8 @@ mod durable {
                 None => drop(DurableStore::create(path).unwrap()),
                 Some(store) => drop(store),
             }
-            // Before each eviction, so much monotonic time passes that any wall clock is trusted.
+            // Before each eviction, the monotonic clock advances so far that the store trusts any time of the
+            // wall clock.
             static YEARS: AtomicU64 = AtomicU64::new(0);
             let uptime = || Uptime {
                 boot: "boot".to_owned(),
@@ -381,7 +383,7 @@ mod durable {
     }
 
     #[test]
-    fn a_rule_of_now_in_the_file_hits_pats_from_the_future() {
+    fn a_rule_with_the_current_time_in_the_file_revokes_pats_from_the_future() {
         let (_directory, path) = directory();
         test_rules_of_now(reopening(&path));
     }
@@ -599,7 +601,7 @@ mod durable {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
-    /// The file is removed, replaced by an older copy, and put back, while the store is open.
+    /// While the store is open, the file is removed, replaced by an older copy, and restored.
     #[cfg(unix)]
     #[test]
     fn a_file_that_was_removed_or_replaced_makes_each_write_fail() {
@@ -614,7 +616,7 @@ mod durable {
         let assert_fails = |name| {
             let error = record(name).unwrap_err();
             assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
-            // The revocation applies until the store is dropped.
+            // The revocation applies although it was not written, until the store is dropped.
             assert_eq!(check(&store, &pat(name, "a", NOW, 90)), BY_USER);
         };
         record("TWO").unwrap();
@@ -635,10 +637,9 @@ mod durable {
         assert_eq!(check(&store, &pat("two", "a", NOW, 90)), BY_USER);
     }
 
-    /// The clock is set 400 days ahead, the store evicts, the program is started again, and the clock is set
-    /// right.
+    /// The clock is set 400 days ahead, the store evicts, the program restarts, and the clock is corrected.
     #[test]
-    fn a_clock_that_is_ahead_evicts_nothing_that_is_needed() {
+    fn with_a_clock_that_is_ahead_no_needed_revocation_is_evicted() {
         const BOOT: &str = "boot";
         let (_directory, path) = directory();
         drop(DurableStore::create(&path).unwrap());
@@ -666,7 +667,7 @@ mod durable {
         assert_eq!(evict(&store, NOW + 400 * DAY_MS), Evicted::default());
         assert_eq!((check(&store, &revoked), check(&store, &of_two)), (BY_TOKEN, BY_USER));
 
-        // 91 days pass, also while the program does not run.
+        // 91 days pass while the program does not run. They count, too.
         drop(store);
         secs.fetch_add(91 * 86_400, SeqCst);
         let store = open();
@@ -732,7 +733,7 @@ mod durable {
         let fingerprint = revoked.fingerprint();
         assert!(!file.windows(32).any(|bytes| bytes == fingerprint.as_bytes()));
 
-        // A second file has another salt, and so another hash of the same token.
+        // A second file has another salt, so it contains another hash of the same token.
         let (_directory, second) = directory();
         let store = DurableStore::create(&second).unwrap();
         block_on(store.record(token(&revoked))).unwrap();
@@ -747,7 +748,7 @@ mod durable {
         assert_ne!(first_hash(&path), first_hash(&second));
     }
 
-    /// Registers PATs until one is refused, and returns how many were registered.
+    /// Registers PATs until one is refused. Returns the number of registered PATs.
     fn register_all(store: &DurableStore, pat: &IssuedPat, first: u64, count: u64) -> usize {
         let pats = (first..first + count).map(|i| {
             let mut bytes = [0; 32];
@@ -776,7 +777,7 @@ mod durable {
         assert_eq!(register_all(&store, &of_one, 600, 600), 400);
         let of_two = IssuedPat::from(&pat("two", "a", NOW, 1));
         assert_eq!(register_all(&store, &of_two, 2000, 1), 1);
-        // An eviction makes room when the PATs have expired.
+        // An eviction removes PATs only when they have expired. Then the user can get new PATs.
         block_on(store.evict(at(NOW))).unwrap();
         assert_eq!(register_all(&store, &of_one, 3000, 1), 0);
         block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();
@@ -791,7 +792,7 @@ mod durable {
     }
 
     #[test]
-    fn many_scopes_take_little_room_and_evicted_pats_make_the_file_smaller() {
+    fn many_scopes_need_little_space_and_evicting_pats_makes_the_file_smaller() {
         let (_directory, path) = directory();
         let store = DurableStore::create(&path).unwrap();
         let len = || fs::metadata(&path).unwrap().len();

@@ -239,7 +239,8 @@ mod tests {
         saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
-    /// A provider with a fixed answer. It asserts that user, class, resource and level are as expected.
+    /// A provider with a fixed answer. It asserts that the user, class, resource and level of the check are as
+    /// expected.
     #[derive(Clone)]
     struct FixedSaf(Result<Access, SafError>);
 
@@ -317,8 +318,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // With replay protection, each ticket uses up one second that has passed. Two seconds have passed,
-        // so two tickets can be made below. A failed request must not use up a second.
+        // With replay protection, each ticket needs one second that has passed. Two seconds pass here, so two
+        // tickets can be made below. A failed request must not use a second.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),
@@ -340,7 +341,7 @@ mod tests {
         }
     }
 
-    /// A generator that must wait. It counts the tickets.
+    /// A generator that is pending at the first poll. It counts the tickets.
     #[derive(Clone, Default)]
     struct SlowGenerator(Arc<AtomicUsize>);
 
@@ -362,7 +363,7 @@ mod tests {
         }
     }
 
-    /// A provider that must wait. Its version never changes. It counts the checks.
+    /// A provider that is pending at the first poll. Its version never changes. It counts the checks.
     #[derive(Clone)]
     struct SlowSaf(Result<Access, SafError>, Arc<AtomicUsize>);
 

@@ -32,7 +32,7 @@ const FIELD_MEMORY: usize = 128;
 /// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
 pub(super) const MAX_HEADERS: usize = 64 * 1024;
 
-/// What several connections share.
+/// The data that several connections share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     /// The zero of [`ClientConnection::idle_since_millis`].
@@ -76,7 +76,7 @@ const AT_SERVICE: u64 = 1 << 16;
 /// The beginning or the end of one request, in [`ClientConnection::requests`].
 const CHANGE: u64 = 1 << 32;
 
-/// Which side a request in flight waits for.
+/// The side that a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     /// The request waits for the service to make the response.
@@ -88,9 +88,9 @@ pub(super) enum WaitsFor {
 /// Why a connection is evicted: it must be closed, so that another connection can have its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// It is idle. A request that begins at this moment is still answered.
+    /// The connection is idle. A request that begins at this moment is still answered.
     Idle,
-    /// The client neither sends nor takes what the connection waits for.
+    /// The connection waits for its client, but the client neither sends nor reads.
     Stalled,
 }
 

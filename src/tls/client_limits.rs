@@ -47,11 +47,11 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed to make room for a new one. A connection is idle between two
-/// requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait for
-/// the client, but the client sends or takes nothing. If no connection is stalled either, the new connection is closed.
-/// The same rules apply among the connections of one address, if the address already has its maximum. An IPv6 network
-/// of 64 bits counts as one address, because a host can choose any address in its network.
+/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between
+/// two requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait
+/// for the client, but the client sends or takes nothing. If no connection is stalled, either, the new connection is
+/// closed. The same rules apply among the connections of one address, if the address already has its maximum. An IPv6
+/// network of 64 bits counts as one address, because a host can choose any address in its network.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -94,7 +94,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// The time since which a connection waits for its client, as far as searches have seen it.
+/// The time since which a connection waits for its client. Only the searches observe this.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -434,7 +434,7 @@ impl Entry {
     }
 }
 
-/// Whether another connection was closed to make room.
+/// Says whether another connection was closed for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,
@@ -492,14 +492,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_idle_connection_makes_room() {
+    async fn the_longest_idle_connection_is_evicted_for_a_new_one() {
         let limits = limits(40, 40);
         let mut open = Vec::new();
         for _ in 0..40 {
             open.push(admit(&limits, source(1)));
             advance(Duration::from_millis(5)).await;
         }
-        // The first connection has a request, and the second one had one, so the third is idle longest.
+        // The first connection has a request, and the second one has just had one. So the third one is idle
+        // longest.
         let busy = InFlight::begin(open[0].connection());
         drop(InFlight::begin(open[1].connection()));
         advance(Duration::from_millis(5)).await;
@@ -515,7 +516,7 @@ mod tests {
         assert!(!evicted(&open)[0]);
         assert!(evicted(&open)[1..].iter().all(|evicted| *evicted));
         assert!(evicted(&new).iter().all(|evicted| !evicted));
-        // An evicted connection has lost its place already, so its end makes no room.
+        // An evicted connection does not count any more. So its end does not permit another connection.
         drop(open.split_off(1));
         advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
         let (_, evicted) = limits.admit(source(2), None).unwrap();
@@ -530,7 +531,7 @@ mod tests {
         let _second = admit(&limits, source(1));
         let new = admit(&limits, source(2));
         assert!(first.connection().is_evicted());
-        // A request that begins now changes nothing.
+        // A request that begins on an evicted connection has no effect on the table.
         let busy = InFlight::begin(first.connection());
         let counts = |limits: &ClientLimits| {
             let table = limits.table();
@@ -546,7 +547,7 @@ mod tests {
     async fn connections_are_evicted_in_the_order_in_which_they_became_idle() {
         let limits = limits(64, 64);
         let open: Vec<_> = (0..64).map(|_| admit(&limits, source(1))).collect();
-        // The connections become idle in the reverse of the order in which they were accepted.
+        // The connections become idle in the reverse order of their acceptance.
         for open in open.iter().rev() {
             advance(Duration::from_millis(3)).await;
             drop(InFlight::begin(open.connection()));
@@ -573,11 +574,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_an_idle_connection_one_that_waits_for_its_client_makes_room() {
+    async fn without_an_idle_connection_one_that_waits_for_its_client_is_evicted() {
         let limits = limits(3, 3);
         let open: Vec<_> = (1..=3).map(|last| admit(&limits, source(last))).collect();
         let mut busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
-        // The first two wait for their clients, and the second client takes a few bytes.
+        // The first two connections wait for their clients. Only the second client reads some bytes.
         busy[0].set_waits_for(WaitsFor::Client);
         busy[1].set_waits_for(WaitsFor::Client);
         let start = Instant::now();
@@ -609,7 +610,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_its_share_an_address_loses_its_own_longest_idle_connection() {
+    async fn at_the_limit_of_an_address_its_own_longest_idle_connection_is_evicted() {
         let limits = limits(6, 2);
         let other = admit(&limits, source(2));
         advance(Duration::from_millis(5)).await;
@@ -619,7 +620,7 @@ mod tests {
         let (third, evicted) = limits.admit(source(1), None).unwrap();
         assert_eq!(evicted, Evicted::OfSameAddress);
         assert!(first.connection().is_evicted());
-        // Without an idle connection of the address, the new one is refused.
+        // If the address has no idle connection, its new connection is refused.
         let _busy = [&second, &third].map(|open| InFlight::begin(open.connection()));
         for _ in 0..2 {
             advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
@@ -648,7 +649,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_few_open_files_cost_one_connection_at_a_time() {
+    async fn if_open_files_run_out_one_connection_at_a_time_is_evicted() {
         let limits = limits(9, 9);
         let open: Vec<_> = (0..9).map(|_| admit(&limits, source(1))).collect();
         let evicted = || open.iter().filter(|open| open.connection().is_evicted()).count();

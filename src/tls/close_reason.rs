@@ -5,8 +5,8 @@ use crate::metrics::{Label, LabelName};
 /// Why a connection was closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// A new client needed its place, or the process had too many open files. It was the longest idle connection, or a
-    /// stalled one.
+    /// It was the longest idle connection, or a stalled one. It was closed for a new client, or because the process
+    /// had too many open files.
     ConnectionLimit,
     /// It was new, and no other connection could be closed for it.
     NoIdleConnection,

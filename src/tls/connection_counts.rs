@@ -217,7 +217,7 @@ mod tests {
         until(|| counts.open() == 2).await;
         drop((first, second));
         until(|| counts.open() == 0).await;
-        // Connections that break off count as ended, too.
+        // A connection that is closed early also counts as ended.
         let _third = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 1).await;
         server.abort();

@@ -1,5 +1,6 @@
-//! Decides when the gateway closes the connection of a client: after an idle time, when the client does not
-//! finish the head of a request, when it does not take a response, or when another client needs its place.
+//! Decides when the gateway closes the connection of a client. It closes the connection after an idle time, if
+//! the client does not finish the head of a request, if the client does not take a response, or if another
+//! client needs the place of this connection.
 
 use std::{
     pin::{Pin, pin},
@@ -33,14 +34,14 @@ pub(super) struct ClientTimeouts {
     pub(super) send: Duration,
 }
 
-/// What to do with the connection.
+/// The action that the server must take on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Shut down gracefully, then poll the connection and the watch again.
+    /// The server shuts the connection down gracefully, then polls the connection and the watch again.
     ShutDown(CloseReason),
-    /// Close now.
+    /// The server closes the connection now.
     Close(CloseReason),
-    /// Close now, because the graceful shutdown took too long.
+    /// The server closes the connection now, because the graceful shutdown took too long.
     Abort,
 }
 
@@ -246,7 +247,7 @@ mod tests {
         Check,
     }
 
-    /// Applies the events, each at its second. Returns the actions, each with its second.
+    /// Applies each event at its second. Returns the actions with their seconds.
     async fn actions(version: HttpVersion, events: &[(u64, Event)]) -> Vec<(u64, Action)> {
         let start = Instant::now();
         let connection = Arc::new(ClientConnection::unlimited());

@@ -1,5 +1,6 @@
 //! A client may close its sending side after its request, and wait for the response. Another client may close the
-//! whole connection, because it no longer wants the response. TCP tells the server the same in both cases.
+//! whole connection, because it no longer wants the response. In both cases, the server receives the same TCP
+//! segment (FIN).
 //!
 //! The request of a client that has disconnected must be cancelled. So the server finds out which case it is:
 //!
@@ -11,8 +12,8 @@
 //! | closes its sending side only | the end of its data, and no reset | never |
 //!
 //! The probe is an interim response, `100 Continue`. A client ignores it if it did not ask for it (RFC 9110
-//! §15.2.1). The system of a client that has closed the connection answers it with a reset. A quick response comes
-//! without a probe.
+//! §15.2.1). The system of a client that has closed the connection answers it with a reset. If the response is
+//! ready sooner, no probe is sent.
 
 use std::{
     io::{self, IoSlice},

@@ -65,7 +65,7 @@ impl HeaderUse {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives everything back that the connection has taken. Call this when no request is in flight.
+    /// Gives all bytes back that the connection has taken. Call this when no request is in flight.
     pub(super) fn give_back(&self, budget: &HeaderBudget) {
         if self.taken.load(Ordering::Relaxed) > 0 {
             budget.give_back(self.taken.swap(0, Ordering::Relaxed));
@@ -89,7 +89,8 @@ mod tests {
         assert!(!other.add(&budget, FREE + 2 * CHUNK + 1));
         assert!(other.add(&budget, FREE + 2 * CHUNK));
         assert!(!one.add(&budget, 1));
-        // The bytes that a connection has taken can be used by its next request.
+        // The next request of a connection can use the bytes that the connection has already taken from the
+        // budget.
         one.remove(1);
         assert!(one.add(&budget, 1));
         one.remove(FREE + CHUNK);

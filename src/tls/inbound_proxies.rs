@@ -41,8 +41,8 @@ impl Ends {
 }
 
 impl InboundProxies {
-    /// Finds out who is at the other end of a connection. Returns `None` if the connection must begin with a header of
-    /// the PROXY protocol: call [`read_ends`](Self::read_ends).
+    /// Determines the peer of a connection, and whether it is a trusted proxy. Returns `None` if the connection must
+    /// begin with a header of the PROXY protocol: call [`read_ends`](Self::read_ends).
     ///
     /// # Errors
     /// The connection must be closed. The reason has been logged.

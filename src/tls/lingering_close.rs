@@ -84,7 +84,7 @@ mod tests {
         Closes(usize),
         /// Sends this many bytes, and keeps the connection open.
         Stalls(usize),
-        /// Sends a byte each second.
+        /// Sends one byte each second.
         Drips,
     }
 

@@ -62,8 +62,8 @@ mod tests {
         for first in *b"GPOHDTCapz" {
             assert!(is_plain_http(first));
         }
-        // The first byte of a handshake, of an alert, and of an SSL 2.0 record (its length), and no byte, because the
-        // connection was closed.
+        // 22 begins a handshake, 21 an alert, and 0x80 an SSL 2.0 record. 0 stands for a connection that was closed
+        // without a byte.
         for first in [22, 21, 0x80, 0] {
             assert!(!is_plain_http(first));
         }

@@ -389,8 +389,8 @@ fn keep_little_unsent(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Makes the kernel probe the silent connections of the listener. Otherwise an event stream would stay open for ever if
-/// its client is no longer reachable, for example after a network failure.
+/// Makes the kernel probe the silent connections of the listener. Otherwise an event stream would stay open forever
+/// if its client is no longer reachable, for example after a network failure.
 fn keep_alive(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {
         tracing::debug!(%error, "cannot set SO_KEEPALIVE");
@@ -559,7 +559,7 @@ impl Serving {
     /// Closes a connection after its last response.
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
-        // A connection that is being closed counts as idle, so it can be evicted to make room for another client.
+        // A connection that is being closed counts as idle, so it can be evicted for another client.
         let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
             let _ = timeout(self.shutdown_wait, closed).await;
@@ -799,7 +799,7 @@ impl Accepted {
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
-    /// The client exceeded a time limit, or another client needs the place.
+    /// The client exceeded a time limit, or another client needs the place of this connection.
     Cut,
 }
 
@@ -1096,14 +1096,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_resources_costs_a_connection() {
+    fn only_an_error_for_lack_of_resources_evicts_a_connection() {
         for (errno, want) in [(24, true), (23, true), (12, true), (103, false), (13, false)] {
             assert_eq!(lacks_resources(&io::Error::from_raw_os_error(errno)), want, "{errno}");
         }
     }
 
     #[test]
-    fn an_output_that_is_ready_at_shutdown_is_not_lost() {
+    fn an_output_that_is_ready_at_shutdown_is_returned() {
         let (end, ending) = watch::channel(false);
         end.send(true).unwrap();
         let (ready_output, never) = (pin!(ready("output")), pin!(pending::<()>()));

@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    /// How an address behaves, by the last digit of its port: 0 never answers, 1 refuses after 10 ms, 2 accepts after
-    /// 10 ms, 3 accepts after 400 ms.
+    /// Simulates a connection attempt. The last digit of the port determines the result: 0 never answers, 1 refuses
+    /// after 10 ms, 2 accepts after 10 ms, 3 accepts after 400 ms.
     async fn outcome(address: SocketAddr) -> Result<u16, u16> {
         let port = address.port();
         match port % 10 {
@@ -235,7 +235,7 @@ mod tests {
             (&[10, 20, 30, 42], Some(Ok(42)), 760, 4),
             (&[11, 21, 32], Some(Ok(32)), 30, 3),
             (&[11, 21], Some(Err(21)), 20, 2),
-            // The slow first address is not given up when the second attempt begins.
+            // The first attempt continues when the second attempt begins.
             (&[13, 20, 30], Some(Ok(13)), 400, 2),
             (&[10, 21, 32], Some(Ok(32)), 270, 3),
         ] {

@@ -212,7 +212,7 @@ mod tests {
             Self { cache, verified, checks: AtomicUsize::new(0) }
         }
 
-        /// Looks up a token that verifies. Returns whether it was cached already.
+        /// Looks up a valid token. Returns whether it was already in the cache.
         fn look_up(&self, token: &str) -> bool {
             let before = self.checks.load(SeqCst);
             let verify = || {
@@ -223,7 +223,7 @@ mod tests {
             self.checks.load(SeqCst) == before
         }
 
-        /// Looks up a token that does not verify.
+        /// Looks up an invalid token.
         fn look_up_bad(&self, token: &str) {
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);
@@ -319,7 +319,7 @@ mod tests {
                 checking.fetch_sub(1, SeqCst);
             } else {
                 wait_until(&|| callers.load(SeqCst) == THREADS);
-                // Give the other threads time to call the cache and to wait for this check.
+                // The other threads need time to call the cache and to wait for this check.
                 (0..1_000).for_each(|_| thread::yield_now());
             }
             Err(TokenError::Signature)

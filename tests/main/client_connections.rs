@@ -149,8 +149,8 @@ enum EarlyResponse {
     Service,
 }
 
-/// 1,000 uploads of 100 KB to 5 MB. The kernel resets a connection that is closed while the client sends. Most
-/// clients would then lose the response.
+/// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client still sends, the
+/// kernel would reset it. Most clients would then lose the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_response_to_an_upload_is_lost() {
     for transport in BOTH {
@@ -190,7 +190,7 @@ async fn no_response_to_an_upload_is_lost() {
                     assert!(response.starts_with(&start), "{case}: {response:?}");
                     let is_closed = response.contains("\r\nconnection: close\r\n");
                     assert!(is_closed || kind != EarlyResponse::Gateway, "{case}: {response:?}");
-                    // The gateway may have read the whole request.
+                    // The gateway may have read the whole request. Then it does not close the connection.
                     if !is_closed && kind == EarlyResponse::BadGateway {
                         let next = upload(&mut stream, 0).await;
                         next.unwrap_or_else(|error| panic!("{case}: not announced: {error}"));
@@ -207,7 +207,8 @@ async fn no_response_to_an_upload_is_lost() {
     }
 }
 
-/// A body that the service has read, or that hyper can discard without waiting, does not end the connection.
+/// The connection stays open if the service has read the body, or if hyper can discard the body without
+/// waiting.
 #[tokio::test]
 async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
     let answer = service_fn(async |_: Request<Incoming>| {
@@ -229,7 +230,8 @@ async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
 
-/// A service whose response breaks off. The client must see that the request arrived at the service.
+/// The service closes its connection in the middle of the response. From the part that the client gets, it must
+/// see that the request arrived at the service.
 #[tokio::test]
 async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
     const PAUSE: Step = Step::Wait(Duration::from_millis(100));
@@ -247,7 +249,7 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
                 let mut service = Scripted::http(steps).await;
                 let address = gateway(transport, service.address).await;
                 let mut stream = transport.connect(address).await;
-                // A connection stays open after a 502, so the reader below would wait for its end.
+                // After a 502 response, a keep-alive connection stays open, and `read_all` would never return.
                 let keep_alive = if pause { "keep-alive" } else { "close" };
                 let request = format!(
                     "POST /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: {keep_alive}\r\n\
@@ -274,7 +276,8 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
     }
 }
 
-/// An HTTP/1.0 client takes the end of the connection for the end of the response, unless it is a reset.
+/// For an HTTP/1.0 client, the response ends when the connection is closed. Only a reset shows that the
+/// response is incomplete.
 #[tokio::test]
 async fn an_http10_client_sees_that_a_response_without_length_breaks_off() {
     for transport in BOTH {
@@ -290,7 +293,7 @@ async fn an_http10_client_sees_that_a_response_without_length_breaks_off() {
     }
 }
 
-/// curl repeats a request on another connection if it got nothing on a connection that it has used before.
+/// If curl gets no byte of a response on a reused connection, it repeats the request on another connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
     if Command::new("curl").arg("--version").output().is_err() {
@@ -372,7 +375,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // Vary the time, so that the clients do different things at the moment of the shutdown.
+        // The time varies, so that the shutdown meets the clients in different states.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -410,7 +413,8 @@ async fn ask_until_closed(
     }
 }
 
-/// A connection that is idle at the shutdown stays open for a short time for one more request, and is then closed.
+/// At the shutdown, an idle connection stays open for a short time, in which the client can send one more request.
+/// Then the server closes it.
 #[tokio::test]
 async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     for transport in BOTH {
@@ -470,7 +474,7 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// TCP does not tell the server whether a client has closed the connection, or only its sending side.
+/// The TCP FIN of a client does not show whether the client has closed the connection or only its sending side.
 #[tokio::test]
 async fn the_request_of_a_client_that_has_gone_is_cancelled() {
     for (transport, leaves) in [
@@ -529,8 +533,8 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
             (GET, 100, "HTTP/1.1 200 OK\r\n"),
             (POST, 100, "HTTP/1.1 200 OK\r\n"),
             (HTTP_10, 1500, "HTTP/1.0 200 OK\r\n"),
-            // The server sends a probe to a client that may have disconnected. A client that still waits ignores the
-            // probe.
+            // The server sends `100 Continue` as a probe to a client that may have disconnected. A client that still
+            // waits ignores the probe.
             (GET, 1500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
             (POST, 2500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
         ] {
@@ -563,7 +567,8 @@ async fn an_incomplete_upload_is_400() {
     }
 }
 
-/// The client can distinguish a complete response from a part, although the request was malformed.
+/// After the error response, the server closes the connection properly, not with a reset. Over TLS it sends
+/// `close_notify`.
 #[tokio::test]
 async fn a_client_that_sends_a_malformed_request_can_read_the_whole_response() {
     let answer = service_fn(async |_: Request<Incoming>| {

@@ -42,7 +42,7 @@ use crate::{
     until,
 };
 
-/// Within this time after a limit is reached, a connection must be closed or a client must be served.
+/// When a limit is reached, the server must close a connection or serve a client within this time.
 const A_SECOND: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -107,7 +107,8 @@ impl Client {
         Self::connect_from(Ipv4Addr::LOCALHOST, to).await
     }
 
-    /// All addresses of 127.0.0.0/8 are loopback addresses.
+    /// Connects from the local address `from`. It can be any address in 127.0.0.0/8, because all of them are
+    /// loopback addresses.
     async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
@@ -132,7 +133,8 @@ impl Client {
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
-        // A connection with unread bytes is reset, which is an error.
+        // If the server closes the connection with unread bytes, the kernel resets it. Then `read_to_end`
+        // returns an error.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still open");
         assert_eq!(rest, b"");
         start.elapsed()
@@ -180,7 +182,7 @@ async fn at_the_limit_the_longest_idle_connection_of_all_servers_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_only_connects_makes_room_too() {
+async fn a_client_that_only_connects_is_closed_for_a_new_client() {
     let limits = limits(100, 200);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut silent = Vec::new();
@@ -194,7 +196,7 @@ async fn a_client_that_only_connects_makes_room_too() {
 }
 
 #[tokio::test]
-async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_after_a_second() {
+async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
     let limits = limits(2, 2);
     let address = serve(|server| server.with_client_limits(limits.clone())).await;
     let mut busy = [Client::connect(address).await, Client::connect(address).await];
@@ -203,13 +205,13 @@ async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_af
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
     sleep(Duration::from_millis(50)).await;
-    // `from` is another address, because the first address may have only 2 connections.
+    // Both connections of 127.0.0.1 are in use, so the next clients connect from another address.
     let from = Ipv4Addr::new(127, 0, 0, 2);
     let mut refused = Client::connect_from(from, address).await;
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
-    // A reset cancels a request at once.
+    // With this option, a closed connection is reset. The server cancels the request of such a client at once.
     for client in &busy {
         client.0.get_ref().set_zero_linger().unwrap();
     }
@@ -218,7 +220,7 @@ async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_af
 }
 
 #[tokio::test]
-async fn at_its_share_an_address_loses_its_longest_idle_connection() {
+async fn at_the_limit_of_an_address_its_longest_idle_connection_is_closed() {
     let limits = limits(8, 2);
     let address = serve(|server| server.with_client_limits(limits.clone())).await;
     let mut other = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), address).await;
@@ -230,7 +232,7 @@ async fn at_its_share_an_address_loses_its_longest_idle_connection() {
     let mut third = Client::connect(address).await;
     timeout(A_SECOND, third.get("/")).await.unwrap();
     assert!(first.closed().await < A_SECOND);
-    // If the address has no idle connection, its new connection is closed at once.
+    // Now the address has no idle connection, so the server closes each of its new connections at once.
     for client in [&mut second, &mut third] {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
@@ -243,7 +245,7 @@ async fn at_its_share_an_address_loses_its_longest_idle_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_take_a_response_makes_room_if_none_is_idle() {
+async fn without_an_idle_connection_one_with_an_unread_response_is_closed() {
     let limits = limits(2, 2);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut handshake = h2::client::Builder::new();
@@ -270,7 +272,7 @@ async fn a_client_that_does_not_take_a_response_makes_room_if_none_is_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_send_the_body_makes_room_if_none_is_idle() {
+async fn without_an_idle_connection_one_that_waits_for_a_body_is_closed() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let timeouts = ForwardTimeouts::default();
     let stack = forward(&format!("http://{}", service.address), Bypass, unverified(), timeouts);
@@ -289,7 +291,7 @@ async fn a_client_that_does_not_send_the_body_makes_room_if_none_is_idle() {
 }
 
 #[tokio::test]
-async fn connections_that_wait_for_a_proxy_header_have_places() {
+async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
     let proxies = TrustedProxies::new(|address| address.is_loopback());
     let settings =
         |server: Server| server.with_proxy_protocol(proxies).with_client_limits(limits(2, 1));
@@ -299,7 +301,7 @@ async fn connections_that_wait_for_a_proxy_header_have_places() {
     let _second = Client::connect(address).await;
     let mut third = Client::connect(address).await;
     assert!(first.closed().await < A_SECOND);
-    // After the header is read, the connection counts for its client.
+    // When the server has read the header, it counts the connection for the client address in the header.
     let header = "PROXY TCP4 192.0.2.7 192.0.2.1 50000 443\r\n";
     third.send(header).await;
     third.get("/").await;
@@ -310,7 +312,7 @@ async fn connections_that_wait_for_a_proxy_header_have_places() {
 }
 
 #[tokio::test]
-async fn a_connection_with_a_failed_handshake_makes_room_at_once() {
+async fn a_connection_with_a_failed_handshake_is_closed_for_a_new_one_at_once() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings = |server: Server| {
         server.with_client_limits(limits(1, 1)).with_connection_counts(counts.clone())
@@ -318,7 +320,8 @@ async fn a_connection_with_a_failed_handshake_makes_room_at_once() {
     let address = serve_tls(settings).await;
     let mut failed = Client::connect(address).await;
     failed.send("\x16\x03\x01\x00\x05hello").await;
-    // The alert has arrived. The server waits for the end of the connection for a second.
+    // The client has received the alert. The server would now wait up to one second for the client to close the
+    // connection.
     timeout(PATIENCE, failed.0.fill_buf()).await.unwrap().unwrap();
     let _new = Client::connect(address).await;
     sleep(Duration::from_millis(300)).await;
@@ -331,7 +334,7 @@ async fn end(client: &mut Client) -> std::io::Result<usize> {
 }
 
 #[tokio::test]
-async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
+async fn an_aborted_response_without_a_length_ends_with_a_reset() {
     const REQUEST: &str = "GET /endless HTTP/1.0\r\n\r\n";
     let counts = Arc::<ConnectionCounts>::default();
     let settings =
@@ -342,7 +345,7 @@ async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
     all_closed_after_one(&counts).await;
     assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 
-    // The same at the end of the drain timeout.
+    // The connection is also reset if the drain timeout ends during the response.
     let (listener, address) = listener().await;
     let server = Server::http(listener).with_drain_timeout(Duration::from_millis(300));
     let (shut_down, shutdown) = oneshot::channel::<()>();
@@ -356,14 +359,14 @@ async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
     assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-/// Waits until a connection was opened, and all are closed.
+/// Waits until the server has accepted a connection, and then until all connections are closed.
 async fn all_closed_after_one(counts: &ConnectionCounts) {
     until(|| counts.open() > 0).await;
     all_closed(counts).await;
 }
 
 #[tokio::test]
-async fn at_a_shutdown_idle_clients_that_do_not_close_are_cut_soon() {
+async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
     let (secure, plain) = (listener().await, listener().await);
     let (shut_down, shutdown) = watch::channel(());
@@ -384,7 +387,7 @@ async fn at_a_shutdown_idle_clients_that_do_not_close_are_cut_soon() {
         () = answered => {}
         _ = &mut connection => panic!("closed"),
     }
-    // From now on the HTTP/2 client reads nothing.
+    // `connection` is not polled any more, so the HTTP/2 client reads nothing from here on.
     let mut half_sent = Client::connect(plain.1).await;
     half_sent.send("GET / HT").await;
     sleep(Duration::from_millis(100)).await;
@@ -393,7 +396,7 @@ async fn at_a_shutdown_idle_clients_that_do_not_close_are_cut_soon() {
     for server in servers {
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
     }
-    // The default of the drain timeout is 30 s.
+    // The drain timeout is 30 s by default. So it did not end the connections.
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -438,7 +441,7 @@ async fn an_http2_connection_with_a_stream_is_not_idle() {
 }
 
 #[tokio::test]
-async fn the_time_limits_of_an_idle_connection_and_of_a_head_differ() {
+async fn the_idle_timeout_and_the_header_timeout_are_separate() {
     let (idle, header) = (Duration::from_millis(1_500), Duration::from_millis(300));
     let settings = |server: Server| server.with_idle_timeout(idle).with_header_timeout(header);
     let address = serve(settings).await;
@@ -458,7 +461,7 @@ async fn the_time_limits_of_an_idle_connection_and_of_a_head_differ() {
 /// The send timeout in the tests of slow clients.
 const SEND: Duration = Duration::from_secs(1);
 
-/// Waits until the server has no connection. Returns how long this took.
+/// Waits until the server has no open connection. Returns how long this took.
 async fn all_closed(counts: &ConnectionCounts) -> Duration {
     let start = Instant::now();
     until(|| counts.open() == 0).await;
@@ -466,7 +469,7 @@ async fn all_closed(counts: &ConnectionCounts) -> Duration {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_is_cut_but_not_from_an_event_stream() {
+async fn a_client_that_never_reads_is_disconnected_except_from_an_event_stream() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings =
         |server: Server| server.with_send_timeout(SEND).with_connection_counts(counts.clone());
@@ -484,9 +487,10 @@ async fn a_client_that_never_reads_is_cut_but_not_from_an_event_stream() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_slowly_is_not_cut() {
+async fn a_client_that_reads_slowly_stays_connected() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    // The kernel of the client announces room only when a part of its buffer is empty.
+    // The buffer is small, because the kernel lets the server send more only when a part of the buffer is
+    // empty.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
@@ -500,7 +504,7 @@ async fn a_client_that_reads_slowly_is_not_cut() {
 }
 
 #[tokio::test]
-async fn an_http2_stream_without_room_is_reset_and_its_connection_stays() {
+async fn an_http2_stream_with_a_full_window_is_reset_and_its_connection_stays_open() {
     let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
     let (mut client, connection) = h2::client::Builder::new()
         .initial_connection_window_size(1024 * 1024)
@@ -525,7 +529,8 @@ async fn an_http2_stream_without_room_is_reset_and_its_connection_stays() {
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
 }
 
-/// Takes what has arrived, but gives the stream no room for more. Returns the error that ends the stream.
+/// Reads the data that has arrived, but never enlarges the flow-control window. Returns the error that ends the
+/// stream.
 async fn end_of(mut body: h2::RecvStream) -> h2::Error {
     loop {
         if let Some(Err(error)) = body.data().await {
@@ -535,7 +540,7 @@ async fn end_of(mut body: h2::RecvStream) -> h2::Error {
 }
 
 #[tokio::test]
-async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
+async fn an_http2_stream_that_is_read_slowly_is_not_reset() {
     let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
     let mut client = h2_client(address).await;
     let (response, _) = client.send_request(get("/endless"), true).unwrap();
@@ -549,7 +554,7 @@ async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_slow_is_answered_with_408_but_not_a_steady_one() {
+async fn an_upload_that_is_too_slow_gets_408_and_a_steady_one_continues() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let counts = Arc::<ConnectionCounts>::default();
     let timeouts = ForwardTimeouts::default().with_receive(SEND);
@@ -559,7 +564,7 @@ async fn an_upload_that_is_too_slow_is_answered_with_408_but_not_a_steady_one() 
     tokio::spawn(server.run(stack, pending()));
 
     const HEAD: &str = "POST /svc/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n";
-    // A byte now and then is not enough.
+    // This client sends one byte five times a second, which is too slow.
     let mut slow = Client::connect(address).await;
     let start = Instant::now();
     slow.send(&format!("{HEAD}\r\n")).await;
@@ -575,7 +580,8 @@ async fn an_upload_that_is_too_slow_is_answered_with_408_but_not_a_steady_one() 
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // 4 KiB in each second are enough, and gRPC may wait as long as it likes.
+    // The first client sends more than the required 4 KiB in each second. The second one sends nothing, which a
+    // gRPC client may do.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -596,7 +602,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let limits = ClientLimits::default().with_requests_per_address(NonZeroUsize::new(3).unwrap());
     let limits = Arc::new(limits);
     let counts = Arc::<ConnectionCounts>::default();
-    // The limit is for all servers and all connections of an address together.
+    // The limit counts the requests of an address on all servers and all connections together.
     let one = serve(|server| server.with_client_limits(limits.clone())).await;
     let settings = |server: Server| {
         server.with_client_limits(limits.clone()).with_connection_counts(counts.clone())
@@ -631,7 +637,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     assert!(text.contains(line), "{text}");
 }
 
-/// A request over HTTP/2 with headers of this many bytes.
+/// An HTTP/2 request with `fields` headers, whose values have `bytes` bytes in total.
 fn with_headers(path: &str, fields: usize, bytes: usize) -> Request<()> {
     let mut request = get(path);
     let value = HeaderValue::try_from("x".repeat(bytes / fields)).unwrap();
@@ -673,7 +679,8 @@ async fn headers_of_more_than_64_kib_are_answered_with_431_over_http1() {
     }
 }
 
-/// A frame of HTTP/2 (RFC 9113 §4.1) on the stream 1, or on the connection if it is about settings.
+/// Encodes an HTTP/2 frame (RFC 9113 §4.1). A SETTINGS frame is for the connection (stream 0), any other frame
+/// for stream 1.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let stream = u8::from(kind != SETTINGS);
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -688,7 +695,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// If a reset follows the answer, many clients report only the reset.
+/// If the server reset the stream with an error after the response, many clients would report only the reset.
 #[tokio::test]
 async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_error() {
     for has_body in [false, true] {
@@ -696,14 +703,16 @@ async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_erro
     }
 }
 
-/// With `has_body`, the stream of the request stays open.
+/// With `has_body`, the client announces a body by leaving the request stream open.
 async fn no_reset_with_an_error_follows(has_body: bool) {
     let address = serve_tls(|server| server).await;
     let mut stream = connect_h2(address).await;
-    // `:method: GET`, `:scheme: https`, `:path: /`, `:authority: localhost`, and `x` (RFC 7541 §6).
+    // The encoded headers are `:method: GET`, `:scheme: https`, `:path: /`, `:authority: localhost`, and `x`
+    // (RFC 7541 §6).
     let mut block = vec![0x82, 0x87, 0x84, 0x01, 9];
     block.extend(b"localhost");
-    // The length 70,000, as an integer with a prefix of 7 bits: 127 + 0x71 + (0x21 << 7) + (0x04 << 14) = 70,000.
+    // The value of `x` has 70,000 bytes. HPACK encodes this length in several bytes: 127 + 0x71 + (0x21 << 7) +
+    // (0x04 << 14) = 70,000.
     block.extend([0x00, 1, b'x', 0x7f, 0xf1, 0xa1, 0x04]);
     block.extend([b'x'; 70_000]);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -729,12 +738,12 @@ async fn no_reset_with_an_error_follows(has_body: bool) {
             }
         }
     };
-    // The server sends nothing more.
+    // The server keeps the connection open, so `read` does not end. Within a second, it receives all frames.
     assert!(timeout(A_SECOND, read).await.is_err());
     let (kind, block) = &frames[0];
-    // `:status` is the entry 8 of the static table. The value is `431` in the Huffman code.
+    // Entry 8 of the static table is `:status`. The value is `431`, in Huffman code.
     assert_eq!((*kind, &block[..5]), (HEADERS, &[0x48, 0x83, 0x69, 0x90, 0xff][..]), "{block:?}");
-    // A server that does not need the body may say so with NO_ERROR (RFC 9113 §8.1).
+    // With NO_ERROR, a server tells the client that it does not need the body (RFC 9113 §8.1).
     let resets = frames.iter().filter(|(kind, _)| *kind == RST_STREAM);
     for (_, code) in resets {
         assert!(has_body);
@@ -750,13 +759,13 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     for _ in 0..3 {
         clients.push(h2_client(address).await);
     }
-    // Ten requests of 56 kB exceed 512 KiB, but not 512 KiB plus 16 KiB for each connection.
+    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth one exceeds the limit.
     let mut held = Vec::new();
     for number in 0..9 {
         let request = with_headers("/never", 1, 56_000);
         held.push(clients[number % 2].send_request(request, true).unwrap());
     }
-    // A large request on another connection. It is repeated until the status is `wanted`, because the
+    // Sends a large request on another connection. Repeats it until the status is `wanted`, because the
     // requests above need some time to arrive and to end.
     let large = async |client: &mut h2::client::SendRequest<Bytes>, wanted: u16| {
         let deadline = Instant::now() + PATIENCE;
@@ -772,7 +781,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     };
     let response = large(&mut clients[2], 503).await;
     assert_eq!(response.headers()["retry-after"], "1");
-    // Small requests do not need the shared memory.
+    // A small request does not use the shared memory, so it still succeeds.
     let (response, _) = clients[2].send_request(get("/"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
     drop(held);

@@ -146,7 +146,7 @@ fn alert_in(error: &io::Error) -> AlertDescription {
 }
 
 /// The alert is the same with and without the signature cache. Earlier handshakes with a valid certificate do not
-/// change it.
+/// change the alert.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
     for cache in OFF_AND_ON {
@@ -282,7 +282,7 @@ async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    // Shorter than the time in which a refused client must close its connection.
+    // This timeout is shorter than the time that the server gives a refused client to close its connection.
     let server = server.with_drain_timeout(Duration::from_millis(500));
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });

@@ -22,7 +22,7 @@ mod wire;
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `what` is true.
+/// Waits until `what` returns `true`.
 pub(crate) async fn until(what: impl Fn() -> bool) {
     let reached = async {
         while !what() {

@@ -1,4 +1,5 @@
-//! Malformed and hostile requests to routes with each [`OnFailure`], and with custom PassTicket headers.
+//! Malformed and hostile requests, for each value of [`OnFailure`], and for routes with custom PassTicket
+//! headers.
 
 use std::{
     convert::Infallible,
@@ -82,7 +83,7 @@ fn gateway(
 }
 
 #[tokio::test]
-async fn malformed_requests_are_refused_whatever_on_failure_says() {
+async fn malformed_requests_are_refused_for_each_value_of_on_failure() {
     const HOST: (&str, &str) = ("host", "gw");
     const OK: Version = Version::HTTP_11;
     #[rustfmt::skip]

@@ -89,7 +89,7 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
 /// A service that answers a request when a permit is available.
 #[derive(Debug)]
 struct Gated {
-    /// Permits to answer one request each.
+    /// Each permit allows the service to answer one request.
     gate: Semaphore,
     open: AtomicUsize,
     max_open: AtomicUsize,
@@ -178,7 +178,8 @@ fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
     }));
 }
 
-/// The first runtime keeps an idle connection. It is closed for a request of the second runtime.
+/// Only one connection is allowed. The idle connection of the first runtime is closed, so that the second
+/// runtime can open one.
 #[test]
 fn an_idle_connection_of_another_runtime_is_closed_for_a_request_that_waits() {
     let service_runtime = multi_threaded();
@@ -211,7 +212,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     let begin = || tokio::spawn(stack.clone().oneshot(get()));
     let first = begin();
     until(|| Gated::count(&service.accepted) == 1).await;
-    // When a client disconnects, its request leaves the queue.
+    // An aborted request leaves the queue.
     let gone = begin();
     until(|| counts.waiting() == 1).await;
     gone.abort();
@@ -223,7 +224,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     until(|| counts.waiting() == 2).await;
     service.gate.add_permits(1);
     assert_eq!(body_of(first.await.unwrap().unwrap()).await, "ok");
-    // The second request has the connection now. The third one waits for it in vain.
+    // Now the second request has the connection. The third one waits until the queue timeout ends.
     let refused = third.await.unwrap().unwrap();
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "2");
@@ -268,7 +269,8 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes its connections although it has not announced it. The next request may be on its way.
+/// A service that closes a connection without announcing this in a response. The gateway may already have sent
+/// the next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,
@@ -283,15 +285,15 @@ enum Close {
     AfterResponse,
     /// After it has read the next request.
     AfterRequest,
-    /// When the next request has arrived, without reading it. So the kernel resets the connection.
+    /// When the next request has arrived. The service does not read it, so the kernel resets the connection.
     Reset,
     /// After the first bytes of the next response.
     AfterStatus,
 }
 
 impl Closing {
-    /// Starts a service that answers some requests on each connection, and then closes the connection. `closes` says
-    /// how. Both depend on the number of the connection.
+    /// Starts a service that answers one to five requests on each connection, and then closes the connection in one
+    /// of the ways in `closes`. The number of the connection selects both.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
@@ -387,7 +389,7 @@ async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its
     assert_eq!(credentials.len(), requests.len());
 }
 
-/// nginx loses none of these requests, either.
+/// A GET may be repeated (RFC 9110 §9.2.2), so the client must not notice that the service closes connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -418,8 +420,8 @@ async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_respon
         let service = Arc::<Closing>::default();
         let url = service.start(close).await;
         let stack = forward(&url, &Settings::default());
-        // The first connection answers one request. So the second request uses a connection that the service has
-        // closed.
+        // On the first connection, the service answers one request. It closes this connection when the second
+        // request arrives.
         let answer = stack.clone().oneshot(request(Method::GET, 1, "")).await.unwrap();
         assert_eq!(body_of(answer).await, "ok");
         let answer = stack.clone().oneshot(request(method.clone(), 2, body)).await.unwrap();
@@ -431,7 +433,7 @@ async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_respon
     }
 }
 
-/// The service resets the connection when the head of a slow upload has arrived.
+/// The service resets the connection when the head of an upload has arrived, before the client sends the body.
 #[tokio::test]
 async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     for (method, want, connections) in [(Method::PUT, 200, 2), (Method::POST, 502, 1)] {
@@ -447,7 +449,7 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
             upload.header("content-length", "4").body(StreamBody::new(Pieces(body)).boxed_unsync());
         let upload = stack.ready().await.unwrap().call(upload.unwrap());
         let send = async {
-            // The body begins only after the connection was closed or the request has failed.
+            // The client sends the body only after the service has reset the connection.
             sleep(Duration::from_millis(300)).await;
             let _ = pieces.send(Bytes::from_static(b"body")).await;
         };
@@ -519,7 +521,7 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
         let records = Arc::<Records>::default();
         let scheme = passtickets(replay).with_custom_headers(custom.clone());
         let stack = authorized(&url, scheme, Audit::to(records.clone()));
-        // Without a credential, the request has no PassTicket, and is sent again.
+        // A request without a credential gets no PassTicket, so the gateway sends it again.
         for (id, bearer) in [(1, None), (2, Some(bearer("USER"))), (3, None), (4, None)] {
             let mut request = request(Method::GET, id, "");
             if let Some(bearer) = bearer {
@@ -639,7 +641,7 @@ async fn a_request_on_a_new_connection_is_not_sent_again() {
     assert_eq!((response.status().as_u16(), accepted.load(Ordering::SeqCst)), (502, 1));
 }
 
-/// A connector that refuses the first connections.
+/// The connector refuses the first `refused` connections.
 #[tokio::test]
 async fn a_refused_connection_is_tried_once_more_for_any_method() {
     for (refused, want) in [(0, 200), (1, 200), (2, 503)] {
@@ -668,7 +670,8 @@ async fn a_refused_connection_is_tried_once_more_for_any_method() {
     }
 }
 
-/// When the service has stopped, the client learns that it cannot be reached.
+/// The service closes its listener, so the gateway cannot send the request again. The error message says that
+/// the service cannot be reached.
 #[tokio::test]
 async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_503() {
     let (listener, address) = raw::listener().await;
@@ -689,7 +692,7 @@ async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_50
     service.await.unwrap();
 }
 
-/// A service that sends informational responses without end, and at once.
+/// A service sends many informational responses without a pause.
 #[tokio::test]
 async fn informational_responses_are_limited() {
     for (times, want) in [(16, 200), (17, 502), (100_000, 502)] {
@@ -708,11 +711,12 @@ async fn informational_responses_are_limited() {
     }
 }
 
-/// A gateway cuts a response whose service pauses too long, so that the client sees that it is not complete.
+/// If a service pauses too long in a response body, the gateway aborts the response. The client sees that the
+/// response is incomplete.
 #[tokio::test]
-async fn a_body_is_cut_when_the_service_pauses_too_long_but_a_stream_of_events_is_not() {
+async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stream() {
     const LIMIT: Duration = Duration::from_millis(800);
-    // Together, the first pauses are longer than the limit.
+    // Each of the first three pauses is shorter than the limit, but their sum is longer.
     for (content_type, pauses, is_cut) in [
         ("text/plain", &[300, 300, 300][..], false),
         ("text/plain", &[1600], true),
@@ -759,7 +763,7 @@ async fn a_body_is_cut_when_the_service_pauses_too_long_but_a_stream_of_events_i
     }
 }
 
-/// The time does not pass while the client reads nothing.
+/// The body timeout counts only while the gateway waits for the service, not while the client does not read.
 #[tokio::test]
 async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
     let address = raw::service(async |stream| {
@@ -780,7 +784,7 @@ async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "def");
 }
 
-/// A route can have another limit than the proxy.
+/// The limit of a route replaces the limit of the proxy.
 #[tokio::test]
 async fn a_route_has_its_own_limit_for_pauses() {
     let address = raw::service(async |stream| {
@@ -820,7 +824,7 @@ async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete
         .await;
         let stack = forward_body(&format!("http://{address}"));
         let begin = Instant::now();
-        // The client sends a part of its upload, and then nothing more.
+        // The client sends a part of its upload, and then stops.
         let (pieces, body) = tokio::sync::mpsc::channel(1);
         pieces.send(Bytes::from_static(b"a part")).await.unwrap();
         let request = Request::post("/svc/x").header("content-length", "1000000");

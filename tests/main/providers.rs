@@ -54,7 +54,7 @@ use tower_passticket::{
 
 use crate::{PATIENCE, until};
 
-/// A deadline that the tests let pass.
+/// The deadline of calls that the peer does not answer in time.
 const SHORT: Duration = Duration::from_millis(300);
 
 /// Longer than any deadline in this file.
@@ -74,7 +74,7 @@ enum How {
     Huge,
     HalfABody,
     Redirect,
-    /// The correct document, but only when the test has added a permit for the request.
+    /// The correct document, after the test has added a permit for the request.
     WhenPermitted,
 }
 
@@ -405,7 +405,7 @@ async fn without_a_response_the_outcome_is_unavailable() {
     assert_eq!(untrusted.calls(), 0);
 }
 
-/// A server that sends text without end, or more text than it may.
+/// A server that sends endless or too large responses.
 #[derive(Clone, Copy, Debug)]
 struct Hostile {
     /// What it sends first.
@@ -628,7 +628,7 @@ async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
         };
         assert!(matches!(third, Err(RemoteError::Unavailable(_))), "{third:?}");
     }
-    // All three calls are dropped now, so the queue has room for a new call.
+    // Now all three calls are dropped, so the queue accepts a new call.
     peer.set_how(How::Correct);
     peer.permits.add_permits(2);
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
@@ -654,8 +654,8 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
     timeout(SHORT * 10, all).await.expect("all calls end in time");
 }
 
-/// A TCP proxy in front of the peer. Sending a value to `up` closes all open connections. While the value is
-/// `false`, new connections are closed, too.
+/// A TCP proxy in front of the peer. Sending any value to `up` closes all open connections. While the value is
+/// `false`, the proxy also closes each new connection.
 struct TcpProxy {
     port: u16,
     up: watch::Sender<bool>,

@@ -37,7 +37,8 @@ const NOW: u64 = 1_800_000_000;
 struct Results {
     /// The gateway made a ticket for these requests, and the service accepted the ticket.
     accepted: usize,
-    /// The gateway made no ticket for these requests. The service and the client got the failure header.
+    /// The gateway made no ticket for these requests. The service and the client got the header
+    /// `X-Zowe-Auth-Failure`.
     without_ticket: usize,
 }
 

@@ -311,7 +311,8 @@ async fn aborted_requests_are_dropped_before_run_returns() {
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // If `run` does not wait for this drop, it returns before the count changes.
+            // The sleep makes the drop slow. If `run` did not wait for the drop, it would return before the
+            // count changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }

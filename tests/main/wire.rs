@@ -75,7 +75,8 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A stream that yields `piece` `left` times. It is pending once before each piece and before its end.
+/// A stream that yields `piece` `left` times. Its poll returns `Pending` once before each piece and before the
+/// end.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -110,7 +111,7 @@ impl futures_core::Stream for Pieces {
     }
 }
 
-/// A body that consists of `times` pieces and is pending before each piece.
+/// A body that consists of `times` pieces. Its poll returns `Pending` before each piece.
 fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
@@ -156,8 +157,8 @@ impl Echo {
     }
 }
 
-/// Answers as the path `/{how}/{id}` says. `id` identifies the request, so that a test sees whether it gets
-/// the response to its own request.
+/// Answers a request to `/{how}/{id}`. `how` selects the response. The response contains `id`, so that a test
+/// sees whether it gets the response to its own request.
 async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
@@ -292,7 +293,8 @@ fn single_threaded() -> Runtime {
 fn every_request_gets_its_own_response_although_others_are_cancelled() {
     /// The number of tasks in each thread.
     const TASKS: usize = 4;
-    /// For each thread, how often its tasks run [`EXCHANGES`]. The first thread ends long before the others.
+    /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before
+    /// the others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
     let (service_runtime, echo, url) = echo();
@@ -395,7 +397,7 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
 enum AfterEarlyResponse {
     /// It reads until the gateway closes the connection.
     ReadsTheRest,
-    /// It shuts its side down, then reads until the gateway closes the connection (RFC 9112 §9.6).
+    /// It closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
     ClosesGracefully,
     /// It keeps the connection open and reads nothing.
     StopsReading,
@@ -565,7 +567,7 @@ async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
         let body = StreamBody::new(Pieces(body)).boxed_unsync();
         let answer = ask(&mut client, upload("/svc/upload/x", length).body(body).unwrap()).await;
         assert_eq!(answer.len(), length);
-        // Ends the request stream.
+        // Dropping the sender ends the request stream.
         drop(sender);
     }
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
@@ -578,7 +580,7 @@ enum ResponseBeforeReset {
     Complete,
     /// The body is shorter than `content-length`.
     Truncated,
-    /// There is no `content-length`. The service shuts its side down, which ends the response.
+    /// There is no `content-length`. The service closes its sending side, which ends the response.
     UntilClose,
     /// There is no `content-length`, and only the reset ends the response.
     UntilReset,
@@ -632,7 +634,7 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     let writing = tokio::spawn(async move {
         let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
         write.write_all(head.as_bytes()).await.unwrap();
-        // Fails when the gateway stops reading.
+        // The write fails if the gateway stops reading.
         let _ = write.write_all(&vec![b'y'; LARGE]).await;
     });
     let mut read = BufReader::new(read);
@@ -644,8 +646,8 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// How often the following tests repeat an upload. They repeat it, because a race decides when the reset
-/// arrives.
+/// The number of uploads in each of the following tests. The tests repeat the upload, because the time at which
+/// the reset arrives differs.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,12 @@
-//! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows
-//! regressions that are too small for a clock. Each count covers [`ROUNDS`] calls. The same number of
+//! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows a
+//! regression that is too small to measure as time. Each count covers [`ROUNDS`] calls. The same number of
 //! warm-up calls is not counted.
 //!
 //! `instructions.txt` has the committed counts. A benchmark fails if its count is more than 5 % above the
-//! committed count, or if there is no committed count. `just instructions` also fails if a count is more
-//! than 20 % below the committed count. In this case, either the code returned early, or the committed count
-//! must be updated. Otherwise the benchmark would not notice a later regression.
+//! committed count, or if there is no committed count. `just instructions` also fails if a count is more than
+//! 20 % below the committed count. In this case, either the code returned too early, or it became faster and
+//! the committed count must be updated. With a count that is too high, the benchmark would not notice a later
+//! regression.
 //!
 //! ```text
 //! apt-get install valgrind jq
@@ -136,8 +137,8 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
         let routes = Arc::new(routes.unwrap());
-        // A copy is kept. Otherwise the last request would drop the routes and their cache of PassTickets, and
-        // the count would include this.
+        // This copy is never dropped. Without it, the last request would drop the routes and their cache of
+        // PassTickets, and the count would include the drop.
         mem::forget(Arc::clone(&routes));
         let revocations = RevocationIndex::default();
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
@@ -208,8 +209,8 @@ impl<S> Answers for S where
 {
 }
 
-/// Checks the request that the layers pass on. A request that fails early takes few instructions, so
-/// without this check the benchmark would not notice the failure.
+/// Checks the request that the layers pass on. A request that fails early takes few instructions. So without
+/// this check, the count of a failed request would look like an improvement.
 type Expected = fn(&Request<Body>) -> bool;
 
 fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
@@ -260,7 +261,7 @@ fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> 
     }
 }
 
-/// Sends a copy of the request at each call.
+/// The work sends a copy of `request` in each call.
 fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
@@ -269,7 +270,7 @@ fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     })
 }
 
-/// The request that a layer passes on.
+/// Returns the request that `layer` passes on.
 fn behind<L: Layer<Inner, Service: Answers>>(layer: L, request: Request<Body>) -> Request<Body> {
     let keep = Arc::default();
     let inner = Inner { expected: |_| true, keep: Some(Arc::clone(&keep)) };
@@ -284,7 +285,7 @@ where
     answering(layer.layer(Inner { expected, keep: None }), request)
 }
 
-/// Makes the work and runs the warm-up calls.
+/// Makes the work, and runs the warm-up calls, which are not counted.
 fn warm(make: fn() -> Work) -> Work {
     let mut work = make();
     (0..ROUNDS).for_each(|_| work());
@@ -329,8 +330,8 @@ fn jwt_audited() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// Forwards over a connection in memory, which is reused. The count includes the service at the other end of
-/// the connection.
+/// Forwards requests over one connection in memory. The count includes the service at the other end of the
+/// connection.
 fn forward() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let connect = service_fn(async |_: http::Uri| {
@@ -351,7 +352,7 @@ fn forward() -> Work {
     })
 }
 
-/// Responds to each request. A request must arrive in a single read.
+/// Answers each request. A request must arrive in a single read.
 async fn service(mut connection: DuplexStream) {
     let mut request = Vec::with_capacity(4096);
     while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -405,7 +406,7 @@ fn revocation_check() -> Work {
 fn ticket(algorithm: Algorithm, replay: Replay, step: Duration) -> Work {
     let clock = Arc::new(ManualClock::new(NOW));
     let tickets = generator(&clock, algorithm, replay);
-    // With replay protection, a user can have only one PassTicket for each second. Advance the clock so that
+    // With replay protection, a user gets only one PassTicket for each second. The clock advances, so that
     // there is an unused second for each call.
     clock.advance(Duration::from_secs(2 * ROUNDS as u64));
     let (user, applid) = (user(), applid());

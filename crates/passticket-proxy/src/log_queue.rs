@@ -171,7 +171,7 @@ struct Writer<W> {
     counters: Arc<Counters>,
     /// Whether the last write failed after a part of a line.
     is_within_line: bool,
-    /// When lost lines were last reported, or when this was last tried.
+    /// The time of the last attempt to report lost lines.
     reported: Option<Instant>,
 }
 
@@ -264,7 +264,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Replaces standard error in a test. The state decides what a write does.
+    /// Replaces standard error in a test. `State` determines whether a write succeeds, fails or blocks.
     #[derive(Clone, Default)]
     struct Target(Arc<(Mutex<State>, Condvar)>);
 
@@ -272,7 +272,7 @@ mod tests {
     struct State {
         text: String,
         is_blocked: bool,
-        /// The bytes that are accepted before writes fail. `None`: no limit.
+        /// The number of bytes that the target accepts before writes fail. `None` means no limit.
         room: Option<usize>,
     }
 
@@ -323,7 +323,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(&lines[..2], ["one", "tw"]);
         let (mut report, mut four) = (lines[2], lines[3]);
-        // The report may be written before or after the next line.
+        // The queue may write the report of lost lines before or after the line `four`.
         if report == "four" {
             (report, four) = (four, report);
         }

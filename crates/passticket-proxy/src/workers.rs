@@ -181,10 +181,10 @@ mod tests {
 
     use super::*;
 
-    /// A worker that ends when its argument becomes `true`, or immediately.
+    /// A worker. The argument becomes `true` when the worker must end.
     type Worker = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<u8> + Send>;
 
-    /// A worker that ends when its argument becomes `true`.
+    /// A worker that runs until its argument becomes `true`.
     fn obedient() -> Worker {
         Box::new(|mut stop| {
             let runtime = Builder::new_current_thread().build()?;

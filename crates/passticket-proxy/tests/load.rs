@@ -1,5 +1,5 @@
-//! Tests revocation under load. After the gateway has answered the request that revokes a token, it
-//! refuses the token in every new request, although it caches verified tokens.
+//! Tests revocation under load. After the gateway has answered a revocation request, it refuses the revoked
+//! token in every new request, although it caches verified tokens.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,8 +38,8 @@ async fn a_revoked_token_is_refused_immediately_under_load() {
     use_while_revoking(&demo, &jwt, logout).await;
 }
 
-/// Sends requests with `token` from eight clients. Meanwhile sends `revoke`, and checks that the gateway
-/// refuses `token` in each request that a client sends afterwards.
+/// Sends requests with `token` from eight clients, and sends `revoke` at the same time. Checks that the gateway
+/// refuses `token` in each request that a client sends after the response to `revoke`.
 async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
     let revoked = Arc::new(AtomicBool::new(false));
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

@@ -1,5 +1,6 @@
-//! A long mixed load with clients and services that break off, send garbage or stall, and with reloads. In the end, the
-//! program must use no more memory, descriptors and threads than in the beginning, plus a tolerance.
+//! A long mixed load. Some clients and services close connections early, send garbage or stall, and the program
+//! reloads its files every second. At the end, the program must not use more memory, file descriptors and threads
+//! than at the beginning, within a tolerance.
 //!
 //! `just soak SECONDS` runs this test. `cargo test` does not.
 
@@ -36,13 +37,13 @@ use tokio::{
 };
 use tower_passticket::tls::Server;
 
-/// Set when the clients must stop.
+/// This flag tells the clients to stop.
 type Stop = Arc<AtomicBool>;
 
 /// How long the test runs, if `SOAK_SECONDS` is not set.
 const DEFAULT_SECONDS: u64 = 60;
 
-/// The responses of the broken services. `healthy` is a service of its own.
+/// The names and the responses of the broken services. The service `healthy` is separate.
 const BROKEN: &[(&str, &str)] = &[
     ("garbage", "not HTTP\r\n\r\n"),
     ("cut", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"),
@@ -62,7 +63,7 @@ async fn memory_descriptors_and_threads_do_not_grow() {
     let demo = demo.restarted();
     let load = Load::of(&demo).await;
 
-    // The first part fills caches, pools and the allocator.
+    // The first third of the load fills caches, pools and the allocator.
     load.run(&demo.program, Duration::from_secs(seconds) / 3).await;
     let before = Usage::at_rest(&demo.program).await;
     load.run(&demo.program, Duration::from_secs(seconds) * 2 / 3).await;
@@ -124,8 +125,8 @@ struct Usage {
 }
 
 impl Usage {
-    /// Waits until the numbers of descriptors and threads no longer fall. Some time after the load has ended,
-    /// connections are closed, and threads for blocking calls end after ten seconds without work.
+    /// Waits until the numbers of descriptors and threads no longer fall. After the load, the program closes
+    /// connections with a delay, and threads for blocking calls end after ten seconds without work.
     async fn at_rest(program: &Running) -> Self {
         let deadline = Instant::now() + Duration::from_secs(60);
         let (mut least, mut since) = (u64::MAX, Instant::now());
@@ -206,7 +207,7 @@ impl Load {
         }
     }
 
-    /// A client whose requests must all be answered with 200 and an echo.
+    /// A client of the healthy service. Each of its requests must get the status 200 and its own body back.
     fn healthy(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let client = self.clients[i % 3].clone();
         let body = Bytes::from(vec![b'x'; 100 << (2 * i)]);
@@ -225,7 +226,7 @@ impl Load {
         }
     }
 
-    /// A client of broken services. It takes any answer, and gives up after a second.
+    /// A client of broken services. It accepts any response, and gives up after a second.
     fn broken_service(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let client = self.clients[i % 3].clone();
         let ids = BROKEN.iter().map(|(id, _)| *id).chain(["stalled", "unknown"]);
@@ -245,7 +246,7 @@ impl Load {
         }
     }
 
-    /// A client that breaks off its connection or sends garbage.
+    /// A client that sends garbage, or closes its connection before the response.
     fn broken_client(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let address = self.demo_url.strip_prefix("https://").unwrap().to_owned();
         let (client, url, jwt) =
@@ -253,7 +254,7 @@ impl Load {
         async move {
             while !stop.load(SeqCst) {
                 match i {
-                    // Sends nothing, garbage, or the beginning of a handshake.
+                    // The client sends nothing, garbage, or the beginning of a handshake.
                     0..3 => {
                         let bytes: &[u8] = [
                             b"".as_slice(),
@@ -266,7 +267,7 @@ impl Load {
                             let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
                         }
                     }
-                    // A request that the client gives up.
+                    // The client cancels a request before the response.
                     _ => {
                         let request = client.post(&url).bearer_auth(&jwt);
                         let request = request.body(vec![b'x'; 1 << 20]).send();

@@ -273,7 +273,7 @@ mod tests {
         }
         let cases = [
             Case { ticket: b"AAAAAAAA", expected: Some(0) },
-            // X'FFFFFFFF' has eight groups of value 63. Modulo 36 this is 27, the index of `1`.
+            // X'FFFFFFFF' has eight groups with the value 63. 63 modulo 36 is 27, the index of `1`.
             Case { ticket: b"11111111", expected: Some(u32::MAX) },
             // The group of B ends with the bits 01. So the next group begins with 01 and has a
             // value of 16 to 31.

@@ -590,7 +590,7 @@ mod tests {
         let cases = [
             Case { now: NOW + 601, window: 600, plausible: true },
             Case { now: NOW - 601, window: 600, plausible: true },
-            // Clocks that show the local time of Auckland and Honolulu instead of UTC.
+            // These clocks show the local time of Auckland or Honolulu instead of UTC.
             Case { now: NOW + 13 * 3600, window: 600, plausible: true },
             Case { now: NOW - 10 * 3600, window: 600, plausible: true },
             Case { now: NOW + DAY, window: 0, plausible: true },

@@ -19,8 +19,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY`
-/// refuses tokens that this key signed.
+/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY` refuses
+/// tokens that are signed with this key.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -49,7 +49,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The private key, for rcgen, which makes certificates.
+    /// The private key for rcgen, the library that makes certificates.
     pub fn key_pair(&self) -> KeyPair {
         KeyPair::from_pem(self.key).unwrap()
     }
@@ -64,7 +64,7 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// Accepts TLS connections as a server with this certificate. Clients need no certificate.
+    /// An acceptor of TLS connections that presents this certificate. Clients need no certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -119,7 +119,8 @@ impl Authority {
         roots
     }
 
-    /// Connects to servers that this authority signed, with these protocols (ALPN).
+    /// A TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of its
+    /// protocols.
     pub fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)

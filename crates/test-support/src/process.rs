@@ -32,7 +32,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `program`, which must log to standard error. The log level is `debug`.
+    /// Starts `program` with the log level `debug`. The program must log to standard error.
     pub fn start(program: &str, args: &[&str]) -> Self {
         Self::start_after("", program, args)
     }
@@ -43,9 +43,8 @@ impl Running {
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
-        // By default SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores the
-        // signal and then replaces itself with the program, which inherits this. So the program gets a
-        // write error instead.
+        // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores
+        // this signal, and the program inherits this setting. So the program gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
@@ -98,7 +97,7 @@ impl Running {
         }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

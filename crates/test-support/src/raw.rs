@@ -1,4 +1,4 @@
-//! Services that send raw bytes. Tests use them to send what an HTTP library would never send.
+//! Services that send raw bytes, such as malformed responses that no HTTP library would send.
 
 use std::{
     io,
@@ -81,10 +81,10 @@ pub enum Step {
     ReadToEnd,
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Waits for this time.
+    /// Pauses for this time.
     Wait(Duration),
-    /// Waits until bytes arrive, but does not read them. If the connection is closed with unread bytes, the
-    /// kernel resets it.
+    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel
+    /// resets it because of the unread bytes.
     LeaveUnread,
     /// Closes the service's side of the connection. The client can still send.
     ShutDown,
@@ -129,7 +129,7 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // Fails if the test has dropped the receiver.
+                // Sending fails if the test has dropped the receiver.
                 let _ = sender.send(result);
             }
         })
@@ -157,7 +157,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // Makes the kernel send each step immediately. A reset would discard bytes that are not sent yet.
+    // With this option, the kernel sends the bytes of each step immediately. A reset would discard bytes that
+    // are not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(BufReader::new(stream), |stream| stream, steps).await,

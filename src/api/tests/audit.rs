@@ -90,7 +90,8 @@ async fn each_request_has_one_record() {
     let text = |text: &str| text.to_owned();
 
     let cases = [
-        // The request: endpoint, credentials, body. The record: event, reason, user, kind of credential.
+        // The columns for the request are the endpoint, the credentials and the body. The columns for the
+        // record are the event, the reason, the user and the kind of credential.
         (
             "POST login",
             password("user"),

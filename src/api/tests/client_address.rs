@@ -20,7 +20,7 @@ fn login(client: &str, credentials: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_guesser_behind_a_proxy_does_not_hold_other_clients() {
+async fn a_guesser_behind_a_proxy_does_not_block_other_clients() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     let mut guesses = 0;

@@ -200,7 +200,7 @@ async fn grants_allow_only_what_they_name() {
     let root = body("ZOWEAPPL", "root@example.com");
     let no_key = body("NOKEY", "user@example.com");
     let grant_for_everything = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
-    // What the grant allows, the grant, the body of the request, the status.
+    // The columns: what the grant allows, the grant, the body of the request, and the status.
     for (name, grant, body, want) in [
         (
             "application and user",
@@ -256,12 +256,13 @@ async fn grants_allow_only_what_they_name() {
         let response = TestRequest { body, ..DELEGATE }.send_to(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
-            // The response does not reveal the user of the address.
+            // The response must not reveal the user id that the e-mail address is mapped to.
             let content = content(&response);
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // One grant must allow both the application and the user.
+    // A single grant must allow both the application and the user. Two grants that allow one of them each are
+    // not enough.
     let two_grants = delegation().with_grants([
         Grant::to_user(user("AGENT"), only_zoweappl(), only_user("OTHER")),
         Grant::to_user(
@@ -313,7 +314,7 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     // The header is at most 10 s, and the message has the real time.
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(refused.body().windows(4).any(|text| text == b"30 s"), "{:?}", refused.body());
-    // The limit of another caller is separate. Calls that are answered with 403 are counted, too.
+    // The limit of another caller is separate. A call that is answered with 403 counts, too.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);

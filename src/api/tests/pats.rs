@@ -72,10 +72,11 @@ fn by_scope(pat: &Pat) -> Revocation {
     }
 }
 
-// The expected responses in both profiles: documented, zowe-v3.
+// Each of the following constants has the expected response in the profile `documented` and in the profile
+// `zowe-v3`.
 
 const DONE: [Want; 2] = [(200, ""), (204, "")];
-/// For a revoked PAT, a PAT for other services, or a login token. In zowe-v3 the response has no body.
+/// The response for a revoked PAT, a PAT for other services, or a login token. In `zowe-v3` it has no body.
 const UNUSABLE: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
 const INVALID: [Want; 2] = [(401, "ZWEAG102E"); 2];
 const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
@@ -316,9 +317,10 @@ async fn rules_and_evict_authenticate_and_authorize() {
     }
 }
 
-/// The gateway issues a PAT while its clock is an hour ahead.
+/// The gateway issues a PAT while its clock is an hour ahead. A rule with the current time must revoke this
+/// PAT, too.
 #[tokio::test]
-async fn rules_of_now_revoke_a_pat_from_the_future() {
+async fn rules_with_the_current_time_revoke_a_pat_from_the_future() {
     let admin = basic("admin:validPassword");
     for (path, body, hits) in [
         ("revoke/tokens", "".to_owned(), true),
@@ -362,7 +364,8 @@ async fn rules_of_now_revoke_a_pat_from_the_future() {
     }
 }
 
-/// A PAT that no rule of now could hit is not issued.
+/// A rule with the current time can revoke only registered PATs. So the gateway does not issue a PAT that it
+/// cannot register.
 #[tokio::test]
 async fn generate_is_503_if_the_pat_cannot_be_registered() {
     let world = World::new();

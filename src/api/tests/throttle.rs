@@ -113,7 +113,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
 }
 
 #[tokio::test]
-async fn failures_behind_a_nat_do_not_hold_other_users_there() {
+async fn failures_behind_a_nat_do_not_block_other_users_there() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     for i in 0..30 {

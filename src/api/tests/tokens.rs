@@ -13,8 +13,8 @@ const TICKET: TestRequest<'_> = TestRequest {
 
 const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
 
-/// Each case is a credential that is not a valid login token. For some cases `logout` answers with another
-/// status than the other endpoints.
+/// Each case is a credential that is not a valid login token. In some cases, the status of `logout` differs
+/// from the status of the other endpoints.
 #[tokio::test]
 async fn only_a_valid_login_token_is_accepted() {
     for profile in PROFILES {
@@ -271,7 +271,8 @@ async fn a_new_password_is_set_or_the_login_fails() {
     };
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
-    // The last two columns: the response if the provider supports password changes, and if it does not.
+    // The last two columns are the response if the provider supports password changes, and the response if it
+    // does not.
     for (authorization, body, changed, unsupported) in [
         (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
         (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),

@@ -34,7 +34,8 @@ fn fingerprint(token: &str) -> Option<TokenFingerprint> {
     Some(TokenFingerprint::of(token))
 }
 
-/// What a record says about the credential: its kind, user, token fingerprint and certificate subject.
+/// Returns the fields of a record that describe the credential: its kind, user, token fingerprint and
+/// certificate subject.
 fn credential_fields(
     record: &AuditRecord,
 ) -> (Option<CredentialKind>, Option<&str>, Option<TokenFingerprint>, Option<&str>) {
@@ -243,10 +244,11 @@ async fn no_record_contains_a_token_or_a_ticket() {
             secrets.extend([basic, plain.split_once(':').unwrap().1.to_owned()]);
         }
     }
-    // Three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
+    // The secrets are three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
-    // Two records for each token with a PassTicket, and one for the PAT that is out of scope.
+    // There are two records for each token with a PassTicket, and one for the PAT whose scopes do not include
+    // the service.
     assert_eq!(records.len(), 5);
     let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {

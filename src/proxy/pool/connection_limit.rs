@@ -77,11 +77,11 @@ pub(super) enum Grant<T> {
 /// The answer to the owner of a free connection. It says what the owner does with the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
-    /// A waiting request has it.
+    /// A waiting request has taken the connection.
     Taken,
-    /// Close it. A request of another runtime waits for its slot.
+    /// The owner must close the connection, because a request of another runtime waits for its slot.
     Close(T),
-    /// Keep it. No request waits.
+    /// The owner keeps the connection, because no request waits.
     Keep(T),
 }
 
@@ -143,14 +143,15 @@ impl<T> ConnectionLimit<T> {
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
-                // It was the first waiter of the whole queue, so the ids stay in order.
+                // `next` was the first waiter of the whole queue, so the ids stay in order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
             }
-            // Send without the lock: sending wakes a task, and the waker may run any code.
+            // The lock is released before the connection is sent. Sending wakes a task, and the waker may run
+            // any code.
             drop(state);
             match next.grant.send(Grant::Connection(connection)) {
-                // The request has left in the meantime.
+                // The waiting request was dropped in the meantime.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
             }
@@ -168,7 +169,8 @@ impl<T> ConnectionLimit<T> {
         };
         self.update_waiting(&state);
         drop(state);
-        // If the request has left in the meantime, the slot is dropped, and is passed on again.
+        // If the waiting request was dropped in the meantime, the slot is dropped, too. It then goes to the
+        // next request.
         drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 
@@ -295,7 +297,7 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
-    /// Lets the last waiter begin later.
+    /// Changes the start time of the last waiter, as if it had come later.
     fn delay_last(limit: &ConnectionLimit<&'static str>) {
         lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
     }
@@ -312,7 +314,8 @@ mod tests {
             };
             assert_eq!(got, connection);
         }
-        // If no waiter belongs to its runtime, the connection is closed for the first waiter of the whole queue.
+        // No waiter belongs to the runtime of this connection. So the connection is closed, and the first waiter
+        // of the whole queue gets the slot.
         assert_eq!(limit.offer("c", here), Offer::Close("c"));
         assert_pending!(waiting[0].poll());
         drop(slot_in_use);
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_is_overtaken_only_by_those_that_came_shortly_after_it() {
+    fn a_waiter_is_overtaken_only_by_waiters_that_came_shortly_after_it() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
         assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
@@ -330,7 +333,7 @@ mod tests {
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
-        // The second connection is not closed for the same waiter.
+        // A connection has already been closed for the first waiter, so the next one goes to another waiter.
         assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_leaves_gets_nothing() {
+    fn a_dropped_waiter_gets_no_slot_or_connection() {
         let ([here, other], (limit, counts)) = (runtimes(), limit(1));
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
@@ -350,7 +353,7 @@ mod tests {
         drop(first);
         let granted = slot(&mut last);
         drop(last);
-        // A slot that was granted but not received is passed on.
+        // A slot that a dropped waiter has not taken goes to the next waiter.
         let unread = waits(&limit, here);
         let mut next = waits(&limit, here);
         drop(granted);

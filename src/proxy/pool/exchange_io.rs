@@ -42,12 +42,12 @@ const MAX_KEPT: usize = 16 * 1024;
 /// response began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
-    /// Never: the connection was made for this request.
+    /// The request is never sent again, because the connection was made for this request.
     Never,
-    /// If the connection accepted no byte of the request.
+    /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
-    /// If the connection accepted no byte of the body. Use this only if the method is idempotent (RFC 9110 §9.2.2) and
-    /// the service accepts the credential twice.
+    /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
+    /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
     BeforeBody,
     /// As `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
     /// the request needs a new credential.
@@ -228,7 +228,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);
         self.phase = match self.resend {
-            // With `IfUnsent`, a byte would have changed the value to `Never`.
+            // With `IfUnsent`, the first accepted byte would have changed the value to `Never`.
             Resend::Never => return,
             Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
             Resend::WithNewHeaders if sent == Sent::Head => Phase::WantsHeaders,
@@ -377,7 +377,8 @@ mod tests {
 
     type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
 
-    /// A connection whose first script is `old`. `new` is the connection that may take its place.
+    /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the
+    /// script `new`, or fails if there is none.
     fn io(mut old: Builder, new: Option<Builder>) -> Io {
         let mut new = new.map(|mut script| TokioIo::new(script.build()));
         let reconnect = move || -> Reconnecting<_> {
@@ -393,7 +394,7 @@ mod tests {
         Pin::new(io).poll_write(cx, bytes).map_err(|error| error.kind())
     }
 
-    /// Reads until nothing more arrives now.
+    /// Reads all bytes that are available without waiting.
     fn read(io: &mut Io) -> Result<String, io::Error> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut all = String::new();
@@ -483,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_which_no_byte_was_accepted_is_sent_on_the_new_connection() {
+    fn a_request_is_sent_on_a_new_connection_if_the_old_one_accepted_no_byte() {
         let (mut old, mut new) = (Builder::new(), Builder::new());
         old.write_error(ErrorKind::BrokenPipe.into()).read(b"");
         new.write(b"POST").read(OK.as_bytes());
@@ -546,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_informational_responses_begins_anew_with_each_exchange() {
+    fn the_limit_of_informational_responses_is_per_exchange() {
         const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
         let mut script = Builder::new();
         for times in [10, 16, 17] {

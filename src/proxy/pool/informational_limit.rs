@@ -15,14 +15,14 @@ pub(super) struct InformationalLimit {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Before the status line. Empty lines may precede it.
+    /// The next byte may belong to the status line, or to an empty line before it.
     #[default]
     Start,
-    /// In the version.
+    /// The next byte belongs to the version.
     Version,
-    /// At the first digit of the status.
+    /// The next byte is the first digit of the status.
     Status,
-    /// In the head of an informational response.
+    /// The next byte belongs to the head of an informational response.
     Informational { line_is_empty: bool },
 }
 

@@ -244,8 +244,8 @@ impl<B> UpstreamConnection<B> {
         polled
     }
 
-    /// Moves the connection into a separate task, which sends the request even if the client does not read
-    /// the response. Otherwise a client that reads only after it has sent everything would wait for ever.
+    /// Moves the connection into a separate task, which sends the request even if the client does not read the
+    /// response. Otherwise a client that reads only after it has sent everything would wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());

@@ -127,7 +127,7 @@ impl Random {
     }
 }
 
-/// The file after `events`, the last of which may not have reached the disk.
+/// Returns the file after `events`. The last writes may not have reached the disk.
 fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> Vec<u8> {
     let synced = events.iter().rposition(|event| matches!(event, Event::Synced)).unwrap_or(0);
     let mut file = first.to_owned();
@@ -153,7 +153,7 @@ fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> V
 }
 
 fn rule(i: usize) -> Revocation {
-    // In the future, so that the eviction keeps it.
+    // The time is in the future, so that the eviction keeps the revocation.
     let up_to = Timestamp::from_secs(4_000_000_000);
     Revocation::User { user: UserId::new(&format!("U{i}")).unwrap(), up_to }
 }
@@ -209,7 +209,7 @@ fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
     Ok(load(&database)?.entries())
 }
 
-/// The files that cannot be opened or have lost a confirmed revocation, and the number of all files.
+/// Returns the files that cannot be opened or have lost a confirmed revocation, and the number of all files.
 fn losses(first: &[u8], events: &[Event]) -> (Vec<String>, usize) {
     let (mut losses, mut files) = (Vec::new(), 0);
     for end in (0..=events.len()).step_by(3) {
@@ -240,7 +240,7 @@ fn a_power_failure_loses_no_confirmed_revocation() {
     assert!(losses.is_empty(), "of {files} files: {losses:#?}");
 }
 
-/// Shows that the model finds a store that does not wait for the disk.
+/// This test shows that the model detects a store that does not wait for the disk.
 #[test]
 fn without_syncs_a_power_failure_loses_confirmed_revocations() {
     let (first, mut events) = recorded();

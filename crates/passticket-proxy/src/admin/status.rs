@@ -47,8 +47,8 @@ pub(super) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
-    /// Whether delegated PassTickets are on. They are not made without an audit record. All other requests are
-    /// served without one.
+    /// Whether delegated PassTickets are on. Without an audit record, the gateway makes no delegated
+    /// PassTicket, but serves all other requests.
     is_audit_needed: bool,
 }
 

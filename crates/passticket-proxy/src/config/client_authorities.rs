@@ -103,9 +103,10 @@ mod tests {
         }
     }
 
-    /// If this test fails, TLS enforces more, and the warnings are wrong.
+    /// The warnings say which restrictions rustls does not enforce. If this test fails, rustls enforces more of
+    /// them, and the warnings must be changed.
     #[test]
-    fn tls_accepts_what_the_warnings_say() {
+    fn tls_does_not_enforce_the_restrictions_in_the_warnings() {
         let key = KeyPair::from_pem(pki::SIGNING_KEY).unwrap();
         let named = |name| authority(name, BasicConstraints::Unconstrained);
         let short = authority("Short", BasicConstraints::Constrained(0));
@@ -128,10 +129,10 @@ mod tests {
         let client = CertificateParams::default();
         let anchor = short.self_signed(&key).unwrap().der().clone();
         assert!(accepts(anchor, &[signed(&client, &named("Below")), below]));
-        // It has expired.
+        // rustls accepts an expired certificate as a trust anchor.
         let anchor = signed(&middle, &named("Root"));
         assert!(accepts(anchor.clone(), &[signed(&client, &middle)]));
-        // Where it is not named, it is checked.
+        // rustls refuses the same expired certificate if it is only a part of the chain.
         let root = named("Root").self_signed(&key).unwrap().der().clone();
         assert!(!accepts(root, &[signed(&client, &middle), anchor]));
     }

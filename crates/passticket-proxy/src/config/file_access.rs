@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owner_group_and_mode_decide() {
+    fn access_depends_on_owner_group_and_mode() {
         use Fault::{Owner, Readable, Writable, WritableByOurGroup};
         use Guard::{Authorization, None as Unchecked, Secret};
         let process = ProcessUser { uid: 1000, groups: vec![100, 200] };

@@ -77,7 +77,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             }
         };
         let Some(registry) = registry else {
-            // If the key is present, its value is wrong, and this was reported.
+            // If the key is present, its value is wrong, and the problem has already been reported.
             if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }

@@ -341,7 +341,7 @@ mod tests {
     fn a_writable_store_or_directory_is_refused_or_causes_a_warning() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        // A missing file is created with mode 0600.
+        // A missing file is no problem, because the store creates it with mode 0600.
         assert_eq!(check_store(&path).unwrap(), None);
         fs::write(&path, "").unwrap();
         let set = |path: &Path, mode| {

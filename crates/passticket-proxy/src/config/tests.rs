@@ -546,7 +546,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                file: PATH }",
             ],
         ),
-        // Warnings.
+        // The following changes cause only warnings.
         (
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
@@ -661,9 +661,10 @@ fn an_empty_list_of_callers_permits_no_caller() {
 }
 
 #[test]
-fn files_that_decide_who_somebody_is_must_not_be_writable_by_others() {
+fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
     for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
-        // The group of the files is a group of this process. This group may not write files with secrets.
+        // The group of the files is a group of this process. This group may write the files, but not the files
+        // with secrets.
         let is_secret = ["users.yml", "jwt.key"].contains(&file);
         for (mode, is_refused) in [(0o620, is_secret), (0o602, true)] {
             let setup = Setup::new();

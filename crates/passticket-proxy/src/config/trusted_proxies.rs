@@ -192,11 +192,12 @@ mod tests {
             (&off, "", [http, http, no, http, no, http, no]),
             (&required, "", [both, both, no, both, no, both, no]),
             ("trustedProxies: 10.1.2.3/32", "", [http, http, no, no, no, no, no]),
-            // The expression matches the whole address, in the spelling of Java.
+            // The expression must match the whole address. Addresses are written as Java writes them.
             ("", r"key: '10\.\d\.\d+\.\d+'", [http, http, http, no, no, no, no]),
             ("", r"key: '192\.0\.2\.1|0:0:0:0:0:0:0:1'", [no, no, no, http, no, no, http]),
             ("", r"key: '::1|fd00::1|192'", [no; 7]),
-            // The PROXY protocol needs a network.
+            // The PROXY protocol is accepted only from the listed networks, not from addresses that match the
+            // expression.
             (&required, r"key: '.*'", [both, both, http, both, http, both, http]),
         ] {
             let (seen, problems) = read_text(ours, zowe, &addresses);

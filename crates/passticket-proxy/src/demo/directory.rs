@@ -245,7 +245,7 @@ mod tests {
         demo.write("subdirectory/a", Access::Public, "two").unwrap();
         assert_eq!((read("subdirectory/a").as_str(), read("b").as_str()), ("two", "once"));
 
-        // At the next start, the demo recognises its files.
+        // At the next start, the demo recognizes the files that it made.
         let mut demo = open(&directory);
         demo.write("subdirectory/a", Access::Public, "three").unwrap();
         fs::write(path("b"), "mine").unwrap();
@@ -271,7 +271,8 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let mut demo = open(&directory);
         demo.write("a", Access::Public, "one").unwrap();
-        // Adds a hash to the list without writing the file.
+        // Adds the hash of `content` to the list, but does not write the file. A killed demo may leave this
+        // state.
         let list_only = |content: &str| {
             let line = format!("{}  a\n", hash(content.as_bytes()));
             let list = directory.path().join(LIST);

@@ -4,9 +4,9 @@
 //! ZWEIACFZ, Zowe's documentation of distributed identities and client certificates;
 //! docs/reference/security-products.md#acf2.
 //!
-//! The operand of `UID` is a UID string, which each site composes from fields of its own choice. These
-//! commands write the user id there, as Zowe's documentation does. A comment tells the administrator what
-//! to write if the UID strings of the site are different.
+//! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands here
+//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator what to
+//! write if the UID strings of the site are different.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -14,8 +14,8 @@ use super::{
 };
 use tower_passticket::passticket::{Applid, Replay, UserId};
 
-const UID: &str = "UID() contains the user id. If the UID strings of this site do not begin with \
-                   the user id, write the UID string.";
+const UID: &str = "The commands write the user id in UID(). If the UID strings of your site do \
+                   not begin with the user id, write the UID string of this user instead.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.acf(|commands| {
@@ -32,8 +32,8 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
         commands.note(
-            "If the rules are not resident (INFODIR R-RPTK), the next command is rejected and not \
-             needed:",
+            "The next command is only needed if the rules are resident (INFODIR R-RPTK). \
+             Otherwise, ACF2 rejects it:",
         );
         commands.run("F ACF2,REBUILD(PTK)");
         commands.note("To verify:");
@@ -59,7 +59,7 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
             commands.run_long([&*format!("INSERT {applid} SSKEY({key})"), multiple]);
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
-        commands.note("To verify; the key is not shown:");
+        commands.note("To verify (the output does not show the key):");
         for Application { applid, .. } in &legacy {
             commands.run(format!("LIST LIKE({applid}-)"));
         }
@@ -69,8 +69,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.acf(|commands| {
         commands.note(
-            "z/OS 2.5 has class ZOWE, with resource type ZWE. On earlier releases, define it once (job \
-             ZWEIACFZ):",
+            "Since z/OS 2.5, class ZOWE exists with resource type ZWE. On earlier releases, \
+             define the class once with these commands (from Zowe's job ZWEIACFZ):",
         );
         commands.note_line("SET CONTROL(GSO)");
         commands.note_line("INSERT CLASMAP.ZOWE RESOURCE(ZOWE) RSRCTYPE(ZWE)");
@@ -92,13 +92,15 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note("To verify:");
         commands.run("LIST APIML");
         commands.note(
-            "Zowe's documentation of delegated PassTickets uses type RDA and key ZOWE. If SHOW CLASMAP \
-             shows this mapping of class ZOWE, use these commands instead:",
+            "Zowe's documentation of delegated PassTickets uses resource type RDA and key ZOWE. \
+             If SHOW CLASMAP shows type RDA for class ZOWE, use these commands instead of the \
+             commands above:",
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // `run_long` would end a broken line with +. If a comment ends with + or -, the next line may become
-            // part of the comment. `note` breaks lines without a + at the end.
+            // This command may be longer than a line. `run_long` would then end the first line with +. But if a
+            // comment ends with + or -, ACF2 may read the next line as a part of the comment. `note` adds no +
+            // at the end of a line.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));

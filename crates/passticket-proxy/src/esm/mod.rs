@@ -178,9 +178,9 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     );
     if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
         commands.note(
-            "At a terminal, replace the text in angle brackets with the key. In a job, use a data set \
-             that no other user can read, and //SYSTSPRT DD DUMMY, because the job log repeats each \
-             command. Delete the data set afterwards.",
+            "Replace the text in angle brackets with the key. In a batch job, put the commands \
+             into a data set that no other user can read, and delete it afterwards. Use \
+             //SYSTSPRT DD DUMMY, because the job log would repeat each command.",
         );
     }
     if let Some(applids) = applids_with(applications, Replay::Allowed) {
@@ -192,8 +192,8 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     }
     if let Some(applids) = applids_with(applications, Replay::Protected) {
         commands.note(&format!(
-            "Replay protection is on for {applids}: the gateway uses each PassTicket once, so a user \
-             gets one per second.",
+            "Replay protection is on for {applids}: the gateway uses each PassTicket once, so a \
+             user gets one PassTicket per second.",
         ));
     }
     match esm {
@@ -281,19 +281,20 @@ pub fn identity(
     commands.note(&format!("The gateway runs as {gateway}."));
     match (esm, identity) {
         (_, Identity::Email { .. }) => commands.note(
-            "Name and registry must equal those in the gateway's requests, including upper and lower \
-             case.",
+            "The name and the registry must be the same as in the gateway's requests, including \
+             upper and lower case.",
         ),
         (_, Identity::Certificate { issuer: Some(_), .. }) => commands.note(
-            "The subject may be only the last parts of the certificate's subject. It then matches all \
-             certificates whose subject ends with these parts. The issuer must be complete. Write \
-             subject and issuer as the product shows them for the certificate.",
+            "You may write only the last parts of the certificate's subject. The mapping then \
+             applies to all certificates whose subject ends with these parts. The issuer must be \
+             complete. Write subject and issuer as the security product shows them for the \
+             certificate.",
         ),
         (_, Identity::Certificate { issuer: None, .. }) => commands.note(
-            "The subject may be only the last parts of the certificate's subject. It then matches all \
-             certificates whose subject ends with these parts. Write the subject as the product shows \
-             it for the certificate. Without an issuer, any authority that the gateway trusts can \
-             issue such a certificate.",
+            "You may write only the last parts of the certificate's subject. The mapping then \
+             applies to all certificates whose subject ends with these parts. Write the subject \
+             as the security product shows it for the certificate. Without an issuer, any \
+             authority that the gateway trusts can issue such a certificate.",
         ),
     }
     let mapping = Mapping { gateway, user, label };
@@ -354,8 +355,9 @@ fn legacy_only(
             Replay::Allowed => "Allow",
         };
         commands.note(&format!(
-            "No command for {applid}, {algorithm}: see {see}, enhanced PassTickets. {replay} \
-             multiple use in the key profile.",
+            "No command for {applid}, {algorithm}: the command is not publicly documented. Look \
+             for enhanced PassTickets in your documentation of {see}. {replay} multiple use of a \
+             PassTicket in the key profile.",
         ));
     }
     legacy
@@ -364,7 +366,8 @@ fn legacy_only(
 /// The comment for a product whose records contain one mapping each. `name` is the name of the record.
 fn one_mapping(user: &UserId, name: &str) -> String {
     format!(
-        "Each record has one mapping. For a second mapping of {user}, replace {name} and the label.",
+        "Each record contains one mapping. To map a second identity to {user}, write another name \
+         instead of {name}, and another label.",
     )
 }
 

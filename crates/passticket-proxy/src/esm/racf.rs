@@ -11,7 +11,7 @@ use super::{
 };
 use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
 
-const DEFINED: &str = "RDEFINE of an existing profile issues a message and changes nothing.";
+const DEFINED: &str = "If a profile already exists, RDEFINE issues a message and changes nothing.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(DEFINED);
@@ -35,22 +35,23 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let is_legacy = |application: &Application| application.algorithm == Algorithm::Legacy;
     if applications.iter().any(is_legacy) {
         commands.note(
-            "Legacy: with ICSF, replace KEYMASKED with KEYENCRYPTED, or with KEYLABEL(label) of a DES \
-             key of 8 bytes in the CKDS. With KEYLABEL the command contains no key.",
+            "Legacy keys: if the system has ICSF, write KEYENCRYPTED instead of KEYMASKED, or \
+             write KEYLABEL(label) with the label of an 8-byte DES key in the CKDS. With KEYLABEL \
+             the command contains no key.",
         );
     }
     if !applications.iter().all(is_legacy) {
         commands.note(
-            "Enhanced: the key is in the CKDS of ICSF, under the label in EPTKEYLABEL, which you may \
-             change. It is an HMAC key with the uses generate and verify. REPLAY(YES) permits a \
-             PassTicket to be used more than once. TYPE(MIXED) needs an application that does not \
-             change the case of a password.",
+            "Enhanced keys: the key must be in the CKDS of ICSF, under the label in EPTKEYLABEL. \
+             You may change this label. The key must be an HMAC key with the uses generate and \
+             verify. REPLAY(YES) permits a PassTicket to be used more than once. TYPE(MIXED) \
+             needs an application that does not change the case of a password.",
         );
     }
     commands.note(&format!("{DEFINED} To replace a key, write RALTER instead of RDEFINE."));
     if applications.iter().any(|it| is_legacy(it) && it.replay == Replay::Protected) {
         commands
-            .note("RALTER keeps APPLDATA('NO REPLAY PROTECTION'); add NOAPPLDATA to remove it.");
+            .note("RALTER keeps APPLDATA('NO REPLAY PROTECTION'). To remove it, add NOAPPLDATA.");
     }
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
     for Application { applid, algorithm, replay } in applications {
@@ -77,7 +78,7 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
         }
     }
     commands.run("SETROPTS RACLIST(PTKTDATA) REFRESH");
-    commands.note("To verify; the key is not shown:");
+    commands.note("To verify (the output does not show the key):");
     for Application { applid, .. } in applications {
         commands.run(format!("RLIST PTKTDATA {applid} SSIGNON ALL"));
     }
@@ -85,8 +86,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.note(
-        "z/OS 2.5 has class ZOWE. On earlier releases, define it once, with a POSIT of your site (job \
-         ZWEIRACZ):",
+        "Since z/OS 2.5, class ZOWE exists. On earlier releases, define the class once with these \
+         commands (from Zowe's job ZWEIRACZ). Write a POSIT number of your site instead of 607:",
     );
     commands.note_line("SETROPTS CLASSACT(CDT) RACLIST(CDT)");
     commands.note_line("RDEFINE CDT ZOWE UACC(NONE) +");
@@ -101,7 +102,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands
             .run(format!("PERMIT APIML.DELEGATE.PASSTICKET CLASS(ZOWE) ID({user}) ACCESS(READ)"));
     }
-    commands.note("If the class is not RACLISTed, the refresh issues a message and is not needed:");
+    commands.note(
+        "The next command is only needed if the class is RACLISTed. Otherwise, it issues a message:",
+    );
     commands.run("SETROPTS RACLIST(ZOWE) REFRESH");
     commands.note("To verify:");
     commands.run("RLIST ZOWE APIML.DELEGATE.PASSTICKET AUTHUSER");
@@ -152,8 +155,8 @@ pub(super) fn certificate(
 /// Permits the gateway to look up mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.note(&format!(
-        "{DEFINED} For this resource, a new profile {resource} replaces a generic profile such as \
-         IRR.*: permit the users of the generic profile here too.",
+        "{DEFINED} If a generic profile such as IRR.* protects {resource}, the new profile \
+         replaces it for this resource. Permit the users of the generic profile here, too.",
     ));
     commands.run("SETROPTS CLASSACT(FACILITY) RACLIST(FACILITY)");
     commands.run(format!("RDEFINE FACILITY {resource} UACC(NONE)"));

@@ -5,7 +5,8 @@ use test_support::tickets::user;
 
 use super::*;
 
-/// All commands for a security product: for PassTickets, keys, delegation, and each kind of identity. User id and APPLID have the maximum length.
+/// Returns all commands for a security product: for PassTickets, keys, delegation, and each kind of identity. The
+/// user ids and the APPLID have the maximum length.
 fn all_topics(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
@@ -36,8 +37,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// The commands that TSO executes: without comments, and with continued lines joined. This function also
-/// checks the format of each line.
+/// Returns the commands that TSO executes: without comments, and each command as one line. Also checks the
+/// format of each line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -217,7 +218,7 @@ fn commands_for_keys_set_replay_protection_and_contain_no_key() {
         {
             let commands = keys(esm, &[Application { applid, algorithm, replay }]);
             assert_eq!(submitted(&commands), [""; 0]);
-            // The comment may be broken into lines between any two words.
+            // The comment may have a line break between any two words.
             let notes = commands.to_string().replace(" */\n /*", "");
             assert!(notes.contains("No command for IZUDFLT, enhanced-upper"), "{notes}");
             assert!(notes.contains(note), "{notes}");
@@ -306,7 +307,7 @@ proptest! {
                         continue;
                     }
                     different += 1;
-                    // The only command that differs contains all input texts.
+                    // Only one command may differ. It must contain all input texts.
                     let verb = |command: &str| command.split(' ').next().unwrap().to_owned();
                     prop_assert_eq!(verb(got), verb(plain));
                     let parentheses = |c| got.matches(c).count();

@@ -12,8 +12,9 @@ use tower_passticket::passticket::{Applid, Replay, UserId};
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(
-        "Top Secret is delivered without class PTKTDATA. Define it once, and make a department the \
-         owner of the resource. For n, write a free RESCODE from 101 to 13F (hexadecimal):",
+        "Top Secret is delivered without class PTKTDATA. Define the class once, and make a \
+         department the owner of the resource. Instead of n, write an unused RESCODE from 101 to \
+         13F (hexadecimal):",
     );
     commands.note_line("TSS ADDTO(RDT) RESCLASS(PTKTDATA) RESCODE(n) +");
     commands.note_line("  ACLST(ALL,READ,UPDATE) MAXLEN(37)");
@@ -56,8 +57,9 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.note(
-        "z/OS 2.5 has class ZOWE. On earlier releases, define it once (job ZWEITSSZ), and make a \
-         department the owner of the resources (job ZWEITSS):",
+        "Since z/OS 2.5, class ZOWE exists. On earlier releases, define the class once (as in \
+         Zowe's job ZWEITSSZ), and make a department the owner of the resources (as in Zowe's job \
+         ZWEITSS):",
     );
     commands.note_line("TSS ADDTO(RDT) RESCLASS(ZOWE) MAXLEN(246) +");
     commands.note_line("  ACLST(NONE,READ,UPDATE,CONTROL) DEFACC(NONE)");

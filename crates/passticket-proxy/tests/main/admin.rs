@@ -57,7 +57,7 @@ impl Gateway {
         line.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
     }
 
-    /// Waits until `path` has this status. Returns its document.
+    /// Waits until the response to a GET of `path` has this status. Returns the JSON document.
     async fn wait_for(&self, path: &str, status: StatusCode) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -71,7 +71,7 @@ impl Gateway {
     }
 }
 
-/// Sends the bytes of a request; returns everything that the server sends until it closes.
+/// Sends the bytes of a request. Returns all bytes that the server sends until it closes the connection.
 fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -137,7 +137,7 @@ async fn metrics_count_requests_decisions_and_connections() {
         sleep(Duration::from_millis(20)).await;
     }
     assert!(gateway.metric("passticket_connections_total").await >= 2);
-    // A client without TLS counts as a failed handshake.
+    // The gateway counts a client that does not use TLS as a failed handshake.
     let port = demo.url.rsplit(':').next().unwrap().parse().unwrap();
     raw(SocketAddr::from(([127, 0, 0, 1], port)), "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(
@@ -258,12 +258,12 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
             stream
         })
         .collect();
-    // The limit is reached, so the longest idle connection is closed for a new one.
+    // All allowed connections are open, so the gateway closes the longest idle one when a client opens another.
     assert_eq!(gateway.get("/health/ready").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(2));
     for mut stream in connections {
         let mut rest = Vec::new();
-        // A connection with half a request may get an answer first.
+        // The server may answer the half-sent request before it closes the connection.
         let _ = stream.read_to_end(&mut rest);
     }
     let waited = started.elapsed();
@@ -287,7 +287,7 @@ async fn while_the_gateway_drains_it_is_live_but_not_ready() {
     let port = gateway.admin.port().to_string();
     assert_eq!(health(&["--port", &port]), (Some(0), "UP\n".to_owned(), String::new()));
 
-    // A login whose body never arrives keeps the gateway from stopping.
+    // The body of this login never arrives, so the gateway cannot stop yet.
     let body = reqwest::Body::wrap_stream(Never);
     let login = gateway.demo.client().post(gateway.demo.auth("login")).body(body).send();
     let login = tokio::spawn(login);
@@ -296,7 +296,7 @@ async fn while_the_gateway_drains_it_is_live_but_not_ready() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(20)).await;
     }
-    // The TLS handshake and the head of the request.
+    // The client needs this time for the TLS handshake and for the head of the request.
     sleep(Duration::from_millis(500)).await;
     gateway.demo.program.signal("-TERM");
     gateway.demo.program.logged("no new connections");
@@ -351,7 +351,8 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
         r#"passticket_decisions_total{event="logout",outcome="error",reason="store-unavailable"}"#;
     assert_eq!(gateway.metric(unavailable).await, 1);
 
-    // While the gateway is not ready, no request arrives. It finds out by itself that the disk has space again.
+    // While the gateway is not ready, it receives no request. It must notice without a request that the disk
+    // has space again.
     assert!(limit("unlimited").unwrap().success());
     gateway.wait_for("/health/ready", StatusCode::OK).await;
     let token = gateway.demo.login().await;
@@ -375,7 +376,8 @@ async fn without_an_audit_file_the_gateway_is_ready_and_counts() {
 
 #[tokio::test]
 async fn health_finds_the_admin_port_in_the_configuration() {
-    // Most likely, this port is still free when the gateway starts.
+    // The listener is dropped before the gateway starts, so its port is free. Another program is unlikely to
+    // take it.
     let (free, address) = listener().await;
     let port = address.port();
     drop(free);

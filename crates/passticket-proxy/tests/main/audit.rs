@@ -23,7 +23,7 @@ async fn requests_without_a_credential_are_summed_up_in_a_file_of_their_own() {
     let started = Instant::now();
     for number in 0..REQUESTS {
         let request = client.get(&url);
-        // Every second request has a text that is not a token.
+        // Every second request sends a text that is not a token.
         let request = if number % 2 == 0 { request } else { request.bearer_auth("x.y.z") };
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
@@ -52,7 +52,7 @@ async fn requests_without_a_credential_are_summed_up_in_a_file_of_their_own() {
         );
         assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
-    // The other file has only the authenticated requests, with method and path.
+    // The file `audit.jsonl` has only the authenticated requests, with method and path.
     loop {
         let records = lines(&demo, "audit.jsonl");
         let events: Vec<_> =

@@ -458,7 +458,7 @@ async fn a_revocation_that_cannot_be_stored_is_503() {
         let document: Value = response.json().await.unwrap();
         assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
     }
-    // The gateway nevertheless treats the token as revoked.
+    // The gateway treats the token as revoked although it could not store the revocation.
     assert_eq!(
         send_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
         401
@@ -586,7 +586,7 @@ fn the_gateway_does_not_start_with_a_damaged_revocation_file() {
     assert_eq!(fs::read(file).unwrap(), b"not a store");
 }
 
-/// The store must exist, unless `--new-store` asks for a new one.
+/// The revocation file must exist, unless `--new-store` tells the gateway to create it.
 #[test]
 fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -603,7 +603,7 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     assert!(!file.exists());
 
     let new_store = [&serve[..], &["--new-store"]].concat();
-    // A start that fails because the admin port is in use leaves no file behind.
+    // If the gateway cannot start because the admin port is in use, it creates no revocation file.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = format!("{yaml}  admin: {{port: {}}}\n", port.local_addr().unwrap().port());
     fs::write(&config, admin).unwrap();
@@ -625,7 +625,7 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     Running::start(PROGRAM, &trusted).logged("the clock is confirmed");
 }
 
-/// An older copy is renamed over the store, or the store is removed, while the gateway runs.
+/// While the gateway runs, an older copy replaces the revocation file, or the file is removed.
 #[tokio::test]
 async fn revoking_is_503_while_the_revocation_file_is_gone() {
     let mut demo = Demo::start();
@@ -652,7 +652,7 @@ async fn revoking_is_503_while_the_revocation_file_is_gone() {
     let all = all.basic_auth("USER", Some("validPassword")).send().await.unwrap();
     assert_eq!(all.status(), 503);
     demo.program.logged("the revocation file was removed or replaced");
-    // Other requests are served.
+    // The gateway still serves other requests.
     demo.login().await;
 
     fs::rename(&away, &file).unwrap();

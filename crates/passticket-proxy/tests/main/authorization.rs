@@ -1,8 +1,8 @@
 //! Tests of authorization: delegated PassTickets, changed permissions, failing providers, and the audit
 //! log.
 //!
-//! With a delegated PassTicket, a caller acts for another user, whom the request names by e-mail address.
-//! A provider is a server that the gateway asks for permissions and user ids.
+//! With a delegated PassTicket, a caller acts for another user. The request contains the e-mail address of this
+//! user. A provider is a server that the gateway asks for permissions and user ids.
 
 use std::{
     convert::Infallible,
@@ -96,7 +96,7 @@ async fn the_service_accepts_a_delegated_ticket_and_every_call_is_audited() {
         assert_eq!((status, number.as_str()), want, "{body} {answer}");
         assert!(answer.get("passticket").is_none());
     }
-    // The request without a certificate is in the other file.
+    // The record of the request without a certificate is in the file for unauthenticated requests.
     let records = audited(&demo, 6, |record| record["event"] == "delegated-ticket").await;
     let column = |name: &str| records.iter().map(|r| r[name].clone()).collect::<Vec<_>>();
     let none = Value::Null;
@@ -189,7 +189,7 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
     };
     match request.uri.path() {
         "/zss/x509/map" => {
-            // The gateway asks under its own user id.
+            // The gateway calls the provider with its own user id.
             assert_eq!(caller, "ZWESVUSR");
             let certificate = PeerCertificate::from_der(body).unwrap();
             mapped(certificate.common_name().filter(|name| *name != "APIMTST"))
@@ -241,7 +241,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
 
     let user = demo.client_of("USER");
-    // Removes expired revocations, which needs UPDATE on APIML.SERVICES.
+    // Removes expired revocations. For this, the user needs the permission UPDATE on APIML.SERVICES.
     let evict = async |client: &Client| {
         client.delete(demo.auth("access-token/evict")).send().await.unwrap().status()
     };
@@ -259,12 +259,12 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
         let failed = routed.headers()["x-zowe-auth-failure"].to_str().unwrap();
         assert!(!failed.is_empty(), "{mode_of_failure}");
     }
-    // When the cached error has expired, the gateway asks the provider again.
+    // The gateway calls the provider again when the cached error has expired.
     mode.store(WORKING, Ordering::Relaxed);
     sleep(Duration::from_millis(1100)).await;
     let login = user.post(demo.auth("login")).send().await.unwrap();
     assert_eq!(login.status(), 204);
-    // The mapping of the certificate is cached now, but the SAF check fails.
+    // Now the gateway has cached the mapping of the certificate, so only the SAF check fails.
     for (mode_of_failure, want) in [(SERVER_ERROR, 503), (MALFORMED, 500), (SILENT, 503)] {
         mode.store(mode_of_failure, Ordering::Relaxed);
         sleep(Duration::from_millis(1100)).await;

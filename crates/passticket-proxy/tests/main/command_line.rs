@@ -27,7 +27,7 @@ fn run_with_input(args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Makes a file with `key` and these permissions; returns its path.
+/// Makes a file with `key` and these permissions. Returns its path.
 fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     let path = directory.join(format!("{mode:o}.key"));
     let mut file =
@@ -98,7 +98,7 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
     check(&evaluate("-nq_GDwS"), 0, "good: made at", "");
     check(&evaluate("-21w9pDH"), 1, other_key, "");
 
-    // Without --at, the time is now.
+    // Without --at, the command uses the current time.
     let now = ticket("generate", &[]);
     let now = String::from_utf8(now.stdout).unwrap();
     check(&ticket("evaluate", &["--ticket", now.trim()]), 0, "good: ", "");
@@ -118,7 +118,7 @@ fn the_key_comes_from_standard_input_or_from_a_private_file() {
         check(&refused, 2, "", "chmod 600");
         assert!(!String::from_utf8_lossy(&refused.stderr).contains(KEY));
     }
-    // The group of the file is a group of this process.
+    // The group may read the file. This is allowed, because it is a group of this process.
     check(&with_file(&key_file(directory.path(), KEY, 0o640)), 0, TICKET, "");
     check(&with_file("/nonexistent"), 2, "", "/nonexistent");
     let wrong = run_with_input(&[&args[..], &["-"]].concat(), "F90F48F03C28DC8\n");

@@ -175,7 +175,7 @@ async fn credentials_hop_by_hop_headers_and_malformed_cookies_are_removed() {
     let jwt = demo.login().await;
     let mut cookies: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
     cookies.insert(50, format!("apimlAuthenticationToken={jwt}"));
-    // Not a cookie: there is no `=`.
+    // Without `=`, this text is not a valid cookie.
     cookies.insert(70, "without-equals".to_owned());
     let request = demo
         .builder()
@@ -195,7 +195,7 @@ async fn credentials_hop_by_hop_headers_and_malformed_cookies_are_removed() {
     assert_eq!(cookies.len(), 100);
     let headers = echo["headers"].as_object().unwrap();
     assert!(!headers.contains_key("x-mine"));
-    // The gateway's own headers: it accepts trailers on behalf of the client (RFC 9110 §10.1.4).
+    // The gateway sets these two headers itself, because the client accepts trailers (RFC 9110 §10.1.4).
     assert_eq!((&headers["te"], &headers["connection"]), (&"trailers".into(), &"te".into()));
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
 }
@@ -308,7 +308,7 @@ async fn the_demo_listens_only_on_loopback() {
     assert_eq!(listening, [format!("0100007F:{hex}")]);
 }
 
-/// Starts the demo in a directory that it must refuse; returns the error text.
+/// Starts the demo in a directory that the demo must refuse. Returns the error text.
 fn start_error(directory: &Path) -> String {
     let data_dir = directory.to_str().unwrap();
     let args = ["serve", "--demo", "--port", "0", "--data-dir", data_dir];
@@ -334,7 +334,7 @@ async fn files_of_the_user_are_not_overwritten() {
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
-    // If the user has edited a file that the demo made, the file is not overwritten, either.
+    // The demo also does not overwrite a file that it made and that the user has edited.
     let directory = temporary.path().join("edited");
     drop(Demo::start_in(&directory));
     let yaml = directory.join("zowe.yaml");
@@ -345,8 +345,8 @@ async fn files_of_the_user_are_not_overwritten() {
     assert!(error.contains("serve --config"), "{error}");
     assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
 
-    // The user deletes the file, as the error says. Then the demo starts again. The demo makes some
-    // files, such as identities.yml, only if they are missing, so it keeps an edited identities.yml.
+    // The error tells the user to delete the file. After that, the demo starts again. It makes some files, such
+    // as identities.yml, only if they are missing, so it keeps an edited identities.yml.
     fs::remove_file(&yaml).unwrap();
     let identities = directory.join("identities.yml");
     let own = fs::read_to_string(&identities).unwrap() + "# mine\n";
@@ -443,7 +443,7 @@ async fn pages_of_other_origins_use_neither_cookies_nor_certificates() {
             assert_eq!(echo["headers"]["origin"], Value::Null);
         }
     }
-    // A page cannot make a browser send this header.
+    // A page of another origin cannot make a browser send the header `Authorization`.
     let request = demo.client().post(demo.at(echo)).header("origin", "https://evil.example");
     let response = request.header("authorization", format!("Bearer {jwt}")).send().await.unwrap();
     assert_eq!(response.status(), 200);

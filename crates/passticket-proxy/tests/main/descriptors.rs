@@ -1,4 +1,4 @@
-//! The gateway with a low limit of open files.
+//! Tests the gateway with a low limit of open files.
 
 use std::{
     fs,
@@ -32,12 +32,12 @@ async fn silent_connections(number: u8, to: SocketAddr) -> Vec<TcpStream> {
     connections
 }
 
-/// A new client gets an answer from the gateway.
+/// Checks that the gateway answers a new client.
 async fn is_served(builder: impl Fn() -> Client, url: &str) {
     let start = Instant::now();
     let response = builder().get(format!("{url}/application/health")).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    // One second for the wait, and the rest for the handshake on a busy machine.
+    // A new connection waits up to one second. On a busy machine, the handshake may take two more seconds.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
@@ -47,7 +47,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     drop(Demo::start_in(directory.path()));
     write_configuration(directory.path(), service().await, 60_000, 1);
     let cores = thread::available_parallelism().unwrap().get();
-    // 20 clients, and 20 connections to services.
+    // With this limit, the gateway serves 20 clients and opens up to 20 connections to services.
     let open_files = 32 + 6 * cores + 40;
     let config = directory.path().join("zowe.yaml");
     let args = ["serve", "--config", config.to_str().unwrap()];
@@ -58,14 +58,15 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
     let builder = || client(&authorities).build().unwrap();
 
-    // More clients than files.
+    // More clients connect than the gateway can open files.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let silent = silent_connections(200, address).await;
     is_served(builder, &url).await;
     program.logged("limits.connections reached");
     drop(silent);
 
-    // More requests than files. The idle connections make room for new clients.
+    // The client sends more requests than the gateway can open files. The gateway closes idle connections for
+    // new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
     // The client sends all requests on this HTTP/2 connection. Without it, the client would open a connection for each

@@ -31,7 +31,7 @@ fn printed(args: &[&str]) -> String {
 /// Compares the output with a golden file.
 #[track_caller]
 fn check_golden(name: &str, printed: &str) {
-    // A batch job reads 72 columns, and its input ends at a line that begins with /* or //.
+    // A z/OS batch job reads only 72 columns of a line. A line that begins with /* or // ends its input.
     for line in printed.lines() {
         assert!(line.len() <= 72, "{line}");
         assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
@@ -201,7 +201,7 @@ fn invalid_arguments_give_a_one_line_error() {
         assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
         assert!(error.contains(want), "{args:?}: {error}");
     }
-    // A problem of the configuration gives exit code 2 as well.
+    // A problem of the configuration also gives exit code 2.
     let output = esm(&["--esm", "racf", "--from-config", "/nowhere/zowe.yaml"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -220,7 +220,7 @@ fn the_examples_in_the_help_work() {
         if args.contains("--from-config") {
             continue;
         }
-        // Split into words; a text between apostrophes is one word.
+        // Splits the example into words. A text between apostrophes is one word.
         let args: Vec<_> = args
             .split('\'')
             .enumerate()

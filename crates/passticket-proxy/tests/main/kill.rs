@@ -1,4 +1,4 @@
-//! A revocation that the program has answered with success survives `kill -9` of the program.
+//! When the program has confirmed a revocation, this revocation survives `kill -9` of the program.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -63,8 +63,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Revokes `pats` and kills the program at a random moment meanwhile. Returns the PATs for which the
-    /// program has answered with success.
+    /// Revokes `pats` (Personal Access Tokens), and kills the program at a random moment during this. Returns
+    /// the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
         let answered = Arc::new(Mutex::new(Vec::new()));
         let mut revokers = JoinSet::new();
@@ -81,7 +81,7 @@ impl Gateway {
             });
         }
         let random = RandomState::new().hash_one(pats) % 200;
-        // Wait at least for one answer, so that most kills hit a program that revokes.
+        // Waits for at least one answer, so that most kills hit the program while it revokes tokens.
         let first = async {
             while answered.lock().await.is_empty() {
                 sleep(Duration::from_millis(1)).await;

@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use test_support::{PATIENCE, client};
 
-/// A running gateway whose standard error does not accept what the gateway writes.
+/// A running gateway that cannot write to its standard error.
 struct Gateway {
     child: Child,
     client: Client,
@@ -56,7 +56,7 @@ impl Gateway {
         format!("{}/gateway/api/v1/auth/{path}", self.url)
     }
 
-    /// Issues and revokes PATs.
+    /// Issues and revokes Personal Access Tokens (PATs).
     async fn assert_serves_and_revokes(&self) {
         let generate = async || {
             let request = self.client.post(self.auth("access-token/generate"));
@@ -105,9 +105,9 @@ impl Drop for Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_a_closed_pipe_or_a_closed_standard_error_stops_nothing() {
+async fn a_full_disk_closed_pipe_or_closed_standard_error_does_not_stop_the_gateway() {
     for redirection in ["2>/dev/full", "2>&-", ""] {
-        // Without a redirection, standard error is a pipe whose reader is gone.
+        // Without a redirection, standard error is a pipe whose reader has closed it.
         let stderr = if redirection.is_empty() { Stdio::piped() } else { Stdio::null() };
         let mut gateway = Gateway::start(redirection, stderr);
         drop(gateway.child.stderr.take());
@@ -118,7 +118,7 @@ async fn a_full_disk_a_closed_pipe_or_a_closed_standard_error_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipe_that_nobody_reads_stops_nothing_and_lost_lines_are_counted() {
+async fn an_unread_pipe_does_not_stop_the_gateway_and_lost_lines_are_counted() {
     let mut gateway = Gateway::start("", Stdio::piped());
     // The requests log more lines than the pipe and the queue accept.
     for _ in 0..30 {
@@ -129,7 +129,7 @@ async fn a_pipe_that_nobody_reads_stops_nothing_and_lost_lines_are_counted() {
     }
     gateway.assert_serves_and_revokes().await;
 
-    // The reader appears.
+    // Now the test begins to read the pipe.
     let stderr = BufReader::new(gateway.child.stderr.take().unwrap());
     let (found, lost) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -146,9 +146,9 @@ async fn a_pipe_that_nobody_reads_stops_nothing_and_lost_lines_are_counted() {
     reader.join().unwrap();
 }
 
-/// At exit, the gateway does not wait for a reader, either.
+/// When the gateway ends, it does not wait until the pipe is read.
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_a_gateway_whose_log_nobody_reads() {
+async fn sigterm_ends_a_gateway_whose_log_is_not_read() {
     let mut gateway = Gateway::start("", Stdio::piped());
     for _ in 0..200 {
         let response = gateway.client.get(gateway.auth("query")).send().await.unwrap();

@@ -69,7 +69,7 @@ impl Gateway {
         self.demo.url.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    /// Sends these bytes, and then a request without TLS. Returns all bytes of the answer.
+    /// Sends `bytes` and then a request without TLS on the same connection. Returns the whole answer.
     async fn send(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port())).await.unwrap();
         let request = b"GET /svc/api/v1/x HTTP/1.1\r\nHost: gw:1\r\nConnection: close\r\n\r\n";
@@ -97,7 +97,7 @@ impl Gateway {
     }
 }
 
-/// The headers, as JSON. Several lines are separated by `|`.
+/// Returns the headers as JSON. If a header has several lines, they are separated by `|`.
 fn shown(headers: &HeaderMap) -> Value {
     let value = |name| {
         let lines = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()));
@@ -106,7 +106,8 @@ fn shown(headers: &HeaderMap) -> Value {
     headers.keys().map(|name| (name.to_string(), value(name))).collect::<Map<_, _>>().into()
 }
 
-/// The headers of a proxy, which is on this machine. The client has sent the first address.
+/// The headers that a proxy on this machine sends. The first address comes from the client, which may have
+/// forged it.
 const OF_PROXY: [(&str, &str); 5] = [
     ("x-forwarded-for", "198.51.100.1, 203.0.113.9"),
     ("x-forwarded-host", "public.example"),
@@ -116,7 +117,7 @@ const OF_PROXY: [(&str, &str); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
+async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_their_client() {
     let by_network = ("  trustedProxies: [127.0.0.0/8]\n", "");
     let by_expression =
         ("", "        forwardHeader: {trustedProxies: '127\\.\\d\\.\\d\\.(1|2)'}\n");
@@ -130,7 +131,7 @@ async fn headers_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
             ("x-forwarded-proto", "http, https"),
             ("x-forwarded-port", &gateway.port().to_string()),
             ("x-forwarded-prefix", "/outer, /svc/api/v1"),
-            // `X-Forwarded-For` decides, so the `Forwarded` of the client is replaced.
+            // The gateway uses `X-Forwarded-For`, so it replaces the header `Forwarded`.
             ("forwarded", &format!("for=127.0.0.1;host=\"{host}\";proto=https")),
         ] {
             assert_eq!(received[name], *want, "{received}");
@@ -160,7 +161,7 @@ async fn headers_of_any_other_peer_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_address_of_a_trusted_proxy_names_nobody() {
+async fn a_malformed_address_in_the_header_of_a_trusted_proxy_is_ignored() {
     let gateway = Gateway::start("  trustedProxies: [127.0.0.1]\n", "", false).await;
     let received = gateway.get(&[("x-forwarded-for", "203.0.113.9, bad")]).await;
     assert_eq!(received["x-forwarded-for"], "127.0.0.1");
@@ -180,11 +181,11 @@ async fn with_at_tls_the_protocol_is_https() {
     }
 }
 
-/// A version 2 header of the PROXY protocol, for a client at 203.0.113.9:50000.
+/// Encodes a PROXY protocol header (version 2) for a client at 203.0.113.9:50000.
 fn v2(command: u8) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([0x20 | command, 0x11, 0, 15, 203, 0, 113, 9, 127, 0, 0, 1, 0xc3, 0x50, 0, 80]);
-    // A TLV that has no value.
+    // This is a TLV (type, length, value) with an empty value.
     header.extend([0x04, 0, 0]);
     header
 }
@@ -219,11 +220,11 @@ async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_count
     for header in [&b""[..], b"PROXY TCP4 203.0.113.9 127.0.0.1 50000\r\n", &v2(7)] {
         assert_eq!(gateway.send(header).await, "", "{}", header.escape_ascii());
     }
-    // A client that sends only the beginning.
+    // This client sends only the beginning of the PROXY protocol header.
     let mut slow = TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap();
     slow.write_all(b"PROXY TCP4").await.unwrap();
     assert_eq!(timeout(PATIENCE, slow.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
-    // A client that sends nothing, like a health check.
+    // This client connects and sends nothing, like a health check.
     drop(TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap());
 
     let untrusted = REQUIRED.replace("127.0.0.1", "192.0.2.1");

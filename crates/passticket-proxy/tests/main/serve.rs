@@ -55,7 +55,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     Ok(Response::new(Full::from(body).boxed_unsync()))
 }
 
-/// Makes a stream of an iterator. The stream is always ready.
+/// Makes a stream from an iterator. The stream is always ready.
 struct Chunks<I>(I);
 
 impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
@@ -127,7 +127,7 @@ pub(crate) fn write_configuration(
 async fn bodies_of_1_gib_are_streamed_in_constant_memory() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = client(&gateway.authorities).http1_only().timeout(4 * PATIENCE).build().unwrap();
-    // The first request allocates memory that later requests use again.
+    // The first request allocates memory that later requests reuse, so the measurement begins after it.
     client.get(gateway.at("/warm")).send().await.unwrap();
     let before = gateway.program.peak_kib();
 
@@ -168,7 +168,7 @@ async fn sigterm_finishes_the_requests_in_flight() {
     finish(gateway, in_flight).await;
 }
 
-/// Requires that the gateway answers all requests in flight and ends. Returns its log.
+/// Checks that the gateway answers all requests in flight and then ends. Returns its log.
 async fn finish(
     mut gateway: Gateway,
     mut in_flight: JoinSet<Result<reqwest::Response, reqwest::Error>>,
@@ -183,9 +183,9 @@ async fn finish(
     log
 }
 
-/// The default action of each of these signals would end the process.
+/// By default, each of these signals would end the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_signal_cuts_a_request() {
+async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = gateway.client();
     let mut in_flight = JoinSet::new();
@@ -309,8 +309,8 @@ async fn behind_at_tls_the_gateway_serves_plain_http() {
     let login = client.post(login).basic_auth("USER", Some("validPassword"));
     let response = login.send().await.unwrap();
     assert_eq!(response.status(), 204);
-    // AT-TLS (TLS by the TCP/IP stack of z/OS) encrypts the connection of the client, so the cookie
-    // still has the attribute Secure.
+    // With AT-TLS, the TCP/IP stack of z/OS encrypts the connection of the client. So the cookie still has the
+    // attribute Secure.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }

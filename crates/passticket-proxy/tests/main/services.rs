@@ -36,7 +36,8 @@ impl Gateway {
         write_definition(directory.path(), service);
         let (program, port) = serve(&path);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
-        // Each client connection may be on another worker thread.
+        // With HTTP/1.1, the client opens several connections, which different worker threads of the gateway
+        // may serve.
         let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1");
         Self { program, url, client, _directory: directory }
@@ -47,7 +48,7 @@ impl Gateway {
     }
 }
 
-/// Answers `/pause` with half of a body, and never answers any other request.
+/// Starts a service that answers `/pause` with half of a body and never answers any other request.
 async fn service() -> String {
     let address = raw::service(async |stream: TcpStream| {
         let mut stream = BufReader::new(stream);
@@ -87,8 +88,8 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
         line.contains("max_connections=2") && line.contains("connectionsPerInstance"),
         "{line}"
     );
-    // When a client disconnects, its connection to the service becomes free. The gateway notices this after about a
-    // second.
+    // When a client disconnects, the gateway cancels its request, and the connection to the service becomes free.
+    // This takes about one second.
     requests.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get("/pause").await.status() == 503 {
@@ -97,7 +98,7 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_pauses_in_a_body_is_cut_after_the_configured_time() {
+async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
     for keys in [
         "  timeouts:\n    serviceBodySeconds: 1\n",
         "  services:\n    svc:\n      serviceBodySeconds: 1\n",
@@ -106,7 +107,7 @@ async fn a_service_that_pauses_in_a_body_is_cut_after_the_configured_time() {
         let begin = Instant::now();
         let response = gateway.get("/pause").await;
         assert_eq!(response.status(), 200);
-        // The client sees that the answer is not complete.
+        // The client gets an error, because the response body is incomplete.
         response.bytes().await.unwrap_err();
         let waited = begin.elapsed();
         assert!(

@@ -18,9 +18,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
 pub(crate) struct Demo {
     pub(crate) program: Running,
     pub(crate) directory: PathBuf,
-    /// What the demo printed before it was ready.
+    /// The text that the demo printed before it was ready.
     pub(crate) printed: String,
-    /// `https://localhost:` and the port.
+    /// The base URL: `https://localhost:` and the port.
     pub(crate) url: String,
     pub(crate) _temporary: Option<TempDir>,
 }
@@ -98,7 +98,7 @@ impl Demo {
         self.at(&format!("/gateway/api/v1/auth/{path}"))
     }
 
-    /// Logs in as `USER`; returns the token.
+    /// Logs in as `USER`. Returns the token.
     pub(crate) async fn login(&self) -> String {
         let request = self.client().post(self.auth("login"));
         let response = request.basic_auth("USER", Some("validPassword")).send().await.unwrap();
@@ -135,13 +135,13 @@ pub(crate) fn write_definition(directory: &Path, url: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// Starts `serve --config`; returns the program and the port that it listens on.
+/// Starts `serve --config`. Returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
     let program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
     listening(program)
 }
 
-/// Waits until the gateway listens. Returns it with its port.
+/// Waits until the gateway listens. Returns the program and its port.
 pub(crate) fn listening(mut program: Running) -> (Running, u16) {
     let line = program.logged("listening");
     let port = &line[line.find("127.0.0.1:").unwrap() + "127.0.0.1:".len()..];
