@@ -67,6 +67,9 @@ where
     let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
+        // All threads have opened their files before the first of them accepts connections. Otherwise clients could use
+        // up the files that the other threads need.
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let (proxies, proxy_protocol) =
             (config.trusted_proxies.clone(), config.proxy_protocol.clone());
@@ -74,7 +77,6 @@ where
         let (service, state) = (service.clone(), state.clone());
         let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener)?;
                 let server = match tls {
