@@ -440,6 +440,32 @@ async fn an_http2_connection_with_a_stream_is_not_idle() {
     assert!(!connection.is_finished());
 }
 
+/// The whole response fits into the buffers of the server, so the request counts as ended.
+#[tokio::test]
+async fn an_http2_client_cannot_keep_a_connection_by_leaving_a_short_response_unread() {
+    let idle = Duration::from_millis(300);
+    let settings = |server: Server| server.with_idle_timeout(idle).with_send_timeout(SEND);
+    let address = serve_tls(settings).await;
+    let (mut client, mut connection) = h2::client::Builder::new()
+        .initial_window_size(0)
+        .handshake::<_, Bytes>(connect_h2(address).await)
+        .await
+        .unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let closed = tokio::spawn(connection);
+    tokio::spawn(async move {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (response, _) = client.send_request(get("/unread"), true).unwrap();
+    let start = Instant::now();
+    let _body = timeout(PATIENCE, response).await.unwrap().unwrap();
+    drop(timeout(PATIENCE, closed).await.expect("still open"));
+    let took = start.elapsed();
+    assert!(took < idle + SEND + A_SECOND, "{took:?}");
+}
+
 #[tokio::test]
 async fn the_idle_timeout_and_the_header_timeout_are_separate() {
     let (idle, header) = (Duration::from_millis(1_500), Duration::from_millis(300));
