@@ -300,13 +300,8 @@ impl Server {
         keep_little_unsent(&self.listener);
         keep_alive(&self.listener);
         let streams = Streams::new(running, self.timeouts.send, self.counts.clone());
-        let serving = Arc::new(self.serving(streams, ending));
-        let accepted = |stream, peer| Accepted {
-            stream,
-            peer,
-            serving: serving.clone(),
-            counted: CountedConnection::accepted(self.counts.as_ref()),
-        };
+        let serving = Arc::new(Serving::new(self.connection_settings(), streams, ending));
+        let accepted = |stream, peer| Accepted::new(stream, peer, serving.clone());
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -360,8 +355,8 @@ impl Server {
         drained
     }
 
-    fn serving(&self, streams: Streams, ending: watch::Receiver<bool>) -> Serving {
-        Serving {
+    fn connection_settings(&self) -> ConnectionSettings {
+        ConnectionSettings {
             acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
             protocol: self.protocol,
             proxies: self.proxies.clone(),
@@ -369,12 +364,7 @@ impl Server {
             timeouts: self.timeouts,
             limits: self.limits.clone(),
             counts: self.counts.clone(),
-            waiting: Semaphore::new(MAX_WAITING),
-            http1: http1_settings(),
-            http2: http2_settings(streams),
-            ending,
             shutdown_wait: REQUEST_GRACE.min(self.drain_timeout / 4),
-            closing: AtomicUsize::new(0),
         }
     }
 }
@@ -463,8 +453,8 @@ where
     }
 }
 
-/// The data that all connections share.
-struct Serving {
+/// The settings of the server for its connections.
+struct ConnectionSettings {
     acceptor: Option<TlsAcceptor>,
     protocol: Protocol,
     proxies: InboundProxies,
@@ -472,24 +462,41 @@ struct Serving {
     timeouts: ClientTimeouts,
     limits: Arc<ClientLimits>,
     counts: Option<Arc<ConnectionCounts>>,
+    /// During the shutdown, the server waits this long for a request on an idle connection, and for the clients whose
+    /// connections it closes. Requests in flight may use the rest of the drain timeout.
+    shutdown_wait: Duration,
+}
+
+/// The data that all connections share.
+struct Serving {
+    settings: ConnectionSettings,
     waiting: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
-    /// During the shutdown, the server waits this long for a request on an idle connection, and for the clients whose
-    /// connections it closes. Requests in flight may use the rest of the drain timeout.
-    shutdown_wait: Duration,
     /// The number of connections that are being closed after their last response.
     closing: AtomicUsize,
 }
 
 impl Serving {
+    /// The shutdown begins when the value of `ending` becomes true, or when its sender is dropped.
+    fn new(settings: ConnectionSettings, streams: Streams, ending: watch::Receiver<bool>) -> Self {
+        Self {
+            settings,
+            waiting: Semaphore::new(MAX_WAITING),
+            http1: http1_settings(),
+            http2: http2_settings(streams),
+            ending,
+            closing: AtomicUsize::new(0),
+        }
+    }
+
     /// Takes a place for a connection. If all connections are busy, this waits until one is idle.
     ///
     /// # Errors
     /// Why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
-        let mut result = self.limits.admit(source, self.counts.as_ref());
+        let mut result = self.settings.limits.admit(source, self.settings.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -498,7 +505,7 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.limits.admit(source, self.counts.as_ref());
+                result = self.settings.limits.admit(source, self.settings.counts.as_ref());
             }
         }
         let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
@@ -511,7 +518,7 @@ impl Serving {
     /// # Errors
     /// Why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
-        let result = self.limits.set_source(place, ends.source());
+        let result = self.settings.limits.set_source(place, ends.source());
         let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
         self.log_eviction(evicted, ends.peer);
         Ok(())
@@ -521,7 +528,7 @@ impl Serving {
         match evicted {
             Evicted::No => {}
             Evicted::Yes => {
-                let limit = self.limits.connections();
+                let limit = self.settings.limits.connections();
                 log_limited!(
                     warn,
                     "connection limit",
@@ -530,7 +537,7 @@ impl Serving {
                 );
             }
             Evicted::OfSameAddress => {
-                let limit = self.limits.connections_per_address();
+                let limit = self.settings.limits.connections_per_address();
                 log_limited!(warn, "address share", { %peer, limit }, "limits.connectionsPerAddress reached: the longest idle connection of this address is closed");
             }
         }
@@ -541,11 +548,11 @@ impl Serving {
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
-                let limit = self.limits.connections();
+                let limit = self.settings.limits.connections();
                 log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
             }
             CloseReason::AddressLimit => {
-                let limit = self.limits.connections_per_address();
+                let limit = self.settings.limits.connections_per_address();
                 log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
             }
             _ => {}
@@ -562,7 +569,7 @@ impl Serving {
         // A connection that is being closed counts as idle, so it can be evicted to make room for another client.
         let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
-            let _ = timeout(self.shutdown_wait, closed).await;
+            let _ = timeout(self.settings.shutdown_wait, closed).await;
         }
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
@@ -570,7 +577,7 @@ impl Serving {
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
     async fn close_without_tls(&self, no_tls: NoTls, client: &ClientConnection, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
-        let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
+        let time_left = self.settings.handshake_timeout.saturating_sub(began.elapsed());
         let total = AFTER_HANDSHAKE.total.min(time_left);
         let limits = LingerLimits { total, ..AFTER_HANDSHAKE };
         let closed = pin!(client.unless_evicted(async {
@@ -641,6 +648,12 @@ struct Accepted {
 }
 
 impl Accepted {
+    /// The connection is counted as open until this value, or the future of `serve`, is dropped.
+    fn new(stream: TcpStream, peer: SocketAddr, serving: Arc<Serving>) -> Self {
+        let counted = CountedConnection::accepted(serving.settings.counts.as_ref());
+        Self { stream, peer, serving, counted }
+    }
+
     async fn serve<S, B>(self, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -653,9 +666,9 @@ impl Accepted {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let Self { mut stream, peer, serving, counted } = self;
-        let Serving {
-            acceptor, protocol, proxies, handshake_timeout, timeouts, http1, http2, ..
-        } = &*serving;
+        let Serving { settings, http1, http2, .. } = &*serving;
+        let ConnectionSettings { acceptor, protocol, proxies, handshake_timeout, timeouts, .. } =
+            settings;
         let began = Instant::now();
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
         // acknowledged the previous one.
@@ -870,7 +883,7 @@ async fn until_ended(
     let is_http2 = connection.watch.version() == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
             return ended;
         }
         if client.changes() == before && client.in_flight() == 0 {
@@ -880,7 +893,7 @@ async fn until_ended(
     connection.graceful_shutdown();
     loop {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
             return ended;
         }
         // All requests have been answered. The client either does not end the connection, or does not finish the head
