@@ -20,6 +20,7 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod accepted_connection;
 mod answering;
 mod client_connection;
 mod client_io;
@@ -49,6 +50,9 @@ mod signature_cache;
 mod streams;
 mod tcp;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use accepted_connection::serve_io;
 pub use client_limits::ClientLimits;
 pub use connection_counts::ConnectionCounts;
 pub use connector::{
@@ -58,8 +62,5 @@ pub use error::TlsError;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use proxy_protocol::proxy_header;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub use server::serve_io;
 pub use server::{Drained, Server};
 pub use server_tls::{ServerTls, ServerTlsBuilder};

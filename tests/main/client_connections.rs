@@ -25,7 +25,7 @@ use test_support::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -34,12 +34,13 @@ use tower::{Service, service_fn};
 use tower_passticket::{
     layer::Bypass,
     proxy::{ForwardTimeouts, ResponseBody},
-    tls::{Drained, Server, ServerTls},
+    tls::{ConnectionCounts, Drained, Server, ServerTls},
 };
 
 use crate::{
     PATIENCE,
     forwarding::{self, unverified},
+    until,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -448,6 +449,96 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
         // The silent client keeps its connection open.
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}
+
+/// The port is closed although clients connect all the time, and although a request is in flight. This request is
+/// answered afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
+    for transport in BOTH {
+        let (listener, address) = listener().await;
+        let (shut_down, shutdown) = oneshot::channel::<()>();
+        let (arrived, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let answer = service_fn({
+            let (arrived, finish) = (arrived.clone(), finish.clone());
+            move |_: Request<Incoming>| {
+                let (arrived, finish) = (arrived.clone(), finish.clone());
+                async move {
+                    arrived.notify_one();
+                    finish.notified().await;
+                    Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("ok"))))
+                }
+            }
+        });
+        let server = tokio::spawn(transport.server(listener).run(answer, async {
+            let _ = shutdown.await;
+        }));
+        let mut in_flight = transport.connect(address).await;
+        in_flight.write_all(GET.as_bytes()).await.unwrap();
+        in_flight.flush().await.unwrap();
+        timeout(PATIENCE, arrived.notified()).await.unwrap();
+        let mut others = JoinSet::new();
+        for _ in 0..4 {
+            others.spawn(async move {
+                loop {
+                    if let Err(error) = TcpStream::connect(address).await {
+                        break error.kind();
+                    }
+                }
+            });
+        }
+        shut_down.send(()).unwrap();
+        let refused = timeout(Duration::from_secs(5), others.join_all()).await;
+        let refused = refused.expect("the port is still open");
+        assert_eq!(refused, [io::ErrorKind::ConnectionRefused; 4]);
+        finish.notify_one();
+        let (response, result) = timeout(PATIENCE, read_all(&mut in_flight)).await.unwrap();
+        result.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("ok"), "{response}");
+        assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
+    }
+}
+
+/// The number is 0 as soon as `run` returns, also if the server cuts off a connection.
+#[tokio::test]
+async fn after_a_shutdown_no_connection_is_counted_as_open() {
+    let answer = service_fn(async |request: Request<Incoming>| {
+        if request.method() == "POST" {
+            pending::<()>().await;
+        }
+        Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("ok"))))
+    });
+    for transport in BOTH {
+        for (last_request, drain_timeout, is_cut_off) in
+            [(GET, PATIENCE, false), (POST, Duration::from_secs(1), true)]
+        {
+            let (listener, address) = listener().await;
+            let (shut_down, shutdown) = oneshot::channel::<()>();
+            let counts = Arc::<ConnectionCounts>::default();
+            let server = transport
+                .server(listener)
+                .with_drain_timeout(drain_timeout)
+                .with_connection_counts(counts.clone());
+            let server = tokio::spawn({
+                let counts = counts.clone();
+                async move {
+                    let drained = server.run(answer, async { shutdown.await.unwrap() }).await;
+                    (drained.cut_off() > 0, counts.open())
+                }
+            });
+            let _silent = transport.connect(address).await;
+            let mut client = transport.connect(address).await;
+            client.write_all(last_request.as_bytes()).await.unwrap();
+            client.flush().await.unwrap();
+            until(|| counts.open() == 2).await;
+            if !is_cut_off {
+                timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap();
+            }
+            shut_down.send(()).unwrap();
+            let ended = timeout(PATIENCE, server).await.unwrap().unwrap();
+            assert_eq!(ended, (is_cut_off, 0), "{last_request:?} over {transport:?}");
+        }
     }
 }
 
