@@ -25,7 +25,7 @@ use crate::{
     audit::{AuditRecord, Detail, RuleKind},
     clock::{Clock, Timestamp},
     passticket::UserId,
-    revocation::Revocation,
+    revocation::{Evicted, Revocation},
     token::ServiceId,
 };
 
@@ -77,8 +77,9 @@ impl RevocationRules<'_> {
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
         let evicted = self.revocations.evict(self.clock.now()).await?;
+        let Evicted { tokens, users, services } = evicted;
         tracing::info!(
-            url = request.uri.path(), %caller, ?evicted, "removed expired revocations"
+            url = request.uri.path(), %caller, tokens, users, services, "removed expired revocations"
         );
         add_to_record(request, |record| record.detail = Some(Detail::Evicted(evicted)));
         Ok(empty(StatusCode::NO_CONTENT))

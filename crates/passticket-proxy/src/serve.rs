@@ -10,7 +10,7 @@ use tokio::{
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    revocation::{DurableStore, RevocationStore},
+    revocation::{DurableStore, Evicted, RevocationStore},
 };
 
 use crate::{
@@ -152,7 +152,9 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
     loop {
         ticks.tick().await;
         match revocations.evict(SystemClock.now()).await {
-            Ok(evicted) => tracing::info!(?evicted, "removed expired revocations"),
+            Ok(Evicted { tokens, users, services }) => {
+                tracing::info!(tokens, users, services, "removed expired revocations");
+            }
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
         }
     }
