@@ -152,7 +152,7 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
     loop {
         ticks.tick().await;
         match revocations.evict(SystemClock.now()).await {
-            Ok(Evicted { tokens, users, services }) => {
+            Ok(Evicted { tokens, users, services, .. }) => {
                 tracing::info!(tokens, users, services, "removed expired revocations");
             }
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),

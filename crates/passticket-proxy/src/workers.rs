@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{
     net::TcpListener,
-    runtime::Builder,
+    runtime::{Builder, Runtime},
     sync::{mpsc, watch},
 };
 use tower_passticket::{
@@ -69,7 +69,7 @@ where
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         // All threads have opened their files before the first of them accepts connections. Otherwise clients could use
         // up the files that the other threads need.
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(Exit::runtime)?;
+        let runtime = WorkerRuntime::new().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let (proxies, proxy_protocol) =
             (config.trusted_proxies.clone(), config.proxy_protocol.clone());
@@ -77,7 +77,7 @@ where
         let (service, state) = (service.clone(), state.clone());
         let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
-            runtime.block_on(async {
+            runtime.run(async {
                 let listener = TcpListener::from_std(listener)?;
                 let server = match tls {
                     Some(tls) => Server::https(listener, tls),
@@ -122,6 +122,31 @@ where
         0 => Drained::Completely,
         connections => Drained::CutOff { connections },
     })
+}
+
+/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime: if a worker cannot be
+/// started, the main thread drops the runtimes of all workers.
+struct WorkerRuntime(Option<Runtime>);
+
+impl WorkerRuntime {
+    fn new() -> io::Result<Self> {
+        Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Runs `worker` in the current thread.
+    fn run<T>(mut self, worker: impl Future<Output = T>) -> T {
+        let runtime = self.0.take().expect("only `run` and `drop` take the runtime");
+        runtime.block_on(worker)
+    }
+}
+
+impl Drop for WorkerRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Unlike the drop of a `Runtime`, this does not wait, so it does not panic in a task.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Runs each worker in a thread of its own until `shutdown` is ready, and returns their results. A worker stops

@@ -81,6 +81,12 @@ impl Running {
 
     /// Waits until a line of the log contains `text`. Returns this line.
     pub fn logged(&mut self, text: &str) -> String {
+        let line = self.logged_before_end(text);
+        line.unwrap_or_else(|| panic!("program ended early:\n{}", self.log.lock().unwrap()))
+    }
+
+    /// Waits until a line of the log contains `text`, and returns this line. `None` if the program ends without it.
+    pub fn logged_before_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let has_ended = self.child.try_wait().unwrap().is_some();
@@ -89,10 +95,12 @@ impl Running {
             }
             let log = self.log.lock().unwrap().clone();
             if let Some(line) = log.lines().find(|line| line.contains(text)) {
-                return line.to_owned();
+                return Some(line.to_owned());
+            }
+            if has_ended {
+                return None;
             }
             assert!(Instant::now() < deadline, "{text} is not in the log:\n{log}");
-            assert!(!has_ended, "program ended early:\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -118,7 +126,9 @@ impl Running {
                 None => thread::sleep(Duration::from_millis(10)),
             }
         };
-        self.logger.take().unwrap().join().unwrap();
+        if let Some(logger) = self.logger.take() {
+            logger.join().unwrap();
+        }
         (status, self.log.lock().unwrap().clone())
     }
 

@@ -93,3 +93,25 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
         assert_eq!(response.status(), 200);
     }
 }
+
+/// Each number of open files lets the start fail in another place.
+#[test]
+fn a_start_without_enough_files_fails_with_a_message() {
+    let directory = TempDir::new().unwrap();
+    drop(Demo::start_in(directory.path()));
+    let config = directory.path().join("zowe.yaml");
+    let args = ["serve", "--config", config.to_str().unwrap()];
+    let mut failures = 0;
+    for open_files in 8.. {
+        let mut program = Running::start_with_open_files(open_files, PROGRAM, &args);
+        if program.logged_before_end("cannot open enough files").is_some() {
+            break;
+        }
+        let (status, log) = program.wait();
+        assert_eq!(status.code(), Some(3), "{open_files} files: {log}");
+        assert!(log.contains("Too many open files"), "{open_files} files: {log}");
+        failures += 1;
+    }
+    // Each worker thread needs some files.
+    assert!(failures > 5, "{failures}");
+}
