@@ -75,7 +75,7 @@ pub use routes::{OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
-pub use schemes::{Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+pub use schemes::{Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 
 pub use crate::headers::strip_hop_by_hop;

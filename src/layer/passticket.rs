@@ -6,10 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::{
-    authentication::Proof,
-    schemes::{Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
-};
+use super::schemes::{Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
@@ -122,8 +119,8 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
         self.headers_for(*request.user())
     }
 
-    fn prepare_again(&self, user: &UserId, _: &Proof) -> Option<SchemeFuture> {
-        Some(self.headers_for(*user))
+    fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
+        Some(self.headers_for(*authorization.user()))
     }
 
     fn reserved_headers(&self) -> &[HeaderName] {

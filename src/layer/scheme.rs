@@ -95,7 +95,7 @@ use super::{
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{OnFailure, Route},
-    schemes::{SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
+    schemes::{Authorization, SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
     scope::Authorized,
 };
 use crate::{
@@ -142,15 +142,20 @@ impl ReadyToForward {
     ///
     /// The result is `None` after a failure, or if the scheme cannot make other headers. The request must not be sent
     /// again then, unless the service accepts the same headers twice ([`Route::replay`]).
-    pub fn prepare_again(
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
+    pub(crate) fn prepare_again(
         &self,
         method: &Method,
         uri: &Uri,
         extensions: &Extensions,
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit } = self.0.clone() else { return None };
-        let scheme = authorized.route().scheme();
-        let prepared = scheme.prepare_again(authorized.user(), authorized.proof())?;
+        let route = authorized.route();
+        let prepared = route.scheme().prepare_again(&Authorization {
+            user: authorized.user(),
+            proof: authorized.proof(),
+            service: route.service(),
+        })?;
         let (method, uri, extensions) = (method.clone(), uri.clone(), extensions.clone());
         Some(SchemeFuture::pending(async move {
             let prepared = prepared.await;

@@ -149,14 +149,14 @@ pub trait Scheme: Send + Sync + 'static {
         Replay::Protected
     }
 
-    /// Returns new headers for a request that the proxy sends a second time. They have the same names as the headers
-    /// of [`prepare`](Self::prepare).
+    /// Returns new headers for a request that the proxy sends a second time. They must have the same names as the
+    /// headers of [`prepare`](Self::prepare).
     ///
     /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the
     /// service may have accepted the first headers before it closed the connection. `None`, the default, means that
     /// the scheme cannot make other headers. The client then receives 502.
-    fn prepare_again(&self, user: &UserId, proof: &Proof) -> Option<SchemeFuture> {
-        let _ = (user, proof);
+    fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
+        let _ = authorization;
         None
     }
 
@@ -195,8 +195,8 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
         (**self).replay()
     }
 
-    fn prepare_again(&self, user: &UserId, proof: &Proof) -> Option<SchemeFuture> {
-        (**self).prepare_again(user, proof)
+    fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
+        (**self).prepare_again(authorization)
     }
 
     fn needs_authorization(&self) -> bool {
@@ -228,6 +228,32 @@ impl Scheme for Bypass {
 
     fn needs_authorization(&self) -> bool {
         false
+    }
+}
+
+/// The user and the service of a request that is sent again, for [`Scheme::prepare_again`]. Only
+/// [`SchemeLayer`](super::SchemeLayer) creates this type, for a user who may use the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Authorization<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) proof: &'a Proof,
+    pub(super) service: &'a ServiceId,
+}
+
+impl<'a> Authorization<'a> {
+    /// The authorized user.
+    pub fn user(&self) -> &'a UserId {
+        self.user
+    }
+
+    /// The proof of the user's identity.
+    pub fn proof(&self) -> &'a Proof {
+        self.proof
+    }
+
+    /// The service that the request is for.
+    pub fn service(&self) -> &'a ServiceId {
+        self.service
     }
 }
 
@@ -333,8 +359,7 @@ impl SchemeHeaders {
         self
     }
 
-    /// Writes the headers to `headers`. Each of them replaces all headers with the same name.
-    pub fn write_to(self, headers: &mut HeaderMap) {
+    pub(crate) fn write_to(self, headers: &mut HeaderMap) {
         for (name, value) in self.first.into_iter().chain(self.more) {
             headers.insert(name, value);
         }

@@ -32,12 +32,12 @@ use tower_passticket::{
     audit::{Audit, AuditRecord, AuditSink},
     clock::{ManualClock, Timestamp},
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, CustomHeaders, Failure, PassTicketScheme, Proof,
-        Route, RouteLayer, Routes, Scheme, SchemeError, SchemeFuture, SchemeHeaders, SchemeLayer,
-        SchemeRequest, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, Authorization, Bypass, CustomHeaders, Failure,
+        PassTicketScheme, Route, RouteLayer, Routes, Scheme, SchemeError, SchemeFuture,
+        SchemeHeaders, SchemeLayer, SchemeRequest, ScopeLayer, Upstream,
     },
     metrics::MetricRegistry,
-    passticket::{KeyProfiles, LocalGenerator, Replay, UserId},
+    passticket::{KeyProfiles, LocalGenerator, Replay},
     proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody},
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
@@ -562,7 +562,7 @@ impl Scheme for OneTime {
         SchemeHeaders::new().with(AUTHORIZATION, HeaderValue::from_static("Once 1")).into()
     }
 
-    fn prepare_again(&self, _: &UserId, _: &Proof) -> Option<SchemeFuture> {
+    fn prepare_again(&self, _: &Authorization<'_>) -> Option<SchemeFuture> {
         (self.again)()
     }
 

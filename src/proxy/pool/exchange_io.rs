@@ -38,6 +38,9 @@ const CHUNK: usize = 8192;
 /// Maximum bytes of a request that may be sent again. They are kept until the response begins.
 const MAX_KEPT: usize = 16 * 1024;
 
+/// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
+const KEPT_CAPACITY: usize = 4 * 1024;
+
 /// Says when the gateway may send a request again on a new connection, after its connection has ended before the
 /// response began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,11 @@ impl ExchangeSignals {
     pub(super) fn set_new_headers(&self, headers: NewHeaders) {
         self.wants_headers.store(false, Ordering::Relaxed);
         *lock(&self.new_headers) = Some(headers);
+    }
+
+    #[cold]
+    fn clear_new_headers(&self) {
+        *lock(&self.new_headers) = None;
     }
 
     #[cold]
@@ -215,12 +223,21 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
             return Poll::Ready(read);
         }
         self.resend = Resend::Never;
+        self.forget_sent();
         buffer.put_slice(bytes);
         let head = self.informational.see(bytes);
         if head.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? == Head::Final {
             self.phase = Phase::Passing;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Forgets the bytes of a request that is not sent again. A small buffer is kept for the next request.
+    fn forget_sent(&mut self) {
+        self.sent.clear();
+        if self.sent.capacity() > KEPT_CAPACITY {
+            self.sent = Vec::new();
+        }
     }
 
     /// Begins to replace a connection that the service has closed, if the request may be sent again.
@@ -231,7 +248,10 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
             // With `IfUnsent`, the first accepted byte would have changed the value to `Never`.
             Resend::Never => return,
             Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
-            Resend::WithNewHeaders if sent == Sent::Head => Phase::WantsHeaders,
+            Resend::WithNewHeaders if sent == Sent::Head => {
+                self.signals.clear_new_headers();
+                Phase::WantsHeaders
+            }
             // A service does not evaluate the credential of an incomplete head.
             Resend::IfUnsent | Resend::BeforeBody | Resend::WithNewHeaders => {
                 Phase::Reconnecting((self.reconnect)())
@@ -244,12 +264,10 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     #[cold]
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Phase::WantsHeaders = self.phase {
-            match ready!(self.signals.poll_new_headers()) {
-                Some(headers) => replace_headers(&mut self.sent, &headers),
-                None => {
-                    self.phase = Phase::Passing;
-                    return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
-                }
+            let headers = ready!(self.signals.poll_new_headers());
+            if !headers.is_some_and(|headers| replace_headers(&mut self.sent, &headers)) {
+                self.phase = Phase::Passing;
+                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
             }
             self.phase = Phase::Reconnecting((self.reconnect)());
         }
@@ -332,10 +350,12 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Write for ExchangeIo<T, A
     ) -> Poll<io::Result<usize>> {
         self.poll_written(
             |io| io.poll_write_vectored(cx, slices),
-            |kept, written| {
-                let end = kept.len() + written;
-                slices.iter().for_each(|slice| kept.extend_from_slice(slice));
-                kept.truncate(end);
+            |kept, mut written| {
+                for slice in slices {
+                    let length = slice.len().min(written);
+                    kept.extend_from_slice(&slice[..length]);
+                    written -= length;
+                }
             },
         )
     }

@@ -1,6 +1,8 @@
 //! The bytes of a request that were written to a connection.
 
-use http::HeaderMap;
+use std::collections::HashSet;
+
+use http::{HeaderMap, HeaderName};
 
 /// The end of the head (RFC 9112 §2.1).
 const END: &[u8] = b"\r\n\r\n";
@@ -24,18 +26,29 @@ impl Sent {
     }
 }
 
-/// Replaces headers in `head`, the head of a request. Each header of `new` replaces all headers with the same name.
-pub(super) fn replace_headers(head: &mut Vec<u8>, new: &HeaderMap) {
+/// Replaces headers in `head`, the head of a request. Each header of `new` replaces the header with the same name.
+/// Returns whether the head has each of them exactly once. Otherwise the head has changed since the scheme prepared it.
+#[must_use]
+pub(super) fn replace_headers(head: &mut Vec<u8>, new: &HeaderMap) -> bool {
     let mut replaced = Vec::with_capacity(head.len() + 64);
+    let mut found = HashSet::new();
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let is_replaced = str::from_utf8(name).is_ok_and(|name| new.contains_key(name));
         if line == b"\r\n" {
             break;
         }
-        if !is_replaced {
-            replaced.extend_from_slice(line);
+        let name = HeaderName::from_bytes(name).ok().filter(|name| new.contains_key(name));
+        match name {
+            None => replaced.extend_from_slice(line),
+            Some(name) => {
+                if !found.insert(name) {
+                    return false;
+                }
+            }
         }
+    }
+    if found.len() != new.keys_len() {
+        return false;
     }
     for (name, value) in new {
         replaced.extend_from_slice(name.as_ref());
@@ -45,11 +58,12 @@ pub(super) fn replace_headers(head: &mut Vec<u8>, new: &HeaderMap) {
     }
     replaced.extend_from_slice(b"\r\n");
     *head = replaced;
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 
@@ -68,17 +82,31 @@ mod tests {
 
     #[test]
     fn only_headers_with_the_same_names_are_replaced() {
-        let old = "GET /a:b HTTP/1.1\r\nHost: x\r\nauthorization: Basic OLD\r\nx-ticket: OLD\r\n\
-                   Authorization: Basic OLD\r\nx-tickets: kept\r\nx-\u{e9}: kept\r\n\r\n";
+        let old = "GET /a:b HTTP/1.1\r\nHost: x\r\nAuthorization: Basic OLD\r\nx-ticket: OLD\r\n\
+                   x-tickets: kept\r\nx-\u{e9}: kept\r\n\r\n";
         let new = HeaderMap::from_iter([
             (HeaderName::from_static("authorization"), HeaderValue::from_static("Basic NEW")),
             (HeaderName::from_static("x-ticket"), HeaderValue::from_static("NEW")),
         ]);
         let mut head = old.as_bytes().to_vec();
-        replace_headers(&mut head, &new);
+        assert!(replace_headers(&mut head, &new));
         let want = "GET /a:b HTTP/1.1\r\nHost: x\r\nx-tickets: kept\r\nx-\u{e9}: kept\r\n\
                     authorization: Basic NEW\r\nx-ticket: NEW\r\n\r\n";
         assert_eq!(str::from_utf8(&head).unwrap(), want);
         assert_eq!(Sent::of(&head), Sent::Head);
+    }
+
+    #[test]
+    fn a_head_must_have_each_new_header_exactly_once() {
+        let new = HeaderMap::from_iter([(
+            HeaderName::from_static("authorization"),
+            HeaderValue::from_static("Basic NEW"),
+        )]);
+        for old in [
+            "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nauthorization: a\r\nAuthorization: b\r\n\r\n",
+        ] {
+            assert!(!replace_headers(&mut old.as_bytes().to_vec(), &new), "{old}");
+        }
     }
 }
