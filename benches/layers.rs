@@ -1,5 +1,6 @@
 //! Measures all layers around a service that does nothing, and each layer alone. For comparison, the benchmark
-//! also measures the work that the layers cannot avoid: verify a token, make a PassTicket, call the service.
+//! also measures the work that the layers cannot avoid: verifying a token, making a PassTicket, and calling the
+//! service.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 

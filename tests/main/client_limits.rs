@@ -133,8 +133,8 @@ impl Client {
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
-        // If the server closes the connection with unread bytes, the kernel resets it. Then `read_to_end`
-        // returns an error.
+        // If the server closes the connection with unread bytes, the kernel resets the connection, and
+        // `read_to_end` returns an error.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still open");
         assert_eq!(rest, b"");
         start.elapsed()
@@ -211,7 +211,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
-    // With this option, a closed connection is reset. The server cancels the request of such a client at once.
+    // With this option, the kernel resets a connection that the client closes. After a reset, the server
+    // cancels the request immediately.
     for client in &busy {
         client.0.get_ref().set_zero_linger().unwrap();
     }
@@ -396,7 +397,8 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
     for server in servers {
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
     }
-    // The drain timeout is 30 s by default. So it did not end the connections.
+    // The default drain timeout is 30 s. So if the shutdown takes less than 10 s, the drain timeout did not end
+    // the connections.
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -606,8 +608,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_one_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second one sends nothing, which a
-    // gRPC client may do.
+    // The first client sends more than the required 4 KiB in each second. The second client sends nothing,
+    // which a gRPC client may do.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -651,7 +653,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
         let text = String::from_utf8(data.to_vec()).unwrap();
         assert_eq!(text.contains("ZWESG429E"), method == "GET", "{text}");
     }
-    // Another address is not affected.
+    // The limit does not affect another address.
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), one).await;
     stranger.get("/").await;
     drop(streams);
@@ -785,7 +787,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     for _ in 0..3 {
         clients.push(h2_client(address).await);
     }
-    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth one exceeds the limit.
+    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth request exceeds the limit.
     let mut held = Vec::new();
     for number in 0..9 {
         let request = with_headers("/never", 1, 56_000);

@@ -218,7 +218,7 @@ const EXCHANGES: [Exchange; 16] = [
 ];
 
 impl Exchange {
-    /// Runs the exchange. Panics if the response belongs to another request than `id`.
+    /// Runs the exchange. Panics if the response does not belong to the request with this `id`.
     async fn run<S>(self, stack: &mut S, id: &str)
     where
         S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
