@@ -246,7 +246,7 @@ async fn at_the_limit_of_an_address_its_longest_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn without_an_idle_connection_one_with_an_unread_response_is_closed() {
+async fn without_an_idle_connection_a_connection_with_an_unread_response_is_closed() {
     let limits = limits(2, 2);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut handshake = h2::client::Builder::new();
@@ -273,7 +273,7 @@ async fn without_an_idle_connection_one_with_an_unread_response_is_closed() {
 }
 
 #[tokio::test]
-async fn without_an_idle_connection_one_that_waits_for_a_body_is_closed() {
+async fn without_an_idle_connection_a_connection_that_waits_for_a_body_is_closed() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let timeouts = ForwardTimeouts::default();
     let stack = forward(&format!("http://{}", service.address), Bypass, unverified(), timeouts);
@@ -313,7 +313,7 @@ async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
 }
 
 #[tokio::test]
-async fn a_connection_with_a_failed_handshake_is_closed_for_a_new_one_at_once() {
+async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connection() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings = |server: Server| {
         server.with_client_limits(limits(1, 1)).with_connection_counts(counts.clone())
@@ -582,7 +582,7 @@ async fn an_http2_stream_that_is_read_slowly_is_not_reset() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_slow_gets_408_and_a_steady_one_continues() {
+async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let counts = Arc::<ConnectionCounts>::default();
     let timeouts = ForwardTimeouts::default().with_receive(SEND);

@@ -396,7 +396,7 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
 }
 
 #[tokio::test]
-async fn connections_are_reused_and_closed_ones_are_replaced() {
+async fn connections_are_reused_and_closed_connections_are_replaced() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
         let service = closes_after(answers).await;
         let mut stack = forward_to(service.address);

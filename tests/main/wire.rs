@@ -290,7 +290,7 @@ fn single_threaded() -> Runtime {
 
 /// As in the program `passticket-proxy`, each thread has its own runtime and a clone of one `Forward`.
 #[test]
-fn every_request_gets_its_own_response_although_others_are_cancelled() {
+fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
     /// The number of tasks in each thread.
     const TASKS: usize = 4;
     /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before
