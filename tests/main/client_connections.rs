@@ -457,11 +457,11 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
 /// How a client ends its connection after it has sent its request.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
-    /// It resets the connection.
+    /// The client resets the connection.
     Resets,
-    /// It closes the connection. Over TLS, it sends `close_notify` first.
+    /// The client closes the connection. Over TLS, the client sends `close_notify` first.
     Closes,
-    /// It closes the TCP connection without `close_notify`.
+    /// The client closes the TCP connection without `close_notify`.
     Truncates,
 }
 

@@ -725,7 +725,7 @@ async fn no_call_fails_because_a_pooled_connection_was_closed() {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;
         assert_eq!(answer, Ok(Access::Granted), "{i}");
-        // This closes the open connections. New connections reach the peer.
+        // Sending `true` closes the open connections. New connections reach the peer.
         proxy.up.send(true).unwrap();
         if i % 2 == 0 {
             tokio::task::yield_now().await;

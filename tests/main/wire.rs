@@ -395,11 +395,11 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
 /// What a service does after it has answered an upload early, that is before it has read the body.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
-    /// It reads until the gateway closes the connection.
+    /// The service reads until the gateway closes the connection.
     ReadsTheRest,
-    /// It closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
+    /// The service closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
     ClosesGracefully,
-    /// It keeps the connection open and reads nothing.
+    /// The service keeps the connection open and reads nothing.
     StopsReading,
 }
 

@@ -137,8 +137,8 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
         let routes = Arc::new(routes.unwrap());
-        // This copy is never dropped. Without it, the last request would drop the routes and their cache of
-        // PassTickets, and the count would include the drop.
+        // This copy of the `Arc` is never dropped. Without the copy, the last request would drop the routes and
+        // their cache of PassTickets, and the count would include the drop.
         mem::forget(Arc::clone(&routes));
         let revocations = RevocationIndex::default();
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
