@@ -64,7 +64,7 @@ async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Strin
 /// Reads and discards `length` bytes.
 ///
 /// # Panics
-/// If the stream ends before `length` bytes have arrived.
+/// If the stream ends earlier.
 pub async fn discard(stream: &mut (impl AsyncRead + Unpin), length: usize) {
     stream.read_exact(&mut vec![0; length]).await.unwrap();
 }
@@ -84,7 +84,7 @@ pub enum Step {
     /// Pauses for this time.
     Wait(Duration),
     /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel
-    /// resets the connection because of the unread bytes.
+    /// resets it because of the unread bytes.
     LeaveUnread,
     /// Closes the service's side of the connection. The client can still send.
     ShutDown,
