@@ -46,7 +46,7 @@ doc:
 links:
     docs/check-links
 
-# Check the library with each feature alone, the core among them, and the program with its own features only.
+# Check the library without features and with each feature alone, and the program with only its own features.
 features:
     for features in "" api proxy remote store tls serde,test-util; do \
         echo "--features '$features'"; \

@@ -1,5 +1,6 @@
 //! Measures all layers around a service that does nothing, and each layer alone. For comparison, the benchmark
-//! also measures the work that the layers cannot avoid: verify a token, make a PassTicket, call the service.
+//! also measures the work that the layers cannot avoid: verifying a token, making a PassTicket, and calling the
+//! service.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -108,7 +109,8 @@ fn layers(criterion: &mut Criterion) {
             group.bench_function($name, |b| {
                 b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
             });
-            // This passes the request through the layer, so that the next layer is measured with the result.
+            // The next lines pass the request through the layer. The next layer is measured with the request
+            // that this layer passed on.
             let passed_on = Mutex::new(None);
             let keep = service_fn(|request| {
                 *passed_on.lock().unwrap() = Some(request);

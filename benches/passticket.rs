@@ -1,4 +1,4 @@
-//! Measures making and evaluating PassTickets, and the cryptographic operations that this needs.
+//! Measures making and evaluating PassTickets, and the cryptographic operations of both.
 //!
 //! An APPLID is the name of an application. A legacy PassTicket needs 8 DES blocks: 2 for user and APPLID, then
 //! 6 for the time. An enhanced PassTicket needs 7 HMACs with SHA-512: 1 for user and APPLID, then 6 for the
@@ -36,7 +36,7 @@ fn applid() -> Applid {
 fn primitives(c: &mut Criterion) {
     let des = Des::new(&[7; 8].into());
     let mut block = Block::<Des>::default();
-    // A PassTicket needs 6 blocks if `for_user` was called before, otherwise 8.
+    // A PassTicket needs 6 blocks if `for_user` was called before, and 8 blocks if not.
     for blocks in [1, 6, 8] {
         c.bench_function(&format!("primitives/DES, blocks: {blocks}"), |b| {
             b.iter(|| (0..blocks).for_each(|_| des.encrypt_block(black_box(&mut block))));
@@ -44,7 +44,7 @@ fn primitives(c: &mut Criterion) {
     }
     // The key is set up once, as in a `KeyProfile`.
     let hmac = Hmac::<Sha512>::new_from_slice(&[7; 64]).unwrap();
-    // A PassTicket needs 6 HMACs if `for_user` was called before, otherwise 7.
+    // A PassTicket needs 6 HMACs if `for_user` was called before, and 7 HMACs if not.
     for hmacs in [1, 6, 7] {
         c.bench_function(&format!("primitives/HMAC-SHA-512, calls: {hmacs}"), |b| {
             b.iter(|| {
@@ -82,7 +82,8 @@ fn tickets(c: &mut Criterion) {
 /// Targets: making a PassTicket that is not in the cache takes at most 1.1 times as long as its 8 DES
 /// blocks. Returning a cached PassTicket takes at most 100 ns.
 ///
-/// The cache contains the PassTickets of the current second. With replay protection, it is not used.
+/// The cache contains the PassTickets of the current second. With replay protection, the generator does not use
+/// the cache.
 fn generators(c: &mut Criterion) {
     let (user, applid) = (UserId::new("IBMUSER").unwrap(), applid());
     let clock = Arc::new(ManualClock::new(NOW));

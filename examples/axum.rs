@@ -39,7 +39,8 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            // Rejects requests that the layers above have not authorized, so that the handler is not called.
+            // This layer rejects requests that the layers above have not authorized, so that the handler is not
+            // called.
             .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))

@@ -111,20 +111,21 @@ where
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
-        // Must be the first layer. It removes reserved headers, so that no other layer reads them. It removes
-        // hop-by-hop headers before another layer sets headers.
+        // `SanitizeLayer` must be the first layer. It removes reserved headers, so that no other layer reads
+        // them. It removes hop-by-hop headers before another layer sets headers.
         .layer(SanitizeLayer::new())
-        // AuthenticateLayer needs the route. The route says whether a credential is evaluated, and what
-        // happens after a failure.
+        // `RouteLayer` selects the route. `AuthenticateLayer` needs it, because the route says whether a
+        // credential is evaluated, and what happens after a failure.
         .layer(RouteLayer::new(Routes::new([route])?))
-        // Removes the credentials of the client. Later layers do not see them.
+        // `AuthenticateLayer` verifies the credential, and removes the credentials of the client. So later
+        // layers do not see them.
         .layer(AuthenticateLayer::new(authenticator))
-        // Checks that the scopes of a Personal Access Token include the service of the route.
+        // `ScopeLayer` checks that the scopes of a Personal Access Token include the service of the route.
         .layer(ScopeLayer::new())
-        // Generates the PassTicket. This layer is the last one, because a PassTicket is valid only for a
-        // short time.
+        // `SchemeLayer` generates the PassTicket. It is the last layer, because a PassTicket is valid only for
+        // a short time.
         .layer(SchemeLayer::new())
-        // Forwards only requests that SchemeLayer has marked as ready.
+        // `Forward` forwards only requests that `SchemeLayer` has marked as ready.
         .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }

@@ -27,9 +27,9 @@ use tower_passticket::{
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
-/// The environment variable that tells the child the directory of the files.
+/// The name of the environment variable that contains the directory of the child's files.
 const DIRECTORY: &str = "TOWER_PASSTICKET_CRASH_DIRECTORY";
-/// The environment variable that tells the child the number of the first PAT to revoke.
+/// The name of the environment variable that contains the number of the first PAT that the child revokes.
 const FIRST: &str = "TOWER_PASSTICKET_CRASH_FIRST";
 
 /// The number of PATs that one child revokes.

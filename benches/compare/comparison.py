@@ -99,7 +99,8 @@ def expect_ticket(what, response):
 
 
 def expect_cookie(what, response, cookie):
-    """Checks that the upstream received this cookie, and no Authorization header. An empty text means no cookie."""
+    """Checks that the upstream received this cookie, and no Authorization header. If `cookie` is empty, checks
+    that the upstream received no cookie."""
     if response != (200, f"\n{cookie}\n"):
         fail(f"{what}: expected the cookie {cookie!r} and no Authorization at the upstream, got {response}")
 

@@ -38,7 +38,7 @@ def footprint(world, starts, connections):
     for name, rules, goal, context in (("idle", "ten", 50, None),
                                        ("idle_tls", "ten", 50, world.tls_context()),
                                        ("idle_million", "million", 1000, None)):
-        # Only one process can open the store at a time, so this ends the gateway that has opened it.
+        # Only one process can open the store at a time, so the next lines end the gateway that has opened it.
         with contextlib.suppress(KeyError):
             bench.end(world.servers.pop({"ten": "plain"}.get(rules, rules)))
         took, idle = [], []

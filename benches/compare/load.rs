@@ -1,10 +1,11 @@
 //! The load generator: it sends the same request on many connections and measures the latency of the
 //! responses.
 //!
-//! ```text load closed ADDRESS REQUEST CONNECTIONS SECONDS [TLS] each connection sends the next request after a
-//! response load open ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS] RATE requests per second in total load
-//! handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS a new connection for each request load idle ADDRESS REQUEST
-//! CONNECTIONS SECONDS [TLS] one request per connection, then idle
+//! ```text
+//! load closed ADDRESS REQUEST CONNECTIONS SECONDS [TLS]      each connection sends the next request after a response
+//! load open ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]   RATE requests per second on all connections together
+//! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS     each request has a new connection
+//! load idle ADDRESS REQUEST CONNECTIONS SECONDS [TLS]        each connection sends one request, and is then idle
 //!
 //! REQUEST   a file with the bytes of the request
 //! TLS       CA [CERTIFICATE KEY]: PEM files
@@ -86,8 +87,8 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Keeps this core awake, but yields to the upstream on the same core. If the core slept, the proxy would use
-/// processor time to wake it. With a fast proxy, the core would sleep more often, so the comparison would be
-/// wrong.
+/// processor time to wake the core. A fast proxy would have to wake it more often than a slow proxy, so the
+/// comparison would be wrong.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -153,7 +154,7 @@ impl Load {
         Ok(())
     }
 
-    /// A scheduler tells one client after the other when to send.
+    /// A scheduler sends the due time of each request to one of the clients in turn.
     async fn open(&self, rate: f64) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
@@ -246,8 +247,8 @@ impl Load {
             client.exchange(&self.request).await?;
             clients.push(client);
         }
-        // All clients send concurrently, so that the proxy opens the same number of connections to the
-        // upstream.
+        // All clients send concurrently, so that the proxy opens as many connections to the upstream as there
+        // are clients.
         let mut tasks = JoinSet::new();
         for mut client in clients {
             let request = self.request.clone();

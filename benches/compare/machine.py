@@ -52,9 +52,8 @@ def cores():
 def take_turns(pids):
     """Schedules load generator and upstream so that they do not preempt each other.
 
-    If the proxy had to wake or interrupt their core, this would take processor time of the proxy. It would happen
-    more often with a fast proxy. So the load generator never sleeps, and a woken process waits until the running
-    process yields."""
+    If the proxy had to wake or interrupt their core, waking would take processor time of the proxy, and more often with
+    a fast proxy. So the load generator never sleeps, and a woken process waits until the running process yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
@@ -95,7 +94,7 @@ def with_children(pid):
 def tasks(pids):
     """Returns, for each thread, the nanoseconds that it has run (user and system) and its last core.
 
-    The source is the file schedstat. If it is missing, the source is the file stat, which counts in ticks of
+    The source is the file schedstat. If schedstat is missing, the source is the file stat, which counts in ticks of
     10 ms."""
     ran = {}
     for pid in pids:
@@ -209,7 +208,7 @@ class Process:
 class Bench:
     """The resources of a run: a directory, two cores, and the processes that were started.
 
-    The proxies run on the first core, load generator and upstream on the second."""
+    The proxies run on the first core. The load generator and the upstream run on the second core."""
 
     def __init__(self, directory, tools, env=None):
         self.directory, self.tools, self.env = directory, tools, env or {}

@@ -18,14 +18,15 @@ MAX_TRIES = 5
 class Rounds:
     """Measures all subjects once in each round, until all rounds are done or the time is over.
 
-    Rounds are short, because the speed of a shared machine changes within seconds, and the subjects of a
-    ratio should run at the same speed. Connections stay open from round to round."""
+    Rounds are short. The speed of a shared machine changes within seconds, and both subjects of a ratio should be
+    measured while the machine has the same speed. Connections stay open from round to round."""
 
     def __init__(self, world, count, seconds, time_in_all):
         self.world, self.bench = world, world.bench
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
-        # The number of repetitions is limited: repeating does not help if other processes never stop.
+        # The number of repetitions is limited, because a repetition does not help if other processes always
+        # run.
         self.retries = len(world.subjects) * count // 2
         self.kept = self.discarded = 0
 
@@ -40,7 +41,7 @@ class Rounds:
             members = [(subject, self.load(subject, rate)) for subject in subjects
                        if subject.group == group]
             for turn in range(self.count):
-                # Each round starts with another subject, so that none is always the first.
+                # Each round starts with a different subject, so that no subject is always the first.
                 shift = turn * 2 % len(members)
                 for subject, load in members[shift:] + members[:shift]:
                     result = self.least_disturbed(subject, load)
@@ -63,7 +64,7 @@ class Rounds:
     def least_disturbed(self, subject, load):
         """Repeats a disturbed measurement. Returns the least disturbed measurement."""
         least = None
-        # The number of tries is small. Otherwise the connections of the other subjects would be idle for long.
+        # The number of tries is small, because the connections of the other subjects are idle during the tries.
         for _ in range(MAX_TRIES):
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
@@ -101,7 +102,7 @@ def best(results):
 def ratios(measured, goal):
     """Returns the ratios, and the number of rounds in which both measurements are undisturbed.
 
-    The function uses only undisturbed rounds. If there are none, it uses all rounds."""
+    The ratios are those of the undisturbed rounds. If no round is undisturbed, they are those of all rounds."""
     over = {r["turn"]: r for r in measured[goal.over]}
     under = {r["turn"]: r for r in measured[goal.under]}
     # 0 means that the value was not measured.

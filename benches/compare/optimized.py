@@ -1,7 +1,8 @@
-"""The profile-guided build of passticket-proxy: build instrumented, run a training load, build again.
+"""The profile-guided build of passticket-proxy.
 
-training.py makes the load. The instrumented program writes a profile, which says how often each part of the code ran.
-With the profile, the compiler inlines code that runs often, and places such code together."""
+It builds an instrumented program, runs the training load of training.py, and builds again. The instrumented program
+writes a profile, which says how often each part of the code ran. With the profile, the compiler inlines code that
+runs often, and places such code together."""
 
 import hashlib
 import os

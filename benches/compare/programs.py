@@ -27,8 +27,8 @@ TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "make_revocat
 def ours(directory, *together_with):
     """Builds passticket-proxy, alone or together with other targets.
 
-    A common build takes less time, but then the dependencies of passticket-proxy also have the features that the
-    other targets need."""
+    A build together with other targets takes less time than two builds. But in this build, the dependencies of
+    passticket-proxy also have the features that the other targets need."""
     program = directory / "passticket-proxy"
     shutil.copy2(cargo(*PROGRAM, *together_with)["passticket-proxy"], program)
     return program

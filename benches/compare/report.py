@@ -50,8 +50,8 @@ def markdown(command, rounds, measured, memory):
         "cores. CPU is the user and system time of the proxy's processes, from /proc. **Compare only figures of the "
         "same run, as ratios.**",
         "",
-        '"Ours" is passticket-proxy, "bypass" a request on a route without authentication, "rules" are revocations '
-        'in the store, "forwards" is a proxy that only forwards.',
+        '"Ours" is passticket-proxy. "Bypass" is a request on a route without authentication. "Rules" are '
+        'revocations in the store. "Forwards" is a proxy that only forwards.',
         "",
         "## Goals",
         "",
@@ -104,8 +104,8 @@ def markdown(command, rounds, measured, memory):
             clean = sum(r["clean"] for r in results)
             middle = {k: statistics.median(r[k] for r in results)
                       for k in ("rate", "cpu", "p50", "p99", "p999", "rss")}
-            # The kernel counts user time in ticks of 10 ms. This is too coarse for one round, so the sums of all
-            # rounds are used.
+            # The kernel counts user time in ticks of 10 ms. A tick is too long for the figures of one round, so
+            # the sums of all rounds are used.
             in_user = sum(r["in_user"] for r in results) / sum(r["in_all"] for r in results)
             lines.append(
                 f"| {subject.title} | {clean} | {middle['rate']:,.0f} | {middle['cpu']:.2f} | "

@@ -102,7 +102,7 @@ class World:
             for name, authentication in services))
 
     def credentials(self):
-        """Starts the demo to make keys, a JWT that is valid for 8 hours, and a PAT. Then ends the demo."""
+        """Starts the demo, which makes keys, a JWT that is valid for 8 hours, and a PAT. Then ends the demo."""
         port = free_port()
         args = [self.programs["passticket-proxy"], "serve", "--demo", "--port", port,
                 "--data-dir", self.demo]

@@ -378,8 +378,8 @@ fn check_request(request: &Message, peer: Peer) {
         }
         let hop_by_hop = ["trailer", "upgrade", "keep-alive", "proxy-connection"];
         assert!(!hop_by_hop.contains(&&**name) && !name.starts_with("proxy-auth"), "{name}");
-        // These two routes may forward credentials of the client. `open` always does, `same` only if the
-        // authentication failed.
+        // Two routes may forward credentials of the client. The route `open` always forwards them. The route
+        // `same` forwards them only if the authentication failed.
         if is_open || is_same {
             continue;
         }
@@ -637,7 +637,7 @@ pub(crate) fn http1_service(data: &[u8]) {
     assert!((1..=2).contains(&received.len()));
     let mut rest = &output[..];
     for method in &received {
-        // If the answer of the service is incomplete, the response to the client may be incomplete, too.
+        // If the answer of the service is incomplete, the response to the client may also be incomplete.
         let Some(parsed) = parse_response(rest, method, false) else { return };
         check_response(&parsed.message);
         rest = parsed.rest;

@@ -117,7 +117,7 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     Routes::new(routes).expect("each prefix is unique")
 });
 
-/// The requests that the gateway received, and those that it forwarded.
+/// The requests that the gateway received, and the requests that it forwarded.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Entries>>);
 
@@ -125,7 +125,7 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// The method and the target of each request that reached [`Forward`]. The target is the one that the
+    /// The method and the target of each request that reached [`Forward`]. The target is the target that the
     /// service receives.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }

@@ -38,8 +38,8 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // The permissions of only one profile name apply. The input may contain this name more than once, with
-    // different users. Then `granting` contains this name more than once, and no other name.
+    // The permissions of only one profile name apply. If the input contains this name more than once, with
+    // different users, `granting` contains this name more than once. It contains no other name.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");

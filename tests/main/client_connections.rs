@@ -102,7 +102,8 @@ where
     address
 }
 
-/// Reads until the end of the connection. Returns what was read, and the error if it did not end properly.
+/// Reads until the end of the connection. Returns the text that was read, and an error if the connection did
+/// not end properly.
 async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (String, io::Result<()>) {
     let mut read = Vec::new();
     let result = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("it ends in time");
@@ -126,7 +127,8 @@ async fn response(stream: &mut impl Stream) -> io::Result<String> {
     timeout(PATIENCE, read).await.expect("the response arrives in time")
 }
 
-/// Sends a request with a body of `length` bytes, and reads only afterwards, as Python's `http.client` does.
+/// Sends a request with a body of `length` bytes. Reads only after the whole body is sent, as Python's
+/// `http.client` does.
 async fn upload(stream: &mut impl Stream, length: usize) -> io::Result<String> {
     let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
@@ -151,7 +153,7 @@ enum EarlyResponse {
 }
 
 /// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client still sends, the
-/// kernel would reset it. Most clients would then lose the response.
+/// kernel would reset the connection, and most clients would lose the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_response_to_an_upload_is_lost() {
     for transport in BOTH {
@@ -191,7 +193,7 @@ async fn no_response_to_an_upload_is_lost() {
                     assert!(response.starts_with(&start), "{case}: {response:?}");
                     let is_closed = response.contains("\r\nconnection: close\r\n");
                     assert!(is_closed || kind != EarlyResponse::Gateway, "{case}: {response:?}");
-                    // The gateway may have read the whole request. Then it does not close the connection.
+                    // If the gateway has read the whole request, it does not close the connection.
                     if !is_closed && kind == EarlyResponse::BadGateway {
                         let next = upload(&mut stream, 0).await;
                         next.unwrap_or_else(|error| panic!("{case}: not announced: {error}"));
@@ -231,8 +233,8 @@ async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
 
-/// The service closes its connection in the middle of the response. From the part that the client gets, it must
-/// see that the request arrived at the service.
+/// The service closes its connection in the middle of the response. The client must get the first part of the
+/// response, so that it sees that the request arrived at the service.
 #[tokio::test]
 async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
     const PAUSE: Step = Step::Wait(Duration::from_millis(100));
@@ -350,11 +352,11 @@ async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
     }
 }
 
-/// The number of requests of one client in the shutdown test.
+/// The number of clients in the shutdown test.
 const LOAD_CLIENTS: usize = 32;
 
 /// Keep-alive clients send one request after the other while the server shuts down. A request is lost if the
-/// client gets no response, and the connection was open when it sent the request.
+/// connection was open when the client sent the request, and the client gets no response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
     let wanted: usize = std::env::var("SHUTDOWN_REQUESTS").map_or(4_000, |n| n.parse().unwrap());
@@ -376,7 +378,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // The time varies, so that the shutdown meets the clients in different states.
+        // The time varies, so that the clients are in different states when the shutdown begins.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -387,7 +389,8 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
     }
 }
 
-/// Sends requests until a response announces the end of the connection. Returns why a request was lost.
+/// Sends requests until a response announces the end of the connection. If a request was lost, returns the
+/// error.
 async fn ask_until_closed(
     mut stream: BufReader<Box<dyn Stream>>,
     answered: Arc<AtomicUsize>,
@@ -545,11 +548,11 @@ async fn after_a_shutdown_no_connection_is_counted_as_open() {
 /// How a client ends its connection after it has sent its request.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
-    /// It resets the connection.
+    /// The client resets the connection.
     Resets,
-    /// It closes the connection. Over TLS, it sends `close_notify` first.
+    /// The client closes the connection. Over TLS, the client sends `close_notify` first.
     Closes,
-    /// It closes the TCP connection without `close_notify`.
+    /// The client closes the TCP connection without `close_notify`.
     Truncates,
 }
 
@@ -565,7 +568,8 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// The TCP FIN of a client does not show whether the client has closed the connection or only its sending side.
+/// A TCP FIN alone does not show whether the client has closed the connection or only its sending side.
+/// Nevertheless the gateway must notice that the client has gone.
 #[tokio::test]
 async fn the_request_of_a_client_that_has_gone_is_cancelled() {
     for (transport, leaves) in [
@@ -605,7 +609,7 @@ async fn the_request_of_a_client_that_has_gone_is_cancelled() {
         leaves: Leaves,
         set_zero_linger: impl Fn(&S) -> io::Result<()>,
     ) {
-        // The service gets the request.
+        // In this time, the service gets the request.
         sleep(Duration::from_millis(100)).await;
         match leaves {
             Leaves::Resets => set_zero_linger(stream).unwrap(),

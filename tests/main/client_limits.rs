@@ -133,8 +133,8 @@ impl Client {
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
-        // If the server closes the connection with unread bytes, the kernel resets it. Then `read_to_end`
-        // returns an error.
+        // If the server closes the connection with unread bytes, the kernel resets the connection, and
+        // `read_to_end` returns an error.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still open");
         assert_eq!(rest, b"");
         start.elapsed()
@@ -211,7 +211,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
-    // With this option, a closed connection is reset. The server cancels the request of such a client at once.
+    // With this option, the kernel resets a connection that the client closes. After a reset, the server
+    // cancels the request immediately.
     for client in &busy {
         client.0.get_ref().set_zero_linger().unwrap();
     }
@@ -245,7 +246,7 @@ async fn at_the_limit_of_an_address_its_longest_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn without_an_idle_connection_one_with_an_unread_response_is_closed() {
+async fn without_an_idle_connection_a_connection_with_an_unread_response_is_closed() {
     let limits = limits(2, 2);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut handshake = h2::client::Builder::new();
@@ -272,7 +273,7 @@ async fn without_an_idle_connection_one_with_an_unread_response_is_closed() {
 }
 
 #[tokio::test]
-async fn without_an_idle_connection_one_that_waits_for_a_body_is_closed() {
+async fn without_an_idle_connection_a_connection_that_waits_for_a_body_is_closed() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let timeouts = ForwardTimeouts::default();
     let stack = forward(&format!("http://{}", service.address), Bypass, unverified(), timeouts);
@@ -312,7 +313,7 @@ async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
 }
 
 #[tokio::test]
-async fn a_connection_with_a_failed_handshake_is_closed_for_a_new_one_at_once() {
+async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connection() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings = |server: Server| {
         server.with_client_limits(limits(1, 1)).with_connection_counts(counts.clone())
@@ -396,7 +397,8 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
     for server in servers {
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
     }
-    // The drain timeout is 30 s by default. So it did not end the connections.
+    // The default drain timeout is 30 s. So if the shutdown takes less than 10 s, the drain timeout did not end
+    // the connections.
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -580,7 +582,7 @@ async fn an_http2_stream_that_is_read_slowly_is_not_reset() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_slow_gets_408_and_a_steady_one_continues() {
+async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
     let counts = Arc::<ConnectionCounts>::default();
     let timeouts = ForwardTimeouts::default().with_receive(SEND);
@@ -606,8 +608,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_one_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second one sends nothing, which a
-    // gRPC client may do.
+    // The first client sends more than the required 4 KiB in each second. The second client sends nothing,
+    // which a gRPC client may do.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -651,7 +653,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
         let text = String::from_utf8(data.to_vec()).unwrap();
         assert_eq!(text.contains("ZWESG429E"), method == "GET", "{text}");
     }
-    // Another address is not affected.
+    // The limit does not affect another address.
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), one).await;
     stranger.get("/").await;
     drop(streams);
@@ -785,7 +787,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     for _ in 0..3 {
         clients.push(h2_client(address).await);
     }
-    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth one exceeds the limit.
+    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth request exceeds the limit.
     let mut held = Vec::new();
     for number in 0..9 {
         let request = with_headers("/never", 1, 56_000);

@@ -225,8 +225,8 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     }
 }
 
-/// The server soon closes its side, even if the client keeps the connection open. Then another client can
-/// connect.
+/// The server soon closes its side of the connection, even if the client keeps its side open. So another client
+/// can connect.
 #[tokio::test]
 async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
     for (request, is_alert) in [

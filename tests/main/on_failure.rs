@@ -1,5 +1,5 @@
-//! Malformed and hostile requests, for each value of [`OnFailure`], and for routes with custom PassTicket
-//! headers.
+//! Tests malformed requests and forged headers with each value of [`OnFailure`], on a route with custom
+//! PassTicket headers and on a route without authentication.
 
 use std::{
     convert::Infallible,
@@ -36,15 +36,15 @@ fn key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// The values of `Authorization`: none, one that fails, and a valid one.
+/// Three values of `Authorization`: no header, a token that is not valid, and a valid token.
 fn credentials() -> [Option<String>; 3] {
     let token = TokenIssuer::new(key()).login_token(&user("USER"), "domain").unwrap();
     let bearer = |token: &str| Some(format!("Bearer {token}"));
     [None, bearer("garbage"), bearer(token.expose())]
 }
 
-/// A gateway with the routes `/svc`, which needs a PassTicket, and `/open`. The service returns the headers that it
-/// received in the extensions of its response, and counts its requests in `received`.
+/// A gateway with two routes: `/svc`, which needs a PassTicket, and `/open`. The service counts its requests in
+/// `received`. It puts the headers of each request into the extensions of the response.
 fn gateway(
     on_failure: OnFailure,
     received: &Arc<AtomicUsize>,
@@ -127,7 +127,7 @@ async fn malformed_requests_are_refused_for_each_value_of_on_failure() {
 }
 
 #[tokio::test]
-async fn custom_headers_and_headers_of_other_gateways_never_come_from_the_client() {
+async fn forged_custom_headers_and_headers_of_other_gateways_are_not_passed_on() {
     const FORGED: [&str; 9] = [
         "x-user",
         "x_user",

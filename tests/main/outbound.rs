@@ -224,7 +224,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     until(|| counts.waiting() == 2).await;
     service.gate.add_permits(1);
     assert_eq!(body_of(first.await.unwrap().unwrap()).await, "ok");
-    // Now the second request has the connection. The third one waits until the queue timeout ends.
+    // Now the second request has the connection. The third request waits until the queue timeout ends.
     let refused = third.await.unwrap().unwrap();
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "2");
@@ -285,15 +285,17 @@ enum Close {
     AfterResponse,
     /// After it has read the next request.
     AfterRequest,
-    /// When the next request has arrived. The service does not read it, so the kernel resets the connection.
+    /// When the next request has arrived. The service does not read the request, so the kernel resets the
+    /// connection.
     Reset,
     /// After the first bytes of the next response.
     AfterStatus,
 }
 
 impl Closing {
-    /// Starts a service that answers one to five requests on each connection, and then closes the connection in one
-    /// of the ways in `closes`. The number of the connection selects both.
+    /// Starts a service that answers one to five requests on each connection, and then closes the connection in
+    /// one of the ways in `closes`. The number of the connection selects the number of answers and the way of
+    /// closing.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
@@ -372,7 +374,8 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket once. Each user has 60 of them, so there are many users.
+/// The service accepts each PassTicket once. Each user can get 60 PassTickets, so the requests are from many
+/// users.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -610,7 +613,7 @@ async fn a_request_is_sent_again_only_if_the_scheme_makes_another_credential() {
     }
 }
 
-/// The scheme has no more time than the service.
+/// The response timeout also limits the time in which the scheme makes another credential.
 #[tokio::test]
 async fn a_scheme_that_makes_no_other_credential_in_time_gets_504() {
     let service = Arc::<Closing>::default();
@@ -701,7 +704,7 @@ async fn informational_responses_are_limited() {
             head(&mut stream).await;
             let answers = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(times)
                 + "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            // Fails when the gateway closes the connection.
+            // The write fails when the gateway closes the connection.
             let _ = stream.get_mut().write_all(answers.as_bytes()).await;
         })
         .await;
@@ -734,7 +737,7 @@ async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stre
             stream.get_mut().write_all(b"abc").await.unwrap();
             for pause in pauses {
                 sleep(Duration::from_millis(*pause)).await;
-                // Fails when the gateway has closed the connection.
+                // The write fails when the gateway has closed the connection.
                 let _ = stream.get_mut().write_all(b"abc").await;
             }
             std::future::pending::<()>().await;

@@ -1,7 +1,7 @@
 //! Tests of three providers that call another server over TLS. The server sends correct, late or malformed
 //! responses, or no response.
 //!
-//! - `EndpointSaf` asks whether a user may access a resource. This is called a SAF check. SAF is the
+//! - `EndpointSaf` asks whether a user may access a resource. This question is called a SAF check. SAF is the
 //!   interface to the security product of z/OS.
 //! - `ZssCertificates` asks which user a client certificate is mapped to. The server is ZSS (Zowe System
 //!   Services) on z/OS.
@@ -408,9 +408,9 @@ async fn without_a_response_the_outcome_is_unavailable() {
 /// A server that sends endless or too large responses.
 #[derive(Clone, Copy, Debug)]
 struct Hostile {
-    /// What it sends first.
+    /// The bytes that the server sends first.
     first: &'static str,
-    /// What it then sends again and again.
+    /// The bytes that the server then sends again and again.
     again: &'static str,
     pace: Pace,
 }
@@ -431,7 +431,7 @@ impl Hostile {
                 Pace::Flood => (1000, Duration::ZERO),
             };
             let (mut next, again) = (self.first, self.again.repeat(times));
-            // Ends when the gateway closes the connection.
+            // The loop ends when the gateway closes the connection.
             while stream.write_all(next.as_bytes()).await.is_ok() {
                 next = &again;
                 sleep(pause).await;
@@ -454,7 +454,7 @@ async fn a_hostile_server_does_not_hold_a_call_longer_than_the_deadline() {
         (hostile("HTTP/1.1 200 OK\r\n\r\n{", " ", Drip), Unavailable),
         (hostile("HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 103 E\r\n\r\n", Flood), Unavailable),
         (hostile("HTTP/1.1 200 OK\r\nx: ", "yyyyyyyy", Flood), Unavailable),
-        // More than the limit of 64 KiB.
+        // This body exceeds the limit of 64 KiB.
         (hostile("HTTP/1.1 200 OK\r\n\r\n", "{\"authorized\": true", Flood), Failed),
         (
             hostile("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", "        ", Flood),
@@ -725,7 +725,7 @@ async fn no_call_fails_because_a_pooled_connection_was_closed() {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;
         assert_eq!(answer, Ok(Access::Granted), "{i}");
-        // Closes open connections. New connections work.
+        // Sending `true` closes the open connections. New connections reach the peer.
         proxy.up.send(true).unwrap();
         if i % 2 == 0 {
             tokio::task::yield_now().await;

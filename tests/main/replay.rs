@@ -1,5 +1,6 @@
 //! Sends a burst of requests of one user through a gateway to a service. A service with replay protection
-//! accepts each PassTicket only once. A service without it accepts a PassTicket any number of times.
+//! accepts each PassTicket only once. A service without replay protection accepts a PassTicket any number of
+//! times.
 
 use std::{
     collections::HashSet,

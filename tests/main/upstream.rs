@@ -396,7 +396,7 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
 }
 
 #[tokio::test]
-async fn connections_are_reused_and_closed_ones_are_replaced() {
+async fn connections_are_reused_and_closed_connections_are_replaced() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
         let service = closes_after(answers).await;
         let mut stack = forward_to(service.address);
@@ -493,8 +493,8 @@ async fn an_upload_arrives_completely_although_it_was_answered_early() {
     assert_eq!(read.unwrap(), LENGTH);
 }
 
-/// A service may send a response without a request. This must not become the response to the next request,
-/// which another user may have sent.
+/// A service may send a response without a request. Such a response must not become the response to the next
+/// request, which another user may have sent.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
     let service = Scripted::http([
@@ -642,7 +642,7 @@ async fn trailers_reach_an_http11_client_that_accepts_them() {
     let got = answered(&format!("{REQUEST}\r\n\r\n"), answer).await;
     assert!(got.ends_with("\r\n2\r\nok\r\n0\r\n\r\n") && !got.contains("trailer"), "{got}");
 
-    // The gateway asks the service for trailers only on behalf of such a client.
+    // The gateway asks the service for trailers only if the client accepts trailers.
     let got = raw(&format!("{REQUEST}, TE\r\nte: gzip, trailers\r\n\r\n")).await;
     assert!(got.contains("\nte: trailers\n") && got.contains("\nconnection: te\n"), "{got}");
     let got = raw(&format!("{REQUEST}, TE\r\nte: gzip\r\n\r\n")).await;

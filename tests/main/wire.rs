@@ -218,7 +218,7 @@ const EXCHANGES: [Exchange; 16] = [
 ];
 
 impl Exchange {
-    /// Runs the exchange. Panics if the response belongs to another request than `id`.
+    /// Runs the exchange. Panics if the response does not belong to the request with this `id`.
     async fn run<S>(self, stack: &mut S, id: &str)
     where
         S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
@@ -290,7 +290,7 @@ fn single_threaded() -> Runtime {
 
 /// As in the program `passticket-proxy`, each thread has its own runtime and a clone of one `Forward`.
 #[test]
-fn every_request_gets_its_own_response_although_others_are_cancelled() {
+fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
     /// The number of tasks in each thread.
     const TASKS: usize = 4;
     /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before
@@ -395,11 +395,11 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
 /// What a service does after it has answered an upload early, that is before it has read the body.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
-    /// It reads until the gateway closes the connection.
+    /// The service reads until the gateway closes the connection.
     ReadsTheRest,
-    /// It closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
+    /// The service closes its sending side, then reads until the gateway closes the connection (RFC 9112 §9.6).
     ClosesGracefully,
-    /// It keeps the connection open and reads nothing.
+    /// The service keeps the connection open and reads nothing.
     StopsReading,
 }
 

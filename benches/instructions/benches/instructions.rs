@@ -1,12 +1,12 @@
 //! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows a
-//! regression that is too small to measure as time. Each count covers [`ROUNDS`] calls. The same number of
-//! warm-up calls is not counted.
+//! regression that is too small to measure as time. Each count covers [`ROUNDS`] calls. Before them, the
+//! benchmark makes as many warm-up calls, which are not counted.
 //!
 //! `instructions.txt` has the committed counts. A benchmark fails if its count is more than 5 % above the
 //! committed count, or if there is no committed count. `just instructions` also fails if a count is more than
 //! 20 % below the committed count. In this case, either the code returned too early, or it became faster and
-//! the committed count must be updated. With a count that is too high, the benchmark would not notice a later
-//! regression.
+//! the committed count must be updated. With a committed count that is too high, the benchmark would not notice
+//! a later regression.
 //!
 //! ```text
 //! apt-get install valgrind jq
@@ -137,8 +137,8 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
         let routes = Arc::new(routes.unwrap());
-        // This copy is never dropped. Without it, the last request would drop the routes and their cache of
-        // PassTickets, and the count would include the drop.
+        // This copy of the `Arc` is never dropped. Without the copy, the last request would drop the routes and
+        // their cache of PassTickets, and the count would include the drop.
         mem::forget(Arc::clone(&routes));
         let revocations = RevocationIndex::default();
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));

@@ -3,8 +3,8 @@
 #
 #     tests/schemathesis.sh [PROGRAM]
 #
-# Every response must be as described, and none may be a server error. The exit code is 0 only if no run
-# found a problem. Traffic stays on the loopback interface.
+# Every response must match the description, and no response may be a server error. The exit code is 0 only if
+# no run found a problem. All connections are on the loopback interface.
 #
 # Environment variables:
 #     SCHEMATHESIS  the schemathesis program to use instead of the one on the PATH

@@ -1,5 +1,5 @@
-//! This test is like the one in `backends.rs`, but here `tower-passticket` uses jsonwebtoken before the
-//! application does. The backend is the cryptography backend of jsonwebtoken.
+//! In the test of `backends.rs`, the application uses jsonwebtoken before `tower-passticket` does. In this
+//! test, `tower-passticket` uses jsonwebtoken first. "Backend" is the cryptography backend of jsonwebtoken.
 
 use embed_other_backend::{read_session, session};
 use serde_json::json;

@@ -243,7 +243,8 @@ async fn the_admin_port_answers_get_and_head_only() {
     );
 }
 
-/// Without this limit, a client could occupy all connections, and probes would get no answer.
+/// If idle connections stayed open, a client could occupy all connections of the admin port, and probes would
+/// get no answer.
 #[tokio::test]
 async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
     let gateway = Gateway::start();
@@ -258,7 +259,8 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
             stream
         })
         .collect();
-    // All allowed connections are open, so the gateway closes the longest idle one when a client opens another.
+    // All allowed connections are open. So if a client opens one more connection, the gateway closes the
+    // longest idle connection.
     assert_eq!(gateway.get("/health/ready").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(2));
     for mut stream in connections {
@@ -351,8 +353,8 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
         r#"passticket_decisions_total{event="logout",outcome="error",reason="store-unavailable"}"#;
     assert_eq!(gateway.metric(unavailable).await, 1);
 
-    // While the gateway is not ready, it receives no request. It must notice without a request that the disk
-    // has space again.
+    // A gateway that is not ready receives no requests. So it must notice without a request that the disk has
+    // space again.
     assert!(limit("unlimited").unwrap().success());
     gateway.wait_for("/health/ready", StatusCode::OK).await;
     let token = gateway.demo.login().await;

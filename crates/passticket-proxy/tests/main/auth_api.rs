@@ -39,8 +39,8 @@ enum Credential {
     Pat,
 }
 
-/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand
-/// for new tokens, and `{BIG}` for a text that is too large.
+/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand for new
+/// tokens, and `{BIG}` stands for a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
@@ -425,7 +425,7 @@ async fn with_the_profile_zowe_v3_every_endpoint_answers_as_zowe_v3() {
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
-/// The test limits the size of the files that the program can write. This has the effect of a full disk.
+/// The test limits the size of the files that the program can write. This limit has the effect of a full disk.
 #[tokio::test]
 async fn a_revocation_that_cannot_be_stored_is_503() {
     let demo = Demo::start();
@@ -465,7 +465,7 @@ async fn a_revocation_that_cannot_be_stored_is_503() {
     );
 }
 
-/// After many wrong passwords, logins are refused for some time, even with the correct password.
+/// After many wrong passwords, the gateway refuses logins for some time, even with the correct password.
 #[tokio::test]
 async fn wrong_passwords_block_logins_until_retry_after() {
     let demo = Demo::start();

@@ -157,9 +157,9 @@ const SERVER_ERROR: u8 = 1;
 const MALFORMED: u8 = 2;
 const SILENT: u8 = 3;
 
-/// A provider that replaces ZSS (Zowe's server on z/OS). It permits `USER` to remove expired revocations
-/// and to obtain PassTickets for other users. It maps each certificate except that of `APIMTST` to its
-/// common name, and the e-mail address `user@example.com` to `USER`.
+/// A provider that replaces ZSS (Zowe's server on z/OS). It permits `USER` to remove expired revocations and to
+/// obtain PassTickets for other users. It maps each certificate to its common name, except the certificate of
+/// `APIMTST`. It maps the e-mail address `user@example.com` to `USER`.
 async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<Bytes>> {
     let answer = |status: u16, body: Value| {
         Response::builder().status(status).body(Full::from(body.to_string())).unwrap()

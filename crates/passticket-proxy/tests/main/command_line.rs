@@ -118,7 +118,7 @@ fn the_key_comes_from_standard_input_or_from_a_private_file() {
         check(&refused, 2, "", "chmod 600");
         assert!(!String::from_utf8_lossy(&refused.stderr).contains(KEY));
     }
-    // The group may read the file. This is allowed, because it is a group of this process.
+    // The group can read the file. This permission is accepted, because the group is a group of this process.
     check(&with_file(&key_file(directory.path(), KEY, 0o640)), 0, TICKET, "");
     check(&with_file("/nonexistent"), 2, "", "/nonexistent");
     let wrong = run_with_input(&[&args[..], &["-"]].concat(), "F90F48F03C28DC8\n");

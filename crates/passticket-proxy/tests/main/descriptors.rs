@@ -21,7 +21,7 @@ use crate::{
     support::{Demo, PROGRAM, listening},
 };
 
-/// Opens connections that send nothing, each from another loopback address.
+/// Opens connections that send nothing. Each connection comes from a different loopback address.
 async fn silent_connections(number: u8, to: SocketAddr) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for last in 1..=number {
@@ -69,8 +69,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     // new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
-    // The client sends all requests on this HTTP/2 connection. Without it, the client would open a connection for each
-    // request.
+    // The client sends all later requests on the HTTP/2 connection of this request. Without this connection,
+    // the client would open a connection for each request.
     busy.get(format!("{url}/application/health")).send().await.unwrap();
     let mut requests = JoinSet::new();
     for _ in 0..100 {

@@ -185,7 +185,7 @@ async fn with_at_tls_the_protocol_is_https() {
 fn v2(command: u8) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([0x20 | command, 0x11, 0, 15, 203, 0, 113, 9, 127, 0, 0, 1, 0xc3, 0x50, 0, 80]);
-    // This is a TLV (type, length, value) with an empty value.
+    // The last three bytes are a TLV (type, length, value) with an empty value.
     header.extend([0x04, 0, 0]);
     header
 }

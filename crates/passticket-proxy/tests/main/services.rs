@@ -88,8 +88,8 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
         line.contains("max_connections=2") && line.contains("connectionsPerInstance"),
         "{line}"
     );
-    // When a client disconnects, the gateway cancels its request, and the connection to the service becomes free.
-    // This takes about one second.
+    // When a client disconnects, the gateway cancels its request, and the connection to the service becomes
+    // free. The cancellation takes about one second.
     requests.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get("/pause").await.status() == 503 {

@@ -35,7 +35,7 @@ impl LoginProvider for Directory {
     }
 }
 
-/// Which login provider to use. A real application reads this from its configuration.
+/// The choice of a login provider. A real application reads the choice from its configuration.
 enum Provider {
     Directory,
     File,

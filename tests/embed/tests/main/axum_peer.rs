@@ -1,5 +1,5 @@
-//! `axum::serve` does not insert `ConnectionInfo` into requests, but `ConnectionInfoLayer` can insert it.
-//! Then the audit records contain the client address, and the service receives this address in
+//! `axum::serve` does not insert `ConnectionInfo` into requests, but `ConnectionInfoLayer` does. With this
+//! layer, the audit records contain the client address, and the service receives this address in
 //! `X-Forwarded-For`.
 
 use std::{

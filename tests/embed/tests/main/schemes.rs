@@ -1,5 +1,5 @@
 //! An application has its own schemes. A scheme decides which headers a service receives in place of the
-//! client's credential. One scheme in this file sends a constant header. Another one asks a server for a
+//! client's credential. One scheme in this file sends a constant header. The other scheme asks a server for a
 //! token.
 
 use std::{
