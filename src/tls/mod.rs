@@ -20,6 +20,7 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod address_requests;
 mod answering;
 mod client_connection;
 mod client_io;
