@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
     server::conn::{http1, http2},
@@ -568,8 +568,13 @@ where
             is_http10: version == Version::HTTP_10,
         };
         let mut in_flight = InFlight::begin(&self.client);
-        let response = match in_flight.check(&request, self.version) {
-            Ok(()) => CountedResponse::new(self.called(request), self.version, in_flight),
+        let proxied = self.proxied_connection(request.headers());
+        let announced = proxied.as_ref().and_then(ConnectionInfo::announced_client);
+        let response = match in_flight.check(&request, self.version, announced) {
+            Ok(()) => {
+                let called = self.called(request, proxied.unwrap_or(self.connection));
+                CountedResponse::new(called, self.version, in_flight)
+            }
             Err(refusal) => {
                 CountedResponse::refused(refusal, request.method(), self.version, in_flight)
             }
@@ -585,17 +590,22 @@ where
 }
 
 impl<S> ConnectionService<S> {
+    /// The connection of a trusted proxy, with the client that the headers of a request announce. `None` if the peer is
+    /// not a trusted proxy.
+    fn proxied_connection(&self, headers: &HeaderMap) -> Option<ConnectionInfo> {
+        let proxies = self.proxies.as_ref()?;
+        Some(self.connection.with_headers_of_trusted_proxy(proxies, headers))
+    }
+
     /// Adds the extensions of the connection, and calls the service.
-    fn called<B>(&self, mut request: Request<B>) -> Called<S, Request<B>>
+    fn called<B>(
+        &self,
+        mut request: Request<B>,
+        connection: ConnectionInfo,
+    ) -> Called<S, Request<B>>
     where
         S: Service<Request<B>> + Clone,
     {
-        let connection = match &self.proxies {
-            None => self.connection,
-            Some(proxies) => {
-                self.connection.with_headers_of_trusted_proxy(proxies, request.headers())
-            }
-        };
         let extensions = request.extensions_mut();
         extensions.insert(connection);
         if let Some(certificate) = &self.certificate {

@@ -1,13 +1,14 @@
 //! The state of one connection of a client: its requests, its bytes, and the time since which it is idle.
 //!
 //! All changing values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
-//! request changes only the values of its own connection, and takes no lock.
+//! request changes only the values of its own connection and the counter of its address. It takes no lock, unless a
+//! trusted proxy announces its client.
 
 use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -19,12 +20,15 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
+    address_requests::{CountedAddress, RequestsByAddress},
+    client_source::SourceNetwork,
     connection_counts::ConnectionCounts,
     header_budget::{HeaderBudget, HeaderUse},
     http_version::HttpVersion,
     refusal::Refusal,
     response_state::ResponseState,
 };
+use crate::connection::ClientAddress;
 
 /// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;
@@ -38,32 +42,8 @@ pub(super) struct Shared {
     /// The zero of [`ClientConnection::idle_since_millis`].
     pub(super) epoch: Instant,
     pub(super) headers: Arc<HeaderBudget>,
+    pub(super) requests: Arc<RequestsByAddress>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
-}
-
-/// Counts the requests in flight of one address.
-#[derive(Debug)]
-pub(super) struct AddressRequests {
-    max: usize,
-    in_flight: AtomicUsize,
-}
-
-impl AddressRequests {
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, in_flight: AtomicUsize::new(0) }
-    }
-
-    fn begin(&self) -> bool {
-        let has_begun = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.max;
-        if !has_begun {
-            self.end();
-        }
-        has_begun
-    }
-
-    fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One request in flight, in [`ClientConnection::requests`].
@@ -98,8 +78,9 @@ pub(super) enum Eviction {
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,
-    /// Counts the requests of the client's address. If this is empty, the requests are not limited.
-    address: OnceLock<Arc<AddressRequests>>,
+    /// The client's address. This is empty if the peer is a trusted proxy. A request then counts for the client that
+    /// the proxy announces.
+    address: OnceLock<CountedAddress>,
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
     headers: HeaderUse,
@@ -143,7 +124,8 @@ impl ClientConnection {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn unlimited() -> Self {
         let headers = Arc::new(HeaderBudget::new(usize::MAX));
-        Self::new(Shared { epoch: Instant::now(), headers, counts: None })
+        let requests = Arc::new(RequestsByAddress::new(std::num::NonZeroUsize::MAX));
+        Self::new(Shared { epoch: Instant::now(), headers, requests, counts: None })
     }
 
     /// The number of requests that have begun and have not ended.
@@ -162,8 +144,8 @@ impl ClientConnection {
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
     }
 
-    /// Limits the requests of the client's address. Call this before the first request.
-    pub(super) fn set_address(&self, address: Arc<AddressRequests>) {
+    /// Counts the requests for this address. Call this before the first request.
+    pub(super) fn set_address(&self, address: CountedAddress) {
         // This never fails: a connection gets its address only once, so no value is set yet.
         let _ = self.address.set(address);
     }
@@ -290,12 +272,23 @@ pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The address for which a request in flight counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CountsFor {
+    /// The request was refused, or a trusted proxy announces no client.
+    Nobody,
+    /// The address of the connection.
+    Connection,
+    /// The client that a trusted proxy announces.
+    Announced(SourceNetwork),
+}
+
 /// A request in flight. It ends when this value is dropped, together with the body of the response.
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: Arc<ClientConnection>,
     waits_for: WaitsFor,
-    counts_for_address: bool,
+    counts_for: CountsFor,
     header_bytes: usize,
 }
 
@@ -307,7 +300,7 @@ impl InFlight {
         Self {
             connection: connection.clone(),
             waits_for: WaitsFor::Service,
-            counts_for_address: false,
+            counts_for: CountsFor::Nobody,
             header_bytes: 0,
         }
     }
@@ -325,7 +318,7 @@ impl InFlight {
         };
     }
 
-    /// Compares the request with the limits.
+    /// Compares the request with the limits. `announced` is the client that a trusted proxy announces for the request.
     ///
     /// # Errors
     /// The reason if the request must be refused. The request stays in flight until the answer is sent.
@@ -333,6 +326,7 @@ impl InFlight {
         &mut self,
         request: &Request<B>,
         version: HttpVersion,
+        announced: Option<ClientAddress>,
     ) -> Result<(), Refusal> {
         let connection = &*self.connection;
         let bytes = match version {
@@ -353,10 +347,12 @@ impl InFlight {
             return Err(Refusal::HeadersTooLarge);
         }
         if let Some(address) = connection.address.get() {
-            if !address.begin() {
-                return Err(Refusal::RequestsPerAddress);
-            }
-            self.counts_for_address = true;
+            address.begin()?;
+            self.counts_for = CountsFor::Connection;
+        } else if let Some(client) = announced {
+            let network = SourceNetwork::of(client.ip());
+            connection.shared.requests.begin(network)?;
+            self.counts_for = CountsFor::Announced(network);
         }
         let bytes = bytes + request.headers().len() * FIELD_MEMORY;
         if !connection.headers.add(&connection.shared.headers, bytes) {
@@ -381,10 +377,14 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let connection = &*self.connection;
         let shared = &connection.shared;
-        if self.counts_for_address
-            && let Some(address) = connection.address.get()
-        {
-            address.end();
+        match self.counts_for {
+            CountsFor::Nobody => {}
+            CountsFor::Connection => {
+                if let Some(address) = connection.address.get() {
+                    address.end();
+                }
+            }
+            CountsFor::Announced(network) => shared.requests.end(network),
         }
         connection.headers.remove(self.header_bytes);
         if connection.in_flight() == 1 {

@@ -11,7 +11,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    client_connection::{AddressRequests, ClientConnection, Eviction, Shared, millis_since},
+    address_requests::RequestsByAddress,
+    client_connection::{ClientConnection, Eviction, Shared, millis_since},
     client_source::{ClientSource, SourceNetwork},
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
@@ -51,7 +52,8 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 /// two requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait
 /// for the client, but the client sends or takes nothing. If no connection is stalled, either, the new connection is
 /// closed. The same rules apply among the connections of one address, if the address already has its maximum. An IPv6
-/// network of 64 bits counts as one address, because a host can choose any address in its network.
+/// network of 64 bits counts as one address, because a host can choose any address in its network. The limit of connections of
+/// one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -64,7 +66,7 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 pub struct ClientLimits {
     connections: NonZeroUsize,
     per_address: NonZeroUsize,
-    requests_per_address: NonZeroUsize,
+    requests: Arc<RequestsByAddress>,
     epoch: Instant,
     headers: Arc<HeaderBudget>,
     table: Mutex<Table>,
@@ -84,7 +86,6 @@ struct Table {
 struct Address {
     open: HashSet<u64>,
     evicted: usize,
-    requests: Arc<AddressRequests>,
     candidates: Candidates,
 }
 
@@ -121,7 +122,7 @@ impl ClientLimits {
         Self {
             connections,
             per_address: NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MIN),
-            requests_per_address: REQUESTS_PER_ADDRESS,
+            requests: Arc::new(RequestsByAddress::new(REQUESTS_PER_ADDRESS)),
             epoch: Instant::now(),
             headers: Arc::new(HeaderBudget::new(HEADER_BYTES)),
             table: Mutex::default(),
@@ -135,11 +136,12 @@ impl ClientLimits {
         Self { per_address, ..self }
     }
 
-    /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429.
-    /// Default: 256.
+    /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429. A request
+    /// from a trusted proxy ([`Server::with_trusted_proxies`](super::Server::with_trusted_proxies)) counts for the client
+    /// that the proxy announces. If the proxy announces no client, the request is not limited. Default: 256.
     #[must_use]
     pub fn with_requests_per_address(self, requests_per_address: NonZeroUsize) -> Self {
-        Self { requests_per_address, ..self }
+        Self { requests: Arc::new(RequestsByAddress::new(requests_per_address)), ..self }
     }
 
     /// Sets the memory for the headers of all requests in flight, in bytes. The size of a header field is its length
@@ -183,9 +185,13 @@ impl ClientLimits {
         }
         table.last_id += 1;
         let id = table.last_id;
-        let (headers, counts) = (self.headers.clone(), counts.cloned());
-        let connection =
-            Arc::new(ClientConnection::new(Shared { epoch: self.epoch, headers, counts }));
+        let shared = Shared {
+            epoch: self.epoch,
+            headers: self.headers.clone(),
+            requests: self.requests.clone(),
+            counts: counts.cloned(),
+        };
+        let connection = Arc::new(ClientConnection::new(shared));
         let entry = Entry { connection: connection.clone(), source, stall: Cell::new(None) };
         table.open.insert(id, entry);
         self.add_to_address(table, source, id, &connection);
@@ -246,11 +252,10 @@ impl ClientLimits {
         let address = table.addresses.entry(network).or_insert_with(|| Address {
             open: HashSet::new(),
             evicted: 0,
-            requests: Arc::new(AddressRequests::new(self.requests_per_address.get())),
             candidates: Candidates::default(),
         });
         address.open.insert(id);
-        connection.set_address(address.requests.clone());
+        connection.set_address(self.requests.counted_address(network));
     }
 
     /// Closes the longest idle connection, because the process has too many open files. If several servers call this at
@@ -465,12 +470,16 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::{task::Poll, time::Duration};
+    use std::{net::IpAddr, task::Poll, time::Duration};
 
+    use http::Request;
     use tokio::time::advance;
 
     use super::*;
-    use crate::tls::client_connection::{InFlight, WaitsFor};
+    use crate::tls::{
+        client_connection::{InFlight, WaitsFor},
+        http_version::HttpVersion,
+    };
 
     fn limits(connections: usize, per_address: usize) -> Arc<ClientLimits> {
         let number = |n| NonZeroUsize::new(n).unwrap();
@@ -646,6 +655,51 @@ mod tests {
         assert_eq!(limits.set_source(&next, source(1)), Err(CloseReason::AddressLimit));
         drop((place, next));
         assert!(limits.table().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_request_counts_for_its_client_on_any_connection() {
+        let limits = ClientLimits::default();
+        let limits = Arc::new(limits.with_requests_per_address(NonZeroUsize::new(2).unwrap()));
+        let direct = admit(&limits, source(1));
+        let [proxy, other_proxy] = [(); 2].map(|()| admit(&limits, ClientSource::Exempt));
+        let begin = |place: &Admitted, announced: Option<&str>| {
+            let announced = announced.map(|ip| ip.parse::<IpAddr>().unwrap().into());
+            let mut request = InFlight::begin(place.connection());
+            let result = request.check(&Request::new(()), HttpVersion::Http2, announced);
+            (result.is_ok(), request)
+        };
+        let mut in_flight = Vec::new();
+        for (place, announced, is_served) in [
+            (&proxy, Some("192.0.2.1"), true),
+            (&direct, None, true),
+            (&direct, None, false),
+            (&proxy, Some("192.0.2.1"), false),
+            (&other_proxy, Some("::ffff:192.0.2.1"), false),
+            (&other_proxy, Some("192.0.2.2"), true),
+            (&proxy, Some("2001:db8::1"), true),
+            (&proxy, Some("2001:db8::2"), true),
+            (&proxy, Some("2001:db8::1:0:0:3"), false),
+            (&proxy, Some("2001:db8:0:1::1"), true),
+            // The proxy announces no client.
+            (&proxy, None, true),
+            (&proxy, None, true),
+            (&proxy, None, true),
+        ] {
+            let (has_begun, request) = begin(place, announced);
+            assert_eq!(has_begun, is_served, "{announced:?}, after {} requests", in_flight.len());
+            in_flight.push(request);
+        }
+        // The end of a refused request does not make room, and that of a request in flight does.
+        drop(in_flight.remove(3));
+        assert!(!begin(&proxy, Some("192.0.2.1")).0);
+        drop(in_flight.remove(0));
+        assert!(begin(&direct, None).0);
+        assert!(begin(&other_proxy, Some("192.0.2.1")).0);
+        drop(direct);
+        assert!(!limits.requests.is_empty());
+        drop(in_flight);
+        assert!(limits.requests.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) enum ClientSource {
     /// A client with an address.
     Client(SourceNetwork),
-    /// A proxy that carries the requests of many clients. The limits of one address do not apply to it.
+    /// A proxy that carries the requests of many clients. The limit of connections of one address does not apply to it,
+    /// and each request counts for the client that the proxy announces.
     Exempt,
 }
 
@@ -27,7 +28,7 @@ pub(super) enum SourceNetwork {
 }
 
 impl SourceNetwork {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         // A dual-stack socket shows IPv4 addresses as IPv4-mapped IPv6 addresses.
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),

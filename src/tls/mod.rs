@@ -21,6 +21,7 @@
 //! certificate can find out whether that client has connected before.
 
 mod accepted_connection;
+mod address_requests;
 mod answering;
 mod client_connection;
 mod client_io;

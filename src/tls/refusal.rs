@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode, header::RETRY_AFTER};
 
+use super::address_requests::TooManyRequests;
 use crate::{
     messages::{self, ApiMessage},
     metrics::{Label, LabelName},
@@ -50,6 +51,12 @@ impl Refusal {
             response.headers_mut().insert(RETRY_AFTER, messages::retry_after(WAIT));
         }
         response
+    }
+}
+
+impl From<TooManyRequests> for Refusal {
+    fn from(_: TooManyRequests) -> Self {
+        Self::RequestsPerAddress
     }
 }
 

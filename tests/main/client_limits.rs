@@ -23,8 +23,8 @@ use test_support::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpSocket, TcpStream},
-    sync::{oneshot, watch},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::client::TlsStream;
@@ -663,6 +663,180 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let text = MetricRegistry::new().with(counts).expose();
     let line = "passticket_requests_refused_total{reason=\"requests-per-address\"} 2\n";
     assert!(text.contains(line), "{text}");
+}
+
+/// A request that has arrived at the service, which holds it until [`answer`](Self::answer).
+struct Held(oneshot::Sender<()>);
+
+impl Held {
+    fn answer(self) {
+        self.0.send(()).unwrap();
+    }
+}
+
+/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight of an address. Its service holds each
+/// request for `/held`.
+struct BehindProxy {
+    address: SocketAddr,
+    held: mpsc::UnboundedReceiver<Held>,
+    counts: Arc<ConnectionCounts>,
+}
+
+impl BehindProxy {
+    async fn start(server: impl FnOnce(TcpListener) -> Server) -> Self {
+        let (listener, address) = listener().await;
+        let limits = ClientLimits::default();
+        let limits = limits.with_requests_per_address(NonZeroUsize::new(2).unwrap());
+        let counts = Arc::<ConnectionCounts>::default();
+        let server = server(listener)
+            .with_trusted_proxies(TrustedProxies::new(|ip| ip == Ipv4Addr::LOCALHOST))
+            .with_client_limits(Arc::new(limits))
+            .with_connection_counts(counts.clone());
+        let (sender, held) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let sender = sender.clone();
+            async move {
+                if request.uri().path() == "/held" {
+                    let (answer, answered) = oneshot::channel();
+                    sender.send(Held(answer)).unwrap();
+                    answered.await.unwrap();
+                }
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        tokio::spawn(server.run(service, pending()));
+        Self { address, held, counts }
+    }
+
+    /// Waits until one more request is in flight.
+    async fn held(&mut self) -> Held {
+        timeout(PATIENCE, self.held.recv()).await.unwrap().unwrap()
+    }
+
+    fn assert_refused(&self, requests: u32) {
+        let text = MetricRegistry::new().with(self.counts.clone()).expose();
+        let line = format!(
+            "passticket_requests_refused_total{{reason=\"requests-per-address\"}} {requests}\n"
+        );
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
+/// The header `X-Forwarded-For` of a request.
+type ForwardedFor<'a> = Option<&'a str>;
+
+impl Client {
+    async fn send_for(&mut self, path: &str, client: ForwardedFor<'_>) {
+        let header = client.map(|client| format!("x-forwarded-for: {client}\r\n"));
+        let header = header.unwrap_or_default();
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n")).await;
+    }
+
+    /// The status of a request for `/`.
+    async fn status_for(&mut self, client: ForwardedFor<'_>) -> String {
+        self.send_for("/", client).await;
+        self.next_status().await
+    }
+
+    /// Reads a response, and returns its status.
+    async fn next_status(&mut self) -> String {
+        let head = timeout(PATIENCE, head(&mut self.0)).await.unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.unwrap().unwrap();
+        head.split(' ').nth(1).unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn over_http1_a_client_behind_a_trusted_proxy_has_its_own_limit_of_requests() {
+    let mut server = BehindProxy::start(Server::http).await;
+    let mut busy = [Client::connect(server.address).await, Client::connect(server.address).await];
+    let mut held = Vec::new();
+    for proxy in &mut busy {
+        proxy.send_for("/held", Some("203.0.113.1")).await;
+        held.push(server.held().await);
+    }
+    let mut proxy = Client::connect(server.address).await;
+    for (client, status) in [
+        (Some("203.0.113.1"), "429"),
+        // The client has sent the first address.
+        (Some("203.0.113.2, 203.0.113.1"), "429"),
+        (Some("203.0.113.2"), "200"),
+        (None, "200"),
+        (Some("unknown"), "200"),
+    ] {
+        assert_eq!(proxy.status_for(client).await, status, "{client:?}");
+    }
+    server.assert_refused(2);
+
+    held.remove(0).answer();
+    assert_eq!(busy[0].next_status().await, "200");
+    // The next request on the connection begins after the previous one has ended.
+    busy[0].send_for("/held", Some("203.0.113.1")).await;
+    held.push(server.held().await);
+    assert_eq!(proxy.status_for(Some("203.0.113.1")).await, "429");
+    server.assert_refused(3);
+}
+
+#[tokio::test]
+async fn over_http2_a_client_behind_a_trusted_proxy_has_its_own_limit_of_requests() {
+    let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+    let tls = tls.build().unwrap();
+    let mut server = BehindProxy::start(|listener| Server::https(listener, tls)).await;
+    let mut proxy = h2_client(server.address).await;
+    let mut send = |path: &str, client: ForwardedFor<'_>| {
+        let mut request = get(path);
+        if let Some(client) = client {
+            request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+        }
+        let (response, _) = proxy.send_request(request, true).unwrap();
+        async { timeout(PATIENCE, response).await.unwrap().unwrap().status() }
+    };
+    let client = Some("2001:db8::1");
+    let first = send("/held", client);
+    let held = server.held().await;
+    let _second = send("/held", client);
+    let _held = server.held().await;
+    for (client, status) in [
+        (client, 429),
+        // An IPv6 network of 64 bits is one client.
+        (Some("2001:db8::ffff:0:0:1"), 429),
+        (Some("2001:db8:0:1::1"), 200),
+        (None, 200),
+    ] {
+        assert_eq!(send("/", client).await, status, "{client:?}");
+    }
+    server.assert_refused(2);
+    held.answer();
+    assert_eq!(first.await, 200);
+    let deadline = Instant::now() + PATIENCE;
+    // The stream ends in a task of its own, a moment after the client has its response.
+    while send("/", client).await != 200 {
+        assert!(Instant::now() < deadline, "still refused");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_peer_that_is_not_trusted_count_for_the_peer() {
+    let mut server = BehindProxy::start(Server::http).await;
+    let mut busy = Vec::new();
+    for (from, client) in [
+        ("127.0.0.2", "203.0.113.1"),
+        ("127.0.0.2", "203.0.113.2"),
+        ("127.0.0.1", "203.0.113.1"),
+        ("127.0.0.1", "203.0.113.1"),
+    ] {
+        let mut peer = Client::connect_from(from.parse().unwrap(), server.address).await;
+        peer.send_for("/held", Some(client)).await;
+        busy.push((peer, server.held().await));
+    }
+    let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
+    assert_eq!(stranger.status_for(Some("203.0.113.3")).await, "429");
+    // A proxy can announce a client that also has connections of its own.
+    let mut proxy = Client::connect(server.address).await;
+    assert_eq!(proxy.status_for(Some("127.0.0.2")).await, "429");
+    assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");
 }
 
 /// An HTTP/2 request with `fields` headers, whose values have `bytes` bytes in total.
