@@ -6,15 +6,16 @@
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
-//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location`
-//!    and cookie paths that point to the instance are rewritten to the gateway. The response to an
-//!    authenticated request gets `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, where the
-//!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
+//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location` and cookie
+//!    paths that point to the instance are rewritten to the gateway. If the route has
+//!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
+//!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
+//!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not
-//!    respond in time. It answers 502 if the connection fails before the head of the response is complete, or if the
-//!    service sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client
-//!    breaks off the body of its request, and 408 if the client sends this body too slowly. The client gets a fixed
-//!    text, and the reason is logged.
+//!    respond in time. It answers 502 in three cases: the connection fails before the head of the response is complete,
+//!    the service sends status 101, or the service sends a body with a transfer coding other than `chunked`. It answers
+//!    400 if the client breaks off the body of its request, and 408 if the client sends this body too slowly. The
+//!    client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -69,12 +70,12 @@ use crate::{
 /// Forwards requests to the services. It is the innermost service of a stack.
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
-/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response
-/// timeout includes the time to connect. The connector should have a shorter limit of its own. The client
-/// then gets 503, and not 504, if the service cannot be reached. `B` is the body of requests.
+/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
+/// includes the time to connect. The connector should have a shorter limit of its own, so that the client gets 503, and
+/// not 504, if the service cannot be reached. `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone
-/// remembers the connections of its last request, and these belong to the runtime of that request.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps a reference
+/// to the connections of its last request, and these connections belong to the runtime of that request.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -129,7 +130,7 @@ pub struct Forward<C, B> {
 }
 
 /// The route of the last request. The next request usually has the same route. Its connections are then found without
-/// the lock that all threads share.
+/// the lock of the pool, which all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
@@ -162,12 +163,12 @@ impl<C, B> Forward<C, B> {
 }
 
 impl<C: Clone, B> Forward<C, B> {
-    /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
-    /// in use and idle connections are counted, in all runtimes. Default: 256.
+    /// Sets the maximum number of connections to one instance of a service, which is one host and port. The limit
+    /// covers connections in use and idle connections of all runtimes. Default: 256.
     ///
-    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the
-    /// response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
-    /// clones of this value.
+    /// At the limit, requests wait. In each runtime, the request that has waited longest is served first. After
+    /// [`ForwardTimeouts::queue`] the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result
+    /// shares no connections with earlier clones of this value.
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
@@ -233,7 +234,7 @@ where
         let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers, client } =
             service_request(request, last, progress, receive, &mut self.peer)?;
-        // Without an authenticated user, the scheme has added no credential.
+        // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
             Replay::Protected if *is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
@@ -521,7 +522,7 @@ fn failed(
         log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
         let mut response = gateway_response(message, StatusCode::REQUEST_TIMEOUT);
-        // The counts of the listener include such requests.
+        // The listener counts responses with this extension.
         response.extensions_mut().insert(Stalled);
         return response;
     }
@@ -552,7 +553,7 @@ fn failed(
     bad_gateway()
 }
 
-/// Whether the request did not reach the service.
+/// Returns true if no connection to the service could be made.
 fn is_connect_error(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Connect(_) => true,
@@ -624,7 +625,7 @@ mod tests {
         })
     }
 
-    /// Answers each request. The path of a request contains the number of seconds until the answer.
+    /// Answers each request. The path of a request contains the number of seconds to wait before the answer.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
         while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -732,11 +733,11 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // When the body ends, the connection is assigned to the second request. The task of this request runs only
-        // after the connection is closed.
+        // When the body ends, the connection is assigned to the second request. The task of the second request runs
+        // only after the connection is closed.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
-        // Now the third request has the only slot. It gets no response.
+        // Now the third request has the only slot. The third request gets no response.
         assert_eq!(second.await.unwrap().unwrap().status(), 503);
         assert_eq!(start.elapsed().as_secs(), 5);
         assert_eq!(services.lock().unwrap().len(), 1);
@@ -765,8 +766,8 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
-    /// Sends a response after the first byte of the request. Then reads the rest of the request, and sends the
-    /// length of the rest to `rest_length`.
+    /// Sends a response after the first byte of the request. Then reads the rest of the request, and sends the length
+    /// of this rest to `rest_length`.
     async fn answer_early(
         mut stream: DuplexStream,
         answer: &'static str,

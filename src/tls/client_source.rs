@@ -1,4 +1,4 @@
-//! The address to which a connection is attributed in the limits of one client.
+//! The address to which a connection is attributed in the limits per client.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) enum ClientSource {
     /// A client with an address.
     Client(SourceNetwork),
-    /// A proxy that carries the requests of many clients. The limits of one address do not apply to it.
+    /// A proxy that forwards the requests of many clients. The limits per address do not apply to this proxy.
     Exempt,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum SourceNetwork {
 
 impl SourceNetwork {
     fn of(address: IpAddr) -> Self {
-        // A dual-stack socket shows IPv4 addresses as IPv4-mapped IPv6 addresses.
+        // A dual-stack socket reports IPv4 addresses as IPv4-mapped IPv6 addresses.
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {

@@ -63,12 +63,12 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, it waits up to this time for a request on each idle connection, because a request may be
-/// on its way.
+/// When the server shuts down, it waits up to this time for a request on each idle connection, because a client may
+/// already have sent a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// Limits for closing a connection after a failed TLS handshake. The bytes are enough for the head of a request
-/// and the beginning of its body.
+/// Limits for closing a connection after a failed TLS handshake. The number of bytes is enough for the head of a
+/// request and the beginning of its body, which a client may send as plain HTTP.
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
@@ -85,8 +85,8 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would see the
-/// progress of a slow client later. The buffer in the kernel of the client has the same effect, but cannot be limited
-/// here.
+/// progress of a slow client later. The receive buffer in the kernel of the client also delays this, but the server
+/// cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -95,7 +95,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
-/// If all connections are busy, this many new connections wait up to [`MAX_WAIT`] for a place.
+/// If all connections are busy, up to this number of new connections wait for a place, each for up to [`MAX_WAIT`].
 const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -103,12 +103,12 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How often a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The server waits this long after it could not accept a connection.
+/// After an error of `accept`, the server waits this long before it accepts the next connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Up to this size, h2 passes the headers of a request to the server, which answers 431 if they exceed
-/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR.
-/// Many clients report only the reset.
+/// Up to this size, h2 passes the headers of a request to the server. The server answers 431 if the headers exceed
+/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR. Many
+/// clients then report only the reset, so this size is larger than [`MAX_HEADERS`].
 const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -144,7 +144,7 @@ const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 pub struct Server {
     listener: TcpListener,
     tls: Option<ServerTls>,
-    /// The protocol that the clients use. With HTTPS, a program in front of the listener may do the TLS.
+    /// The protocol that the clients use. If this is HTTPS, TLS may end in a program in front of the listener.
     protocol: Protocol,
     proxies: InboundProxies,
     handshake_timeout: Duration,
@@ -202,8 +202,8 @@ impl Server {
         Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Serves plain HTTP to AT-TLS, or to another program on this machine that does the TLS with the clients.
-    /// [`ConnectionInfo::protocol`] is HTTPS, because this is what the clients use.
+    /// Serves plain HTTP to AT-TLS, or to another program on this machine that uses TLS with the clients.
+    /// [`ConnectionInfo::protocol`] is HTTPS, because the clients use HTTPS.
     pub fn behind_tls(listener: TcpListener) -> Self {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
@@ -216,21 +216,20 @@ impl Server {
         self
     }
 
-    /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before
-    /// TLS. [`ConnectionInfo::peer`] and [`ConnectionInfo::local`] are then the addresses in the header. A
-    /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no
-    /// header.
+    /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before TLS.
+    /// [`ConnectionInfo::peer`] and [`ConnectionInfo::local`] then contain the addresses of this header. A connection
+    /// is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the proxy itself is the client (`LOCAL`), or does not know the addresses (`UNKNOWN`), the peer is
-    /// the proxy.
+    /// If the header says that the proxy itself is the client (`LOCAL`) or that the proxy does not know the addresses
+    /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
         self.proxies.proxy_protocol = Some(proxies);
         self
     }
 
-    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this
-    /// time. If the handshake fails, closing the connection is included, too. Default: 10 s.
+    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this time. If
+    /// the handshake fails, this time also includes closing the connection. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
@@ -243,47 +242,47 @@ impl Server {
         Self { timeouts: ClientTimeouts { head: header_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets how long a connection may be without a request. A client that answers pings of HTTP/2 does not
-    /// extend this time. Default: 75 s.
+    /// Sets how long a connection may be without a request. Pings of HTTP/2 do not extend this time. Default: 75 s.
     #[must_use]
     pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { idle: idle_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets how long requests in flight may still take after the shutdown signal. Default: 30 s.
+    /// Sets how long the requests in flight may continue after the shutdown signal. Default: 30 s.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time. Otherwise
-    /// its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to 16 KiB, and must take
-    /// a whole piece. There is no limit for event streams (`text/event-stream`) and gRPC. The server sees only what the
-    /// kernel of the client takes, which may be a megabyte at a time. So the connection of a client that takes less
-    /// than about 16 KiB per second may be closed, too. Default: 60 s.
+    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time. If the
+    /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
+    /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
+    /// (`text/event-stream`) and gRPC. The server sees only the progress of the client's kernel, which may take a
+    /// megabyte at a time. So a connection may also be closed if its client takes less than about 16 KiB per second.
+    /// Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets the limits of connections. Several servers can share them. The default is
-    /// [`ClientLimits::default`], for this server alone.
+    /// Sets the limits of connections. Several servers can share one value. By default, each server has its own
+    /// [`ClientLimits::default`].
     #[must_use]
     pub fn with_client_limits(self, limits: Arc<ClientLimits>) -> Self {
         Self { limits, ..self }
     }
 
-    /// Counts the connections in `counts`. Several servers can share it.
+    /// Counts the connections in `counts`. Several servers can share one value.
     #[must_use]
     pub fn with_connection_counts(self, counts: Arc<ConnectionCounts>) -> Self {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
-    /// in flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter
-    /// of the drain timeout, because a request may be on its way. Requests that have not finished at the drain
-    /// timeout are aborted.
-    /// The server then waits up to one second until the futures of the aborted requests have been dropped.
+    /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
+    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter of
+    /// the drain timeout, because a client may already have sent a request. Requests that have not finished at the
+    /// drain timeout are aborted. The server then waits up to one second until the futures of the aborted requests have
+    /// been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -347,7 +346,7 @@ impl Server {
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            // A connection that is being closed is not counted, because its requests have been answered.
+            // A connection that is being closed does not count as cut off, because its requests have been answered.
             Err(_) => match connections.len().saturating_sub(serving.closing()) {
                 0 => Drained::Completely,
                 connections => Drained::CutOff { connections },
@@ -379,7 +378,7 @@ impl Server {
     }
 }
 
-/// Limits the bytes that the kernel keeps for each connection of the listener.
+/// Limits the number of unsent bytes that the kernel keeps for each connection of the listener.
 fn keep_little_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
@@ -389,8 +388,8 @@ fn keep_little_unsent(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Makes the kernel probe the silent connections of the listener. Otherwise an event stream would stay open forever
-/// if its client is no longer reachable, for example after a network failure.
+/// Makes the kernel probe the silent connections of the listener. Without these probes, an event stream would stay open
+/// forever if its client is no longer reachable, for example after a network failure.
 fn keep_alive(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {
         tracing::debug!(%error, "cannot set SO_KEEPALIVE");
@@ -400,7 +399,8 @@ fn keep_alive(listener: &TcpListener) {
 fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
     http1
-        // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
+        // hyper's time limit is not used, because it would include the idle time before a request. `Watch` enforces the
+        // time limits.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADERS)
         // `HalfCloseStream` cancels the requests of clients that have closed the connection.
@@ -419,7 +419,8 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
     http2
 }
 
-/// Serves `io` with the settings of [`Server`]: HTTP/2 if `version` is HTTP/2, otherwise HTTP/1.1.
+/// Serves `io` with the settings of [`Server`]. The protocol is HTTP/2 if `version` is HTTP/2, and HTTP/1.1 for any
+/// other `version`.
 ///
 /// # Errors
 /// The error of hyper if the client violates the protocol.
@@ -476,15 +477,16 @@ struct Serving {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
-    /// During the shutdown, the server waits this long for a request on an idle connection, and for the clients whose
-    /// connections it closes. Requests in flight may use the rest of the drain timeout.
+    /// During the shutdown, the server waits this long for a request on an idle connection, and again this long until
+    /// the clients have closed their connections. The rest of the drain timeout is for requests in flight.
     shutdown_wait: Duration,
     /// The number of connections that are being closed after their last response.
     closing: AtomicUsize,
 }
 
 impl Serving {
-    /// Takes a place for a connection. If all connections are busy, this waits until one is idle.
+    /// Takes a place for a connection. If all connections are busy, waits until a connection becomes idle or stalled,
+    /// for up to [`MAX_WAIT`].
     ///
     /// # Errors
     /// Why the connection must be closed.
@@ -536,8 +538,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. An eviction (`ConnectionLimit`) is logged with the connection that
-    /// takes the place.
+    /// Logs that a new connection gets no place. `ConnectionLimit` is not logged here: this eviction is logged for the
+    /// new connection that takes the place.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -588,9 +590,9 @@ impl Serving {
 }
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
-/// before it was accepted, the server continues immediately. If the process or the system has too many open files or
-/// too little memory, the server closes the longest idle connection, and waits until the file is closed. If no
-/// connection is idle, the server must wait until a request ends.
+/// before the server could accept it, the server continues immediately. If the process or the system has too many open
+/// files or too little memory, the server closes the longest idle connection, and waits a moment until the file of this
+/// connection is closed. If no connection is idle, the server must wait until a request ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -624,11 +626,11 @@ fn lacks_resources(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
-/// An HTTP/1.1 or HTTP/2 connection, with TLS or without.
+/// An HTTP/1.1 or HTTP/2 connection, with TLS or without TLS.
 ///
-/// The connection and the handshake are boxed to keep the future of the task small. This future is moved
-/// several times before it runs. Without the boxes it would also reserve space for the handshake, and for
-/// the largest kind of connection, as long as the connection lasts.
+/// The connection and the handshake are boxed to keep the future of the task small. This future is moved several times
+/// before it runs. Without the boxes, it would reserve space for the handshake and for the largest kind of connection
+/// until the connection ends.
 type Served =
     Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
 
@@ -657,8 +659,8 @@ impl Accepted {
             acceptor, protocol, proxies, handshake_timeout, timeouts, http1, http2, ..
         } = &*serving;
         let began = Instant::now();
-        // Turns Nagle's algorithm off. With it, a small response could wait until the client has
-        // acknowledged the previous one.
+        // Turns Nagle's algorithm off. With this algorithm, a small response could wait until the client has
+        // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let ends = match proxies.ends(peer, local) {
@@ -701,8 +703,8 @@ impl Accepted {
             version,
         };
         let mut version = HttpVersion::Http1;
-        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
-        // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
+        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
+        // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(version, None);
@@ -758,8 +760,8 @@ impl Accepted {
                         return;
                     }
                 };
-                // This is a separate `match`, because the `match` above keeps the large future of the
-                // handshake alive until the end of the `match`.
+                // This `match` is separate from the `match` that computes `accepted`, because that `match` keeps the
+                // large future of the handshake alive until its end.
                 match accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
@@ -777,7 +779,7 @@ impl Accepted {
             Ended::Cut => return,
             Ended::Served(Ok(())) => {}
             Ended::Served(Err(error)) => {
-                // For a `dyn Error`, tracing also logs the sources of the error.
+                // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
                 tracing::debug!(%peer, error, "connection ended early");
             }
@@ -854,10 +856,10 @@ impl Future for WatchedConnection<'_> {
 /// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
 /// the connection is closed.
 ///
-/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does
-/// not close an idle connection immediately. It first waits for a request, and announces in the response that it
-/// closes the connection. HTTP/2 needs no wait after the first request, because it announces the close in a
-/// frame of its own (RFC 9113 §6.8).
+/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does not
+/// close an idle connection immediately. It first waits for a request, and announces in the response that it closes the
+/// connection. An HTTP/2 connection needs no wait after its first request, because a separate frame announces the close
+/// (RFC 9113 §6.8).
 async fn until_ended(
     mut connection: WatchedConnection<'_>,
     serving: &Serving,
@@ -883,16 +885,16 @@ async fn until_ended(
         if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
             return ended;
         }
-        // All requests have been answered. The client either does not end the connection, or does not finish the head
-        // of a request.
+        // The connection has not ended in time, although all requests have been answered. The client does not end the
+        // connection, or does not finish the head of a request.
         if client.changes() == before && client.is_idle() {
             return Ended::Cut;
         }
     }
 }
 
-/// Returns the output of `future`, or `None` when the server shuts down. `ending` must not have marked its
-/// value as seen, because `has_changed` must report the shutdown.
+/// Returns the output of `future`, or `None` when the server shuts down. The caller must not have marked the value of
+/// `ending` as seen, because `has_changed` must report the shutdown.
 ///
 /// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
 /// times per request. So the value is read only by the first poll, by a poll with another waker, and by a
@@ -902,7 +904,7 @@ async fn unless_ending<F: Future + ?Sized>(
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut receiver = ending.clone();
-    // An error of `wait_for` means that the server was dropped. This is also a shutdown. `unconstrained` is
+    // An error of `wait_for` means that the server was dropped. This also counts as a shutdown. `unconstrained` is
     // needed because tokio does not register the waker of a task that has used up its cooperative budget.
     let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
     let mut registered: Option<Waker> = None;
@@ -993,8 +995,8 @@ impl<S> ConnectionService<S> {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the service is not ready, a clone of the service waits until it becomes ready. Meanwhile other requests
-        // can use this instance.
+        // If the service is not ready, a clone of the service waits until it becomes ready. Meanwhile, other requests
+        // can use this instance of the service.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
@@ -1003,7 +1005,7 @@ impl<S> ConnectionService<S> {
 }
 
 pin_project! {
-    /// The future of a request, for a service that was ready or has to become ready first.
+    /// The future of a request, for a service that was ready, or for a service that must become ready first.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },
