@@ -18,8 +18,7 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML uses the
-/// same value.
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 
 /// Reads, issues and revokes login tokens.
@@ -32,7 +31,8 @@ pub(super) struct LoginTokens<'a> {
 }
 
 impl LoginTokens<'_> {
-    /// The caller's token as text: from the cookie, else from `Authorization: Bearer`.
+    /// The caller's token as text. It comes from the cookie. If the cookie is absent, it comes from
+    /// `Authorization: Bearer`.
     pub(super) fn text(self, request: &Parts) -> Option<&[u8]> {
         login_token(&request.headers, self.cookies)
     }
@@ -40,9 +40,11 @@ impl LoginTokens<'_> {
     /// Verifies the caller's token, and checks that it is a login token and not revoked.
     ///
     /// # Errors
-    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`] if the token is not valid;
-    /// [`ApiError::PersonalAccessToken`] if the token is not a login token; [`ApiError::LoggedOut`] if the
-    /// token is revoked; [`ApiError::StoreUnavailable`].
+    /// - [`ApiError::TokenNotProvided`].
+    /// - [`ApiError::Token`] if the token is not valid.
+    /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
+    /// - [`ApiError::LoggedOut`] if the token is revoked.
+    /// - [`ApiError::StoreUnavailable`].
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -87,8 +89,8 @@ impl LoginTokens<'_> {
     }
 }
 
-/// The value of `Set-Cookie`. It is that of Zowe API ML, without the final semicolon. The cookie has no
-/// expiry date, because the token has one.
+/// The value of `Set-Cookie`. It is the same as in Zowe API ML, but without the final semicolon. The cookie has no
+/// expiry date, because the token itself has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =

@@ -33,7 +33,7 @@ pub(super) fn error_responses(
     statuses.into_iter().map(|(status, response)| (status, response.into_json())).collect()
 }
 
-/// The description of one response. All errors of the endpoint with the same status share it.
+/// The description of one response. All errors of the endpoint that have the same status share this description.
 #[derive(Default)]
 struct ErrorResponse {
     /// The errors, as lines of a list in Markdown.
