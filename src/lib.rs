@@ -14,7 +14,7 @@
 //!  cate      headers     service  removes all     of PATs             pooled connection
 //! ```
 //!
-//! A stack of layers in front of your own service:
+//! This is a stack of layers in front of your own service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -153,14 +153,14 @@ pub mod test_util;
 pub mod tls;
 pub mod token;
 
-/// Re-exported because signatures of this crate use hyper's bodies and I/O traits.
+/// This crate re-exports `hyper`, because signatures of this crate use hyper's bodies and I/O traits.
 #[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]
 #[doc(no_inline)]
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// Re-exported for your own TLS configurations, because this crate accepts the types of this `rustls` version
-/// only.
+/// This crate re-exports `rustls` for your own TLS configurations, because it accepts only the types of this version of
+/// `rustls`.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;
