@@ -1,4 +1,4 @@
-//! `check`: prints every problem of a configuration, or that it has none.
+//! `check`: prints every problem of a configuration, or that it has no problem.
 
 use std::path::Path;
 

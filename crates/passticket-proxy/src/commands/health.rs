@@ -75,7 +75,7 @@ fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
             Ok(0) => return Ok(answer),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // The system reports an expired timeout as "would block".
+            // The operating system reports an expired timeout as "would block".
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -97,8 +97,8 @@ enum Verdict {
     Other,
 }
 
-/// Another program may listen on the port, so a status without the document of the admin port does not
-/// count.
+/// The status alone does not count, because another program may listen on the port. The answer must contain the
+/// document of the admin port.
 fn verdict(answer: &[u8]) -> Verdict {
     let answer = String::from_utf8_lossy(answer);
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Verdict::Other };
