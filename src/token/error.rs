@@ -17,7 +17,7 @@ pub enum TokenError {
     /// (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
-    /// The verifier does not accept the algorithm that the header of the token names, One example is `none`, which
+    /// The verifier does not accept the algorithm that the header of the token names. One example is `none`, which
     /// means that the token has no signature.
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,

@@ -9,7 +9,7 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` writes `zowe.yaml:12: passticketProxy.users`, If the line or the key is not known, it is left out.
+/// `Display` writes `zowe.yaml:12: passticketProxy.users`. If the line or the key is not known, it is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
