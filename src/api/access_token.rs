@@ -111,8 +111,8 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a service id, deserialization fails, and the error has the
-/// position in the body. If no service is named, deserialization returns an inner `Err`, which becomes
+/// Deserializes the scopes. If an item is not a service id, deserialization fails, and the error contains the position
+/// in the body. If no service is named, deserialization returns an inner `Err`, which becomes
 /// [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,

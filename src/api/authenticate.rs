@@ -70,12 +70,12 @@ impl Callers<'_> {
     /// caller with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] if there are neither credentials nor a certificate;
-    /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
-    /// [`ApiError::InvalidLoginInput`] if the credentials lack a part;
-    /// [`ApiError::TooManyAttempts`]; [`ApiError::WrongCredentials`];
-    /// [`ApiError::PasswordChangeUnsupported`]; [`ApiError::NewPasswordRefused`];
-    /// [`ApiError::Unavailable`].
+    /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.
+    /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
+    /// - [`ApiError::InvalidLoginInput`] if the credentials lack a part.
+    /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::PasswordChangeUnsupported`],
+    ///   [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the cases that their documentation
+    ///   describes.
     async fn authenticate(
         self,
         credentials: Option<Credentials>,

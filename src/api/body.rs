@@ -86,11 +86,10 @@ impl BodyProblem {
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// The text of a syntax error never quotes the body, so it is kept. The text of a data error may
-    /// quote the body, so it is replaced by a general text. Three kinds of data errors keep their text,
-    /// because it contains only the name of a field that this crate defines. These are missing fields,
-    /// duplicate fields, and errors of our own deserializers, whose text begins with the name in
-    /// backquotes.
+    /// The text of a syntax error never quotes the body, so this text is kept. The text of a data error may quote the
+    /// body, so it is replaced by a general text. There are three exceptions: missing fields, duplicate fields, and
+    /// errors of our own deserializers. These data errors keep their text, because it contains only the name of a field
+    /// that this crate defines. The text of our own deserializers begins with this name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

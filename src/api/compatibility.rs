@@ -22,7 +22,7 @@ use crate::{
 /// |---|---|---|
 /// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
 /// | SAF refuses a revocation rule | 401 | 403 |
-/// | the token is revoked, out of scope or not a PAT | 401, and the message says which | 401 without a body |
+/// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
 /// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |

@@ -1,8 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
 //!
-//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address,
-//! and an application by its APPLID, the name of the application in the security product.
+//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address, and an
+//! application by its APPLID. This is the name of the application in the security product.
 
 use std::mem::discriminant;
 

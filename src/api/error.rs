@@ -306,8 +306,8 @@ impl ApiError {
             }
             Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
-                // The message must not tell the caller to which user an address is mapped. It must not tell, either,
-                // which users are protected.
+                // The message must not tell the caller to which user an address is mapped. It must also not tell which
+                // users are protected.
                 let target = match refusal {
                     DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
                     DelegationRefusal::Target(_) | DelegationRefusal::Protected(_) => {
@@ -382,7 +382,7 @@ impl ApiError {
         }
     }
 
-    /// The time after which the client can repeat the request, and the request may succeed.
+    /// The time after which the client can repeat the request with a chance of success.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {

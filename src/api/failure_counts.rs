@@ -85,7 +85,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The counts that can delay the attempt. In a known network, only the failures of the user from this network can
-    /// delay it.
+    /// delay the attempt.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {

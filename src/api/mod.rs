@@ -30,16 +30,16 @@
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
 //!
-//! Requests and responses are those of Zowe's API Mediation Layer (API ML), see
+//! Requests and responses are the same as in Zowe's API Mediation Layer (API ML), see
 //! `docs/reference/auth-endpoints.md`. These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is not a credential for these endpoints. A client cannot use it to issue or revoke
 //!    other tokens. But a client that has a PAT can validate and revoke this PAT.
-//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An
-//!    endpoint that is off answers 404. While client certificates are off, `ticket` and `refresh` answer
-//!    403, and `delegate/passticket` answers 401.
+//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An endpoint that is off
+//!    answers 404. If client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers
+//!    401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
@@ -50,9 +50,9 @@
 //! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a certificate is
 //!    accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes, and browsers
 //!    ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
-//! 7. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
-//!    attached a credential or the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy) describes the rule.
-//!    No `GET` changes anything.
+//! 7. If a web page of another origin made a browser send a request, the status is 403. The condition is that the
+//!    browser attached a credential, or that the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy)
+//!    describes the rule. No `GET` changes anything.
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each request to an

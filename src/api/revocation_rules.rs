@@ -2,8 +2,8 @@
 //! access-token/evict` removes revocations that are no longer needed
 //! (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
 //!
-//! A revocation rule is for a user or for a service. It revokes all Personal Access Tokens of the user, or all that are
-//! valid for the service, if they were issued up to a given time.
+//! A revocation rule is for a user or for a service. It has a time, and revokes the Personal Access Tokens that were
+//! issued up to this time: the tokens of the user, or the tokens for the service.
 
 use http::{StatusCode, request::Parts};
 use http_body::Body;

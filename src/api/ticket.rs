@@ -47,8 +47,8 @@ pub(super) async fn ticket<B: Body>(
         None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
-        // The APPLID is not a part of `cause`, because the client chooses the APPLID and could cause a log line for
-        // each value.
+        // The APPLID is not a part of `cause`, because the client chooses the APPLID. Each new value would cause
+        // another log line.
         let cause = ("ticket", error.codes());
         log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;

@@ -22,7 +22,7 @@ string_enum! {
         TokenMinted = "token-minted",
         /// Revocation of one Personal Access Token.
         TokenRevoked = "token-revoked",
-        /// A rule that revokes all Personal Access Tokens of a user, or all that are valid for a service.
+        /// A rule that revokes Personal Access Tokens: those of a user, or those for a service.
         RuleMade = "rule-made",
         /// Removal of expired revocations.
         Evicted = "evicted",

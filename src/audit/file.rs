@@ -47,8 +47,8 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
 /// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is killed
 ///   (`kill -9`), the records in the queue are lost, and no line counts them. These are usually the records of the last
-///   50 ms. Under load, the whole queue may be lost. [`close`](Self::close) writes the records in the queue, and so
-///   does dropping the sink.
+///   50 ms. Under load, the whole queue may be lost. [`close`](Self::close) writes the records in the queue. Dropping
+///   the sink also writes them.
 /// - When the file reaches its maximum size, the file is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{connection::ClientAddress, token::ServiceId};
 
-/// The length of a period. Equal requests within a period are summed up in one line.
+/// The length of a period. Requests with an equal [`Key`] within a period are summed up in one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The maximum number of lines in one period that name the client and the service. Requests beyond this number are

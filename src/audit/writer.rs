@@ -62,7 +62,7 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the path names a different file than the open one, and that file could not be opened.
+    /// Whether the open file is no longer the file at the path, and no file could be opened at the path.
     is_lost: bool,
 }
 
@@ -202,7 +202,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The file is back at its path, after a new file could not be opened there.
+            // The open file is at the path again. Before, it was missing there, and no new file could be opened.
             if self.is_lost {
                 self.is_lost = false;
                 self.retry_at = None;
@@ -391,8 +391,8 @@ enum Links {
     /// placed the link.
     Follow,
     /// The gateway refuses the link. This value is for opening the file again, because another user who can write to
-    /// the directory may have placed the link. Through the link, that user could make the gateway write to any file
-    /// that the gateway can write.
+    /// the directory may have placed the link. This user could otherwise make the gateway write to any file that the
+    /// gateway can write.
     Refuse,
 }
 

@@ -57,15 +57,15 @@ impl ConnectionInfo {
         Self { peer, local, protocol, sender: Sender::Client }
     }
 
-    /// The address of the client: the address that a trusted proxy has announced. If no proxy has announced one, the
-    /// address of the peer.
+    /// The address of the client. This is the address that a trusted proxy has announced. If no proxy has announced an
+    /// address, it is the address of the peer.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
     /// Whether the peer is a trusted proxy. The proxy of this crate appends its values to the headers `X-Forwarded-*`
-    /// of a trusted proxy. It appends to `Forwarded` only if `X-Forwarded-For` is absent. It replaces these headers if
-    /// the peer is not a trusted proxy.
+    /// of a trusted proxy. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
+    /// proxy, it replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
@@ -77,8 +77,8 @@ impl ConnectionInfo {
     /// that does not belong to `proxies`. The elements to the left of this address may come from the client,
     /// so they are not read.
     ///
-    /// If there is no such address, the client is the peer. The headers are malformed if an element that has to be read
-    /// is malformed, or if more than 32 elements have to be read. Then the client is the peer, and
+    /// If there is no such address, the client is the peer. The headers count as malformed if an element that has to be
+    /// read is malformed, or if more than 32 elements have to be read. In this case, the client is the peer, and
     /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that none of these headers has an effect.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {

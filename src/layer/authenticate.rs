@@ -1,9 +1,8 @@
 //! Authenticates requests.
 //!
-//! 1. The layer selects the first credential that the request has, in this order: cookie
-//!    `apimlAuthenticationToken`, header `Authorization: Bearer`, cookie `personalAccessToken`, header
-//!    `PRIVATE-TOKEN`, client certificate. If this credential is not valid, the layer does not try another
-//!    one (docs/decisions.md#d6).
+//! 1. The layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
+//!    header `Authorization: Bearer`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, client certificate. If this
+//!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
 //!    may have to wait for another server. In that case, the future of the layer waits, too.

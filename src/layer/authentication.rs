@@ -28,8 +28,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present, so they are
-    // boxed to keep `Authenticated` small. Each layer moves this value.
+    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present. They are boxed
+    // to keep `Authenticated` small, because each layer moves an `Authenticated`.
     withheld: Option<Box<Withheld>>,
 }
 
@@ -48,7 +48,8 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. If a later layer fails, this layer puts the headers back.
+    /// Keeps a copy of the credential headers. If a later layer fails, that later layer puts the headers back with
+    /// [`restore`](Self::restore).
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }

@@ -1,5 +1,5 @@
-//! The Tower service of each layer that decides without waiting. It checks the head of the request, then
-//! forwards or rejects the request.
+//! The Tower service of each layer that decides without waiting. It checks the head of the request, and then forwards
+//! or rejects the request.
 
 use std::task::{Context, Poll};
 

@@ -1,7 +1,8 @@
 //! Selects which credential of a request is evaluated, and removes all credentials from the headers.
 //!
-//! The functions do no I/O and have no state. A request may have several credentials. The first one in a fixed order is
-//! selected. If the selected credential is not valid, no other credential is tried ([D6](crate::decisions#d6)).
+//! The functions of this module do no I/O and have no state. A request may have several credentials. The credential
+//! that comes first in a fixed order is selected. If the selected credential is not valid, no other credential is tried
+//! ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting, [`LayerFuture`] for
+//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting. [`LayerFuture`] is for
 //! layers that may have to wait. Only a request whose decision has to wait needs an allocation.
 
 use std::{

@@ -11,10 +11,11 @@
 //!
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
-//! Each layer passes its result to later layers as a request extension: [`Route`], [`Authentication`], [`Authorized`],
-//! [`ReadyToForward`]. Only the layers can create an extension which states that a request is authenticated, authorized
-//! or ready to forward. So a stack with layers in the wrong order forwards no request. It answers 500 and logs the
-//! reason. Only requests on a route with the scheme [`Bypass`] may still be forwarded.
+//! Each layer passes its result to later layers as a request extension. These extensions are [`Route`],
+//! [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create an extension which states that
+//! a request is authenticated, authorized or ready to forward. So a stack with layers in the wrong order forwards no
+//! request. It answers 500 and logs the reason. Only requests on a route with the scheme [`Bypass`] may still be
+//! forwarded.
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.

@@ -62,8 +62,8 @@ pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }
 
-/// Why a path must not be forwarded. A service, or a server in front of the service, could read it as a different path
-/// than the gateway does.
+/// Why a path must not be forwarded. A service, or a server in front of the service, could read a different path than
+/// the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsafe {
     /// A segment is `.` or `..`, in the path as the client sent it or after one or two decodings.

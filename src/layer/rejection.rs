@@ -20,16 +20,16 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this
-    /// segment would read a different path from the one that the gateway has routed.
+    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this segment
+    /// would read a different path than the gateway.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// The path has an encoded NUL. Some servers end the path at a NUL, so they would read a different path from the
-    /// one that the gateway has routed.
+    /// The path has an encoded NUL. Some servers end the path at a NUL, so they would read a different path than the
+    /// gateway.
     #[error("the path has an encoded NUL")]
     Nul,
-    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service
-    /// that decodes the path would read a different path from the one that the gateway has routed.
+    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service that
+    /// decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
     /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.

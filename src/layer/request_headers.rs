@@ -239,8 +239,8 @@ impl RequestHeaders {
     /// Also removes the header `name`, under each of its spellings.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Needed`] if the gateway needs the header,
-    /// [`RequestHeaderError::Contradictory`] if the header is also kept.
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header. [`RequestHeaderError::Contradictory`] if the
+    /// header is also kept.
     pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
             return Err(RequestHeaderError::Needed(name));
@@ -256,9 +256,8 @@ impl RequestHeaders {
     /// sent.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
-    /// [`RequestHeaderError::NotListed`] if the header is not in the table,
-    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
+    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header. [`RequestHeaderError::NotListed`] if
+    /// the header is not in the table. [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}

@@ -40,7 +40,9 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// If the request was authenticated, the gateway adds each of the two headers that the service did not set.
+    /// If the request was authenticated, the gateway adds `Cache-Control: no-store` unless the service has set
+    /// `Cache-Control`, `Expires` or `Pragma`. It adds `X-Content-Type-Options: nosniff` unless the service has set
+    /// this header.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -61,8 +63,8 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error has the first 200 characters of
-    /// `url`, unless it contains `@`, because the part before the `@` may contain a password.
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
+    /// `url`, unless `url` contains `@`, because the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()

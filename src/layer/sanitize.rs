@@ -150,7 +150,7 @@ impl Check for Sanitize {
 
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
     let mut hop_by_hop = HopByHop::default();
-    // For most requests the list is empty, so nothing is allocated.
+    // For most requests, the list is empty, so nothing is allocated.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);

@@ -33,7 +33,7 @@ pub struct ForwardCounts {
     stalled: Counter,
 }
 
-/// The reason for a second attempt ([D29](crate::decisions#d29)).
+/// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The service refused a connection.

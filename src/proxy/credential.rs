@@ -53,7 +53,7 @@ impl Credential {
             *self = renewing.map_or(Self::Spent, Self::Renewing);
         }
         let Self::Renewing(renewing) = self else { return Poll::Ready(None) };
-        // The layer logs the failure of a scheme.
+        // A failure of the scheme is not logged here, because the layer logs it.
         let renewed = ready!(Pin::new(renewing).poll(cx)).ok();
         *self = Self::Spent;
         Poll::Ready(renewed.map(|renewed| {

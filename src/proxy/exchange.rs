@@ -76,8 +76,8 @@ pub(super) struct Reconnect<C, B> {
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// One of two failures: the connection failed, at the latest right after the head of the response, or the gateway
-    /// could not read the body of the request.
+    /// Either the connection failed before or immediately after the end of the response's head, or the gateway could
+    /// not read the body of the request.
     Interrupted(hyper::Error),
     /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). The gateway cannot pass
     /// this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
@@ -124,7 +124,7 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response. The wait fails if no frame of the request's body was sent for the time
+    /// Waits for the head of the response. The wait fails if no frame of the request's body is sent within the time
     /// `timeout`. Before the first frame, this time counts from the start of the exchange. `credential` is the
     /// credential of the request.
     pub(super) fn poll(

@@ -11,11 +11,11 @@
 //!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
-//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not
-//!    respond in time. It answers 502 in three cases: the connection fails before the head of the response is complete,
-//!    the service sends status 101, or the service sends a body with a transfer coding other than `chunked`. It answers
-//!    400 if the client breaks off the body of its request, and 408 if the client sends this body too slowly. The
-//!    client gets a fixed text, and the reason is logged.
+//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
+//!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
+//!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
+//!    `chunked`. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
+//!    this body too slowly. The client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -155,7 +155,7 @@ impl<C, B> Forward<C, B> {
         }
     }
 
-    /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set them.
+    /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { cookies: Arc::new(names), ..self }
@@ -328,7 +328,8 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
-/// The time limit for the body of a request. `None` if there is no body. A body of gRPC may be endless.
+/// The time limit for the body of a request. `None` if there is no body. Also `None` for gRPC, because a body of gRPC
+/// may be endless.
 fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     if request.body().is_end_stream() {
         return None;
@@ -359,7 +360,7 @@ fn service_request<B: Body>(
     cookie::join(&mut head.headers);
     let headers = &mut head.headers;
     if accepts_trailers {
-        // RFC 9110 §10.1.4.
+        // `Connection` must name the header `TE` (RFC 9110 §10.1.4).
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
@@ -680,7 +681,7 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// The body timeout is much longer than the response timeout. Both use the same timer.
+    /// The body timeout is much longer than the response timeout. Both timeouts use one timer.
     #[tokio::test(start_paused = true)]
     async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
         const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";

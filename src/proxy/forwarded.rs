@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// Maximum length in bytes of a header of a trusted proxy. The gateway removes a longer header. If this header is the
-/// list of addresses, the gateway replaces it by the address of the client.
+/// Maximum length in bytes of a header of a trusted proxy. The gateway removes a header that is longer than this. It
+/// replaces a longer list of addresses by the address of the client.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the
@@ -142,8 +142,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // The client may have sent the whole list except for the last element, so that the gateway removes the
-                // list with the address of the client. So this address is kept.
+                // A client may send a long list, in order to make the gateway remove the address that the proxy has
+                // appended. So the gateway keeps this address.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -172,7 +172,7 @@ impl Kept {
 /// The lines of a header as one list.
 enum Joined {
     Value(HeaderValue),
-    /// There is no line, or all are empty.
+    /// There is no line, or all lines are empty.
     Nothing,
     TooLong,
 }
@@ -200,7 +200,7 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
 /// Whether `name` is one of `OURS`, or a name that CGI does not distinguish from one of `OURS`.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // The first letter excludes most headers.
+    // This check of the first letter excludes most headers.
     name.starts_with(['x', 'f']) && OURS.into_iter().any(|ours| same_for_cgi(name, ours.as_str()))
 }
 
@@ -351,7 +351,8 @@ mod tests {
             ("x-forwarded-proto", &["", "http"], "http, "),
             ("x-forwarded-prefix", &["/outer"], "/outer, "),
             ("forwarded", &["for=192.0.2.7;proto=http"], "for=192.0.2.7;proto=http, "),
-            // The proxy sends no header with `_` in its name, so the gateway does not keep the value of this header.
+            // A proxy does not send a header with `_` in its name. So this header comes from the client, and the
+            // gateway does not keep its value.
             ("x_forwarded_for", &["192.0.2.7"], ""),
             ("x-forwarded-host", &[&long], ""),
             // The gateway keeps the address that the proxy has appended, even if the client has sent a long

@@ -185,8 +185,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
         }
         let is_last = match &frame {
             None => true,
-            // hyper does not poll the body again once it has sent the announced length, even if
-            // `is_end_stream` is still false.
+            // The frame is also the last frame if its end is the end of the announced length, because hyper does not
+            // poll the body again after this length, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()

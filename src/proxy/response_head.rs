@@ -29,8 +29,8 @@ use crate::{
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other coding to the
-/// service (RFC 9110 §10.1.4), so it does not expect another coding, and the client could not decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. A service may use another coding only if the
+/// gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other coding. The client could not decode the body.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -228,8 +228,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Returns the line with the path rewritten to the gateway; `None` if the path does not change. A path `/` stays,
-/// because it means all paths of the host.
+/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/`
+/// stays, because it means all paths of the host.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());

@@ -23,8 +23,8 @@ pub struct ForwardTimeouts {
 }
 
 impl Default for ForwardTimeouts {
-    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Receive: 60 s. Idle: 30 s.
-    /// Queue: 5 s. Body: 300 s.
+    /// The response timeout is 60 s, which is the default of Zowe's `apiml.connection.timeout`. The receive timeout is
+    /// 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and the body timeout is 300 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),

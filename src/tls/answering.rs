@@ -54,8 +54,8 @@ impl<F, B> Answering<F, B> {
         Self { stage: Stage::Called { future }, request, client: Some(client) }
     }
 
-    /// Waits for the response to an HTTP/2 request. The response need not wait, because the gateway can refuse a body
-    /// over HTTP/2 without closing the connection.
+    /// Waits for the response to an HTTP/2 request. hyper gets the response immediately, because the gateway can refuse
+    /// a body over HTTP/2 without closing the connection.
     pub(super) fn http2(future: F) -> Self {
         let request = RequestFraming { has_body: false, is_http10: false };
         Self { stage: Stage::Called { future }, request, client: None }

@@ -369,7 +369,7 @@ impl InFlight {
         Ok(())
     }
 
-    /// The connection that counts the request.
+    /// The counts of the server that has accepted the connection of the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
     }

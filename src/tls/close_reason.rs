@@ -5,8 +5,8 @@ use crate::metrics::{Label, LabelName};
 /// Why the gateway closed a connection, or ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// The connection was idle longest, or it was stalled. It was closed for a new client, or because the process had
-    /// too many open files.
+    /// The connection had been idle longest, or it was stalled. It was closed for a new client, or because the process
+    /// had too many open files.
     ConnectionLimit,
     /// The connection was new, and no other connection could be closed for it.
     NoIdleConnection,

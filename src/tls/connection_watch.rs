@@ -20,7 +20,7 @@ use super::{
 use crate::stall::{LONG, MinimumProgress};
 
 /// The time limit for requests that are still in flight when their connection is evicted. The connection keeps its
-/// place until the request ends.
+/// place until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// Time limits of the connection of a client.
@@ -57,8 +57,8 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known state. If
-    /// bytes were read since then but no request began, these bytes are the beginning of a head.
+    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a
+    /// known state. If bytes were read since then but no request began, these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,

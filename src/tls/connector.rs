@@ -130,8 +130,8 @@ impl<'a> ConnectorBuilder<'a> {
     }
 
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
-    /// alternating address families (RFC 8305). This time includes the name resolution and the attempts for all
-    /// addresses. It does not include the TLS handshake. The caller must limit the time of the handshake.
+    /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
+    /// addresses. The limit does not include the TLS handshake, so the caller must limit the time of the handshake.
     /// [`Forward`](crate::proxy::Forward) does this with its response timeout.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }

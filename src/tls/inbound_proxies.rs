@@ -89,7 +89,8 @@ impl InboundProxies {
                 log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
                 Err(ProxyRefusal::Malformed)
             }
-            // Health checks of load balancers often close the connection without a header.
+            // This is logged at a low level, because health checks of load balancers often close the connection without
+            // a header.
             Ok(Err(error @ (ReadError::Closed | ReadError::Io(_)))) => {
                 tracing::debug!(%peer, %error, "connection of a trusted proxy ended early");
                 Err(ProxyRefusal::Closed)

@@ -80,12 +80,12 @@ impl ClientStream {
             };
             lingering_close(stream, AFTER_RESPONSE).await;
         };
-        // `lingering_close` does not limit the time of the TLS shutdown, so this timeout does.
+        // `lingering_close` does not limit the time of the TLS shutdown, so this timeout limits it.
         let _ = timeout(AFTER_RESPONSE.total, closed).await;
     }
 }
 
-/// Keeps the right to a connection that was lent to hyper.
+/// Takes back a connection that was lent to hyper.
 ///
 /// If the end of the connection is also the end of the current response, dropping this value resets the connection.
 /// Without the reset, the client would take a part of the response for the whole response.

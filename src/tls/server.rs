@@ -254,7 +254,7 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time. If the
+    /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
     /// (`text/event-stream`) and gRPC. The server sees only the progress of the client's kernel, which may take a
@@ -279,10 +279,10 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
-    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter of
-    /// the drain timeout, because a client may already have sent a request. Requests that have not finished at the
-    /// drain timeout are aborted. The server then waits up to one second until the futures of the aborted requests have
-    /// been dropped.
+    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to one second or a quarter of
+    /// the drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have
+    /// not finished at the drain timeout are aborted. The server then waits up to one second until the futures of the
+    /// aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>

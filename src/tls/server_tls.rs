@@ -15,11 +15,11 @@ use super::{
     signature_cache::SignatureCache,
 };
 
-/// The ALPN protocols that the server supports, the preferred one first.
+/// The ALPN protocols that the server supports, in the order of preference.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The TLS configuration of a [`Server`](super::Server): certificate chain, private key, and the CA
-/// certificates with which client certificates are verified. Cheap to clone.
+/// The TLS configuration of a [`Server`](super::Server): certificate chain, private key, and the CA certificates with
+/// which client certificates are verified. Cloning is cheap.
 ///
 /// In most cases, use [`from_pem`](Self::from_pem). Use [`builder`](Self::builder) for more options. Use
 /// [`from_config`](Self::from_config) if you have your own `rustls::ServerConfig`.

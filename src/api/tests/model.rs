@@ -13,7 +13,7 @@ const DAY_MS: u64 = 86_400_000;
 /// A request, or a change of the clock.
 ///
 /// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the time of a rule, in milliseconds
-/// before now; `None` means that the request contains no time.
+/// before now. `None` means that the request contains no time.
 #[derive(Clone, Debug)]
 enum Step {
     /// Advances the clock by 1 ms to 40 days.

@@ -28,17 +28,18 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
 
-/// A request may overtake requests of other runtimes that began to wait less than this time before it. Without this
-/// rule, most connections would be closed at the limit, because the first waiter usually belongs to another runtime.
+/// A request may overtake a request of another runtime that began to wait earlier, but only if the difference is less
+/// than this time. Without this rule, most connections would be closed at the limit, because the first waiter usually
+/// belongs to another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
 pub(super) struct ConnectionLimit<T> {
     max: usize,
     counts: Arc<ForwardCounts>,
-    /// The length of `State::queue`. Changed only while `state` is locked.
+    /// The length of `State::queue`. This value is changed only while `state` is locked.
     waiting: AtomicUsize,
-    /// No other lock is taken while this one is held.
+    /// No other lock is taken while this lock is held.
     state: Mutex<State<T>>,
 }
 
@@ -159,7 +160,7 @@ impl<T> ConnectionLimit<T> {
         }
     }
 
-    /// Passes a slot on to the first request that waits. If none waits, the slot becomes free.
+    /// Passes a slot on to the first request that waits. If no request waits, the slot becomes free.
     fn release(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         let next = state.promised.pop_front().or_else(|| state.queue.pop_front());
@@ -171,7 +172,7 @@ impl<T> ConnectionLimit<T> {
         self.update_waiting(&state);
         drop(state);
         // If the waiting request was dropped in the meantime, `send` returns the slot, and the slot is dropped here.
-        // Its drop passes it on to the next request.
+        // The drop passes the slot on to the next request.
         drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 
@@ -200,7 +201,7 @@ fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
     Some(may_overtake.position(|waiter| waiter.runtime == runtime).unwrap_or(0))
 }
 
-/// The right to have one connection open. It is given back when this value is dropped.
+/// The right to have one connection open. This right is given back when this value is dropped.
 pub(super) struct Slot<T> {
     limit: Arc<ConnectionLimit<T>>,
 }

@@ -42,7 +42,7 @@ const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.
 pub(in crate::proxy) struct ConnectionPool<C, B> {
-    /// Locked only while the connector is cloned.
+    /// This lock is held only while the connector is cloned.
     connector: Mutex<C>,
     settings: PoolSettings,
     hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,

@@ -380,7 +380,7 @@ mod tests {
     type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
 
     /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the script
-    /// `new`. If `new` is `None`, it fails.
+    /// `new`. If `new` is `None`, the reconnect fails.
     fn io(mut old: Builder, new: Option<Builder>) -> Io {
         let mut new = new.map(|mut script| TokioIo::new(script.build()));
         let reconnect = move || -> Reconnecting<_> {

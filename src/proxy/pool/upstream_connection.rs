@@ -54,7 +54,7 @@ pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// Shared with the I/O.
+    /// The I/O also has a reference to this value.
     exchange: Arc<ExchangeSignals>,
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
     /// connection keep the first waker that they get.
@@ -213,7 +213,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Polls `wanted`. If it is not ready, polls the connection, and then `wanted` again.
+    /// Polls `wanted`. If `wanted` is not ready, polls the connection, and then polls `wanted` again.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
