@@ -98,9 +98,8 @@
 //! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
 //! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
 //!
-//! By default only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full`
-//! turns on all features except `test-util` and `fuzzing`. No feature changes the behaviour of another
-//! feature.
+//! By default, only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full` turns on
+//! all features except `test-util` and `fuzzing`. No feature changes the behaviour of another feature.
 //!
 //! # Examples
 //! - Handlers of an axum router behind the layers: `examples/axum.rs`.

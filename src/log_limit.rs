@@ -37,8 +37,8 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. If it is 0, this is
-    /// `None`, and the line has no field `suppressed`.
+    /// The number of lines with this cause that were suppressed since the last logged line. If this number is 0, the
+    /// field is `None`, and the line has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 

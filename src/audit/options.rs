@@ -23,9 +23,9 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults the log takes about 2 GiB at most. The general limit is the size at
-/// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one.
-/// When this number of files is reached, the next rotation deletes the oldest file.
+/// With these defaults, the log takes about 2 GiB at most. The general limit is the size at
+/// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one. When this number
+/// of files is reached, the next rotation deletes the oldest file.
 ///
 /// A request without a credential also makes a record. If there is only one file, a client can therefore send so many
 /// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.

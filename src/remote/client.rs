@@ -174,7 +174,7 @@ impl Reply {
     /// Returns the response itself if its status is 2xx.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] for 5xx, [`RemoteError::Answer`] for any other status.
+    /// [`RemoteError::Unavailable`] for a status 5xx. [`RemoteError::Answer`] for any other status that is not 2xx.
     pub fn successful(self) -> Result<Self, RemoteError> {
         let text = || format!("status {}", self.status.as_u16());
         match self.status {

@@ -53,7 +53,7 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
-/// The trusted time, as of the last write. Files of older versions of this program do not have it.
+/// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 const TRUSTED: &str = "trustedTime";
 /// The number of calls of [`commit`]. The second transaction of each call of [`commit`] increments this number.
 const SEALS: &str = "seals";
@@ -121,7 +121,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// # What the file holds
 /// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
 /// `knownNetworks` and `meta`. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of
-/// a token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is random, and the
+/// a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is random, and the
 /// file contains it. A token cannot be computed from its hash. A reader who has a token can find it in the file by
 /// computing its hash. Users and services are stored by name. The names are not secret, and they let an administrator
 /// read which rules exist. `knownNetworks` has hashes of the salt, a user and a network from which the user has logged
@@ -161,7 +161,7 @@ impl DurableStore {
     /// file has no revocations, so use this function only for a new gateway.
     ///
     /// # Errors
-    /// [`OpenError::Exists`] if there is a file. See also [`open`](Self::open).
+    /// [`OpenError::Exists`] if there is already a file at `path`. See also [`open`](Self::open).
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         create(&path)?;

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// The number of shards of each map. Each shard has its own lock. While a shard grows or is cleaned up, the checks that
-/// need this shard wait. This number makes the shards small. With a million rules, one shard has about 4,000 rules.
+/// need this shard wait. With this number of shards, each shard is small. With a million rules, one shard has about
+/// 4,000 rules.
 const SHARDS: usize = 256;
 
 /// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user, and one for each of its

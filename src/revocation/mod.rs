@@ -145,10 +145,10 @@ pub enum RevokedBy {
     /// The token itself was revoked.
     #[error("the token itself was revoked")]
     Token,
-    /// A rule for the user of the token revoked it.
+    /// A rule for the user of the token revoked the token.
     #[error("a rule for its user")]
     UserRule,
-    /// A rule for one of the services of the token revoked it.
+    /// A rule for one of the services of the token revoked the token.
     #[error("a rule for one of its services")]
     ServiceRule,
 }
@@ -272,8 +272,8 @@ pub trait RevocationStore: RevocationCheck {
     /// revocation is nevertheless stored, and only the result is lost.
     ///
     /// `Ok` means that the revocation is as durable as this store can make it, and that every check that starts after
-    /// this sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a rule
-    /// with a later time for the user or the service, the new rule changes nothing.
+    /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
+    /// rule with a later time for the user or the service, the new rule changes nothing.
     ///
     /// A [`StoreError`] means that the revocation may be lost when the program restarts. The store may nevertheless
     /// apply the revocation until the program ends.

@@ -9,8 +9,8 @@ const MAX_LEN: usize = 246;
 /// The name of a profile: either the name of one resource (a *discrete* profile), or a pattern with `%` or `*` (a
 /// *generic* profile). Periods separate the *qualifiers* of a name. For example, `A.B` has two qualifiers.
 ///
-/// The rules are those of RACF, the security product of IBM (z/OS Security Server RACF Command Language
-/// Reference, "Profile names for general resources"):
+/// The rules come from RACF, the security product of IBM (z/OS Security Server RACF Command Language Reference,
+/// "Profile names for general resources"):
 ///
 /// | in a pattern | matches |
 /// |---|---|
@@ -171,8 +171,8 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The part of the name before the first `%` or `*`. If `**` and a period before it follow directly, the period is
-    /// not a part of the prefix. The names of all resources that this pattern matches begin with this part.
+    /// The part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is not a
+    /// part of the prefix. The names of all resources that this pattern matches begin with this part.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];

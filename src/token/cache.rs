@@ -11,9 +11,9 @@
 //! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is used more than
 //!   once stays in the cache, even if many tokens arrive that are used only once.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads block until
-//!   this check ends. This takes less time than a check by each thread. If the check fails, each waiting thread
-//!   verifies the token itself, at the same time as the others. So a bad token on many connections delays a thread by
-//!   at most one check.
+//!   this check ends. Waiting takes each of them less time than its own check would. If the check fails, each waiting
+//!   thread verifies the token itself, at the same time as the others. So a bad token on many connections delays a
+//!   thread by at most one check.
 
 use std::{
     fmt,

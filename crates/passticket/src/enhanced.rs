@@ -12,7 +12,7 @@
 //! 5. `L || R` is a number. This number is written with eight digits, in base 36 (type UPPER) or 64 (type MIXED). The
 //!    digits are the characters of the ticket.
 //!
-//! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
+//! The rounds are a Feistel network. Evaluating a ticket runs the rounds backwards.
 
 use std::convert::Infallible;
 
@@ -173,7 +173,7 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so `x` does not contain the left 7 bits of `L`. But
     /// these bits of `L` are known to be zero. In rounds 3 and 5, `L` is the `x` of round 1 or 3, whose left 7 bits
-    /// were cleared. In round 1, the left 7 bits of `L` come from the upper bits of the time.
+    /// were cleared. In round 1, the left 7 bits of `L` come from the upper bits of the time, which are zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

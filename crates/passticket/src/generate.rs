@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock};
 /// time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
 ///
 /// # Errors
-/// The future returns a [`GenerateError`] with the return codes of the security product: Two examples are
+/// The future returns a [`GenerateError`] with the return codes of the security product. Two examples are
 /// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, and [`SafReturnCodes::NOT_AUTHORIZED`] if a ticket for this
 /// user and APPLID is not permitted.
 ///

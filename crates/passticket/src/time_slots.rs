@@ -167,7 +167,8 @@ pub enum NoTimeSlot {
     AllTaken {
         /// How long unused time slots can be used.
         spare: Duration,
-        /// The time until the next time slot: one second. It is more if the clock was set back a little.
+        /// The time until the next time slot: one second. It is more than one second if the clock was set back a
+        /// little.
         retry_after: Duration,
     },
     /// The clock of this machine was set back so far that it is no longer known which time slots

@@ -16,7 +16,6 @@ pub fn user(name: &str) -> UserId {
 /// The APPLID (name of an application) `name`.
 /// # Panics
 /// This function panics if `name` is not a valid APPLID.
-/// If `name` is not a valid APPLID.
 pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }

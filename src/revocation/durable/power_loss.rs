@@ -19,8 +19,8 @@ use super::{tests::Fixture, *};
 /// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// The number of random files for each event, in addition to two special files. In these, all writes after the last
-/// `sync_data` are kept or all are lost.
+/// The number of random files for each event, in addition to two special files. In one of these two files, all writes
+/// after the last `sync_data` are kept. In the other file, all these writes are lost.
 const RANDOM_FILES: usize = 3;
 
 /// The number of expired revocations before each revocation.

@@ -90,7 +90,7 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
 /// domain of the page.
 fn is_own_host(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes).chain(
-        // A target in absolute form also names a host.
+        // A request target in absolute form also names a host.
         uri.authority().map(|authority| authority.as_str().as_bytes()),
     );
     hosts.all(|host| {

@@ -37,7 +37,8 @@ use endpoints::Endpoints;
 use process::Process;
 use status::Components;
 
-/// Maximum open connections. At this limit, a new connection replaces the connection that has been idle longest.
+/// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
+/// longest.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// How long a client may take to send the headers of its request.
@@ -105,7 +106,7 @@ impl Admin {
 
     /// Closes the port.
     pub(crate) fn stop(self) {
-        // This fails if the thread has already ended. In that case, the thread has logged the reason.
+        // The signal cannot be sent if the thread has already ended. In that case, the thread has logged the reason.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }

@@ -86,12 +86,12 @@
 //! `replayProtection` of an entry in `ptktdata` must agree with the application's profile in the
 //! security product.
 //!
-//! If it is `true` (the default), the security product accepts a PassTicket only once. So the gateway makes only one
-//! PassTicket per second for each user and APPLID. After a pause, it can make about 60 PassTickets immediately one
-//! after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit gets no
-//! PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
+//! If `replayProtection` is `true` (the default), the security product accepts a PassTicket only once. So the gateway
+//! makes only one PassTicket per second for each user and APPLID. After a pause, it can make about 60 PassTickets
+//! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
+//! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! If it is `false`, the profile must allow replay, and the limit does not apply.
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply.
 //!
 //! `passticket-proxy esm --from-config` prints the commands that define the profile with the
 //! configured setting.

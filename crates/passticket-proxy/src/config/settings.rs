@@ -129,27 +129,26 @@ pub struct TimeoutSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSettings {
-    /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to
-    /// [400 bytes](tower_passticket::token::Rs256Verifier::with_cache).
-    /// `passticketProxy.limits.cachedTokens`.
+    /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to [400
+    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The key is `passticketProxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000. There is one PassTicket for
     /// each pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without replay
-    /// protection are cached. `passticketProxy.limits.rememberedTickets`.
+    /// protection are cached. The key is `passticketProxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the connection that has been idle
-    /// longest is closed. `passticketProxy.limits.connections`.
+    /// longest is closed. The key is `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. `passticketProxy.limits.connectionsPerAddress`.
+    /// [`connections`](Self::connections), rounded up. The key is `passticketProxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
-    /// limit. `passticketProxy.limits.connectionsPerInstance`.
+    /// limit. The key is `passticketProxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
-    /// The maximum number of requests in flight of one client address, 1 to 1,000,000.
+    /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
     /// `passticketProxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
-    /// The memory for the headers of all requests in flight, in MiB. It is 1 to 1,000,000.
+    /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
     /// `passticketProxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
 }

@@ -329,8 +329,8 @@ mod tests {
 
     #[test]
     fn documents_are_parsed_into_trees() {
-        // Each case has a document and a part of its tree. The second text is "duplicate" if the document contains a
-        // key twice.
+        // Each case has a document and a part of its tree. In place of the tree, the case has the text "duplicate" if
+        // the document contains a key twice.
         for (text, want) in [
             ("", "1:~"),
             ("# nothing\n", "1:~"),
