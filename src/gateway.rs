@@ -35,9 +35,9 @@ pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
 const HEALTH: &str = "/application/health";
 
-/// Time limit for a response of the auth API. The limit includes the time to read the request body. A client that sends
-/// its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the auth
-/// API.
+/// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
+/// sends its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the
+/// auth API.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends each request to one of three places. The path decides which:

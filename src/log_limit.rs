@@ -11,7 +11,7 @@ use std::{
 /// The minimum time between two lines with the same cause.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of causes that have their own entry.
+/// The maximum number of causes that have their own entry.
 const MAX_CAUSES: usize = 256;
 
 /// The key of the entry that all causes without their own entry share.
@@ -162,7 +162,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old ones. The last new cause uses the shared entry.
+        // 256 new causes replace the old causes. The last new cause uses the shared entry.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -55,7 +55,7 @@ pub(super) async fn ticket<B: Body>(
     tracing::info!(url, %user, %applid, "issued a PassTicket");
     let token = tokens.text(request).unwrap_or_default();
     json(&TicketResponse {
-        // This never fails, because a verified token is ASCII.
+        // The conversion never fails, because a verified token is ASCII.
         token: str::from_utf8(token).unwrap_or_default(),
         user_id: user.as_str(),
         application_name: &name,

@@ -24,8 +24,8 @@ pub enum Fsync {
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
 /// With these defaults, the log takes about 2 GiB at most. The general limit is the size at
-/// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one. When this number
-/// of files is reached, the next rotation deletes the oldest file.
+/// [rotation](Self::with_rotate_at), multiplied by one more than the number of [kept files](Self::with_kept_files).
+/// When the number of kept files is reached, the next rotation deletes the oldest file.
 ///
 /// A request without a credential also makes a record. If there is only one file, a client can therefore send so many
 /// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.

@@ -11,7 +11,7 @@ use std::{
 
 use super::record::AuditRecord;
 
-/// The sending side of the queue. The sink puts records into it.
+/// The sending side of the queue. The sink puts records into the queue.
 pub(super) struct Queue {
     records: SyncSender<AuditRecord>,
     capacity: usize,

@@ -20,8 +20,8 @@ use crate::clock::Timestamp;
 ///
 /// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the certificate. It must
 /// also verify that the peer holds the private key of the certificate. The TLS listener of this crate inserts the
-/// extension after a handshake that has verified both. The listener parses the certificate once per connection. Cloning
-/// is cheap.
+/// extension after a handshake that has verified the certificate and the key. The listener parses the certificate once
+/// per connection. Cloning is cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 

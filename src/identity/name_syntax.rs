@@ -6,7 +6,7 @@
 //!   becomes a separate part of the name, so the name could match a filter that it must not match.
 //! - It reads some texts wrongly. It treats blanks around separators as a part of the value, reads one hexadecimal
 //!   digit as a whole byte, and accepts values that are not UTF-8.
-//! - Its errors do not contain the text or the mistake. An operator needs both.
+//! - Its errors do not contain the text or the mistake. An operator needs the text and the mistake.
 
 use std::str::FromStr;
 

@@ -236,7 +236,7 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    /// Also removes the header `name`, under each of its spellings.
+    /// Removes the header `name`, under each of its spellings, in addition to the headers of the table.
     ///
     /// # Errors
     /// [`RequestHeaderError::Needed`] if the gateway needs the header. [`RequestHeaderError::Contradictory`] if the

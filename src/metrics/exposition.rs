@@ -100,7 +100,7 @@ impl Exposition {
 enum Escape {
     /// Escapes backslashes and line feeds.
     Help,
-    /// Also escapes double quotes.
+    /// Escapes backslashes, line feeds and double quotes.
     Label,
 }
 

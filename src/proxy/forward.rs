@@ -328,8 +328,8 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
-/// The time limit for the body of a request. `None` if there is no body. Also `None` for gRPC, because a body of gRPC
-/// may be endless.
+/// The time limit for the body of a request. The result is `None` if there is no body. It is also `None` for gRPC,
+/// because a body of gRPC may be endless.
 fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     if request.body().is_end_stream() {
         return None;

@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// Maximum length in bytes of a header of a trusted proxy. The gateway removes a header that is longer than this. It
-/// replaces a longer list of addresses by the address of the client.
+/// The maximum length in bytes of a header of a trusted proxy. If the header is a longer list of addresses, the gateway
+/// replaces it by the address of the client. Other longer headers are removed.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the
@@ -130,7 +130,7 @@ pub(super) fn set_forwarded(
     }
 }
 
-/// The values of a trusted proxy. The lines of each header are joined into one.
+/// The values of a trusted proxy. The lines of each header are joined into one line.
 struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
 
 impl Kept {

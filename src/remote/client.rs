@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// Maximum size of a response body, in bytes. This is more than enough, because a response of ZSS (Zowe System
+/// The maximum size of a response body, in bytes. This is more than enough, because a response of ZSS (Zowe System
 /// Services) has a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 

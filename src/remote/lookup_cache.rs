@@ -118,7 +118,7 @@ where
             Err(_) => policy.error(),
         });
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
-        // This fails if the entry was evicted in the meantime. In that case, the result is not cached.
+        // The insertion fails if the entry was evicted in the meantime. In that case, the result is not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
         result
     }

@@ -68,8 +68,7 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The operator is warned if expired revocations are kept for more than this time.
 const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
-/// commit.
+/// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
 const MAX_GROUP: usize = 4096;
 
 /// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
@@ -718,7 +717,7 @@ struct Writer {
     networks: Arc<NetworkMemory>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
-    /// Revocations that apply, but could not be written. The next write begins with them.
+    /// Revocations that apply, but could not be written. The next write begins with these revocations.
     unwritten: Unwritten,
     /// Whether the last write failed.
     is_failing: bool,

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// Maximum number of remembered networks of one user.
+/// The maximum number of remembered networks of one user.
 const MAX_NETWORKS: usize = 8;
 
-/// Maximum number of users with remembered networks.
+/// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
 /// The store forgets a network if there was no login from it for this time.

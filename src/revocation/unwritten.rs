@@ -9,7 +9,7 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// Maximum number of revocations that wait for a file that cannot be written.
+/// The maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
 /// The PATs that a rule revokes. A rule with `OfNow` also revokes registered PATs whose issue time is later than the

@@ -29,7 +29,7 @@ use super::{
 /// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;
 
-/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
+/// The maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
 pub(super) const MAX_HEADERS: usize = 64 * 1024;
 
 /// The data that the connections of one [`ClientLimits`](super::ClientLimits) share.
@@ -164,7 +164,7 @@ impl ClientConnection {
 
     /// Limits the requests of the client's address. Call this before the first request.
     pub(super) fn set_address(&self, address: Arc<AddressRequests>) {
-        // This never fails: a connection gets its address only once, so no value is set yet.
+        // `set` never fails, because a connection gets its address only once.
         let _ = self.address.set(address);
     }
 
@@ -219,8 +219,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client may take the current response as slowly as it likes. Applies only to HTTP/1.1, because an
-    /// HTTP/2 connection has several responses at a time.
+    /// Whether the client may take the current response as slowly as it likes. This value applies only to HTTP/1.1,
+    /// because an HTTP/2 connection has several responses at a time.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
@@ -242,7 +242,7 @@ impl ClientConnection {
 
     /// Evicts the connection: wakes the task of the connection, which then closes the connection.
     pub(super) fn evict(&self, why: Eviction) {
-        // This never fails: `ClientLimits` evicts a connection only once.
+        // `set` never fails, because `ClientLimits` evicts a connection only once.
         let _ = self.eviction.set(why);
         self.waker.wake();
     }
@@ -260,8 +260,8 @@ impl ClientConnection {
 }
 
 pin_project! {
-    /// See [`ClientConnection::unless_evicted`]. This type is no async function, because an async function could store
-    /// `future` twice.
+    /// The future of [`ClientConnection::unless_evicted`]. It is a type of its own, because the future of an async
+    /// function could store `future` twice.
     pub(super) struct UnlessEvicted<'a, F> {
         #[pin]
         future: F,

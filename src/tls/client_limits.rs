@@ -19,17 +19,17 @@ use super::{
 };
 use crate::stall::MIN_PROGRESS;
 
-/// Default of the maximum number of open connections.
+/// The default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// Default of the maximum number of requests in flight per address.
+/// The default of the maximum number of requests in flight per address.
 const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
-/// Default of the memory for headers.
+/// The default of the memory for headers.
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Minimum time between two searches for connections to close. A search looks at each connection. Without this minimum,
-/// an attacker who opens many connections could cause one search per connection.
+/// The minimum time between two searches for connections to close. A search looks at each connection. Without this
+/// minimum, an attacker who opens many connections could cause one search per connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
 /// If a search finds more connections than this, it keeps at least this number as candidates, so that they suffice
@@ -420,7 +420,8 @@ fn keep_longest(found: &mut Vec<(u64, u64)>) {
 }
 
 impl Entry {
-    /// If the connection counts as stalled, the time since which it has waited for its client without progress.
+    /// The time since which the connection has waited for its client without progress. `None` if the connection does
+    /// not count as stalled.
     fn stalled_since(&self, now: u64) -> Option<u64> {
         let connection = &*self.connection;
         if !connection.waits_for_client() {

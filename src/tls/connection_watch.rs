@@ -28,7 +28,8 @@ const EVICTION_GRACE: Duration = Duration::from_secs(10);
 pub(super) struct ClientTimeouts {
     /// The maximum time between two requests, and before the first request.
     pub(super) idle: Duration,
-    /// The maximum time from the first byte to the last byte of the head of a request. Applies only to HTTP/1.1.
+    /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
+    /// HTTP/1.1.
     pub(super) head: Duration,
     /// The time in which a client must take a minimum number of bytes of a response.
     pub(super) send: Duration,

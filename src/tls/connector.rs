@@ -28,7 +28,7 @@ use tower_service::Service;
 
 use super::{error::TlsError, pem::roots, signature_cache::SignatureCache, tcp::TcpConnector};
 
-/// Default of the time limit for a TCP connection. The name resolution is included.
+/// The default of the time limit for a TCP connection. The name resolution is included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How strictly the certificates of services are verified. The variants are the values of Zowe's

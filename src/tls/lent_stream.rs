@@ -148,7 +148,8 @@ impl<T> LentStream<T> {
 impl<T> Drop for LentStream<T> {
     fn drop(&mut self) {
         if let Some((stream, owner)) = self.lent.take() {
-            // This fails if the task of the connection was aborted. The connection is then closed immediately.
+            // The stream cannot be sent back if the task of the connection was aborted. The connection is then closed
+            // immediately.
             let _ = owner.send(stream);
         }
     }

@@ -20,7 +20,7 @@ use tokio::{
 pub(super) struct LingerLimits {
     /// Limit for the whole close.
     pub(super) total: Duration,
-    /// Maximum time between two pieces that the client sends.
+    /// The maximum time between two pieces that the client sends.
     pub(super) pause: Duration,
     /// The server closes the connection after it has discarded this many bytes of the client.
     pub(super) bytes: usize,

@@ -81,7 +81,7 @@ const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// Default of the send timeout.
+/// The default of the send timeout.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would see the
@@ -326,7 +326,8 @@ impl Server {
                 }
             }
         }
-        // Also accept the connections that the kernel has already established, because their clients expect an answer.
+        // The connections that the kernel has already established are also accepted, because their clients expect an
+        // answer.
         let deadline = Instant::now() + MAX_BACKLOG_TIME;
         for _ in 0..MAX_BACKLOG {
             match timeout(Duration::ZERO, self.listener.accept()).await {
@@ -904,8 +905,9 @@ async fn unless_ending<F: Future + ?Sized>(
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut receiver = ending.clone();
-    // An error of `wait_for` means that the server was dropped. This also counts as a shutdown. `unconstrained` is
-    // needed because tokio does not register the waker of a task that has used up its cooperative budget.
+    // An error of `wait_for` means that the server was dropped. A dropped server also counts as a shutdown.
+    // `unconstrained` is needed because tokio does not register the waker of a task that has used up its cooperative
+    // budget.
     let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
     let mut registered: Option<Waker> = None;
     poll_fn(|cx| {

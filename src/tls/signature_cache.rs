@@ -20,7 +20,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
-/// Maximum cached signatures. They take about 1 MiB.
+/// The maximum number of cached signatures. They take about 1 MiB.
 const MAX_SIGNATURES: usize = 10_000;
 
 /// Whether signatures of certificates are cached.

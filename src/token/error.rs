@@ -33,13 +33,13 @@ pub enum TokenError {
     /// The token has expired.
     #[error("the token expired {secs_ago} s ago")]
     Expired {
-        /// Seconds since the expiry.
+        /// The seconds since the token expired.
         secs_ago: u64,
     },
     /// The token is not valid yet (`nbf`).
     #[error("the token becomes valid in {in_secs} s")]
     NotYetValid {
-        /// Seconds until the token becomes valid.
+        /// The seconds until the token becomes valid.
         in_secs: u64,
     },
     /// The subject is not a z/OS user id.

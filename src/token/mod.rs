@@ -58,5 +58,5 @@ pub use verified::{Jwt, Pat, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
 /// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of scopes is shorter than
-/// this.
+/// this maximum.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

@@ -19,10 +19,10 @@ use tracing_subscriber::fmt::{
     time::{FormatTime, SystemTime},
 };
 
-/// Maximum number of waiting lines.
+/// The maximum number of waiting lines.
 const MAX_LINES: usize = 4096;
 
-/// Maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
+/// The maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The minimum time between two reports of lost lines, and between two attempts to write such a report.

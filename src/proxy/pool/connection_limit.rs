@@ -63,7 +63,7 @@ struct Waiter<T> {
 
 /// The idle connections of one runtime.
 pub(super) trait IdleConnections: Send + Sync {
-    /// Closes the connection that has been idle longest. Returns whether there was one.
+    /// Closes the connection that has been idle longest. Returns whether there was an idle connection.
     fn close_oldest(&self) -> bool;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
 //!    ends before the first byte of the response, a new connection takes its place below hyper, and the bytes of the
-//!    request are written to the new connection. This is done at most once per request ([D29](crate::decisions#d29)).
+//!    request are written to the new connection. A request is sent again at most once ([D29](crate::decisions#d29)).
 //!    [`Resend`] says which requests may be sent again. If the service accepts a credential only once, the request gets
 //!    a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
@@ -33,10 +33,10 @@ use super::{
     sent_request::{Sent, replace_headers},
 };
 
-/// Maximum bytes per read of a head.
+/// The maximum number of bytes per read of a head.
 const CHUNK: usize = 8192;
 
-/// Maximum bytes of a request that may be sent again. These bytes are kept until the response begins.
+/// The maximum number of bytes of a request that may be sent again. These bytes are kept until the response begins.
 const MAX_KEPT: usize = 16 * 1024;
 
 /// Says whether the gateway may send a request again on a new connection, if the first connection ends before the

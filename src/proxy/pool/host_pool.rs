@@ -29,7 +29,7 @@ use super::{
 
 use crate::log_limit::log_limited;
 
-/// Maximum idle connections per service and runtime.
+/// The maximum number of idle connections per service and runtime.
 const MAX_IDLE: usize = 256;
 
 /// The idle connections to one service.

@@ -14,7 +14,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-/// Maximum bytes per read after a reset.
+/// The maximum number of bytes per read after a reset.
 const CHUNK: usize = 8192;
 
 /// A connection `T` to a service. The function `A` returns whether a response is awaited.
@@ -40,7 +40,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         Self { io, is_awaited, writing: WriteState::Open }
     }
 
-    /// Replaces the connection, and forgets a reset of the old one.
+    /// Replaces the connection, and forgets a reset of the old connection.
     pub(super) fn replace(&mut self, io: T) {
         self.io = io;
         self.writing = WriteState::Open;

@@ -39,8 +39,8 @@ use tower::BoxError;
 use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// Maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8 KiB
-/// each) on the heap for each response.
+/// The maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8
+/// KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error. The error contains the request if no part of it was sent.

@@ -89,9 +89,9 @@ fn read_line() -> Result<Input, Exit> {
 /// The byte that the terminal sends for Ctrl-C.
 const INTERRUPT: u8 = 3;
 
-/// Hides the input on the terminal until this value is dropped. Contains the terminal settings to restore. While this
-/// value exists, Ctrl-C ends the line and sends no signal, because a signal would end the process before the settings
-/// are restored.
+/// Hides the input on the terminal until this value is dropped. This value contains the terminal settings to restore.
+/// While this value exists, Ctrl-C ends the line and sends no signal, because a signal would end the process before the
+/// settings are restored.
 struct HiddenInput(Termios);
 
 impl HiddenInput {

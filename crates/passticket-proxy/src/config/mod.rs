@@ -468,7 +468,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// Says which requests of other origins are allowed. If CORS is off in API ML, it refuses each request of another
+/// Says which requests of other origins are allowed. If CORS is off in API ML, API ML refuses each request of another
 /// origin.
 fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     match compatibility {

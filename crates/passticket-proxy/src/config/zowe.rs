@@ -28,7 +28,7 @@ pub(super) struct Zowe<'a> {
     pub(super) port_at: Place,
     /// The list is empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
-    /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns it off.
+    /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) cors: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,

@@ -22,18 +22,18 @@
 //! # Format
 //!
 //! TSO is the command line of z/OS. A result can be the input of a batch job that runs TSO commands (program IKJEFT01,
-//! `//SYSTSIN`). An administrator can also type it line by line at a terminal.
+//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal.
 //!
 //! Comments have the syntax of TSO. Between `ACF` and `END`, comments begin with an asterisk, as the `ACF` command
-//! requires. If a command defines a profile that already exists, it issues a message and does no harm. The commands
-//! that define profiles come first. Then a command refreshes the profiles in storage, and other commands show the
-//! result.
+//! requires. If a command defines a profile that already exists, the command issues a message and does no harm. The
+//! commands that define profiles come first. Then a command refreshes the profiles in storage, and other commands show
+//! the result.
 //!
 //! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when they are parsed, so
 //! that an input text cannot become a command. In commands for RACF and Top Secret, an input text is between
-//! apostrophes. In commands for ACF2, it is not between apostrophes. If an input text itself contains an apostrophe, it
-//! is doubled for RACF. The manuals of Top Secret and ACF2 do not say how to write an apostrophe in a text, so
-//! [`identity`] returns an error for these products.
+//! apostrophes. In commands for ACF2, no apostrophes surround an input text. If an input text itself contains an
+//! apostrophe, this apostrophe is doubled for RACF. The manuals of Top Secret and ACF2 do not say how to write an
+//! apostrophe in a text, so [`identity`] returns an error for these products.
 //!
 //! ```
 //! use passticket_proxy::esm::{self, Esm};
