@@ -24,8 +24,8 @@ pub(super) fn service_of(path: &str) -> Option<&str> {
 }
 
 /// The path as a service may read it, if the service decodes the path first. Percent-encoding is decoded, and
-/// backslashes become slashes. Empty segments are removed, and so are parameters of segments (`;x=y`). Dot segments
-/// (`.` and `..`) stay. `None` if the path has nothing to decode or remove.
+/// backslashes become slashes. Empty segments and the parameters of segments (`;x=y`) are removed. Dot segments (`.`
+/// and `..`) stay. `None` if the path has nothing to decode or remove.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;

@@ -75,7 +75,7 @@ impl Upstream {
         &self.scheme
     }
 
-    /// Host and port. The port is absent if it is the default port of the scheme.
+    /// The host and the port. The port is absent if it is the default port of the scheme.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -158,8 +158,8 @@ pub struct Route {
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
-    /// All routes of the same service, including this one. The list is empty if the route is in no table. It is needed
-    /// because a redirect of the service may point to another route of this service.
+    /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
+    /// needed because a redirect of the service may point to another route of this service.
     siblings: Arc<[Sibling]>,
 }
 
@@ -346,7 +346,7 @@ impl Route {
             path.push(b'/');
         }
         path.extend_from_slice(rest);
-        // A client would read a `//` at the beginning as the start of a host.
+        // A client would read a `//` at the beginning as the start of a host, so such a path has no result.
         if path.starts_with(b"//") {
             return None;
         }

@@ -81,7 +81,7 @@ impl SanitizeLayer {
         Self::default()
     }
 
-    /// Also removes the headers with the names `headers`.
+    /// Removes the headers with these names, in addition to the headers of the table.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.rules().headers.add(headers);

@@ -160,7 +160,7 @@ impl ResponseBody {
         Self { kind: Kind::Upstream { first, body, connection } }
     }
 
-    /// Sets how long the service may pause in this body. `None` means without a limit.
+    /// Sets how long the service may pause in this body. `None` means that there is no limit.
     pub(super) fn limit_pauses(&mut self, limit: Option<Duration>) {
         if let Kind::Upstream { connection: Some(connection), .. } = &mut self.kind {
             connection.limit_pauses(limit);

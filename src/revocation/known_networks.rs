@@ -64,8 +64,8 @@ pub trait KnownNetworks: Send + Sync + 'static {
         max_age: Duration,
     ) -> bool;
 
-    /// Remembers that `user` logs in from `network`. The number of networks per user is limited, and so is the number
-    /// of users. This method must not block. If the implementation has a problem, it only logs it, because the login
+    /// Remembers that `user` logs in from `network`. The number of networks per user and the number of users are
+    /// limited. This method must not block. If the implementation has a problem, it only logs it, because the login
     /// must not fail.
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp);
 }

@@ -18,7 +18,7 @@ use tokio::{
 /// server discards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LingerLimits {
-    /// Limit for the whole close.
+    /// The limit for the whole close.
     pub(super) total: Duration,
     /// The maximum time between two pieces that the client sends.
     pub(super) pause: Duration,

@@ -165,8 +165,8 @@ mod tests {
         static COUNTING: Counting = Counting(AtomicUsize::new(0));
         let with_index = |index| Caching { algorithm: &COUNTING, index, valid: &VALID };
         let (first, second) = (with_index(1), with_index(2));
-        // Each case has four values: the algorithm, an array of key, message and signature, whether the signature is
-        // valid, and whether the algorithm is called.
+        // Each case has four values: the algorithm; an array with the key, the message and the signature; whether the
+        // signature is valid; and whether the algorithm is called.
         let cases: [(&Caching, [&str; 3], bool, bool); 10] = [
             (&first, ["key", "message", "by key"], true, true),
             (&first, ["key", "message", "by key"], true, false),

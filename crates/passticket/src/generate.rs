@@ -492,11 +492,11 @@ impl GenerateError {
 /// meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
-    /// SAF return code.
+    /// The SAF return code.
     pub saf: u32,
-    /// RACF return code.
+    /// The RACF return code.
     pub racf: u32,
-    /// RACF reason code.
+    /// The RACF reason code.
     pub reason: u32,
 }
 

@@ -36,8 +36,8 @@ use crate::{
     },
 };
 
-/// Lower limit of `max_stall`. It applies if the response timeout is short. If a service accepts no more bytes of the
-/// request after its response, the connection stays open for at least this time.
+/// The lower limit of `max_stall`. It applies if the response timeout is short. If a service accepts no more bytes of
+/// the request after its response, the connection stays open for at least this time.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.

@@ -282,7 +282,7 @@ impl<B> PooledConnection<B> {
         FrameError::Stalled(limit)
     }
 
-    /// Limits the pauses of the service in the body of this response. `None` means without a limit.
+    /// Limits the pauses of the service in the body of this response. `None` means that there is no limit.
     pub(in crate::proxy) fn limit_pauses(&mut self, limit: Option<Duration>) {
         self.pause.limit = limit;
     }
@@ -336,7 +336,8 @@ where
         resend: Resend,
         deadline: Instant,
     ) -> Sending<B> {
-        // The limit of pauses in the body of the last response may have set the timer to a time minutes later.
+        // The limit of pauses in the body of the last response may have set the timer to a time minutes later. So the
+        // timer is advanced.
         self.upstream.advance_timer(deadline);
         self.upstream.send(request, resend)
     }

@@ -66,8 +66,8 @@ pub(super) struct UpstreamConnection<B> {
     runtime: Handle,
     /// The argument of [`stalled`].
     max_stall: Duration,
-    /// Response timer. It is not reset for each exchange, because a reset costs more than a check of the deadline. When
-    /// it fires, we check the current deadline. If the deadline is later, we re-arm the timer.
+    /// The response timer. It is not reset for each exchange, because a reset costs more than a check of the deadline.
+    /// When the timer fires, the current deadline is checked. If the deadline is later, the timer is set again.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -350,8 +350,8 @@ struct Signal {
 }
 
 impl Signal {
-    /// Polls `received` for data that the connection has read. Taking the data may wake the connection. This does not
-    /// wake the reader, because the reader polls the connection whenever no data is left.
+    /// Polls `received` for data that the connection has read. Taking the data may wake the connection. This wake-up is
+    /// not passed to the reader, because the reader polls the connection whenever no data is left.
     fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);
