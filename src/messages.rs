@@ -279,7 +279,7 @@ impl ApiMessage {
                 message_key: self.template.key,
             }],
         };
-        // This cannot fail: all keys and values are strings.
+        // Serialization cannot fail, because all keys and values are strings.
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 

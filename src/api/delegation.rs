@@ -101,7 +101,7 @@ impl Delegation {
     /// Checks that a grant allows the caller to obtain PassTickets for `applid`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Applid`].
+    /// [`DelegationRefusal::Applid`] if no grant allows `applid`.
     pub(super) fn check_applid(
         &self,
         caller: &CertifiedCaller<'_>,
@@ -114,7 +114,8 @@ impl Delegation {
     /// Checks that `target` is not protected, and that one grant allows both `applid` and `target`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Protected`], [`DelegationRefusal::Target`].
+    /// [`DelegationRefusal::Protected`] if `target` is protected. [`DelegationRefusal::Target`] if no grant allows
+    /// `applid` and `target`.
     pub(super) fn check_target(
         &self,
         caller: &CertifiedCaller<'_>,
@@ -232,7 +233,7 @@ pub enum DelegationRefusal {
     Protected(UserId),
 }
 
-/// Rate limit per caller: a token bucket that holds the calls of one minute.
+/// A rate limit for each caller. It is a token bucket that holds the calls of one minute.
 struct CallLimit {
     burst: NonZeroU32,
     /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller without an entry has a

@@ -40,11 +40,11 @@ impl LoginTokens<'_> {
     /// Verifies the caller's token, and checks that it is a login token and not revoked.
     ///
     /// # Errors
-    /// - [`ApiError::TokenNotProvided`].
+    /// - [`ApiError::TokenNotProvided`] if the request has no token.
     /// - [`ApiError::Token`] if the token is not valid.
     /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
     /// - [`ApiError::LoggedOut`] if the token is revoked.
-    /// - [`ApiError::StoreUnavailable`].
+    /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -82,7 +82,7 @@ impl LoginTokens<'_> {
     /// Revokes a token.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn revoke(self, jwt: &Jwt) -> Result<(), ApiError> {
         let (token, expires_at) = (jwt.fingerprint(), jwt.expires_at());
         self.revocations.record(Revocation::Token { token, expires_at }).await

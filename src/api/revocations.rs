@@ -36,7 +36,7 @@ impl Revocations {
     /// Stores one revocation. An endpoint answers with success only after `Ok`.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
@@ -44,7 +44,7 @@ impl Revocations {
     /// Stores a rule with the current time. The rule also revokes the registered PATs whose issue time is later.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn record_rule_of_now(&self, rule: Revocation) -> Result<(), ApiError> {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
@@ -53,7 +53,8 @@ impl Revocations {
     /// miss a PAT that is not registered.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`]. [`ApiError::TooManyPats`] if the user has too many registered PATs.
+    /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store
+    /// returns another error.
     pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
         self.0.register(pat).await.map_err(|error| {
             if let StoreError::TooManyPats { limit, .. } = error {
@@ -68,7 +69,7 @@ impl Revocations {
     /// Removes the revocations that, at `now`, no longer apply to any valid token.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn evict(&self, now: Timestamp) -> Result<Evicted, ApiError> {
         self.0.evict(now).await.map_err(|error| {
             tracing::error!(%error, "expired revocations could not be removed");

@@ -124,7 +124,7 @@ impl ReasonCode {
             | Self::TooManyAttempts
             | Self::BadRequest
             | Self::CrossOrigin => Cause::AnyClient,
-            // The login throttle limits how often these two occur.
+            // The login throttle limits how often these two reasons occur.
             Self::WrongPassword
             | Self::NewPasswordRefused
             // All following reasons need a credential that is or was valid.
@@ -153,8 +153,8 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            // Two things can cause this: the client disconnects, or a time limit of the gateway passes. `AuditFiles`
-            // does not use the cause of such a record. It looks at the other fields.
+            // This reason has two possible causes: the client disconnects, or a time limit of the gateway passes.
+            // `AuditFiles` does not use the cause of such a record, but its other fields.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

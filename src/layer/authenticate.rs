@@ -5,7 +5,7 @@
 //!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
-//!    may have to wait for another server. In that case, the future of the layer waits, too.
+//!    objects may have to wait for another server. In that case, the future of the layer waits, too.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
 //!    from the headers, so no later layer can read them. The credentials stay in the headers only if authentication
 //!    failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].

@@ -65,8 +65,8 @@ pub trait KnownNetworks: Send + Sync + 'static {
     ) -> bool;
 
     /// Remembers that `user` logs in from `network`. The number of networks per user and the number of users are
-    /// limited. This method must not block. If the implementation has a problem, it only logs it, because the login
-    /// must not fail.
+    /// limited. This method must not block. If the implementation has a problem, it only logs the problem, because the
+    /// login must not fail.
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp);
 }
 

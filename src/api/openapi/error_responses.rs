@@ -52,7 +52,7 @@ impl ErrorResponse {
             Some(message) => {
                 self.has_message = true;
                 self.causes.push(format!("- {}: {error}", message.number()));
-                // This cannot fail: `to_json` makes JSON.
+                // Parsing cannot fail, because `to_json` makes JSON.
                 let example = serde_json::from_slice(&message.to_json()).unwrap_or_default();
                 self.examples.entry(message.number()).or_insert(example);
             }

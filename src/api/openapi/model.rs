@@ -20,10 +20,10 @@ pub(super) struct Description {
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     None,
-    /// HTTP Basic. If the request has no Basic header, the credentials in the body. If the body has no credentials,
-    /// either, the client certificate.
+    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the credentials in the body. If the body
+    /// has no credentials, either, the endpoint accepts the client certificate.
     Login,
-    /// HTTP Basic. If the request has no Basic header, the client certificate.
+    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the client certificate.
     User,
     LoginToken,
     CertificateAndLoginToken,
@@ -40,7 +40,7 @@ pub(super) struct Success {
     pub(super) status: StatusCode,
     pub(super) description: &'static str,
     pub(super) headers: Value,
-    /// Content type and schema.
+    /// The content type and the schema.
     pub(super) content: Option<(HeaderValue, Value)>,
 }
 
