@@ -449,7 +449,7 @@ fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
                 "another process writes to the file",
             ));
         }
-        // Some file systems do not support locks. On these, the file is used without a lock.
+        // Some file systems do not support locks. On such a file system, the file is used without a lock.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }

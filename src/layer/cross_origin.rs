@@ -135,7 +135,7 @@ pub struct OriginError(String);
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
 #[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
-/// apply the default policy. Pass your own policy to both.
+/// apply the default policy. Pass your own policy to both of them.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
     /// If this list is empty, the address that the client requested is the own origin.
@@ -359,7 +359,7 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         "http" => is_https != Some(true),
         _ => false,
     };
-    // If the target has an authority, it counts instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    // If the target has an authority, the authority counts instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let authority = authority.or_else(|| Some(head.headers.get(HOST)?.as_bytes()));
     // An empty port means the default port (RFC 3986 §3.2.3).

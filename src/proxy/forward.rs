@@ -129,8 +129,8 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// The route of the last request. The next request usually has the same route. Its connections are then found without
-/// the lock of the pool, which all threads share.
+/// The route of the last request. The next request usually has the same route. The connections of this route are then
+/// found without the lock of the pool, which all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
