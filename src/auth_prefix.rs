@@ -10,7 +10,7 @@ const DEFAULT: &str = "/gateway/api/v1/auth";
 /// or `..`). Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which need no
 /// percent-encoding (RFC 3986 §2.3).
 ///
-/// The auth API and the gateway in front of it must have the same prefix.
+/// The auth API and the gateway in front of it must be configured with the same prefix.
 ///
 /// ```
 /// use tower_passticket::api::AuthPrefix;
@@ -26,7 +26,7 @@ impl AuthPrefix {
     /// Creates a prefix from `path`.
     ///
     /// # Errors
-    /// [`AuthPrefixError`] shows the path, the rule that the path breaks, and a valid example.
+    /// [`AuthPrefixError`] contains the path, the rule that the path violates, and a valid example.
     pub fn new(path: &str) -> Result<Self, AuthPrefixError> {
         let broken = |rule| AuthPrefixError { path: path.chars().take(MAX_SHOWN).collect(), rule };
         let segments = path.strip_prefix('/').ok_or_else(|| broken(Rule::Begin))?;

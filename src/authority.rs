@@ -19,8 +19,8 @@ static NAME: [bool; 256] = {
     table
 };
 
-/// Whether `value` can be the value of `Host`: a host, with or without a port (RFC 9110 §7.2). The port may
-/// be empty (RFC 3986 §3.2.3), the host may not (RFC 9110 §4.2.1).
+/// Whether `value` can be the value of `Host`: a host, with or without a port (RFC 9110 §7.2). The port may be empty
+/// (RFC 3986 §3.2.3). The host must not be empty (RFC 9110 §4.2.1).
 #[cfg(feature = "proxy")]
 pub(crate) fn is_host_value(value: &[u8]) -> bool {
     let (is_valid, rest) = match value {
@@ -51,7 +51,7 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
 /// password, a port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
-    // A user may be equal to the host, as in `gw@gw`.
+    // The text is also searched for `@`, because a user may be equal to the host, as in `gw@gw`.
     let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
     !authority.host().is_empty()
         && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())

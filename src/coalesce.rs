@@ -16,7 +16,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// If the slices together have more bytes than this, a vectored write is cheaper than copying them.
+/// If all slices together have more bytes than this, a vectored write costs less than copying them.
 const MAX_COPY: usize = 4096;
 
 /// Wraps the connection `T`, and joins the small slices of its vectored writes.
@@ -26,7 +26,7 @@ pub(crate) struct CoalesceWrites<T> {
     progress: Option<Arc<WriteProgress>>,
 }
 
-/// Whether the peer accepts the bytes that are written. hyper does not report this.
+/// Records whether the peer accepts the bytes that are written. This type is needed because hyper does not report it.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     is_blocked: AtomicBool,
@@ -53,7 +53,7 @@ impl<T> CoalesceWrites<T> {
         Self { io, progress: None }
     }
 
-    /// Records in `progress` whether writes complete or block.
+    /// Wraps `io`, and records in `progress` whether writes complete or block.
     #[cfg(feature = "proxy")]
     pub(crate) fn with_progress(io: T, progress: Arc<WriteProgress>) -> Self {
         Self { io, progress: Some(progress) }
@@ -73,11 +73,11 @@ impl<T> CoalesceWrites<T> {
 }
 
 thread_local! {
-    /// The buffer into which slices are copied. The next write on the thread reuses this memory.
+    /// The buffer into which slices are copied. The next write on the same thread reuses this memory.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Copies all `slices` into `buffer`. Returns false if they together have more than [`MAX_COPY`] bytes.
+/// Copies all `slices` into `buffer`. Returns false if the slices together have more than [`MAX_COPY`] bytes.
 fn coalesce(slices: &[IoSlice<'_>], buffer: &mut Vec<u8>) -> bool {
     buffer.clear();
     slices.iter().all(|slice| {

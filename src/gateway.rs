@@ -1,4 +1,4 @@
-//! The front router: sends each request to the auth API, the health endpoint or the routed stack.
+//! The front router. It sends each request to the auth API, the health endpoint or the routed stack.
 //!
 //! The routed stack is the stack of layers that forwards requests to z/OS services.
 
@@ -35,31 +35,32 @@ pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
 const HEALTH: &str = "/application/health";
 
-/// Time limit for a response of the auth API. The limit includes the time to read the request body. The
-/// bodies are small, and a client that sends its body slowly must not occupy an endpoint for long.
+/// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
+/// sends its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the
+/// auth API.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each request to one of three places, by its path:
+/// Sends each request to one of three places. The path decides which:
 ///
 /// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
 ///   gateway answers 503.
-/// - `/application/health` is answered by the gateway itself.
-/// - All other paths go to the routed stack `R`, the layers that forward requests to services.
+/// - The gateway itself answers requests for `/application/health`.
+/// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
 ///
-/// The gateway answers 400 to a malformed request:
+/// The gateway answers 400 to malformed requests. These are:
 ///
-/// - HTTP/1.1 without exactly one valid `Host`;
-/// - HTTP/2 whose `Host` and `:authority` differ;
-/// - a target with a user, or with a scheme other than `http` and `https`.
+/// - HTTP/1.1 requests that do not have exactly one valid `Host`;
+/// - HTTP/2 requests whose `Host` and `:authority` differ;
+/// - requests whose target has a user, or a scheme other than `http` and `https`.
 ///
 /// It answers 501 if the body has a transfer coding other than `chunked`.
 ///
-/// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
-/// header `X-Request-Id`, unless the service has set that header. The gateway does not use the
-/// `X-Request-Id` of a client. It only forwards this header to the service.
+/// Each request gets a [`RequestId`] extension, unless it already has one. Each response has this id in the header
+/// `X-Request-Id`, unless the service has set that header. The gateway does not use the `X-Request-Id` of a client. It
+/// only forwards this header to the service.
 ///
-/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always be
-/// ready. The services of this crate always are. `A` is cloned for each request to the auth API.
+/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always be ready.
+/// The services of this crate are always ready. `A` is cloned for each request to the auth API.
 ///
 /// The response bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer of `R` changes the
 /// type of the response body, convert the body with [`ResponseBody::new`].
@@ -75,7 +76,7 @@ pub struct Gateway<A, R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrictTransportSecurity {
-    /// How long a browser applies the policy. Zero ends an earlier policy.
+    /// How long a browser applies the policy. Zero makes browsers forget an earlier policy.
     pub max_age: Duration,
     /// Which hosts the policy is for.
     pub hosts: StrictHosts,
@@ -92,7 +93,7 @@ pub enum StrictHosts {
 }
 
 impl Default for StrictTransportSecurity {
-    /// A year, for the host of the gateway.
+    /// The policy is for one year and for the host of the gateway.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(365 * 24 * 3600), hosts: StrictHosts::default() }
     }
@@ -140,15 +141,15 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. It replaces the same header of a service, because
-    /// the header applies to the host of the gateway. Browsers then use only HTTPS for this host, so all clients must
-    /// reach the gateway by HTTPS.
+    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. If a service has set this header, the gateway
+    /// replaces it, because the header applies to the host of the gateway. Browsers that have received the header use
+    /// only HTTPS for this host. So all clients must reach the gateway by HTTPS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
-    /// Serves the auth API below `prefix`. The auth API itself must be configured with the same prefix.
+    /// Sends the paths below `prefix` to the auth API. The auth API itself must be configured with the same prefix.
     #[must_use]
     pub fn with_auth_prefix(mut self, prefix: AuthPrefix) -> Self
     where
@@ -227,7 +228,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // Boxed to keep the future of a routed request small. An enum is as large as its largest variant.
+        // This future is boxed to keep the future of a routed request small, because an enum is as large as its largest
+        // variant.
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
@@ -316,9 +318,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, `theirs` is
-    /// the `X-Request-Id` of the client. For the path `/own`, the response also has its own `X-Request-Id`,
-    /// as the response of a service may have.
+    /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
+    /// `X-Request-Id` of the client. For the path `/own`, the response also has its own `X-Request-Id`, as the response
+    /// of a service may have.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();

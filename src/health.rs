@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Whether a component works, and if not, why.
+/// Whether a component works. If it does not work, contains the reason.
 ///
 /// ```
 /// use tower_passticket::health::Health;

@@ -14,7 +14,7 @@
 //!  cate      headers     service  removes all     of PATs             pooled connection
 //! ```
 //!
-//! A stack of layers in front of your own service:
+//! This is a stack of layers in front of your own service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -98,9 +98,8 @@
 //! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
 //! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
 //!
-//! By default only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full`
-//! turns on all features except `test-util` and `fuzzing`. No feature changes the behaviour of another
-//! feature.
+//! By default, only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full` turns on
+//! all features except `test-util` and `fuzzing`. No feature changes the behaviour of another feature.
 //!
 //! # Examples
 //! - Handlers of an axum router behind the layers: `examples/axum.rs`.
@@ -153,14 +152,14 @@ pub mod test_util;
 pub mod tls;
 pub mod token;
 
-/// Re-exported because signatures of this crate use hyper's bodies and I/O traits.
+/// This crate re-exports `hyper`, because signatures of this crate use hyper's bodies and I/O traits.
 #[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]
 #[doc(no_inline)]
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// Re-exported for your own TLS configurations, because this crate accepts the types of this `rustls` version
-/// only.
+/// This crate re-exports `rustls` for your own TLS configurations, because it accepts only the types of this version of
+/// `rustls`.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;

@@ -1,5 +1,5 @@
-//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, at most one line a
-//! second is written. Without this limit, one broken service could fill the disk with equal lines.
+//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, it permits at most one line
+//! per second. Without this limit, one broken service could fill the disk with equal lines.
 
 use std::{
     collections::HashMap,
@@ -8,21 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The minimum time between two lines with one cause.
+/// The minimum time between two lines with the same cause.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of causes with an entry of their own.
+/// The maximum number of causes that have their own entry.
 const MAX_CAUSES: usize = 256;
 
-/// The key of the entry that all further causes share.
+/// The key of the entry that all causes without their own entry share.
 const SHARED: u64 = 0;
 
 /// The limit for the whole process.
 static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
-/// Logs a line, unless a line with the same cause was logged in the last second. The form of a call is
-/// `log_limited!(warn, CAUSE, { FIELDS }, "message")`. Fields and message have the syntax of the macros of
-/// `tracing`. The line also has the field `suppressed`, see [`LogPermit`]. [`permit`] explains what a cause is.
+/// Logs a line, unless a line with the same cause was logged in the last second. A call has the form
+/// `log_limited!(warn, CAUSE, { FIELDS }, "message")`. Fields and message have the syntax of the macros of `tracing`.
+/// The line also has the field `suppressed`, see [`LogPermit`]. [`permit`] explains what a cause is.
 macro_rules! log_limited {
     ($level:ident, $cause:expr, { $($fields:tt)* }, $message:literal) => {
         if let Some($crate::log_limit::LogPermit { suppressed }) =
@@ -37,16 +37,16 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. If it is 0, this is
-    /// `None`, and the line has no field `suppressed`.
+    /// The number of lines with this cause that were suppressed since the last logged line. If this number is 0, the
+    /// field is `None`, and the line has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
-/// Whether a line with this cause may be logged now. `None`: the line is suppressed and counted. The next
-/// line with this cause has the count.
+/// Whether a line with this cause may be logged now. `None` means that the line is suppressed and counted. The next
+/// logged line with this cause contains the count.
 ///
-/// A cause stands for a problem that an operator fixes in one place. It consists of the message and, for
-/// example, the service. It contains nothing that differs between requests.
+/// A cause stands for a problem that an operator fixes in one place. It consists of the message and, for example, the
+/// service. It contains no value that differs from request to request.
 #[cold]
 pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
     CAUSES.permit(cause, Instant::now())
@@ -82,8 +82,8 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // If the shared entry is made here, its time is set to the past. So the next line that uses the shared
-                // entry is logged.
+                // If the shared entry is made here, its time is set to the past, so that the next line that uses the
+                // shared entry is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;
@@ -129,7 +129,7 @@ mod tests {
             ("a", 1999, None),
             ("a", 5000, after(1)),
             ("a", 6000, PERMITTED),
-            // A monotonic clock never goes back. If it did, the limit would suppress the line.
+            // A monotonic clock never goes back. If it went back, the limit would suppress the line.
             ("a", 3000, None),
         ] {
             let now = start + Duration::from_millis(millis);
@@ -162,7 +162,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old ones. The last new cause uses the shared entry.
+        // 256 new causes replace the old causes. The last new cause uses the shared entry.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

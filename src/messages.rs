@@ -1,8 +1,8 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! An error response has such a message if it comes from the gateway itself and not from a service.
-//! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
-//! documentation of Zowe (`docs/reference/error-messages.md`).
+//! An error response contains such a message if it comes from the gateway itself, and not from a service.
+//! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the documentation of Zowe
+//! (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 pub struct Template {
     number: &'static str,
     key: &'static str,
-    /// `{}` stands for an argument.
+    /// The text. `{}` stands for an argument.
     text: &'static str,
     reason: &'static str,
     action: &'static str,
@@ -57,12 +57,12 @@ catalogue! {
         "The token has expired"
         "The JWT token has expired."
         "Obtain a new token by performing an authentication request.";
-    /// A server that authentication depends on does not answer.
+    /// A server that is needed for authentication does not answer.
     AUTHENTICATION_UNAVAILABLE = "ZWEAG104E" "org.zowe.apiml.security.serviceUnavailable"
         "Authentication service is not available"
         "The authentication service is not available."
         "Repeat the request later; if that does not help, tell the operator of the gateway.";
-    /// The endpoint requires authentication, and the request has none.
+    /// The endpoint requires authentication, and the request has no credential.
     AUTHENTICATION_REQUIRED = "ZWEAG105E" "org.zowe.apiml.security.authRequired"
         "Authentication is required for URL '{}'"
         "Authentication is required."
@@ -82,7 +82,7 @@ catalogue! {
         "Token is not valid for URL '{}'"
         "The token is not valid."
         "Provide a valid token.";
-    /// The request needs a token and has none.
+    /// The request needs a token, but has no token.
     TOKEN_NOT_PROVIDED = "ZWEAG131E" "org.zowe.apiml.security.query.tokenNotProvided"
         "No authorization token provided for URL '{}'"
         "No authorization token is provided."
@@ -107,7 +107,7 @@ catalogue! {
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
-    /// The request needs a client certificate and has none.
+    /// The request needs a client certificate, but has no certificate.
     MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
@@ -133,7 +133,7 @@ catalogue! {
         "The request body is larger than {} bytes."
         "The endpoint takes small JSON documents only."
         "Send a smaller body.";
-    /// An internal error.
+    /// The gateway has an internal error.
     INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
         "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
         "" "";
@@ -210,7 +210,7 @@ catalogue! {
         "Use a valid body in the request. Format of a message: {userId: string, (optional)timestamp: long} or {serviceId: string, (optional)timestamp: long}.";
 }
 
-/// A message for the client: what happened, why, and what to do.
+/// A message for the client. It says what happened, why, and what to do.
 ///
 /// ```
 /// use http::StatusCode;
@@ -249,7 +249,7 @@ impl ApiMessage {
         Self { template, text: Cow::Owned(text) }
     }
 
-    /// Appends `detail` to the text, after a colon.
+    /// Appends a colon and `detail` to the text.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         let text = self.text.trim_end_matches('.');
@@ -261,7 +261,7 @@ impl ApiMessage {
         self.template.number
     }
 
-    /// Number and text on one line, for logs and for the header `X-Zowe-Auth-Failure`.
+    /// The number and the text on one line, for logs and for the header `X-Zowe-Auth-Failure`.
     pub fn line(&self) -> String {
         format!("{} {}", self.template.number, self.text)
     }
@@ -279,12 +279,12 @@ impl ApiMessage {
                 message_key: self.template.key,
             }],
         };
-        // This cannot fail: all keys and values are strings.
+        // Serialization cannot fail, because all keys and values are strings.
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// The message as an HTTP response with `status`. Its headers tell browsers not to store the response, and
-    /// not to guess its content type.
+    /// The message as an HTTP response with `status`. The headers of the response tell browsers not to store the
+    /// response and not to guess its content type.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;
@@ -355,13 +355,13 @@ pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
 /// The longest `Retry-After` ([D45](crate::decisions#d45)).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up, at most 10.
+/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up. The value is at most 10.
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
-/// The seconds of a wait, rounded up. So a client that waits for this number of seconds does not retry too
-/// early.
+/// The seconds of a wait. They are rounded up, so that a client that waits for this number of seconds does not retry
+/// too early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

@@ -1,4 +1,4 @@
-//! The minimum progress of a peer that should send or take data.
+//! Checks that a peer that should send or take data makes a minimum progress.
 
 use std::{
     fmt,
@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// A time limit between two bytes would not end the connection of a peer that sends or takes one byte a minute.
-/// Therefore the limit is a number of bytes in a period.
+/// A time limit between two bytes would not end the connection of a peer that sends or takes one byte per minute.
+/// Therefore, the limit is a minimum number of bytes in a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -44,7 +44,7 @@ struct Window {
 }
 
 impl MinimumProgress {
-    /// The peer must make the minimum progress within each `limit`.
+    /// The peer must send or take [`MIN_PROGRESS`] bytes within each period of length `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, window: None }
     }
@@ -55,7 +55,7 @@ impl MinimumProgress {
         self.window = None;
     }
 
-    /// Call this when the gateway has not waited for the peer for this time, but will do so again.
+    /// Call this when the gateway has not waited for the peer for `time`, but will wait for the peer again.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {
@@ -63,8 +63,8 @@ impl MinimumProgress {
         }
     }
 
-    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Returns the time at
-    /// which to call this function again, if the gateway still waits then.
+    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. If the gateway still
+    /// waits at the returned time, call this function again.
     pub(crate) fn waiting(&mut self, now: Instant, bytes: u64) -> Result<Instant, Stalled> {
         match self.window {
             Some(Window { end, .. }) if now < end => return Ok(end),
@@ -83,12 +83,12 @@ impl MinimumProgress {
 #[derive(Debug)]
 pub(crate) struct StallTimer {
     progress: MinimumProgress,
-    /// `None` until the first wait, because the gateway never has to wait for most peers.
+    /// `None` until the first wait. For most peers, the gateway never waits.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl StallTimer {
-    /// The peer must make the minimum progress within each `limit`.
+    /// The peer must send or take [`MIN_PROGRESS`] bytes within each period of length `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { progress: MinimumProgress::new(limit), timer: None }
     }
@@ -105,7 +105,7 @@ impl StallTimer {
         self.progress.skip(time);
     }
 
-    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Ready if the
+    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Returns `Ready` if the
     /// peer makes too little progress.
     #[cold]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {

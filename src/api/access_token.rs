@@ -30,8 +30,8 @@ struct PatRequest {
     scopes: Scopes,
 }
 
-/// Answers with a Personal Access Token that is valid for at most `max_validity`. The body is
-/// checked before the credentials, as in Zowe API ML. The token is registered first, so that no later
+/// Answers with a Personal Access Token that is valid for at most `max_validity`. As in Zowe API ML, the body is
+/// checked before the credentials. The token is registered before the response is sent, so that no later revocation
 /// rule can miss it.
 pub(super) async fn generate<B: Body>(
     request: &Parts,
@@ -53,7 +53,7 @@ pub(super) async fn generate<B: Body>(
     })?;
     let token = issued.expose();
     if token.len() > MAX_TOKEN_LEN {
-        // The gateway would not accept such a long token as a credential.
+        // The gateway would not accept such a long token as a credential, so it does not issue one.
         tracing::info!(%user, len = token.len(), "too many scopes for one token");
         return Err(ApiError::TooManyScopes);
     }
@@ -77,8 +77,7 @@ pub(super) async fn generate<B: Body>(
 /// separated by commas.
 ///
 /// # Errors
-/// [`ApiError::PatWithoutScopes`] if the body names no service; [`ApiError::InvalidPatBody`] if anything
-/// else is wrong.
+/// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.
 fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -98,9 +97,9 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
-/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A
-/// blank string is the same as a missing number. There is one difference: a number with a fraction is an
-/// error here, but Jackson truncates it.
+/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
+/// is the same as a missing number. There is one difference. Jackson truncates a number with a fraction, but this
+/// function returns an error.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -112,8 +111,8 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a service id, deserialization fails, and the error has the
-/// position in the body. If no service is named, deserialization returns an inner `Err`, which becomes
+/// Deserializes the scopes. If an item is not a service id, deserialization fails, and the error contains the position
+/// in the body. If no service is named, deserialization returns an inner `Err`, which becomes
 /// [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,

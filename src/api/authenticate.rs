@@ -21,8 +21,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. A provider that does not answer must not use up one of the concurrent
-/// checks forever.
+/// The maximum time of a password check. Without this limit, a provider that does not answer would occupy one of the
+/// concurrent checks forever.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
@@ -35,7 +35,8 @@ pub(super) struct Callers<'a> {
 }
 
 impl Callers<'_> {
-    /// Authenticates the caller with `Authorization: Basic`, else with the client certificate.
+    /// Authenticates the caller with `Authorization: Basic`. If this header is absent, authenticates the caller with
+    /// the client certificate.
     ///
     /// # Errors
     /// The errors of [`authenticate`](Self::authenticate), with one difference: if the credentials lack a
@@ -51,8 +52,9 @@ impl Callers<'_> {
     /// request without a usable credential.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference: if there is no credential,
-    /// or if the certificate has expired or has no user, the error is [`ApiError::InvalidLoginInput`].
+    /// The errors of [`authenticate`](Self::authenticate), with one difference: the error is
+    /// [`ApiError::InvalidLoginInput`] if there is no credential, if the certificate has expired, or if the certificate
+    /// has no user.
     pub(super) async fn log_in(
         self,
         credentials: Option<Credentials>,
@@ -64,16 +66,16 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller with `credentials` if there are any, else with the client
-    /// certificate if certificates are on. If the credentials are wrong, the certificate is not tried.
+    /// Authenticates the caller with `credentials`. If they are `None` and certificates are on, authenticates the
+    /// caller with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] if there are neither credentials nor a certificate;
-    /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
-    /// [`ApiError::InvalidLoginInput`] if the credentials lack a part;
-    /// [`ApiError::TooManyAttempts`]; [`ApiError::WrongCredentials`];
-    /// [`ApiError::PasswordChangeUnsupported`]; [`ApiError::NewPasswordRefused`];
-    /// [`ApiError::Unavailable`].
+    /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.
+    /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
+    /// - [`ApiError::InvalidLoginInput`] if the credentials lack a part.
+    /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::PasswordChangeUnsupported`],
+    ///   [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the cases that their documentation
+    ///   describes.
     async fn authenticate(
         self,
         credentials: Option<Credentials>,
@@ -140,8 +142,8 @@ impl Callers<'_> {
 }
 
 /// Checks a password in a separate task, and counts the result even if the client disconnects. So a wrong password
-/// counts even if the client disconnects early. A right password does not count as a failure, although the client did
-/// not wait for the answer.
+/// counts as a failure even if the client disconnects early. A right password does not count as a failure, even if the
+/// client does not wait for the answer.
 async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
     let task = tokio::spawn(async move {
         let result = timeout(LONGEST_CHECK, checking).await;
@@ -149,7 +151,7 @@ async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> 
         match result {
             Ok(_) => turn.succeeded(),
             Err(LoginError::WrongCredentials) => turn.failed(),
-            // The old password was right, or was not checked.
+            // The old password was right or was not checked, so this is not a failure.
             Err(_) => turn.withdraw(),
         }
         result

@@ -25,8 +25,7 @@ impl Authorizer<'_> {
     /// Checks that `caller` has the permission that `task` needs.
     ///
     /// # Errors
-    /// [`ApiError::NotPermitted`] if the caller does not have the permission; [`ApiError::Saf`] if the
-    /// check failed.
+    /// [`ApiError::NotPermitted`] if the caller does not have the permission. [`ApiError::Saf`] if the check failed.
     pub(super) async fn permit(
         self,
         request: &Parts,

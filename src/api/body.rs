@@ -14,7 +14,7 @@ use crate::body_wait;
 /// The longest request body that is read, in bytes.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 
-/// Reads a body into a buffer that is wiped when dropped.
+/// Reads a body into a buffer that is wiped when it is dropped.
 ///
 /// # Errors
 /// [`ReadError`] if the body is too long or incomplete.
@@ -59,9 +59,10 @@ struct Incomplete;
 /// # Errors
 /// [`BodyProblem`] if the body is not one JSON object, or if the object does not match `T`.
 pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
-    // serde does not check the text of fields that it ignores.
+    // The whole body is checked here, because serde does not check the text of fields that it ignores.
     let body = str::from_utf8(body).map_err(|_| BodyProblem("the body is not UTF-8".into()))?;
-    // serde can also deserialize a struct from a JSON array. This function accepts only objects.
+    // serde can also deserialize a struct from a JSON array. This function accepts only objects, so the first character
+    // is checked here.
     if !body.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<IgnoredAny>(body) {
             Ok(IgnoredAny) => BodyProblem("the JSON document is not an object".into()),
@@ -85,11 +86,10 @@ impl BodyProblem {
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// The text of a syntax error never quotes the body, so it is kept. The text of a data error may
-    /// quote the body, so it is replaced by a general text. Three kinds of data errors keep their text,
-    /// because it contains only the name of a field that this crate defines. These are missing fields,
-    /// duplicate fields, and errors of our own deserializers, whose text begins with the name in
-    /// backquotes.
+    /// The text of a syntax error never quotes the body, so this text is kept. The text of a data error may quote the
+    /// body, so it is replaced by a general text. There are three exceptions: missing fields, duplicate fields, and
+    /// errors of our own deserializers. These data errors keep their text, because it contains only the name of a field
+    /// that this crate defines. The text of our own deserializers begins with this name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

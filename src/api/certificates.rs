@@ -14,13 +14,13 @@ use crate::{
 /// Reads the client certificate of a request and maps it to a user, if client certificates are on.
 #[derive(Clone, Copy)]
 pub(super) struct ClientCertificates<'a> {
-    /// `None` while certificates are off.
+    /// `None` if client certificates are off.
     pub(super) mapper: Option<&'a dyn IdentityMapper>,
     pub(super) clock: &'a dyn Clock,
 }
 
 impl ClientCertificates<'_> {
-    /// The certificate of the TLS connection. `None` if there is none, or while certificates are off.
+    /// The certificate of the TLS connection. `None` if there is no certificate, or if client certificates are off.
     pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
@@ -30,7 +30,7 @@ impl ClientCertificates<'_> {
     /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors
-    /// [`ApiError::CertificateRequired`] if there is no certificate, if it has expired, or while
+    /// [`ApiError::CertificateRequired`] if there is no certificate, if the certificate has expired, or if client
     /// certificates are off.
     pub(super) fn require(self, request: &Parts) -> Result<(), ApiError> {
         let certificate = self.of(request).ok_or(ApiError::CertificateRequired)?;
@@ -45,9 +45,9 @@ impl ClientCertificates<'_> {
     /// The user to whom the certificate is mapped.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] if there is no certificate, or while certificates are off;
-    /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
-    /// [`ApiError::Unavailable`] if the mapping fails.
+    /// - [`ApiError::AuthenticationRequired`] if there is no certificate, or if client certificates are off.
+    /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
+    /// - [`ApiError::Unavailable`] if the mapping fails.
     pub(super) async fn user(self, request: &Parts) -> Result<UserId, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let (Some(mapper), Some(certificate)) = (self.mapper, certificate) else {

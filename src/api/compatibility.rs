@@ -1,5 +1,5 @@
-//! The differences between the documentation of Zowe and the running Zowe API Mediation Layer (API ML).
-//! This module implements all of them (docs/decisions.md#d1).
+//! The differences between the documentation of Zowe and the running Zowe API Mediation Layer (API ML). This module
+//! implements all these differences (docs/decisions.md#d1).
 
 use std::borrow::Cow;
 
@@ -22,22 +22,22 @@ use crate::{
 /// |---|---|---|
 /// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
 /// | SAF refuses a revocation rule | 401 | 403 |
-/// | the token is revoked, out of scope or not a PAT | 401, and the message says which | 401 without a body |
+/// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
 /// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
 /// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
 /// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
-/// | paths in messages below `/gateway/api/` | as in the request | below `/zaas/api/` |
+/// | paths in messages, if the path of the request is below `/gateway/api/` | as in the request | below `/zaas/api/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compatibility {
-    /// Statuses and bodies as in the documentation of Zowe.
+    /// Statuses and bodies are as in the documentation of Zowe.
     #[default]
     Documented,
-    /// Statuses, texts and empty bodies as in the running Zowe API ML.
+    /// Statuses, texts and empty bodies are as in the running Zowe API ML.
     ZoweV3,
 }
 
@@ -73,7 +73,7 @@ impl Compatibility {
         if let Some(after) = error.retry_after() {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
         }
-        // RFC 9110 §11.6.1.
+        // A 401 response must have this header (RFC 9110 §11.6.1).
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
         }
@@ -113,7 +113,7 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // Without the detail, the client would not know how long to wait
+                    // These messages keep the detail. Without it, the client would not know how long to wait
                     // (docs/decisions.md#d45).
                     (
                         ApiError::TooManyAttempts { .. }
@@ -145,8 +145,8 @@ fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML has no limit of PassTickets per second. So the response is the one to a failed
-        // generation.
+        // Zowe API ML has no limit of PassTickets per second. So the response is the same as for a failed generation of
+        // a PassTicket.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

@@ -16,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user name and a password as the client sent them, and a new password if the client wants one.
+/// A user name and a password as the client sent them, and the new password if the client sent one.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) username: String,
@@ -28,9 +28,8 @@ impl Credentials {
     /// Checks that no part is missing, and returns the user id.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] if a part is missing; [`ApiError::WrongCredentials`] if the
-    /// name is not a valid user id. A wrong password gives `WrongCredentials` too, so this error does
-    /// not reveal which names are valid.
+    /// [`ApiError::InvalidLoginInput`] if a part is missing. [`ApiError::WrongCredentials`] if the name is not a valid
+    /// user id. A wrong password also gives `WrongCredentials`, so this error does not reveal which names are valid.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -56,7 +55,8 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     })
 }
 
-/// The credentials in the first `Authorization` header, if its scheme is `Basic` (RFC 7617).
+/// The credentials in the first `Authorization` header. `None` if there is no such header, or if its scheme is not
+/// `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let value = value.as_bytes().trim_ascii();

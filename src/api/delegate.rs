@@ -1,8 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
 //!
-//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address,
-//! and an application by its APPLID, the name of the application in the security product.
+//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address, and an
+//! application by its APPLID. This is the name of the application in the security product.
 
 use std::mem::discriminant;
 
@@ -28,7 +28,7 @@ use crate::{
     passticket::{Applid, PassTicketGenerator},
 };
 
-/// The body of the response. It contains a secret: do not log it.
+/// The body of the response. Do not log it, because it contains a secret.
 #[derive(Serialize)]
 struct DelegatedTicket<'a> {
     passticket: &'a str,
@@ -48,8 +48,8 @@ pub(super) struct DelegatedTickets<'a> {
 }
 
 impl DelegatedTickets<'_> {
-    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller
-    /// is authenticated before the body is read. The only accepted credential is a client certificate.
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller is
+    /// authenticated before the body is read. The endpoint accepts only a client certificate as the credential.
     pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.delegate(request, body).await;
         let url = request.uri.path();
@@ -64,7 +64,7 @@ impl DelegatedTickets<'_> {
     }
 
     async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        // Each delegated PassTicket must be in the audit log.
+        // Each delegated PassTicket must be in the audit log, so no ticket is issued while the log is not available.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }

@@ -23,9 +23,8 @@ use crate::{
 ///
 /// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the
 /// caller has `READ` on `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
-/// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a
-///   [`Grant`] to the caller allows. Without `with_grants` the permission in the security product is
-///   sufficient.
+/// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
+///   the caller allows. If `with_grants` is not called, the permission in the security product is sufficient.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
 /// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
 ///   calls.
@@ -47,7 +46,7 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None`: the permission in the security product is sufficient.
+    /// `None` means that the permission in the security product is sufficient.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
@@ -68,8 +67,8 @@ impl Delegation {
         }
     }
 
-    /// Issues PassTickets only if one of `grants` allows the caller, the application and the user. An empty
-    /// list allows nothing. A second call replaces the grants of the first call.
+    /// Issues a PassTicket only if one of `grants` allows it for the caller, the application and the user. An empty
+    /// list allows no PassTicket. A second call replaces the grants of the first call.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: Some(grants.into_iter().collect()), ..self }
@@ -83,18 +82,18 @@ impl Delegation {
         self
     }
 
-    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, the
-    /// caller may make all these calls at once.
+    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, the caller may make
+    /// the calls of a minute immediately one after the other.
     #[must_use]
     pub fn with_calls_per_minute(mut self, calls: NonZeroU32) -> Self {
         self.calls = CallLimit::new(calls);
         self
     }
 
-    /// Counts a call of `caller`.
+    /// Counts a call of `caller`, if the limit permits the call.
     ///
     /// # Errors
-    /// The time until the next call is possible, if the caller has reached the limit.
+    /// If the caller has reached the limit, the time until the next call is possible.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
@@ -102,7 +101,7 @@ impl Delegation {
     /// Checks that a grant allows the caller to obtain PassTickets for `applid`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Applid`].
+    /// [`DelegationRefusal::Applid`] if no grant allows `applid`.
     pub(super) fn check_applid(
         &self,
         caller: &CertifiedCaller<'_>,
@@ -115,7 +114,8 @@ impl Delegation {
     /// Checks that `target` is not protected, and that one grant allows both `applid` and `target`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Protected`], [`DelegationRefusal::Target`].
+    /// [`DelegationRefusal::Protected`] if `target` is protected. [`DelegationRefusal::Target`] if no grant allows
+    /// `applid` and `target`.
     pub(super) fn check_target(
         &self,
         caller: &CertifiedCaller<'_>,
@@ -131,7 +131,7 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// This is `true` if grants are not used, or if a grant allows the request.
+    /// Returns `true` if grants are not used, or if a grant allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
@@ -202,9 +202,9 @@ impl Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllowList<T: Eq + Hash> {
-    /// Everything.
+    /// All applications or users.
     Any,
-    /// Only these.
+    /// Only these applications or users.
     Only(HashSet<T>),
 }
 
@@ -233,18 +233,18 @@ pub enum DelegationRefusal {
     Protected(UserId),
 }
 
-/// Rate limit per caller: a token bucket that holds the calls of one minute.
+/// A rate limit for each caller. It is a token bucket that holds the calls of one minute.
 struct CallLimit {
     burst: NonZeroU32,
-    /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller
-    /// without an entry has a full bucket. The type is not `Timestamp`, which counts whole milliseconds:
-    /// with a limit above 60,000 calls, the time per call is less than one millisecond.
+    /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller without an entry has a
+    /// full bucket. The type is `Duration`, because `Timestamp` counts whole milliseconds. With a limit above 60,000
+    /// calls, the time per call is less than one millisecond.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// When there are this many entries, each call removes the entries of full buckets.
+/// If there are at least this many entries, each call removes the entries of full buckets.
 const CLEANUP_THRESHOLD: usize = 1_000;
 
 impl CallLimit {
@@ -252,10 +252,10 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
-    /// Counts a call of `caller`.
+    /// Counts a call of `caller`, if the limit permits the call.
     ///
     /// # Errors
-    /// The time until the next call is possible, if the caller has reached the limit.
+    /// If the caller has reached the limit, the time until the next call is possible.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +263,8 @@ impl CallLimit {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // If the clock was set back, `full_at` can be more than a minute ahead. The bucket is then empty.
+        // If the clock was set back, `full_at` can be more than a minute ahead. It is then set to one minute ahead,
+        // which means an empty bucket.
         *full_at = (*full_at).clamp(now, now + MINUTE);
         let full_after_call = *full_at + MINUTE / self.burst.get();
         let wait = full_after_call.saturating_sub(now + MINUTE);

@@ -1,5 +1,5 @@
-//! The table of endpoints, and the function that finds the endpoint of a request. Some groups of
-//! endpoints are optional: each group is on or off.
+//! The table of endpoints, and the function that finds the endpoint of a request. Some groups of endpoints are
+//! optional. Each optional group is on or off.
 
 use http::Method;
 
@@ -26,8 +26,8 @@ pub(super) enum Endpoint {
     Evict,
 }
 
-/// Each entry: method, path below the prefix, endpoint. Each path supports one method only; `GET` includes
-/// `HEAD` (RFC 9110 §9.3.2).
+/// Each entry has a method, a path below the prefix, and an endpoint. Each path supports only one method. `GET`
+/// includes `HEAD` (RFC 9110 §9.3.2).
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -43,7 +43,8 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::POST, "/access-token/validate", Endpoint::Validate),
     (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
     (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
-    // Zowe's documentation has `users`, but the running API ML has `user` (docs/decisions.md#d2).
+    // Zowe's documentation says `users`, but the running API ML has `user`. Both paths are served
+    // (docs/decisions.md#d2).
     (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
@@ -63,8 +64,8 @@ impl Endpoint {
     /// Finds the endpoint for `method` and `path`.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] if no endpoint that is on has this path; [`ApiError::MethodNotAllowed`]
-    /// if the endpoint with this path does not support `method`.
+    /// [`ApiError::NotFound`] if no endpoint that is on has this path. [`ApiError::MethodNotAllowed`] if the endpoint
+    /// with this path does not support `method`.
     pub(super) fn find(
         method: &Method,
         path: &str,

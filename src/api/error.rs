@@ -18,14 +18,13 @@ use crate::{
     token::TokenError,
 };
 
-/// The error of an auth endpoint. It is in the extensions of the response, so that an outer layer can
-/// log or count it.
+/// The error of an auth endpoint. The response has the error as an extension, so that an outer layer can log or count
+/// it.
 ///
 /// The text of `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often has less detail. The statuses below are
-/// those of the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented). The
-/// documentation of [`Compatibility`](crate::api::Compatibility) lists the differences of the profile
-/// `ZoweV3`.
+/// (docs/reference/error-messages.md#failures), which often has less detail. The statuses in the descriptions of the
+/// variants are those of the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented). The
+/// documentation of [`Compatibility`](crate::api::Compatibility) lists the differences of the profile `ZoweV3`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -56,7 +55,7 @@ pub enum ApiError {
     /// The body of `access-token/validate` or `access-token/revoke` lacks a field: 400.
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
-    /// The request has no usable credential, or it has a new password together with `Basic`: 400.
+    /// The request has no usable credential, or it has both a new password and `Basic` credentials: 400.
     #[error("the request has no usable credential")]
     InvalidLoginInput,
     /// The body of `login` is malformed: 400.
@@ -92,8 +91,8 @@ pub enum ApiError {
     /// The audit log cannot be written, and the request must be audited: 503.
     #[error("the audit log cannot be written, and this request must be audited")]
     AuditUnavailable,
-    /// The endpoint needs a client certificate in addition to the token, and the request has no
-    /// certificate or an expired one: 403.
+    /// The endpoint needs a client certificate in addition to the token. The request has no certificate, or its
+    /// certificate has expired: 403.
     #[error("the request has no valid client certificate")]
     CertificateRequired,
     /// The endpoint needs a login token, and the request has no token: 401.
@@ -114,9 +113,9 @@ pub enum ApiError {
     /// The body of `ticket` has no valid application name: 400.
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// The PassTicket could not be generated: 400 if the application has no key, 503 if a later request
-    /// can succeed, else 500. The status is 503, for example, if the application has replay protection,
-    /// because then each user gets only one ticket per second.
+    /// The PassTicket could not be generated. The status is 400 if the application has no key, 503 if a later request
+    /// can succeed, and 500 in all other cases. One example of 503 is an application with replay protection, because
+    /// each user gets only one ticket per second for such an application.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
@@ -164,11 +163,11 @@ pub enum ApiError {
     /// for other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
-    /// The check of a permission failed in SAF, the z/OS interface to the security product: 503 if SAF
-    /// cannot be reached, else 500.
+    /// The check of a permission failed in SAF, the z/OS interface to the security product. The status is 503 if SAF
+    /// cannot be reached, and 500 in all other cases.
     #[error(transparent)]
     Saf(SafError),
-    /// The gateway or its configuration has a defect; the log has the cause: 500.
+    /// The gateway or its configuration has a defect: 500. The log has the cause.
     #[error("internal error")]
     Internal,
 }
@@ -307,7 +306,7 @@ impl ApiError {
             }
             Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
-                // The message must not tell the caller to which user an address is mapped, or which
+                // The message must not tell the caller to which user an address is mapped. It must also not tell which
                 // users are protected.
                 let target = match refusal {
                     DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
@@ -349,8 +348,8 @@ impl ApiError {
         }
     }
 
-    /// The text that the documented profile appends to the message: what is wrong with the body, or why
-    /// a PAT is not accepted, or how long to wait. `Retry-After` may be shorter than this time.
+    /// The text that the documented profile appends to the message: the problem of the body, the reason why a PAT is
+    /// not accepted, or the time to wait. `Retry-After` may be shorter than the time in this text.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -383,22 +382,22 @@ impl ApiError {
         }
     }
 
-    /// The time after which the same request may succeed.
+    /// The time after which the client can repeat the request with a chance of success.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
-            // The store knows no time at which a token expires. This is the longest `Retry-After` that the
-            // gateway sends.
+            // The store does not report when a token expires, so this is the longest `Retry-After` that the gateway
+            // sends.
             Self::TooManyPats { .. } => Some(Duration::from_secs(10)),
             Self::Ticket(error) => error.retry_after(),
             _ => None,
         }
     }
 
-    /// The challenge of a 401, the value of `WWW-Authenticate`. If a login token is needed and the request
-    /// has no token, the challenge has no `error` (RFC 6750 §3).
+    /// The challenge of a 401 response: the value of `WWW-Authenticate`. If a login token is needed and the request has
+    /// no token, the challenge has no `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
@@ -408,7 +407,7 @@ impl ApiError {
             | Self::Pat(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,
-            // The scheme is not `Basic`: see rule 6 in the documentation of the module `api`.
+            // The scheme is not `Basic`. Rule 6 in the documentation of the module `api` says why.
             _ => r#"xBasic realm="zowe", charset="UTF-8""#,
         }
     }
@@ -417,7 +416,7 @@ impl ApiError {
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // For an expired token Zowe API ML does not send this header.
+            // Zowe API ML does not send this header for an expired token.
             Self::Token(TokenError::Expired { .. }) => None,
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 Some(&messages::INVALID_TOKEN)

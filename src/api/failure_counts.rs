@@ -7,29 +7,30 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
 /// The wait after the first failure beyond the free failures (those that cause no wait). Each further failure doubles
-/// it.
+/// the wait.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The rule by which a count forgets failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count forgets the failures after this time without another failure. If the time were shorter than a day,
-    /// an attacker who waits that long would get the free failures several times a day.
+    /// The count forgets the failures after this time without another failure. The time must be at least a day. If it
+    /// were shorter, an attacker could wait for this time, and would get the free failures several times a day.
     AfterLast(Duration),
-    /// The count forgets the failures after this time since the first failure. In a large network, some user always
-    /// mistypes. With the other rule, the failures would add up.
+    /// The count forgets the failures after this time since the first failure. This rule is for a network, because in a
+    /// large network some user always mistypes. With [`AfterLast`](Self::AfterLast), the failures of such a network
+    /// would never be forgotten.
     AfterFirst(Duration),
 }
 
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// The window begins with the first forgiven failure. If each forgiven failure moved it, it would never end for a
-/// user who mistypes every day.
+/// The rule for the numbers of forgiven failures. The day begins with the first forgiven failure. If each forgiven
+/// failure moved this beginning, the day would never end for a user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
-/// The maximum number of failures of a user from a network that logins of this user clear within a day. Otherwise an
-/// attacker in the network of the user would get the free failures again after each login of the user.
+/// The maximum number of failures of a user from a network that logins of this user clear within a day. Without this
+/// maximum, an attacker in the network of the user would get the free failures again after each login of the user.
 const FORGIVEN_A_DAY: u32 = 20;
 
 /// The maximum number of entries in each of the two generations of a [`Ledger`].
@@ -41,7 +42,7 @@ const GENERATION: usize = 50_000;
 pub struct FailureLimit {
     /// The number of failures that lead to no wait.
     pub free: u32,
-    /// The longest wait. The first wait is a second, and each failure doubles it.
+    /// The longest wait. The first wait is one second, and each further failure doubles the wait.
     pub longest_wait: Duration,
 }
 
@@ -83,7 +84,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The counts that can delay the attempt. In a known network, only the failures of the user from this network can.
+    /// The counts that can delay the attempt. In a known network, only the failures of the user from this network can
+    /// delay the attempt.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -95,7 +97,7 @@ impl Attempt {
 
 type Pair = (UserId, Option<ClientNetwork>);
 
-/// The network of an attempt. It is known if the user has logged in from it recently.
+/// The network of an attempt. The network is known if the user has logged in from it recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NetworkOrigin {
     Known,
@@ -136,19 +138,18 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The last failure before this one.
+    /// The time of the last failure before this failure.
     last: Duration,
 }
 
 impl FailureCounts {
     /// Begins an attempt. In each count of the user whose limit is exceeded, the attempt counts as a failure from now
-    /// on. Otherwise further attempts could begin while the password is checked, and each wait would end with many
-    /// tries instead of one. The count of the network is not changed in advance, because this would delay logins that
-    /// succeed.
+    /// on. If it did not count, further attempts could begin while the password is checked. Then an attacker could try
+    /// many passwords after each wait, instead of one. The count of the network is not changed in advance, because this
+    /// would delay logins that succeed.
     ///
     /// In a network from which the user has logged in, only the failures of the user from this network delay an
-    /// attempt. So an attacker elsewhere cannot lock the user out. Failures under other user ids in the network cannot
-    /// either.
+    /// attempt. So failures in other networks, and failures of other users in this network, cannot lock the user out.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -190,9 +191,9 @@ impl FailureCounts {
     }
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They no longer delay the
-    /// user here. If they were cleared, an attacker elsewhere could guess without a wait whenever the user logs in. The
-    /// failures of the network stay, too, because an attacker there may have an account.
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but they no longer delay the
+    /// user in this network. If they were cleared, an attacker elsewhere could guess without a wait whenever the user
+    /// logs in. The failures of the network also stay, because an attacker in this network may have an account.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -238,10 +239,11 @@ impl Failures {
     }
 }
 
-/// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
-/// old map, and a new young map begins. So memory is bounded. The new map begins with those old entries that have used
-/// up their free failures. Otherwise an attacker with many networks could fill the maps with failures of invented
-/// users, until the entry of one user is removed, and then guess again.
+/// The failures of each key. They are in two maps, the young and the old generation. When the young map is full, it
+/// replaces the old map, and a new young map begins. So memory is bounded. The new young map begins with those entries
+/// of the replaced old map that have used up their free failures. If these entries were removed, an attacker with many
+/// networks could fill the maps with failures of invented users until the entry of a certain user is removed, and then
+/// guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -276,7 +278,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Some(Claim { at: now, last: failures.last })
     }
 
-    /// Removes a failure that was counted in advance, and the wait that it caused.
+    /// Removes a failure that was counted in advance, and the wait that this failure caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -289,7 +291,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // The failure may already be removed, because a successful login has cleared the count.
+        // The failure is counted again if a successful login has cleared the count in the meantime.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -307,7 +309,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at most half of
-    /// the young generation. If there are more, those with the most failures stay.
+    /// the young generation. If there are more such entries, the entries with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -457,7 +459,7 @@ mod tests {
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
-        // A shorter step would make the test slower, and would permit less than one additional guess.
+        // A shorter step would make the test slower, but would permit less than one additional guess.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()
@@ -499,8 +501,8 @@ mod tests {
         let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         let mut guesses = [0; 3];
-        // The attacker makes no more than the permitted failures before the login of the user, which clears
-        // them.
+        // Between two logins of the user, the attacker makes only the permitted number of failures. Each login of the
+        // user clears these failures.
         for second in (0..3 * DAY).step_by(60) {
             for _ in 0..4 {
                 let guessed = guess(&mut counts, owner, second);
@@ -637,7 +639,7 @@ mod tests {
         let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
         assert_eq!(counts, [7, 0, 0]);
         assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
-        // If too many entries are at the limit, the ledger keeps those with the most failures.
+        // If too many entries are at the limit, the ledger keeps the entries with the most failures.
         for i in 0..6 * GENERATION {
             ledger.add(1_000_000 + i, 4, secs(DAY));
         }

@@ -17,14 +17,13 @@ use super::{
 };
 use crate::{log_limit::log_limited, passticket::UserId};
 
-/// Login provider for users whose password hashes were read from a file.
+/// A login provider for users whose password hashes were read from a file.
 ///
-/// Hashing a password is slow by design. The hashes are computed on tokio's blocking pool, so this
-/// provider needs a tokio runtime. By default the number of concurrent checks is half the number of
-/// cores. Further logins wait.
+/// Hashing a password is slow by design. The hashes are computed on tokio's blocking pool, so this provider needs a
+/// tokio runtime. By default, the maximum number of concurrent checks is half the number of cores. Further logins wait.
 ///
-/// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash
-/// parameters for all users. Otherwise the time of a response can reveal that a user exists.
+/// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash parameters for all
+/// users. If the parameters differ, the time of a response can reveal that a user exists.
 ///
 /// ```
 /// use tower_passticket::{
@@ -46,8 +45,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// The slowest of all hashes. An unknown user has no hash, so this hash is checked instead. `None` if
-    /// there are no users.
+    /// The slowest of all hashes. A password of an unknown user is checked against this hash. `None` if there are no
+    /// users.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
@@ -72,21 +71,21 @@ impl FileLogin {
                 Entry::Occupied(_) => return Err(FileLoginError::DuplicateUser { user }),
             };
         }
-        // The other half of the cores stays free for forwarding, however many logins there are.
+        // The other half of the cores stays free to forward requests, even if there are many logins.
         let half = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }
 
-    /// Checks at most `logins` passwords concurrently. Each check needs as much memory as the parameters
-    /// of the hash say: 19 MiB with the defaults of [`hash_password`](super::hash_password).
+    /// Checks at most `logins` passwords concurrently. The parameters of the hash determine how much memory each check
+    /// needs. With the defaults of [`hash_password`](super::hash_password), it is 19 MiB.
     #[must_use]
     pub fn with_max_concurrent(mut self, logins: NonZeroUsize) -> Self {
         self.running = Arc::new(Semaphore::new(logins.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// The hash to check for `user`, and whether the user is known. An unknown user is not logged in,
-    /// even if the password matches.
+    /// The hash against which a password of `user` is checked, and whether the user is known. An unknown user is not
+    /// logged in, even if the password matches.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -106,9 +105,9 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // If the list of users is empty, a fast response reveals nothing.
+            // If the list of users is empty, there is no decoy. A fast response then reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
-            // The semaphore is never closed; if it were, no login would succeed.
+            // The semaphore is never closed. If it were closed, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
             let verified = task::spawn_blocking(move || {
                 // The permit is held until the check is done, even if the client disconnects earlier.

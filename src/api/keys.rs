@@ -8,10 +8,10 @@ use serde_json::json;
 use super::{compatibility::Compatibility, response::typed};
 use crate::token::VerifyingKey;
 
-/// The public key that verifies our tokens, in two formats.
+/// The public key that verifies the gateway's tokens, in two formats.
 #[derive(Clone)]
 pub(super) struct PublicKeys {
-    /// A JWK set with this one key (RFC 7517 §5).
+    /// A JWK set that contains only this key (RFC 7517 §5).
     jwk_set: Bytes,
     pem: Bytes,
 }
@@ -22,7 +22,7 @@ impl PublicKeys {
         Self { jwk_set, pem: key.to_pem().into() }
     }
 
-    /// Answers with the JWK set. There is only one key, so `…/all` and `…/current` have the same answer.
+    /// Answers with the JWK set. `…/all` and `…/current` have the same answer, because there is only one key.
     pub(super) fn jwk_set(&self) -> Response<Full<Bytes>> {
         typed(self.jwk_set.clone(), HeaderValue::from_static("application/json"))
     }

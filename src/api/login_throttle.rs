@@ -1,16 +1,17 @@
-//! Throttle against password guessing.
+//! A throttle against password guessing.
 //!
 //! Failed logins are counted per user and network, per user, and per network. The first few failures cause no wait. The
 //! next failure causes a short wait, and each further failure doubles the wait. A login during the wait is refused with
-//! 429 and `Retry-After`. Its password is not checked, and the wait is not extended. After the wait, a login with the
-//! right password clears the failures of the user from this network, but at most 20 of them a day. Otherwise each login
-//! of the user would give an attacker in this network new tries.
+//! 429 and `Retry-After`. The password of this login is not checked, and the wait is not extended. After the wait, a
+//! login with the right password clears the failures of the user from this network, but at most 20 of them a day.
+//! Without this limit, each login of the user would give an attacker in this network new tries.
 //!
-//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. There, only
-//! the failures of this user from this network cause a wait. So an attacker elsewhere cannot lock the user out.
+//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
+//! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
+//! lock the user out.
 //!
-//! With the default limits, an attacker gets at most 100 tries a day for one user: from all unknown networks and one
-//! known network together.
+//! With the default limits, an attacker gets at most 100 tries a day for one user. This is the sum for all unknown
+//! networks and one known network.
 //!
 //! The number of concurrent password checks is limited. A login may have to wait until another check is done. The
 //! throttle then checks the number of failures again.
@@ -42,12 +43,12 @@ pub struct LoginThrottleOptions {
     /// The failures of one user from one network. By default, 4 failures cause no wait, and the longest wait is an
     /// hour.
     pub user_and_network: FailureLimit,
-    /// The failures of one user from all networks. They delay the user in networks from which the user has not logged
-    /// in recently. By default, 16 failures cause no wait, and the longest wait is an hour.
+    /// The failures of one user from all networks. These failures delay the user in networks from which the user has
+    /// not logged in recently. By default, 16 failures cause no wait, and the longest wait is an hour.
     pub user: FailureLimit,
-    /// The failures of all users from one network within an hour. They delay users who have not logged in there
-    /// recently. By default, 100 failures cause no wait, and the longest wait is only a minute, because many users may
-    /// share a network.
+    /// The failures of all users from one network within an hour. These failures delay users who have not logged in
+    /// from this network recently. By default, 100 failures cause no wait, and the longest wait is only a minute,
+    /// because many users may share a network.
     pub network: FailureLimit,
     /// How long a network is known after a login. The default is 30 days.
     pub known_for: Duration,
@@ -55,8 +56,8 @@ pub struct LoginThrottleOptions {
 }
 
 impl LoginThrottleOptions {
-    /// Logins from addresses that `is_exempt` accepts are neither counted nor refused. It never gets an
-    /// IPv4-mapped IPv6 address. By default no address is exempt.
+    /// Logins from addresses that `is_exempt` accepts are neither counted nor refused. `is_exempt` never gets an
+    /// IPv4-mapped IPv6 address. By default, no address is exempt.
     #[must_use]
     pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { exempt: Arc::new(is_exempt), ..self }
@@ -101,7 +102,7 @@ pub(super) struct LoginThrottle {
     turns: Arc<Semaphore>,
 }
 
-/// The login comes too early. Its password must not be checked.
+/// The login comes too early, so its password must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooEarly {
     /// The time until the next password is checked.
@@ -124,10 +125,10 @@ impl LoginThrottle {
         Self::new(self.options.clone(), known)
     }
 
-    /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. The caller keeps the returned
-    /// turn while it checks the password, and then calls one of its methods.
+    /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. The caller keeps the returned [`Turn`]
+    /// while it checks the password, and then calls one of the methods of the turn.
     ///
-    /// `client` is the address of the client; `None` if it is not known.
+    /// `client` is the address of the client. It is `None` if the address is not known.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -144,7 +145,7 @@ impl LoginThrottle {
             // A client that must wait is refused before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
-        // The semaphore is never closed; if it were, no login would succeed.
+        // The semaphore is never closed. If it were closed, no login would succeed.
         let permit = self.turns.clone().acquire_owned().await;
         let permit = permit.map_err(|_| early(Duration::from_secs(1)))?;
         let state = match attempt {
@@ -198,7 +199,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// The password was right. `self` is dropped, so another login can begin.
+    /// Records that the password was right. Drops `self`, so that another login can begin.
     pub(super) fn succeeded(mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
             let now = self.clock.monotonic();
@@ -209,12 +210,12 @@ impl Turn {
         }
     }
 
-    /// The password was wrong.
+    /// Records that the password was wrong.
     pub(super) fn failed(self) {
         drop(self);
     }
 
-    /// The password could not be checked.
+    /// Records that the password could not be checked.
     pub(super) fn withdraw(mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
             self.throttle.counts().withdrawn(attempt, claimed);

@@ -18,8 +18,7 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML uses the
-/// same value.
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 
 /// Reads, issues and revokes login tokens.
@@ -32,7 +31,8 @@ pub(super) struct LoginTokens<'a> {
 }
 
 impl LoginTokens<'_> {
-    /// The caller's token as text: from the cookie, else from `Authorization: Bearer`.
+    /// The caller's token as text. It comes from the cookie. If the cookie is absent, it comes from
+    /// `Authorization: Bearer`.
     pub(super) fn text(self, request: &Parts) -> Option<&[u8]> {
         login_token(&request.headers, self.cookies)
     }
@@ -40,9 +40,11 @@ impl LoginTokens<'_> {
     /// Verifies the caller's token, and checks that it is a login token and not revoked.
     ///
     /// # Errors
-    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`] if the token is not valid;
-    /// [`ApiError::PersonalAccessToken`] if the token is not a login token; [`ApiError::LoggedOut`] if the
-    /// token is revoked; [`ApiError::StoreUnavailable`].
+    /// - [`ApiError::TokenNotProvided`] if the request has no token.
+    /// - [`ApiError::Token`] if the token is not valid.
+    /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
+    /// - [`ApiError::LoggedOut`] if the token is revoked.
+    /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -80,15 +82,15 @@ impl LoginTokens<'_> {
     /// Revokes a token.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn revoke(self, jwt: &Jwt) -> Result<(), ApiError> {
         let (token, expires_at) = (jwt.fingerprint(), jwt.expires_at());
         self.revocations.record(Revocation::Token { token, expires_at }).await
     }
 }
 
-/// The value of `Set-Cookie`. It is that of Zowe API ML, without the final semicolon. The cookie has no
-/// expiry date, because the token has one.
+/// The value of `Set-Cookie`. It is the same as in Zowe API ML, but without the final semicolon. The cookie has no
+/// expiry date, because the token itself has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =

@@ -33,9 +33,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts the error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400
-/// if the token is not a JWT, has other claims or another issuer than a login token, or is a Personal
-/// Access Token. All other errors stay the same.
+/// Converts the error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 if the token
+/// is not a JWT, if its claims or its issuer are not those of a login token, or if it is a Personal Access Token. All
+/// other errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

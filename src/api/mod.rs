@@ -28,18 +28,18 @@
 //! [`GuardingResources`]. SAF is the z/OS interface to the security product. An APPLID is the name of an
 //! application in the security product.
 //!
-//! Each endpoint is described [below](#endpoints-in-detail), with a command to try it.
+//! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
 //!
-//! Requests and responses are those of Zowe's API Mediation Layer (API ML), see
+//! Requests and responses are the same as in Zowe's API Mediation Layer (API ML), see
 //! `docs/reference/auth-endpoints.md`. These rules apply:
 //!
-//! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. If
-//!    the request has a wrong `Basic` header, `AuthApi` does not try the body or the certificate.
-//! 2. A Personal Access Token (PAT) is not a credential here: a client cannot use it to issue or revoke
-//!    other tokens. But each client that has a PAT can validate and revoke that PAT.
-//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An
-//!    endpoint that is off answers 404. While client certificates are off, `ticket` and `refresh` answer
-//!    403, and `delegate/passticket` answers 401.
+//! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
+//!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
+//! 2. A Personal Access Token (PAT) is not a credential for these endpoints. A client cannot use it to issue or revoke
+//!    other tokens. But a client that has a PAT can validate and revoke this PAT.
+//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An endpoint that is off
+//!    answers 404. If client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers
+//!    401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
@@ -47,19 +47,17 @@
 //!    [`Compatibility::ZoweV3`] a few of these responses have no body. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
 //!    differences.
-//! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
-//!    certificate is accepted, else `xBasic`. `Certificate` and `xBasic` are not registered schemes, and
-//!    browsers ignore them. The challenge is never `Basic`, because a browser would open its own login
-//!    dialogue.
-//! 7. A request that a web page of another origin made a browser send is 403, if the browser attached a
-//!    credential or the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy) has the rule. No
-//!    `GET` changes anything.
+//! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a certificate is
+//!    accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes, and browsers
+//!    ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
+//! 7. If a web page of another origin made a browser send a request, the status is 403. The condition is that the
+//!    browser attached a credential, or that the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy)
+//!    describes the rule. No `GET` changes anything.
 //!
 //! # Audit records
-//! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each
-//! request to an endpoint in this table writes one record, whether it succeeds or fails. The other
-//! endpoints need no credential and write no records. A request with an unknown path, or with a wrong
-//! method, writes no record either.
+//! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each request to an
+//! endpoint in the following table writes one record, whether it succeeds or fails. The other endpoints need no
+//! credential and write no records. A request with an unknown path, or with a wrong method, writes no record either.
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
@@ -75,8 +73,8 @@
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
 //!
-//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway
-//! may have done what the client asked for.
+//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway may nevertheless
+//! have done what the client asked for.
 //!
 //! # Paths and timeouts
 //! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the

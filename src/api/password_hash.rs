@@ -28,23 +28,23 @@ use super::provider::Password;
 #[derive(Clone)]
 pub struct PasswordHash {
     hash: argon2::PasswordHash,
-    /// The cost of one check: memory in KiB, times the number of passes.
+    /// The cost of one check. It is the memory in KiB, multiplied by the number of passes.
     cost: u64,
 }
 
 impl PasswordHash {
-    /// The PHC string. It belongs in a file that only the gateway may read, not in logs or errors.
+    /// The PHC string. Store it in a file that only the gateway may read. Do not put it into logs or errors.
     pub fn expose(&self) -> String {
         self.hash.to_string()
     }
 
-    /// The cost of one check: memory in KiB, times the number of passes.
+    /// The cost of one check. It is the memory in KiB, multiplied by the number of passes.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
 
-    /// Checks `password`. The hashes are compared in constant time. With the default parameters the whole
-    /// check takes tens of milliseconds and 19 MiB of memory.
+    /// Checks `password`. The hashes are compared in constant time. With the default parameters, the whole check takes
+    /// tens of milliseconds and 19 MiB of memory.
     ///
     /// # Errors
     /// [`password_hash::Error::PasswordInvalid`] if the password is wrong. Any other error means that
@@ -56,7 +56,7 @@ impl PasswordHash {
     /// Accepts `hash` if passwords can be checked against it.
     ///
     /// # Errors
-    /// If `hash` is not an Argon2 hash, or if a part is missing.
+    /// The error of the library if `hash` is not an Argon2 hash, or if a part of it is missing.
     fn new(hash: argon2::PasswordHash) -> Result<Self, password_hash::Error> {
         Algorithm::try_from(hash.algorithm.as_str())?;
         hash.version.map(Version::try_from).transpose()?;
@@ -95,7 +95,7 @@ pub struct PasswordHashError(String);
 
 /// Hashes a password with Argon2id, the default parameters and a random salt.
 ///
-/// This takes tens of milliseconds: do not call it in an async task.
+/// This function takes tens of milliseconds, so do not call it in an async task.
 ///
 /// # Errors
 /// [`HashError`] if there is not enough memory, or if the system provides no random bytes for the salt.

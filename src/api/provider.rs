@@ -6,10 +6,10 @@ use zeroize::Zeroizing;
 
 use crate::passticket::UserId;
 
-/// Trait for password verification back ends.
+/// The trait for back ends that verify passwords.
 ///
-/// [`FileLogin`](super::FileLogin) has a list of users and password hashes. Implement this trait to
-/// check passwords with a directory or another system.
+/// [`FileLogin`](super::FileLogin) implements this trait with a list of users and password hashes. Implement this trait
+/// to check passwords with a directory or another system.
 ///
 /// The trait is object-safe, and it is implemented for `Arc<dyn LoginProvider>`. So a program can choose
 /// a provider at run time.
@@ -61,11 +61,11 @@ use crate::passticket::UserId;
 /// # }).unwrap();
 /// ```
 pub trait LoginProvider: Send + Sync + 'static {
-    /// Starts to check the password of `user`. The future returns the user id of the logged-in user. It
-    /// may differ from `user` if the provider translates user ids.
+    /// Starts to check the password of `user`. The future returns the user id of the logged-in user. This id differs
+    /// from `user` if the provider translates user ids.
     ///
     /// The future runs in a separate task. It continues after the client has disconnected, so that each guess counts.
-    /// After a minute it is dropped, and the login fails with [`LoginError::Unavailable`].
+    /// After a minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts to check the password of `user`, and to replace the password by `new`. `None` (the
@@ -81,7 +81,7 @@ pub trait LoginProvider: Send + Sync + 'static {
     }
 }
 
-/// The future of [`LoginProvider`]: the user who is logged in, or why the login failed.
+/// The future of [`LoginProvider`]. Its output is the user who is logged in, or the reason why the login failed.
 pub type LoginFuture = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
 
 impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
@@ -103,7 +103,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user does not exist, or the password is wrong. The client does not learn which of the two.
+    /// The user does not exist, or the password is wrong. The client does not learn which of these is true.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// The user and the password are right, but the new password is not allowed.
@@ -114,19 +114,18 @@ pub enum LoginError {
     Unavailable,
 }
 
-/// A password for a [`LoginProvider`]. `Debug` does not show it, and its memory is wiped when it is
-/// dropped.
+/// A password for a [`LoginProvider`]. `Debug` does not show the password, and its memory is wiped when it is dropped.
 ///
 /// A password is a sequence of bytes, because a client may send bytes that are not UTF-8.
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// A password of these bytes.
+    /// Makes a password from `bytes`.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes. Do not store them in logs or errors.
+    /// The bytes of the password. Do not put them into logs or errors.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -19,8 +19,8 @@ use crate::{
     token::{TokenError, VerifiedToken},
 };
 
-/// The audit event of a request to `endpoint`. `None` if requests to it are not audited. See the table
-/// in [`api`](super).
+/// The audit event of a request to `endpoint`. `None` if requests to `endpoint` are not audited. The module
+/// [`api`](super) has a table of the events.
 fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
@@ -44,10 +44,10 @@ fn event(endpoint: Endpoint) -> Option<Event> {
 #[derive(Clone)]
 struct Draft(Arc<Mutex<AuditRecord>>);
 
-/// Adds to the record of the request, if it has one.
+/// Applies `edit` to the record of the request, if the request has a record.
 ///
-/// A `reason` that `edit` sets takes precedence over the reason of the final [`ApiError`]. So the record
-/// can be more exact than the response to the client.
+/// A `reason` that `edit` sets takes precedence over the reason of the final [`ApiError`]. So the record can have a
+/// more exact reason than the response to the client.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -79,8 +79,8 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
 
 /// Writes the record of a request when the request has been answered.
 ///
-/// If the client disconnects before the answer, this guard is dropped. Then the guard writes the record
-/// with the reason `abandoned`. The gateway may have done what the client asked for.
+/// If the client disconnects before the answer, this guard is dropped. In this case, the guard writes the record with
+/// the reason `abandoned`. The gateway may nevertheless have done what the client asked for.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,

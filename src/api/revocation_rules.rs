@@ -2,8 +2,8 @@
 //! access-token/evict` removes revocations that are no longer needed
 //! (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
 //!
-//! A revocation rule revokes all Personal Access Tokens of a user, or for a service, that were issued up
-//! to a time.
+//! A revocation rule is for a user or for a service. It has a time, and revokes the Personal Access Tokens that were
+//! issued up to this time: the tokens of the user, or the tokens for the service.
 
 use http::{StatusCode, request::Parts};
 use http_body::Body;
@@ -96,7 +96,7 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Makes a rule with the time `timestamp`, or with the current time if there is no timestamp.
+    /// Makes a rule with the time `timestamp`. If `timestamp` is `None`, the rule has the current time.
     async fn make_rule(
         self,
         request: &Parts,
@@ -125,7 +125,7 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // A revocation of one token is not a rule.
+        // A revocation of one token is not a rule, so this case does not occur.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
@@ -166,8 +166,8 @@ fn service_id<'de, D: Deserializer<'de>>(d: D) -> Result<ServiceId, D::Error> {
     ServiceId::new(&String::deserialize(d)?).map_err(|_| D::Error::custom(not_a_service_id))
 }
 
-/// Deserializes milliseconds since 1970-01-01, as a number or a string of digits. Returns `None`, which
-/// means the current time, for `null`, a blank string and 0.
+/// Deserializes milliseconds since 1970-01-01 from a number or a string of digits. Returns `None` for `null`, a blank
+/// string and 0. `None` means the current time.
 fn timestamp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
     let millis = match Value::deserialize(d)? {
         Value::Null => Some(0),

@@ -1,4 +1,4 @@
-//! The revocation store, as a trait object.
+//! The revocation store as a trait object.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ impl Revocations {
     /// Checks that `token` is not revoked.
     ///
     /// # Errors
-    /// [`CheckError::Revoked`]; [`CheckError::Unavailable`] if the store could not check the token.
+    /// [`CheckError::Revoked`] if the token is revoked. [`CheckError::Unavailable`] if the store could not check the
+    /// token.
     pub(super) async fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
         match self.0.try_check_now(token) {
             Some(checked) => checked,
@@ -35,24 +36,25 @@ impl Revocations {
     /// Stores one revocation. An endpoint answers with success only after `Ok`.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores a rule whose time is now. The rule also revokes the registered PATs whose issue time is later.
+    /// Stores a rule with the current time. The rule also revokes the registered PATs whose issue time is later.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn record_rule_of_now(&self, rule: Revocation) -> Result<(), ApiError> {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a PAT that was just issued. The endpoint answers with the PAT only after `Ok`, because
-    /// a rule could otherwise miss this PAT.
+    /// Registers a PAT that was just issued. The endpoint answers with the PAT only after `Ok`, because a rule could
+    /// miss a PAT that is not registered.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`]; [`ApiError::TooManyPats`] if the user has too many.
+    /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store
+    /// returns another error.
     pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
         self.0.register(pat).await.map_err(|error| {
             if let StoreError::TooManyPats { limit, .. } = error {
@@ -67,7 +69,7 @@ impl Revocations {
     /// Removes the revocations that, at `now`, no longer apply to any valid token.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
     pub(super) async fn evict(&self, now: Timestamp) -> Result<Evicted, ApiError> {
         self.0.evict(now).await.map_err(|error| {
             tracing::error!(%error, "expired revocations could not be removed");

@@ -60,7 +60,7 @@ use crate::{
 /// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each `with_` method
 /// turns on more endpoints, or replaces a default. Clones share the login throttle.
 ///
-/// Password checks need a Tokio runtime with timers (`enable_time`): each runs in a task with a deadline.
+/// Password checks need a Tokio runtime with timers (`enable_time`), because each check runs in a task with a deadline.
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
@@ -76,21 +76,21 @@ struct State {
     revocations: Revocations,
     saf: Arc<dyn SafProvider>,
     guarding_resources: GuardingResources,
-    /// `None` while PassTickets are off.
+    /// `None` if PassTickets are off.
     tickets: Option<Arc<dyn PassTicketGenerator>>,
-    /// `None` while client certificates are off.
+    /// `None` if client certificates are off.
     mapper: Option<Arc<dyn IdentityMapper>>,
-    /// `None` while PassTickets for other users are off.
+    /// `None` if PassTickets for other users are off.
     delegation: Option<Arc<Delegation>>,
     token_refresh: bool,
-    /// The longest validity of Personal Access Tokens. `None` while they are off.
+    /// The longest validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
     cookies: CookieNames,
     origins: OriginPolicy,
     compatibility: Compatibility,
     audit: Audit,
     clock: Arc<dyn Clock>,
-    /// The OpenAPI document for the settings above. It is made at the first request for the document.
+    /// The OpenAPI document for the settings in the other fields. It is made at the first request for the document.
     description: OnceLock<Bytes>,
 }
 
@@ -100,10 +100,10 @@ impl AuthApi {
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must
     /// be the store that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks.
-    /// Otherwise the proxy would still accept a token that was revoked here.
+    /// If the proxy checked another store, it would still accept a token that was revoked here.
     ///
-    /// `Arc<dyn LoginProvider>` and `Arc<dyn RevocationStore>` are accepted as well, so a program can
-    /// choose an implementation at run time.
+    /// `Arc<dyn LoginProvider>` and `Arc<dyn RevocationStore>` are also accepted, so a program can choose an
+    /// implementation at run time.
     pub fn new(
         issuer: TokenIssuer,
         verifier: Rs256Verifier,
@@ -153,7 +153,7 @@ impl AuthApi {
         self.with(|state| state.tickets = Some(Arc::new(generator)))
     }
 
-    /// Turns `delegate/passticket` on, which issues PassTickets for other users.
+    /// Turns `delegate/passticket` on. This endpoint issues PassTickets for other users.
     ///
     /// The endpoint also needs [`with_passtickets`](Self::with_passtickets),
     /// [`with_saf`](Self::with_saf) and
@@ -163,7 +163,7 @@ impl AuthApi {
         self.with(|state| state.delegation = Some(Arc::new(delegation)))
     }
 
-    /// Turns the endpoints below `access-token` on. No Personal Access Token is valid for longer than
+    /// Turns on the endpoints whose paths begin with `access-token`. No Personal Access Token is valid for longer than
     /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
@@ -185,7 +185,7 @@ impl AuthApi {
         self.with(|state| state.mapper = Some(Arc::new(mapper)))
     }
 
-    /// Uses `saf` to check the permissions that some endpoints need. By default no caller has any of these
+    /// Uses `saf` to check the permissions that some endpoints need. By default, no caller has any of these
     /// permissions.
     #[must_use]
     pub fn with_saf(self, saf: impl SafProvider) -> Self {
@@ -205,21 +205,22 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. Without this call, the
-    /// default policy decides.
+    /// Sets the policy that decides which requests of web pages of other origins are refused. If this function is not
+    /// called, the default policy decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
     }
 
-    /// Changes the limits of the login throttle. It forgets all earlier failures.
+    /// Changes the limits of the login throttle. All earlier failures are forgotten.
     #[must_use]
     pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Sets where the login throttle remembers the networks from which users log in, so that failed logins elsewhere do
-    /// not lock a user out. By default, the networks are forgotten when the program ends.
+    /// Sets the store for the networks from which users have logged in. With these networks, the login throttle ensures
+    /// that failed logins from other networks do not lock a user out. By default, the networks are kept in memory, and
+    /// are lost when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -434,9 +435,9 @@ where
             let mut body = pin!(body);
             let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // Reads the rest of the body. Otherwise the HTTP server closes the connection, and a client
-            // that is still sending does not see the response. If the request has
-            // `Expect: 100-continue`, the client has not begun to send the body, and the body is not read.
+            // Read the rest of the body. If a part stayed unread, the HTTP server would close the connection, and a
+            // client that is still sending would not see the response. If the request has `Expect: 100-continue`, the
+            // body is not read, because the client has not begun to send it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -135,8 +135,8 @@ impl RevocationStore for Store {
     }
 }
 
-/// Checks permissions against the list in [`World::with_replay`]. A check for the user `SAFDOWN` fails because
-/// SAF is not available, and a check for `SAFBAD` because SAF gives no decision.
+/// Checks permissions against the list in [`World::with_replay`]. A check for the user `SAFDOWN` fails because SAF is
+/// not available. A check for the user `SAFBAD` fails because SAF gives no decision.
 #[derive(Clone)]
 struct StubSaf(FileSaf);
 
@@ -156,7 +156,7 @@ struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
-    /// Of the optional endpoints only `ticket` is on. Client certificates are off.
+    /// Only one of the optional endpoints is on: `ticket`. Client certificates are off.
     minimal: AuthApi,
 }
 
@@ -283,7 +283,7 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// The OpenAPI document of `api`. APIs with equal settings share one document.
+/// The OpenAPI document of `api`. The document is made only once for APIs with equal settings.
 fn description(api: &AuthApi) -> Arc<Value> {
     static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
@@ -773,7 +773,7 @@ async fn a_body_longer_than_the_limit_is_413() {
 
 #[tokio::test]
 async fn an_incomplete_body_is_400() {
-    /// A body with one frame, then an error that does not implement `std::error::Error`.
+    /// A body with one frame, followed by an error that does not implement `std::error::Error`.
     struct BrokenBody(Option<Bytes>);
     struct NotAnError;
     impl Body for BrokenBody {

@@ -17,7 +17,7 @@ use crate::{
     passticket::{Applid, PassTicketGenerator},
 };
 
-/// The body of the response. It contains secrets: do not log it.
+/// The body of the response. Do not log it, because it contains secrets.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TicketResponse<'a> {
@@ -27,8 +27,8 @@ struct TicketResponse<'a> {
     ticket: &'a str,
 }
 
-/// Answers with a PassTicket for the caller. The caller needs a client certificate and a login token.
-/// Both are checked before the body, as in Zowe API ML.
+/// Answers with a PassTicket for the caller. The caller needs a client certificate and a login token. The certificate
+/// and the token are checked before the body, as in Zowe API ML.
 pub(super) async fn ticket<B: Body>(
     request: &Parts,
     body: B,
@@ -47,14 +47,15 @@ pub(super) async fn ticket<B: Body>(
         None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
-        // The APPLID is not a part of the cause, because the client chooses it.
+        // The APPLID is not a part of `cause`, because the client chooses the APPLID. Each new value would cause
+        // another log line.
         let cause = ("ticket", error.codes());
         log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;
     tracing::info!(url, %user, %applid, "issued a PassTicket");
     let token = tokens.text(request).unwrap_or_default();
     json(&TicketResponse {
-        // A verified token is ASCII.
+        // The conversion never fails, because a verified token is ASCII.
         token: str::from_utf8(token).unwrap_or_default(),
         user_id: user.as_str(),
         application_name: &name,
@@ -62,7 +63,7 @@ pub(super) async fn ticket<B: Body>(
     })
 }
 
-/// Parses `{"applicationName"}`. Other fields are ignored. Returns the name as the client wrote it, and
+/// Parses `{"applicationName"}`. Other fields are ignored. Returns the name as the client wrote it, and the same name
 /// as an APPLID (the name of an application in the security product).
 fn parse_ticket_body(body: &[u8]) -> Result<(String, Applid), BodyProblem> {
     #[derive(Deserialize)]

@@ -1,6 +1,6 @@
-//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access
-//! Token can validate or revoke that token, and needs no other credential
-//! (docs/reference/auth-endpoints.md#validate, docs/reference/auth-endpoints.md#revoke).
+//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access Token can
+//! validate or revoke this token. It needs no other credential (docs/reference/auth-endpoints.md#validate,
+//! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
 use http_body::Body;

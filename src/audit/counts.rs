@@ -53,15 +53,15 @@ impl AuditCounts {
         self.decisions.increment((record.event, Reason(reason)));
     }
 
-    /// The number of decisions with this reason, or without a reason if they succeeded.
+    /// The number of decisions of `event` with this reason. `None` stands for decisions that succeeded.
     pub fn get(&self, event: Event, reason: Option<ReasonCode>) -> u64 {
         self.decisions.get((event, Reason(reason)))
     }
 }
 
 impl Collect for AuditCounts {
-    /// Writes the successes of each event, and each failure that has occurred. Most combinations of event
-    /// and reason cannot occur.
+    /// Writes the number of successes of each event, and the number of failures for each combination of event and
+    /// reason that has occurred. Most combinations cannot occur.
     fn collect(&self, exposition: &mut Exposition) {
         let decisions = self.decisions.iter();
         let occurred = decisions.filter(|((_, reason), count)| *count > 0 || reason.0.is_none());
@@ -80,7 +80,7 @@ impl Collect for AuditCounts {
     }
 }
 
-/// `None` is a success.
+/// The reason of a decision. `None` means that the decision succeeded.
 #[derive(Clone, Copy, Debug)]
 struct Reason(Option<ReasonCode>);
 
@@ -106,7 +106,7 @@ impl Label for Reason {
         self.0.map_or(0, |reason| reason as usize + 1)
     }
 
-    /// Empty for a success. For Prometheus, an empty label is the same as no label.
+    /// The value is empty for a success. For Prometheus, an empty label means that there is no label.
     fn value(self) -> &'static str {
         self.0.map_or("", ReasonCode::as_str)
     }
@@ -133,7 +133,7 @@ pub struct CountingSink<S> {
 }
 
 impl<S: AuditSink> CountingSink<S> {
-    /// Counts in `counts`. Without a `sink`, records are only counted.
+    /// Makes a sink that counts records in `counts`. If `sink` is `None`, the records are only counted.
     pub fn new(counts: Arc<AuditCounts>, sink: Option<S>) -> Self {
         Self { counts, sink }
     }

@@ -1,10 +1,10 @@
-//! Enums for the fields of a record: event, outcome, kind of credential, kind of rule.
+//! Enums for four fields of a record: the event, the outcome, the kind of credential and the kind of rule.
 
 string_enum! {
     /// The kind of decision.
     pub enum Event {
-        /// Authentication of a client. On a route, this includes the check whether a token may be used
-        /// for the service. In the auth API, the endpoints `query` and `validate` cause this event.
+        /// Authentication of a client. For a request on a route, this event includes the check whether a token may be
+        /// used for the service. In the auth API, the endpoints `query` and `validate` cause this event.
         Authentication = "authentication",
         /// A PassTicket for the authenticated user.
         Ticket = "ticket",
@@ -22,7 +22,7 @@ string_enum! {
         TokenMinted = "token-minted",
         /// Revocation of one Personal Access Token.
         TokenRevoked = "token-revoked",
-        /// A rule that revokes all Personal Access Tokens of a user, or for a service.
+        /// A rule that revokes Personal Access Tokens: those of a user, or those for a service.
         RuleMade = "rule-made",
         /// Removal of expired revocations.
         Evicted = "evicted",
@@ -64,9 +64,9 @@ string_enum! {
 string_enum! {
     /// The subject of a revocation rule: a user or a service.
     pub enum RuleKind {
-        /// The tokens of one user. The record has the user as `target`.
+        /// The rule revokes the tokens of one user. The field `target` of the record is this user.
         User = "user",
-        /// The tokens for one service. The record has the service as `service`.
+        /// The rule revokes the tokens for one service. The field `service` of the record is this service.
         Service = "service",
     }
 }

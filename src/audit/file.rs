@@ -45,21 +45,21 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
-/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is
-///   killed (`kill -9`), the records in the queue are lost, and no line counts them: at least those of the
-///   last 50 ms, and under load up to the size of the queue. [`close`](Self::close) writes these records, and dropping
-///   the sink writes them as well.
-/// - When the file reaches its maximum size, the file is renamed and a new file is started: see
-///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, the
-///   write is repeated every second. The error is logged at most once a minute.
+/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is killed
+///   (`kill -9`), the records in the queue are lost, and no line counts them. These are usually the records of the last
+///   50 ms. Under load, the whole queue may be lost. [`close`](Self::close) writes the records in the queue. Dropping
+///   the sink also writes them.
+/// - When the file reaches its maximum size, the file is renamed and a new file is started (see
+///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
+///   every second. The error is logged at most once a minute.
 /// - The file has mode 0600. The file is locked, so a second sink that opens it gets an error. If a crash
 ///   left an incomplete last line, the sink adds a newline to this line when it opens the file. A reader
 ///   must therefore expect lines that are not JSON.
 ///
-/// If another program renames or removes the file, for example logrotate, the sink notices this within a
-/// second and opens a new file at the path. Records that are written to a removed file within this second
-/// are lost. If the new file cannot be opened, the records wait in the queue. The new file may not be a symbolic
-/// link. Only the first file, when the sink is opened, may be one.
+/// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
+/// opens a new file at the path. Records that are written to a removed file within this second are lost. If the new
+/// file cannot be opened, the records wait in the queue. The new file must not be a symbolic link. Only the file that
+/// exists when the sink is opened may be a symbolic link.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -68,8 +68,7 @@ pub struct AuditFile {
 }
 
 impl AuditFile {
-    /// Opens or creates the file at `path` and starts the writer thread. This call blocks on file
-    /// operations.
+    /// Opens or creates the file at `path` and starts the writer thread. This call blocks while it works on the file.
     ///
     /// # Errors
     /// [`AuditFileError`] if the file cannot be opened, locked or written. If an audit log is required,
@@ -95,8 +94,8 @@ impl AuditFile {
         &self.path
     }
 
-    /// The number of lost records so far. A record is lost if the queue is full, if the sink was
-    /// [closed](Self::close), or if writing fails while the sink is being closed.
+    /// The number of lost records so far. A record is lost in three cases: the queue is full, the sink was
+    /// [closed](Self::close) before, or writing fails while the sink is being closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }
@@ -111,8 +110,8 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Whether the file is written: the last write succeeded, and the writer thread runs. A full queue is
-    /// not a fault of the file. It shows in [`dropped`](Self::dropped).
+    /// Whether the file can be written: the last write succeeded, and the writer thread runs. A full queue is not a
+    /// fault of the file, so only [`dropped`](Self::dropped) shows it.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {
@@ -126,8 +125,8 @@ impl AuditFile {
         }
     }
 
-    /// Whether the writer thread has ended: after [`close`](Self::close), or because of an error in the
-    /// program. From then on the sink writes nothing.
+    /// Whether the writer thread has ended. It ends after [`close`](Self::close), or because of an error in the
+    /// program. After its end, the sink writes nothing.
     pub fn has_ended(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.as_ref().is_none_or(JoinHandle::is_finished)

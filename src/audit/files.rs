@@ -1,4 +1,4 @@
-//! An audit sink with two files: one for decisions about users, one for requests that were not authenticated.
+//! An audit sink with two files: a file for decisions about users, and a file for requests that were not authenticated.
 
 use std::path::PathBuf;
 
@@ -17,20 +17,20 @@ use crate::{
 
 const FILE: LabelName = LabelName::new("file");
 
-/// A sink that writes requests that were not authenticated to a file of their own, and sums them up there. So
-/// a client without a credential cannot make the gateway delete the records of others.
+/// A sink with two files. The second file is for requests that were not authenticated. These requests are summed up. So
+/// a client without a credential cannot make the gateway delete the records of other clients.
 ///
-/// A request was not authenticated if it was refused because it has no credential, a malformed or forged token
-/// or a malformed body, or because of the login throttle. Records of wrong passwords stay in the first file,
-/// because the login throttle limits their number.
+/// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
+/// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to
+/// the first file, because the login throttle limits their number.
 ///
-/// In the second file, one line stands for all requests with the same client, service, event and reason
-/// within a second. Its field `count` is their number, and its other fields are those of the first request. If
-/// there are more than 1,024 such lines in a second, further requests are counted in lines without client
+/// In the second file, one line stands for all requests with the same client, service, event and reason within a
+/// second. The field `count` of the line is the number of these requests, and the other fields are those of the first
+/// request. If there are more than 1,024 such lines in a second, further requests are counted in lines without client
 /// and service.
 ///
-/// The methods of [`AuditFile`] describe when records are lost. The sink is
-/// [available](AuditSink::is_available) if the first file is.
+/// The methods of [`AuditFile`] describe when records are lost. The sink is [available](AuditSink::is_available) if the
+/// first file is available.
 #[derive(Debug)]
 pub struct AuditFiles {
     decisions: AuditFile,
@@ -38,9 +38,8 @@ pub struct AuditFiles {
 }
 
 impl AuditFiles {
-    /// Opens or creates two files: `decisions`, and `unauthenticated` for requests that were not
-    /// authenticated. At most four full files of the second one are kept. This call blocks on file
-    /// operations.
+    /// Opens or creates two files: `decisions`, and `unauthenticated` for requests that were not authenticated. At most
+    /// four full files of `unauthenticated` are kept. This call blocks while it works on the files.
     ///
     /// # Errors
     /// [`AuditFileError`] if one of the files cannot be opened, locked or written.
@@ -65,7 +64,7 @@ impl AuditFiles {
         &self.unauthenticated
     }
 
-    /// Whether both files can be written: see [`AuditFile::health`].
+    /// Whether both files can be written, see [`AuditFile::health`].
     pub fn health(&self) -> Health {
         match self.decisions.health() {
             Health::Up => self.unauthenticated.health(),
@@ -73,12 +72,12 @@ impl AuditFiles {
         }
     }
 
-    /// Whether one of the writer threads has ended: see [`AuditFile::has_ended`].
+    /// Whether one of the writer threads has ended, see [`AuditFile::has_ended`].
     pub fn has_ended(&self) -> bool {
         self.decisions.has_ended() || self.unauthenticated.has_ended()
     }
 
-    /// Writes the waiting records and stops the writer threads: see [`AuditFile::close`].
+    /// Writes the waiting records and stops the writer threads, see [`AuditFile::close`].
     pub fn close(&self) {
         self.decisions.close();
         self.unauthenticated.close();
@@ -120,8 +119,8 @@ fn is_unauthenticated(record: &AuditRecord) -> bool {
     }
     match record.reason {
         None => false,
-        // In an abandoned request of an authenticated user, the action may have been done. In a login, the user is not
-        // verified yet.
+        // An abandoned request of an authenticated user belongs to the first file, because its action may have been
+        // done. In a login, the user is not verified yet.
         Some(ReasonCode::Abandoned) => record.user.is_none() || record.event == Event::Login,
         Some(reason) => reason.needs_no_credential(),
     }

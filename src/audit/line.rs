@@ -1,9 +1,9 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A request on a route makes up to two audit records, so writing a record must be fast. Some characters
-//! must be escaped in JSON. Most values have types that cannot contain such characters, and are copied
-//! unchanged. Only the other values are searched for such characters. Searching all values took longer
-//! than all other work of the audit log (`benches/choices.md`).
+//! A request on a route makes up to two audit records, so writing a record must be fast. Some characters must be
+//! escaped in JSON. Most values have types that cannot contain such characters, and are copied unchanged. Only values
+//! of other types are searched for such characters. Searching all values took longer than all other work of the audit
+//! log (`benches/choices.md`).
 
 use std::{
     io::Write,
@@ -47,7 +47,7 @@ impl<'a> Object<'a> {
         plain(self.bytes, value);
     }
 
-    /// Like [`plain`](Self::plain), but writes nothing if there is no value.
+    /// Does the same as [`plain`](Self::plain), but writes nothing if there is no value.
     pub(super) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
         if let Some(value) = value {
             self.plain(key, value);
@@ -77,9 +77,9 @@ impl<'a> Object<'a> {
         let _ = serde_json::to_writer(&mut *self.bytes, text);
     }
 
-    /// Writes method and path. Neither has control characters. A method is a token (RFC 9110 §5.6.2), which needs no
-    /// escapes. Apart from control characters, only two characters need an escape. A path rarely has one of these, and
-    /// searching for these two is faster than [`text`](Self::text).
+    /// Writes the method and the path. A method is a token (RFC 9110 §5.6.2), which needs no escapes. A path has no
+    /// control characters, so only two characters in it can need an escape. A path rarely contains one of them, and
+    /// searching for these two characters is faster than [`text`](Self::text).
     pub(super) fn request(&mut self, request: &RequestLine) {
         let (method, path) = (request.method(), request.path());
         self.key("method");
@@ -122,7 +122,7 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
     bytes.push(b'"');
 }
 
-/// A value that JSON can contain without escapes. It has no quote, no backslash and no control character.
+/// A value that JSON can contain without escapes, because it has no quote, no backslash and no control character.
 pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
@@ -134,7 +134,7 @@ impl Plain for &'static str {
     }
 }
 
-/// Implements [`Plain`] for types of names that cannot contain such characters.
+/// Implements [`Plain`] for types of names that need no escapes.
 macro_rules! plain_names {
     ($($name:ty),*) => {$(
         impl Plain for $name {

@@ -1,13 +1,12 @@
 //! The audit log records each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
-//! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
-//! that writes JSON lines. The Tower layers of this crate, and the auth API (the endpoints for login and
-//! tokens), hold an [`Audit`], a handle to a sink. If the handle has no sink, no record is made.
+//! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink that writes JSON
+//! lines. The Tower layers of this crate and the auth API (the endpoints for login and tokens) hold an [`Audit`]. This
+//! is a handle to a sink. If the handle has no sink, no record is made.
 //!
-//! A record never contains a password, a token or a PassTicket. It identifies a token by the SHA-256 hash
-//! of the token (`token_id`), as `sha256sum` prints it. With the hash you can find all records of a
-//! token, but a client cannot use the hash as a token. If a login was refused, the `user` in the record
-//! is only the name that the client sent.
+//! A record never contains a password, a token or a PassTicket. It identifies a token by the token's SHA-256 hash
+//! (`token_id`), in the format of `sha256sum`. With the hash you can find all records of a token, but a client cannot
+//! use the hash as a token. If a login was refused, the `user` in the record is only the name that the client sent.
 //!
 //! Some fields have special terms. A *scheme* replaces the credential of the client by a credential for
 //! the service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an
@@ -17,15 +16,15 @@
 //! # Which events are recorded
 //! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, and records success. The layer that rejects a request records the failure |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //!
-//! A request that is refused before its sender is authenticated also makes a record. [`AuditFiles`] sums such records
-//! up in a separate file, so that they cannot displace the other records.
+//! There is also a record of each request that is refused before its sender is authenticated. [`AuditFiles`] writes
+//! sums of such records to a separate file, so that they cannot displace the other records.
 //!
-//! A route with the scheme `bypass` makes no decision, so it makes no record. If [`AuditFile`] had to
-//! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
+//! There is no record of a request on a route with the scheme `bypass`, because there is no decision. If [`AuditFile`]
+//! had to drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -91,8 +90,8 @@
 //! ```
 //!
 //! # Counts
-//! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes them to another
-//! sink. [`AuditFile`] has metrics and a [health](AuditFile::health) of its own.
+//! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes them to another sink.
+//! [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
 //!
 //! # Schema
 //! The JSON Schema (draft 2020-12) of one line:

@@ -7,29 +7,28 @@ use std::{
 
 use crate::clock::{Clock, SystemClock};
 
-/// The time at which the writer syncs written records to the disk (`fdatasync`). Until then, they survive a crash of
-/// the process, but not a crash of the machine.
+/// Says when the writer syncs written records to the disk (`fdatasync`). Before the sync, written records survive a
+/// crash of the process, but not a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fsync {
     /// The operating system decides.
     Never,
-    /// At most about this time after the write.
+    /// The writer syncs at most about this time after a write.
     EverySeconds(NonZeroU32),
-    /// After each write. A write has the records that were waiting, up to about 64 KiB.
+    /// The writer syncs after each write. A write contains the records that were waiting, up to about 64 KiB.
     EveryBatch,
 }
 
-/// Options of an [`AuditFile`](super::AuditFile). By default the queue has room for 8,192 records, the
-/// file rotates at 100 MiB, 20 full files are kept, and the file is synced once a second.
+/// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
+/// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults the log takes about 2 GiB at most. The general limit is the size at
-/// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one.
-/// When this number of files is reached, the next rotation deletes the oldest file.
+/// With these defaults, the log takes about 2 GiB at most. The general limit is the size at
+/// [rotation](Self::with_rotate_at), multiplied by one more than the number of [kept files](Self::with_kept_files).
+/// When the number of kept files is reached, the next rotation deletes the oldest file.
 ///
-/// A request without a credential also makes a record. With one file, a client can therefore send so many
-/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second
-/// file.
+/// A request without a credential also makes a record. If there is only one file, a client can therefore send so many
+/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -49,7 +48,8 @@ pub(super) enum Lines {
     Sum,
 }
 
-/// The number of full files that are kept of a file with sums (see [`AuditFiles`](super::AuditFiles)).
+/// The maximum number of full files that are kept in addition to a file with sums (see
+/// [`AuditFiles`](super::AuditFiles)).
 const MAX_KEPT_SUMS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
 
 impl Default for AuditFileOptions {
@@ -66,8 +66,8 @@ impl Default for AuditFileOptions {
 }
 
 impl AuditFileOptions {
-    /// Sets how many records can wait to be written. Further records are dropped and counted. The memory
-    /// is allocated in advance: about 256 bytes for each of these records.
+    /// Sets how many records can wait to be written. Further records are dropped and counted. The memory for `records`
+    /// records is allocated in advance. Each record takes about 256 bytes.
     #[must_use]
     pub fn with_queue_capacity(self, records: NonZeroUsize) -> Self {
         Self { queue: records, ..self }

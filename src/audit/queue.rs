@@ -11,7 +11,7 @@ use std::{
 
 use super::record::AuditRecord;
 
-/// The side of the queue into which the sink puts records.
+/// The sending side of the queue. The sink puts records into the queue.
 pub(super) struct Queue {
     records: SyncSender<AuditRecord>,
     capacity: usize,
@@ -22,12 +22,12 @@ pub(super) struct Queue {
 /// State that the sink and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The number of records that are in the queue or are being put into the queue. [`Queue::put`]
-    /// increments this number before it reads `closed`. So if the writer sees that `closed` is set, and
-    /// then sees that this number is 0, no record can be left.
+    /// The number of records that are in the queue or are being put into the queue. [`Queue::put`] increments this
+    /// number before it reads `closed`. So if the writer sees first that `closed` is set, and then that this number is
+    /// 0, no record is left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// Whether the last write failed. The writer then repeats this write.
+    /// Whether the last write failed, so that the writer must repeat it.
     pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) written: AtomicU64,
@@ -38,8 +38,8 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Taken,
-    /// The record was taken and the queue is now half full. The caller must wake the writer. This is
-    /// returned only for the record that makes the queue half full.
+    /// The record was taken and the queue is now half full. The caller must wake the writer. `HalfFull` is returned
+    /// only for the record that makes the queue half full.
     HalfFull,
     Dropped,
 }
@@ -61,7 +61,7 @@ impl Queue {
     pub(super) fn put(&self, record: AuditRecord) -> Put {
         let Shared { waiting, closed, dropped, .. } = &*self.shared;
         let before = waiting.fetch_add(1, SeqCst);
-        // The writer polls and does not block on the channel, so sending never wakes a thread.
+        // The writer polls the channel and never blocks on it, so sending never wakes a thread.
         if closed.load(SeqCst) || self.records.try_send(record).is_err() {
             waiting.fetch_sub(1, SeqCst);
             dropped.fetch_add(1, SeqCst);

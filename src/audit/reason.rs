@@ -9,15 +9,15 @@ use crate::{
 };
 
 string_enum! {
-    /// Why a client was refused, or why no decision was possible. The reason code is more precise than
-    /// the text that the client gets (docs/decisions.md#d5).
+    /// Why a client was refused, or why no decision was possible. A reason code is more precise than the text that the
+    /// client gets (docs/decisions.md#d5).
     ///
     /// Each error of this crate that ends a decision has a reason code. Code that adds an error without
     /// a reason code does not compile.
     pub enum ReasonCode {
         /// The request has no credential.
         NoCredential = "no-credential",
-        /// Tokens of this kind are not accepted for this request, or are switched off.
+        /// Tokens of this kind are not accepted for this request, or tokens of this kind are turned off.
         WrongKind = "wrong-kind",
         /// The text is not a well-formed token, or it is longer than the limit.
         TokenMalformed = "token-malformed",
@@ -65,8 +65,8 @@ string_enum! {
         CrossOrigin = "cross-origin",
         /// There were too many requests recently.
         RateLimited = "rate-limited",
-        /// The PassTicket limit is reached: with replay protection, each user gets one ticket per second
-        /// for an APPLID, and all seconds up to now are used.
+        /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID,
+        /// and the tickets of all seconds up to now are used.
         NoTimeSlot = "no-time-slot",
         /// SAF return codes 8/8/16: the gateway may not make tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
@@ -102,9 +102,10 @@ string_enum! {
 /// The party whose action or problem leads to a reason.
 #[derive(Clone, Copy)]
 enum Cause {
-    /// Any client, without a credential that was ever valid.
+    /// Any client, even a client that never had a valid credential.
     AnyClient,
-    /// A client with a credential that was valid, or a client in a login whose number the login throttle limits.
+    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits the
+    /// number of logins.
     KnownClient,
     /// The gateway, or a system that it needs.
     Gateway,
@@ -123,10 +124,10 @@ impl ReasonCode {
             | Self::TooManyAttempts
             | Self::BadRequest
             | Self::CrossOrigin => Cause::AnyClient,
-            // The login throttle limits the number of these.
+            // The login throttle limits how often these two reasons occur.
             Self::WrongPassword
             | Self::NewPasswordRefused
-            // All others need a credential that was valid.
+            // All following reasons need a credential that is or was valid.
             | Self::TokenClaims
             | Self::TokenExpired
             | Self::TokenNotYetValid
@@ -152,8 +153,8 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            // A client can cause this by disconnecting, but so can the time limit of the gateway. `AuditFiles` looks at
-            // the other fields of such a record, and not at the cause.
+            // This reason has two possible causes: the client disconnects, or a time limit of the gateway passes.
+            // `AuditFiles` does not use the cause of such a record, but its other fields.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }
@@ -167,7 +168,7 @@ impl ReasonCode {
         }
     }
 
-    /// Returns `true` if any client can cause this refusal, without a credential that was ever valid.
+    /// Returns `true` if any client can cause this refusal, even a client that never had a valid credential.
     pub(super) const fn needs_no_credential(self) -> bool {
         matches!(self.cause(), Cause::AnyClient)
     }

@@ -31,7 +31,7 @@ pub enum Detail {
         /// The rule revokes tokens that were issued at this time or before.
         up_to: Timestamp,
     },
-    /// [`Event::TokenMinted`]: the scope and lifetime of the token.
+    /// [`Event::TokenMinted`]: the scope and the lifetime of the token.
     Minted {
         /// The services that the token is for.
         scopes: Scopes,
@@ -56,11 +56,10 @@ pub enum Detail {
 
 /// The record of one decision.
 ///
-/// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods
-/// `with_…`. None of these methods takes a value that can contain a secret. Making a record is cheap,
-/// because no text is formatted. A sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON
-/// object as in the [schema](super#schema). A field is `None` if it does not apply to the event or is not
-/// known.
+/// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods `with_…`. None of
+/// these methods takes a value that can contain a secret. Making a record is cheap, because no text is formatted. A
+/// sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON object that matches the
+/// [schema](super#schema). A field is `None` if it does not apply to the event, or if its value is not known.
 ///
 /// ```
 /// use tower_passticket::{
@@ -90,13 +89,13 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Address and port of the peer of the connection. With the PROXY protocol, this is the address that the proxy has
-    /// announced.
+    /// The address and port of the peer of the connection. If the PROXY protocol is used, this is the address that the
+    /// proxy has announced.
     pub peer: Option<SocketAddr>,
-    /// The address of the client, if the peer is a trusted proxy that has announced it in a header. If this
-    /// is `None`, the client is the [`peer`](Self::peer).
+    /// The address of the client, if the peer is a trusted proxy that has announced this address in a header. If this
+    /// field is `None`, the client is the [`peer`](Self::peer).
     pub client: Option<ClientAddress>,
-    /// Method and path of the request.
+    /// The method and path of the request.
     pub request: Option<RequestLine>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
@@ -106,7 +105,7 @@ pub struct AuditRecord {
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// The user id. If the event did not succeed, the client may have sent it without proof.
+    /// The user id. If the event did not succeed, the client may have sent this user id without proof.
     pub user: Option<UserId>,
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose
     /// tokens a rule revokes.
@@ -158,9 +157,9 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets method and path of the request. Sets the request id, the peer and the client from the
-    /// [`RequestId`] and the [`ConnectionInfo`] in its extensions. If an extension is absent, its fields
-    /// become `None`.
+    /// Sets the method and path of the request. Sets the request id from the [`RequestId`] in `extensions`, and the
+    /// peer and the client from the [`ConnectionInfo`]. If an extension is absent, the fields that come from it become
+    /// `None`.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -173,13 +172,13 @@ impl AuditRecord {
         }
     }
 
-    /// The address of the client: [`client`](Self::client) if present, otherwise the address of the
+    /// The address of the client. This is [`client`](Self::client) if it is present. If not, it is the address of the
     /// [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
 
-    /// Sets the user id. If the event did not succeed, the client may have sent it without proof.
+    /// Sets the user id. If the event did not succeed, the client may have sent this user id without proof.
     #[must_use]
     pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
@@ -191,9 +190,9 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text
-    /// that was not verified can be anything, even a password, and an attacker could guess the password
-    /// from the fingerprint.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text that was not
+    /// verified can be anything, even a password. An attacker could find out a password from its fingerprint by
+    /// guessing.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
@@ -251,7 +250,7 @@ impl AuditRecord {
     /// Returns the record as a JSON object in one line, without a newline. See the
     /// [schema](super#schema).
     pub fn to_json(&self) -> String {
-        // Most lines are shorter.
+        // Most lines are shorter than this capacity.
         let mut bytes = Vec::with_capacity(512);
         self.write_json(&mut bytes);
         String::from_utf8(bytes).expect("JSON is UTF-8")
@@ -263,7 +262,7 @@ impl AuditRecord {
         line.end();
     }
 
-    /// Writes a line that stands for `count` requests. This record is the first of them.
+    /// Writes a line that stands for `count` requests. `self` is the record of the first of these requests.
     pub(super) fn write_sum(&self, count: u64, bytes: &mut Vec<u8>) {
         let mut line = Object::begin(bytes);
         self.write_to(&mut line);

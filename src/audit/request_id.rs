@@ -12,16 +12,16 @@ use http::{Extensions, HeaderName};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
-/// The response header with the [`RequestId`]. If the response of the service already has a header of
-/// this name, the header of the service is kept.
+/// The response header with the [`RequestId`]. If the response of the service already has a header with this name, the
+/// gateway does not replace it.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It
 /// is stored in the extensions of the request. A header `X-Request-Id` that the client sends is
 /// forwarded to the service and has no effect on this id.
 ///
-/// `Display` writes 24 hexadecimal digits. The first twelve digits are random, and the same for all
-/// requests of one process. The last twelve digits are a counter.
+/// `Display` writes 24 hexadecimal digits. The first twelve digits are random. They are the same for all requests of
+/// one process. The last twelve digits are a counter.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;
@@ -49,7 +49,7 @@ impl RequestId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The id in the extensions of a request, as the value of a log field.
+    /// The id in `extensions`, as the value of a log field.
     pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
         extensions.get::<Self>().copied().map(display)
     }
@@ -64,7 +64,7 @@ impl RequestId {
         let mut digits = [0; 24];
         let (process, counter) = digits.split_at_mut(12);
         process.copy_from_slice(&*PROCESS);
-        // Ids repeat after 2^48 requests: three years with three million requests per second.
+        // Ids repeat after 2^48 requests. With three million requests per second, this takes three years.
         counter.copy_from_slice(&hexadecimal(self.0));
         digits
     }

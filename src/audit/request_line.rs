@@ -1,4 +1,4 @@
-//! Method and path of a request, for audit records.
+//! The method and path of a request, for audit records.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use http::{Method, Uri};
 /// The longest path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
-/// A shorter path cannot contain a JSON Web Token. The shortest signature has 43 characters (HS256, RFC 7518 §3.2), and
-/// the shortest header for it has 20.
+/// A path that is shorter than this cannot contain a JSON Web Token. The shortest signature has 43 characters (HS256,
+/// RFC 7518 §3.2), and the shortest header for this signature has 20 characters.
 const MIN_TOKEN: usize = 64;
 
 /// The longest method in a record, in bytes.
 const MAX_METHOD: usize = 32;
 
-/// Method and path of a request, as the client sent them, without the query.
+/// The method and path of a request, as the client sent them. The query is not included.
 ///
-/// A path has at most 512 bytes, a method at most 32. If one is cut off, it ends with `…`. In a path of 64 bytes or
-/// more, a segment that contains `eyJ` is written as `(token)`, because a JSON Web Token may begin there. A record must
-/// not contain a token.
+/// A path has at most 512 bytes, and a method has at most 32 bytes. A path or method that was cut off ends with `…`. A
+/// record must not contain a token. So in a path of 64 bytes or more, a segment that contains `eyJ` is written as
+/// `(token)`, because a JSON Web Token may begin with `eyJ`.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -30,7 +30,7 @@ const MAX_METHOD: usize = 32;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestLine {
-    /// The method, then the path. There is one text, so that a record needs one allocation.
+    /// The method, directly followed by the path. They are one text, so that a record needs only one allocation.
     text: Box<str>,
     method_length: u8,
 }
@@ -70,15 +70,16 @@ impl RequestLine {
     }
 }
 
-/// Whether the text contains `eyJ`: the Base64 form of the beginning of a JSON object.
+/// Whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object.
 ///
-/// `str::contains` would be shorter. But `RouteLayer` also calls `str::contains` with a constant. With a second caller,
-/// the compiler no longer specializes it, which costs 380 instructions for each request.
+/// This function does not use `str::contains`, because `RouteLayer` calls `str::contains` with a constant. If
+/// `str::contains` had a second caller, the compiler would no longer specialize it for `RouteLayer`. This would cost
+/// 380 instructions per request.
 fn may_have_token(text: &str) -> bool {
     text.as_bytes().windows(3).any(|bytes| bytes == b"eyJ")
 }
 
-/// If the text is longer than `max` bytes, cuts it off there and appends `…`.
+/// If the text is longer than `max` bytes, cuts it off after `max` bytes and appends `…`.
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn lines_are_short_and_have_neither_a_query_nor_a_token() {
         let long = "a".repeat(MAX_PATH + 1);
-        // The shortest signed token: {"alg":"HS256"}, {}, and a signature.
+        // The shortest signed token. It consists of {"alg":"HS256"}, {} and a signature.
         let token = format!("eyJhbGciOiJIUzI1NiJ9.e30.{}", "s".repeat(43));
         for (method, uri, want) in [
             ("GET", "/a/b?c=d", "GET /a/b"),
@@ -126,7 +127,8 @@ mod tests {
         }
     }
 
-    /// A JSON text needs escapes for control characters. `Uri` does not permit them.
+    /// A JSON text needs escapes for control characters. A path needs none, because `Uri` does not permit control
+    /// characters.
     #[test]
     fn a_path_has_no_control_characters() {
         for byte in 0..=0x1f_u8 {

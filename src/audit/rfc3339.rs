@@ -6,15 +6,15 @@ use x509_cert::der::DateTime;
 
 use crate::clock::Timestamp;
 
-/// The last millisecond of the year 9999. A year in RFC 3339 has four digits.
+/// The last millisecond of the year 9999. Later years cannot be written, because a year in RFC 3339 has four digits.
 const LAST: u64 = 253_402_300_799_999;
 
 type Text = [u8; 24];
 
 thread_local! {
-    /// The last time that this thread has written, in whole seconds since 1970, and its text. Consecutive
-    /// records often have the same time in seconds, and computing the date takes longer than all other
-    /// work for the text.
+    /// The time that this thread has written last, in whole seconds since 1970, and the text of this time. It is
+    /// cached, because consecutive records often have the same time in seconds, and computing the date takes longer
+    /// than all other work for the text.
     static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
 }
 

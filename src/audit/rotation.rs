@@ -9,14 +9,14 @@ use std::{
 /// Renames the file at `path` to `path.1`. Before that, `path.1` is renamed to `path.2`, and so on, up to
 /// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
-/// Files with a number above `keep` are deleted. They exist after `keep` was lowered.
+/// Files with a number above `keep` are deleted. Such files exist if `keep` was lowered.
 ///
-/// Files with a number above the free number are not renamed. A crash between two renames leaves a free
-/// number. The next call then uses this number, and deletes no file. If there is no file at `path`, for
-/// example after a crash, nothing is done.
+/// Files with a number above the free number are not renamed. A crash between two renames leaves a free number. The
+/// next call uses this free number, so that it deletes no file. If there is no file at `path`, for example after a
+/// crash, this function does nothing.
 ///
 /// # Errors
-/// The error of the first rename that fails. A second call continues with that rename.
+/// The error of the first rename that fails. A second call continues with the rename that failed.
 pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     if !fs::exists(path)? {
         return Ok(());
@@ -32,7 +32,8 @@ pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     fs::rename(path, numbered(path, 1))
 }
 
-/// Numbers above this are not deleted. Other tools append a date, such as `audit.jsonl.20261129`.
+/// Files with numbers above this are not deleted, because other tools append a date as a number, such as
+/// `audit.jsonl.20261129`.
 const MAX_NUMBER: u32 = 99_999;
 
 /// Deletes the files at `path` with a number above `keep`.

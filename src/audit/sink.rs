@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use super::record::AuditRecord;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Trait for receivers of audit records. The trait is object-safe, and an `Arc` of a sink is a sink: see
-/// the [example](super#a-sink-of-your-own).
+/// Trait for receivers of audit records. The trait is object-safe, and an `Arc` of a sink is a sink (see the
+/// [example](super#a-sink-of-your-own)).
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one record.
     ///
@@ -14,9 +14,9 @@ pub trait AuditSink: Send + Sync + 'static {
     /// sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
-    /// Whether the sink expects to keep a record that it gets now. While this is `false`, requests for
-    /// actions that must not happen without a record are rejected (docs/decisions.md#d12). All other
-    /// requests continue. This method must not block.
+    /// Whether the sink expects to keep a record that it gets now. While the result is `false`, requests for actions
+    /// that must not happen without a record are rejected (docs/decisions.md#d12). All other requests continue. This
+    /// method must not block.
     fn is_available(&self) -> bool {
         true
     }
@@ -43,12 +43,12 @@ struct Destination {
 }
 
 impl Audit {
-    /// Makes a handle without a sink. No records are made then.
+    /// Makes a handle without a sink. With this handle, no records are made.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Makes a handle to `sink`. Records get the time of the system clock.
+    /// Makes a handle to `sink`. The system clock gives the time of records.
     pub fn to(sink: impl AuditSink) -> Self {
         Self(Some(Arc::new(Destination { sink: Arc::new(sink), clock: Arc::new(SystemClock) })))
     }
@@ -64,18 +64,18 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Whether the sink expects to keep a record: see [`AuditSink::is_available`]. Without a sink this is
+    /// Whether the sink expects to keep a record, see [`AuditSink::is_available`]. If there is no sink, the result is
     /// `true`.
     pub fn is_available(&self) -> bool {
         self.0.as_ref().is_none_or(|to| to.sink.is_available())
     }
 
-    /// The time for a record that is made now. Without a sink it is 1970-01-01.
+    /// The time for a record that is made now. If there is no sink, the time is 1970-01-01.
     pub fn now(&self) -> Timestamp {
         self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
     }
 
-    /// Calls `make` and sends the record to the sink. Without a sink, `make` is not called.
+    /// Calls `make` and sends the record to the sink. If there is no sink, `make` is not called.
     pub fn record(&self, make: impl FnOnce() -> AuditRecord) {
         if let Some(to) = &self.0 {
             to.sink.record(make());

@@ -1,5 +1,5 @@
-//! Sums up records of requests that were not authenticated: one line for each client, service, event and reason
-//! in a second.
+//! Sums up records of requests that were not authenticated. All requests within a second that have the same client,
+//! service, event and reason become one line.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{connection::ClientAddress, token::ServiceId};
 
-/// The period whose requests are summed up in one line.
+/// The length of a period. Requests with an equal [`Key`] within a period are summed up in one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines in one period that name the client and the service. Further requests are counted
-/// in one line for each event and reason.
+/// The maximum number of lines in one period that name the client and the service. Requests beyond this number are
+/// counted in one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
 /// The values that all requests of one line share.
@@ -46,7 +46,7 @@ pub(super) struct Sums {
     /// The lines, in the order of their first requests.
     sums: Vec<Sum>,
     positions: HashMap<Key, usize>,
-    /// When the period began. `None` if there is no request.
+    /// When the current period began. `None` if the period has no request yet.
     began: Option<Instant>,
     due: VecDeque<Sum>,
 }
@@ -76,7 +76,7 @@ impl Sums {
         self.due.pop_front()
     }
 
-    /// Ends the period, so that all requests are in lines that can be written.
+    /// Ends the current period, so that the lines of all requests can be written.
     pub(super) fn end_period(&mut self) {
         self.due.extend(mem::take(&mut self.sums));
         self.positions.clear();
@@ -89,7 +89,7 @@ impl Sums {
         }
     }
 
-    /// Removes all lines. Returns the number of their requests.
+    /// Removes all lines. Returns the number of requests in these lines.
     pub(super) fn clear(&mut self) -> u64 {
         self.end_period();
         self.due.drain(..).map(|sum| sum.count).sum()
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(lines(&mut sums, start + PERIOD), want);
         assert_eq!(lines(&mut sums, start + 2 * PERIOD), []);
 
-        // The period also ends with the first request after its end.
+        // The first request after the end of a period also ends the period.
         let start = start + 10 * PERIOD;
         sums.add(record(7, "a", NoCredential), start);
         sums.add(record(7, "a", NoCredential), start + PERIOD);
@@ -165,7 +165,7 @@ mod tests {
             sums.add(record(host, "a", ReasonCode::NoCredential), now);
             sums.add(record(host, "a", ReasonCode::BadRequest), now);
         }
-        // A client that already has a line keeps this line.
+        // Further requests of a client that already has a line are counted in this line.
         sums.add(record(0, "a", ReasonCode::NoCredential), now);
         let lines = lines(&mut sums, now + PERIOD);
         assert_eq!(lines.len(), MAX_SUMS + 2);

@@ -1,4 +1,4 @@
-//! Tests that records match the schema. Tests of the audit file, also with write errors and many threads.
+//! Tests that records match the schema, and tests of the audit file. Some tests cause write errors or use many threads.
 
 use std::{
     collections::HashMap,
@@ -179,7 +179,7 @@ fn a_line_has_all_fields_of_the_record() {
         "method": "GET",
         "path": "/files/\"x",
         "credential": "certificate",
-        // `printf a | sha256sum`
+        // This is the output of `printf a | sha256sum`.
         "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
         "issued_token_id": "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
         "certificate": {
@@ -243,7 +243,8 @@ fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
     }
 }
 
-/// The queue allocates memory for thousands of records in advance, and each record is copied into it.
+/// A record must be small, because the queue allocates memory for thousands of records in advance, and each record is
+/// copied into the queue.
 #[test]
 fn a_record_has_at_most_320_bytes() {
     let size = size_of::<AuditRecord>();
@@ -485,7 +486,7 @@ proptest! {
 fn requests_without_a_credential_are_summed_up_in_the_second_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);
-    // The queue has room for all records, so none is dropped.
+    // The queue has room for all records, so no record is dropped.
     let options =
         AuditFileOptions::default().with_queue_capacity(NonZeroUsize::new(10_000).unwrap());
     let files = AuditFiles::open(path("a.jsonl"), path("u.jsonl"), options).unwrap();

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
 
-/// The maximum number of records that are taken from the queue before the batch is written. This limit is needed
-/// because records that are summed up add no bytes to the batch.
+/// The maximum number of records that are taken from the queue before the batch is written. The limit of bytes
+/// ([`BATCH`]) is not enough, because records that are summed up add no bytes to the batch at first.
 const MAX_TAKEN: usize = 4096;
 
 /// The time before a failed write is repeated.
@@ -50,7 +50,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
-    /// The number of dropped records that were reported, by a line in the file or by a log message.
+    /// The number of dropped records that a line in the file or a log message has reported.
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the path names another file, which could not be opened.
+    /// Whether the open file is no longer the file at the path, and no file could be opened at the path.
     is_lost: bool,
 }
 
@@ -104,8 +104,8 @@ impl Writer {
                 if self.retry_at.is_some() {
                     self.give_up();
                 }
-                // The queue was empty just now. If `waiting` is not 0, another thread has counted a record and is
-                // about to put it into the queue.
+                // The queue was empty just now. If `waiting` is not 0, another thread has already counted a record, and
+                // will put it into the queue soon.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -122,12 +122,11 @@ impl Writer {
         }
     }
 
-    /// Writes all waiting records, and lines that report dropped records. Stops if a write fails.
+    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails.
     fn write_all(&mut self) {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
-        // The first call of `write_batch` repeats the write that failed last time, if there is one.
-        // The loop ends after a batch that is not full. Records that arrive later wait for the next call,
-        // so that they are written together.
+        // If the last write failed, the first call of `write_batch` repeats it. The loop ends after a batch that is not
+        // full. Records that arrive later wait for the next call, so that they are written together.
         let mut was_full = true;
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
@@ -140,9 +139,9 @@ impl Writer {
             };
             self.shared.waiting.fetch_sub(taken, SeqCst);
             was_full = self.batch.bytes.len() >= batch_len || taken == MAX_TAKEN;
-            // A record is dropped only when the queue is full. All older records were then in the queue, or
-            // taken out of it. The queue is empty now, so the line about the dropped records comes after
-            // these older records.
+            // A record is dropped only when the queue is full. At that time, all older records were in the queue or
+            // already taken out of it. The queue is empty now, so the line about the dropped records comes after these
+            // older records.
             if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
                 self.reported = dropped;
@@ -191,9 +190,9 @@ impl Writer {
         }
     }
 
-    /// Opens the file at the path again if another program has renamed or removed the open file. Checks this
-    /// once in [`CHECK`]. Returns whether records can be written: if the file cannot be opened, the records
-    /// wait, because records in a removed file are lost.
+    /// Opens the file at the path again if another program has renamed or removed the open file. Checks this once per
+    /// [`CHECK`]. Returns whether records can be written now. If the file cannot be opened, the records wait, because
+    /// records in a removed file would be lost.
     fn follow_path(&mut self) -> bool {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
@@ -203,7 +202,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The file may be back after it could not be opened again.
+            // The open file is at the path again. Before, it was missing there, and no new file could be opened.
             if self.is_lost {
                 self.is_lost = false;
                 self.retry_at = None;
@@ -261,7 +260,7 @@ impl Writer {
         }
     }
 
-    /// Syncs the file. After an error `is_dirty` stays `true`, so that the next sync tries again.
+    /// Syncs the file. After an error, `is_dirty` stays `true`, so that the sync is repeated.
     fn sync(&mut self) {
         self.synced = Instant::now();
         match self.file.sync_data() {
@@ -270,8 +269,8 @@ impl Writer {
         }
     }
 
-    /// Drops and counts the waiting records. This method is called if the records cannot be written when
-    /// the sink is closed.
+    /// Drops and counts the waiting records. This method is called if the sink is being closed and the records cannot
+    /// be written.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
         lost += self.sums.as_mut().map_or(0, Sums::clear);
@@ -301,7 +300,7 @@ struct Batch {
     bytes: Vec<u8>,
     /// How many of the bytes have been written.
     written: usize,
-    /// How many of the lines are records.
+    /// The number of records in these lines.
     records: u64,
 }
 
@@ -324,8 +323,8 @@ impl Batch {
         taken
     }
 
-    /// Like [`take_records`](Self::take_records), but sums the records up, and adds the sums of periods that
-    /// have ended. `is_closing` ends the current period.
+    /// Takes waiting records, and sums them up. Adds the sums of periods that have ended, up to `max` bytes. If
+    /// `is_closing` is true, the current period also ends. Returns how many records it has taken from the queue.
     fn take_sums(
         &mut self,
         max: usize,
@@ -364,7 +363,7 @@ impl Batch {
         self.bytes.push(b'\n');
     }
 
-    /// Writes the bytes. After an error, a second call continues where the first one stopped.
+    /// Writes the bytes. After an error, a second call continues at the byte at which the first call stopped.
     fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match to.write(&self.bytes[self.written..]) {
@@ -385,23 +384,25 @@ impl Batch {
     }
 }
 
-/// The treatment of a symbolic link at the path.
+/// Says what happens if there is a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 enum Links {
-    /// The gateway follows the link. It does so when the program starts, because the administrator may have placed the
-    /// link.
+    /// The gateway follows the link. This value is for the start of the program, because the administrator may have
+    /// placed the link.
     Follow,
-    /// The gateway refuses the link. It does so when it opens the file again, because another user who can write to the
-    /// directory may have placed the link. Then the gateway would write to one of its own files that this user cannot
-    /// write.
+    /// The gateway refuses the link. This value is for opening the file again, because another user who can write to
+    /// the directory may have placed the link. This user could otherwise make the gateway write to any file that the
+    /// gateway can write.
     Refuse,
 }
 
-/// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The values are those of the headers of the
-/// kernels, since the standard library does not name them. On other systems links are followed.
+/// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The values come from the headers of the kernels,
+/// because the standard library does not define this constant. On systems that are not in this list, links are
+/// followed.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    // The value in asm-generic/fcntl.h, and in fcntl.h of the architectures that have another value.
+    // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value in
+    // their fcntl.h.
     let has_other_value = cfg!(any(
         target_arch = "arm",
         target_arch = "aarch64",
@@ -448,7 +449,7 @@ fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
                 "another process writes to the file",
             ));
         }
-        // Some file systems do not support locks.
+        // Some file systems do not support locks. On such a file system, the file is used without a lock.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -465,7 +466,8 @@ fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Whether the path names the open file. If this cannot be found out, the open file is kept.
+/// Whether the path names the open file. If this cannot be determined, the result is `true`, so that the open file is
+/// kept.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -482,7 +484,7 @@ fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 
-/// Syncs the directory of the file, so that a new file name survives a crash of the machine.
+/// Syncs the directory of the file, so that the name of a new file survives a crash of the machine.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -501,7 +503,7 @@ mod tests {
     use super::*;
     use crate::audit::{Event, queue::Queue};
 
-    /// A disk that accepts `room` more bytes, and is then full.
+    /// A disk that accepts `room` more bytes. After these bytes, it is full.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,
@@ -541,7 +543,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = AuditFileOptions::default().with_fsync(Fsync::EveryBatch);
         let (queue, mut writer) = writer(directory.path(), options);
-        // /dev/null accepts writes, but a sync fails.
+        // /dev/null accepts writes, but cannot be synced.
         let file = mem::replace(&mut writer.file, device("/dev/null"));
         queue.put(AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1)));
         writer.write_all();
@@ -635,7 +637,7 @@ mod tests {
         writer.checked = Instant::now().checked_sub(CHECK).unwrap();
         assert!(!writer.follow_path());
         assert!(!queue.is_available());
-        // The rotation refuses the link, too.
+        // The rotation also refuses the link.
         assert!(open(&path, Links::Refuse).is_err());
         std::fs::rename(&away, &path).unwrap();
         writer.retry_at = Some(Instant::now());

@@ -18,8 +18,8 @@ impl ClientAddress {
         self.0
     }
 
-    /// Parses an address as proxies write it: with or without a port, IPv6 with or without brackets. An
-    /// unspecified address, such as `0.0.0.0`, is no address of a client.
+    /// Parses an address as proxies write it: with or without a port. An IPv6 address may be in brackets. Returns
+    /// `None` for an unspecified address, such as `0.0.0.0`, because no client has such an address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let ip = match text.strip_prefix('[') {
             Some(rest) => {

@@ -2,7 +2,7 @@
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the trusted proxy in front of the gateway has
 //! written the last element. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! So a client cannot hide behind elements that it sent itself.
+//! Elements that the client itself sent are to the left of this address. So a client cannot hide its address with them.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -28,7 +28,8 @@ impl AddressHeader {
 /// The maximum number of elements that are read. There are rarely more than three proxies.
 const MAX_ELEMENTS: usize = 32;
 
-/// The maximum length of an element in bytes. An element of `Forwarded` can contain a host name.
+/// The maximum length of an element in bytes. An element of `Forwarded` can be longer than an address, because it can
+/// contain a host name.
 const MAX_LENGTH: usize = 512;
 
 /// The client that the headers of a trusted proxy announce.
@@ -106,8 +107,8 @@ fn right_most(
 /// The node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). `None` if the element is
 /// malformed.
 ///
-/// The element was separated at the last comma. If a quoted string contains this comma, or if it contains a
-/// semicolon, its quotes are not balanced here, and the element counts as malformed.
+/// The header is split at each comma, and the element at each semicolon. If a quoted string contains a comma or a
+/// semicolon, each part of the string has only one of its quotes. The element then counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
@@ -140,7 +141,7 @@ fn identifier(value: &[u8]) -> Option<Node> {
     if is_obfuscated || name.eq_ignore_ascii_case("unknown") {
         return Some(Node::Hidden);
     }
-    // An address with an obfuscated port, such as `192.0.2.7:_x`, is not read.
+    // An address with an obfuscated port, such as `192.0.2.7:_x`, counts as malformed.
     let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
@@ -207,7 +208,7 @@ mod tests {
             (&["192.0.2.7:4711, [fd00::1]:443"], "192.0.2.7"),
             (&["::ffff:192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7"),
             (&["10.0.0.2, 10.0.0.1"], "-"),
-            // Elements to the left of the client address come from the client. They are not read.
+            // Elements to the left of the client address come from the client, so they are not read.
             (&["unknown, \", 192.0.2.7"], "192.0.2.7"),
             (&["\u{e9}", "192.0.2.7"], "192.0.2.7"),
             (&["10.0.0.9, 192.0.2.7, 10.0.0.1"], "192.0.2.7"),
@@ -248,8 +249,8 @@ mod tests {
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // The client has sent an opening quotation mark. It does not hide the element that the proxy has
-            // appended.
+            // The client has sent an opening quotation mark. This quotation mark does not hide the element that the
+            // proxy has appended.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
             // The client has chosen the value of `host`, which the proxy has put in quotation marks.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),

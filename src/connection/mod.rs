@@ -2,7 +2,7 @@
 //!
 //! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] contains the
 //! proxies that are trusted to announce the addresses of their clients. For a request from such a proxy,
-//! [`ConnectionInfo::client`] is the address of the client, and not that of the proxy.
+//! [`ConnectionInfo::client`] is the address of the client, and not the address of the proxy.
 
 mod address;
 mod forwarded;
@@ -23,14 +23,14 @@ use forwarded::{Announced, announced};
 /// The connection on which a request arrived, as an extension of the request.
 ///
 /// The listener of this crate inserts the extension. With another server, use
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and also
-/// the address of the client if the two differ. The login throttle uses the address of the client. The proxy uses this
-/// type to set `X-Forwarded-*` and `Forwarded`.
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer. They also
+/// contain the address of the client if it differs from the address of the peer. The login throttle uses the address of
+/// the client. The proxy uses this type to set `X-Forwarded-*` and `Forwarded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The address of the client, or of a proxy between the client and this gateway. If a proxy has announced an
-    /// address with the PROXY protocol, this field has the announced address.
+    /// address with the PROXY protocol, this field contains the announced address.
     pub peer: SocketAddr,
     /// The local address that the peer connected to.
     pub local: SocketAddr,
@@ -44,7 +44,8 @@ pub struct ConnectionInfo {
 enum Sender {
     /// The peer is the client.
     Client,
-    /// The peer is a trusted proxy. This header, if there is one, announces no client.
+    /// The peer is a trusted proxy. The address would be read from this header, but the header is absent or announces
+    /// no client.
     Proxy(AddressHeader),
     /// The peer is a trusted proxy. According to this header, it sent the request for this client.
     ProxyFor(ClientAddress, AddressHeader),
@@ -56,29 +57,29 @@ impl ConnectionInfo {
         Self { peer, local, protocol, sender: Sender::Client }
     }
 
-    /// The address of the client: the address that a trusted proxy has announced, otherwise the address of
-    /// the peer.
+    /// The address of the client. This is the address that a trusted proxy has announced. If no proxy has announced an
+    /// address, it is the address of the peer.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` of the request, and
-    /// to `Forwarded` if `X-Forwarded-For` is absent. If the peer is not a trusted proxy, these headers are replaced.
+    /// Whether the peer is a trusted proxy. The proxy of this crate appends its values to the headers `X-Forwarded-*`
+    /// of a trusted proxy. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
+    /// proxy, it replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
 
-    /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if
-    /// `X-Forwarded-For` is absent. `headers` are those of the request, before a layer has changed them.
+    /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if `X-Forwarded-For` is
+    /// absent. `headers` must be the headers of the request before a layer has changed them.
     ///
     /// The headers count only if the peer is one of `proxies`. The client is then the right-most address
     /// that does not belong to `proxies`. The elements to the left of this address may come from the client,
     /// so they are not read.
     ///
-    /// If there is no such address, the client is the peer. If an element that has to be read is
-    /// malformed, or if there are more than 32 of them, the client is the peer and
-    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that no header of this request
-    /// has an effect.
+    /// If there is no such address, the client is the peer. The headers count as malformed if an element that has to be
+    /// read is malformed, or if more than 32 elements have to be read. In this case, the client is the peer, and
+    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that none of these headers has an effect.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {
@@ -88,8 +89,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// Does the same as [`with_trusted_proxies`](Self::with_trusted_proxies). The peer must be one of `proxies`. The
-    /// caller has already checked this.
+    /// Does the same as [`with_trusted_proxies`](Self::with_trusted_proxies). The caller must have checked that the
+    /// peer is one of `proxies`.
     pub(crate) fn with_headers_of_trusted_proxy(
         self,
         proxies: &TrustedProxies,

@@ -10,15 +10,16 @@ const REQUESTS: Description = Description::counter(
      there was a response are not included.",
 );
 
-/// Where the gateway sent a request.
+/// The destination of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// To the auth API.
+    /// The gateway sent the request to the auth API.
     AuthApi,
-    /// To the routed stack. This includes requests without a matching route, and malformed requests.
+    /// The gateway sent the request to the routed stack. This kind includes requests without a matching route, and
+    /// malformed requests.
     Route,
-    /// To the health endpoint of the gateway.
+    /// The gateway answered the request at its health endpoint.
     Health,
 }
 
@@ -43,7 +44,7 @@ impl Label for RequestKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StatusClass {
-    /// 1xx. The gateway counts 101, the switch to a protocol such as WebSocket.
+    /// 1xx. Of these, the gateway counts only 101, which switches to a protocol such as WebSocket.
     Informational,
     /// 2xx.
     Success,

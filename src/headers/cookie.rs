@@ -1,4 +1,4 @@
-//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, which need not be UTF-8.
+//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
 //!
 //! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie
 //! is found and removed even if some servers would read it as a part of a quoted value.
@@ -9,7 +9,7 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. They are looked up once, and then searched for several cookies.
+/// The `Cookie` lines of a request. They are looked up once, and then searched for each cookie that the caller needs.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {
@@ -29,10 +29,10 @@ impl<'a> Cookies<'a> {
     }
 }
 
-/// Removes each cookie unless `keep` returns true for its name. The kept cookies are joined into one line
-/// (RFC 6265 §5.4) and not changed. A cookie without `=` or without a name is removed, because a service
-/// might read it as a credential. A cookie is also removed if a server that separates cookies at commas
-/// (RFC 2109 §4.3.4) would find an unwanted cookie in it.
+/// Removes each cookie unless `keep` returns true for its name. The remaining cookies are joined into one line (RFC
+/// 6265 §5.4). Their content does not change. A cookie without `=` or without a name is removed, because a service
+/// might read it as a credential. A cookie is also removed if a server that separates cookies at commas (RFC 2109
+/// §4.3.4) would find an unwanted cookie in it.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| {
         split(pair).is_some_and(|(name, _)| keep(name))

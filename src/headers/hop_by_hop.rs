@@ -10,8 +10,8 @@ use super::{list::list_items, sweep::sweep};
 const KEEP_ALIVE: &str = "keep-alive";
 const TRAILERS: &str = "trailers";
 
-/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
-/// Otherwise a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
+/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them. If
+/// they did not stay, a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -21,24 +21,24 @@ const FORWARDING: [&str; 6] = [
     "x-forwarded-proto",
 ];
 
-/// Removes hop-by-hop headers: those that a `Connection` line names, and those that are always
-/// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and
-/// `-Proto` stay, even if `Connection` names them (CVE-2022-31813).
+/// Removes hop-by-hop headers. These are the headers that a `Connection` line names, and the headers that are always
+/// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and `-Proto`
+/// stay, even if `Connection` names them (CVE-2022-31813).
 ///
-/// Call this function before you set headers of your own. It removes all `Connection` lines. So a later
-/// call, for example by a proxy, cannot remove your `Authorization` header because of a client's
-/// `Connection: authorization`.
+/// Call this function before you set headers of your own. A client can send `Connection: authorization`. If the call
+/// came after you set `Authorization`, it would remove your header. A second call, for example by a proxy, does not
+/// remove it, because the first call has removed all `Connection` lines.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HopByHop::of(headers).strip(headers);
 }
 
-/// Like [`strip_hop_by_hop`], but keeps `TE: trailers`. Returns whether the request has it.
+/// Does the same as [`strip_hop_by_hop`], but keeps `TE: trailers`. Returns whether the request has `TE: trailers`.
 pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the
-/// caller needs only one loop, in which it can also look for other headers.
+/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So one loop of
+/// the caller can find the hop-by-hop headers and other headers.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
@@ -59,7 +59,7 @@ impl HopByHop {
         found
     }
 
-    /// Must be called for each header before [`strip`](Self::strip).
+    /// Records one header. Call this function for each header before [`strip`](Self::strip).
     pub(crate) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match kind(name) {
             Kind::Connection => {
@@ -76,8 +76,8 @@ impl HopByHop {
         }
     }
 
-    /// Like [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the service
-    /// for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has it.
+    /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the
+    /// service for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has `TE: trailers`.
     pub(crate) fn strip_request(self, headers: &mut HeaderMap) -> bool {
         let accepts_trailers = self.accepts_trailers;
         self.strip(headers);
@@ -89,7 +89,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.connection_names_any {
-            // Cloned, because headers are removed while the names are read. These clones are cheap.
+            // The lines are cloned, because headers are removed while the names are read. These clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
                 let is_forwarding =
@@ -131,8 +131,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// The names in a `Connection` line, except `keep-alive`. Most lines contain only `keep-alive`, and the
-/// header `Keep-Alive` is removed in any case.
+/// The names in a `Connection` line, except `keep-alive`. `keep-alive` can be left out, because the header `Keep-Alive`
+/// is always removed. Most lines contain no other name.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }

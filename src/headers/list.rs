@@ -3,7 +3,7 @@
 #[cfg(feature = "proxy")]
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The items of one line, without blanks at their ends. An item may be empty.
+/// The items of one line, without blanks at both ends. An item may be empty.
 pub(crate) fn list_items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }

@@ -10,7 +10,7 @@ pub(crate) fn sweep(
     headers: &mut HeaderMap,
     mut unwanted: impl FnMut(&HeaderName) -> bool,
 ) -> Vec<HeaderName> {
-    // For most requests the list is empty, so nothing is allocated.
+    // For most requests, the list is empty, so nothing is allocated.
     let names: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in &names {
         headers.remove(name);

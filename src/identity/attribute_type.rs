@@ -15,8 +15,8 @@ pub struct AttributeType(pub(super) ObjectIdentifier);
 
 /// Object identifiers and their names. `Display` writes the first name of a type.
 ///
-/// Sources: RFC 4514 §3, RFC 4519 §2, X.520, PKCS #9 (RFC 2985 §5.2.1). RACF (IBM's security product
-/// for z/OS) has the name `SP` for the state or province
+/// The sources are RFC 4514 §3, RFC 4519 §2, X.520 and PKCS #9 (RFC 2985 §5.2.1). The name `SP` for the state or
+/// province comes from RACF (IBM's security product for z/OS)
 /// (docs/reference/security-products.md#certificate-mappings).
 pub(super) const TYPES: [(&str, &[&str]); 25] = [
     ("2.5.4.3", &["CN", "commonName"]),

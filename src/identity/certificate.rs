@@ -18,10 +18,10 @@ use crate::clock::Timestamp;
 
 /// The verified leaf certificate of the peer, as a request extension.
 ///
-/// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the
-/// certificate, and must verify that the peer holds the private key of the certificate. The TLS
-/// listener of this crate inserts the extension after a handshake that has verified both. The listener
-/// parses the certificate once per connection. Cloning is cheap.
+/// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the certificate. It must
+/// also verify that the peer holds the private key of the certificate. The TLS listener of this crate inserts the
+/// extension after a handshake that has verified the certificate and the key. The listener parses the certificate once
+/// per connection. Cloning is cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -80,14 +80,14 @@ impl PeerCertificate {
         &self.0.der
     }
 
-    /// The SHA-256 hash of the DER, which `openssl x509 -fingerprint -sha256` shows.
+    /// The SHA-256 hash of the DER. `openssl x509 -fingerprint -sha256` shows the same hash.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.0.sha256
     }
 
-    /// The end of the validity period (RFC 5280 §4.1.2.5). At this time, the certificate is still
-    /// valid. The handshake checks the validity period, but a connection or a resumed TLS session may
-    /// last longer.
+    /// The end of the validity period (RFC 5280 §4.1.2.5). The certificate is still valid at this time, and no longer
+    /// valid after it. The handshake checks the validity period, but a connection or a resumed TLS session may last
+    /// longer.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
@@ -138,8 +138,8 @@ pub struct CertificateError(String);
 /// The object identifier id-at-commonName (RFC 5280 §A.1).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// Refuses attribute types whose text would be the text of another type: `x509_cert` keeps only 32 bits of each
-/// number.
+/// Refuses an attribute type if it has a number of more than 32 bits. `x509_cert` keeps only 32 bits of each number, so
+/// such a type would look like another type.
 fn check_types(name: &Name) -> Result<(), CertificateError> {
     let mut types = name.iter().map(|attribute| attribute.oid);
     if types.all(|oid| has_own_text(&oid)) {

@@ -21,7 +21,7 @@ use crate::passticket::UserId;
 /// Maps client certificates to user ids by a table of [`CertificateFilter`]s. If several filters match,
 /// the most specific filter decides.
 ///
-/// This list starts with the most specific kind of filter. RACF, IBM's security product for z/OS, has
+/// This list of the kinds of filters starts with the most specific kind. RACF, IBM's security product for z/OS, uses
 /// the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
 ///
 /// 1. the fingerprint (RACF: a certificate that is registered with RACF),
@@ -32,12 +32,11 @@ use crate::passticket::UserId;
 /// 6. the full issuer,
 /// 7. a partial issuer.
 ///
-/// A partial name is a full name without its first parts. If two filters of the same kind match, the
-/// filter whose name has more parts is more specific. A certificate without a matching filter has no
-/// user.
+/// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter whose
+/// name has more parts is more specific. A certificate without a matching filter has no user.
 ///
-/// The length of a name is the number of its parts. The time of a look-up depends on how many different
-/// lengths the names in the filters have. It does not depend on the number of filters.
+/// The length of a name is the number of its parts. The time of a look-up depends on the number of different lengths of
+/// the names in the filters. It does not depend on the number of filters.
 ///
 /// ```
 /// use tower_passticket::{
@@ -70,7 +69,7 @@ struct Filters {
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
-    /// The numbers of parts of the names in `users`, the largest number first.
+    /// The lengths of the names in `users`, the largest length first.
     lengths: BTreeSet<Reverse<usize>>,
 }
 
@@ -218,7 +217,8 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // A filter on subject and issuer must have the whole issuer. This filter has only a part.
+            // A filter on subject and issuer must have the whole issuer. This filter has only a part of the issuer, so
+            // it does not match.
             subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }

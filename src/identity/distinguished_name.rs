@@ -11,16 +11,15 @@ use super::attribute_type::AttributeType;
 
 /// A distinguished name (X.501). The most specific part comes first, as in RFC 4514.
 ///
-/// Two names are equal when they have the same parts in the same order. A part is a set of
-/// attributes, so `CN=a+OU=b` equals `OU=b+CN=a`. Attribute types are compared by their object
-/// identifier, so `cn`, `CN`, `commonName` and `2.5.4.3` are equal. Values are compared exactly, and
-/// case matters. The ASN.1 string type in a certificate makes no difference, as long as the value can
-/// be read as text.
+/// Two names are equal when they have the same parts in the same order. A part is a set of attributes, so `CN=a+OU=b`
+/// equals `OU=b+CN=a`. Attribute types are compared by their object identifier, so `cn`, `CN`, `commonName` and
+/// `2.5.4.3` are equal. Values are compared exactly, so their case matters. The ASN.1 string type in a certificate
+/// makes no difference, as long as the value can be read as text.
 ///
-/// `FromStr` parses the text form of RFC 4514 §3. It ignores blanks around `,`, `+` and `=`. It accepts
-/// object identifiers and the short and long names of common attribute types, such as `CN` and
-/// `commonName`. `S` and `SP` are accepted for `ST`, and `E` for the e-mail address of PKCS #9.
-/// `Display` writes the text form of RFC 4514 §2.
+/// `FromStr` parses the text form of RFC 4514 §3. It ignores blanks around `,`, `+` and `=`. It accepts object
+/// identifiers and the short and long names of common attribute types, such as `CN` and `commonName`. It accepts `S`
+/// and `SP` as names of `ST`, and `E` as a name of the e-mail address of PKCS #9. `Display` writes the text form of RFC
+/// 4514 §2.
 ///
 /// ```
 /// use tower_passticket::identity::DistinguishedName;
@@ -38,10 +37,10 @@ use super::attribute_type::AttributeType;
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct DistinguishedName(Box<[Rdn]>);
 
-/// One part of a name (a relative distinguished name): at least one attribute, usually exactly one.
+/// One part of a name (a relative distinguished name). It has at least one attribute, and usually exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rdn(
-    /// Sorted and without duplicates, so that equal sets are equal slices.
+    /// The attributes are sorted and have no duplicates, so that equal sets are equal slices.
     Box<[Attribute]>,
 );
 
@@ -65,7 +64,7 @@ impl DistinguishedName {
     }
 
     /// Whether the name has no parts. The subject of a certificate can be empty. A
-    /// [`CertificateFilter`](super::CertificateFilter) rejects an empty name.
+    /// [`CertificateFilter`](super::CertificateFilter) cannot be made from an empty name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -75,7 +74,7 @@ impl DistinguishedName {
         self.0.len()
     }
 
-    /// The parts, the most specific one first.
+    /// The parts, with the most specific part first.
     pub fn rdns(&self) -> &[Rdn] {
         &self.0
     }
@@ -135,7 +134,7 @@ impl From<&Name> for DistinguishedName {
                 Rdn::new(attributes.collect())
             })
             .collect();
-        // In a certificate, the least specific part comes first. RFC 4514 §2.1 reverses the order.
+        // In a certificate, the least specific part comes first. The text form has the reverse order (RFC 4514 §2.1).
         rdns.reverse();
         Self(rdns.into())
     }
@@ -147,8 +146,8 @@ impl From<&Any> for Value {
         let text = match value.tag() {
             Tag::Utf8String => str::from_utf8(bytes).ok().map(str::to_owned),
             Tag::BmpString => utf16(bytes),
-            // A TeletexString that is not ASCII is not read as text, because certificates use
-            // different character sets for it.
+            // If a TeletexString is not ASCII, it is not read as text, because certificates use different character
+            // sets for it.
             Tag::PrintableString
             | Tag::Ia5String
             | Tag::NumericString
@@ -160,7 +159,7 @@ impl From<&Any> for Value {
         };
         match text {
             Some(text) => Self::Text(text.into()),
-            // Encoding cannot fail, because the value was decoded from DER, and so its length is valid.
+            // Encoding cannot fail, because the value was decoded from DER, so its length is valid.
             None => Self::Der(value.to_der().unwrap_or_else(|_| bytes.to_vec()).into()),
         }
     }
@@ -204,7 +203,7 @@ impl fmt::Display for Attribute {
         write!(f, "{}=", self.kind)?;
         match (&self.value, self.kind.name()) {
             (Value::Text(text), Some(_)) => write_escaped(f, text),
-            // RFC 4514 §2.4: the value of a type without a name is written in hexadecimal.
+            // If a type has no name, its value is written in hexadecimal (RFC 4514 §2.4).
             (Value::Text(text), None) => {
                 let any = Any::new(Tag::Utf8String, text.as_bytes()).map_err(|_| fmt::Error)?;
                 write_hex(f, &any.to_der().map_err(|_| fmt::Error)?)

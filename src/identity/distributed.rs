@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// Services) have this limit (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
-/// A name in a user registry outside z/OS, together with the name of the registry. The name is for
-/// instance an e-mail address, the subject of an OpenID Connect token, or a distinguished name.
+/// A name in a user registry outside z/OS, together with the name of the registry. For example, the name is an e-mail
+/// address, the subject of an OpenID Connect token, or a distinguished name.
 ///
 /// RACF calls this a distributed identity. The security product on z/OS maps such an identity to a user
 /// id. In RACF, the command `RACMAP` defines the mapping in the class `IDIDMAP`.
@@ -27,11 +27,11 @@ pub struct DistributedIdentity {
 }
 
 impl DistributedIdentity {
-    /// Makes an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes.
-    /// Both are UTF-8 without control characters and without blanks at the ends.
+    /// Makes an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes. Both names are
+    /// UTF-8, and have no control characters and no blanks at the beginning or end.
     ///
     /// # Errors
-    /// [`IdentityError`] names the text and the rule that it violates.
+    /// [`IdentityError`] contains the text and the rule that the text violates.
     pub fn new(name: &str, registry: &str) -> Result<Self, IdentityError> {
         Self::in_registry(name, &Registry::new(registry)?)
     }
@@ -78,8 +78,8 @@ impl fmt::Debug for DistributedIdentity {
     }
 }
 
-/// The name of a registry: 1 to 255 bytes of UTF-8 without control characters and without blanks at
-/// the ends.
+/// The name of a registry: 1 to 255 bytes of UTF-8, without control characters and without blanks at the beginning or
+/// end.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Registry(Arc<str>);
 
@@ -90,7 +90,7 @@ impl Registry {
     /// Checks the name of a registry and keeps it unchanged.
     ///
     /// # Errors
-    /// [`IdentityError`] names the text and the rule that it violates.
+    /// [`IdentityError`] contains the text and the rule that the text violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Registry, text).map(|()| Self(text.into()))
     }
@@ -115,7 +115,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// An e-mail address: a local part, one `@`, a domain.
+/// An e-mail address: a local part, exactly one `@`, and a domain.
 ///
 /// An address has at most 246 bytes and no blanks or control characters. A second `@` is an error,
 /// because two programs could split such a text at different `@` characters. Nothing else is checked,
@@ -130,7 +130,7 @@ impl EmailAddress {
     /// Checks an address and keeps it unchanged.
     ///
     /// # Errors
-    /// [`IdentityError`] names the text and the rule that it violates.
+    /// [`IdentityError`] contains the text and the rule that the text violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Email, text)?;
         let error = |rule| Err(IdentityError::new(What::Email, text, rule));

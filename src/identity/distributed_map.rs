@@ -12,14 +12,14 @@ use crate::passticket::UserId;
 
 /// Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 ///
-/// Registries are compared exactly. Names are also compared exactly, except for e-mail addresses. If a
-/// name is an [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored.
-/// An identity provider may send `Jane.Doe@Example.com` although the table has `jane.doe@example.com`.
+/// Registries are compared exactly. Names are also compared exactly, except for e-mail addresses. If a name is an
+/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored, because an identity
+/// provider may send `Jane.Doe@Example.com` although the table contains `jane.doe@example.com`.
 ///
-/// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to
-/// distinguish upper and lower case in the part before the `@`, but in practice they do not. It is an
-/// error if two addresses of one registry differ only in the case of ASCII letters. Other letters are
-/// compared exactly, because systems have different rules for their case.
+/// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
+/// lower case in the part before the `@`, but in practice they do not distinguish it. If two addresses of one registry
+/// in the table differ only in the case of ASCII letters, this is an error. Letters that are not ASCII are compared
+/// exactly, because systems have different rules for their case.
 ///
 /// ```
 /// use tower_passticket::{
@@ -127,7 +127,7 @@ mod tests {
             ("jane.doe@example.org", "R", None),
             ("\u{c4}@Example.com", "R", Some("UMLAUT")),
             ("\u{e4}@example.com", "R", None),
-            // U+212A (Kelvin sign) is k in lower case by Unicode, but it is not ASCII.
+            // The lower case of U+212A (Kelvin sign) is k in Unicode, but U+212A is not ASCII.
             ("Kim@example.com", "R", Some("KIM")),
             ("\u{212a}im@example.com", "R", None),
             ("CN=Jane@Example.com,O=x", "R", Some("DN")),

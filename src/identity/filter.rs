@@ -8,18 +8,18 @@ use super::{
 
 /// A filter on the fingerprint, the subject or the issuer of a client certificate.
 ///
-/// RACF, IBM's security product for z/OS, calls a filter on names a certificate name filter. The RACF
-/// command `RACDCERT MAP` has the subject in `SDNFILTER` and the issuer in `IDNFILTER`.
+/// RACF, IBM's security product for z/OS, calls a filter on names a certificate name filter. In the RACF command
+/// `RACDCERT MAP`, `SDNFILTER` contains the subject and `IDNFILTER` the issuer.
 ///
-/// - **Fingerprint**: the filter matches one certificate.
+/// - **Fingerprint**: the filter matches exactly one certificate.
 /// - **Subject** or **issuer**: the filter matches if the name in the certificate ends with the parts in
 ///   the filter. `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
-/// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in
-///   the filter, and the issuers are *equal*. RACF never combines a subject with a partial issuer. A filter
-///   with a subject and a partial issuer is not an error, because a partial name looks like a full name.
-///   Such a filter does not match the certificates of that issuer.
+/// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in the filter,
+///   and the issuers are *equal*. RACF never combines a subject with a partial issuer. A filter with a partial issuer
+///   is not reported as an error, because a partial name looks like a full name. But such a filter does not match the
+///   certificates of the issuer that was meant.
 ///
-/// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific one.
+/// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific filter.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CertificateFilter(pub(super) Kind);
 
@@ -32,8 +32,8 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Matches the one certificate with this fingerprint. In RACF, registering a certificate
-    /// (`RACDCERT ADD`) has the same effect.
+    /// Matches only the certificate with this fingerprint. In RACF, registering a certificate (`RACDCERT ADD`) has the
+    /// same effect.
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
     }

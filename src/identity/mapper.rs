@@ -61,7 +61,7 @@ pub trait IdentityMapper: Send + Sync + 'static {
     /// Starts mapping `certificate`, which the TLS handshake has verified.
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
-    /// Maps `certificate` if this is possible without waiting, and returns `None` otherwise.
+    /// Maps `certificate` if this is possible without waiting. Returns `None` if it is not possible.
     ///
     /// Callers use this method first. If it returns `None`, they call
     /// [`map_certificate`](Self::map_certificate). Implement this method for a mapper that never waits,

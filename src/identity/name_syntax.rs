@@ -1,13 +1,12 @@
 //! Parses distinguished names (RFC 4514 §3).
 //!
-//! The crate x509-cert also has a parser for these names. The tests below compare the two parsers. We do
-//! not use the parser of x509-cert, because:
-//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of the
-//!   value would become a separate part of the name. The name could then match a filter that it must not
-//!   match.
-//! - It treats blanks around separators as a part of the value, reads one hexadecimal digit as a whole
-//!   byte, and accepts values that are not UTF-8.
-//! - Its errors name neither the text nor the mistake. An operator needs both.
+//! The crate x509-cert also has a parser for these names. The tests of this file compare it with our parser. We do not
+//! use the parser of x509-cert for three reasons:
+//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of the value then
+//!   becomes a separate part of the name, so the name could match a filter that it must not match.
+//! - It reads some texts wrongly. It treats blanks around separators as a part of the value, reads one hexadecimal
+//!   digit as a whole byte, and accepts values that are not UTF-8.
+//! - Its errors do not contain the text or the mistake. An operator needs the text and the mistake.
 
 use std::str::FromStr;
 
@@ -234,8 +233,8 @@ mod tests {
         }
     }
 
-    /// One reason why we do not use the parser of x509-cert. If this test fails, a new release has
-    /// fixed that parser.
+    /// This is one reason why we do not use the parser of x509-cert. If this test fails, a new release of x509-cert has
+    /// fixed its parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";
@@ -265,8 +264,8 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// A name that we and x509-cert can compare. Its attribute types are those of RFC 4514 §3 without C and
-    /// DC, because x509-cert encodes all values of C and DC as a string type that permits only ASCII.
+    /// A name that we and x509-cert can compare. Its attribute types are the types of RFC 4514 §3, except C and DC.
+    /// x509-cert encodes all values of C and DC as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }
@@ -289,8 +288,8 @@ mod tests {
             prop_assert!(!text.contains(char::is_control));
         }
 
-        /// When x509-cert parses a text that we have written, it gets the same name. Texts with the fault
-        /// of the test above are left out.
+        /// When x509-cert parses a text that we have written, it gets the same name. This test leaves out texts that
+        /// x509-cert parses wrongly (see `x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash`).
         #[test]
         fn x509_cert_parses_the_text_that_we_write(name in comparable_name()) {
             let text = name.to_string();

@@ -35,13 +35,12 @@ const MAX_CERTIFICATE: usize = 4096;
 /// sends `POST {address}` with the certificate in DER
 /// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// The gateway calls ZSS under a user id of its own, with a token from `T`. A certificate is mapped if
-/// all four return codes of the response are 0 and the response has a user id. (Zowe API ML does not
-/// check the codes.) A certificate of more than 4096 bytes has no user and is not sent, because the z/OS
-/// service that ZSS calls does not accept it.
+/// The gateway calls ZSS under its own user id, with a token from `T`. A certificate is mapped if all four return codes
+/// of the response are 0 and the response has a user id. (Zowe API ML does not check the return codes.) A certificate
+/// of more than 4096 bytes is not sent, and has no user, because the z/OS service that ZSS calls does not accept it.
 ///
-/// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] has the limits.
-/// Concurrent look-ups of the same certificate share one call.
+/// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
+/// look-ups of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
@@ -57,7 +56,7 @@ impl<C, T> ZssCertificates<C, T> {
         }
     }
 
-    /// Sets how many responses are cached and how long, and the clock that measures this time.
+    /// Sets how many responses are cached, how long they are cached, and the clock that measures this time.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -92,8 +91,8 @@ where
 /// Services, a server on z/OS). The mapper sends `POST {address}` with a JSON object that has the members
 /// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// Name and registry are sent unchanged. The security product decides whether case matters. Responses
-/// are evaluated and cached in the same way as those of [`ZssCertificates`].
+/// The name and the registry are sent unchanged. The security product decides whether their case matters. Responses are
+/// evaluated and cached in the same way as for [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
@@ -109,7 +108,7 @@ impl<C, T> ZssIdentities<C, T> {
         }
     }
 
-    /// Sets how many responses are cached and how long, and the clock that measures this time.
+    /// Sets how many responses are cached, how long they are cached, and the clock that measures this time.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -192,7 +191,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // A certificate is also sent with this type, although it is DER. Zowe API ML does the same.
+        // A certificate is also sent with this content type, although it is DER. Zowe API ML does this, too.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -208,13 +207,13 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The JSON body of a response of ZSS. The body has this form with every HTTP status. Unknown fields are ignored,
+/// The JSON body of a response of ZSS. The body has this form for every HTTP status. Unknown fields are ignored,
 /// because they do no harm. (Zowe API ML treats them as an error.)
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     userid: String,
-    /// The code of ZSS itself: 8 if one of the other three codes is not 0.
+    /// The return code of ZSS itself. It is 8 if one of the other three codes is not 0.
     return_code: i64,
     saf_return_code: i64,
     racf_return_code: i64,
@@ -223,9 +222,9 @@ struct Answer {
 
 /// The user id of a response, or `None` if no user is mapped.
 ///
-/// The return codes decide whether a user is mapped; the status does not. ZSS sends each of the statuses 400, 401 and
-/// 500 for several return codes, and also when it rejects the request. A response without return codes is an error.
-/// If all codes are 0, a status other than 2xx is an error.
+/// The return codes decide whether a user is mapped. The status does not decide this, because ZSS sends each of the
+/// statuses 400, 401 and 500 for several return codes, and also when it rejects the request. A response without return
+/// codes is an error. If all codes are 0 but the status is not 2xx, this is an error, too.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -249,7 +248,7 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
             return Err(RemoteError::Answer(format!("{codes}: {why}")));
         }
     }
-    // The user id comes from a field of fixed length, padded with blanks or nulls.
+    // The user id comes from a field of fixed length, which is padded with blanks or nulls.
     let user = userid.trim_matches([' ', '\0']);
     if user.is_empty() {
         return Ok(None);
@@ -321,8 +320,7 @@ mod tests {
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // In these cases, a code or the user id is missing or has the wrong type, or the body is not a JSON
-            // object.
+            // In these cases, the body is not a JSON object, or a field of the body is missing or has the wrong type.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),

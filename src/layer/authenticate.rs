@@ -1,23 +1,21 @@
 //! Authenticates requests.
 //!
-//! 1. The layer selects the first credential that the request has, in this order: cookie
-//!    `apimlAuthenticationToken`, header `Authorization: Bearer`, cookie `personalAccessToken`, header
-//!    `PRIVATE-TOKEN`, client certificate. If this credential is not valid, the layer does not try another
-//!    one (docs/decisions.md#d6).
-//! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked.
-//!    An [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each
-//!    of these may have to wait for another server. The future of the layer then waits too.
-//! 3. The layer adds the result to the extensions of the request: [`Authentication`]. It removes all
-//!    credentials from the headers, so no later layer can read them. The credentials stay in the headers
-//!    only if authentication failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
-//! 4. If authentication failed, and the route has [`OnFailure::Reject`] or there is no route, the layer
-//!    answers the request itself.
+//! 1. The layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
+//!    header `Authorization: Bearer`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, client certificate. If this
+//!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6).
+//! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
+//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
+//!    objects may have to wait for another server. In that case, the future of the layer waits, too.
+//! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
+//!    from the headers, so no later layer can read them. The credentials stay in the headers only if authentication
+//!    failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
+//! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
+//!    or there is no route.
 //!
 //! On a route with the scheme `bypass`, the layer does nothing.
 //!
-//! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each
-//! failure. The record of a success is written by [`ScopeLayer`](super::ScopeLayer), which may still refuse
-//! the request.
+//! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
+//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //!
@@ -211,8 +209,8 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
 }
 
 /// Adds the result to the extensions, and removes the credentials from the headers. There are two exceptions after a
-/// failure. With [`OnFailure::Reject`], the request is not forwarded, so it is left as it is. With
-/// [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay.
+/// failure. If `on_failure` is [`OnFailure::Reject`], the request does not change, because it is not forwarded. If
+/// `on_failure` is [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
@@ -269,7 +267,7 @@ fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
     let request_id = RequestId::logged(request.extensions());
     match failure {
-        // Logged at a low level, because the first request of a browser usually has no credential.
+        // This is logged at a low level, because the first request of a browser usually has no credential.
         Failure::NoCredential => {
             tracing::debug!(service, request_id, %failure, "not authenticated");
         }

@@ -19,7 +19,7 @@ use crate::{
 pub enum Authentication {
     /// The credential was accepted.
     Authenticated(Authenticated),
-    /// The credential was refused, or there was none.
+    /// The credential was refused, or the request had no credential.
     Failed(Failure),
 }
 
@@ -28,8 +28,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present. They
-    // are boxed to keep `Authenticated` small, because each layer moves it.
+    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present. They are boxed
+    // to keep `Authenticated` small, because each layer moves an `Authenticated`.
     withheld: Option<Box<Withheld>>,
 }
 
@@ -48,7 +48,8 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. If a later layer fails, it puts the headers back.
+    /// Keeps a copy of the credential headers. If a later layer fails, that later layer puts the headers back with
+    /// [`restore`](Self::restore).
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }
@@ -73,7 +74,7 @@ impl Authenticated {
 
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Does not show `withheld`, which contains raw credentials.
+        // This output does not show `withheld`, because `withheld` contains raw credentials.
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)
@@ -116,7 +117,7 @@ impl Proof {
     }
 }
 
-/// Why a credential was refused, and what is known about this credential.
+/// The reason why a credential was refused, and the known facts about this credential.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) failure: Failure,

@@ -35,7 +35,7 @@ use crate::{
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
-    // True only if `revocations` is set.
+    // This is true only if `revocations` is set.
     pats: bool,
     mapper: Option<M>,
     identities: Option<Arc<dyn DistributedMapper>>,
@@ -44,8 +44,8 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl Authenticator {
-    /// Accepts the login tokens, and the tokens of other issuers, that `verifier` accepts. PATs and
-    /// client certificates are not accepted until they are turned on.
+    /// Accepts the login tokens, and the tokens of other issuers, that `verifier` accepts. PATs and client certificates
+    /// are refused until they are turned on.
     pub fn new(verifier: impl TokenVerifier) -> Self {
         Self {
             verifier: Arc::new(verifier),
@@ -60,11 +60,11 @@ impl Authenticator {
 }
 
 impl<R, M> Authenticator<R, M> {
-    /// Refuses tokens that are revoked according to `revocations`, such as login tokens after logout. Tokens
-    /// of other issuers are checked too, and so are PATs if they are turned on.
+    /// Refuses tokens that are revoked according to `revocations`, such as login tokens after logout. The check also
+    /// applies to tokens of other issuers, and to PATs if PATs are turned on.
     ///
-    /// An authenticator has one revocation check, which is used for all tokens. A later call of this function
-    /// or of [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces the check.
+    /// An authenticator has one revocation check for all tokens. A later call of this function or of
+    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces the check.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
         let Self { verifier, pats, mapper, identities, names, clock, .. } = self;
@@ -72,8 +72,7 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Accepts PATs that are not revoked according to `revocations`. All other tokens are checked with
-    /// `revocations` too.
+    /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
     #[must_use]
     pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
@@ -90,8 +89,8 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Turns client certificates off. The type `M` stays the same, so a program can decide at run time
-    /// whether it accepts client certificates.
+    /// Turns client certificates off. The type `M` does not change, so a program can decide at run time whether it
+    /// accepts client certificates.
     #[must_use]
     pub fn without_client_certificates(self) -> Self {
         Self { mapper: None, ..self }
@@ -100,8 +99,7 @@ impl<R, M> Authenticator<R, M> {
     /// Accepts tokens of other issuers that name a distributed identity, if `mapper` maps this identity
     /// to a user. A distributed identity is a name in a registry outside z/OS, such as an e-mail address.
     ///
-    /// Without a `mapper`, such tokens are refused because their identity has no user
-    /// (docs/decisions.md#d22).
+    /// If no `mapper` is set, such tokens are refused, because their identity has no user (docs/decisions.md#d22).
     #[must_use]
     pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
         Self { identities: Some(Arc::new(mapper)), ..self }
@@ -113,8 +111,8 @@ impl<R, M> Authenticator<R, M> {
         Self { names, ..self }
     }
 
-    /// Uses `clock` instead of the system clock for the expiry of client certificates and of tokens of
-    /// other issuers. The verifier uses its own clock.
+    /// Uses `clock` instead of the system clock for the expiry of client certificates and of tokens of other issuers.
+    /// The token verifier uses its own clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
@@ -144,7 +142,7 @@ pub(super) enum Progress {
     Waiting(Pending),
 }
 
-/// The call whose answer a decision waits for.
+/// The pending call. The decision waits for its answer.
 pub(super) enum Pending {
     Verification { place: Place, future: VerifyFuture },
     Revocation { token: VerifiedToken, future: CheckFuture },
@@ -212,7 +210,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
 
     fn map_certificate(&self, certificate: &PeerCertificate) -> Progress {
         let Some(mapper) = &self.mapper else {
-            // While client certificates are turned off, they are not credentials.
+            // If client certificates are turned off, a client certificate is not a credential.
             return Progress::refused(Failure::NoCredential, Presented::Nothing);
         };
         if certificate.not_after() < self.clock.now() {
@@ -276,7 +274,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     fn map_external(&self, token: ExternalToken) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
-            // A verifier with a cache may return a token that has expired.
+            // The expiry is checked here, because a verifier with a cache may return a token that has expired.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }
@@ -296,7 +294,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     }
 }
 
-/// Whether a token of this kind is accepted in this place.
+/// Whether a token of this kind is accepted in `place`.
 fn is_accepted_in(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     match (token, place) {
         (VerifiedToken::Pat(_), _) => pats,

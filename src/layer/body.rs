@@ -14,14 +14,14 @@ use tower_service::Service;
 
 /// Lets the inner service have any type of response body.
 ///
-/// If a layer of this crate answers a request itself, it creates a body of the type that the inner
-/// service uses. So this type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types
-/// of axum and of the proxy of this crate implement it. The body types of `tower_http` layers, such as
-/// `TraceLayer`, do not. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http`
+/// If a layer of this crate answers a request itself, it creates a body of the type that the inner service uses. So the
+/// body type of the inner service must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of
+/// axum and of the proxy of this crate implement this trait. The body types of `tower_http` layers, such as
+/// `TraceLayer`, do not implement it. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http`
 /// layers.
 ///
-/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which the `tower_http`
-/// layers `CorsLayer` and `TimeoutLayer` require.
+/// The response body of this layer is [`ResponseBody`]. This body type also implements `Default`, because the
+/// `tower_http` layers `CorsLayer` and `TimeoutLayer` require `Default`.
 ///
 /// ```
 /// # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};
@@ -106,7 +106,7 @@ where
 }
 
 pin_project! {
-    /// The body of the inner service, or the message of a layer. Neither is boxed.
+    /// The body of the inner service, or the message of a layer. This type does not box the body.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

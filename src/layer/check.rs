@@ -1,5 +1,5 @@
-//! The Tower service of each layer that decides without waiting. It checks the head of the request, then
-//! forwards or rejects the request.
+//! The Tower service of each layer that decides without waiting. It checks the head of the request, and then forwards
+//! or rejects the request.
 
 use std::task::{Context, Poll};
 
@@ -12,8 +12,8 @@ use super::{future::ResponseFuture, rejection::Rejection};
 /// The decision of a layer about a request. The layer may also change the head of the request.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait Check {
-    /// After `Ok`, the request is forwarded to the inner service. After `Err`, the client receives the
-    /// response of the [`Rejection`].
+    /// If the result is `Ok`, the request is forwarded to the inner service. If the result is `Err`, the client
+    /// receives the response of the [`Rejection`].
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 

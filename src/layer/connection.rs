@@ -1,9 +1,8 @@
 //! Adds [`ConnectionInfo`] to requests, if you do not use the listener of this crate.
 //!
-//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not. Without
-//! [`ConnectionInfo`], audit records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer
-//! creates [`ConnectionInfo`] from the request extensions that your server sets. Put this layer before all
-//! other layers.
+//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not insert it. If [`ConnectionInfo`]
+//! is missing, audit records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer creates
+//! [`ConnectionInfo`] from the request extensions that your server sets. Put this layer before all other layers.
 //!
 //! ```
 //! use std::net::SocketAddr;

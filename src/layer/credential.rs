@@ -1,7 +1,8 @@
 //! Selects which credential of a request is evaluated, and removes all credentials from the headers.
 //!
-//! The functions do no I/O and have no state. A request may have several credentials. The first one in a
-//! fixed order is selected. If it is not valid, no other credential is tried ([D6](crate::decisions#d6)).
+//! The functions of this module do no I/O and have no state. A request may have several credentials. The credential
+//! that comes first in a fixed order is selected. If the selected credential is not valid, no other credential is tried
+//! ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 
@@ -25,12 +26,11 @@ pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
-/// Headers that contain credentials, besides `X-Certificate-*`
-/// (`docs/reference/data-plane.md#credentials`).
+/// Headers that contain credentials, apart from `X-Certificate-*` (`docs/reference/data-plane.md#credentials`).
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, too.
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe also removes `jwtToken` and `LtpaToken2`.
 const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
@@ -45,15 +45,15 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Sets the name of the cookie for login tokens. A cookie with the default name is then not read, but it
-    /// is still removed from the request.
+    /// Sets the name of the cookie for login tokens. If you set another name, a cookie with the default name is not
+    /// read any more. It is still removed from requests.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
-    /// Sets the name of the cookie for Personal Access Tokens. A cookie with the default name is then not
-    /// read, but it is still removed from the request.
+    /// Sets the name of the cookie for Personal Access Tokens. If you set another name, a cookie with the default name
+    /// is not read any more. It is still removed from requests.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }
@@ -69,7 +69,7 @@ impl CookieNames {
         &self.pat
     }
 
-    /// Whether the cookie contains a token of the gateway. Upper and lower case do not matter.
+    /// Whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {
@@ -79,7 +79,7 @@ impl CookieNames {
         is(&self.jwt)
             || is(&self.pat)
             || is(DEFAULT_JWT)
-            // `apimlAuthenticationToken.*`
+            // The gateway also uses names of the form `apimlAuthenticationToken.*`.
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
     }
@@ -100,7 +100,7 @@ impl Default for CookieNames {
     }
 }
 
-/// The one credential that is evaluated.
+/// The credential of a request that is evaluated.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Credential<'a> {
     Token { text: &'a [u8], place: Place },
@@ -174,7 +174,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     let mut has_cookie = false;
     sweep(headers, |name| {
         let text = name.as_str();
-        // Most header names begin with none of these letters, so no further comparison is needed.
+        // Most header names begin with another letter, so they need no comparison.
         if !matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x')) {
             return false;
         }
@@ -186,8 +186,8 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// A copy of the credential headers of the client. After a failure, the headers are restored on routes with
-/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged).
+/// A copy of the credential headers of the client. If a later layer fails on a route with
+/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged), the headers are restored.
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);
 

@@ -1,8 +1,9 @@
 //! Decides which requests of web pages of other origins are refused ([D25](crate::decisions#d25)).
 //!
-//! A page of another origin can make a browser send a request to the gateway. The browser then attaches the user's
-//! cookies, client certificate or Basic credentials. The browser also says which page sent the request: in `Origin`
-//! (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page cannot set these headers.
+//! A page of another origin can make a browser send a request to the gateway. The browser attaches the user's cookies,
+//! client certificate or Basic credentials to such a request. The browser also says from which page the request comes:
+//! in `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page cannot set these
+//! headers.
 
 use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
 
@@ -25,8 +26,9 @@ use crate::{
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Authentication schemes whose credentials a browser stores and attaches itself. For another scheme, such as `Bearer`,
-/// the browser first asks the gateway with a preflight request.
+/// Authentication schemes whose credentials a browser stores and attaches itself. A page must add the credentials of
+/// any other scheme, such as `Bearer`, by script. Before the browser sends such a request, it asks the gateway with a
+/// preflight request.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -34,8 +36,8 @@ const REFUSED: Description = Description::counter(
     "Requests of web pages of other origins that were refused.",
 );
 
-/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter, and the default
-/// port may be absent.
+/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter. The default port may be
+/// present or absent.
 ///
 /// ```
 /// use tower_passticket::layer::Origin;
@@ -49,7 +51,7 @@ const REFUSED: Description = Description::counter(
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// In lower case, without the default port (RFC 6454 §6.2).
+    /// The text is in lower case and has no default port (RFC 6454 §6.2).
     text: String,
 }
 
@@ -112,29 +114,31 @@ pub struct OriginError(String);
 /// Decides which requests of web pages of other origins are refused with 403
 /// ([D25](crate::decisions#d25)).
 ///
-/// A request is refused if all of this is true:
+/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition is
+/// enough if the request has an `Origin`.
 ///
-/// - Its `Origin` is neither one of the gateway nor allowed for the service. Or it has no `Origin`, and its
-///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another origin, unless `Sec-Fetch-Site` is
-///   `same-origin`: a form of a page with `Referrer-Policy: no-referrer` sends both.
+/// - The request comes from another origin. This means that its `Origin` is neither an origin of the gateway nor
+///   allowed for the service, or that it has no `Origin` and its `Sec-Fetch-Site` is `cross-site`. `Origin: null`
+///   counts as another origin, unless `Sec-Fetch-Site` is `same-origin`: if a page has `Referrer-Policy: no-referrer`,
+///   its forms send these two values.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with the
-///   scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts, too: a page must not log
-///   the user in as a different user.
+///   scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts as such a credential,
+///   because a page must not log the user in as a different user.
 ///
-/// Requests with neither header, such as those of curl, are never refused.
+/// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
 ///
-/// The origins of the gateway are those of [`with_own_origins`](Self::with_own_origins). Without them, the origin of
-/// the gateway is the address that the client requested. Without TLS on the connection, `http` and `https` both count
-/// as its scheme, because a proxy in front of the gateway may terminate TLS.
+/// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
+/// gateway is the address that the client requested. If the connection has no TLS, this address counts with the scheme
+/// `http` and with the scheme `https`, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
 #[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
-/// apply the default policy. Pass your own policy to both.
+/// apply the default policy. Pass your own policy to both of them.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
-    /// If this is empty, the address that the client requested is the own origin.
+    /// If this list is empty, the address that the client requested is the own origin.
     own: Vec<Origin>,
     allowed: Vec<(ServiceId, Vec<Origin>)>,
     foreign: ForeignOrigins,
@@ -148,13 +152,13 @@ pub enum ForeignOrigins {
     /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
     #[default]
     Restricted,
-    /// No requests, whatever the method is, as in Zowe's API Mediation Layer with CORS off.
+    /// No request is allowed, whatever its method is. Zowe's API Mediation Layer does this if CORS is off.
     Refused,
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. The address that a client requested is then no longer an own origin, unless
-    /// `origins` is empty.
+    /// Sets the origins of the gateway. Unless `origins` is empty, the address that a client requested is no longer an
+    /// origin of the gateway.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
@@ -183,10 +187,10 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Checks a request. The first segment of its path is the id of the service.
+    /// Checks a request. The first segment of the request's path is the id of the service.
     ///
     /// # Errors
-    /// [`CrossOrigin`] if the request is refused. It is counted and logged.
+    /// [`CrossOrigin`] if the request is refused. The refusal is counted and logged.
     #[inline]
     pub(crate) fn check<'a>(&self, head: impl Into<RequestHead<'a>>) -> Result<(), CrossOrigin> {
         self.check_with(head.into(), BodyCredential::None)
@@ -195,7 +199,7 @@ impl OriginPolicy {
     /// Checks a request whose body may contain a password.
     ///
     /// # Errors
-    /// [`CrossOrigin`] if the request is refused. It is counted and logged.
+    /// [`CrossOrigin`] if the request is refused. The refusal is counted and logged.
     #[cfg(feature = "api")]
     pub(crate) fn check_login(&self, request: &Parts) -> Result<(), CrossOrigin> {
         self.check_with(request.into(), BodyCredential::Possible)
@@ -203,8 +207,8 @@ impl OriginPolicy {
 
     #[inline]
     fn check_with(&self, head: RequestHead<'_>, body: BodyCredential) -> Result<(), CrossOrigin> {
-        // A browser adds `Origin` to each request with another method (Fetch Standard §3.2), and to each
-        // WebSocket handshake (RFC 6455 §4.1). So most requests need one or two lookups.
+        // A browser adds `Origin` to each request whose method is not safe (Fetch Standard §3.2), and to each WebSocket
+        // handshake (RFC 6455 §4.1). So one or two lookups are enough for most requests.
         let has_origin = head.headers.contains_key(ORIGIN);
         if !has_origin && (is_safe(head.method) || !is_cross_site(head.headers)) {
             return Ok(());
@@ -235,7 +239,7 @@ impl OriginPolicy {
         Err(CrossOrigin)
     }
 
-    /// The decision. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
+    /// Decides about a request that has an `Origin`, or whose `Sec-Fetch-Site` is `cross-site`.
     fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
         let has_origin = origins.peek().is_some();
@@ -252,17 +256,18 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns true if the browser hides the origin of the page, but says that the page has the requested origin. The
-    /// browser sends `Origin: null` for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested
-    /// address must be one of them. Otherwise an attacker's page whose host name resolves to the gateway (DNS
-    /// rebinding) would count as its own.
+    /// Returns true if the browser hides the origin of the page (`Origin: null`), but says that the page has the
+    /// requested origin (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` for a page with
+    /// `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested address must be one
+    /// of them. Without this condition, an attacker's page whose host name resolves to the gateway (DNS rebinding)
+    /// would count as a page of the gateway.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Whether the origin is one of the gateway, or allowed for the service.
+    /// Whether the origin is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
         let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Origin>().ok()) else {
             return false;
@@ -321,15 +326,15 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() == b"cross-site")
 }
 
-/// The value of a header that occurs once.
+/// The value of a header, if the header occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). Over HTTP/2, a handshake has the method
-/// CONNECT, which is not a safe method and is checked as such.
+/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test here. It
+/// has the method CONNECT, which does not count as safe.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -354,10 +359,10 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         "http" => is_https != Some(true),
         _ => false,
     };
-    // The authority of the target counts if there is one (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    // If the target has an authority, the authority counts instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let authority = authority.or_else(|| Some(head.headers.get(HOST)?.as_bytes()));
-    // An empty port is the default port (RFC 3986 §3.2.3).
+    // An empty port means the default port (RFC 3986 §3.2.3).
     let authority = authority.map(|host| host.strip_suffix(b":").unwrap_or(host));
     let authority = authority.and_then(|authority| Authority::try_from(authority).ok());
     is_scheme
@@ -366,7 +371,7 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         })
 }
 
-/// The own origins of a gateway, for a log line.
+/// The own origins of a gateway, as text for a log line.
 struct OriginList<'a>(&'a [Origin]);
 
 impl fmt::Display for OriginList<'_> {
@@ -493,7 +498,7 @@ mod tests {
             ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
-            // A page may add its own token to the request, to hide the credential that the browser attaches.
+            // A page may add its own token to the request, in order to hide the credential that the browser attaches.
             ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
             ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),

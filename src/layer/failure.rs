@@ -21,20 +21,20 @@ use crate::{
 /// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
-/// Why the credential of a request was refused, or why the scheme of its route failed.
+/// The reason why the credential of a request was refused, or why the scheme of the request's route failed.
 ///
-/// `Display` shows the exact reason, for the log. The client and the service receive
-/// [`message`](Self::message), which is less exact ([D5](crate::decisions#d5)).
+/// `Display` shows the exact reason, for the log. The client and the service receive [`message`](Self::message), which
+/// has less detail ([D5](crate::decisions#d5)).
 ///
-/// The response has the failure as an extension.
+/// The response has the `Failure` as an extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
-    /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
-    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs); a PAT while PATs are turned off.
+    /// The gateway does not accept a token of this kind in this place. One example is a login token in the header
+    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs). Another example is a PAT while PATs are turned off.
     #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
     /// The token is not valid, or it could not be verified.

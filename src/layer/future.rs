@@ -1,6 +1,5 @@
-//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting,
-//! [`LayerFuture`] for layers that may have to wait. Only a request that has to wait needs an
-//! allocation.
+//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting. [`LayerFuture`] is for
+//! layers that may have to wait. Only a request whose decision has to wait needs an allocation.
 
 use std::{
     mem,
@@ -78,8 +77,8 @@ pub enum Outcome {
 /// A decision that a layer cannot make yet, because the layer waits for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Returns [`Poll::Pending`] until the layer can decide. Then makes the decision and changes the
-    /// request accordingly.
+    /// Returns [`Poll::Pending`] until the layer can decide. When the layer can decide, makes the decision and changes
+    /// the request accordingly.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +87,7 @@ pub trait PollDecision<ReqBody> {
 }
 
 pin_project! {
-    /// Waits for the decision of a layer, then for the response of the inner service.
+    /// Waits for the decision of a layer, and then for the response of the inner service.
     ///
     /// While the future waits for the decision, it owns the inner service that was ready when the request
     /// arrived.
@@ -106,7 +105,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<P, S, F, ReqBody> {
-        // Boxed to keep the future small for requests that need not wait.
+        // This is boxed to keep the future small for requests that need not wait.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
         Rejected { rejection: Option<Rejection> },
@@ -133,8 +132,8 @@ where
         Self { state, failure }
     }
 
-    /// Creates the future for a decision that has to wait. The future takes `service`, which is ready, and
-    /// leaves a clone of it for the next request:
+    /// Creates the future for a decision that has to wait. The future takes `service`, which is ready, and leaves a
+    /// clone of `service` for the next request:
     /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
     pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
     where

@@ -1,8 +1,8 @@
-//! Checks the parts of a request that the HTTP server does not check: whether its target and its `Host` are
-//! valid and do not contradict each other, and whether the gateway knows the transfer coding of its body.
+//! Checks the parts of a request that the HTTP server does not check: whether the target of the request and its `Host`
+//! are valid and agree with each other, and whether the gateway knows the transfer coding of the body.
 //!
-//! If two servers read a request in different ways, an attacker can use the difference: the first server checks
-//! one host or body, and the second server serves another one.
+//! If two servers read a request in different ways, an attacker can use the difference: the first server checks one
+//! host or body, and the second server serves another host or body.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,
@@ -63,8 +63,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Whether both name the same host and port. A missing or empty port stands for the default port
-/// (RFC 3986 §3.2.3).
+/// Whether `authority` and `host` name the same host and port. A missing or empty port stands for the default port (RFC
+/// 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
@@ -82,7 +82,7 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     })
 }
 
-/// The gateway knows only `chunked`, which must not be applied twice (RFC 9112 §6.1). The HTTP server has
+/// The gateway knows only the coding `chunked`. It must not be applied twice (RFC 9112 §6.1). The HTTP server has
 /// already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {

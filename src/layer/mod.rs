@@ -1,4 +1,4 @@
-//! The Tower layers. They replace the credential of the client with the one that the service expects.
+//! The Tower layers. They replace the credential of the client with the credential that the service expects.
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
@@ -11,10 +11,11 @@
 //!
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
-//! Each layer passes its result to later layers as a request extension: [`Route`], [`Authentication`],
-//! [`Authorized`], [`ReadyToForward`]. Only the layers can create an extension which states that a request
-//! is authenticated, authorized or ready to forward. So a stack in the wrong order answers 500 and logs the
-//! reason. It does not forward requests, except on a route with the scheme [`Bypass`].
+//! Each layer passes its result to later layers as a request extension. These extensions are [`Route`],
+//! [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create an extension which states that
+//! a request is authenticated, authorized or ready to forward. So a stack with layers in the wrong order forwards no
+//! request. It answers 500 and logs the reason. Only requests on a route with the scheme [`Bypass`] may still be
+//! forwarded.
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.
@@ -22,8 +23,8 @@
 //! In front of your own handlers, end the stack with [`RequireAuthorizedLayer`] instead of
 //! [`SchemeLayer`].
 //!
-//! The layers do not change the body and error types of the inner service. The type of the response body
-//! must implement `From<Bytes>`. [`ResponseBodyLayer`] wraps any other body in a type that implements it.
+//! The layers do not change the body and error types of the inner service. The type of the response body must implement
+//! `From<Bytes>`. [`ResponseBodyLayer`] wraps any other body in a type that implements `From<Bytes>`.
 
 pub mod authenticate;
 mod authentication;

@@ -12,17 +12,17 @@ use crate::{
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
 };
 
-/// The names of two headers that the service receives in addition to `Authorization`: one with the user id,
-/// one with the PassTicket (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In
-/// Zowe, one of these settings has no effect without the other, so this type always has both names.
+/// The names of two headers that the service receives in addition to `Authorization`: a header with the user id (in
+/// Zowe, `apiml.security.auth.passticket.customUserHeader`), and a header with the PassTicket (`customAuthHeader`). In
+/// Zowe, one of these settings has no effect if the other is missing, so this type always has both names.
 ///
-/// If a client sends headers with these names, they are replaced. If no ticket is generated, they are
-/// removed.
+/// If a client sends headers with these names, the gateway replaces them. If no ticket is generated, the gateway
+/// removes them.
 #[derive(Clone, Debug)]
 pub struct CustomHeaders([HeaderName; 2]);
 
 impl CustomHeaders {
-    /// The header `user` is for the user id, the header `ticket` for the PassTicket.
+    /// Sets the names of the headers: `user` for the user id, and `ticket` for the PassTicket.
     pub fn new(user: HeaderName, ticket: HeaderName) -> Self {
         Self([user, ticket])
     }
@@ -38,8 +38,8 @@ impl CustomHeaders {
     }
 }
 
-/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The
-/// service also receives user id and ticket in [`CustomHeaders`], if these are set.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. If
+/// [`CustomHeaders`] are set, the service also receives the user id and the ticket in these headers.
 ///
 /// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. After a
 /// failed attempt, the program's log also shows the user, the APPLID (the name of the application) and the
@@ -150,7 +150,7 @@ fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -
     }
 }
 
-/// The value of `Authorization: Basic` (RFC 7617 §2). Neither a user id nor a PassTicket contains a colon.
+/// The value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
     // User id, colon and PassTicket have at most 8 + 1 + 8 bytes, which are 24 bytes in base64.
     let mut plain = Zeroizing::new([0; 17]);

@@ -1,9 +1,9 @@
 //! Finds the service of a path, and decodes a path as some services do. The gateway rejects a request whose decoded
 //! path would belong to a more specific route.
 
-/// Whether the path is plain, so that it needs no other check: [`decoded`] returns `None` for it, and [`find_unsafe`]
-/// finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe paths are not
-/// plain, such as `/.well-known`.
+/// Whether the path is plain. A plain path needs no other check, because [`decoded`] returns `None` for it, and
+/// [`find_unsafe`] finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe
+/// paths are not plain, such as `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';
@@ -23,9 +23,9 @@ pub(super) fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
-/// The path as a service may read it, if the service decodes the path first. Percent-encoding is
-/// decoded, backslashes become slashes, and empty segments and parameters of segments (`;x=y`) are removed.
-/// Dot segments (`.` and `..`) stay. `None` if the path has nothing to decode or remove.
+/// The path as a service may read it, if the service decodes the path first. Percent-encoding is decoded, and
+/// backslashes become slashes. Empty segments and the parameters of segments (`;x=y`) are removed. Dot segments (`.`
+/// and `..`) stay. `None` if the path has nothing to decode or remove.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -62,18 +62,18 @@ pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }
 
-/// Why no service may receive a path. A service, or a server in front of it, could read another path than
+/// Why a path must not be forwarded. A service, or a server in front of the service, could read a different path than
 /// the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsafe {
-    /// A segment is `.` or `..`, as sent or after up to two decodings.
+    /// A segment is `.` or `..`, in the path as the client sent it or after one or two decodings.
     DotSegment,
-    /// The path has a NUL after one or two decodings. Some servers end a path there.
+    /// The path has a NUL after one or two decodings. Some servers end a path at a NUL.
     Nul,
 }
 
-/// Why the path must not be forwarded. `once` is the result of [`decoded`] for this path, and `twice` that of
-/// [`decoded_again`] for `once`.
+/// Why the path must not be forwarded. `None` if it may be forwarded. `once` is the result of [`decoded`] for this
+/// path. `twice` is the result of [`decoded_again`] for `once`.
 pub(super) fn find_unsafe(path: &str, once: Option<&str>, twice: Option<&str>) -> Option<Unsafe> {
     let readings = [Some(path), once, twice];
     let any = |is: fn(&str) -> bool| readings.into_iter().flatten().any(is);
@@ -154,7 +154,7 @@ mod tests {
             ("/a/..%00/b", Some(Unsafe::Nul)),
             ("/a/x%00", Some(Unsafe::Nul)),
             ("/a/x%2500.txt", Some(Unsafe::Nul)),
-            // Three decodings.
+            // Only a third decoding would find the dot segments of this path, but the gateway decodes at most twice.
             ("/a/%25252e%25252e/b", None),
             ("/a/%252Fb%25", None),
             ("/a/100%25/b", None),

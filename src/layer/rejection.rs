@@ -1,4 +1,4 @@
-//! Why a layer answers a request itself, and the response that the client receives.
+//! The reason why a layer answers a request itself, and the response that the client then receives.
 
 use bytes::Bytes;
 use http::{
@@ -20,22 +20,22 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this
-    /// segment would read a different path from the one that the gateway has routed.
+    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this segment
+    /// would read a different path than the gateway.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// The path has an encoded NUL. Some servers end the path there, so they would read a different path from
-    /// the one that the gateway has routed.
+    /// The path has an encoded NUL. Some servers end the path at a NUL, so they would read a different path than the
+    /// gateway.
     #[error("the path has an encoded NUL")]
     Nul,
-    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service
-    /// that decodes the path would read a different path from the one that the gateway has routed.
+    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service that
+    /// decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
     /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
-    /// The request is malformed: it names no host or several, or its transfer coding is wrong.
+    /// The request is malformed. For example, it names no host or several hosts.
     #[error("the request is malformed: {0}")]
     Malformed(&'static str),
     /// The body has a transfer coding that the gateway does not know (RFC 9112 §6.1).
@@ -128,7 +128,7 @@ impl Rejection {
                 headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
-                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). This header has an `error`
+                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). `WWW-Authenticate` has an `error`
                 // parameter only if a token was refused (RFC 6750 §3).
                 headers.insert(
                     WWW_AUTHENTICATE,

@@ -1,11 +1,12 @@
-//! Which headers of a client's request never reach a service.
+//! Decides which headers of a client's request never reach a service.
 //!
 //! Some headers are trusted: a service, or a server in front of it, takes a user, a certificate, an address or
 //! a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of
 //! these headers. [`RequestHeaders`] changes the table for one service.
 //!
-//! A header is removed under each spelling of its name: each character that is neither a letter nor a digit
-//! counts as `-`. CGI (RFC 3875 §4.1.18) and interfaces derived from CGI do not distinguish these characters.
+//! A header is removed under each spelling of its name. Two names are spellings of the same name if they differ only in
+//! characters that are neither letters nor digits. CGI (RFC 3875 §4.1.18) and interfaces derived from CGI do not
+//! distinguish these characters.
 
 use http::{
     HeaderName,
@@ -22,11 +23,11 @@ use crate::{headers::same_for_cgi, token::ServiceId};
 /// trusts the proxy.
 const WEBSPHERE: &str = "$ws";
 
-/// The prefix of the CORS headers (Fetch Standard §3.3). `Origin` is removed, too. With these headers, a service would
-/// decide itself which pages of other origins may use it ([D25](crate::decisions#d25)).
+/// The prefix of the CORS headers (Fetch Standard §3.3). These headers and `Origin` are removed. With them, a service
+/// would decide itself which pages of other origins may use it ([D25](crate::decisions#d25)).
 const ACCESS_CONTROL: &str = "access-control-";
 
-/// Headers that the gateway needs.
+/// Headers that the gateway needs, so that [`RequestHeaders::with_removed`] refuses them.
 static NEEDED: [&HeaderName; 7] = [
     &AUTHORIZATION,
     &CONTENT_LENGTH,
@@ -39,11 +40,11 @@ static NEEDED: [&HeaderName; 7] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// Only the gateway may set the header. If a client sends it, it is always removed:
-    /// [`RequestHeaders::with_kept`] refuses it.
+    /// Only the gateway may set the header. If a client sends the header, it is always removed, because
+    /// [`RequestHeaders::with_kept`] refuses its name.
     Gateway,
-    /// The name itself is an ordinary header. Its other spellings are removed, and no service can keep
-    /// them.
+    /// A header with exactly this name is an ordinary header. Headers with other spellings of the name are removed, and
+    /// no service can keep them.
     Spelling,
     /// The header is removed, unless the service keeps it.
     Listed,
@@ -60,7 +61,7 @@ impl Entry {
     }
 }
 
-/// Sorted by the length of the names.
+/// The table of removed headers. It is sorted by the length of the names.
 static TABLE: [Entry; 88] = [
     Entry::new("proxy", Class::Listed),
     Entry::new("origin", Class::Listed),
@@ -155,8 +156,8 @@ static TABLE: [Entry; 88] = [
 /// Every name in [`TABLE`] is shorter than this.
 const LENGTHS: usize = 64;
 
-/// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. The first letter and the
-/// length of most headers match no entry. Such a header needs no comparison of names.
+/// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. For most headers, no name in the
+/// table has the same first letter and the same length. Such a header needs no comparison of names.
 static LENGTHS_BY_LETTER: [u64; 26] = {
     let mut lengths = [0; 26];
     let mut i = 0;
@@ -168,7 +169,7 @@ static LENGTHS_BY_LETTER: [u64; 26] = {
     lengths
 };
 
-/// The index in [`TABLE`] of the first name that has at least this length.
+/// For each length, the index in [`TABLE`] of the first name that has at least this length.
 static FIRST_OF_LENGTH: [u8; LENGTHS + 1] = {
     let mut first = [0; LENGTHS + 1];
     let (mut length, mut i) = (0, 0);
@@ -184,7 +185,7 @@ static FIRST_OF_LENGTH: [u8; LENGTHS + 1] = {
     first
 };
 
-/// The class of a header; `None` for an ordinary header.
+/// The class of a header. `None` means an ordinary header.
 fn class_of(name: &str) -> Option<Class> {
     let bytes = name.as_bytes();
     let (first, length) = (*bytes.first()?, bytes.len());
@@ -235,11 +236,11 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    /// Also removes the header `name`, under each of its spellings.
+    /// Removes the header `name`, under each of its spellings, in addition to the headers of the table.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Needed`] if the gateway needs the header,
-    /// [`RequestHeaderError::Contradictory`] if the header is also kept.
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header. [`RequestHeaderError::Contradictory`] if the
+    /// header is also kept.
     pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
             return Err(RequestHeaderError::Needed(name));
@@ -251,13 +252,12 @@ impl RequestHeaders {
         Ok(self)
     }
 
-    /// Keeps the header `name`, although it is in the table. The service then receives the value that the
-    /// client sent.
+    /// Keeps the header `name`, although this name is in the table. The service then receives the value that the client
+    /// sent.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
-    /// [`RequestHeaderError::NotListed`] if the header is not in the table,
-    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
+    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header. [`RequestHeaderError::NotListed`] if
+    /// the header is not in the table. [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
@@ -278,7 +278,7 @@ impl RequestHeaders {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
-    /// Only the gateway may set this header, so a client's header is never kept.
+    /// Only the gateway may set this header, so the header of a client is never kept.
     #[error(
         "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
     )]
@@ -288,7 +288,7 @@ pub enum RequestHeaderError {
         "{0} is not in the table of removed headers, so every service receives it; delete the name from the list of kept headers"
     )]
     NotListed(HeaderName),
-    /// The header is both removed and kept, perhaps in two spellings.
+    /// The header is in the list of removed headers and in the list of kept headers, perhaps in two spellings.
     #[error("{0} is both removed and kept; remove the name from one of the two lists")]
     Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
@@ -431,9 +431,8 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // The test called `Policy::add` with this header. The gateway does the same for the headers in
-            // which it sends the user and the PassTicket. So the header is removed although the service keeps
-            // it.
+            // The test has added this header with `Policy::add`. The gateway also adds the headers in which it sends
+            // the user and the PassTicket. So this header is removed, although the service keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

@@ -1,14 +1,14 @@
 //! Rejects requests that no earlier layer has authorized. Put this layer in front of your own handlers.
 //!
-//! If a route forwards failures ([`OnFailure::Forward`](super::OnFailure)), or if a layer is missing, a
-//! handler would be called for an unauthenticated client. This layer rejects such a request
+//! A handler could be called for an unauthenticated client if a route forwards failures
+//! ([`OnFailure::Forward`](super::OnFailure)), or if a layer is missing. This layer rejects such requests
 //! ([D40](crate::decisions#d40)):
 //!
 //! | request | response |
 //! |---|---|
-//! | it is [`Authorized`], or a scheme has prepared it for a user ([`ReadyToForward`]) | the handler's response |
+//! | the request is [`Authorized`], or a scheme has prepared the request for a user ([`ReadyToForward`]) | the handler's response |
 //! | authentication failed | the status of the failure, usually 401, and its message |
-//! | no earlier layer has authenticated it, or its route has the scheme `bypass` | 401 `ZWEAG160E` |
+//! | no earlier layer has authenticated the request, or the route has the scheme `bypass` | 401 `ZWEAG160E` |
 //!
 //! ```
 //! use bytes::Bytes;

@@ -1,15 +1,15 @@
 //! Finds the route of a request by its path, and adds the [`Route`] to the extensions for later layers.
 //!
-//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If the path begins with the prefixes of
-//! several routes, the route with the longest prefix is used. So a service can have a second route, with
-//! another scheme or another APPLID (the application name of a PassTicket), for some of its paths.
+//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If the path begins with the prefixes of several
+//! routes, the route with the longest prefix is used. So a service can have a second route for some of its paths. The
+//! second route can have another scheme or another APPLID (the application name of a PassTicket).
 //!
 //! | request | response |
 //! |---|---|
 //! | no route matches the path | 404 |
 //! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
-//! | the path, decoded once or twice, matches a longer prefix than the path as sent matches | 400 |
+//! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
 //! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //!
@@ -71,12 +71,12 @@ pub struct RouteLayer {
 }
 
 impl RouteLayer {
-    /// Finds the route by the path.
+    /// Creates a layer that finds the route by the path.
     pub fn new(routes: impl Into<Arc<Routes>>) -> Self {
         Self { check: FindRoute(Source::Table(routes.into())) }
     }
 
-    /// Uses `route` for every request. This is for handlers that your own router has already selected.
+    /// Creates a layer that uses `route` for every request. Use it if your own router has already selected the handler.
     ///
     /// By default, a request whose authentication failed is rejected, so that your handler is not called
     /// ([D40](crate::decisions#d40)). Use [`Route::with_on_failure`] to change this.
@@ -146,8 +146,8 @@ impl Source {
             None => {}
         }
         let route = found?;
-        // A service that decodes the path would handle the request as a request for the longer route. The
-        // longer route may have another APPLID or another scheme.
+        // A service that decodes the path would handle the request as a request for the route with the longer prefix.
+        // That route may have another APPLID or another scheme.
         let is_longer = |decoded: String| {
             let longer = self.find_as_sent(&decoded);
             longer.is_some_and(|longer| longer.prefix().len() > route.prefix().len())
@@ -167,7 +167,7 @@ impl Source {
     }
 }
 
-/// Methods are case-sensitive (RFC 9110 §9.1), but some servers accept `trace` as `TRACE`.
+/// Methods are case-sensitive (RFC 9110 §9.1), but some servers handle `trace` like `TRACE`.
 fn is_never_forwarded(method: &Method) -> bool {
     matches!(*method, Method::CONNECT | Method::TRACE)
         || method.as_str().eq_ignore_ascii_case("TRACE")

@@ -1,4 +1,4 @@
-//! The table of routes: which paths of the gateway belong to which service.
+//! The table of routes: it says which paths of the gateway belong to which service.
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
 
-/// What happens to a request whose authentication failed, or whose scheme failed
-/// ([D4](crate::decisions#d4)).
+/// What the gateway does with a request if authentication or the scheme failed ([D4](crate::decisions#d4)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -32,7 +31,7 @@ pub enum OnFailure {
     /// - 403 if the scopes of a Personal Access Token do not include the service;
     /// - 503 if a later attempt may succeed, for example, if a server did not answer;
     /// - 500 if the scheme failed for another reason;
-    /// - 401 otherwise.
+    /// - 401 in all other cases.
     Reject,
 }
 
@@ -41,7 +40,9 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// If the request was authenticated, the gateway adds each of the two headers that the service did not set.
+    /// If the request was authenticated, the gateway adds `Cache-Control: no-store` unless the service has set
+    /// `Cache-Control`, `Expires` or `Pragma`. It adds `X-Content-Type-Options: nosniff` unless the service has set
+    /// this header.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -49,8 +50,8 @@ pub enum SecurityHeaders {
 }
 
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So one instance has one limit of connections, even if two routes spell its address in
-/// different ways.
+/// the scheme is left out. So an instance has only one limit of connections, even if two routes spell the address of
+/// the instance in different ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -62,8 +63,8 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error has the first 200 characters of
-    /// `url`, unless it contains `@`, because the part before the `@` may contain a password.
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
+    /// `url`, unless `url` contains `@`, because the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()
@@ -74,12 +75,12 @@ impl Upstream {
         &self.scheme
     }
 
-    /// Host and port. There is no port if it is the default port of the scheme.
+    /// The host and the port. The port is absent if it is the default port of the scheme.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Whether a URL with this authority and scheme is on this server.
+    /// Whether a URL with this authority and scheme belongs to this server.
     fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         let port = |authority: &Authority, scheme| {
             authority.port_u16().unwrap_or_else(|| default_port(scheme))
@@ -121,7 +122,7 @@ fn default_port(scheme: &str) -> u16 {
     if scheme == "http" { 80 } else { 443 }
 }
 
-/// The one spelling of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
+/// The normal form of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
 fn normalized(authority: &Authority, scheme: &UriScheme) -> Option<Authority> {
     let host = authority.host().to_ascii_lowercase();
     match authority.port_u16().filter(|port| *port != default_port(scheme.as_str())) {
@@ -151,18 +152,18 @@ pub struct Route {
     prefix: String,
     upstream: Option<Upstream>,
     scheme: Arc<dyn Scheme>,
-    // Computed once from the scheme, so that all layers see the same value.
+    // `is_bypass` is read once from the scheme, so that all layers see the same value.
     is_bypass: bool,
     replay: Replay,
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
-    /// All routes of the same service, including this one. Empty if the route is in no table. They are needed
-    /// because a redirect of the service may point to another route.
+    /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
+    /// needed because a redirect of the service may point to another route of this service.
     siblings: Arc<[Sibling]>,
 }
 
-/// The address and the prefix of a route of the same service.
+/// The address and the prefix of one route in [`Route::siblings`].
 struct Sibling {
     upstream: Upstream,
     prefix: String,
@@ -226,7 +227,7 @@ impl Route {
         }
     }
 
-    /// Replaces the scheme of this route.
+    /// Replaces the scheme of this route by `scheme`.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
         let Self { on_failure, security_headers, body_timeout, .. } = self;
@@ -234,7 +235,7 @@ impl Route {
         Self { on_failure, security_headers, body_timeout, ..route }
     }
 
-    /// Sets what happens to requests whose authentication or scheme failed.
+    /// Sets what the gateway does with a request if authentication or the scheme failed.
     #[must_use]
     pub fn with_on_failure(self, on_failure: OnFailure) -> Self {
         Self { on_failure: Some(on_failure), ..self }
@@ -246,8 +247,8 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of the body of a response, in place of the
-    /// `ForwardTimeouts::with_body` of the proxy.
+    /// Sets how long the gateway waits for the next bytes of the body of a response, in place of the time that the
+    /// proxy's `ForwardTimeouts::with_body` sets.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
@@ -272,7 +273,7 @@ impl Route {
         &self.prefix
     }
 
-    /// The address of the service; `None` for a [`local`](Self::local) route.
+    /// The address of the service. `None` for a [`local`](Self::local) route.
     pub fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
     }
@@ -282,8 +283,8 @@ impl Route {
         &*self.scheme
     }
 
-    /// Whether the layers evaluate no credential, and the request is forwarded with the credentials that the
-    /// client sent.
+    /// Whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the request
+    /// is forwarded with the credentials that the client sent.
     pub fn is_bypass(&self) -> bool {
         self.is_bypass
     }
@@ -294,7 +295,7 @@ impl Route {
         self.replay
     }
 
-    /// What happens to requests whose authentication or scheme failed.
+    /// What the gateway does with a request if authentication or the scheme failed.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
     }
@@ -312,15 +313,15 @@ impl Route {
 
     /// Converts a `Location` that points to the instance of the service into a `Location` that a client of the gateway
     /// can use. The result has no scheme and no host, so the client stays on the address that it requested (RFC 9110
-    /// §10.2.2). Returns `None` if `location` points elsewhere, is relative to the request, is a path of the gateway,
-    /// or has no route.
+    /// §10.2.2). Returns `None` if `location` points to another server, is relative to the path of the request, is
+    /// already a path of the gateway, or has no route.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// [`northbound_location`](Self::northbound_location) for a header value, which may contain bytes that are
-    /// not ASCII.
+    /// Does the same as [`northbound_location`](Self::northbound_location) for a header value, which may contain bytes
+    /// that are not ASCII.
     pub(crate) fn northbound_location_bytes(&self, location: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
         let slashes = location.windows(2).position(|pair| pair == b"//");
@@ -345,7 +346,7 @@ impl Route {
             path.push(b'/');
         }
         path.extend_from_slice(rest);
-        // A client would read `//` as the beginning of a host.
+        // A client would read a `//` at the beginning as the start of a host, so such a path has no result.
         if path.starts_with(b"//") {
             return None;
         }
@@ -355,15 +356,15 @@ impl Route {
         self.northbound_path_bytes(&path)
     }
 
-    /// Converts an absolute path of the instance into a path of the gateway. The path may end with a query and
-    /// a fragment. Returns `None` if no route has the path. Also returns `None` if the path begins with the
-    /// prefix of a route of this service: some services read `X-Forwarded-Prefix`, and answer with paths of the
-    /// gateway.
+    /// Converts an absolute path of the instance into a path of the gateway. The path may end with a query and a
+    /// fragment. Returns `None` if no route has the path. Also returns `None` if the path begins with the prefix of a
+    /// route of this service, because such a path is already a path of the gateway: some services read
+    /// `X-Forwarded-Prefix` and answer with paths of the gateway.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(path.as_bytes()).and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// [`northbound_path`](Self::northbound_path) for bytes that may not be ASCII.
+    /// Does the same as [`northbound_path`](Self::northbound_path) for bytes that may not be ASCII.
     pub(crate) fn northbound_path_bytes(&self, path: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
         if !path.starts_with(b"/") || path.starts_with(b"//") || self.is_of_gateway(path) {
@@ -374,7 +375,8 @@ impl Route {
         let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
         let (base_path, prefix) = routes
             .filter(|(base_path, _)| is_below(base_path, path))
-            // `max_by_key` returns the last of several maxima. The last item is this route.
+            // If several base paths have the maximum length, `max_by_key` returns the last one. The last item is this
+            // route, so this route is preferred.
             .max_by_key(|(base_path, _)| base_path.len())?;
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
@@ -384,9 +386,9 @@ impl Route {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
 
-    /// Path and query of a request to the service. The base path of the upstream replaces the prefix of the
-    /// route. The rest of the path and the query are not changed. If the path does not begin with the prefix,
-    /// the whole path is appended to the base path.
+    /// The path and query of a request to the service. The base path of the upstream replaces the prefix of the route.
+    /// The rest of the path and the query are not changed. If the path does not begin with the prefix, the whole path
+    /// is appended to the base path.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
@@ -458,8 +460,8 @@ impl Scheme for Local {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The routes of each service id, longest prefix first.
-    // The hash is fast, but an attacker who chooses the keys can cause collisions. Clients cannot choose the
-    // keys of this map.
+    // The hash function is fast, but an attacker who chooses the keys can cause collisions. This is safe here, because
+    // clients cannot choose the keys of this map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
@@ -500,7 +502,7 @@ impl Routes {
         self.by_service.get(service)?.iter().find(|route| route.covers(path))
     }
 
-    /// All routes, in no particular order.
+    /// All routes, in no defined order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.by_service.values().flatten().map(AsRef::as_ref)
     }
@@ -638,7 +640,7 @@ mod tests {
             ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
             ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
             ("/svc/api/v1", "https://other.example/svc/ui/x", None),
-            // The path belongs to another service of the gateway. So it counts as a path of the instance.
+            // The second path has the prefix of another service of the gateway, so it counts as a path of the instance.
             ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
             ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),

@@ -1,21 +1,21 @@
-//! Removes request headers that a client must not send to a service, and refuses requests of web pages of
+//! Removes request headers that a client must not send to a service, and refuses requests that come from web pages of
 //! other origins.
 //!
-//! It removes:
+//! The layer removes:
 //!
 //! 1. Hop-by-hop headers, including those that a `Connection` line names.
-//! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`,
-//!    `X-Certificate-*` and `X-Remote-User`. A service may trust these headers. Some servers accept them
-//!    under other names, such as `X_Certificate_…`, which are removed too.
-//!    [`SanitizeLayer::with_service_headers`] changes the table for one service.
+//! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`, `X-Certificate-*`
+//!    and `X-Remote-User`. A service may trust these headers. Some servers also accept them under other names, such as
+//!    `X_Certificate_…`, so the headers with these names are removed, too. [`SanitizeLayer::with_service_headers`]
+//!    changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! It answers 403 to a request that a browser sends for a page of another origin with the user's credential.
-//! [`OriginPolicy`] has the rule. This layer makes the decision, because it also removes `Origin`, and later layers and
-//! services do not receive it.
+//! The layer answers 403 to a request that a browser sends for a page of another origin with the user's credential.
+//! [`OriginPolicy`] describes the rule. This layer makes the decision, because it also removes `Origin`, so that later
+//! layers and services do not receive this header.
 //!
-//! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
-//! `Debug` does not show their values.
+//! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
+//! does not show their values.
 //!
 //! Put this layer first. If it comes after [`RouteLayer`](super::RouteLayer) or
 //! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500.
@@ -81,7 +81,7 @@ impl SanitizeLayer {
         Self::default()
     }
 
-    /// Also removes `headers`.
+    /// Removes the headers with these names, in addition to the headers of the table.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.rules().headers.add(headers);
@@ -99,7 +99,8 @@ impl SanitizeLayer {
         Arc::make_mut(&mut self.check.rules)
     }
 
-    /// Changes the table for the requests of `service`: those whose path begins with the id of the service.
+    /// Changes the table for the requests to `service`, which are the requests whose path begins with the id of the
+    /// service.
     #[must_use]
     pub fn with_service_headers(mut self, service: ServiceId, headers: RequestHeaders) -> Self {
         self.rules().headers.set(service, headers);
@@ -149,7 +150,7 @@ impl Check for Sanitize {
 
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
     let mut hop_by_hop = HopByHop::default();
-    // For most requests the list is empty, so nothing is allocated.
+    // For most requests, the list is empty, so nothing is allocated.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);

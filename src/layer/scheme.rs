@@ -1,5 +1,5 @@
-//! Runs the [`Scheme`](super::Scheme) of the route. The scheme prepares the headers that the service receives
-//! in place of the client's credential.
+//! Runs the [`Scheme`](super::Scheme) of the route. The scheme prepares the headers that the service receives in place
+//! of the client's credential.
 //!
 //! 1. An [`Authorized`] request gets the headers of the scheme. For example,
 //!    [`PassTicketScheme`](super::PassTicketScheme) sets `Authorization: Basic base64(user:ticket)`.
@@ -105,8 +105,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared it, or
-/// it has the header `X-Zowe-Auth-Failure` with the reason of a failure.
+/// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared the request, or
+/// the request has the header `X-Zowe-Auth-Failure` with the reason of a failure.
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
@@ -128,7 +128,7 @@ impl ReadyToForward {
         }
     }
 
-    /// The user for whom the scheme has prepared the request; `None` after a failure.
+    /// The user for whom the scheme has prepared the request. `None` after a failure.
     pub fn user(&self) -> Option<&UserId> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized.user()),
@@ -136,12 +136,12 @@ impl ReadyToForward {
         }
     }
 
-    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)) for a request that a proxy sends
-    /// a second time, and writes a record to the audit log. `method`, `uri` and `extensions` are those of the request
-    /// that the client sent.
+    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)) for a request that a proxy
+    /// sends a second time, and writes a record to the audit log. `method`, `uri` and `extensions` must be the values
+    /// of the request that the client sent.
     ///
-    /// The result is `None` after a failure, or if the scheme cannot make other headers. The request must not be sent
-    /// again then, unless the service accepts the same headers twice ([`Route::replay`]).
+    /// The result is `None` if the first call failed, or if the scheme cannot make other headers. In this case, the
+    /// request must not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
     pub(crate) fn prepare_again(
         &self,
@@ -303,8 +303,8 @@ fn finish<B>(
 }
 
 fn log_failure(failure: &Failure, authorized: &Authorized, extensions: &Extensions) {
-    // Operators need user, APPLID, service and return codes (docs/decisions.md#d5). If no PassTicket
-    // could be generated, `failure` contains the APPLID and the return codes.
+    // Operators need the user, the APPLID, the service and the return codes in the log (docs/decisions.md#d5). If no
+    // PassTicket could be generated, `failure` contains the APPLID and the return codes.
     let (route, user) = (authorized.route(), authorized.user());
     let (service, scheme) = (route.service(), route.scheme().name());
     let codes = match failure {
@@ -343,18 +343,18 @@ enum Step {
     Prepare(Authorized),
 }
 
-/// Decides what to do with a request, from the results of the earlier layers.
+/// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` does the same, but it may be missing. If the hop-by-hop headers stayed, a client's
-    // `Connection: authorization` would make the proxy remove the header that the scheme sets.
+    // `SanitizeLayer` also removes hop-by-hop headers, but that layer may be missing. If these headers stayed, a
+    // client's `Connection: authorization` would make the proxy remove the header that the scheme sets.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("SchemeLayer needs RouteLayer before it");
     };
     if route.is_bypass() {
-        // The proxy forwards requests on this route without `ReadyToForward`.
+        // On a route with the scheme `bypass`, the proxy forwards requests without `ReadyToForward`.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {
@@ -376,7 +376,7 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects the request. The route says which.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.on_failure() == OnFailure::Reject {

@@ -11,9 +11,8 @@ use crate::{
 
 /// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
-/// `Display` shows the reason, for the log. The client receives a message that has less detail. If the request
-/// is forwarded in spite of the failure, the service receives this message too
-/// ([D5](crate::decisions#d5)).
+/// `Display` shows the reason, for the log. The client receives a message that has less detail. If the request is
+/// forwarded in spite of the failure, the service also receives this message ([D5](crate::decisions#d5)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SchemeError {
@@ -29,23 +28,23 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// The scheme failed, and a retry does not help. The status is 500, the message `ZWEAO500E`.
+    /// The scheme failed, and a retry does not help. The status is 500, and the message is `ZWEAO500E`.
     ///
     /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: Kind::Failed, message: None }
     }
 
-    /// A server that the scheme needs does not answer. The status is 503, the message `ZWEAG104E`. The
-    /// response has `Retry-After` if `retry_after` is given.
+    /// A server that the scheme needs does not answer. The status is 503, and the message is `ZWEAG104E`. The response
+    /// has `Retry-After` if `retry_after` is given.
     ///
     /// `reason` is for the log. It must not contain a secret.
     pub fn unavailable(reason: impl Into<String>, retry_after: Option<Duration>) -> Self {
         Self { reason: reason.into(), kind: Kind::Unavailable { retry_after }, message: None }
     }
 
-    /// Uses `message` instead of the default message. The client receives it, and the service too if the request
-    /// is forwarded in spite of the failure.
+    /// Uses `message` instead of the default message. The client receives this message. The service also receives it if
+    /// the request is forwarded in spite of the failure.
     #[must_use]
     pub fn with_message(self, message: ApiMessage) -> Self {
         Self { message: Some(message), ..self }

@@ -1,4 +1,4 @@
-//! The trait [`Scheme`]: which headers a service receives in place of the client's credential.
+//! The trait [`Scheme`]: it decides which headers a service receives in place of the client's credential.
 
 use std::{
     fmt,
@@ -121,7 +121,7 @@ pub trait Scheme: Send + Sync + 'static {
     /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Headers that the service trusts because only this scheme sets them. The layer removes them from the
+    /// Headers that the service trusts because only this scheme sets them. The layer removes these headers from the
     /// client's request, whether the scheme succeeds or fails.
     ///
     /// `Authorization`, `X-Certificate-*` and other headers for credentials need not be listed, because
@@ -133,8 +133,8 @@ pub trait Scheme: Send + Sync + 'static {
         Event::Scheme
     }
 
-    /// Adds data of this scheme to the audit record. The record already has user, credential, service,
-    /// request and result.
+    /// Adds data of this scheme to the audit record. The record already contains the user, the credential, the service,
+    /// the request and the result.
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
         record
     }
@@ -142,15 +142,15 @@ pub trait Scheme: Send + Sync + 'static {
     /// Whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one
     /// request. This function is called once, when the route gets the scheme.
     ///
-    /// If a service closes a connection while a request is on its way, the proxy sends the request again with
-    /// the same headers only if this function returns [`Replay::Allowed`] ([D29](crate::decisions#d29)).
-    /// Otherwise the proxy calls [`prepare_again`](Self::prepare_again).
+    /// If a service closes a connection while a request is on its way, the proxy sends the request again with the same
+    /// headers only if this function returns [`Replay::Allowed`] ([D29](crate::decisions#d29)). If it returns
+    /// [`Replay::Protected`], the proxy calls [`prepare_again`](Self::prepare_again).
     fn replay(&self) -> Replay {
         Replay::Protected
     }
 
-    /// Returns new headers for a request that the proxy sends a second time. They must have the same names as the
-    /// headers of [`prepare`](Self::prepare).
+    /// Returns new headers for a request that the proxy sends a second time. The new headers must have the same names
+    /// as the headers of [`prepare`](Self::prepare).
     ///
     /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the
     /// service may have accepted the first headers before it closed the connection. `None`, the default, means that
@@ -330,10 +330,11 @@ impl fmt::Debug for SchemeRequest<'_> {
     }
 }
 
-/// The headers that a [`Scheme`] sets. Each of them replaces all headers of the request with the same name.
+/// The headers that a [`Scheme`] sets. Each of these headers replaces all headers of the request that have the same
+/// name.
 ///
-/// The values are marked as sensitive. So `Debug` does not show them, and HTTP/2 does not add them to its
-/// header compression tables (RFC 7541 §7.1.3).
+/// The values are marked as sensitive. So `Debug` does not show the values, and HTTP/2 does not add them to its header
+/// compression tables (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, Default)]
 pub struct SchemeHeaders {
     // Most schemes set only one header. A single header needs no allocation.
@@ -366,7 +367,7 @@ impl SchemeHeaders {
     }
 }
 
-/// The result of a [`Scheme`], either available now or later.
+/// The result of a [`Scheme`]. It is available now or later.
 pub struct SchemeFuture(State);
 
 enum State {
@@ -391,7 +392,7 @@ impl SchemeFuture {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// The result if it is available now, or the future that returns it.
+    /// The result if it is available now. If not, the future that returns the result.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
             State::Ready(result) => Ok(result.expect("this future was not polled before")),
@@ -406,7 +407,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// With this implementation, a test of a scheme can `await` the result.
+/// This implementation is for tests of a scheme, which can `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

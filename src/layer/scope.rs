@@ -1,17 +1,17 @@
 //! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. Other
 //! credentials, such as login tokens and certificates, are valid for all services.
 //!
-//! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later
-//! layers read the user and the route from this extension. If the scopes of a PAT do not include the
-//! service, the request is handled as the [`Route`] says. With [`OnFailure::Reject`] the response is 403.
+//! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
+//! the user and the route from this extension. If the scopes of a PAT do not include the service, the [`Route`] decides
+//! what happens to the request. With [`OnFailure::Reject`], the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the
 //! layer needs only `RouteLayer`, and forwards each request.
 //!
-//! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit
-//! log. If authentication failed, the layer decides nothing, and `AuthenticateLayer` has already written the
-//! record.
+//! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit log. If
+//! authentication failed, this layer makes no decision and writes no record, because `AuthenticateLayer` has already
+//! written one.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -134,7 +134,7 @@ impl Authorized {
         })
     }
 
-    /// Adds user, credential and service to `record`.
+    /// Adds the user, the credential and the service to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
@@ -233,7 +233,8 @@ impl Check for CheckScope {
     }
 }
 
-/// Handles a PAT whose scopes do not include the service: forwards the request as failed, or rejects it.
+/// Handles a PAT whose scopes do not include the service: forwards the request with the failure, or rejects the
+/// request.
 #[cold]
 fn refuse<B>(
     request: &mut Request<B>,

@@ -251,7 +251,7 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
         if name == "cookie" {
             assert_eq!(exchange.received("cookie"), Some("a=1; b=\"2\""));
         }
-        // The ticket is marked as sensitive, so that Debug does not show it.
+        // The header with the ticket is marked as sensitive, so that `Debug` does not show the ticket.
         assert!(southbound.contains("\"authorization\": Sensitive"), "{southbound}");
     }
 
@@ -292,7 +292,7 @@ async fn failures_are_forwarded_without_any_credential() {
         ("PAT of another service", vec![("private-token", pat_for_jobs.clone())], INVALID),
         ("revoked PAT", vec![("private-token", revoked)], INVALID),
         ("login token in PRIVATE-TOKEN", vec![("private-token", valid_jwt.clone())], NONE),
-        // If the first credential is not valid, the layer does not try the others.
+        // If the first credential is not valid, the layer does not try the other credentials.
         (
             "invalid cookie, valid header",
             vec![
@@ -323,7 +323,7 @@ async fn failures_are_forwarded_without_any_credential() {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
         if text == INVALID {
-            // The layer does not try a valid client certificate, either.
+            // The layer does not try a valid client certificate after an invalid token, either.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
@@ -377,7 +377,7 @@ async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
         assert_eq!(*southbound, sent);
     }
 
-    // On success the credentials are removed.
+    // If the request succeeds, the credentials are removed.
     let headers = [("private-token", world.pat("files")), ("cookie", "jwtToken=1; a=1".to_owned())];
     let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
     let exchange = world.exchange(get(FILES, &headers)).await;
@@ -463,7 +463,7 @@ async fn the_failure_header_is_replaced_in_requests_and_kept_in_responses() {
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // The service may itself be a gateway, and send this header.
+    // The service may itself be a gateway that sends this header.
     let sends_the_header = |_: Request<Body>| {
         let response = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "from the service");
         ready(Ok::<_, Infallible>(response.body(Body::default()).unwrap()))
@@ -529,8 +529,8 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // The test uses the stack of all layers in this order, and each stack that lacks one layer other than
-        // `SchemeLayer`.
+        // The test uses the stack of all layers in this order. It also uses each stack without one of the layers, apart
+        // from the stack without `SchemeLayer`.
         let shorter = (0..order.len()).map(|missing| {
             let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
             others.map(|(_, l)| *l).collect::<Vec<_>>()
@@ -591,7 +591,7 @@ async fn a_second_route_layer_is_rejected() {
     assert_eq!(exchange.status, 500);
 }
 
-/// An identity mapper and PassTicket generator. Its futures are pending at the first poll.
+/// An identity mapper that is also a PassTicket generator. Its futures are pending at the first poll.
 #[derive(Clone, Debug)]
 struct Slow;
 
@@ -614,7 +614,8 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock service panics if it is called before its `poll_ready` returned `Ready`. Readiness is not cloned.
+/// The mock service panics if it is called before its `poll_ready` has returned `Ready`. A clone of a ready service is
+/// not ready.
 #[tokio::test]
 async fn the_ready_service_is_called_and_not_its_clone() {
     let world = World::new();
@@ -722,7 +723,7 @@ async fn a_revoked_login_token_is_refused() {
         token: TokenFingerprint::of(&revoked_jwt),
         expires_at: Timestamp::from_secs(NOW + 1),
     };
-    // A rule for a user does not revoke login tokens, only PATs.
+    // A revocation rule for a user revokes only PATs, and no login tokens.
     let user = UserId::new("USER").unwrap();
     let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
     [revocation, rule].iter().for_each(|revocation| world.revocations.apply(revocation));

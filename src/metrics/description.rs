@@ -37,8 +37,8 @@ impl Description {
     /// Describes a metric whose value never decreases while the process runs.
     ///
     /// # Panics
-    /// If `name` does not consist of ASCII letters, digits, `_` and `:`, begins with a digit, or does not
-    /// end with `_total`.
+    /// This function panics in three cases: `name` contains other characters than ASCII letters, digits, `_` and `:`,
+    /// it begins with a digit, or it does not end with `_total`.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
         assert!(ends_with_total(name), "the name of a counter ends with `_total`");
@@ -48,7 +48,8 @@ impl Description {
     /// Describes a metric whose value can decrease.
     ///
     /// # Panics
-    /// If `name` does not consist of ASCII letters, digits, `_` and `:`, or begins with a digit.
+    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits, `_` and `:`, or
+    /// it begins with a digit.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
         Self { name, help, kind: Kind::Gauge }
@@ -71,7 +72,8 @@ pub struct LabelName(&'static str);
 
 impl LabelName {
     /// # Panics
-    /// If `name` does not consist of ASCII letters, digits and `_`, or begins with a digit.
+    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits and `_`, or it
+    /// begins with a digit.
     pub const fn new(name: &'static str) -> Self {
         assert!(is_name(name, false), "a label name has letters, digits and `_` only");
         Self(name)

@@ -53,8 +53,8 @@ impl Exposition {
         self.text
     }
 
-    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. Returns `false` if the text
-    /// already has this metric. A second block with its name would make the whole text invalid.
+    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. Returns `false` and writes nothing if the
+    /// text already has this metric, because a second block with the same name would make the whole text invalid.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);
@@ -100,7 +100,7 @@ impl Exposition {
 enum Escape {
     /// Escapes backslashes and line feeds.
     Help,
-    /// Also escapes double quotes.
+    /// Escapes backslashes, line feeds and double quotes.
     Label,
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use super::{description::LabelName, value::Counter};
 
-/// A label: its name and the fixed set of its values. Implement it for an enum.
+/// A label: its name and the fixed set of its values. Implement this trait for an enum.
 pub trait Label: Copy + Send + Sync + 'static {
     /// The name of the label.
     const NAME: LabelName;
@@ -24,7 +24,7 @@ pub trait LabelSet: Copy + Send + Sync + 'static {
     /// How many combinations there are.
     const COUNT: usize;
 
-    /// The number of this combination, below [`COUNT`](Self::COUNT).
+    /// The number of this combination. It is less than [`COUNT`](Self::COUNT).
     fn index(self) -> usize;
 
     /// All combinations, in the order of [`index`](Self::index).
@@ -66,7 +66,7 @@ impl<A: Label, B: Label> LabelSet for (A, B) {
     }
 }
 
-/// One counter for each combination of labels. All of them exist from the start, with the value 0.
+/// One counter for each combination of labels. All counters exist from the start, with the value 0.
 pub struct CounterFamily<L> {
     counters: Box<[Counter]>,
     labels: PhantomData<fn(L)>,

@@ -1,10 +1,10 @@
-//! The list of everything that has metrics.
+//! The list of all sources of metrics.
 
 use std::{fmt, sync::Arc};
 
 use super::exposition::Exposition;
 
-/// Something that has metrics.
+/// A source of metrics, such as a struct of counters.
 pub trait Collect: Send + Sync + 'static {
     /// Writes the current values. The registry calls this method for each scrape. The method must not block.
     fn collect(&self, exposition: &mut Exposition);
@@ -16,7 +16,7 @@ impl<C: Collect + ?Sized> Collect for Arc<C> {
     }
 }
 
-/// Everything that has metrics. See the [example](super).
+/// The list of all sources of metrics. The documentation of the [module](super) has an example.
 #[derive(Default)]
 pub struct MetricRegistry {
     sources: Vec<Box<dyn Collect>>,
@@ -28,7 +28,7 @@ impl MetricRegistry {
         Self { sources: Vec::new() }
     }
 
-    /// Adds the metrics of `source`. Each metric may have only one source.
+    /// Adds the metrics of `source`. A metric must not have two sources.
     #[must_use]
     pub fn with(mut self, source: impl Collect) -> Self {
         self.sources.push(Box::new(source));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// A number of events since the start of the process. It never decreases.
+/// A number of events since the start of the process. The number never decreases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! Counts connections to services, and the requests that a limit or a closed connection affects.
+//! Counts connections to services, requests that wait or are refused at a limit, and requests that are sent again.
 
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
@@ -33,7 +33,7 @@ pub struct ForwardCounts {
     stalled: Counter,
 }
 
-/// The reason for a second attempt ([D29](crate::decisions#d29)).
+/// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The service refused a connection.
@@ -69,7 +69,7 @@ impl ForwardCounts {
         self.waiting.get()
     }
 
-    /// The number of requests that were refused, because no connection became free in time.
+    /// The number of requests that were refused because no connection became free in time.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }

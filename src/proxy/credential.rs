@@ -16,17 +16,17 @@ use crate::{
 /// The credential of a request.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// The service accepts it twice, or there is none.
+    /// The service accepts the credential twice, or the request has no credential.
     Repeatable,
-    /// The service accepts it once. The scheme needs these values for another one.
+    /// The service accepts the credential only once. The scheme needs these values to make another credential.
     Single(ClientHead),
     /// The scheme prepares another credential.
     Renewing(SchemeFuture),
-    /// There is no other credential.
+    /// The scheme has already made another credential, or it cannot make one.
     Spent,
 }
 
-/// Parts of the request that the client sent.
+/// Parts of the request as the client sent it.
 #[derive(Debug)]
 pub(super) struct ClientHead {
     pub(super) method: Method,
@@ -43,7 +43,8 @@ impl Credential {
         }
     }
 
-    /// The headers with another credential, if the scheme can make one. It makes only one.
+    /// The headers with another credential, if the scheme can make one. The scheme makes another credential at most
+    /// once per request.
     #[cold]
     pub(super) fn poll_renewed(&mut self, cx: &mut Context<'_>) -> Poll<NewHeaders> {
         if let Self::Single(ClientHead { method, uri, extensions }) = self {
@@ -52,7 +53,7 @@ impl Credential {
             *self = renewing.map_or(Self::Spent, Self::Renewing);
         }
         let Self::Renewing(renewing) = self else { return Poll::Ready(None) };
-        // The layer logs the failure of a scheme.
+        // A failure of the scheme is not logged here, because the layer logs it.
         let renewed = ready!(Pin::new(renewing).poll(cx)).ok();
         *self = Self::Spent;
         Poll::Ready(renewed.map(|renewed| {

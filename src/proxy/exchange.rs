@@ -46,7 +46,7 @@ pub(super) enum Exchange<C, B> {
         request: Box<Request<RequestBody<B>>>,
         pools: Reconnect<C, B>,
     },
-    /// The request was passed to the connection. The connection has not been polled since then.
+    /// The request was passed to the connection. The connection has not been polled since the request was passed to it.
     Queued {
         sending: Sending<RequestBody<B>>,
         connection: Box<PooledConnection<RequestBody<B>>>,
@@ -60,14 +60,14 @@ pub(super) enum Exchange<C, B> {
     Done,
 }
 
-/// Provides another connection if an idle connection turns out to be closed. Not needed for a request on a new
-/// connection.
+/// Provides another connection if an idle connection turns out to be closed. A request on a new connection does not
+/// need this value.
 pub(super) struct Reconnect<C, B> {
     pub(super) pool: Arc<Pool<C, B>>,
     pub(super) host: Arc<Host<B>>,
     /// Whether the service accepts the credential of the request twice.
     pub(super) replay: Replay,
-    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// The time until which the request may wait for a connection. This time is set when the request first needs a new
     /// connection. If a connection is closed before the request is sent, the request may wait again, but only until
     /// this time.
     pub(super) queue_deadline: Option<Instant>,
@@ -76,11 +76,11 @@ pub(super) struct Reconnect<C, B> {
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// The connection failed before the head of the response was complete or right after it, or reading the body of
-    /// the request failed.
+    /// Either the connection failed before or immediately after the end of the response's head, or the gateway could
+    /// not read the body of the request.
     Interrupted(hyper::Error),
-    /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). HTTP/2 does
-    /// not have this status (RFC 9113 §8.6).
+    /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). The gateway cannot pass
+    /// this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
     SwitchedProtocols,
     TimedOut,
 }
@@ -124,8 +124,9 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response. The wait fails if no frame of the request's body was sent for the time
-    /// `timeout`. Before the first frame, the time counts from the start. `credential` is the one of the request.
+    /// Waits for the head of the response. The wait fails if no frame of the request's body is sent within the time
+    /// `timeout`. Before the first frame, this time counts from the start of the exchange. `credential` is the
+    /// credential of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,9 +151,8 @@ where
                     Self::send(connection, *request, is_reused.then_some(pools), deadline)
                 }
                 Self::Queued { sending, connection, reconnect } => {
-                    // Let the other ready tasks run first. Their requests are then written directly one
-                    // after the other, which wakes the service only once. A wake-up costs more than a
-                    // write.
+                    // Let the other ready tasks run first. Their requests are then written directly one after the
+                    // other, so the service is woken only once. A wake-up costs more than a write.
                     *self = Self::Sending { sending, connection, reconnect };
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -186,7 +186,7 @@ where
                     // The error contains the request only if no part of it was sent.
                     match (error.take_message(), reconnect) {
                         (Some(request), Some(pools)) => {
-                            // This returns the slot of the connection, which this request may get again.
+                            // The drop frees the slot of the connection. This request may get the slot again.
                             drop(connection);
                             Self::begin(pools, request, timeout, progress)
                         }
@@ -211,11 +211,12 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
     }
 }
 
-/// Replaces the body of the service's response by the body type that the client gets. The headers of the response
-/// stay the same.
+/// Wraps the body of the service's response in the body type of the gateway's responses. The headers of the response do
+/// not change.
 ///
 /// # Errors
-/// The error of the body, if the body has already failed. The client has nothing yet, so it can get 502.
+/// The error of the body, if the body has already failed. No part of the response was sent to the client, so the client
+/// can still get 502.
 fn client_response<B: Send + 'static>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
@@ -227,7 +228,7 @@ fn client_response<B: Send + 'static>(
     if !progress.has_ended() {
         connection.spawn_driver();
     }
-    // The service may use HTTP/1.0. This must not affect the connection to the client.
+    // The service may use HTTP/1.0. The version of its response must not affect the connection to the client.
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, ResponseBody::upstream(first, body, connection)))
 }

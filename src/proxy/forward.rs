@@ -6,15 +6,16 @@
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
-//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location`
-//!    and cookie paths that point to the instance are rewritten to the gateway. The response to an
-//!    authenticated request gets `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, where the
-//!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
-//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not
-//!    respond in time. It answers 502 if the connection fails before the head of the response is complete, or if the
-//!    service sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client
-//!    breaks off the body of its request, and 408 if the client sends this body too slowly. The client gets a fixed
-//!    text, and the reason is logged.
+//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location` and cookie
+//!    paths that point to the instance are rewritten to the gateway. If the route has
+//!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
+//!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
+//!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
+//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
+//!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
+//!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
+//!    `chunked`. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
+//!    this body too slowly. The client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -69,12 +70,12 @@ use crate::{
 /// Forwards requests to the services. It is the innermost service of a stack.
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
-/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response
-/// timeout includes the time to connect. The connector should have a shorter limit of its own. The client
-/// then gets 503, and not 504, if the service cannot be reached. `B` is the body of requests.
+/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
+/// includes the time to connect. The connector should have a shorter limit of its own, so that the client gets 503, and
+/// not 504, if the service cannot be reached. `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone
-/// remembers the connections of its last request, and these belong to the runtime of that request.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps a reference
+/// to the connections of its last request, and these connections belong to the runtime of that request.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -128,8 +129,8 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// The route of the last request. The next request usually has the same route. Its connections are then found without
-/// the lock that all threads share.
+/// The route of the last request. The next request usually has the same route. The connections of this route are then
+/// found without the lock of the pool, which all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
@@ -154,7 +155,7 @@ impl<C, B> Forward<C, B> {
         }
     }
 
-    /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set them.
+    /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { cookies: Arc::new(names), ..self }
@@ -162,12 +163,12 @@ impl<C, B> Forward<C, B> {
 }
 
 impl<C: Clone, B> Forward<C, B> {
-    /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
-    /// in use and idle connections are counted, in all runtimes. Default: 256.
+    /// Sets the maximum number of connections to one instance of a service, which is one host and port. The limit
+    /// covers connections in use and idle connections of all runtimes. Default: 256.
     ///
-    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the
-    /// response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
-    /// clones of this value.
+    /// At the limit, requests wait. In each runtime, the request that has waited longest is served first. After
+    /// [`ForwardTimeouts::queue`] the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result
+    /// shares no connections with earlier clones of this value.
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
@@ -233,7 +234,7 @@ where
         let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers, client } =
             service_request(request, last, progress, receive, &mut self.peer)?;
-        // Without an authenticated user, the scheme has added no credential.
+        // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
             Replay::Protected if *is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
@@ -327,7 +328,8 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
-/// The time limit for the body of a request. `None` if there is no body. A body of gRPC may be endless.
+/// The time limit for the body of a request. The result is `None` if there is no body. It is also `None` for gRPC,
+/// because a body of gRPC may be endless.
 fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     if request.body().is_end_stream() {
         return None;
@@ -358,7 +360,7 @@ fn service_request<B: Body>(
     cookie::join(&mut head.headers);
     let headers = &mut head.headers;
     if accepts_trailers {
-        // RFC 9110 §10.1.4.
+        // `Connection` must name the header `TE` (RFC 9110 §10.1.4).
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
@@ -521,7 +523,7 @@ fn failed(
         log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
         let mut response = gateway_response(message, StatusCode::REQUEST_TIMEOUT);
-        // The counts of the listener include such requests.
+        // The listener counts responses with this extension.
         response.extensions_mut().insert(Stalled);
         return response;
     }
@@ -552,7 +554,7 @@ fn failed(
     bad_gateway()
 }
 
-/// Whether the request did not reach the service.
+/// Returns true if no connection to the service could be made.
 fn is_connect_error(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Connect(_) => true,
@@ -624,7 +626,7 @@ mod tests {
         })
     }
 
-    /// Answers each request. The path of a request contains the number of seconds until the answer.
+    /// Answers each request. The path of a request contains the number of seconds to wait before the answer.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
         while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -679,7 +681,7 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// The body timeout is much longer than the response timeout. Both use the same timer.
+    /// The body timeout is much longer than the response timeout. Both timeouts use one timer.
     #[tokio::test(start_paused = true)]
     async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
         const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
@@ -732,11 +734,11 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // When the body ends, the connection is assigned to the second request. The task of this request runs only
-        // after the connection is closed.
+        // When the body ends, the connection is assigned to the second request. The task of the second request runs
+        // only after the connection is closed.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
-        // Now the third request has the only slot. It gets no response.
+        // Now the third request has the only slot. The third request gets no response.
         assert_eq!(second.await.unwrap().unwrap().status(), 503);
         assert_eq!(start.elapsed().as_secs(), 5);
         assert_eq!(services.lock().unwrap().len(), 1);
@@ -765,8 +767,8 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
-    /// Sends a response after the first byte of the request. Then reads the rest of the request, and sends the
-    /// length of the rest to `rest_length`.
+    /// Sends a response after the first byte of the request. Then reads the rest of the request, and sends the length
+    /// of this rest to `rest_length`.
     async fn answer_early(
         mut stream: DuplexStream,
         answer: &'static str,

@@ -1,5 +1,5 @@
-//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). These headers describe the connection of the client to
-//! the service.
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service how the client is connected to
+//! the gateway.
 
 use std::net::IpAddr;
 
@@ -20,12 +20,12 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// The gateway keeps a value of a trusted proxy up to this length in bytes. Of a longer list of addresses, it keeps
-/// only the address of the client.
+/// The maximum length in bytes of a header of a trusted proxy. If the header is a longer list of addresses, the gateway
+/// replaces it by the address of the client. Other longer headers are removed.
 const MAX_KEPT: usize = 4096;
 
-/// Caches the values that usually stay the same for all requests of a connection. Formatting an address
-/// takes 4 % of the instructions of a request.
+/// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the
+/// cache would take 4 % of the instructions of a request.
 #[derive(Debug, Default)]
 pub(super) struct PeerValues(Option<Peer>);
 
@@ -42,7 +42,7 @@ struct Peer {
 }
 
 impl PeerValues {
-    /// The values for this connection and this host. `None` if they are no header values, which does not
+    /// The values for this connection and this host. `None` if a value is not a valid header value. This does not
     /// occur.
     fn get(
         &mut self,
@@ -76,11 +76,11 @@ pub(super) struct ServiceHeaders<'a> {
     pub(super) prefix: Option<&'a HeaderValue>,
 }
 
-/// Sets `Host` to the host of the service, and sets `X-Forwarded-*` and `Forwarded`.
+/// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`.
 ///
-/// The gateway appends its values to those of a trusted proxy. The values of any other peer are replaced, because a
-/// client can send them, too (CVE-2025-41235). If the request has `X-Forwarded-For`, `Forwarded` of a trusted proxy is
-/// replaced, too: a proxy that writes only `X-Forwarded-For` may pass on `Forwarded` from its client.
+/// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
+/// any client can send such values (CVE-2025-41235). It also replaces `Forwarded` of a trusted proxy if the request has
+/// `X-Forwarded-For`: a proxy that writes only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -114,8 +114,8 @@ pub(super) fn set_forwarded(
             Protocol::Http => 80,
             Protocol::Https => 443,
         };
-        // The port that the client used. It differs from the port of the listener if a port mapping is in
-        // front of the gateway.
+        // This is the port that the client used. It differs from the port of the listener if a port mapping is in front
+        // of the gateway.
         let port = host.as_ref().and_then(port_of);
         set(&PORT, HeaderValue::from(port.unwrap_or(default)));
     }
@@ -130,7 +130,7 @@ pub(super) fn set_forwarded(
     }
 }
 
-/// The values of a trusted proxy. The lines of each header are joined into one.
+/// The values of a trusted proxy. The lines of each header are joined into one line.
 struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
 
 impl Kept {
@@ -142,7 +142,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // The client may have sent all elements but the last, to hide its address.
+                // A client may send a long list, in order to make the gateway remove the address that the proxy has
+                // appended. So the gateway keeps this address.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -158,7 +159,7 @@ impl Kept {
         Self(OURS.into_iter().filter(is_kept).filter_map(value).collect())
     }
 
-    /// Takes the value of the header `name`, and appends `value` to it.
+    /// Removes the kept value of the header `name`, and returns it with `value` appended.
     #[cold]
     fn append(&mut self, name: &HeaderName, value: HeaderValue) -> HeaderValue {
         let Some(at) = self.0.iter().position(|(kept, _)| *kept == name) else { return value };
@@ -171,7 +172,7 @@ impl Kept {
 /// The lines of a header as one list.
 enum Joined {
     Value(HeaderValue),
-    /// There is no line, or all are empty.
+    /// There is no line, or all lines are empty.
     Nothing,
     TooLong,
 }
@@ -196,10 +197,10 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
     }
 }
 
-/// Whether `name` is one of the headers above, in any spelling that CGI does not distinguish.
+/// Whether `name` is one of `OURS`, or a name that CGI does not distinguish from one of `OURS`.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // The first letter excludes most headers.
+    // This check of the first letter excludes most headers.
     name.starts_with(['x', 'f']) && OURS.into_iter().any(|ours| same_for_cgi(name, ours.as_str()))
 }
 
@@ -209,8 +210,8 @@ fn port_of(host: &HeaderValue) -> Option<u16> {
     port.parse().ok()
 }
 
-/// The address as text. A dual-stack socket shows the address of an IPv4 client as an IPv4-mapped IPv6
-/// address. The service gets the IPv4 address.
+/// The address as text. A dual-stack socket reports the address of an IPv4 client as an IPv4-mapped IPv6 address. This
+/// function returns the IPv4 address.
 fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
@@ -336,7 +337,7 @@ mod tests {
         let long = "1".repeat(MAX_KEPT + 1);
         let full = "1".repeat(MAX_KEPT - ", 192.0.2.7".len());
         let kept = format!("{full}, 192.0.2.7, ");
-        // Each case: a header that the proxy sends, its lines, and the values that the gateway keeps before its
+        // Each case: a header that the proxy sends, its lines, and the values that the gateway keeps in front of its
         // own value.
         let cases: &[(&str, &[&str], &str)] = &[
             ("x-forwarded-for", &["192.0.2.7"], "192.0.2.7, "),
@@ -350,8 +351,8 @@ mod tests {
             ("x-forwarded-proto", &["", "http"], "http, "),
             ("x-forwarded-prefix", &["/outer"], "/outer, "),
             ("forwarded", &["for=192.0.2.7;proto=http"], "for=192.0.2.7;proto=http, "),
-            // A header in another spelling does not come from the proxy, so the gateway does not keep its
-            // value.
+            // A proxy does not send a header with `_` in its name. So this header comes from the client, and the
+            // gateway does not keep its value.
             ("x_forwarded_for", &["192.0.2.7"], ""),
             ("x-forwarded-host", &[&long], ""),
             // The gateway keeps the address that the proxy has appended, even if the client has sent a long

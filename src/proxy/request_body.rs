@@ -49,7 +49,7 @@ impl Progress {
         Self { start: Instant::now(), shared }
     }
 
-    /// The deadline: `timeout` after the last frame of the body was passed on, or after the start if there
+    /// The deadline: `timeout` after the last frame of the body was passed on, or `timeout` after the start if there
     /// was no frame yet.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
@@ -57,7 +57,7 @@ impl Progress {
         self.start + Duration::from_millis(last_frame) + timeout
     }
 
-    /// Restarts the time of [`deadline`](Self::deadline) at `now`.
+    /// Restarts the time of [`deadline`](Self::deadline): it counts from `now`.
     pub(super) fn restart(&mut self, now: Instant) {
         match &self.shared {
             Some(shared) => {
@@ -115,7 +115,7 @@ pub(super) struct Receive {
 }
 
 impl Receive {
-    /// Makes a watch: the client must make the minimum progress within each `limit`.
+    /// The client must send the minimum number of bytes (see [`StallTimer`]) within each period of length `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
     }
@@ -125,11 +125,11 @@ impl Receive {
         self.has_frame = true;
     }
 
-    /// Call this while the client has not sent the next frame. Ready if the client has stalled.
+    /// Call this while the client has not sent the next frame. Returns `Ready` if the client has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
-            // Since the last frame, the service took no data for a while. The client did not have to send any in this
-            // time.
+            // Since the last frame, the service took no data for a while. The client did not have to send data during
+            // this while, so it does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -185,8 +185,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
         }
         let is_last = match &frame {
             None => true,
-            // hyper does not poll the body again once it has sent the announced length, even if
-            // `is_end_stream` is still false.
+            // The frame is also the last frame if its end is the end of the announced length, because hyper does not
+            // poll the body again after this length, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()

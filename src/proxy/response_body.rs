@@ -25,7 +25,7 @@ pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
     /// body](ResponseBody::new).
     ///
-    /// The default is an empty body. Layers of `tower-http` need a default.
+    /// The default is an empty body. Some layers of `tower-http` need a body type with a default.
     #[derive(Debug)]
     pub struct ResponseBody {
         #[pin]
@@ -160,7 +160,7 @@ impl ResponseBody {
         Self { kind: Kind::Upstream { first, body, connection } }
     }
 
-    /// Sets how long the service may pause in this body; `None`: without a limit.
+    /// Sets how long the service may pause in this body. `None` means that there is no limit.
     pub(super) fn limit_pauses(&mut self, limit: Option<Duration>) {
         if let Kind::Upstream { connection: Some(connection), .. } = &mut self.kind {
             connection.limit_pauses(limit);

@@ -3,17 +3,17 @@
 //! One pass over the headers finds out which of the following changes are necessary. Most responses need few of
 //! them.
 //!
-//! 1. Hop-by-hop headers are removed. `Trailer` stays for a client that accepts trailers, without the fields that only
-//!    a header section may have (RFC 9110 §6.5.1).
+//! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
+//!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
 //!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
-//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
-//!    added, unless the service has set the header (docs/decisions.md#d46).
+//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added,
+//!    unless the service has set a header for the same purpose or the route forbids it (docs/decisions.md#d46).
 //!
-//! `prepare` also recognizes by its `Content-Type` a body that is a stream of events.
+//! `prepare` also finds out from the `Content-Type` whether the body is a stream of events.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -29,8 +29,8 @@ use crate::{
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other coding to
-/// the service (RFC 9110 §10.1.4), and the client would not know how to decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. A service may use another coding only if the
+/// gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other coding. The client could not decode the body.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -134,7 +134,7 @@ pub(super) fn prepare<B: Body>(
     if seen.location {
         rewrite_locations(headers, context.route);
     }
-    // A 304 would change the headers of the response that the client has stored (RFC 9111 §4.3.4).
+    // The headers of a response with status 304 would change the response that the client has stored (RFC 9111 §4.3.4).
     if context.is_authenticated
         && status != StatusCode::NOT_MODIFIED
         && context.route.security_headers() == SecurityHeaders::AddMissing
@@ -155,10 +155,10 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Returns true if hyper has decoded the whole body. hyper removes one coding, `chunked`. Old servers send
-/// `identity` if there is no coding (RFC 2616 §3.6). hyper then reads until the service closes the connection.
-/// So `identity` together with `Content-Length` is refused: the service may keep the connection open, and the
-/// body would not end.
+/// Returns true if hyper has decoded the whole body. hyper removes one coding, `chunked`. Old servers send `identity`
+/// if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads until the service closes the
+/// connection. So `identity` together with `Content-Length` is refused: if the service keeps the connection open, the
+/// body never ends.
 fn has_known_coding(headers: &HeaderMap) -> bool {
     let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
@@ -168,9 +168,8 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Replaces a list of equal lengths by this length (RFC 9110 §8.6). hyper has checked the length of a response with a
-/// body. It does not check the length of a response without a body. This function removes such a length if it is
-/// malformed.
+/// Replaces a list of equal lengths by this length (RFC 9110 §8.6). hyper checks the length of a response only if the
+/// response has a body. If the response has no body, this function removes a malformed length.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {
@@ -180,7 +179,7 @@ fn repair_length(headers: &mut HeaderMap) {
         HeaderValue::from_bytes(first).ok().filter(|length| are_equal && is_number(length))
     };
     headers.remove(CONTENT_LENGTH);
-    // Without a length, the body is sent in chunks.
+    // If there is no length, the body is sent in chunks.
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     }
@@ -197,7 +196,7 @@ fn rewrite_locations(headers: &mut HeaderMap, route: &Route) {
     }
 }
 
-/// Removes the cookies of the gateway, and rewrites the paths of the others.
+/// Removes the cookies of the gateway, and rewrites the paths of all other cookies.
 #[cold]
 fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
@@ -214,14 +213,14 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Whether a line sets a cookie of the gateway. Some clients separate the cookies of a line at commas, as
-/// RFC 2109 §4.2.2 allowed.
+/// Whether a line sets a cookie of the gateway. The line is split at commas, because some clients do so, as RFC 2109
+/// §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
 
-/// The name of the cookie that the client would send. A browser sends `=name=value`, a cookie without a name,
-/// as `name=value`.
+/// The name of the cookie that the client would send. A browser stores `=name=value` as a cookie without a name, and
+/// sends it as `name=value`.
 fn cookie_name(line: &[u8]) -> &[u8] {
     let pair = line.split(|b| *b == b';').next().unwrap_or_default();
     let start = pair.iter().take_while(|b| **b == b'=' || b.is_ascii_whitespace()).count();
@@ -229,8 +228,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Returns the line with the path rewritten to the gateway; `None` if the path does not change. A path `/` stays,
-/// because it means all paths of the host.
+/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/`
+/// stays, because it means all paths of the host.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
@@ -260,7 +259,7 @@ fn path_of(attribute: &[u8]) -> Option<&[u8]> {
 }
 
 /// The value of `Trailer` without the names that [`filter_trailers`] removes. hyper sends only trailers that the head
-/// announces.
+/// of the response announces.
 #[cold]
 fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     let names: Vec<_> = all_list_items(headers, &TRAILER)
@@ -511,7 +510,7 @@ mod tests {
     #[test]
     fn trailers_are_announced_to_a_client_that_accepts_them() {
         let route = route().with_security_headers(SecurityHeaders::Unchanged);
-        // In these tests, a client accepts trailers if the status is 200.
+        // In these cases, the client accepts trailers if the status is 200.
         for (status, body, lines, want) in [
             (200, "ok", &["x-checksum, Server-Timing"][..], Some("x-checksum, server-timing")),
             (200, "ok", &["Set-Cookie, x-checksum", "b@d,,x-two"], Some("x-checksum, x-two")),

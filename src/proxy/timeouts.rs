@@ -23,8 +23,8 @@ pub struct ForwardTimeouts {
 }
 
 impl Default for ForwardTimeouts {
-    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Receive: 60 s. Idle: 30 s.
-    /// Queue: 5 s. Body: 300 s.
+    /// The response timeout is 60 s, which is the default of Zowe's `apiml.connection.timeout`. The receive timeout is
+    /// 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and the body timeout is 300 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),
@@ -37,28 +37,27 @@ impl Default for ForwardTimeouts {
 }
 
 impl ForwardTimeouts {
-    /// Sets the response timeout: how long the gateway waits for the head of the response. The time starts
-    /// again with each piece of the request that is sent, so a long upload is not limited. The time to
-    /// connect is included.
+    /// Sets the response timeout: how long the gateway waits for the head of the response. The time starts again with
+    /// each piece of the request that is sent, so it does not limit a long upload. The time to connect is included.
     ///
-    /// A service may send its response before it has read the whole request. If the service then accepts no
-    /// more bytes, the connection is closed after a quarter to a half of the response timeout. If the
-    /// response timeout is shorter than four seconds, the connection is closed after one to two seconds. The
-    /// connection stays open as long as the response is still being read.
+    /// A service may send its response before it has read the whole request. If the service then accepts no more bytes,
+    /// the connection is closed after a quarter to a half of the response timeout. If the response timeout is shorter
+    /// than four seconds, the connection is closed after one to two seconds. These times begin when the response is no
+    /// longer being read.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout: a client must send at least 4 KiB of the body of its request in this time, as
-    /// long as the service takes more. Otherwise the answer is 408. There is no limit for gRPC.
+    /// Sets the receive timeout: a client must send at least 4 KiB of the body of its request in this time, as long as
+    /// the service takes more. If the client sends less, the answer is 408. There is no receive timeout for gRPC.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }
     }
 
-    /// Sets how long an idle connection to a service is kept. The connection is closed after 1 to 1.5 times
-    /// this duration.
+    /// Sets how long an idle connection to a service is kept. The connection is closed after it has been idle for 1 to
+    /// 1.5 times this duration.
     #[must_use]
     pub fn with_idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
@@ -77,8 +76,8 @@ impl ForwardTimeouts {
     /// service, and not while the client does not read.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
-    /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or
-    /// `-web`, has no such limit.
+    /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or `-web`, has
+    /// no body timeout.
     #[must_use]
     pub fn with_body(self, body: Duration) -> Self {
         Self { body, ..self }
@@ -89,7 +88,7 @@ impl ForwardTimeouts {
         self.response
     }
 
-    /// The time in which a client must send 4 KiB of a body.
+    /// The time in which a client must send 4 KiB of the body of a request.
     pub fn receive(&self) -> Duration {
         self.receive
     }
@@ -104,7 +103,7 @@ impl ForwardTimeouts {
         self.queue
     }
 
-    /// How long the gateway waits for the next bytes of a body.
+    /// How long the gateway waits for the next bytes of the body of a response.
     pub fn body(&self) -> Duration {
         self.body
     }

@@ -6,7 +6,7 @@ use http::Uri;
 
 use crate::authority::is_host_and_port;
 
-/// The URL of a service: `http` or `https`, a host, optionally a port and a path.
+/// The URL of a service: `http` or `https`, a host, and optionally a port and a path.
 ///
 /// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the
 /// traffic can use the token. [`is_protected`](Self::is_protected) checks whether an address follows this
@@ -15,7 +15,7 @@ use crate::authority::is_host_and_port;
 pub struct Address(Uri);
 
 impl Address {
-    /// Parses `https://host[:port][/path]`, or the same with `http`.
+    /// Parses `https://host[:port][/path]` or `http://host[:port][/path]`.
     ///
     /// # Errors
     /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the text,
@@ -25,7 +25,7 @@ impl Address {
         if url.contains('@') {
             return Err(AddressError("(a URL with \"@\")".to_owned()));
         }
-        // `Uri` accepts a fragment and drops it without an error.
+        // A fragment is refused here, because `Uri` would drop it without an error.
         if url.contains(['?', '#']) {
             return Err(error());
         }
@@ -51,9 +51,9 @@ impl Address {
         self.0.clone()
     }
 
-    /// Adds path segments to the address, each percent-encoded (RFC 3986 §2.1). A slash at the end of the
-    /// address makes no difference. `None` if a segment is empty, `.` or `..`, because such a segment has a
-    /// special meaning in a path even if it is encoded. Also `None` if the result is too long for a URI.
+    /// Adds path segments to the address. Each segment is percent-encoded (RFC 3986 §2.1). A slash at the end of the
+    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because such a segment has a
+    /// special meaning in a path even if it is encoded. Also returns `None` if the result is too long for a URI.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());

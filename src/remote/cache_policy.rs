@@ -13,7 +13,8 @@ pub struct CachePolicy {
 }
 
 impl Default for CachePolicy {
-    /// 1,000 entries. Found: 60 s, not found: 10 s, error: 1 s.
+    /// The cache has 1,000 entries. It keeps found values for 60 s, the fact that a value was not found for 10 s, and
+    /// errors for 1 s.
     fn default() -> Self {
         Self {
             entries: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),
@@ -43,9 +44,9 @@ impl CachePolicy {
         Self { not_found, ..self }
     }
 
-    /// Sets how long an error is cached. Use a short time, because a service that has recovered is not called
-    /// as long as its error is cached. With zero, a failed look-up returns its error only to the callers that
-    /// waited for it. Each later caller calls the service again.
+    /// Sets how long an error is cached. Use a short time: while an error is cached, the service is not called, even if
+    /// it has recovered. If the time is zero, a failed look-up returns its error only to the callers that waited for
+    /// it. Each later caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {
         Self { error, ..self }

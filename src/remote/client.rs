@@ -1,4 +1,4 @@
-//! HTTP client with a deadline, a concurrency limit and a body size limit.
+//! An HTTP client with a deadline, a concurrency limit and a body size limit.
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
@@ -18,13 +18,15 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// Maximum size of a response body, in bytes. A response of ZSS (Zowe System Services) has a few hundred bytes.
+/// The maximum size of a response body, in bytes. This is more than enough, because a response of ZSS (Zowe System
+/// Services) has a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// Calls an HTTP service over pooled connections. `C` is the connector.
 ///
-/// Clones share connections and limits. Make one client per service. Otherwise a slow service could use up the
-/// concurrent calls that another service needs. Redirects are not followed. A client needs a tokio runtime.
+/// Clones share connections and limits. Make one client per service. If two services shared a client, a slow service
+/// could use up the concurrent calls that the other service needs. Redirects are not followed. A client needs a tokio
+/// runtime.
 ///
 /// A request may reach the service twice. If the connection is closed before the head of the response is
 /// complete, the client sends the request one more time. Therefore, use a client for idempotent requests only.
@@ -47,7 +49,7 @@ impl<C: Connect> Client<C> {
         let max_concurrent = limits.max_concurrent().get().min(Semaphore::MAX_PERMITS);
         let all = max_concurrent.saturating_add(limits.max_waiting()).min(Semaphore::MAX_PERMITS);
         let http = legacy::Client::builder(TokioExecutor::new())
-            // Without this timer, hyper-util would ignore the idle timeout.
+            // This timer is needed, because hyper-util ignores the idle timeout without it.
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle())
             .pool_max_idle_per_host(max_concurrent)
@@ -62,8 +64,8 @@ impl<C: Connect> Client<C> {
     /// `Ok` for each status of the response. To check the status, use [`Reply::successful`].
     ///
     /// # Errors
-    /// - [`RemoteError::Unavailable`] if the service cannot be reached, if the response is not complete at the
-    ///   deadline or is cut off, or if too many calls are waiting.
+    /// - [`RemoteError::Unavailable`] in three cases: the service cannot be reached, the response is cut off or not
+    ///   complete at the deadline, or too many calls are waiting.
     /// - [`RemoteError::Answer`] if the body of the response is larger than 64 KiB.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
         let deadline = self.limits.deadline();
@@ -131,8 +133,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. The service may have closed an idle connection earlier. The
-/// client notices this only when it sends a request.
+/// Whether the service closed the connection. If the service closes an idle connection, the client may notice it only
+/// when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -142,8 +144,8 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // `UnexpectedEof` is not in this list. rustls returns it for a close without `close_notify`,
-            // whether the head of the response was complete or not.
+            // `UnexpectedEof` is not in this list, because rustls returns this error for each close without
+            // `close_notify`, even if the head of the response was complete.
             return matches!(
                 error.kind(),
                 io::ErrorKind::BrokenPipe
@@ -172,7 +174,7 @@ impl Reply {
     /// Returns the response itself if its status is 2xx.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] for 5xx, [`RemoteError::Answer`] for any other status.
+    /// [`RemoteError::Unavailable`] for a status 5xx. [`RemoteError::Answer`] for any other status that is not 2xx.
     pub fn successful(self) -> Result<Self, RemoteError> {
         let text = || format!("status {}", self.status.as_u16());
         match self.status {
@@ -185,14 +187,15 @@ impl Reply {
     /// Parses the body, which must be a JSON object.
     ///
     /// # Errors
-    /// [`RemoteError::Answer`] if the body is not the expected JSON. The error has the position of the problem,
-    /// but no part of the body.
+    /// [`RemoteError::Answer`] if the body is not the expected JSON. The error says where the problem is, but contains
+    /// no part of the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
         let error = |detail| {
             let status = self.status.as_u16();
             RemoteError::Answer(format!("status {status}, not the expected JSON{detail}"))
         };
-        // serde would also accept a JSON array with the values of the fields in order.
+        // serde would also accept a JSON array with the values of the fields in order, so the first character is
+        // checked here.
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return Err(error(String::new()));
         }
@@ -221,8 +224,8 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Or too
-    /// many calls are waiting.
+    /// Either too many calls are waiting, or the service cannot be reached, does not respond in time, cuts its response
+    /// off, or answers 5xx.
     #[error("not available: {0}")]
     Unavailable(String),
     /// The service has answered, but the response cannot be used.

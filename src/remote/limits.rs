@@ -21,7 +21,7 @@ pub struct ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// The deadline is 5 s. Up to 8 calls run at the same time, and up to 1,000 more wait. Idle connections are
+    /// The deadline is 5 s. Up to 8 calls run at the same time, and up to 1,000 more calls wait. Idle connections are
     /// kept for 30 s.
     fn default() -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Default for ClientLimits {
 }
 
 impl ClientLimits {
-    /// Sets how long a call may take. This includes the time in which the call waits for other calls.
+    /// Sets how long a call may take. This time includes the wait until other calls have finished.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -46,7 +46,7 @@ impl ClientLimits {
         Self { max_concurrent, ..self }
     }
 
-    /// Sets how many calls may wait while the maximum number of calls is running. Further calls fail
+    /// Sets how many calls may wait while the maximum number of calls is running. Calls beyond this number fail
     /// immediately.
     #[must_use]
     pub fn with_max_waiting(self, max_waiting: usize) -> Self {

@@ -2,8 +2,9 @@
 //!
 //! - An entry expires when its time is over. It also expires when the clock is set back to a time before the
 //!   entry was made.
-//! - While one caller looks a key up, other callers of the same key wait. They get the same result, even if it
-//!   is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
+//! - While one caller looks a key up, other callers of the same key wait. The waiting callers get the result of this
+//!   look-up, even if it is an error. If the future of the first caller is dropped, one of the waiting callers does the
+//!   look-up.
 //! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO, so many new keys evict only
 //!   few of the entries that were used more than once.
 
@@ -40,16 +41,16 @@ pub struct SingleFlightCache<K, V, E> {
     entries: Cache<K, Entry<V, E>>,
     policy: CachePolicy,
     clock: Arc<dyn Clock>,
-    /// The number of finished look-ups. A caller reads this number before it waits. If [`Entry::number`] is
-    /// larger, the look-up of that entry finished while the caller waited. The caller then uses its result,
-    /// even if the entry has already expired.
+    /// The number of finished look-ups. A caller reads this number before it waits. If the [`Entry::number`] of the
+    /// entry that it gets is larger, the look-up of this entry finished while the caller waited. The caller then uses
+    /// the result of this look-up, even if the entry has already expired.
     finished: AtomicU64,
 }
 
 #[derive(Clone)]
 struct Entry<V, E> {
     result: Result<Option<V>, E>,
-    /// The value of `finished` after this look-up.
+    /// The value of [`SingleFlightCache::finished`] after this look-up.
     number: u64,
     /// When the look-up finished.
     from: Timestamp,
@@ -79,12 +80,12 @@ where
         Self { clock, ..self }
     }
 
-    /// Returns the result for `key`: the cached result if there is one, otherwise the result of a look-up
-    /// that another caller has begun, otherwise the result of `look_up`. In the first two cases, `look_up` is
-    /// not polled.
+    /// Returns the result for `key`. If there is a cached result, this is returned. If another caller has begun a
+    /// look-up of `key`, its result is returned. In these two cases, `look_up` is not polled. In all other cases, the
+    /// result of `look_up` is returned.
     ///
     /// # Errors
-    /// The error of the look-up. It may be cached, or come from the look-up of another caller.
+    /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
     pub async fn get(
         &self,
         key: &K,
@@ -106,7 +107,7 @@ where
         let place = match entry.await {
             EntryResult::Retained(result) => return result,
             EntryResult::Vacant(place) | EntryResult::Replaced(place, _) => place,
-            // The closure never asks for a removal, and there is no timeout, so this does not occur.
+            // This does not occur, because the closure never asks for a removal, and there is no timeout.
             EntryResult::Removed(..) | EntryResult::Timeout => return look_up.await,
         };
         let result = look_up.await;
@@ -117,7 +118,7 @@ where
             Err(_) => policy.error(),
         });
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
-        // This fails if the entry was evicted in the meantime. Then the result is not cached.
+        // The insertion fails if the entry was evicted in the meantime. In that case, the result is not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
         result
     }

@@ -11,7 +11,8 @@ use crate::passticket::UserId;
 /// (`docs/reference/identity-and-saf.md#asking-token`).
 const TOKEN_COOKIE: &str = "apimlAuthenticationToken";
 
-/// The login token of a user. `Debug` does not show it. The memory is overwritten when the token is dropped.
+/// The login token of a user. `Debug` does not show the token. The memory of the token is overwritten when it is
+/// dropped.
 pub struct UserToken(Zeroizing<String>);
 
 impl UserToken {
@@ -62,9 +63,9 @@ impl NoToken {
 
 /// Provides the token that identifies a user to a service.
 ///
-/// [`token`](Self::token) is called before each call to the service and must not block. If getting a token
-/// takes long, cache the token. The trait is implemented for functions, and for `Arc<T>` of each implementation
-/// `T`, including `Arc<dyn TokenSource>`.
+/// [`token`](Self::token) is called before each call to the service and must not block. If it takes long to get a
+/// token, cache the token. The trait is implemented for functions, and for `Arc<T>` of each implementation `T`,
+/// including `Arc<dyn TokenSource>`.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -40,44 +40,43 @@ use crate::{
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
-/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint
-/// of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services.
-/// An older version of this program ignores the table.
+/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint of the
+/// PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services. Older versions
+/// of this program do not know this table, and ignore it.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
-/// The networks from which users have logged in, by the hash of the user. An older version of this program
-/// ignores the table.
+/// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
+/// this table, and ignore it.
 const NETWORKS: TableDefinition<'_, [u8; HASH], &[u8]> = TableDefinition::new("knownNetworks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
-/// The trusted time, as of the last write. Files of older versions do not have it.
+/// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 const TRUSTED: &str = "trustedTime";
-/// The number of calls of [`commit`]. The second transaction of each call increments this number.
+/// The number of calls of [`commit`]. The second transaction of each call of [`commit`] increments this number.
 const SEALS: &str = "seals";
 
 /// The file format that this version reads and writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// The size of the database cache. It is small, because only the writer thread uses the database. Checks
-/// read the index in memory.
+/// The size of the database cache. It is small, because only the writer thread uses the database. Checks of tokens read
+/// the index in memory.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The operator is warned if expired revocations are kept for more than this time.
 const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
-/// commit.
+/// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
 const MAX_GROUP: usize = 4096;
 
-/// After a failed write, the writer tests at this interval whether the file can be written again. Without this
-/// test, the store would stay down until the next revocation, which may never come.
+/// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
+/// the store would stay down until the next revocation. The next revocation may come only much later.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// While nothing else is written, the writer stores the trusted time at this interval. After a restart of the
-/// machine, the trusted time then lacks at most this much of the uptime before the restart.
+/// If nothing else is written, the writer stores the trusted time at this interval. So the trusted time loses at most
+/// this much when the machine is restarted.
 const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 const WRITE_ERRORS: Description = Description::counter(
@@ -93,39 +92,39 @@ const WRITE_ERRORS: Description = Description::counter(
 /// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
-/// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the
-///    checksum of every page. The file has two roots, one for each of its last two commits. Each group
-///    of revocations is committed twice. If one root is damaged, the other root has all revocations.
+/// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the checksum of every
+///    page. The file has two roots, one for each of its last two commits. Each group of revocations is committed twice,
+///    so that both roots contain it. If one root is damaged, the other root still has all revocations.
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error. The revocation applies nevertheless. The store keeps up to
-/// 10,000 such revocations, and writes them before the next write, every five seconds if there is none, and
-/// when the store is dropped.
+/// If a write fails, the caller gets the error. The revocation nevertheless applies in this process. The store keeps up
+/// to 10,000 such revocations. It tries to write them before the next write, every five seconds, and when it is
+/// dropped.
 ///
 /// # Cost
-/// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`].
-/// A check takes nearly the same time with ten rules and with a million.
+/// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`]. With a million
+/// rules, a check takes nearly the same time as with ten rules.
 ///
-/// The store has one writer thread. This thread writes a group of revocations with two durable commits.
-/// Revocations that arrive while the thread waits for the disk form the next group. The thread does not
-/// belong to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
-/// delay a write. `benches/revocation.rs` measures checks and writes.
+/// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
+/// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime,
+/// so a runtime that shuts down or has no free blocking thread cannot lose or delay a write. `benches/revocation.rs`
+/// measures checks and writes.
 ///
 /// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
-/// (docs/decisions.md#d39): while the clock is ahead, fewer revocations are removed.
-/// [`trust_clock`](Self::trust_clock) makes the eviction trust the clock. An eviction that removed something
-/// rewrites the file to make it smaller. This takes about a second for half a million rules. Writes wait until
-/// the eviction ends. Checks do not wait.
+/// (docs/decisions.md#d39): if the clock is ahead, an eviction removes fewer revocations.
+/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. If an eviction has removed something,
+/// it rewrites the file to make the file smaller. This takes about a second for half a million rules. Writes wait until
+/// the eviction ends, but checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`, `knownNetworks` and `meta` of a [redb]
-/// database. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of a
-/// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
-/// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
-/// the file, a reader must compute its hash. Users and services are stored by name. The names are not
-/// secret, and they let an administrator read which rules exist. `knownNetworks` has hashes of the salt, a user
-/// and a network from which the user has logged in ([`KnownNetworks`]).
+/// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
+/// `knownNetworks` and `meta`. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of
+/// a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is random, and the
+/// file contains it. A token cannot be computed from its hash. A reader who has a token can find it in the file by
+/// computing its hash. Users and services are stored by name. The names are not secret, and they let an administrator
+/// read which rules exist. `knownNetworks` has hashes of the salt, a user and a network from which the user has logged
+/// in ([`KnownNetworks`]).
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -157,11 +156,11 @@ pub struct DurableStore {
 }
 
 impl DurableStore {
-    /// Creates a new file with mode 0600, so that only its owner can read and write it, and opens it. A new
-    /// file has no revocations, so use this only for a new gateway.
+    /// Creates a new file and opens it. The file has mode 0600, so that only its owner can read and write it. A new
+    /// file has no revocations, so use this function only for a new gateway.
     ///
     /// # Errors
-    /// [`OpenError::Exists`] if there is a file. See also [`open`](Self::open).
+    /// [`OpenError::Exists`] if there is already a file at `path`. See also [`open`](Self::open).
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         create(&path)?;
@@ -170,19 +169,19 @@ impl DurableStore {
 
     /// Opens and loads the file at `path`.
     ///
-    /// If there is no file, this is an error, because the file may be on a volume that is not mounted. An
-    /// empty store would make all revoked tokens valid again. [`create`](Self::create) makes a new file.
+    /// If there is no file, this is an error. The file may be on a volume that is not mounted, and an empty store would
+    /// make all revoked tokens valid again. [`create`](Self::create) makes a new file.
     ///
     /// This call blocks until the file is verified and read, which takes about a second for a million
     /// rules. Call it when the program starts, so that an error can stop the program.
     ///
     /// # Errors
-    /// [`OpenError`] names the file and the remedy. An existing file is never replaced.
+    /// [`OpenError`] contains the file, and says what to do. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::open_with_uptime(path.into(), Uptime::now)
     }
 
-    /// Like [`open`](Self::open), with another source of the uptime, for tests.
+    /// Does the same as [`open`](Self::open), but takes the uptime from another source. This is for tests.
     pub(super) fn open_with_uptime(
         path: PathBuf,
         uptime: impl Fn() -> Uptime + Send + 'static,
@@ -196,7 +195,7 @@ impl DurableStore {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
-            // If both are the same, the database is the file with this id.
+            // If the id is the same before and after opening, the database is the file with this id.
             if FileId::of(&path).map_err(io_error)? != id {
                 return Err(io_error(io::Error::other(
                     "the file was replaced while it was opened",
@@ -235,13 +234,12 @@ impl DurableStore {
         Ok(Self { index, networks, salt, name, faults, commands, writer })
     }
 
-    /// Whether the file can be written and has all revocations: the last write succeeded, and the writer thread
-    /// runs.
+    /// Whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
     ///
-    /// Checks work even if the store is down, and they see all revocations of this process. But new revocations
-    /// fail, and some may be lost at a restart. After a failed write, the store tries every five seconds to
-    /// write the revocations that are not in the file. If there were more such revocations than the store
-    /// keeps, it stays down until the program is restarted.
+    /// Checks work even if the store is down, and they see all revocations of this process. But the calls for new
+    /// revocations return errors, and some revocations may be lost at a restart. After a failed write, the store tries
+    /// every five seconds to write the revocations that are not in the file. If there are more such revocations than
+    /// the store can keep, some are lost, and the store stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.has_ended() {
             let remedy = "restart the program and report what its log says";
@@ -256,9 +254,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. This also works if the wall clock is ahead of the
-    /// time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that the
-    /// clock is right, for example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts `now` even if it is ahead of the
+    /// time that the store can confirm, or far behind this time. Call this only if an administrator has confirmed that
+    /// the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -266,8 +264,8 @@ impl DurableStore {
         self.send(|reply| Command::TrustClock(now, reply))
     }
 
-    /// Whether the writer thread has ended. Only a defect of the program can cause this. From then on the store
-    /// writes nothing. The program should exit, so that it is started again.
+    /// Whether the writer thread has ended. Only a defect of the program can cause this. After the end of the thread,
+    /// the store writes nothing. The program should exit, so that it is started again.
     pub fn has_ended(&self) -> bool {
         self.writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -281,7 +279,8 @@ impl DurableStore {
     fn send<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> StoreFuture<T> {
         let (reply, answer) = oneshot::channel();
         if let Some(commands) = &self.commands {
-            // If the writer thread has ended, the reply is dropped. The future then returns an error.
+            // If the writer thread has ended, the command and its reply channel are dropped. The future then returns an
+            // error.
             let _ = commands.send(command(reply));
         }
         let store = self.name.clone();
@@ -293,7 +292,7 @@ impl Drop for DurableStore {
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(writer) = self.writer.take() {
-            // An error means that the writer panicked. The waiting futures have returned errors already.
+            // An error means that the writer thread has panicked. The waiting futures have already returned errors.
             let _ = writer.join();
         }
     }
@@ -342,7 +341,7 @@ impl RevocationStore for DurableStore {
     }
 }
 
-/// The networks are written in the background. If the file cannot be written, they are lost at a restart.
+/// The networks are written in the background. If the file cannot be written, new networks are lost at a restart.
 impl KnownNetworks for DurableStore {
     fn is_known(
         &self,
@@ -356,9 +355,9 @@ impl KnownNetworks for DurableStore {
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
-        // The lock is held until the command is sent. Otherwise two logins of a user could send their commands in
-        // the reverse order, and the older list would be written last. The channel is unbounded, so sending does not
-        // block.
+        // The lock is held until the command is sent. If it were released earlier, two logins of a user could send
+        // their commands in the wrong order, and the older list would be written last. The channel is unbounded, so
+        // sending does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
@@ -397,13 +396,13 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
     },
-    /// A new file was to be created, but there is a file.
+    /// A new file should be created, but there is already a file.
     #[error("{} exists; start without the option that creates a new file (--new-store)", file.display())]
     Exists {
         /// The file.
         file: PathBuf,
     },
-    /// The file is damaged, or not a database.
+    /// The file is damaged, or it is not a database.
     #[error(
         "{} is damaged or not a revocation file: {source}; restore a backup. To start without its \
          revocations, which makes revoked tokens valid again, move the file away",
@@ -434,8 +433,8 @@ pub enum OpenError {
     },
 }
 
-/// Creates the file under a temporary name, and links it to `path` when it is complete. A crash can
-/// therefore not leave an incomplete file at `path`.
+/// Creates the file under a temporary name, and links it to `path` when it is complete. So a crash cannot leave an
+/// incomplete file at `path`.
 fn create(path: &Path) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
     let mut temporary = path.as_os_str().to_owned();
@@ -491,7 +490,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The options for an existing database. Opening it verifies every checksum.
+/// The options for an existing database. redb verifies every checksum when it opens the database.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
@@ -562,7 +561,8 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
-/// Opens a table. Returns `None` if the file does not have it, because an older version made the file.
+/// Opens a table. Returns `None` if the file does not have the table, because an older version of this program made the
+/// file.
 fn open_if_present<K: Key + 'static, V: Value + 'static>(
     txn: &ReadTransaction,
     table: TableDefinition<'_, K, V>,
@@ -618,8 +618,8 @@ fn open_error(path: &Path, error: redb::Error) -> OpenError {
     }
 }
 
-/// Converts a panic to an error. redb promises to return an error for a damaged file, not to panic. If
-/// redb panics nevertheless, the file is reported as damaged.
+/// Converts a panic to an error. redb promises to return an error for a damaged file, and not to panic. If redb
+/// nevertheless panics, the file is reported as damaged.
 fn catch_panic<T>(
     path: &Path,
     open: impl FnOnce() -> Result<T, OpenError>,
@@ -638,7 +638,7 @@ enum Command {
     TrustClock(Timestamp, Reply<()>),
 }
 
-/// One write. Its fingerprint is salted.
+/// One write. The fingerprints in it are salted.
 enum Write {
     Revocation(Revocation),
     /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
@@ -667,7 +667,7 @@ impl FileId {
         Ok(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// On other systems, this only finds out whether the file exists.
+    /// On systems other than Unix, this function only finds out whether the file exists.
     #[cfg(not(unix))]
     fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|_| Self {})
@@ -677,7 +677,7 @@ impl FileId {
 /// Why the writer thread did not write.
 #[derive(Debug)]
 enum WriteProblem {
-    /// The path no longer names the file that was opened first.
+    /// The path no longer names the file that the store opened at its start.
     Replaced,
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -692,7 +692,7 @@ impl From<redb::Error> for WriteProblem {
 #[derive(Default)]
 struct Faults {
     count: Counter,
-    /// The error of the last write. `None` if it succeeded.
+    /// The error of the last write. `None` if the last write succeeded.
     last: Mutex<Option<String>>,
 }
 
@@ -702,27 +702,27 @@ impl Faults {
     }
 }
 
-/// The state of the writer thread. Only this thread changes the file and the index. It changes the file
-/// first.
+/// The state of the writer thread. Only this thread changes the file and the index. It changes the file before the
+/// index.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
-    /// The file that was opened first. The index has its revocations.
+    /// The file that the store opened at its start. The index contains its revocations.
     id: FileId,
     faults: Arc<Faults>,
-    /// `None` after an error: redb then accepts no writes until the database is reopened.
+    /// `None` after an error, because redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
     networks: Arc<NetworkMemory>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
-    /// Revocations that apply, but could not be written. The next write begins with them.
+    /// Revocations that apply, but could not be written. The next write begins with these revocations.
     unwritten: Unwritten,
     /// Whether the last write failed.
     is_failing: bool,
     uptime: Box<dyn Fn() -> Uptime + Send>,
-    /// The uptime at which the trusted time was last stored. At first the uptime at which the file was opened.
+    /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
     advanced: Uptime,
 }
 
@@ -736,7 +736,7 @@ impl Writer {
                     Command::Write(write, reply) => group.push((write, reply)),
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
-                        // Sending fails if the caller has dropped the future.
+                        // Sending fails only if the caller has dropped the future, so the result is ignored.
                         let _ = reply.send(self.evict(now));
                     }
                     Command::TrustClock(now, reply) => {
@@ -748,7 +748,7 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() {
-            // Tries once more to write the unwritten revocations. An error is logged.
+            // This tries once more to write the unwritten revocations. An error is logged.
             let _ = self.with_database(|_| Ok(()));
         }
     }
@@ -776,7 +776,7 @@ impl Writer {
         } else if let Err(problem) = self.check_id() {
             self.fail(problem);
         } else if self.must_advance() {
-            // An error is logged and kept for the health.
+            // `advance` logs an error and keeps it for [`DurableStore::health`].
             let _ = self.advance();
         }
     }
@@ -796,8 +796,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a group of revocations and PATs. If a user has too many PATs, a further PAT is refused and not
-    /// written.
+    /// Writes a group of revocations and PATs. If a user already has the maximum number of PATs, further PATs are
+    /// refused and not written.
     fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
         let refused = group.extract_if(.., |(write, _)| match write {
             Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
@@ -812,8 +812,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        // The revocations of the PATs that the rules of the group do not revoke, because the PATs have a later
-        // issue time.
+        // Revocations of single PATs. The rules of the group should revoke these PATs, but miss them because of their
+        // later issue time.
         let mut missed = Vec::new();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
@@ -854,13 +854,13 @@ impl Writer {
                 Write::Issued(pat) if has_failed => self.counts.release(pat.user),
                 Write::Issued(_) | Write::Networks(..) => {}
             }
-            // Sending fails if the caller has dropped the future.
+            // Sending fails only if the caller has dropped the future, so the result is ignored.
             let _ = reply.send(written.clone());
         }
     }
 
-    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` is its reach. The
-    /// next write then begins with this revocation.
+    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` is the reach of the
+    /// revocation, and the next write begins with this revocation.
     fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
         self.index.apply(&revocation);
         if let Some(reach) = unwritten {
@@ -868,7 +868,7 @@ impl Writer {
         }
     }
 
-    /// Removes the revocations that have no effect at the trusted time or at `wall`, whichever is earlier.
+    /// Removes the revocations that have no effect at the earlier of two times: the trusted time and `wall`.
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
@@ -928,11 +928,12 @@ impl Writer {
         })
     }
 
-    /// Opens the database if it is closed, writes the revocations that could not be written before, and calls
-    /// `write`. After an error, the database is closed.
+    /// Opens the database if it is closed. Then writes the revocations that could not be written before, and calls
+    /// `write`. After an error, closes the database.
     ///
-    /// If the file was removed or replaced, this is an error, because the next start would not find the written
-    /// data. The second check finds a file that was replaced during the write.
+    /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
+    /// The file is checked before and after the write. The second check finds a file that was replaced during the
+    /// write.
     fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
@@ -956,7 +957,7 @@ impl Writer {
         }
     }
 
-    /// If revocations were lost, the reason why the store is down although the file can be written.
+    /// The reason why the store is down although the file can be written. `None` if no revocations were lost.
     fn lost(&self) -> Option<String> {
         let lost = self.unwritten.lost();
         (lost > 0).then(|| {
@@ -1006,7 +1007,7 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
-        // The index has hashes that were made with the salt of the file that was opened first.
+        // The hashes in the index were made with the salt of the file that the store opened at its start.
         if salt.bytes() != self.salt.bytes() {
             return Err(WriteProblem::Replaced);
         }
@@ -1014,8 +1015,8 @@ impl Writer {
     }
 }
 
-/// Advances the trusted time in the file, and returns the new trusted time. If the file has none, the wall
-/// clock is trusted. If the wall clock is far behind, the result may be ahead of it.
+/// Advances the trusted time in the file, and returns the new trusted time. If the file has no trusted time, the wall
+/// clock is trusted. If the wall clock is far behind, the result may be ahead of the wall clock.
 fn read_trusted_time(
     txn: &WriteTransaction,
     wall: Timestamp,
@@ -1030,8 +1031,8 @@ fn read_trusted_time(
     Ok(reading.time)
 }
 
-/// Advances the trusted time in the file by the monotonic time that has passed. If the file has none, the first
-/// eviction sets it.
+/// Advances the trusted time in the file by the monotonic time that has passed. If the file has no trusted time, does
+/// nothing. The first eviction sets it.
 fn advance_trusted_time(txn: &WriteTransaction, uptime: Uptime) -> Result<(), redb::Error> {
     let mut meta = txn.open_table(META)?;
     if let Some(last) = last_reading(&meta)? {
@@ -1092,9 +1093,9 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// Returns revocations of the registered PATs that `rule` does not revoke, because the PATs have a later
-    /// issue time. The table is sorted by issue time. If the clock was never ahead, there is no such PAT, and
-    /// nothing is read.
+    /// Returns revocations of the registered PATs that belong to the user or service of `rule`, but have a later issue
+    /// time than the rule. The table is sorted by issue time. If the clock was never ahead, there is no such PAT, and
+    /// no entry is read.
     fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
@@ -1119,8 +1120,8 @@ impl<'txn> Tables<'txn> {
     }
 }
 
-/// Writes the revocations that could not be written before. If there are rules among them, also writes and
-/// returns revocations of the PATs that these rules do not revoke.
+/// Writes the revocations that could not be written before. If there are rules with the current time among them, also
+/// writes and returns revocations of the registered PATs that these rules miss because of their later issue time.
 fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
     let mut missed = Vec::new();
     if unwritten.is_empty() {
@@ -1157,7 +1158,7 @@ fn commit(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     {
-        // This counter gives the second transaction something to write.
+        // The second transaction must write something, so it increments this counter.
         let mut meta = txn.open_table(META)?;
         let seals = meta.get(SEALS)?.and_then(|value| value.value().try_into().ok());
         let seals = seals.map_or(0, u64::from_be_bytes).wrapping_add(1);
@@ -1231,8 +1232,8 @@ mod tests {
             Self { directory, path, writer }
         }
 
-        /// Opens the file, as another process could. The writer cannot open the file until the returned
-        /// database is dropped.
+        /// Opens the file, as another process could do. The writer cannot open the file until the returned database is
+        /// dropped.
         fn block(&self) -> Database {
             open(&self.path).unwrap().0
         }
@@ -1298,7 +1299,7 @@ mod tests {
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("was removed or replaced"), "{reason}");
         fs::rename(&away, &path).unwrap();
-        // `database` still has the file open, as another process could.
+        // `database` still has the file open, as another process could have.
         writer.probe();
         let reason = faults.last().clone().unwrap();
         assert!(reason.contains("could not be written"), "{reason}");
@@ -1349,7 +1350,7 @@ mod tests {
             let token = TokenFingerprint::from_bytes(bytes);
             Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
         };
-        // The first ten revocations occur twice. The writer keeps them once.
+        // The first ten revocations occur twice. The writer keeps each of them only once.
         let tokens = (0..10).chain(0..10_003).map(token);
         let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
         writer.record(&mut group);
@@ -1382,7 +1383,7 @@ mod tests {
             let (reply, _answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user("ONE")), reply)]);
         };
-        // The trusted time exists only after the first eviction.
+        // The file contains a trusted time only after the first eviction.
         record(&mut writer);
         writer.evict(Timestamp::from_secs(1_000_000)).unwrap();
         set(10);

@@ -18,14 +18,14 @@ use crate::{
     token::{Pat, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// The number of shards of each map. Each shard has a lock of its own. While a shard grows or is cleaned
-/// up, the checks that need this shard wait. With many shards, each shard is small: of a million rules,
-/// one shard has about 4,000.
+/// The number of shards of each map. Each shard has its own lock. While a shard grows or is cleaned up, the checks that
+/// need this shard wait. With this number of shards, each shard is small. With a million rules, one shard has about
+/// 4,000 rules.
 const SHARDS: usize = 256;
 
-/// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user and one for
-/// each of its scopes. The check of another token makes one look-up. A check takes nearly the same time
-/// with ten rules and with a million.
+/// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user, and one for each of its
+/// scopes. The check of any other token makes only one look-up. With a million rules, a check takes nearly the same
+/// time as with ten rules.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
 /// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use
@@ -36,26 +36,26 @@ const SHARDS: usize = 256;
 /// hashes of signed texts.
 ///
 /// # Memory
-/// Measured with a million entries of each kind: 82 bytes for a revoked token, 30 bytes for a rule for a
-/// user, 72 bytes for a rule for a service whose id has 14 characters. An empty index takes half a
-/// megabyte at most. While a shard of a map grows, it takes up to twice its size for a short time.
+/// With a million entries of each kind, a revoked token takes 82 bytes, a rule for a user takes 30 bytes, and a rule
+/// for a service takes 72 bytes if the id has 14 characters. An empty index takes half a megabyte at most. While a
+/// shard of a map grows, it takes up to twice its size for a short time.
 #[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
-    /// The registered PATs. Empty if the index belongs to a store that registers PATs elsewhere.
+    /// The registered PATs. The list is empty if the index belongs to a store that registers PATs elsewhere.
     issued: Mutex<Issued>,
 }
 
-/// The registered PATs, and how many each user has.
+/// The registered PATs, and the number of PATs of each user.
 #[derive(Debug, Default)]
 struct Issued {
     pats: Vec<IssuedPat>,
     counts: PatCounts,
 }
 
-/// A hasher for the map of tokens. It returns a part of the fingerprint.
+/// A hasher for the map of tokens. Its hash is a part of the fingerprint.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 
@@ -117,7 +117,7 @@ impl RevocationIndex {
         self.check_as(token.fingerprint(), token)
     }
 
-    /// Like [`check`](Self::check), but looks up `fingerprint` in place of the token's own fingerprint.
+    /// Does the same as [`check`](Self::check), but looks up `fingerprint` instead of the token's own fingerprint.
     pub(super) fn check_as(
         &self,
         fingerprint: TokenFingerprint,

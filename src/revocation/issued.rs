@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use super::StoreError;
 use crate::passticket::UserId;
 
-/// Maximum number of registered PATs of one user. A PAT counts until it has expired and an eviction has removed
-/// it.
+/// The maximum number of registered PATs of one user. A PAT counts until it has expired and an eviction has removed it.
 pub(super) const MAX_PATS: u32 = 1000;
 
 /// How many PATs of each user are registered.
@@ -22,7 +21,7 @@ impl PatCounts {
     /// Counts a PAT that will be registered.
     ///
     /// # Errors
-    /// [`StoreError::TooManyPats`] if the user has [`MAX_PATS`] already.
+    /// [`StoreError::TooManyPats`] if the user already has [`MAX_PATS`] PATs.
     pub(super) fn reserve(&mut self, user: UserId) -> Result<(), StoreError> {
         if self.0.get(&user).is_some_and(|count| *count >= MAX_PATS) {
             return Err(StoreError::TooManyPats { user, limit: MAX_PATS });
@@ -40,8 +39,8 @@ impl PatCounts {
     }
 }
 
-/// The hashes of the services of a PAT: 8 bytes of SHA-256 for each service. A service id has up to 64 bytes,
-/// and a PAT may have hundreds of services.
+/// The hashes of the services of a PAT: 8 bytes of SHA-256 for each service. Hashes save space, because a service id
+/// has up to 64 bytes, and a PAT may have hundreds of services.
 #[cfg(feature = "store")]
 pub(super) mod scope_hashes {
     use sha2::{Digest, Sha256};
@@ -59,8 +58,8 @@ pub(super) mod scope_hashes {
         scopes.iter().flat_map(hash).collect()
     }
 
-    /// Whether one of the services is `service`. If another service has the same hash, the result is wrongly
-    /// `true`, and a rule revokes one PAT too many.
+    /// Whether one of the services is `service`. If one of the services has the same hash as `service`, the result is
+    /// wrongly `true`. A rule then revokes a PAT that it should not revoke.
     pub(in crate::revocation) fn contain(hashes: &[u8], service: &ServiceId) -> bool {
         let hash = hash(service);
         hashes.chunks_exact(LEN).any(|other| other == hash)

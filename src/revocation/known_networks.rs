@@ -1,5 +1,5 @@
-//! The networks from which users have logged in. The login throttle does not let an attacker lock a user out
-//! of such a network.
+//! The networks from which users have logged in. With them, the login throttle ensures that an attacker elsewhere
+//! cannot lock a user out in such a network.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// Maximum number of remembered networks of one user.
+/// The maximum number of remembered networks of one user.
 const MAX_NETWORKS: usize = 8;
 
-/// Maximum number of users with remembered networks.
+/// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
-/// The store forgets a network after this time without a login.
+/// The store forgets a network if there was no login from it for this time.
 #[cfg(feature = "store")]
 const MAX_AGE: Duration = Duration::from_secs(90 * DAY_SECS);
 
@@ -26,8 +26,8 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// The network of a client: the first 24 bits of an IPv4 address, or the first 56 bits of an IPv6 address.
 ///
-/// One user can usually use all addresses of an IPv6 network of this size. A client whose provider or
-/// company changes its IPv4 address often stays in the same network.
+/// One user can usually use all addresses of an IPv6 network of this size. If a provider or company changes the IPv4
+/// address of a client, the client often stays in the same network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(IpAddr);
 
@@ -51,9 +51,9 @@ impl From<IpAddr> for ClientNetwork {
     }
 }
 
-/// Remembers from which networks users have logged in.
+/// The trait for stores of the networks from which users have logged in.
 ///
-/// [`DurableStore`](super::DurableStore) implements this trait in its file, [`NetworkMemory`] in memory.
+/// [`DurableStore`](super::DurableStore) stores the networks in its file. [`NetworkMemory`] stores them in memory.
 pub trait KnownNetworks: Send + Sync + 'static {
     /// Whether `user` has logged in from `network` within the time `max_age` before `now`.
     fn is_known(
@@ -64,9 +64,9 @@ pub trait KnownNetworks: Send + Sync + 'static {
         max_age: Duration,
     ) -> bool;
 
-    /// Remembers that `user` logs in from `network`. The number of networks of a user, and the number of
-    /// users, are limited. This method does not block. A problem of the implementation must not fail the
-    /// login, so it is only logged.
+    /// Remembers that `user` logs in from `network`. The number of networks per user and the number of users are
+    /// limited. This method must not block. If the implementation has a problem, it only logs the problem, because the
+    /// login must not fail.
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp);
 }
 
@@ -86,10 +86,10 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
     }
 }
 
-/// [`KnownNetworks`] in memory. They are forgotten when the program ends.
+/// A store of [`KnownNetworks`] in memory. The networks are forgotten when the program ends.
 #[derive(Debug, Default)]
 pub struct NetworkMemory {
-    /// The state of SHA-256 after it has hashed the salt. Without a file there is no salt.
+    /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
     networks: Mutex<Networks>,
 }
@@ -119,7 +119,8 @@ impl NetworkMemory {
         Self { salted, networks: Mutex::new(networks) }
     }
 
-    /// Computes the hashes. Call this before [`lock`](Self::lock), so that other logins do not wait for SHA-256.
+    /// Computes the hashes. Call this before [`lock`](Self::lock), so that other logins do not have to wait while
+    /// SHA-256 is computed.
     pub(super) fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
         Keys::of(self.salted.clone(), user, network)
     }
@@ -129,7 +130,8 @@ impl NetworkMemory {
     }
 }
 
-/// A day since 1970-01-01. It is exact enough, and a login changes the memory at most once a day.
+/// The number of a day since 1970-01-01. With a finer time, each login would change the stored networks. With a day, a
+/// login changes them at most once a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(u32);
 
@@ -138,14 +140,14 @@ impl Day {
         Self(u32::try_from(time.as_secs() / DAY_SECS).unwrap_or(u32::MAX))
     }
 
-    /// If the clock was set back, the day may be in the future. It then does not count as too old.
+    /// If the clock was set back, `self` may be in the future. It then does not count as too old.
     fn is_within(self, max_age: Duration, today: Self) -> bool {
         u64::from(today.0.saturating_sub(self.0)) * DAY_SECS <= max_age.as_secs()
     }
 }
 
 /// The length of a hash in bytes. If two hashes are equal by chance, an unknown network counts as known. An attacker in
-/// this network then has a few more tries.
+/// this network then has a few more tries to guess a password.
 pub(super) const HASH: usize = 8;
 
 /// The hash of a user, and the hash of a user and a network.
@@ -166,13 +168,13 @@ impl Keys {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        // A user id contains no blank, so no other pair of user and network has the same hash input.
+        // A user id contains no blank, so two different pairs of user and network never have the same hash input.
         let of_network = of_user.clone().chain_update(b" ").chain_update(address.octets());
         Self { user: cut(of_user), network: cut(of_network) }
     }
 }
 
-/// A network of a user, and the day of the last login from it.
+/// A network of a user, and the day of the last login from this network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Login {
     network: [u8; HASH],
@@ -210,8 +212,8 @@ impl Networks {
         true
     }
 
-    /// Forgets all users whose last login is on the earliest day. Usually this removes many users, so it is rarely
-    /// needed.
+    /// Forgets all users whose last login is on the earliest day. This function usually removes many users, so it is
+    /// rarely called.
     fn forget_oldest_users(&mut self) {
         let last = |logins: &Vec<Login>| logins.iter().map(|login| login.day).max();
         let earliest = self.0.values().map(last).min();
@@ -238,7 +240,7 @@ impl Networks {
             .collect()
     }
 
-    /// Adds a user from a file. Bytes that are too many or too few for a network are ignored.
+    /// Adds a user from a file. If the last bytes are not enough for a network, they are ignored.
     #[cfg(feature = "store")]
     pub(super) fn add(&mut self, user: [u8; HASH], bytes: &[u8]) {
         let logins =
@@ -351,7 +353,8 @@ mod tests {
         assert_ne!(keys_of([8; 64], "192.0.2.1"), keys[0]);
     }
 
-    /// The file of revocations contains these hashes, so a change would make all known networks unknown.
+    /// The file of revocations contains these hashes. If their computation changed, all known networks would become
+    /// unknown.
     #[cfg(feature = "store")]
     #[test]
     fn the_keys_are_hashes_of_the_salt_the_user_and_the_network() {

@@ -1,9 +1,9 @@
-//! Which tokens are revoked.
+//! Revocations of tokens: checks and stores.
 //!
-//! A Personal Access Token (PAT) can be revoked in two ways: alone, or by a *rule*. A rule revokes all PATs of
-//! one user, or all PATs for one service, that were issued at the time of the rule or before. Rules do not
-//! revoke login tokens or tokens of other issuers. Such tokens are revoked one by one, for example a login
-//! token when its user logs out (docs/reference/tokens-and-revocation.md#pat-contract).
+//! A Personal Access Token (PAT) can be revoked in two ways: as a single token, or by a *rule*. A rule is for one user
+//! or one service. It revokes all PATs of the user, or all PATs for the service, if they were issued at the time of the
+//! rule or before. Rules do not revoke login tokens or tokens of other issuers. Such tokens are revoked one by one. For
+//! example, a login token is revoked when its user logs out (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
 //! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth
 //! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
@@ -11,7 +11,7 @@
 //!
 //! | store | its revocations survive | feature |
 //! |---|---|---|
-//! | [`RevocationIndex`] | nothing. They are lost when the process ends | none needed |
+//! | [`RevocationIndex`] | nothing. All revocations are lost when the process ends | none needed |
 #![cfg_attr(
     feature = "store",
     doc = "| [`DurableStore`] | a crash of the process or of the machine | `store` |"
@@ -68,11 +68,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Revocation {
-    /// One token, of any kind.
+    /// The revocation of one token of any kind.
     Token {
         /// The token.
         token: TokenFingerprint,
-        /// When the token expires. From then on the revocation has no effect and can be removed.
+        /// When the token expires. From this time on, the revocation has no effect and can be removed.
         expires_at: Timestamp,
     },
     /// A rule that revokes all PATs of a user that were issued at `up_to` or before.
@@ -101,7 +101,7 @@ pub struct IssuedPat {
     pub user: UserId,
     /// The services that accept the token.
     pub scopes: Scopes,
-    /// The issue time in the token. It is wrong if the clock was wrong when the token was issued.
+    /// The issue time in the token. This time is wrong if the clock was wrong when the token was issued.
     pub issued_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
@@ -145,10 +145,10 @@ pub enum RevokedBy {
     /// The token itself was revoked.
     #[error("the token itself was revoked")]
     Token,
-    /// A rule for the user of the token revoked it.
+    /// A rule for the user of the token revoked the token.
     #[error("a rule for its user")]
     UserRule,
-    /// A rule for one of the services of the token revoked it.
+    /// A rule for one of the services of the token revoked the token.
     #[error("a rule for one of its services")]
     ServiceRule,
 }
@@ -160,7 +160,7 @@ pub enum CheckError {
     /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// The store cannot decide, because its data are missing or too old (docs/decisions.md#d9).
+    /// The store cannot decide, because its data is missing or too old (docs/decisions.md#d9).
     #[error("the revocation store is not available")]
     Unavailable,
 }
@@ -169,16 +169,16 @@ pub enum CheckError {
 /// the token.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Send>>;
 
-/// Trait that decides whether a token is revoked.
+/// The trait for types that decide whether a token is revoked.
 ///
-/// The check runs for each request with a token. [`RevocationIndex`] decides from memory. An
-/// implementation that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The
-/// caller then waits for [`check_token`](Self::check_token).
+/// The check runs for each request with a token. [`RevocationIndex`] decides with data in memory. An implementation
+/// that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits for
+/// [`check_token`](Self::check_token).
 ///
 /// If an implementation does not know whether a token is revoked, it must never return `Ok`. It returns
 /// [`CheckError::Unavailable`], and the caller does not accept the token.
 ///
-/// `Arc<R>` implements the trait if `R` does, so `Arc<dyn RevocationCheck>` implements it.
+/// `Arc<R>` implements the trait if `R` implements it. So `Arc<dyn RevocationCheck>` also implements it.
 ///
 /// ```
 /// use tower_passticket::{revocation::*, token::VerifiedToken};
@@ -196,7 +196,7 @@ pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Sen
 /// }
 /// ```
 pub trait RevocationCheck: Send + Sync + 'static {
-    /// Checks a verified token if this is possible without waiting. After `None`, the caller calls
+    /// Checks a verified token if this is possible without waiting. If the result is `None`, the caller calls
     /// [`check_token`](Self::check_token).
     ///
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
@@ -205,7 +205,7 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Checks a verified token. The future must limit the time that it waits for a server.
     ///
     /// The default implementation is for types that never wait. It returns the result of
-    /// [`try_check_now`](Self::try_check_now), and converts `None` to [`CheckError::Unavailable`].
+    /// [`try_check_now`](Self::try_check_now), and converts `None` to the error [`CheckError::Unavailable`].
     fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
         let answer = self.try_check_now(token);
         Box::pin(ready(answer.unwrap_or(Err(CheckError::Unavailable))))
@@ -225,7 +225,7 @@ impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
 /// The future of a write to a [`RevocationStore`]. It does not borrow from the store.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Trait for stores of revocations. The auth API writes to the store. The layers only read from it.
+/// The trait for stores of revocations. The auth API writes to the store. The layers only read from it.
 ///
 /// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is a store.
 ///
@@ -268,23 +268,22 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// # let _ = store;
 /// ```
 pub trait RevocationStore: RevocationCheck {
-    /// Stores one revocation. The write starts before this method returns. If the caller drops the
-    /// future, the revocation is stored nevertheless, and only the result is lost.
+    /// Stores one revocation. The write starts before this method returns. If the caller drops the future, the
+    /// revocation is nevertheless stored, and only the result is lost.
     ///
-    /// `Ok` means that the revocation is as durable as this store can make it, and that every check
-    /// that starts from now on sees the revocation. A revocation is never undone (docs/decisions.md#d8).
-    /// If the store already has a rule with a later time for the user or the service, the new rule changes
-    /// nothing.
+    /// `Ok` means that the revocation is as durable as this store can make it, and that every check that starts after
+    /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
+    /// rule with a later time for the user or the service, the new rule changes nothing.
     ///
-    /// A [`StoreError`] means that the revocation may be lost when the program restarts. Until then the
-    /// store may nevertheless apply the revocation.
+    /// A [`StoreError`] means that the revocation may be lost when the program restarts. The store may nevertheless
+    /// apply the revocation until the program ends.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
-    /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows
-    /// it. The caller gives the PAT to its user only after `Ok`.
+    /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows this PAT.
+    /// The caller gives the PAT to its user only after `Ok`.
     ///
-    /// The stores of this crate register at most 1000 PATs of a user. For a further PAT, the result is
-    /// [`StoreError::TooManyPats`]. A PAT counts until it has expired and [`evict`](Self::evict) was called.
+    /// The stores of this crate register at most 1000 PATs of a user. If the user already has this number, the result
+    /// is [`StoreError::TooManyPats`]. A PAT counts until it has expired and [`evict`](Self::evict) was called.
     ///
     /// The default implementation does nothing. A store that contains another store must call the method
     /// of the other store.
@@ -293,12 +292,12 @@ pub trait RevocationStore: RevocationCheck {
         Box::pin(ready(Ok(())))
     }
 
-    /// Stores a rule whose time is now, like [`record`](Self::record). The rule also revokes every PAT of its
-    /// user or service that was [registered](Self::register) before, but has a later issue time than the rule.
+    /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes each PAT of its
+    /// user or service that was [registered](Self::register) before this call but has a later issue time than the rule.
     /// Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
     ///
-    /// The default implementation calls `record`, which compares times only. A store that contains another
-    /// store must call the method of the other store.
+    /// The default implementation calls `record`, which only compares times. A store that contains another store must
+    /// call the method of the other store.
     fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
         self.record(rule)
     }
@@ -354,8 +353,7 @@ pub enum StoreError {
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// The file of the store was removed or replaced while it was open. Further writes would not survive a
-    /// restart.
+    /// The file of the store was removed or replaced while it was open. Writes after this would not survive a restart.
     #[error(
         "{store} was removed or replaced while the program ran; put the file back, or stop the program \
          and start it with the right file"
@@ -364,7 +362,7 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// The user has the maximum number of registered PATs, so the store registers no further PAT.
+    /// The user has the maximum number of registered PATs, so the store registers no more PATs of this user.
     #[error(
         "{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one"
     )]
@@ -384,8 +382,8 @@ pub enum StoreError {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether the revocation of a token is still needed at `now`. From `expires_at` on the revocation is not
-/// needed, because verifiers reject the token as expired.
+/// Whether the revocation of a token is still needed at `now`. From `expires_at` on, the revocation is not needed,
+/// because verifiers reject the token as expired.
 fn is_token_revocation_needed(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }

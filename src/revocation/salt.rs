@@ -4,10 +4,9 @@ use sha2::{Digest, Sha256};
 
 use crate::token::TokenFingerprint;
 
-/// The salt of one revocation file. It consists of random bytes, which are stored in the file. The file
-/// contains no fingerprints of tokens. In place of a fingerprint, the file contains a hash of the salt and
-/// the fingerprint. So a fingerprint from a log does not occur in the file, and the hashes of one token
-/// differ from file to file.
+/// The salt of one revocation file. It consists of random bytes that are stored in the file. The file contains no
+/// fingerprints of tokens. In place of a fingerprint, the file contains a hash of the salt and the fingerprint. So a
+/// fingerprint from a log does not occur in the file, and the hashes of one token differ from file to file.
 #[derive(Clone)]
 pub(super) struct Salt {
     bytes: [u8; Self::LEN],
@@ -28,7 +27,7 @@ impl Salt {
         &self.bytes
     }
 
-    /// SHA-256 that has already hashed the salt.
+    /// A SHA-256 hasher that has already hashed the salt.
     pub(super) fn hasher(&self) -> Sha256 {
         self.state.clone()
     }

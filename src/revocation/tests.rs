@@ -15,8 +15,8 @@ use crate::{
     token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer},
 };
 
-/// The time of the tests, in milliseconds. It is not a whole second, so that the times shortly before and
-/// after it are in the same second.
+/// The time of the tests, in milliseconds. It is not a whole second, so that the times shortly before and after `NOW`
+/// are in the same second as `NOW`.
 const NOW: u64 = 1_800_000_000_400;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -133,7 +133,8 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     let check_logins = |store: &S| (check(store, &logged_out), check(store, &logged_in));
     assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // A revocation is stored even if its future is dropped. After the next write, checks take it into account.
+    // A revocation is stored even if its future is dropped. Checks see this revocation at the latest after the next
+    // write.
     drop(store.record(user("six", NOW)));
     record(&store, user("seven", NOW));
     let of_six = pat("six", "a", NOW, 90);
@@ -156,8 +157,8 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(evict(&store, login_expiry), (1, 0, 0));
     assert_eq!(evict(&store, revoked.expires_at().as_millis() - 1), (0, 0, 0));
     assert_eq!(check(&store, &revoked), BY_TOKEN);
-    // The rules for the users TWO, SIX, SEVEN and for service D have the time NOW. The rule for FOUR is
-    // 99 ms later, and the rule for FIVE is a day later.
+    // The rules for the users TWO, SIX and SEVEN and for the service D have the time NOW. The time of the rule for FOUR
+    // is 99 ms later, and the time of the rule for FIVE is a day later.
     assert_eq!(evict(&store, NOW + 90 * DAY_MS), (1, 0, 0));
     assert_eq!(check(&store, &of_six), BY_USER);
     assert_eq!(evict(&store, NOW + 90 * DAY_MS + 1), (0, 3, 1));
@@ -180,8 +181,7 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     let unregistered = pat("one", "a", NOW + HOUR, 90);
     register(&store, &ahead);
     register(&store, &of_other);
-    // If the caller chooses the time of a rule, the rule revokes only PATs with an earlier or equal time of
-    // issue.
+    // If the caller chooses the time of a rule, the rule revokes only PATs that were issued at this time or before.
     block_on(store.record(user("one", NOW))).unwrap();
     assert_eq!(check(&store, &ahead), Ok(()));
 
@@ -189,7 +189,7 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     let store = reopen(Some(store));
     rule_of_now(&store, user("ONE", NOW));
     assert_eq!((check(&store, &ahead), check(&store, &of_other)), (BY_TOKEN, Ok(())));
-    // The store does not know this PAT, because another program issued it.
+    // The store does not know the PAT `unregistered`, because another program issued it.
     assert_eq!(check(&store, &unregistered), Ok(()));
     // PATs that are issued after the rule are valid, even if the clock is ahead again.
     let (after, ahead_again) = (pat("one", "a", NOW + 1, 90), pat("one", "a", NOW + HOUR, 90));
@@ -238,7 +238,7 @@ enum Step {
     Reopen,
 }
 
-/// The issue times of the PATs. The rules have the same times, so that they revoke some of the PATs.
+/// The issue times of the PATs. The rules use the same times, so that they revoke some of the PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];
@@ -292,7 +292,8 @@ impl Model {
     }
 }
 
-/// Runs the steps on a store and on the model. After each step, both must decide the same for each PAT.
+/// Runs the steps on a store and on the model. After each step, the store and the model must make the same decision for
+/// each PAT.
 fn agrees_with_the_model<S: RevocationStore>(
     steps: Vec<Step>,
     mut reopen: impl FnMut(Option<S>) -> S,
@@ -365,7 +366,7 @@ mod durable {
                 None => drop(DurableStore::create(path).unwrap()),
                 Some(store) => drop(store),
             }
-            // Before each eviction, the monotonic clock advances so far that the store trusts any time of the
+            // Before each eviction, the monotonic clock advances by years, so that the store trusts any time of the
             // wall clock.
             static YEARS: AtomicU64 = AtomicU64::new(0);
             let uptime = || Uptime {
@@ -487,7 +488,7 @@ mod durable {
         Images { running, closed: fs::read(&path).unwrap(), entries }
     });
 
-    /// Opens a file with these bytes. Asserts that this fails, or that the store has all entries.
+    /// Opens a file with these bytes. Asserts that opening fails, or that the store has all entries.
     fn assert_rejected_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
         let (_directory, path) = directory();
         fs::write(&path, image).unwrap();
@@ -616,7 +617,7 @@ mod durable {
         let assert_fails = |name| {
             let error = record(name).unwrap_err();
             assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
-            // The revocation applies although it was not written, until the store is dropped.
+            // Although the revocation was not written, it applies until the store is dropped.
             assert_eq!(check(&store, &pat(name, "a", NOW, 90)), BY_USER);
         };
         record("TWO").unwrap();
@@ -667,7 +668,7 @@ mod durable {
         assert_eq!(evict(&store, NOW + 400 * DAY_MS), Evicted::default());
         assert_eq!((check(&store, &revoked), check(&store, &of_two)), (BY_TOKEN, BY_USER));
 
-        // 91 days pass while the program does not run. They count, too.
+        // 91 days pass while the program does not run. These days also count.
         drop(store);
         secs.fetch_add(91 * 86_400, SeqCst);
         let store = open();
@@ -748,7 +749,7 @@ mod durable {
         assert_ne!(first_hash(&path), first_hash(&second));
     }
 
-    /// Registers PATs until one is refused. Returns the number of registered PATs.
+    /// Registers PATs until the store refuses a PAT. Returns the number of registered PATs.
     fn register_all(store: &DurableStore, pat: &IssuedPat, first: u64, count: u64) -> usize {
         let pats = (first..first + count).map(|i| {
             let mut bytes = [0; 32];
@@ -777,7 +778,7 @@ mod durable {
         assert_eq!(register_all(&store, &of_one, 600, 600), 400);
         let of_two = IssuedPat::from(&pat("two", "a", NOW, 1));
         assert_eq!(register_all(&store, &of_two, 2000, 1), 1);
-        // An eviction removes PATs only when they have expired. Then the user can get new PATs.
+        // An eviction removes PATs only when they have expired. After that, the user can get new PATs.
         block_on(store.evict(at(NOW))).unwrap();
         assert_eq!(register_all(&store, &of_one, 3000, 1), 0);
         block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();

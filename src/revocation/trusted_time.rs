@@ -1,7 +1,7 @@
 //! The time that an eviction trusts (docs/decisions.md#d39).
 //!
-//! Assume that the wall clock is ahead. An eviction at this time would remove revocations of tokens that become
-//! valid again when the clock is corrected. So the store keeps the last time that it trusted, and trusts the
+//! Assume that the wall clock is ahead. An eviction that trusted the wall clock would remove revocations of tokens that
+//! become valid again when the clock is corrected. So the store keeps the last time that it trusted, and trusts the
 //! wall clock only as far as monotonic time has passed since then.
 
 use std::{
@@ -14,25 +14,26 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
-/// How far the wall clock may be ahead of the trusted time and still be trusted. A clock that is set by NTP
-/// drifts and jumps by less than this between two evictions.
+/// The wall clock is trusted if it is ahead of the trusted time by at most this much. A clock that is set by NTP drifts
+/// and jumps by less than this between two evictions.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How far the wall clock may be behind the trusted time and still be trusted. A machine whose clock has no battery
-/// starts in 1970.
+/// The wall clock is trusted if it is behind the trusted time by at most this much. A clock that is further behind is
+/// wrong. For example, a machine without a battery for its clock starts in 1970.
 const MAX_BEHIND: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// The time since the machine was started, without jumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uptime {
-    /// Identifies the start of the machine, or of this process if the machine has no such identity.
+    /// Identifies the last start of the machine. If the operating system provides no such identity, identifies the
+    /// start of this process.
     pub(super) boot: String,
     pub(super) since_boot: Duration,
 }
 
 impl Uptime {
-    /// On Linux, the uptime of the machine, including the time in suspension. So the time while the program
-    /// does not run counts, too. On other systems, the uptime of this process.
+    /// On Linux, this is the uptime of the machine, including the time in suspension. So the time in which the program
+    /// does not run also counts. On other systems, this is the uptime of this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
     }
@@ -60,18 +61,18 @@ pub(super) struct TrustedReading {
 }
 
 impl TrustedReading {
-    /// Returns the next reading, at a moment when the wall clock shows `wall`.
+    /// Returns the next reading, if the wall clock now shows `wall`.
     ///
-    /// Normally the result has the time of the wall clock, even if the wall clock is behind: then `self` may be
-    /// ahead. There are two exceptions:
+    /// Normally, the result has the time of the wall clock. This is so even if the wall clock is behind `self`, because
+    /// `self` may be ahead of the real time. There are two exceptions:
     ///
     /// - The wall clock is ahead by more than [`TOLERANCE`].
-    /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted
-    ///   time would stay in the past after the clock is corrected.
+    /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted time
+    ///   would stay in the past even after the clock is corrected.
     ///
-    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. If
-    /// `self` is not ahead of the real time, this time is not ahead of it either. After a restart of the
-    /// machine, or on another machine, the time since `self` is unknown, and counts as zero.
+    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. If `self` is
+    /// not ahead of the real time, the result is not ahead of the real time, either. After a restart of the machine, or
+    /// on another machine, the time that has passed since `self` is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);
@@ -88,12 +89,13 @@ impl TrustedReading {
         Self { time: self.time.plus(passed), uptime }
     }
 
-    /// Whether the wall clock is so far behind that it is not trusted.
+    /// Whether the wall clock is so far behind `self` that it is not trusted.
     pub(super) fn is_far_ahead_of(&self, wall: Timestamp) -> bool {
         wall.plus(MAX_BEHIND) < self.time
     }
 
-    /// The bytes in the file: the time, the uptime, both in milliseconds, and the identity of the boot.
+    /// The bytes for the file. They contain the time and the uptime, both in milliseconds, and the identity of the
+    /// boot.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let since_boot = u64::try_from(self.uptime.since_boot.as_millis()).unwrap_or(u64::MAX);
         let time = self.time.as_millis().to_be_bytes();

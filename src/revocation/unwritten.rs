@@ -1,4 +1,4 @@
-//! Revocations that could not be written. They are written later.
+//! Revocations that could not be written. The writer tries to write them later.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,21 +9,22 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// Maximum number of revocations that wait for a file that cannot be written.
+/// The maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
-/// The PATs that a rule revokes. `OfNow` also revokes registered PATs whose issue time is later than the rule.
+/// The PATs that a rule revokes. A rule with `OfNow` also revokes registered PATs whose issue time is later than the
+/// time of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     ByTime,
     OfNow,
 }
 
-/// The revocations that apply, but are not in the file. A repeated revocation is kept once.
+/// The revocations that apply, but are not in the file. If a revocation is repeated, it is kept only once.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     revocations: HashMap<Subject, (Timestamp, Reach)>,
-    /// The number of revocations beyond the limit. They are never written.
+    /// The number of revocations beyond the limit. These revocations are never written.
     lost: u64,
 }
 
@@ -35,7 +36,8 @@ enum Subject {
 }
 
 impl Unwritten {
-    /// Keeps a revocation. Of two rules for one user or service, the later time is kept, as in the file.
+    /// Keeps a revocation. If there are two rules for one user or service, the rule with the later time is kept, as in
+    /// the file.
     pub(super) fn keep(&mut self, revocation: Revocation, reach: Reach) {
         let (subject, time) = match revocation {
             Revocation::Token { token, expires_at } => (Subject::Token(token), expires_at),
@@ -75,7 +77,7 @@ impl Unwritten {
         self.revocations.len()
     }
 
-    /// Forgets the revocations, because they are in the file now.
+    /// Forgets the revocations. Call this when they are in the file.
     pub(super) fn clear(&mut self) {
         self.revocations = HashMap::new();
     }

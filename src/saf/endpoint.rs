@@ -27,18 +27,18 @@ const CLASS: &str = "ZOWE";
 /// The maximum length of a resource name in RACF (class descriptor table).
 const MAX_RESOURCE: usize = 246;
 
-/// A [`SafProvider`] that calls the SAF endpoint of Zowe. The configuration of Zowe has the address of the
-/// endpoint in the key `apiml.security.authorization.endpoint.url`
+/// A [`SafProvider`] that calls the SAF endpoint of Zowe. In the configuration of Zowe, the key
+/// `apiml.security.authorization.endpoint.url` contains the address of the endpoint
 /// (docs/reference/identity-and-saf.md#saf-endpoint).
 ///
-/// The request is `GET {address}/{resource}/{level}` with a token of the user. The [`TokenSource`] `T`
-/// provides the token. The request does not contain the class, because the endpoint checks only one
-/// class. This is `ZOWE`, or the class that [`with_class`](Self::with_class) sets. A check in another class
-/// gives [`SafError::UnsupportedClass`].
+/// The request is `GET {address}/{resource}/{level}` with a token of the user. The [`TokenSource`] `T` provides the
+/// token. The request does not contain the class, because the endpoint checks only one class. This class is `ZOWE`, or
+/// the class that [`with_class`](Self::with_class) sets. A check in any other class gives
+/// [`SafError::UnsupportedClass`].
 ///
-/// Access is granted only by a 2xx answer with both `"error": false` and `"authorized": true`. Answers
-/// are cached. By default granted access is cached for 30 s, refused access for 5 s, and an error for
-/// 1 s. Concurrent checks of the same user, resource and level share one request.
+/// Access is granted only by a 2xx answer with both `"error": false` and `"authorized": true`. Answers are cached. By
+/// default, granted access is cached for 30 s, refused access for 5 s, and an error for 1 s. Concurrent checks of the
+/// same user, resource and level share one request.
 pub struct EndpointSaf<C, T> {
     endpoint: Arc<Endpoint<C, T>>,
     answers: Arc<CheckAnswers>,
@@ -69,7 +69,7 @@ impl<C, T> EndpointSaf<C, T> {
         }
     }
 
-    /// Sets the name of the class that the endpoint checks. Upper and lower case are not distinguished.
+    /// Sets the name of the class that the endpoint checks. Upper and lower case do not matter.
     #[must_use]
     pub fn with_class(self, class: &str) -> Self {
         Self { class: class.into(), ..self }

@@ -1,5 +1,4 @@
-//! SAF checks with a list of profiles, which a program can read from a file. No security product is
-//! needed.
+//! SAF checks with a list of profiles, which a program can read from a file. These checks need no security product.
 
 use std::{
     collections::HashMap,
@@ -63,40 +62,39 @@ impl Profile {
 /// file `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. In
 /// addition, the resource may be a pattern.
 ///
-/// As in RACF, only the most specific profile that matches the resource decides. This is the profile with
-/// the exact name of the resource. If there is no such profile, it is the most specific pattern, by the
-/// order of RACF. If a user has several levels in this profile, the highest level counts, and includes
-/// the lower levels. Access is refused if no profile matches the resource, or if the deciding profile does
-/// not list the user. `FileSaf::default()` has no profiles.
+/// As in RACF, only the most specific profile that matches the resource decides. If a profile has the exact name of the
+/// resource, it decides. If there is no such profile, the most specific pattern that matches decides, in the order of
+/// RACF. If a user has several levels in the deciding profile, the highest level counts, and includes the lower levels.
+/// Access is refused if no profile matches the resource, or if the deciding profile does not list the user.
+/// `FileSaf::default()` has no profiles.
 ///
 /// A check takes a few look-ups. More profiles do not make a check slower, unless the names of many
 /// profiles are equal up to their first `%` or `*`.
 ///
-/// Clones share their profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
+/// Clones share the profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]
 pub struct FileSaf(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     classes: ArcSwap<Classes>,
-    /// The number of calls of [`FileSaf::replace`]. It is incremented after the profiles were replaced. A
-    /// caller that reads the version before a check therefore never caches an old answer with a new
-    /// version.
+    /// The number of calls of [`FileSaf::replace`]. This number is incremented after the profiles were replaced. So a
+    /// caller that reads the version before a check never caches an old answer with a new version.
     version: AtomicU64,
 }
 
-// The hasher is fast, but an attacker who can choose keys could cause hash collisions. Only the operator
-// chooses the keys of these maps.
+// The hasher is fast, but an attacker who can choose keys could cause hash collisions. This is safe here, because only
+// the operator chooses the keys of these maps.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
 #[derive(Default)]
 struct Class {
     discrete: HashMap<Box<str>, AccessList, RandomState>,
-    /// The generic profiles, by their literal prefix ([`Generic::literal_prefix`]). Profiles with the same
-    /// prefix are sorted, the most specific first.
+    /// The generic profiles, by their literal prefix ([`Generic::literal_prefix`]). Profiles with the same prefix are
+    /// sorted, with the most specific profile first.
     generic: HashMap<Box<str>, Vec<(Generic, AccessList)>, RandomState>,
-    /// The lengths of the literal prefixes, the longest first.
+    /// The lengths of the literal prefixes, with the longest first.
     prefix_lengths: Vec<usize>,
 }
 
@@ -138,7 +136,7 @@ fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
 }
 
 impl Class {
-    /// The access list of the profile with this name. If there is no such profile, an empty one is added.
+    /// The access list of the profile with this name. If there is no such profile, an empty profile is added.
     fn access_list(&mut self, name: ProfileName) -> &mut AccessList {
         match name.into_kind() {
             Kind::Discrete(name) => self.discrete.entry(name).or_default(),
@@ -154,7 +152,7 @@ impl Class {
         }
     }
 
-    /// Sorts the generic profiles. This is called after all profiles were added.
+    /// Sorts the generic profiles. This function is called after all profiles were added.
     fn sort(&mut self) {
         for same_prefix in self.generic.values_mut() {
             same_prefix.sort_by_cached_key(|(generic, _)| generic.specificity());
@@ -164,9 +162,9 @@ impl Class {
         self.prefix_lengths.dedup();
     }
 
-    /// The access list of the most specific profile that matches `resource`. A discrete profile is the
-    /// most specific. If two generic profiles match, the profile with the longer of the two literal
-    /// prefixes is more specific. A test in `profile.rs` checks this.
+    /// The access list of the most specific profile that matches `resource`. A discrete profile is always the most
+    /// specific. If two generic profiles with different literal prefixes match, the profile with the longer prefix is
+    /// more specific. A test in `profile.rs` checks this rule.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
             self.prefix_lengths
@@ -261,7 +259,7 @@ mod tests {
         for (name, resource, want) in [
             ("SRV", "IRRPTAUTH.ZOWEAPPL.USER", true),
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMUSER", false),
-            // The profile IBM* has no users, and overrides the less specific profile.
+            // The profile IBM* gives access to no user. It overrides the less specific profile.
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMFTP", false),
             ("SRV", "IRRPTAUTH.OTHER.USER", false),
             ("SRV", "IRRPTAUTH.ZOWEAPP.USER", false),

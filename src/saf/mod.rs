@@ -107,7 +107,7 @@ pub enum Access {
     Refused,
 }
 
-/// Trait for SAF providers. A provider decides whether a user has access to a resource.
+/// The trait for SAF providers. A provider decides whether a user has access to a resource.
 ///
 /// Callers pass the class and the resource as they are spelled in the security product. The provider
 /// decides which profile protects a resource.
@@ -181,9 +181,9 @@ pub trait SafProvider: Send + Sync + 'static {
         None
     }
 
-    /// The version of the permissions. The version changes whenever any answer may have changed, so a
-    /// caller may use a cached answer while the version is the same. `None` (the default) means that
-    /// answers may change at any time.
+    /// The version of the permissions. The version changes whenever any answer may have changed. So a caller may use a
+    /// cached answer as long as the version does not change. `None` (the default) means that answers may change at any
+    /// time.
     fn version(&self) -> Option<u64> {
         None
     }
@@ -223,7 +223,7 @@ pub enum SafError {
     /// The answer of the security product has no decision.
     #[error("the security product gave no decision: {0}")]
     Failed(String),
-    /// The provider supports one class only, and the check was for another class.
+    /// The provider supports only one class, and the check was for another class.
     #[error("only class {supported} can be checked, not {class:?}; use another SAF provider")]
     UnsupportedClass {
         /// The class of the check.

@@ -13,13 +13,13 @@ use crate::passticket::{
 /// The class of the resources that protect PassTickets.
 const CLASS: &str = "PTKTDATA";
 
-/// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource
-/// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`. An APPLID is the name of an application in the
-/// security product. `R_ticketserv` is the service of z/OS that makes PassTickets. Its callers need the
-/// same permission (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
+/// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource `IRRPTAUTH.<applid>.<user>`
+/// in class `PTKTDATA`. An APPLID is the name of an application in the security product. `R_ticketserv` is the service
+/// of z/OS that makes PassTickets. The callers of this service need the same permission
+/// (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
 ///
-/// `G` makes the tickets. It is for example a [`LocalGenerator`](crate::passticket::LocalGenerator).
-/// `S` checks the permission.
+/// `G` makes the tickets. For example, it is a [`LocalGenerator`](crate::passticket::LocalGenerator). `S` checks the
+/// permission.
 ///
 /// | case | SAF return codes of the error |
 /// |---|---|
@@ -28,8 +28,8 @@ const CLASS: &str = "PTKTDATA";
 /// | the SAF check fails | 8/8/8. After [`SafError::Unavailable`], [`is_unavailable`](GenerateError::is_unavailable) returns `true` |
 /// | access is granted, but `G` fails | the codes of `G` |
 ///
-/// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted
-/// permission is cached while the version is the same.
+/// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted permission
+/// is cached until the version changes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -67,8 +67,8 @@ struct Shared<G, S> {
     generator: G,
     saf: S,
     gateway: UserId,
-    /// The version of the SAF provider when it last granted access, for each pair of user and APPLID. If
-    /// there are more pairs than [`GRANTED`], the provider must check some pairs again.
+    /// For each pair of user and APPLID, the version that the SAF provider had when it last granted access. If there
+    /// are more pairs than [`GRANTED`], the provider must check some pairs again.
     granted: Cache<(UserId, Applid), u64>,
 }
 
@@ -138,7 +138,7 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 }
 
 impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
-    /// Checks the permission without waiting. Returns `None` if this is not possible.
+    /// Checks the permission without waiting. Returns `None` if the check has to wait.
     fn try_permit_now(&self, user: &UserId, applid: &Applid) -> Option<Result<(), GenerateError>> {
         // The version is read before the check, so that the answer is not older than the version.
         let version = self.saf.version();
@@ -193,7 +193,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
     }
 }
 
-/// The resource name `IRRPTAUTH.<applid>.<user>`, without an allocation.
+/// The resource name `IRRPTAUTH.<applid>.<user>`. It is stored without an allocation.
 struct Resource {
     text: [u8; Self::MAX_LEN],
     len: usize,
@@ -318,8 +318,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // With replay protection, each ticket needs one second that has passed. Two seconds pass here, so two
-        // tickets can be made below. A failed request must not use a second.
+        // With replay protection, each ticket needs one second that has passed. Two seconds pass here, so two tickets
+        // can be made in the following loop. A failed request must not use up a second.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),

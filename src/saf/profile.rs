@@ -6,11 +6,11 @@ use std::fmt;
 /// The maximum length of a resource name in RACF.
 const MAX_LEN: usize = 246;
 
-/// The name of a profile: either the name of one resource (a *discrete* profile), or a pattern with `%`
-/// or `*` (a *generic* profile). Periods separate the *qualifiers* of a name: `A.B` has two.
+/// The name of a profile: either the name of one resource (a *discrete* profile), or a pattern with `%` or `*` (a
+/// *generic* profile). Periods separate the *qualifiers* of a name. For example, `A.B` has two qualifiers.
 ///
-/// The rules are those of RACF, the security product of IBM (z/OS Security Server RACF Command Language
-/// Reference, "Profile names for general resources"):
+/// The rules come from RACF, the security product of IBM (z/OS Security Server RACF Command Language Reference,
+/// "Profile names for general resources"):
 ///
 /// | in a pattern | matches |
 /// |---|---|
@@ -93,7 +93,8 @@ pub struct ProfileNameError {
     rule: ProfileNameRule,
 }
 
-/// The rule that a name violates. The text of the rule is the end of a sentence that begins with the name.
+/// The rule that a name violates. The text of the rule is the second part of a sentence. The sentence begins with the
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileNameRule {
@@ -103,7 +104,7 @@ pub enum ProfileNameRule {
     /// A name has at most 246 characters.
     #[error("is longer than 246 characters; shorten it")]
     TooLong,
-    /// A name has only printable ASCII characters, but no blank and none of `& , ; ( )`.
+    /// A name contains only printable ASCII characters. It contains no blank and none of the characters `& , ; ( )`.
     #[error(
         "has the character {0:?}, which is not allowed; write only printable ASCII, without blanks and without any of: , ; ( ) &"
     )]
@@ -116,12 +117,12 @@ pub enum ProfileNameRule {
         "has an asterisk at a wrong place; end a qualifier with *, or write * or ** as a qualifier"
     )]
     Asterisk,
-    /// `**` occurs at most once.
+    /// `**` occurs at most once in a name.
     #[error("has ** more than once; write it once")]
     SecondDoubleAsterisk,
 }
 
-/// The name of a generic profile, parsed.
+/// The parsed name of a generic profile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generic {
     name: Box<str>,
@@ -134,7 +135,7 @@ enum Qualifier {
     Text(Box<str>),
     /// `A*` before the last qualifier: matches one qualifier with this prefix.
     Prefix(Box<str>),
-    /// `A*` as the last qualifier: matches one or more qualifiers, the first one with this prefix.
+    /// `A*` as the last qualifier: matches one or more qualifiers. The first of them must begin with this prefix.
     RestPrefix(Box<str>),
     /// `*` before the last qualifier: matches one qualifier.
     One,
@@ -170,12 +171,12 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The part of the name before the first `%` or `*`. If a period and `**` follow each other there, the period
-    /// is left out. The names of all resources that this pattern matches begin with this part.
+    /// The part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is not a
+    /// part of the prefix. The names of all resources that this pattern matches begin with this part.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];
-        // `A.**` also matches `A`, which has no period.
+        // The period is left out, because `A.**` also matches `A`, which has no period.
         match prefix.strip_suffix('.') {
             Some(shorter) if self.name[end..].starts_with("**") => shorter,
             _ => prefix,
@@ -186,16 +187,16 @@ impl Generic {
         matches(&self.qualifiers, Some(resource))
     }
 
-    /// A sort key. Of two patterns that match the same resource, the more specific one has the smaller
-    /// key (RACF Security Administrator's Guide, "Generic profile checking of general resources").
-    /// The patterns are compared from left to right. Where they differ, the more specific pattern has a
-    /// literal character instead of `%`, `%` instead of `*`, or `*` instead of `**`.
+    /// A sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
+    /// Security Administrator's Guide, "Generic profile checking of general resources"). The patterns are compared from
+    /// left to right. Where they differ, the more specific pattern has a literal character instead of `%`, `%` instead
+    /// of `*`, or `*` instead of `**`.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {
             (b'%', _) => 2,
             (b'*', Some(b'*')) => 5,
-            // The second asterisk of `**`. The rank of the first asterisk counts for both.
+            // This is the second asterisk of `**`. The rank of the first asterisk counts for both.
             (b'*', _) if i > 0 && characters[i - 1] == b'*' => 0,
             (b'*', Some(_)) => 3,
             (b'*', None) => 4,
@@ -320,8 +321,8 @@ mod tests {
 
     #[test]
     fn specificity_follows_the_table_of_racf() {
-        // Each list is in the order of the table in "Generic profile checking of general resources".
-        // Only patterns that can match the same resource are compared.
+        // Each list has the order of the table in "Generic profile checking of general resources". Only patterns that
+        // can match the same resource are compared.
         for order in [
             &[
                 "COPY.PAPER.%",

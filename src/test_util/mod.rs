@@ -1,4 +1,4 @@
-//! Helpers for tests of handlers and schemes: authorized users, tokens and a key. They need no PKI.
+//! Helpers for tests of handlers and schemes: authorized users, tokens and a key. These helpers need no PKI.
 //!
 //! Enable the feature `test-util` only in `[dev-dependencies]`:
 //!
@@ -23,9 +23,9 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! These functions do not weaken the layers: still only [`ScopeLayer`] creates an [`Authorized`]. The functions
-//! run the real layers with a key that is not secret, because it is in this repository. **Never trust this key
-//! outside of tests.**
+//! These functions do not weaken the layers, because only [`ScopeLayer`] can create an [`Authorized`]. The functions
+//! run the real layers with a key that is not secret, because it is in this repository. **Never trust this key outside
+//! of tests.**
 //!
 //! # Panics
 //! The functions panic if a name is not a valid user id, APPLID or service id.
@@ -83,8 +83,8 @@ pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
     token.expect("the key signs").expose().to_owned()
 }
 
-/// A key profile of `applid` with a key that is not secret. The profile allows replay, so tests need not wait
-/// for a new time slot.
+/// A key profile of `applid` with a key that is not secret. The profile allows replay, so that tests need not wait for
+/// a new time slot.
 pub fn key_profile(applid: &str) -> KeyProfile {
     let applid = Applid::new(applid).expect("the name is an APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
@@ -97,14 +97,14 @@ pub fn authorized(user: &str) -> Authorized {
     authorized_on(Route::local(service_id("test")), user)
 }
 
-/// Authorizes `user` by a login token for the service of `route`. Use this to test a
+/// Authorizes `user` by a login token for the service of `route`. Use this function to test a
 /// [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
 pub fn authorized_on(route: Route, user: &str) -> Authorized {
     let bearer = format!("Bearer {}", login_token(user));
     run(route, Request::get("/").header("authorization", bearer))
 }
 
-/// Authorizes `user` by a Personal Access Token with these scopes, for the service in the first scope.
+/// Authorizes `user` by a Personal Access Token with these scopes. The request is for the service in the first scope.
 pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
     let first = scopes.first().expect("a PAT has at least one scope");
     let token = personal_access_token(user, scopes);

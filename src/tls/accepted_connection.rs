@@ -61,12 +61,12 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// Limits for closing a connection after a failed TLS handshake. The bytes are enough for the head of a request
-/// and the beginning of its body.
+/// Limits for closing a connection after a failed TLS handshake. The number of bytes is enough for the head of a
+/// request and the beginning of its body, which a client may send as plain HTTP.
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
-/// If all connections are busy, this many new connections wait up to [`MAX_WAIT`] for a place.
+/// If all connections are busy, up to this number of new connections wait for a place, each for up to [`MAX_WAIT`].
 const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -74,12 +74,12 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How often a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Default of the send timeout.
+/// The default of the send timeout.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Up to this size, h2 passes the headers of a request to the server, which answers 431 if they exceed
-/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR.
-/// Many clients report only the reset.
+/// Up to this size, h2 passes the headers of a request to the server. The server answers 431 if the headers exceed
+/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR. Many
+/// clients then report only the reset, so this size is larger than [`MAX_HEADERS`].
 const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
 /// The settings of the server for its connections.
@@ -91,8 +91,8 @@ pub(super) struct ConnectionSettings {
     pub(super) timeouts: ClientTimeouts,
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
-    /// During the shutdown, the server waits this long for a request on an idle connection, and for the clients whose
-    /// connections it closes. Requests in flight may use the rest of the drain timeout.
+    /// During the shutdown, the server waits this long for a request on an idle connection, and again this long until
+    /// the clients have closed their connections. The rest of the drain timeout is for requests in flight.
     pub(super) shutdown_wait: Duration,
 }
 
@@ -124,7 +124,8 @@ impl Serving {
         }
     }
 
-    /// Takes a place for a connection. If all connections are busy, this waits until one is idle.
+    /// Takes a place for a connection. If all connections are busy, waits until a connection becomes idle or stalled,
+    /// for up to [`MAX_WAIT`].
     ///
     /// # Errors
     /// Why the connection must be closed.
@@ -176,8 +177,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. An eviction (`ConnectionLimit`) is logged with the connection that
-    /// takes the place.
+    /// Logs that a new connection gets no place. `ConnectionLimit` is not logged here: this eviction is logged for the
+    /// new connection that takes the place.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -227,11 +228,11 @@ impl Serving {
     }
 }
 
-/// An HTTP/1.1 or HTTP/2 connection, with TLS or without.
+/// An HTTP/1.1 or HTTP/2 connection, with TLS or without TLS.
 ///
-/// The connection and the handshake are boxed to keep the future of the task small. This future is moved
-/// several times before it runs. Without the boxes it would also reserve space for the handshake, and for
-/// the largest kind of connection, as long as the connection lasts.
+/// The connection and the handshake are boxed to keep the future of the task small. This future is moved several times
+/// before it runs. Without the boxes, it would reserve space for the handshake and for the largest kind of connection
+/// until the connection ends.
 type Served =
     Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
 
@@ -266,8 +267,8 @@ impl Accepted {
         let ConnectionSettings { acceptor, protocol, proxies, handshake_timeout, timeouts, .. } =
             settings;
         let began = Instant::now();
-        // Turns Nagle's algorithm off. With it, a small response could wait until the client has
-        // acknowledged the previous one.
+        // Turns Nagle's algorithm off. With this algorithm, a small response could wait until the client has
+        // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let ends = match proxies.ends(peer, local) {
@@ -310,8 +311,8 @@ impl Accepted {
             version,
         };
         let mut version = HttpVersion::Http1;
-        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
-        // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
+        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
+        // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(version, None);
@@ -367,8 +368,8 @@ impl Accepted {
                         return;
                     }
                 };
-                // This is a separate `match`, because the `match` above keeps the large future of the
-                // handshake alive until the end of the `match`.
+                // This `match` is separate from the `match` that computes `accepted`, because that `match` keeps the
+                // large future of the handshake alive until its end.
                 match accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
@@ -386,7 +387,7 @@ impl Accepted {
             Ended::Cut => return,
             Ended::Served(Ok(())) => {}
             Ended::Served(Err(error)) => {
-                // For a `dyn Error`, tracing also logs the sources of the error.
+                // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
                 tracing::debug!(%peer, error, "connection ended early");
             }
@@ -463,10 +464,10 @@ impl Future for WatchedConnection<'_> {
 /// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
 /// the connection is closed.
 ///
-/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does
-/// not close an idle connection immediately. It first waits for a request, and announces in the response that it
-/// closes the connection. HTTP/2 needs no wait after the first request, because it announces the close in a
-/// frame of its own (RFC 9113 §6.8).
+/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does not
+/// close an idle connection immediately. It first waits for a request, and announces in the response that it closes the
+/// connection. An HTTP/2 connection needs no wait after its first request, because a separate frame announces the close
+/// (RFC 9113 §6.8).
 async fn until_ended(
     mut connection: WatchedConnection<'_>,
     serving: &Serving,
@@ -492,16 +493,16 @@ async fn until_ended(
         if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
             return ended;
         }
-        // All requests have been answered. The client either does not end the connection, or does not finish the head
-        // of a request.
+        // The connection has not ended in time, although all requests have been answered. The client does not end the
+        // connection, or does not finish the head of a request.
         if client.changes() == before && client.is_idle() {
             return Ended::Cut;
         }
     }
 }
 
-/// Returns the output of `future`, or `None` when the server shuts down. `ending` must not have marked its
-/// value as seen, because `has_changed` must report the shutdown.
+/// Returns the output of `future`, or `None` when the server shuts down. The caller must not have marked the value of
+/// `ending` as seen, because `has_changed` must report the shutdown.
 ///
 /// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
 /// times per request. So the value is read only by the first poll, by a poll with another waker, and by a
@@ -511,8 +512,9 @@ async fn unless_ending<F: Future + ?Sized>(
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut receiver = ending.clone();
-    // An error of `wait_for` means that the server was dropped. This is also a shutdown. `unconstrained` is
-    // needed because tokio does not register the waker of a task that has used up its cooperative budget.
+    // An error of `wait_for` means that the server was dropped. A dropped server also counts as a shutdown.
+    // `unconstrained` is needed because tokio does not register the waker of a task that has used up its cooperative
+    // budget.
     let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
     let mut registered: Option<Waker> = None;
     poll_fn(|cx| {
@@ -612,8 +614,8 @@ impl<S> ConnectionService<S> {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the service is not ready, a clone of the service waits until it becomes ready. Meanwhile other requests
-        // can use this instance.
+        // If the service is not ready, a clone of the service waits until it becomes ready. Meanwhile, other requests
+        // can use this instance of the service.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
@@ -622,7 +624,7 @@ impl<S> ConnectionService<S> {
 }
 
 pin_project! {
-    /// The future of a request, for a service that was ready or has to become ready first.
+    /// The future of a request, for a service that was ready, or for a service that must become ready first.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },
@@ -644,7 +646,8 @@ impl<S: Service<R>, R> Future for Called<S, R> {
 fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
     http1
-        // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
+        // hyper's time limit is not used, because it would include the idle time before a request. `Watch` enforces the
+        // time limits.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADERS)
         // `HalfCloseStream` cancels the requests of clients that have closed the connection.

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::{client_connection::ClientConnection, delivered_body::DeliveredBody};
 
-/// What the response to an HTTP/1.1 request depends on.
+/// Properties of an HTTP/1.1 request that affect how its response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestFraming {
     /// Whether the request has a body.
@@ -27,9 +27,10 @@ pub(super) struct RequestFraming {
 pin_project! {
     /// Waits for the response of `F`, and prepares it for hyper.
     ///
-    /// If the request has a body, hyper gets the response one poll later. In the first poll, `F` is dropped. This also
-    /// drops the body of the request, unless something else still reads it. hyper then sees that it cannot read the
-    /// next request, and announces in the response that it closes the connection (RFC 9112 §9.6).
+    /// If the request has a body, hyper gets the response one poll after `F` is ready. In the poll in which `F` is
+    /// ready, `F` is dropped. The body of the request is dropped with `F`, unless something else still reads the body.
+    /// hyper then sees that it cannot read the next request, and announces in the response that it closes the
+    /// connection (RFC 9112 §9.6).
     pub(super) struct Answering<F, B> {
         #[pin]
         stage: Stage<F, B>,
@@ -53,7 +54,8 @@ impl<F, B> Answering<F, B> {
         Self { stage: Stage::Called { future }, request, client: Some(client) }
     }
 
-    /// Waits for the response to an HTTP/2 request. HTTP/2 can refuse a body without closing the connection.
+    /// Waits for the response to an HTTP/2 request. hyper gets the response immediately, because the gateway can refuse
+    /// a body over HTTP/2 without closing the connection.
     pub(super) fn http2(future: F) -> Self {
         let request = RequestFraming { has_body: false, is_http10: false };
         Self { stage: Stage::Called { future }, request, client: None }

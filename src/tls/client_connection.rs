@@ -33,10 +33,10 @@ use crate::connection::ClientAddress;
 /// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;
 
-/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
+/// The maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
 pub(super) const MAX_HEADERS: usize = 64 * 1024;
 
-/// The data that several connections share.
+/// The data that the connections of one [`ClientLimits`](super::ClientLimits) share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     /// The zero of [`ClientConnection::idle_since_millis`].
@@ -49,8 +49,8 @@ pub(super) struct Shared {
 /// One request in flight, in [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// One request that waits for the service, in [`ClientConnection::requests`]. HTTP/2 permits 100 requests at a time, so
-/// 16 bits are enough for each of these two numbers.
+/// One request that waits for the service, in [`ClientConnection::requests`]. A connection has at most 100 requests at
+/// a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
 const AT_SERVICE: u64 = 1 << 16;
 
 /// The beginning or the end of one request, in [`ClientConnection::requests`].
@@ -65,12 +65,12 @@ pub(super) enum WaitsFor {
     Client,
 }
 
-/// Why a connection is evicted: it must be closed, so that another connection can have its place.
+/// Why a connection is evicted. An evicted connection must be closed, so that another connection can have its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// The connection is idle. A request that begins at this moment is still answered.
+    /// The connection is idle. If a request begins just before the close, it is still answered.
     Idle,
-    /// The connection waits for its client, but the client neither sends nor reads.
+    /// The connection waits for its client, but the client sends and reads nothing.
     Stalled,
 }
 
@@ -84,10 +84,10 @@ pub(super) struct ClientConnection {
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
     headers: HeaderUse,
-    /// The value of `read` when the last request began.
+    /// The value of `read` when the most recent request began.
     read_at_request: AtomicU64,
-    /// Bits 0 to 15 are the number of requests in flight. Bits 16 to 31 say how many of them wait for the service. The
-    /// upper half changes when a request begins and when it ends.
+    /// Bits 0 to 15 are the number of requests in flight. Bits 16 to 31 are the number of these requests that wait for
+    /// the service. Bits 32 to 63 change when a request begins and when it ends.
     requests: AtomicU64,
     /// The numbers of bytes that were read from the socket, and written to it.
     read: AtomicU64,
@@ -146,7 +146,7 @@ impl ClientConnection {
 
     /// Counts the requests for this address. Call this before the first request.
     pub(super) fn set_address(&self, address: CountedAddress) {
-        // This never fails: a connection gets its address only once, so no value is set yet.
+        // `set` never fails, because a connection gets its address only once.
         let _ = self.address.set(address);
     }
 
@@ -155,8 +155,8 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// When the last request ended, or when the connection was accepted. The number of milliseconds can be compared
-    /// between connections.
+    /// When the last request ended, or when the connection was accepted. The time is in milliseconds, which can be
+    /// compared between connections.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
@@ -172,7 +172,7 @@ impl ClientConnection {
         self.idle_since.store(millis_since(self.shared.epoch), Ordering::Relaxed);
     }
 
-    /// The bytes that were read so far.
+    /// The number of bytes that were read so far.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
@@ -182,7 +182,7 @@ impl ClientConnection {
         add(&self.read, bytes);
     }
 
-    /// The bytes that were written so far.
+    /// The number of bytes that were written so far.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
@@ -192,7 +192,8 @@ impl ClientConnection {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Records the result of a write: the number of bytes that were written, or that the client takes none at present.
+    /// Records the result of a write: the number of bytes that were written, or that the client takes no bytes at
+    /// present.
     pub(super) fn add_written(&self, written: Poll<usize>) {
         self.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(bytes) = written {
@@ -200,13 +201,13 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client may take the current response as slowly as it likes. Only for HTTP/1.1, because an
-    /// HTTP/2 connection has several responses.
+    /// Whether the client may take the current response as slowly as it likes. This value applies only to HTTP/1.1,
+    /// because an HTTP/2 connection has several responses at a time.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
 
-    /// The current response. Only for HTTP/1.1.
+    /// The state of the current response. It is used only for HTTP/1.1.
     pub(super) fn response(&self) -> &ResponseState {
         &self.response
     }
@@ -221,26 +222,28 @@ impl ClientConnection {
         self.eviction.get() == Some(&Eviction::Stalled)
     }
 
-    /// Evicts the connection: wakes its task, which then closes it.
+    /// Evicts the connection: wakes the task of the connection, which then closes the connection.
     pub(super) fn evict(&self, why: Eviction) {
-        // This never fails: `ClientLimits` evicts a connection only once.
+        // `set` never fails, because `ClientLimits` evicts a connection only once.
         let _ = self.eviction.set(why);
         self.waker.wake();
     }
 
-    /// Wakes `waker` when the connection is evicted. Call this before [`is_evicted`](Self::is_evicted).
+    /// Wakes `waker` when the connection is evicted. Call this before [`is_evicted`](Self::is_evicted), so that no
+    /// eviction is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Waits for `future`. Returns `None` if the connection is evicted first.
+    /// Waits for `future`. Returns `None` if the connection is evicted before `future` is ready.
     pub(super) fn unless_evicted<F: Future>(&self, future: F) -> UnlessEvicted<'_, F> {
         UnlessEvicted { future, connection: self }
     }
 }
 
 pin_project! {
-    /// See [`ClientConnection::unless_evicted`]. An async function could store `future` twice.
+    /// The future of [`ClientConnection::unless_evicted`]. It is a type of its own, because the future of an async
+    /// function could store `future` twice.
     pub(super) struct UnlessEvicted<'a, F> {
         #[pin]
         future: F,
@@ -283,7 +286,7 @@ enum CountsFor {
     Announced(SourceNetwork),
 }
 
-/// A request in flight. It ends when this value is dropped, together with the body of the response.
+/// A request in flight. The request ends when this value is dropped. The body of the response owns this value.
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: Arc<ClientConnection>,
@@ -305,7 +308,7 @@ impl InFlight {
         }
     }
 
-    /// Records which side the request waits for.
+    /// Records whether the request waits for the service or for the client.
     pub(super) fn set_waits_for(&mut self, waits_for: WaitsFor) {
         if self.waits_for == waits_for {
             return;
@@ -321,7 +324,7 @@ impl InFlight {
     /// Compares the request with the limits. `announced` is the client that a trusted proxy announces for the request.
     ///
     /// # Errors
-    /// The reason if the request must be refused. The request stays in flight until the answer is sent.
+    /// The reason if the request must be refused. A refused request stays in flight until its answer is sent.
     pub(super) fn check<B>(
         &mut self,
         request: &Request<B>,
@@ -331,8 +334,8 @@ impl InFlight {
         let connection = &*self.connection;
         let bytes = match version {
             // The bytes that were read since the last request are the head, and perhaps the rest of a body. Adding the
-            // lengths of all header fields takes longer than comparing this number, so this is done only if there were
-            // many bytes.
+            // lengths of all header fields takes longer than comparing this number, so the lengths are added only if
+            // more than `MAX_HEADERS` bytes were read.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
@@ -362,12 +365,12 @@ impl InFlight {
         Ok(())
     }
 
-    /// The connection that counts the request.
+    /// The counts of the server that has accepted the connection of the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
     }
 
-    /// The client may take the response as slowly as it likes.
+    /// Records that the client may take the response as slowly as it likes.
     pub(super) fn set_has_no_send_limit(&self) {
         self.connection.has_no_send_limit.store(true, Ordering::Relaxed);
     }
@@ -390,8 +393,8 @@ impl Drop for InFlight {
         if connection.in_flight() == 1 {
             connection.headers.give_back(&shared.headers);
         }
-        // The time is stored before the connection becomes idle, so that no idle connection has an old time. It is
-        // stored at the end of each request, because the last two requests may end at the same moment.
+        // The idle time is restarted before the connection becomes idle, so that no idle connection has an old time. It
+        // is restarted at the end of each request, because the last two requests may end at the same moment.
         connection.restart_idle_time();
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,

@@ -1,5 +1,5 @@
-//! The socket of a client. It records how many bytes were read and written, and whether the client takes
-//! what is written.
+//! The socket of a client. It records how many bytes were read and written, and whether the client takes the written
+//! bytes.
 
 use std::{
     io::{self, IoSlice},
@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_connection::ClientConnection;
 
-/// Wraps the socket `T`, below TLS. So it also counts the bytes of the handshake and the overhead of TLS records.
+/// Wraps the socket `T`. This wrapper is below TLS, so it also counts the bytes of the handshake and the overhead of
+/// TLS records.
 #[derive(Debug)]
 pub(super) struct ClientIo<T> {
     socket: T,
@@ -33,7 +34,7 @@ impl<T> ClientIo<T> {
         match &written {
             Poll::Pending => self.connection.add_written(Poll::Pending),
             Poll::Ready(Ok(bytes)) => self.connection.add_written(Poll::Ready(*bytes)),
-            // An error needs no record, because the connection ends after it.
+            // An error needs no record, because the connection ends after the error.
             Poll::Ready(Err(_)) => {}
         }
         written

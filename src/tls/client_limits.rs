@@ -20,40 +20,41 @@ use super::{
 };
 use crate::stall::MIN_PROGRESS;
 
-/// Default of the maximum number of open connections.
+/// The default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// Default of the maximum number of requests in flight of one address.
+/// The default of the maximum number of requests in flight per address.
 const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
-/// Default of the memory for headers.
+/// The default of the memory for headers.
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Minimum time between two searches for connections to close. A search looks at each connection. Without this limit,
-/// an attacker who opens many connections could cause one search for each.
+/// The minimum time between two searches for connections to close. A search looks at each connection. Without this
+/// minimum, an attacker who opens many connections could cause one search per connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// The minimum number of connections that a search keeps as candidates, so that there are enough until the next search.
+/// If a search finds more connections than this, it keeps at least this number as candidates, so that they suffice
+/// until the next search.
 const MIN_CANDIDATES: usize = 64;
 
-/// A connection that waits for its client counts as stalled after this time without progress. This time is shorter than
-/// the time for which a new connection waits for a place.
+/// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
+/// longer than this for a place (`MAX_WAIT` in `server.rs`), so it can get the place of a stalled connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a connection for this time, its stall time begins anew.
+/// If no search has looked at a connection for this time, the time for which the connection has stalled begins anew.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
-/// If there are too few open files, at most one connection is closed in this time.
+/// If the process has too many open files, at most one connection is closed in each period of this length.
 const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between
-/// two requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait
-/// for the client, but the client sends or takes nothing. If no connection is stalled, either, the new connection is
-/// closed. The same rules apply among the connections of one address, if the address already has its maximum. An IPv6
-/// network of 64 bits counts as one address, because a host can choose any address in its network. The limit of connections of
-/// one address does not apply to trusted proxies.
+/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between two
+/// requests, and before its first request. If no connection is idle, a stalled connection is closed. A connection is
+/// stalled if all its requests wait for the client, but the client sends and takes almost nothing. If no connection is
+/// stalled, the new connection is closed. If an address already has its maximum of connections, these rules apply to
+/// the connections of this address only. An IPv6 network of 64 bits counts as one address, because a host can choose
+/// any address in its network. The limit of connections of one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -75,7 +76,7 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    /// The number of open connections that are evicted. They end soon.
+    /// The number of connections that were evicted but are still open. They will be closed soon.
     evicted: usize,
     addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,
@@ -95,7 +96,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// The time since which a connection waits for its client. Only the searches observe this.
+/// The time since which a connection has waited for its client. This time is updated only by searches.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -103,20 +104,23 @@ struct Stall {
     bytes_at_start: u64,
 }
 
-/// The candidates that the last search has found. The one to close first is at the end.
+/// The connections that the last search has found as candidates for eviction. In each list, the connection to close
+/// first is at the end.
 ///
-/// A connection that became idle after the search is not among them. So the longest idle candidate that is still idle
-/// is also the longest idle of all connections. Therefore one search serves many evictions.
+/// A connection that became idle after the search is not in the lists, but it has been idle for a shorter time than the
+/// candidates. So the first candidate that is still idle has been idle longest of all connections, and one search is
+/// enough for many evictions.
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
-    /// Valid only until the next search.
+    /// Entries are valid only until the next search.
     stalled_since_and_id: Vec<(u64, u64)>,
     searched_at: Option<u64>,
 }
 
 impl ClientLimits {
-    /// Limits the open connections to `connections`, and those of one address to half of this number (rounded up).
+    /// Limits the open connections to `connections`, and the open connections of one address to half of this number
+    /// (rounded up).
     pub fn new(connections: NonZeroUsize) -> Self {
         let half = connections.get().div_ceil(2);
         Self {
@@ -129,7 +133,7 @@ impl ClientLimits {
         }
     }
 
-    /// Sets the maximum number of open connections of one address. If it is not below the maximum number of
+    /// Sets the maximum number of open connections of one address. If `per_address` is not below the maximum number of
     /// all connections, it has no effect.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
@@ -145,8 +149,8 @@ impl ClientLimits {
     }
 
     /// Sets the memory for the headers of all requests in flight, in bytes. The size of a header field is its length
-    /// plus 128 bytes. Further requests are answered with 503. Each connection can use 16 KiB beyond this limit.
-    /// Default: 256 MiB.
+    /// plus 128 bytes. Requests that would exceed this limit are answered with 503. Each connection can use 16 KiB in
+    /// addition to this limit. Default: 256 MiB.
     #[must_use]
     pub fn with_header_bytes(self, bytes: usize) -> Self {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
@@ -162,7 +166,7 @@ impl ClientLimits {
         self.per_address
     }
 
-    /// Takes a place for a new connection. If no place is free, the longest idle connection is evicted.
+    /// Takes a place for a new connection. If no place is free, an idle or stalled connection is evicted.
     ///
     /// # Errors
     /// Why the new connection must be closed.
@@ -176,7 +180,7 @@ impl ClientLimits {
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections.get() {
             // An evicted connection ends as soon as its task runs. So there are many evicted connections only if the
-            // tasks do not run.
+            // tasks do not get to run. In that case, no more connections are evicted.
             let max_evicted = MIN_CANDIDATES.max(self.connections.get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
@@ -220,7 +224,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If the address already has its maximum, one of its connections is evicted.
+    /// If an address already has its maximum of connections, evicts one of them.
     fn make_room_in_share(
         &self,
         table: &mut Table,
@@ -258,8 +262,8 @@ impl ClientLimits {
         connection.set_address(self.requests.counted_address(network));
     }
 
-    /// Closes the longest idle connection, because the process has too many open files. If several servers call this at
-    /// the same time, only one connection is closed for all of them.
+    /// Closes the longest idle connection, because the process has too many open files. If several servers call this
+    /// function at the same time, only one connection is closed for all these servers.
     pub(super) fn evict_for_open_files(&self) {
         let now = millis_since(self.epoch);
         let table = &mut *self.table();
@@ -277,8 +281,8 @@ impl ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// The limits are 10,000 connections, 5,000 of them for one address; 256 requests of one address; 256 MiB of
-    /// headers.
+    /// The limits are: 10,000 connections in total, 5,000 connections per address, 256 requests in flight per address,
+    /// and 256 MiB of headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -325,7 +329,7 @@ impl Table {
         self.evict(found)
     }
 
-    /// The connection keeps its place until it has ended, but does not count any more.
+    /// An evicted connection keeps its entry until it has ended, but does not count for the limits any more.
     fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
         let Some((id, why)) = found else { return false };
         let Some(entry) = self.open.get(&id) else { return false };
@@ -381,7 +385,7 @@ impl Candidates {
         keep_longest(stalled);
     }
 
-    /// Takes the longest idle connection that has been idle since the search.
+    /// Takes the connection that has been idle longest, if it has been idle since the search without a break.
     fn next_idle(&mut self, open: &HashMap<u64, Entry>) -> Option<u64> {
         while let Some((idle_since, id)) = self.idle_since_and_id.pop() {
             if let Some(Entry { connection, .. }) = open.get(&id)
@@ -408,7 +412,7 @@ impl Candidates {
     }
 }
 
-/// Keeps the connections that have been idle longest, and sorts them. Only a part of the connections is kept, so that
+/// Keeps the connections that have been idle longest, and sorts them. Keeps only a part of the connections, so that
 /// sorting costs less than the search.
 fn keep_longest(found: &mut Vec<(u64, u64)>) {
     let kept = found.len().div_ceil(16).max(MIN_CANDIDATES);
@@ -420,7 +424,8 @@ fn keep_longest(found: &mut Vec<(u64, u64)>) {
 }
 
 impl Entry {
-    /// The time since which the connection has waited for its client without progress, if it counts as stalled.
+    /// The time since which the connection has waited for its client without progress. `None` if the connection does
+    /// not count as stalled.
     fn stalled_since(&self, now: u64) -> Option<u64> {
         let connection = &*self.connection;
         if !connection.waits_for_client() {
@@ -508,8 +513,8 @@ mod tests {
             open.push(admit(&limits, source(1)));
             advance(Duration::from_millis(5)).await;
         }
-        // The first connection has a request, and the second one has just had one. So the third one is idle
-        // longest.
+        // The first connection has a request, and the second connection has just had a request. So the third connection
+        // has been idle longest.
         let busy = InFlight::begin(open[0].connection());
         drop(InFlight::begin(open[1].connection()));
         advance(Duration::from_millis(5)).await;
@@ -525,7 +530,7 @@ mod tests {
         assert!(!evicted(&open)[0]);
         assert!(evicted(&open)[1..].iter().all(|evicted| *evicted));
         assert!(evicted(&new).iter().all(|evicted| !evicted));
-        // An evicted connection does not count any more. So its end does not permit another connection.
+        // An evicted connection does not count any more. So its end does not free a place for another connection.
         drop(open.split_off(1));
         advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
         let (_, evicted) = limits.admit(source(2), None).unwrap();

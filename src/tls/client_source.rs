@@ -1,4 +1,4 @@
-//! The address to which a connection is attributed in the limits of one client.
+//! The address to which a connection is attributed in the limits per client.
 
 use std::net::{IpAddr, Ipv4Addr};
 

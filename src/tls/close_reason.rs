@@ -1,26 +1,26 @@
-//! Why the gateway closes the connection of a client, or refuses its request.
+//! Why the gateway closes the connection of a client, or ends its request.
 
 use crate::metrics::{Label, LabelName};
 
-/// Why a connection was closed by the gateway.
+/// Why the gateway closed a connection, or ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// It was the longest idle connection, or a stalled one. It was closed for a new client, or because the process
+    /// The connection had been idle longest, or it was stalled. It was closed for a new client, or because the process
     /// had too many open files.
     ConnectionLimit,
-    /// It was new, and no other connection could be closed for it.
+    /// The connection was new, and no other connection could be closed for it.
     NoIdleConnection,
-    /// It was new, and its address had its maximum of connections, none of them idle or stalled.
+    /// The connection was new. Its address had its maximum of connections, and none of these was idle or stalled.
     AddressLimit,
-    /// There was no request for too long.
+    /// The client sent no request for too long.
     Idle,
     /// The client did not send the head of a request in time.
     Head,
     /// The client did not take the response in time.
     Send,
-    /// The client did not take the response of an HTTP/2 stream in time. Only the stream was reset.
+    /// The client did not take the response of an HTTP/2 stream in time. The gateway reset only the stream.
     Stream,
-    /// The client did not send the body of a request in time. This is an answer with status 408.
+    /// The client did not send the body of a request in time. The gateway answered with status 408.
     Receive,
 }
 

@@ -77,7 +77,7 @@ impl Collect for ConnectionCounts {
     }
 }
 
-/// Why a TLS handshake did not succeed.
+/// Why a TLS handshake has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
     Failed,
@@ -108,7 +108,7 @@ impl Label for HandshakeFailure {
 pub(super) enum ProxyRefusal {
     /// The peer is not a trusted proxy.
     Untrusted,
-    /// The connection has no header, or a malformed one.
+    /// The connection has no header, or its header is malformed.
     Malformed,
     /// The connection was closed before the end of the header.
     Closed,
@@ -138,7 +138,7 @@ impl Label for ProxyRefusal {
 pub(super) struct CountedConnection(Option<Arc<ConnectionCounts>>);
 
 impl CountedConnection {
-    /// Counts a connection. Without `counts`, nothing is counted.
+    /// Counts a connection. If `counts` is `None`, nothing is counted.
     pub(super) fn accepted(counts: Option<&Arc<ConnectionCounts>>) -> Self {
         if let Some(counts) = counts {
             counts.accepted.increment();

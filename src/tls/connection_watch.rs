@@ -1,6 +1,6 @@
-//! Decides when the gateway closes the connection of a client. It closes the connection after an idle time, if
-//! the client does not finish the head of a request, if the client does not take a response, or if another
-//! client needs the place of this connection.
+//! Decides when the gateway closes the connection of a client. There are four reasons: the connection is idle for too
+//! long, the client does not finish the head of a request, the client does not take a response, or another client needs
+//! the place of this connection.
 
 use std::{
     pin::{Pin, pin},
@@ -19,25 +19,26 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
-/// The time limit for a request that began just when its connection was evicted. The connection keeps its place until
-/// the request ends.
+/// The time limit for requests that are still in flight when their connection is evicted. The connection keeps its
+/// place until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientTimeouts {
-    /// The maximum time between two requests, and before the first one.
+    /// The maximum time between two requests, and before the first request.
     pub(super) idle: Duration,
-    /// The maximum time from the first byte of the head of a request to its end. Only HTTP/1.1.
+    /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
+    /// HTTP/1.1.
     pub(super) head: Duration,
-    /// The time in which a client must make the minimum progress with a response.
+    /// The time in which a client must take a minimum number of bytes of a response.
     pub(super) send: Duration,
 }
 
 /// The action that the server must take on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The server shuts the connection down gracefully, then polls the connection and the watch again.
+    /// The server shuts the connection down gracefully, and then polls the connection and the watch again.
     ShutDown(CloseReason),
     /// The server closes the connection now.
     Close(CloseReason),
@@ -57,8 +58,8 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known state. If
-    /// bytes were read since then but no request began, these bytes are the beginning of a head.
+    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a
+    /// known state. If bytes were read since then but no request began, these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,
@@ -104,7 +105,8 @@ impl Watch {
                 Ok(next) if next != self.timer.deadline() => self.timer.as_mut().reset(next),
                 Ok(_) => {}
             }
-            // tokio does not register the waker of a task that has used up its cooperative budget.
+            // `unconstrained` is needed, because tokio does not register the waker of a task that has used up its
+            // cooperative budget.
             if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -157,7 +159,7 @@ impl State {
         if was_blocked && !self.is_blocked && in_flight == 0 {
             connection.restart_idle_time();
         }
-        // A client that still takes a response is not idle, although the service has finished.
+        // A connection on which the client still takes a response is not idle, although the service has finished.
         let is_idle = in_flight == 0 && !self.is_blocked;
         let mut next = after(now, self.timeouts.idle);
         if connection.is_evicted() {
@@ -176,7 +178,7 @@ impl State {
                 }
             };
             // An HTTP/2 client can open streams until it has acknowledged the shutdown, and it may never acknowledge
-            // it.
+            // the shutdown. So the connection ends at `end` at the latest.
             let end = after(evicted_at, EVICTION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);
@@ -199,7 +201,7 @@ impl State {
             if now >= end {
                 return Err(Action::Close(CloseReason::Head));
             }
-            // The head has begun, so the connection is not idle any more.
+            // The head has begun, so the idle timeout does not apply.
             return Ok(next.min(end));
         }
         let idle_since = connection.idle_since();
@@ -212,7 +214,8 @@ impl State {
                 }
                 Ok(next.min(end))
             }
-            // An HTTP/2 client may still take the rest of a response.
+            // The connection is shutting down. An HTTP/2 client may still take the rest of a response, so it gets the
+            // time of the send timeout.
             Some(since) => {
                 let end = after(since.max(idle_since), self.timeouts.send);
                 if now >= end { Err(Action::Abort) } else { Ok(next.min(end)) }
@@ -247,7 +250,7 @@ mod tests {
         Check,
     }
 
-    /// Applies each event at its second. Returns the actions with their seconds.
+    /// Applies each event at the given second. Returns each action with the second at which it occurs.
     async fn actions(version: HttpVersion, events: &[(u64, Event)]) -> Vec<(u64, Action)> {
         let start = Instant::now();
         let connection = Arc::new(ClientConnection::unlimited());

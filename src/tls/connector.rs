@@ -1,4 +1,4 @@
-//! Connections to the services, with TLS or without.
+//! Connections to the services, with TLS or without TLS.
 
 use std::{
     fmt,
@@ -28,7 +28,7 @@ use tower_service::Service;
 
 use super::{error::TlsError, pem::roots, signature_cache::SignatureCache, tcp::TcpConnector};
 
-/// How long to wait for a TCP connection by default, with name resolution.
+/// The default of the time limit for a TCP connection. The name resolution is included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How strictly the certificates of services are verified. The variants are the values of Zowe's
@@ -45,9 +45,9 @@ pub enum Verification {
     Disabled,
 }
 
-/// Connects to services with `http` and `https` URIs. The connections are for HTTP/1.1.
-/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client) accept this type as
-/// their connector.
+/// Connects to services with `http` and `https` URIs. The connections carry HTTP/1.1.
+/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client) accept this type as their
+/// connector.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ pub enum Verification {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let key = rcgen::KeyPair::generate()?;
 /// # let pem = rcgen::CertificateParams::new(vec![])?.self_signed(&key)?.pem();
-/// // `pem` has the CA certificates with which services are verified.
+/// // `pem` contains the CA certificates with which services are verified.
 /// let connector = Connector::builder()
 ///     .with_authorities(pem.as_bytes())
 ///     .with_connect_timeout(Duration::from_secs(3))
@@ -130,9 +130,9 @@ impl<'a> ConnectorBuilder<'a> {
     }
 
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
-    /// alternating address families (RFC 8305). This time includes the name resolution and all addresses. It does not
-    /// include the TLS handshake, which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its
-    /// response timeout.
+    /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
+    /// addresses. The limit does not include the TLS handshake, so the caller must limit the time of the handshake.
+    /// [`Forward`](crate::proxy::Forward) does this with its response timeout.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -145,8 +145,8 @@ impl<'a> ConnectorBuilder<'a> {
     /// Builds the connector.
     ///
     /// # Errors
-    /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one, unless
-    /// verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
+    /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one. This error does not
+    /// occur if verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
     pub fn build(self) -> Result<Connector, TlsError> {
         let provider = Arc::new(self.signature_cache.provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
@@ -261,8 +261,8 @@ fn chain_verifier(
         .map_err(|_| TlsError::Authorities)
 }
 
-/// Accepts any host name. Without a `chain` verifier, it also accepts any certificate. The peer must still
-/// prove that it holds the private key of its certificate.
+/// Accepts any host name. If `chain` is `None`, it also accepts any certificate. The peer must still prove that it
+/// holds the private key of its certificate.
 #[derive(Debug)]
 struct LenientVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -282,7 +282,7 @@ impl ServerCertVerifier for LenientVerifier {
         let verified =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // webpki checks the name only after it has verified the chain.
+            // webpki checks the name only after it has verified the chain, so this error means that the chain is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

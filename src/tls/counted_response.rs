@@ -26,7 +26,7 @@ use crate::stall::Stalled;
 use crate::{body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
 
 /// An HTTP/2 stream gets the body in pieces of this size, the maximum size of a frame. A slow client must take each
-/// piece within the time limit. This would be impossible for the much larger pieces that a service may send.
+/// piece within the time limit. A service may send much larger pieces, and a slow client could not take these in time.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {
@@ -83,7 +83,8 @@ where
         let this = self.project();
         let Some(response) = this.response.as_pin_mut() else {
             let refusal = this.refusal.take().expect("polled after completion");
-            // The answer is small and complete, so the request ends now, and not when the client takes the answer.
+            // The answer is small and complete, so the request ends now, and not only when the client has taken the
+            // answer.
             *this.in_flight = None;
             return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
                 body: None,
@@ -112,7 +113,7 @@ where
         {
             counts.add_closed(CloseReason::Receive);
         }
-        // Only a body of unknown length can be endless.
+        // A body of known length cannot be endless, whatever its content type is.
         let has_no_limit = body.size_hint().exact().is_none()
             && head.headers.get(CONTENT_TYPE).is_some_and(content_type::is_endless);
         if has_no_limit && let Some(in_flight) = this.in_flight {
@@ -138,7 +139,7 @@ pin_project! {
         // `None` if the gateway has refused the request.
         #[pin]
         body: Option<B>,
-        // The part of the last frame that was not passed on yet.
+        // The part of the most recent frame that was not passed on yet.
         rest: Bytes,
         piece: usize,
         has_no_limit: bool,
@@ -167,7 +168,7 @@ impl<B: Body> Body for CountedBody<B> {
             };
             match frame.transpose()?.map(Frame::into_data) {
                 None => return Poll::Ready(None),
-                // The frame has trailers and no data, so this changes only the type.
+                // The frame has trailers and no data, so `map_data` changes only the type.
                 Some(Err(other)) => {
                     return Poll::Ready(Some(Ok(other.map_data(|_| Bytes::new()))));
                 }
@@ -182,7 +183,7 @@ impl<B: Body> Body for CountedBody<B> {
             *this.rest = piece.split_off(*this.piece);
         }
         streams::passed_on(piece.len(), *this.has_no_limit);
-        // hyper polls again as soon as it has room for more.
+        // hyper polls again as soon as it has room for more data. Until then, the request waits for the client.
         if let Some(in_flight) = this.in_flight {
             in_flight.set_waits_for(WaitsFor::Client);
         }

@@ -1,4 +1,4 @@
-//! The body of a response. If it fails, it does so only after the client has got the head.
+//! The body of a response. If it fails, it fails only after the bytes before the failure have been sent to the client.
 
 use std::{
     pin::Pin,
@@ -13,9 +13,9 @@ use tower::BoxError;
 use super::client_connection::ClientConnection;
 
 pin_project! {
-    /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards what it has not written yet.
-    /// The client would then get nothing. It could not know that its request was executed, and might send it again (RFC
-    /// 9110 §9.2.2). So this body fails only when all earlier bytes are written.
+    /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards the bytes that it has not
+    /// written yet. The client might then get nothing. It could not know that its request was executed, and might send
+    /// the request again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
     #[derive(Debug)]
     pub(super) struct DeliveredBody<B> {
         #[pin]
@@ -59,7 +59,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         if client.response().is_flushed() {
             return Poll::Ready(Some(Err(error)));
         }
-        // hyper writes and flushes after each poll of the body, and polls the body again after the flush.
+        // No waker is needed here: hyper writes and flushes after each poll of the body, and polls the body again after
+        // the flush.
         *this.failed = Some(error);
         Poll::Pending
     }

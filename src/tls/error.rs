@@ -1,11 +1,10 @@
 //! The error of a TLS setup.
 
-/// The reason why a certificate, a key or a TLS configuration cannot be used. The error contains no part of a
-/// key.
+/// The reason why a certificate, a key or a TLS configuration cannot be used. The error never contains a part of a key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The certificate chain has no certificate, or a malformed one.
+    /// The certificate chain has no certificate, or one of its certificates is malformed.
     #[error(
         "the certificate chain has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----), leaf first"
     )]
@@ -18,7 +17,7 @@ pub enum TlsError {
     /// The key does not belong to the certificate, or TLS does not support its kind.
     #[error("the private key does not fit the certificate, or TLS does not support its kind: {0}")]
     Mismatch(#[source] rustls::Error),
-    /// There is no CA certificate, or one is malformed.
+    /// There is no CA certificate, or one of the CA certificates is malformed.
     #[error(
         "the document of CA certificates has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
     )]

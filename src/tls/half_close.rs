@@ -2,7 +2,7 @@
 //! whole connection, because it no longer wants the response. In both cases, the server receives the same TCP
 //! segment (FIN).
 //!
-//! The request of a client that has disconnected must be cancelled. So the server finds out which case it is:
+//! The request of a client that has disconnected must be cancelled. So the server must distinguish the cases:
 //!
 //! | the client | seen | the request is cancelled |
 //! |---|---|---|
@@ -11,9 +11,9 @@
 //! | closes during the response | a reset as the answer to the next bytes of the response, or to a keep-alive probe of TCP | at the next bytes, or within two minutes, when the client's system has forgotten the connection |
 //! | closes its sending side only | the end of its data, and no reset | never |
 //!
-//! The probe is an interim response, `100 Continue`. A client ignores it if it did not ask for it (RFC 9110
-//! §15.2.1). The system of a client that has closed the connection answers it with a reset. If the response is
-//! ready sooner, no probe is sent.
+//! The probe is an interim response, `100 Continue`. A client ignores the probe if its request did not ask for a `100`
+//! response (RFC 9110 §15.2.1). If the client has closed the connection, its operating system answers the probe with a
+//! reset. No probe is sent if the response is ready before the time of the probe.
 
 use std::{
     io::{self, IoSlice},
@@ -34,10 +34,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::{client_connection::ClientConnection, client_io::ClientIo};
 
-/// The probe. HTTP/1.0 has no interim responses (RFC 9110 §15.2).
+/// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A client gets the probe if it has waited this long for the response.
+/// A client gets the probe if it has waited this long for the response since it closed its sending side.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long after the probe the server looks for the reset for the first time.
@@ -46,8 +46,8 @@ const FIRST_CHECK: Duration = Duration::from_millis(100);
 /// The time between two later looks for a reset.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Most systems forget a connection about a minute after the client has closed it. Then they answer a probe of TCP
-/// with a reset.
+/// Most operating systems forget a connection about a minute after the client has closed it. From then on, they answer
+/// a keep-alive probe of TCP with a reset.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(20));
 
@@ -55,8 +55,8 @@ const KEEPALIVE: TcpKeepalive =
 pub(super) trait ClientSocket {
     fn tcp(&self) -> &TcpStream;
 
-    /// Waits until the client has closed its sending side. Fails if the connection has failed. If data must be read
-    /// to find out, it is added to `ahead`.
+    /// Waits until the client has closed its sending side. Fails if the connection has failed. If data must be read to
+    /// see the end, this data is added to `ahead`.
     fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>>;
 }
 
@@ -69,7 +69,7 @@ impl ClientSocket for ClientIo<TcpStream> {
         let mut byte = [0];
         match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
             0 => Poll::Ready(Ok(())),
-            // The task polls the connection again when it can use these bytes.
+            // No waker is needed: the task polls the connection again when it can use these bytes.
             _ => Poll::Pending,
         }
     }
@@ -92,14 +92,14 @@ impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
     }
 }
 
-/// Wraps the connection `S` for hyper. hyper must not read while it waits for a response (option `half_close` of its
-/// builder).
+/// Wraps the connection `S` for hyper. hyper must not read while it waits for a response. This is the option
+/// `half_close` of hyper's builder.
 pub(super) struct HalfCloseStream<S> {
     stream: S,
     client: Arc<ClientConnection>,
     /// Data that was read before hyper asked for it.
     ahead: Vec<u8>,
-    /// Whether hyper waits for data. It then sees the end of the data itself.
+    /// Whether hyper waits for data. If it waits, it sees the end of the data itself.
     is_reading: bool,
     /// The part of the probe that is not written yet.
     unsent: &'static [u8],
@@ -127,7 +127,7 @@ impl<S> HalfCloseStream<S> {
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
     /// Whether a request is in flight, or hyper does not have its response yet. The second condition matters for a
-    /// request that the gateway refuses: it is no longer in flight as soon as the answer exists.
+    /// request that the gateway refuses: this request is no longer in flight as soon as its answer exists.
     fn answers(&self) -> bool {
         self.client.in_flight() > 0 || self.client.response().is_awaited()
     }
@@ -141,7 +141,8 @@ impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ended) => {
                     ended?;
-                    // If this fails, the next bytes of the response show whether the client has disconnected.
+                    // The result is ignored: without keep-alive probes, the next bytes of the response show whether the
+                    // client has disconnected.
                     let _ = SockRef::from(self.stream.tcp()).set_tcp_keepalive(&KEEPALIVE);
                     let next_check = Box::pin(sleep(PROBE_AFTER));
                     self.half_closed.insert(HalfClosed { next_check, is_probed: false })
@@ -222,7 +223,7 @@ impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper calls this whenever it polls the connection, and when nothing is left to write.
+    /// hyper calls this function at each poll of the connection, even when nothing is left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.answers() && !self.is_reading {

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A connection takes the budget in chunks of this many bytes. Otherwise each request would change a value that all
-/// threads share.
+/// A connection takes the budget in chunks of this many bytes. Without chunks, each request would change a value that
+/// all threads share.
 const CHUNK: usize = 16 * 1024;
 
-/// Each connection may use this many bytes without taking them from the budget. So usual HTTP/1.1 requests never change
-/// the shared value.
+/// Each connection may use this many bytes without taking them from the budget. So an HTTP/1.1 request of usual size
+/// never changes the shared value.
 const FREE: usize = CHUNK;
 
 /// A budget in bytes. Several connections share it.
@@ -42,8 +42,8 @@ impl HeaderBudget {
 }
 
 impl HeaderUse {
-    /// Adds the headers of a request. Returns false if the budget does not have so many bytes. Only one
-    /// thread at a time calls this for a connection.
+    /// Adds the headers of a request. Returns false if the budget has too few bytes left. Only one thread at a time
+    /// calls this function for a connection.
     pub(super) fn add(&self, budget: &HeaderBudget, bytes: usize) -> bool {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let taken = self.taken.load(Ordering::Relaxed);
@@ -65,7 +65,7 @@ impl HeaderUse {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives all bytes back that the connection has taken. Call this when no request is in flight.
+    /// Gives back all bytes that the connection has taken from the budget. Call this when no request is in flight.
     pub(super) fn give_back(&self, budget: &HeaderBudget) {
         if self.taken.load(Ordering::Relaxed) > 0 {
             budget.give_back(self.taken.swap(0, Ordering::Relaxed));

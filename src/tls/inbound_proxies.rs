@@ -14,7 +14,7 @@ use crate::{connection::TrustedProxies, log_limit::log_limited};
 /// The trusted proxies of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InboundProxies {
-    /// The proxies whose headers are used, such as `X-Forwarded-For`.
+    /// The proxies whose HTTP headers about clients are used, such as `X-Forwarded-For`.
     pub(super) http: Option<TrustedProxies>,
     /// If present, each connection must come from one of these proxies and begin with a header of the PROXY protocol.
     pub(super) proxy_protocol: Option<TrustedProxies>,
@@ -26,12 +26,13 @@ pub(super) struct Ends {
     /// The client, or the proxy that speaks HTTP with the gateway.
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
-    /// The trusted proxies, if the peer is one of them. The gateway then uses its headers about its client.
+    /// The trusted proxies, if the peer is one of them. The gateway then uses the headers in which the peer announces
+    /// its client.
     pub(super) proxies: Option<TrustedProxies>,
 }
 
 impl Ends {
-    /// The client to which the limits attribute the connection.
+    /// The client to which [`ClientLimits`](super::ClientLimits) attributes the connection.
     pub(super) fn source(&self) -> ClientSource {
         match self.proxies {
             Some(_) => ClientSource::Exempt,
@@ -42,7 +43,7 @@ impl Ends {
 
 impl InboundProxies {
     /// Determines the peer of a connection, and whether it is a trusted proxy. Returns `None` if the connection must
-    /// begin with a header of the PROXY protocol: call [`read_ends`](Self::read_ends).
+    /// begin with a header of the PROXY protocol. The caller must then call [`read_ends`](Self::read_ends).
     ///
     /// # Errors
     /// The connection must be closed. The reason has been logged.
@@ -81,14 +82,15 @@ impl InboundProxies {
             Ok(Ok(ProxyHeader::Forwarded { source, destination })) => {
                 Ok(self.with_headers(source, destination))
             }
-            // The proxy itself is the client. Or the proxy has forwarded a connection whose client it does not know. So
-            // headers in this connection are not trusted.
+            // Either the proxy itself is the client, or the proxy has forwarded a connection whose client it does not
+            // know. The HTTP headers on this connection may come from that client, so they are not trusted.
             Ok(Ok(ProxyHeader::Local)) => Ok(Ends { peer, local, proxies: None }),
             Ok(Err(ReadError::Malformed(error))) => {
                 log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
                 Err(ProxyRefusal::Malformed)
             }
-            // Health checks of load balancers often close the connection without a header.
+            // This is logged at a low level, because health checks of load balancers often close the connection without
+            // a header.
             Ok(Err(error @ (ReadError::Closed | ReadError::Io(_)))) => {
                 tracing::debug!(%peer, %error, "connection of a trusted proxy ended early");
                 Err(ProxyRefusal::Closed)

@@ -1,9 +1,9 @@
 //! Lends the connection of a client to hyper, and takes it back when hyper has finished.
 //!
-//! hyper closes a connection as soon as it has written the last response. If the client is still sending, the
-//! kernel then resets the connection, and the client may lose a response that it has not read yet. So hyper does
-//! not own the connection: [`LentStream`] returns it when hyper drops it, and [`ClientStream::close`] closes it
-//! in stages (RFC 9112 §9.6).
+//! hyper closes a connection as soon as it has written the last response. If the client is still sending at that time,
+//! the kernel resets the connection, and the client may lose a response that it has not read yet. So hyper does not own
+//! the connection: [`LentStream`] returns it when hyper drops it, and [`ClientStream::close`] closes it in stages (RFC
+//! 9112 §9.6).
 
 use std::{
     io::{self, IoSlice},
@@ -47,27 +47,28 @@ pub(super) enum ClientStream {
 pub(super) enum LastResponse {
     Complete,
     BrokenOff,
-    /// Only the end of the connection shows the client where the response ends.
+    /// The response broke off, and it has no length. So only the end of the connection shows the client where the
+    /// response ends.
     BrokenOffWithoutLength,
 }
 
 impl ClientStream {
     /// Closes the connection so that the client can still read the last response.
     ///
-    /// After a response that broke off, there is no `close_notify`. The client can thus distinguish a part from
-    /// the whole, even if the response has no length (RFC 8446 §6.1). Without TLS, such a connection is reset,
-    /// although the client may then lose the part.
+    /// After a response that broke off, the server sends no `close_notify`. So the client sees that the response is not
+    /// complete, even if the response has no length (RFC 8446 §6.1). Without TLS, a connection with such a response is
+    /// reset, although the client may then lose the part of the response that was sent.
     pub(super) async fn close(self, last: LastResponse) {
         let closed = async {
             let stream = match self {
                 Self::Tcp(stream) if last == LastResponse::BrokenOffWithoutLength => {
-                    // An error means that the client has reset the connection.
+                    // An error means that the client has reset the connection, so nothing is left to do.
                     let _ = stream.socket().set_zero_linger();
                     return;
                 }
                 Self::Tcp(stream) => stream,
                 Self::Tls(mut stream) => {
-                    // An error means that the client has closed the connection.
+                    // An error means that the client has closed the connection, so nothing is left to do.
                     let _ = match last {
                         LastResponse::Complete => stream.shutdown().await,
                         LastResponse::BrokenOff | LastResponse::BrokenOffWithoutLength => {
@@ -79,15 +80,15 @@ impl ClientStream {
             };
             lingering_close(stream, AFTER_RESPONSE).await;
         };
-        // `lingering_close` does not limit the time of the TLS shutdown, so this timeout does.
+        // `lingering_close` does not limit the time of the TLS shutdown, so this timeout limits it.
         let _ = timeout(AFTER_RESPONSE.total, closed).await;
     }
 }
 
-/// Waits until hyper returns a connection that was lent.
+/// Takes back a connection that was lent to hyper.
 ///
 /// If the end of the connection is also the end of the current response, dropping this value resets the connection.
-/// Otherwise the client would take a part of the response for the whole.
+/// Without the reset, the client would take a part of the response for the whole response.
 pub(super) enum Lender {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
@@ -98,7 +99,7 @@ pub(super) enum Lender {
 }
 
 impl Lender {
-    /// The connection, after hyper has dropped it.
+    /// Takes the connection back, if hyper has dropped it.
     pub(super) fn take_back(mut self) -> Option<ClientStream> {
         match &mut self {
             Self::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
@@ -113,7 +114,7 @@ impl Drop for Lender {
             && client.response().ends_with_connection()
             && let Ok(stream) = stream.try_recv()
         {
-            // An error means that the client has reset the connection.
+            // An error means that the client has reset the connection, so nothing is left to do.
             let _ = stream.socket().set_zero_linger();
         }
     }
@@ -130,7 +131,7 @@ pub(super) struct LentStream<T> {
 }
 
 impl<T> LentStream<T> {
-    /// Lends `stream`. The receiver gets it back.
+    /// Lends `stream`. The returned receiver gets the stream back.
     pub(super) fn new(stream: T, client: Arc<ClientConnection>) -> (Self, oneshot::Receiver<T>) {
         let (owner, returned) = oneshot::channel();
         (Self { lent: Some((stream, owner)), client }, returned)
@@ -147,7 +148,8 @@ impl<T> LentStream<T> {
 impl<T> Drop for LentStream<T> {
     fn drop(&mut self) {
         if let Some((stream, owner)) = self.lent.take() {
-            // This fails if the task of the connection was aborted. Then the connection is closed at once.
+            // The stream cannot be sent back if the task of the connection was aborted. The connection is then closed
+            // immediately.
             let _ = owner.send(stream);
         }
     }
@@ -202,10 +204,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         flushed
     }
 
-    /// Only flushes. The owner closes the connection.
+    /// Only flushes, because the owner closes the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        // hyper shuts the connection down only after the whole response.
+        // hyper shuts the connection down only after it has written the whole response.
         self.client.response().set_complete();
         self.client.response().set_ends_with_connection(false);
         Poll::Ready(Ok(()))

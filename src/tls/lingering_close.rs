@@ -1,5 +1,5 @@
-//! Closes a connection so that the client can still read the last bytes: a response, or the TLS alert after a failed
-//! handshake.
+//! Closes a connection so that the client can still read the last bytes. These are a response, or the TLS alert after a
+//! failed handshake.
 
 use std::{
     future::poll_fn,
@@ -14,12 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-/// Limits how long the server waits for a client to close its side, and how many bytes it discards.
+/// Limits for the time that the server waits until a client closes its side, and for the number of bytes that the
+/// server discards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LingerLimits {
-    /// Limit for the whole close.
+    /// The limit for the whole close.
     pub(super) total: Duration,
-    /// Maximum time between two pieces that the client sends.
+    /// The maximum time between two pieces that the client sends.
     pub(super) pause: Duration,
     /// The server closes the connection after it has discarded this many bytes of the client.
     pub(super) bytes: usize,
@@ -27,8 +28,8 @@ pub(super) struct LingerLimits {
 
 /// Closes a connection so that the client can still read the last bytes.
 ///
-/// First the write side is shut down. Then everything that the client still sends is read and discarded.
-/// The connection is closed when the client closes its side, or at the first of the `limits`.
+/// First the write side is shut down. Then everything that the client still sends is read and discarded. The connection
+/// is closed when the client closes its side, or when the first of the `limits` is reached.
 ///
 /// Closing a connection with unread bytes would send a reset (RFC 1122 §4.2.2.13). A reset may delete bytes
 /// that the client has not read yet. Therefore the connection is closed in stages (RFC 9112 §9.6).

@@ -11,11 +11,11 @@
 //! [`tower_passticket::rustls`](crate::rustls), so that the versions of rustls match.
 //!
 //! # Signature cache
-//! With [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`], the process
-//! caches up to 10,000 valid signatures of certificates, in about 1 MiB. If a peer reconnects with the same
-//! certificate, the signature of that certificate is not verified again. A handshake with a client certificate
-//! then takes 14 % less time (`benches/choices.md`). Each full handshake still checks expiry, key usage,
-//! trust, and the proof that the peer holds the private key.
+//! With [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`], the process caches
+//! up to 10,000 valid signatures of certificates, in about 1 MiB. When a peer connects again with the same certificate,
+//! the signature of this certificate is not verified again. This saves 14 % of the time of a handshake with a client
+//! certificate (`benches/choices.md`). Each full handshake still checks expiry, key usage, trust, and the proof that
+//! the peer holds the private key.
 //!
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.

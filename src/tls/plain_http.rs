@@ -7,7 +7,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::client_io::ClientIo;
 
-/// The answer. People may read it as plain text, so it says what to do.
+/// The answer. A user may see its text, so the text says what to do.
 const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 60\r\n\
@@ -41,15 +41,15 @@ pub(super) async fn accept(
     }
 }
 
-/// An HTTP request begins with the name of a method, and TLS with the number of a content type (RFC 8446 §5.1),
-/// which is not a letter.
+/// Returns true if the first byte of a connection is a letter. An HTTP request begins with the name of a method, which
+/// begins with a letter. TLS begins with the number of a content type (RFC 8446 §5.1). These numbers are not letters.
 fn is_plain_http(first: u8) -> bool {
     first.is_ascii_alphabetic()
 }
 
 /// Answers a client that sends HTTP without TLS.
 pub(super) async fn refuse(stream: &mut ClientIo<TcpStream>) {
-    // An error means that the client has closed the connection.
+    // An error means that the client has closed the connection, so it gets no answer.
     let _ = stream.write_all(RESPONSE).await;
 }
 
@@ -62,8 +62,8 @@ mod tests {
         for first in *b"GPOHDTCapz" {
             assert!(is_plain_http(first));
         }
-        // 22 begins a handshake, 21 an alert, and 0x80 an SSL 2.0 record. 0 stands for a connection that was closed
-        // without a byte.
+        // 22 is the first byte of a handshake, 21 of an alert, and 0x80 of an SSL 2.0 record. 0 stands for a connection
+        // that was closed before it sent a byte.
         for first in [22, 21, 0x80, 0] {
             assert!(!is_plain_http(first));
         }

@@ -19,10 +19,10 @@ const V1_MAX_LENGTH: usize = 107;
 /// The first bytes of version 2.
 const V2_START: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The signature, version and command, family, length.
+/// The length of the fixed part: signature, version and command, address family, and length of the rest.
 const V2_FIXED_LENGTH: usize = 16;
 
-/// The maximum length of a version 2 header after its fixed part: the addresses, and further fields (TLV) that are
+/// The maximum length of a version 2 header after its fixed part: the addresses, and additional fields (TLV), which are
 /// skipped.
 const V2_MAX_REST: usize = 1024;
 
@@ -39,14 +39,14 @@ pub(super) enum ProxyHeader {
         /// The address to which the client connected.
         destination: SocketAddr,
     },
-    /// The proxy itself is the client, as in a health check, or it does not know the addresses.
+    /// Either the proxy itself is the client, for example in a health check, or the proxy does not know the addresses.
     Local,
 }
 
 /// The result of [`ProxyHeader::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// The bytes are the beginning of a header, which is not complete.
+    /// The bytes are the beginning of a header that is not complete yet.
     Incomplete,
     /// The first `length` bytes are a header.
     Complete {
@@ -57,10 +57,10 @@ pub(super) enum Parsed {
     },
 }
 
-/// Why bytes are no header.
+/// Why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Malformed {
-    /// The bytes start with neither signature.
+    /// The bytes start neither as version 1 nor as version 2.
     #[error("the connection does not begin with a header of the PROXY protocol")]
     NoHeader,
     /// The header is longer than the limit.
@@ -72,7 +72,7 @@ pub(super) enum Malformed {
     /// A header of version 2 has an unknown version number, command or address family.
     #[error("the header of the PROXY protocol has an unknown version, command or address family")]
     Unsupported,
-    /// The addresses of version 2 are incomplete, or the client has an unspecified address.
+    /// The addresses of a header of version 2 are incomplete, or the address of the client is unspecified.
     #[error("the header of the PROXY protocol has no valid address of the client")]
     Address,
 }
@@ -103,7 +103,7 @@ impl ProxyHeader {
         let mut buffer = [0; MAX_LENGTH];
         let mut filled = 0;
         loop {
-            // As long as the header is incomplete, all these bytes belong to it, so they can be consumed.
+            // As long as the header is incomplete, all peeked bytes belong to the header, so they can be consumed.
             let peeked = stream.peek(&mut buffer[filled..]).await?;
             if peeked == 0 {
                 return Err(ReadError::Closed);
@@ -121,11 +121,11 @@ impl ProxyHeader {
     }
 }
 
-/// Parses the first bytes of a connection, for the fuzz targets. Returns the length of the header and the
-/// addresses of client and server, if there are any. `None` if the header is incomplete.
+/// Parses the first bytes of a connection, for the fuzz targets. Returns the length of the header, and the addresses of
+/// the client and the server if the header contains addresses. Returns `None` if the header is incomplete.
 ///
 /// # Errors
-/// Why the bytes are no header.
+/// The reason if the bytes are not a valid header.
 #[cfg(feature = "fuzzing")]
 pub fn proxy_header(bytes: &[u8]) -> Result<Option<(usize, Option<[SocketAddr; 2]>)>, String> {
     match ProxyHeader::parse(bytes) {
@@ -159,7 +159,7 @@ fn v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let line = str::from_utf8(&head[..end]).map_err(|_| Malformed::Line)?;
     let mut fields = line.split(' ').skip(1);
     let header = match fields.next() {
-        // The rest of the line is ignored.
+        // After `UNKNOWN`, the rest of the line is ignored.
         Some("UNKNOWN") => ProxyHeader::Local,
         Some("TCP4") => v1_addresses::<Ipv4Addr>(fields)?,
         Some("TCP6") => v1_addresses::<Ipv6Addr>(fields)?,
@@ -204,10 +204,10 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // The command LOCAL, whose other fields are ignored. Or the command PROXY with an unspecified address family,
-        // or with a client on a UNIX socket.
+        // This is the command LOCAL, whose other fields are ignored, or the command PROXY with an unspecified address
+        // family or with a client on a UNIX socket.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
-        // The command PROXY with TCP over IPv4 or IPv6.
+        // This is the command PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,
         (0x21, 0x21) => v2_addresses::<16, Ipv6Addr>(rest)?,
         _ => return Err(Malformed::Unsupported),
@@ -215,7 +215,7 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     Ok(Parsed::Complete { header, length: V2_FIXED_LENGTH + length })
 }
 
-/// Two addresses, then two ports.
+/// Parses two addresses, and then two ports.
 fn v2_addresses<const N: usize, Ip>(bytes: &[u8]) -> Result<ProxyHeader, Malformed>
 where
     Ip: From<[u8; N]> + Into<std::net::IpAddr>,

@@ -1,11 +1,12 @@
-//! The state of the responses on an HTTP/1.1 connection, which hyper, the body of a response and the server share.
+//! The state of the responses on an HTTP/1.1 connection. The I/O of hyper, the body of a response and the server share
+//! this state.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
 
-/// The current response on an HTTP/1.1 connection, and the end of the last one. HTTP/2 has several responses at a time,
-/// and does not use this state.
+/// The current response on an HTTP/1.1 connection, and the end of the previous response. HTTP/2 does not use this
+/// state, because it has several responses at a time.
 ///
 /// All parts of an HTTP/1.1 connection run in one task, so the atomics need no memory ordering.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ impl ResponseState {
         self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
     }
 
-    /// Records that hyper gets the response.
+    /// Records that hyper gets the response now.
     pub(super) fn set_answered(&self) {
         self.is_awaited.store(false, Ordering::Relaxed);
         self.accepts_interim.store(false, Ordering::Relaxed);
@@ -41,7 +42,7 @@ impl ResponseState {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// Makes each response from now on announce that the server closes the connection.
+    /// From now on, each response announces that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }
@@ -50,12 +51,12 @@ impl ResponseState {
         self.announces_close.load(Ordering::Relaxed)
     }
 
-    /// Records that hyper has written everything, and no longer needs the connection.
+    /// Records that hyper has written the whole last response, and no longer needs the connection.
     pub(super) fn set_complete(&self) {
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
-    /// Whether hyper has written everything. This is false if the last response broke off.
+    /// Whether hyper has written the whole last response. This is false if the last response broke off.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
     }

@@ -29,8 +29,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, it waits up to this time for a request on each idle connection, because a request may be
-/// on its way.
+/// When the server shuts down, it waits up to this time for a request on each idle connection, because a client may
+/// already have sent a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -43,8 +43,8 @@ const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would see the
-/// progress of a slow client later. The buffer in the kernel of the client has the same effect, but cannot be limited
-/// here.
+/// progress of a slow client later. The receive buffer in the kernel of the client also delays this, but the server
+/// cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -53,7 +53,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
-/// The server waits this long after it could not accept a connection.
+/// After an error of `accept`, the server waits this long before it accepts the next connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -89,7 +89,7 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub struct Server {
     listener: TcpListener,
     tls: Option<ServerTls>,
-    /// The protocol that the clients use. With HTTPS, a program in front of the listener may do the TLS.
+    /// The protocol that the clients use. If this is HTTPS, TLS may end in a program in front of the listener.
     protocol: Protocol,
     proxies: InboundProxies,
     handshake_timeout: Duration,
@@ -147,9 +147,8 @@ impl Server {
         Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Serves plain HTTP to AT-TLS, or to another program on this machine that does the TLS with the clients.
-    /// [`ConnectionInfo::protocol`](crate::connection::ConnectionInfo::protocol) is HTTPS, because this is
-    /// what the clients use.
+    /// Serves plain HTTP to AT-TLS, or to another program on this machine that uses TLS with the clients.
+    /// [`ConnectionInfo::protocol`](crate::connection::ConnectionInfo::protocol) is HTTPS, because the clients use HTTPS.
     pub fn behind_tls(listener: TcpListener) -> Self {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
@@ -164,22 +163,21 @@ impl Server {
         self
     }
 
-    /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before
-    /// TLS. [`ConnectionInfo::peer`](crate::connection::ConnectionInfo::peer) and
-    /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) are then the addresses in the header.
-    /// A connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no
-    /// header.
+    /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before TLS.
+    /// [`ConnectionInfo::peer`](crate::connection::ConnectionInfo::peer) and
+    /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A connection
+    /// is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the proxy itself is the client (`LOCAL`), or does not know the addresses (`UNKNOWN`), the peer is
-    /// the proxy.
+    /// If the header says that the proxy itself is the client (`LOCAL`) or that the proxy does not know the addresses
+    /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
         self.proxies.proxy_protocol = Some(proxies);
         self
     }
 
-    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this
-    /// time. If the handshake fails, closing the connection is included, too. Default: 10 s.
+    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this time. If
+    /// the handshake fails, this time also includes closing the connection. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
@@ -192,47 +190,47 @@ impl Server {
         Self { timeouts: ClientTimeouts { head: header_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets how long a connection may be without a request. A client that answers pings of HTTP/2 does not
-    /// extend this time. Default: 75 s.
+    /// Sets how long a connection may be without a request. Pings of HTTP/2 do not extend this time. Default: 75 s.
     #[must_use]
     pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { idle: idle_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets how long requests in flight may still take after the shutdown signal. Default: 30 s.
+    /// Sets how long the requests in flight may continue after the shutdown signal. Default: 30 s.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time. Otherwise
-    /// its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to 16 KiB, and must take
-    /// a whole piece. There is no limit for event streams (`text/event-stream`) and gRPC. The server sees only what the
-    /// kernel of the client takes, which may be a megabyte at a time. So the connection of a client that takes less
-    /// than about 16 KiB per second may be closed, too. Default: 60 s.
+    /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
+    /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
+    /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
+    /// (`text/event-stream`) and gRPC. The server sees only the progress of the client's kernel, which may take a
+    /// megabyte at a time. So a connection may also be closed if its client takes less than about 16 KiB per second.
+    /// Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
     }
 
-    /// Sets the limits of connections. Several servers can share them. The default is
-    /// [`ClientLimits::default`], for this server alone.
+    /// Sets the limits of connections. Several servers can share one value. By default, each server has its own
+    /// [`ClientLimits::default`].
     #[must_use]
     pub fn with_client_limits(self, limits: Arc<ClientLimits>) -> Self {
         Self { limits, ..self }
     }
 
-    /// Counts the connections in `counts`. Several servers can share it.
+    /// Counts the connections in `counts`. Several servers can share one value.
     #[must_use]
     pub fn with_connection_counts(self, counts: Arc<ConnectionCounts>) -> Self {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
-    /// in flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter
-    /// of the drain timeout, because a request may be on its way. Requests that have not finished at the drain
-    /// timeout are aborted.
-    /// The server then waits up to one second until the futures of the aborted requests have been dropped.
+    /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
+    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to one second or a quarter of
+    /// the drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have
+    /// not finished at the drain timeout are aborted. The server then waits up to one second until the futures of the
+    /// aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -271,7 +269,8 @@ impl Server {
                 }
             }
         }
-        // Also accept the connections that the kernel has already established, because their clients expect an answer.
+        // The connections that the kernel has already established are also accepted, because their clients expect an
+        // answer.
         let deadline = Instant::now() + MAX_BACKLOG_TIME;
         for _ in 0..MAX_BACKLOG {
             match timeout(Duration::ZERO, self.listener.accept()).await {
@@ -291,7 +290,7 @@ impl Server {
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            // A connection that is being closed is not counted, because its requests have been answered.
+            // A connection that is being closed does not count as cut off, because its requests have been answered.
             Err(_) => match connections.len().saturating_sub(serving.closing()) {
                 0 => Drained::Completely,
                 connections => Drained::CutOff { connections },
@@ -318,7 +317,7 @@ impl Server {
     }
 }
 
-/// Limits the bytes that the kernel keeps for each connection of the listener.
+/// Limits the number of unsent bytes that the kernel keeps for each connection of the listener.
 fn keep_little_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
@@ -328,8 +327,8 @@ fn keep_little_unsent(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Makes the kernel probe the silent connections of the listener. Otherwise an event stream would stay open forever
-/// if its client is no longer reachable, for example after a network failure.
+/// Makes the kernel probe the silent connections of the listener. Without these probes, an event stream would stay open
+/// forever if its client is no longer reachable, for example after a network failure.
 fn keep_alive(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {
         tracing::debug!(%error, "cannot set SO_KEEPALIVE");
@@ -337,9 +336,9 @@ fn keep_alive(listener: &TcpListener) {
 }
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
-/// before it was accepted, the server continues immediately. If the process or the system has too many open files or
-/// too little memory, the server closes the longest idle connection, and waits until the file is closed. If no
-/// connection is idle, the server must wait until a request ends.
+/// before the server could accept it, the server continues immediately. If the process or the system has too many open
+/// files or too little memory, the server closes the longest idle connection, and waits a moment until the file of this
+/// connection is closed. If no connection is idle, the server must wait until a request ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;

@@ -15,22 +15,21 @@ use super::{
     signature_cache::SignatureCache,
 };
 
-/// The ALPN protocols that the server supports, the preferred one first.
+/// The ALPN protocols that the server supports, in the order of preference.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The TLS configuration of a [`Server`](super::Server): certificate chain, private key, and the CA
-/// certificates with which client certificates are verified. Cheap to clone.
+/// The TLS configuration of a [`Server`](super::Server): certificate chain, private key, and the CA certificates with
+/// which client certificates are verified. Cloning is cheap.
 ///
-/// Make it with [`from_pem`](Self::from_pem) in the usual case, with [`builder`](Self::builder) for more
-/// options, or with [`from_config`](Self::from_config) from a `rustls::ServerConfig` of your own.
+/// In most cases, use [`from_pem`](Self::from_pem). Use [`builder`](Self::builder) for more options. Use
+/// [`from_config`](Self::from_config) if you have your own `rustls::ServerConfig`.
 #[derive(Clone)]
 pub struct ServerTls(Arc<ServerConfig>);
 
 impl ServerTls {
-    /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1),
-    /// and the CA certificates with which client certificates are verified. Without CA certificates, clients
-    /// are not asked for a certificate. With CA certificates, clients are asked for a certificate, but need
-    /// not send one.
+    /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1), and the CA
+    /// certificates with which client certificates are verified. If there are no CA certificates, clients are not asked
+    /// for a certificate. If there are CA certificates, clients are asked for a certificate, but need not send one.
     ///
     /// # Errors
     /// [`TlsError`] names the document that cannot be used.
@@ -56,19 +55,17 @@ impl ServerTls {
         }
     }
 
-    /// Uses a configuration of your own, made with the [`rustls`](crate::rustls) that this crate
-    /// re-exports.
+    /// Uses your own configuration. Make it with the [`rustls`](crate::rustls) that this crate re-exports.
     ///
-    /// - **Client certificates**: only the client verifier of `config` decides which certificates are
-    ///   trusted. If the verifier accepts a chain, the requests of the connection get the leaf of this chain
-    ///   as the extension [`PeerCertificate`](crate::identity::PeerCertificate).
-    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) trusts the leaf, and checks only whether it
-    ///   has expired. With `with_no_client_auth` there are no client certificates.
+    /// - **Client certificates**: only the client verifier of `config` decides which certificates are trusted. If the
+    ///   verifier accepts a chain, the requests of the connection get the leaf of this chain as the extension
+    ///   [`PeerCertificate`](crate::identity::PeerCertificate). [`AuthenticateLayer`](crate::layer::AuthenticateLayer)
+    ///   trusts the leaf, and checks only whether it has expired. If `config` was built with `with_no_client_auth`,
+    ///   there are no client certificates.
     /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Any protocol except these two is an error.
     /// - **Early data** is turned off, because an attacker can replay it (RFC 8446 §8).
     ///
-    /// The certificate resolver, the session tickets, the TLS versions and the crypto provider are not
-    /// changed.
+    /// The certificate resolver, the session tickets, the TLS versions and the crypto provider stay as in `config`.
     ///
     /// ```
     /// use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Runs the requests of HTTP/2 connections, and ends a request if its client does not take the response.
 //!
-//! A client can leave the flow-control window of a stream full, and still use the connection. hyper then waits for room
-//! in the window, and polls neither the service nor the body of the response. Only the task of the stream can detect
-//! this: its poll returns `Pending`, although neither the service nor the body was pending.
+//! A client can leave the flow-control window of one stream full while it uses other streams of the connection. hyper
+//! then waits for room in the window, and polls neither the service nor the body of the response. Only the task of the
+//! stream can detect this: the poll of the task returns `Pending`, although neither the service nor the body has
+//! returned `Pending`.
 
 use std::{
     cell::Cell,
@@ -36,13 +37,13 @@ impl Polled {
     const NOTHING: Self = Self { waits_for_service: false, has_no_limit: false, bytes: 0 };
 }
 
-/// The service or the body of the response is pending, so no data waits for the client.
+/// Records that the service or the body of the response has returned `Pending`, so that no data waits for the client.
 pub(super) fn service_is_pending() {
     POLLED.set(Polled { waits_for_service: true, ..POLLED.get() });
 }
 
-/// The body of the response has passed on `bytes`, because the stream had room for them. With `has_no_limit`, the
-/// client may take the response as slowly as it likes.
+/// Records that the body of the response has passed on `bytes` bytes, because the stream had room for them. If
+/// `has_no_limit` is true, the client may take the response as slowly as it likes.
 pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
     let polled = POLLED.get();
     POLLED.set(Polled { has_no_limit, bytes: polled.bytes + bytes as u64, ..polled });
@@ -60,8 +61,8 @@ struct Settings {
 }
 
 impl Streams {
-    /// All clones and all tasks share `running`, so its receiver sees when all tasks have ended. The client must make
-    /// the minimum progress within each `send`.
+    /// All clones and all tasks share `running`, so the receiver of this channel sees when all tasks have ended. A
+    /// client must make the minimum progress within each period of length `send`.
     pub(super) fn new(
         running: mpsc::Sender<Infallible>,
         send: Duration,
@@ -125,7 +126,7 @@ impl<F: Future> Future for StreamTask<F> {
         if let Some(counts) = &this.settings.counts {
             counts.add_closed(CloseReason::Stream);
         }
-        // The end of the task drops the stream, which resets it.
+        // When the task ends, the stream is dropped. The drop resets the stream.
         Poll::Ready(())
     }
 }

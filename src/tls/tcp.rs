@@ -1,5 +1,5 @@
 //! Opens TCP connections to services. The addresses of a name are tried 250 ms apart, with alternating address families
-//! (RFC 8305). An address that does not answer then costs a quarter of a second, and not the whole connect timeout.
+//! (RFC 8305). So an address that does not answer costs only a quarter of a second, and not the whole connect timeout.
 
 use std::{
     future::poll_fn,
@@ -102,7 +102,7 @@ async fn connect(host: &str, port: u16) -> Result<TokioIo<TcpStream>, TcpError> 
     let stream =
         stream.await.unwrap_or_else(|| Err(TcpError::NoAddress { host: host.to_owned() }))?;
     // The gateway writes whole messages, so the kernel need not wait for more bytes. An error means that the connection
-    // has ended. It is ignored, because the first write reports it again.
+    // has ended. This error is ignored, because the first write fails, too.
     let _ = stream.set_nodelay(true);
     Ok(TokioIo::new(stream))
 }
@@ -124,9 +124,9 @@ fn alternating(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-/// Connects to the addresses one after the other, each [`ATTEMPT_DELAY`] after the one before, or as soon as an
-/// attempt fails. The first connection wins, and the other attempts are dropped. If all fail, returns the last
-/// error; `None` without addresses.
+/// Begins one attempt per address, in the given order. The next attempt begins [`ATTEMPT_DELAY`] after the previous
+/// attempt, or as soon as an attempt fails. The first connection is returned, and the other attempts are dropped. If
+/// all attempts fail, the last error is returned. `None` means that there are no addresses.
 async fn first_connected<T, E, F: Future<Output = Result<T, E>>>(
     addresses: Vec<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
@@ -153,7 +153,7 @@ async fn first_connected<T, E, F: Future<Output = Result<T, E>>>(
     }
 }
 
-/// Waits until one of the attempts has ended, and removes it.
+/// Waits until an attempt has ended, and removes this attempt from the list.
 fn poll_any<F: Future>(attempts: &mut Vec<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
     for at in 0..attempts.len() {
         if let Poll::Ready(ended) = attempts[at].as_mut().poll(cx) {
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    /// Simulates a connection attempt. The last digit of the port determines the result: 0 never answers, 1 refuses
-    /// after 10 ms, 2 accepts after 10 ms, 3 accepts after 400 ms.
+    /// Simulates a connection attempt. The last digit of the port determines the result. With 0, there is no answer.
+    /// With 1, the connection is refused after 10 ms. With 2 and 3, it is accepted after 10 ms and 400 ms.
     async fn outcome(address: SocketAddr) -> Result<u16, u16> {
         let port = address.port();
         match port % 10 {

@@ -1,18 +1,19 @@
-//! Cache of verified tokens. An RSA signature check costs more than all other work for a request.
+//! A cache of verified tokens. It is needed because an RSA signature check costs more than all other work for a
+//! request.
 //!
-//! - The cache holds verified tokens only. A client that sends many bad tokens cannot fill it. Each bad
-//!   token costs at most one signature check.
-//! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold
-//!   the text of a token. An attacker does not know the random key, and so cannot search for a second
-//!   text with the same hash.
-//! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected.
-//!   The cache does not hold revocations. The caller checks them on each request.
-//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is
-//!   used more than once stays in the cache while many tokens that are used once arrive.
-//! - If a new token arrives on many connections at once, one thread verifies it. The other threads
-//!   block until this check ends. A thread waits for less time than its own check would take. If the
-//!   check fails, each waiting thread verifies the token itself, concurrently. A bad token on many
-//!   connections therefore delays a thread by one check at most.
+//! - The cache holds only verified tokens. So a client that sends many bad tokens cannot fill it. Each bad token costs
+//!   at most one signature check.
+//! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold the text of a
+//!   token. An attacker does not know the random key, so the attacker cannot search for a second text with the same
+//!   hash.
+//! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected. The cache does
+//!   not hold revocations, because the caller checks them for each request.
+//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is used more than
+//!   once stays in the cache, even if many tokens arrive that are used only once.
+//! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads block until
+//!   this check ends. Waiting takes each of them less time than its own check would. If the check fails, each waiting
+//!   thread verifies the token itself, at the same time as the others. So a bad token on many connections delays a
+//!   thread by at most one check.
 
 use std::{
     fmt,
@@ -31,9 +32,9 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of
-/// two. If there are several shards, each can therefore hold at least half of this weight. This is enough
-/// for the heaviest possible PAT, which has the maximum length and the shortest possible scopes.
+/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of two. So if there
+/// are several shards, each shard can hold at least half of this weight. This is enough for the heaviest possible PAT,
+/// which has the maximum length and the shortest possible scopes.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -121,14 +122,15 @@ impl TokenCache {
             // Another thread verifies this token now.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
-                // The check of the other thread has failed. If this thread kept the guard, all other
-                // threads would wait for the check of this thread. They would check one after the other.
+                // The check of the other thread has failed. If this thread kept the guard, all other threads would wait
+                // for the check of this thread, and would then check the token one after the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
         let verified = verify()?;
         match guard {
-            // An error means that the reserved entry was removed or replaced in the meantime.
+            // An error means that the reserved entry was removed or replaced in the meantime, so the token is not
+            // cached.
             Some(guard) => drop(guard.insert(verified.clone())),
             None => self.tokens.insert(*hash, verified.clone()),
         }
@@ -136,8 +138,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for each four scopes. A
-/// weight of 1 stands for less than 400 bytes of memory.
+/// Computes the weight of a token. The weight of a token is 1. The weight of a PAT is higher by 1 for every four
+/// scopes. A weight of 1 stands for less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn a_pat_with_many_scopes_counts_as_several_tokens() {
         let scopes: Vec<_> = (0..400).map(|i| format!("service-{i}")).collect();
-        // A PAT with 400 scopes has the weight 101, so there is room for at most ten.
+        // A PAT with 400 scopes has the weight 101, so the cache has room for at most ten such PATs.
         let counting = CountingCache::with_token(1_010, pat(&scopes));
         for i in 0..100 {
             counting.look_up(&format!("once {i}"));

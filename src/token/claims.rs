@@ -12,9 +12,9 @@ pub(super) const ISSUER_JWT: &str = "APIML";
 /// `iss` of a Personal Access Token (PAT). The comparison ignores case.
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
-/// The claims of a token. Each claim except `aud` has exactly one JSON type. Parsing fails if a number
-/// is written as a string, if a claim is `null`, or if a claim occurs twice. So no check is skipped
-/// because a claim has the wrong type (CVE-2026-25537).
+/// The claims of a token. Each claim except `aud` has exactly one JSON type. Parsing fails if a number is written as a
+/// string, if a claim is `null`, or if a claim occurs twice. So a claim with the wrong type cannot cause a check to be
+/// skipped (CVE-2026-25537).
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims {
     pub(super) sub: String,
@@ -36,13 +36,13 @@ pub(super) struct Claims {
     pub(super) auth_prov: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) scopes: Option<Vec<String>>,
-    /// A private claim of this crate: the time when a PAT was issued, in milliseconds. The claim `iat` has
-    /// whole seconds only, but a revocation rule must distinguish two PATs that were issued in the same
-    /// second (docs/decisions.md#d8).
+    /// A private claim of this crate: the time when a PAT was issued, in milliseconds. The claim `iat` has only whole
+    /// seconds, but a revocation rule must distinguish two PATs that were issued in the same second
+    /// (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed so that a
-    /// token that has it twice is rejected (RFC 7519 §4).
+    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed only so that a token with
+    /// two `aud` claims is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,

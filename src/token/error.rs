@@ -17,8 +17,8 @@ pub enum TokenError {
     /// (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
-    /// The verifier does not accept the algorithm that the header of the token names, such as `none` for
-    /// a token without a signature.
+    /// The verifier does not accept the algorithm that the header of the token names. One example is `none`, which
+    /// means that the token has no signature.
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,
     /// The signature was not made with a key that the verifier knows.
@@ -33,30 +33,30 @@ pub enum TokenError {
     /// The token has expired.
     #[error("the token expired {secs_ago} s ago")]
     Expired {
-        /// Seconds since the expiry.
+        /// The seconds since the token expired.
         secs_ago: u64,
     },
     /// The token is not valid yet (`nbf`).
     #[error("the token becomes valid in {in_secs} s")]
     NotYetValid {
-        /// Seconds until the token becomes valid.
+        /// The seconds until the token becomes valid.
         in_secs: u64,
     },
     /// The subject is not a z/OS user id.
     #[error("the subject of the token is not a user id: {0}")]
     Subject(NameError),
-    /// The verifier could not decide, for example because the server that has the keys did not answer.
-    /// The text is for the log.
+    /// The verifier could not decide, for example because the server that provides the keys did not answer. The text is
+    /// for the log.
     #[error("the token could not be verified: {0}")]
     Unavailable(Box<str>),
 }
 
 impl TokenError {
-    /// Whether another verifier may accept the token. This is `true` for three errors: the verifier does
-    /// not accept the algorithm of the token, has no key for the signature, or does not know the issuer.
+    /// Whether another verifier may accept the token. The result is `true` for three errors: the verifier does not
+    /// accept the algorithm of the token, it has no key for the signature, or it does not know the issuer.
     ///
-    /// A verifier that combines several verifiers asks the next verifier only if this is `true`. All
-    /// other errors are final.
+    /// A verifier that combines several verifiers should ask the next verifier only if the result is `true`. All other
+    /// errors are final.
     pub fn is_foreign(&self) -> bool {
         match self {
             Self::Algorithm | Self::Signature | Self::Issuer => true,

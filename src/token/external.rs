@@ -14,8 +14,8 @@ use crate::{clock::Timestamp, identity::DistributedIdentity, passticket::UserId}
 pub enum ExternalSubject {
     /// A z/OS user. Use this only for an issuer that is trusted to name z/OS users.
     User(UserId),
-    /// A name in the user registry of another system. A
-    /// [`DistributedMapper`](crate::identity::DistributedMapper) maps it to a z/OS user.
+    /// A name in the user registry of another system. A [`DistributedMapper`](crate::identity::DistributedMapper) maps
+    /// this name to a z/OS user.
     Identity(DistributedIdentity),
 }
 
@@ -56,8 +56,8 @@ pub struct ExternalClaims {
 }
 
 impl ExternalClaims {
-    /// Makes the claims of a token from the three claims that are required: the subject, the issuer (`iss`)
-    /// and the expiry time (`exp`). The token is rejected at the expiry time and later.
+    /// Makes the claims of a token from the three claims that are required: the subject, the issuer (`iss`) and the
+    /// expiry time (`exp`). From the expiry time on, the token is rejected.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -78,16 +78,16 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim. The layers that run after the authentication can read it. A claim that was added
-    /// earlier under this name is replaced.
+    /// Adds a claim. The layers that run after the authentication can read this claim. A claim that was added earlier
+    /// with this name is replaced.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
         self.additional.insert(name.into(), value);
         self
     }
 
-    /// Adds claims, for example the whole payload of the token. Claims that were added earlier under
-    /// the same names are replaced.
+    /// Adds claims, for example the whole payload of the token. Claims that were added earlier with one of these names
+    /// are replaced.
     #[must_use]
     pub fn with_claims(mut self, claims: impl IntoIterator<Item = (String, Value)>) -> Self {
         self.additional.extend(claims);
@@ -107,7 +107,7 @@ impl fmt::Debug for ExternalClaims {
     }
 }
 
-/// A verified token of another issuer. It may have been revoked. Clones share the claims.
+/// A verified token of another issuer. The token may have been revoked. Clones share the claims.
 ///
 /// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl ExternalToken {
         self.0.claims.issued_at
     }
 
-    /// The expiry time. The token is rejected at this time and later.
+    /// The expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.claims.expires_at
     }

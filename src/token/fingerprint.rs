@@ -6,11 +6,11 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). It identifies the token, but a client
-/// cannot use it as a token.
+/// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). The hash identifies the token, but a client cannot
+/// use it as a token.
 ///
-/// `Display` and `Serialize` write 64 hexadecimal digits, as `sha256sum` does. `FromStr` and `Deserialize`
-/// read them.
+/// `Display` and `Serialize` write 64 hexadecimal digits, as `sha256sum` does. `FromStr` and `Deserialize` read such
+/// digits.
 ///
 /// ```
 /// use tower_passticket::token::TokenFingerprint;
@@ -77,7 +77,7 @@ impl FromStr for TokenFingerprint {
 }
 
 /// The text is not the fingerprint of a token.
-// The text may be a token, so the error does not contain the text.
+// The error does not contain the text, because the text may be a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a text of {len} bytes is not the fingerprint of a token; write 64 hexadecimal digits")]
 pub struct ParseFingerprintError {

@@ -57,16 +57,16 @@ impl TokenIssuer {
     /// (claim `dom`).
     ///
     /// # Errors
-    /// [`IssueError`] when the key cannot sign.
+    /// [`IssueError`] if the key cannot sign.
     pub fn login_token(&self, user: &UserId, domain: &str) -> Result<IssuedToken, IssueError> {
         let claims = self.claims(user, ISSUER_JWT, self.lifetime);
         self.sign(&Claims { dom: Some(domain.to_owned()), ..claims })
     }
 
-    /// Issues a Personal Access Token (PAT) to `user`. The services in `scopes` accept the PAT.
+    /// Issues a Personal Access Token (PAT) to `user`. Only the services in `scopes` accept this PAT.
     ///
     /// # Errors
-    /// [`IssueError`] when the key cannot sign.
+    /// [`IssueError`] if the key cannot sign.
     pub fn personal_access_token(
         &self,
         user: &UserId,
@@ -133,13 +133,13 @@ impl IssuedToken {
         &self.text
     }
 
-    /// When the token was issued: with the precision of a millisecond for a PAT, and of a second for a
-    /// login token.
+    /// The time when the token was issued. For a PAT, its precision is a millisecond. For a login token, its precision
+    /// is a second.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
 
-    /// The lifetime of the token in seconds, from the time of issue.
+    /// The lifetime of the token in seconds. It begins at the time of issue.
     pub fn lifetime_secs(&self) -> u64 {
         self.lifetime_secs
     }
@@ -156,7 +156,7 @@ impl fmt::Debug for IssuedToken {
 pub struct Validity(u8);
 
 impl Validity {
-    /// 90 days, the maximum (docs/reference/tokens-and-revocation.md#pat).
+    /// The maximum, which is 90 days (docs/reference/tokens-and-revocation.md#pat).
     pub const MAX: Self = Self(90);
 
     /// The lifetime for a client that requests `days`. If `days` is absent, zero, negative or above 90,

@@ -26,7 +26,7 @@ const MIN_BITS: usize = 2048;
 /// The longest key that [`RSA_PKCS1_2048_8192_SHA256`] accepts.
 const MAX_BITS: usize = 8192;
 
-/// An RSA private key of 2048 to 8192 bits, which signs with RS256.
+/// An RSA private key of 2048 to 8192 bits, which makes RS256 signatures.
 #[derive(Clone)]
 pub struct SigningKey {
     private: Arc<RsaKeyPair>,
@@ -83,9 +83,9 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// The key in the form that the signature check uses. The key is parsed once, because parsing takes a
-    /// sixth of the time of a check. This form accepts only RS256, so the header of a token cannot choose
-    /// another algorithm.
+    /// The key in the form that the signature check uses. The key is parsed only once, because parsing takes a sixth of
+    /// the time of a signature check. This form accepts only RS256, so the header of a token cannot choose another
+    /// algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
 }
@@ -137,8 +137,8 @@ impl VerifyingKey {
         let magnitude = |text: &str| {
             let bytes =
                 BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| RsaKeyError::NotRsaPublic)?;
-            // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids these
-            // bytes, but we skip them.
+            // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids these bytes, but
+            // this function accepts and skips them.
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
@@ -150,7 +150,7 @@ impl VerifyingKey {
     }
 
     fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, RsaKeyError> {
-        // rsaEncryption, RFC 8017 appendix A.1.
+        // This is rsaEncryption (RFC 8017 appendix A.1).
         const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
         match key.subject_public_key.as_bytes() {
             Some(pkcs1) if key.algorithm.oid == RSA => Self::from_pkcs1(pkcs1),
@@ -169,7 +169,7 @@ impl VerifyingKey {
         Ok(Self { rs256, public })
     }
 
-    /// The key as a JSON Web Key (RFC 7517) with `kty`, `use`, `alg`, `n`, `e`.
+    /// The key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`.
     pub fn to_jwk(&self) -> Value {
         let [n, e] = self.components();
         json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e })
@@ -230,7 +230,7 @@ fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {
 
 /// Why a document is not a usable key. No variant contains a part of the key.
 ///
-/// The text of the error is the end of a sentence. The caller writes the name of the document before it.
+/// The text of the error is the second part of a sentence. The caller writes the name of the document before this text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RsaKeyError {
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_short_public_key_in_pem_is_rejected() {
-        // RSAPublicKey with a modulus of 1024 bits and the exponent 65537.
+        // This is an RSAPublicKey with a modulus of 1024 bits and the exponent 65537.
         let modulus = [&[0x02, 0x81, 0x81, 0x00], [0xff; 128].as_slice()].concat();
         let key = [&[0x30, 0x81, 0x89], modulus.as_slice(), &[0x02, 3, 1, 0, 1]].concat();
         let error = VerifyingKey::from_pem(&pem_of("RSA PUBLIC KEY", &key)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Login tokens and Personal Access Tokens (PATs): keys, issuing, verifying.
+//! Login tokens and Personal Access Tokens (PATs): their keys, and how they are issued and verified.
 //!
 //! Tokens of both kinds are JWTs, signed by an RSA key with RS256. The claim `iss` is `APIML` in a login
 //! token and `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT.
@@ -57,6 +57,6 @@ pub use serde_json;
 pub use verified::{Jwt, Pat, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of
-/// scopes fits.
+/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of scopes is shorter than
+/// this maximum.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

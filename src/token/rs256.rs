@@ -41,22 +41,22 @@ impl Rs256Verifier {
         self
     }
 
-    /// Caches up to `tokens` verified tokens. If a token is cached, the verifier computes a hash of the
-    /// token and does not check the signature again. A cached token is rejected when it has expired. The
-    /// cache does not contain the text of a token. Clones of the verifier share the cache.
+    /// Caches up to `tokens` verified tokens. If a token is cached, the verifier computes a hash of the token, but does
+    /// not check the signature again. A cached token that has expired is rejected. The cache does not contain the text
+    /// of a token. Clones of the verifier share the cache.
     ///
-    /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes
-    /// takes more, and counts as several tokens.
+    /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes takes more
+    /// bytes, and counts as several tokens.
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the
-    /// key of this verifier, and it must not have expired (`now < exp`). If it has the claim `nbf`, the
-    /// time in this claim must have come (`nbf <= now`). Each claim must have the right type, and `iss`
-    /// must be `APIML` or `APIML_PAT`. Revocations are not checked.
+    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the key of this
+    /// verifier, and it must not have expired (`now < exp`). If the token has the claim `nbf`, the time in this claim
+    /// must have come (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
+    /// Revocations are not checked.
     ///
     /// # Errors
     /// [`TokenError`] for the first problem that was found. The signature is checked before the claims
@@ -65,7 +65,7 @@ impl Rs256Verifier {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Like [`verify`](Self::verify), but takes bytes. The bytes are checked for UTF-8 only if the token
+    /// Does the same as [`verify`](Self::verify), but takes bytes. It checks that the bytes are UTF-8 only if the token
     /// is not cached.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
@@ -82,9 +82,9 @@ impl Rs256Verifier {
     }
 
     fn verify_uncached(&self, token: &str) -> Result<VerifiedToken, TokenError> {
-        // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and
-        // reads header and claims twice. We cannot use its checks of `exp` and `nbf`, because they allow a
-        // leeway of a minute and do not use our clock.
+        // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and reads header
+        // and claims twice. We also cannot use its checks of `exp` and `nbf`, because they allow a leeway of a minute
+        // and do not use the clock of the verifier.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let has_critical = header != OUR_HEADER && has_critical_extensions(token, header)?;
@@ -98,7 +98,8 @@ impl Rs256Verifier {
         let claims = serde_json::from_slice(&payload).map_err(|e| {
             if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
         })?;
-        // RFC 7515 §4.1.11: a token with a critical extension that we do not support is not valid.
+        // A token with a critical extension that we do not support is not valid (RFC 7515 §4.1.11). We support no such
+        // extension.
         if has_critical {
             return Err(TokenError::Malformed);
         }
@@ -154,8 +155,8 @@ impl TokenVerifier for Rs256Verifier {
 /// lists critical extensions.
 ///
 /// # Errors
-/// [`TokenError::Algorithm`] if the header names an algorithm other than RS256, and
-/// [`TokenError::Malformed`] for any other header that is not valid.
+/// [`TokenError::Algorithm`] if the header names an algorithm other than RS256. [`TokenError::Malformed`] if the header
+/// is not valid for another reason.
 fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError> {
     match (jsonwebtoken::decode_header(token), algorithm(header)) {
         (_, Some(other)) if other != "RS256" => Err(TokenError::Algorithm),
@@ -164,9 +165,9 @@ fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError
     }
 }
 
-/// The algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. For an
-/// algorithm that it does not know, such as `none`, jsonwebtoken returns the same error as for text that is not
-/// JSON. And it accepts `{"alg": {"RS256": null}}`, which is not a string.
+/// The algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. This function
+/// is needed for two reasons. If jsonwebtoken does not know an algorithm, such as `none`, it returns the same error as
+/// for a text that is not JSON. It also accepts `{"alg": {"RS256": null}}`, in which `alg` is not a string.
 fn algorithm(header: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {
@@ -176,8 +177,9 @@ fn algorithm(header: &str) -> Option<String> {
     serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
-/// Returns `true` if a valid JSON text is an object. For an invalid text, the result has no meaning. The header and the
-/// claims of a JWT must be objects (RFC 7515 §4, RFC 7519 §7.2), but serde also reads a struct from an array.
+/// Returns `true` if a valid JSON text is an object. If the text is not valid JSON, the result has no meaning. This
+/// function is needed because the header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519 §7.2), but
+/// serde also reads a struct from an array.
 fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
@@ -186,8 +188,8 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// The issue time. It is taken from our private claim `iat_ms`, in milliseconds, if `iat_ms` and `iat`
-/// agree in whole seconds. Otherwise it is taken from `iat`.
+/// The issue time. If our private claim `iat_ms` (in milliseconds) and `iat` are in the same second, it is the time in
+/// `iat_ms`. If not, it is the time in `iat`.
 fn issued_at(claims: &Claims) -> Timestamp {
     claims
         .iat_ms
@@ -196,9 +198,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// The error text of serde, without the position in the JSON, and at most 120 characters long. The text
-/// names a claim that is missing or occurs twice, or it names a wrong type and the expected type. If a
-/// claim has the wrong type, the text can contain the value of this claim. It contains no other value.
+/// The error text of serde, without the position in the JSON. It is at most 120 characters long. The text names a claim
+/// that is missing or occurs twice, or it names a wrong type and the expected type. If a claim has the wrong type, the
+/// text can contain the value of this claim. The text contains no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

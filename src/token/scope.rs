@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of a service, as in request paths and in the scopes of a PAT.
 ///
-/// A service id has 1 to 64 of the characters `a-z 0-9 - _ .`, and at least one of them is not a dot.
-/// Upper case is converted to lower case, as Zowe API ML does for the scopes of a token and for the service
-/// of a request.
+/// A service id has 1 to 64 characters, which are `a-z`, `0-9`, `-`, `_` and `.`. At least one character is not a dot.
+/// Upper case is converted to lower case. Zowe API ML does the same for the scopes of a token and for the service of a
+/// request.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 
@@ -68,8 +68,7 @@ impl Scopes {
     /// converted to lower case. Empty items and duplicates are ignored (docs/decisions.md#d3).
     ///
     /// # Errors
-    /// [`ScopesError::Empty`] if there is no id, [`ScopesError::ServiceId`] if an item is not a service
-    /// id.
+    /// [`ScopesError::Empty`] if there is no id. [`ScopesError::ServiceId`] if an item is not a service id.
     pub fn parse<I>(items: I) -> Result<Self, ScopesError>
     where
         I: IntoIterator,
@@ -87,8 +86,8 @@ impl Scopes {
         Ok(Self::from_ids(ids))
     }
 
-    /// Reads the scopes of a verified token. An item that is not a service id cannot match a service and
-    /// is ignored. If no item is a service id, the result is empty and matches no service.
+    /// Reads the scopes of a verified token. An item that is not a service id is ignored, because it cannot match a
+    /// service. If no item is a service id, the result is empty and matches no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }

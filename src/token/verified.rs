@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{ExternalClaims, ExternalToken, Scopes, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// A token whose signature, times and claims were verified. It may have been revoked.
+/// A token whose signature, times and claims were verified. The token may have been revoked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
@@ -24,15 +24,14 @@ pub enum VerifiedToken {
 impl VerifiedToken {
     /// Makes a verified token of another issuer, with its claims.
     ///
-    /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has
-    /// verified `token`. Other code relies on this, and then checks only the expiry time and the
-    /// revocations. `token` is the compact form that the client sent. Only the fingerprint of `token` is
-    /// stored.
+    /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has verified `token`.
+    /// Other code relies on this verification, and checks only the expiry time and the revocations. `token` is the
+    /// compact form that the client sent. Only the fingerprint of `token` is stored.
     pub fn external(token: &[u8], claims: ExternalClaims) -> Self {
         Self::External(ExternalToken::new(token, claims))
     }
 
-    /// The expiry time. From this time on the token is rejected.
+    /// The expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         match self {
             Self::Jwt(jwt) => jwt.expires_at(),
@@ -97,7 +96,7 @@ impl Jwt {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on the token is rejected.
+    /// The expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
@@ -113,8 +112,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may have been revoked. The verifier does not check whether the
-/// scopes include the service of the request. Clones share the claims.
+/// A verified Personal Access Token. The token may have been revoked. The verifier does not check whether the scopes
+/// include the service of the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 
@@ -142,13 +141,13 @@ impl Pat {
         &self.0.scopes
     }
 
-    /// When the token was issued. The precision is a millisecond if this crate issued the token, and
-    /// otherwise a second.
+    /// When the token was issued. The precision is a millisecond if this crate issued the token. If another program
+    /// issued it, the precision is a second.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on the token is rejected.
+    /// The expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }

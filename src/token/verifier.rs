@@ -8,7 +8,7 @@ use super::{TokenError, VerifiedToken};
 /// from the token.
 pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenError>> + Send>>;
 
-/// Trait for token verifiers. A verifier checks the signature, the times, the issuer and the claims.
+/// The trait for token verifiers. A verifier checks the signature, the times, the issuer and the claims.
 ///
 /// An [`Authenticator`](crate::layer::Authenticator) has one verifier, and calls it for each request
 /// with a token. [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this
@@ -18,12 +18,12 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// A verifier must use only keys that belong to the issuer of the token. A key of one issuer must never
 /// verify a token that names another issuer (docs/decisions.md#d21).
 ///
-/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. A verifier that
-/// combines several verifiers can then ask the next verifier ([`TokenError::is_foreign`]). A verifier that
-/// cannot decide returns [`TokenError::Unavailable`]. The authentication then fails.
+/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. So a verifier that combines several
+/// verifiers knows that it can ask the next verifier ([`TokenError::is_foreign`]). A verifier that cannot decide
+/// returns [`TokenError::Unavailable`]. The authentication then fails.
 ///
 /// # Example
-/// This verifier first asks `Rs256Verifier`. For tokens of other issuers, it asks an identity provider:
+/// This verifier first asks `Rs256Verifier`. If the token comes from another issuer, it asks an identity provider:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -84,16 +84,16 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// # });
 /// ```
 pub trait TokenVerifier: Send + Sync + 'static {
-    /// Verifies `token`. The client sent these bytes as a token. They can have any value and any length.
+    /// Verifies `token`. The client sent these bytes as a token, so they can have any value and any length.
     ///
     /// The future must limit the time that it waits for a server.
     fn verify_token(&self, token: &[u8]) -> VerifyFuture;
 
-    /// Verifies `token` if this is possible without waiting. After `None`, the caller calls
+    /// Verifies `token` if this is possible without waiting. If the result is `None`, the caller calls
     /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this method for speed. The caller then need not store the request while a future is
-    /// pending.
+    /// Implement this method for speed: if the result is not `None`, the caller need not store the request while a
+    /// future is pending.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;
         None

@@ -148,7 +148,7 @@ impl Health {
     pub(crate) fn target(self) -> ProbeTarget {
         match (self.config, self.port) {
             (Some(file), _) => ProbeTarget::Config(file),
-            // `clap` demands one of the two options. No gateway has port 0.
+            // `clap` requires one of the two options, so the default is never used.
             (None, port) => ProbeTarget::Port(port.unwrap_or_default()),
         }
     }
@@ -306,7 +306,7 @@ pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) ticket: TicketArgs,
     /// The PassTicket. It may begin with a hyphen.
-    // The algorithm enhanced-mixed makes such PassTickets.
+    // The algorithm enhanced-mixed makes PassTickets that begin with a hyphen.
     #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
     pub(crate) passticket: TicketArgument,
     /// The time window: how many seconds the PassTicket may be older or newer than --at.
@@ -314,8 +314,8 @@ pub(crate) struct Evaluate {
     pub(crate) window: Duration,
 }
 
-/// The argument of `--ticket`. If the text cannot be a PassTicket, that is not a usage error. The command
-/// prints that the ticket is refused.
+/// The argument of `--ticket`. If the text cannot be a PassTicket, this is not a usage error: the command prints that
+/// the ticket is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct TicketArgument(pub(crate) Result<PassTicket, PassTicketError>);
 

@@ -1,7 +1,8 @@
-//! The limit of open files (descriptors) of the process. Each connection needs a descriptor, too.
+//! The limit of open files (descriptors) of the process. Each connection also needs a descriptor.
 //!
-//! Without a free descriptor, the gateway can neither accept a connection nor connect to a service. So it limits the
-//! number of clients: for each client it needs two descriptors, one of them for a connection to a service.
+//! If no descriptor is free, the gateway cannot accept a connection or connect to a service. So the gateway limits the
+//! number of clients. Each client needs two descriptors: one for its own connection, and one for a connection to a
+//! service.
 
 use std::num::NonZeroUsize;
 
@@ -17,8 +18,8 @@ const KEPT_PER_WORKER: u64 = 6;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Raises the limit of open files as far as possible, and returns the limits of client connections. They are
-/// lower than the configured ones if the process cannot open enough files. Then a warning is logged.
+/// Raises the limit of open files as far as possible, and returns the limits of client connections. If the process
+/// cannot open enough files, the returned limits are lower than the configured limits, and a warning is logged.
 pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLimits {
     let open_files = raise();
     let configured = limits.connections;
@@ -44,7 +45,7 @@ pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLim
         .with_header_bytes(limits.header_megabytes.get().saturating_mul(MEBIBYTE))
 }
 
-/// Raises the soft limit of open files to the hard limit. Returns the limit, or `None` without a limit.
+/// Raises the soft limit of open files to the hard limit. Returns the limit. `None` means that there is no limit.
 fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

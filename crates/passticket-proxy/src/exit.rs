@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use crate::terminal::{print_line, print_problem};
 
-/// Why the program ends with an exit code other than 0.
+/// The reason why the program ends with an exit code other than 0.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// Exit code 1: the command worked, and its answer is no. The answer goes to standard output.
+    /// Exit code 1: the command worked, and its answer is negative. The answer goes to standard output.
     Negative(String),
     /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
     /// one line on standard error.

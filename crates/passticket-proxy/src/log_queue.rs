@@ -19,10 +19,10 @@ use tracing_subscriber::fmt::{
     time::{FormatTime, SystemTime},
 };
 
-/// Maximum number of waiting lines.
+/// The maximum number of waiting lines.
 const MAX_LINES: usize = 4096;
 
-/// Maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
+/// The maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The minimum time between two reports of lost lines, and between two attempts to write such a report.
@@ -39,7 +39,7 @@ const DROPPED_LINES: Description = Description::counter(
     "Log lines that were lost, because standard error did not accept them.",
 );
 
-/// The lines that were lost since the start of the program. A static, because the log starts before
+/// The lines that were lost since the start of the program. This is a static variable, because the log starts before
 /// everything else.
 static DROPPED: Counter = Counter::new();
 
@@ -52,7 +52,7 @@ impl Collect for LogCounts {
     }
 }
 
-/// The queue in front of standard error, from [`start`] on.
+/// The queue in front of standard error. This variable has no value until [`start`] is called.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
 /// Starts the queue in front of standard error.
@@ -87,9 +87,9 @@ pub(crate) struct LogQueue {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// The size of the waiting lines.
+    /// The size of the waiting lines in bytes.
     bytes: AtomicUsize,
-    /// The lines that were lost and not yet reported.
+    /// The number of lines that were lost and not yet reported.
     lost: AtomicU64,
 }
 
@@ -205,7 +205,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes a line with the number of lost lines, at most once in [`REPORT_INTERVAL`].
+    /// Writes a line with the number of lost lines, at most once per [`REPORT_INTERVAL`].
     fn report_lost_lines(&mut self) {
         if self.reported.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
             return;
@@ -227,7 +227,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Returns whether all of `lines` was written.
+    /// Writes `lines`. Returns whether all bytes were written.
     fn write(&mut self, lines: &[u8]) -> bool {
         if self.is_within_line {
             if !self.write_all(b"\n").1 {
@@ -240,7 +240,7 @@ impl<W: Write> Writer<W> {
         is_complete
     }
 
-    /// Returns how many bytes were written, and whether these are all bytes.
+    /// Writes `bytes`. Returns how many bytes were written, and whether all bytes were written.
     fn write_all(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut written = 0;
         while written < bytes.len() {

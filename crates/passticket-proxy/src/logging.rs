@@ -1,7 +1,7 @@
 //! The log on standard error, filtered by the environment variable `RUST_LOG`.
 //!
-//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. A thread that writes to
-//! standard error could wait forever, for example for a pipe that no process reads.
+//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. If other threads wrote to standard
+//! error, they could wait forever, for example for a pipe that no process reads.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -24,20 +24,20 @@ use crate::{
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging. From then on, events and panics go to the queue in front of standard error.
+/// Starts logging. After this call, events and panics go to the queue in front of standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let queue = log_queue::start()
         .map_err(|e| Exit::runtime(format!("cannot start the log thread: {e}")))?;
     panic::set_hook(Box::new(|panic| {
-        // The standard library gives the main thread this name. A panic there ends the program.
+        // The standard library gives the main thread this name. A panic in the main thread ends the program.
         let is_main = thread::current().name() == Some("main");
         queue.put_panic(describe(panic).as_bytes(), is_main);
     }));
     tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
-        // Otherwise `tracing_subscriber` prints its own errors on standard error.
+        // Without this setting, `tracing_subscriber` would print its own errors on standard error.
         .log_internal_errors(false)
         .with_ansi(colour)
         .with_env_filter(filter)
@@ -56,18 +56,19 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
     text
 }
 
-/// Parses the directives in the value of `RUST_LOG`. Without a directive, the level is `info`.
+/// Parses the directives in the value of `RUST_LOG`. If there is no directive, the level is `info`.
 fn filter(value: Option<&OsStr>) -> Result<EnvFilter, String> {
     let text = value.unwrap_or_default();
     let Some(text) = text.to_str() else {
         return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
     };
     let mut filter = None;
-    // EnvFilter could parse the whole list, but its error does not name the wrong directive.
+    // Each directive is checked on its own. `EnvFilter` could parse the whole list, but its error does not name the
+    // wrong directive.
     for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // EnvFilter treats a word that is not a level as the name of a module, and then logs only
-        // that module. A misspelled level would silence the log.
+        // A word must be a level. `EnvFilter` treats any other word as the name of a module, and logs only this module.
+        // So a misspelled level would silence the log.
         if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
             return Err(wrong());
         }

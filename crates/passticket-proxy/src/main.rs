@@ -63,7 +63,7 @@ fn serve(args: Serve) -> Result<(), Exit> {
 
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // `clap` returns `--help` and `--version` as errors for standard output.
+        // `clap` returns the texts of `--help` and `--version` as errors that are printed on standard output.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }

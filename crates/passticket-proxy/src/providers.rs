@@ -1,5 +1,5 @@
-//! Creates the providers that the configuration selects. They answer whether a user has a permission,
-//! and which user id belongs to a certificate or an e-mail address.
+//! Creates the providers that the configuration selects. Some providers answer whether a user has a permission. Others
+//! answer which user id belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
@@ -20,14 +20,14 @@ use tower_passticket::{
     token::TokenIssuer,
 };
 
-/// Lifetime of the tokens that the gateway sends to providers. Each request has a new token.
+/// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The
-/// login tokens of the auth API have the same value.
+/// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens
+/// of the auth API have the same value in this claim.
 const DOMAIN: &str = "security-domain";
 
-/// What all HTTP providers have in common.
+/// The settings that all HTTP providers share.
 pub(crate) struct Remote {
     connector: Connector,
     limits: ClientLimits,
@@ -48,8 +48,8 @@ impl Remote {
     }
 }
 
-/// Issues the login tokens that the gateway sends to providers to authenticate itself. The token in a
-/// request is for the user on whose behalf the gateway asks.
+/// Issues the login tokens with which the gateway authenticates to providers. The token in a request is for the user on
+/// whose behalf the gateway asks.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -60,7 +60,7 @@ impl TokenSource for Tokens {
     }
 }
 
-/// The provider of permissions for the auth API: the endpoint if one is configured, else the file.
+/// The provider of permissions for the auth API. It is the endpoint if an endpoint is configured, and the file if not.
 ///
 /// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF
 /// class `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, every request would have to
@@ -70,8 +70,8 @@ pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
         None => Arc::new(config.saf.clone()),
         Some(address) => {
             let tokens = remote.tokens.clone();
-            // EndpointSaf checks class ZOWE, and the configuration accepts no other class for the
-            // auth API if there is an endpoint.
+            // EndpointSaf checks only the class ZOWE. This is the right class: if there is an endpoint, the
+            // configuration accepts no other class for the auth API.
             Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }

@@ -12,13 +12,13 @@ use passticket_proxy::config::{Problems, read_permissions};
 use tokio::{sync::Notify, task};
 use tower_passticket::saf::{FileSaf, Profile};
 
-/// Interval between two polls. The first poll after a change of the file notices the change. The second
-/// poll reads the file.
+/// Interval between two polls. After a change of the file, the first poll notices the change, and the second poll reads
+/// the file.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Replaces the permissions in `saf` whenever `file` changes. After `reload` is notified, a change takes effect
-/// at once. If the file has a problem or is missing, `saf` keeps its permissions, and the problem is logged.
-/// This function runs until its task is aborted.
+/// Replaces the permissions in `saf` whenever `file` changes. If `reload` is notified, the file is read immediately. If
+/// the file has a problem or is missing, `saf` keeps its permissions, and the problem is logged. This function runs
+/// until its task is aborted.
 pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>) {
     let mut polls = tokio::time::interval(POLL_EVERY);
     let mut watch = Watch::default();
@@ -28,7 +28,8 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
             () = reload.notified() => true,
         };
         let path = file.clone();
-        // The file system may be slow, for example a network file system.
+        // The poll runs on a thread for blocking work, because the file system may be slow, for example a network file
+        // system.
         let poll = task::spawn_blocking(move || {
             let outcome = match is_requested {
                 true => watch.poll_now(&path),
@@ -43,7 +44,7 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
             }
             Err(error) => {
                 tracing::error!(%error, "permissions not reloaded");
-                // The failed task owned the state of the watch.
+                // The failed task owned the state of the watch, so a new watch begins.
                 watch = Watch::default();
                 continue;
             }
@@ -77,14 +78,14 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
 /// there was no file.
 #[derive(Default)]
 struct Watch {
-    /// The version at the first poll. Most likely the configuration was loaded from this version.
+    /// The version at the first poll. The configuration was most likely loaded from this version.
     first: Option<Option<Version>>,
     /// The version at the last poll.
     last: Option<Option<Version>>,
     /// The last version that was read without a problem.
     read: Option<Version>,
-    /// The last reported problems, and the version of the file that had them. As long as both stay the
-    /// same, the next polls do not report the problems again.
+    /// The last reported problems, and the version of the file that had them. As long as the problems and the version
+    /// stay the same, the next polls do not report the problems again.
     reported: Option<(Option<Version>, Problems)>,
 }
 
@@ -94,17 +95,17 @@ enum Outcome {
     Nothing,
     Permissions {
         profiles: Vec<Profile>,
-        /// `false` at the first read if the file did not change since the first poll. The configuration then
-        /// already has these permissions.
+        /// `false` if this is the first read, and the file did not change since the first poll. In this case, the
+        /// configuration already has these permissions.
         is_change: bool,
     },
     Problems(Problems),
 }
 
 impl Watch {
-    /// Reads the file now, unless this version was already read without a problem. The operator says that
-    /// the file is complete, so this method does not wait for a second poll. It reports a known problem
-    /// again.
+    /// Reads the file now, unless this version was already read without a problem. This method is for a request of the
+    /// operator. The operator has finished the file, so this method does not wait for a second poll. It reports a
+    /// problem even if it has already reported it.
     fn poll_now(&mut self, path: &Path) -> Outcome {
         self.last = Some(Version::of(path));
         self.reported = None;
@@ -153,14 +154,14 @@ struct Version {
     device: u64,
     inode: u64,
     len: u64,
-    /// The time of the last change of the content (mtime), in seconds and nanoseconds.
+    /// The time of the last change of the content (mtime). The two numbers are seconds and nanoseconds.
     modified: (i64, i64),
-    /// The time of the last change of content or attributes (ctime). Programs cannot set it.
+    /// The time of the last change of the content or the attributes (ctime). Programs cannot set this time.
     changed: (i64, i64),
 }
 
 impl Version {
-    /// `None` if there is no file.
+    /// The version of the file at `path`. `None` if there is no file.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -244,7 +245,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.replace_file(HALF);
         assert_eq!(watched.poll(), "nothing");
-        // At the last poll, the file was only half written. Now the file is complete.
+        // At the last poll, only the first half of the file was written. Now the file is complete.
         watched.replace_file(GOOD);
         assert_eq!(watched.polls(3), ["nothing", "2 new", "nothing"]);
         watched.replace_file("safAccess: [");

@@ -36,8 +36,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
         let admin = AdminPort::open(&config)?;
-        // The stores are opened after the ports. So if a port is in use, the program does not leave a new
-        // revocation file behind.
+        // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
+        // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
         let stores = stack::stores(&config, new_store)?;
         if options.trust_clock {
@@ -49,9 +49,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     })
 }
 
-/// Creates the runtime for all work except requests to the gateway. In this runtime, the program waits
-/// for signals, removes expired revocations and reloads permissions. The worker threads have runtimes of
-/// their own.
+/// Creates the runtime for all work except requests to the gateway. In this runtime, the program waits for signals,
+/// removes expired revocations and reloads permissions. The worker threads have their own runtimes.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
@@ -64,7 +63,7 @@ pub(crate) struct Ports {
     pub(crate) admin: Option<AdminPort>,
 }
 
-/// Serves until a signal asks the program to stop, then finishes the requests in flight.
+/// Serves requests until a signal asks the program to stop. Then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
@@ -131,8 +130,8 @@ pub(crate) async fn run(
     }
 }
 
-/// Waits until a thread of the stores has ended, and returns what the thread writes. Without its thread a
-/// store writes nothing until the program is started again.
+/// Waits until the writer thread of a store has ended. Returns a name for the data that the thread writes. If its
+/// thread has ended, a store writes nothing until the program is started again.
 async fn ended_thread(stores: &Stores) -> &'static str {
     let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
     loop {

@@ -1,4 +1,4 @@
-//! The signals that the program handles. Requests in flight continue after each of them.
+//! The signals that the program handles. After each of these signals, requests in flight continue.
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -7,8 +7,8 @@ use tokio::{
 
 use crate::exit::Exit;
 
-/// The signals. After a value of this type was created, none of the signals ends the process by its default
-/// action, even if the value was dropped.
+/// The signals. After a value of this type was created, the signals no longer end the process by their default action.
+/// This is so even after the value was dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -20,8 +20,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts to handle the signals. Call this function within a Tokio runtime, before any work that takes
-    /// time. Until the call, each signal ends the process.
+    /// Starts to handle the signals. Call this function within a Tokio runtime, before any work that takes time. Before
+    /// the call, each signal ends the process.
     pub(crate) fn listen() -> Result<Self, Exit> {
         let listen_for =
             |kind| signal(kind).map_err(|e| Exit::runtime(format!("cannot handle signals: {e}")));

@@ -33,8 +33,8 @@ use crate::{
     providers::{self, Remote},
 };
 
-/// Upper bound of the configured connect timeout. A service that does not accept a connection in this
-/// time is considered down. Responses have a separate timeout, which may be longer.
+/// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
+/// considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -100,10 +100,10 @@ pub(crate) struct Stores {
 /// Why the [`Stores`] cannot be opened. The gateway then does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoresError {
-    /// Without the file, revoked tokens would be valid again.
+    /// If the gateway started without the revocation file, revoked tokens would be valid again.
     #[error(transparent)]
     Revocations(#[from] OpenError),
-    /// Without the file, events would not be audited.
+    /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
 }
@@ -111,7 +111,7 @@ pub(crate) enum StoresError {
 impl From<StoresError> for Exit {
     fn from(error: StoresError) -> Self {
         match error {
-            // The option `--new-store` contradicts the existing file.
+            // This is a usage error, because the option `--new-store` contradicts the existing file.
             StoresError::Revocations(OpenError::Exists { .. }) => Self::usage(error),
             _ => Self::runtime(error),
         }
@@ -121,19 +121,19 @@ impl From<StoresError> for Exit {
 /// Says whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
-    /// The file must exist. A missing file may be on a volume that is not mounted.
+    /// The file must exist. If it is missing, it may be on a volume that is not mounted.
     Never,
-    /// The file must not exist, and is created: `--new-store`.
+    /// The file must not exist. It is created. This value is for `--new-store`.
     Required,
-    /// The file is created if it is missing: the demo.
+    /// The file is created if it is missing. This value is for the demo.
     IfMissing,
 }
 
-/// Opens the [`Stores`]. This blocks the thread.
+/// Opens the [`Stores`]. This function blocks the thread.
 pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, StoresError> {
     let file = &config.revocations;
-    // The audit file is opened first. So if it has a problem, the program does not leave a new revocation file
-    // behind.
+    // The audit file is opened first, so that the program leaves no new revocation file behind if the audit file has a
+    // problem.
     let audit =
         config.audit.as_ref().map(|AuditSettings { file, unauthenticated, options, .. }| {
             AuditFiles::open(file, unauthenticated, options.clone()).map(Arc::new)
@@ -153,10 +153,10 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
-/// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers
-/// refuse the token, too.
+/// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
+/// token.
 ///
-/// With `counts`, requests and decisions are counted.
+/// If `counts` is present, requests and decisions are counted.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
@@ -266,8 +266,8 @@ pub(crate) fn gateway(
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
         .service(forward);
-    // `Debug` does not show the values of headers that are marked as sensitive. This marks the headers
-    // of requests to the auth API. In requests to services, SanitizeLayer marks them.
+    // `Debug` does not show the values of headers that are marked as sensitive. This layer marks the headers of
+    // requests to the auth API. SanitizeLayer marks the headers of requests to services.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
     let mut gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)

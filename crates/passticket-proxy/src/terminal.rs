@@ -9,8 +9,8 @@ pub(crate) fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints a problem on standard error. Line breaks become blanks, so that the problem is one line. If the
-/// program logs, the line goes through the queue of the log, so that this function does not wait.
+/// Prints a problem on standard error. Line breaks become blanks, so that the problem is one line. If the log was
+/// started, the line goes through the queue of the log, so that this function does not wait for standard error.
 pub(crate) fn print_problem(problem: &str) {
     let one_line: Vec<_> = problem.split_whitespace().collect();
     let line = format!("passticket-proxy: {}", one_line.join(" "));

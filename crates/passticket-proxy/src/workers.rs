@@ -2,12 +2,11 @@
 //! worker thread has its own single-threaded Tokio runtime.
 //!
 //! A request stays on the thread that accepted its connection. Each thread has its own connections to services. So a
-//! thread can forward a request without other threads.
+//! thread can forward a request without the help of other threads.
 //!
-//! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and
-//! the seconds for which a user already has a PassTicket (needed for replay protection). A lock on such
-//! state is held only for one look-up. There is one exception: while a thread verifies a new token, other
-//! threads that received the same token wait for the result.
+//! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and the time slots
+//! in use (for replay protection). A lock on such state is held only for one look-up. There is one exception: while a
+//! thread verifies a new token, other threads that received the same token wait for the result.
 
 use std::{
     convert::Infallible,
@@ -38,8 +37,8 @@ use crate::{
     exit::Exit,
 };
 
-/// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. With
-/// `counts`, connections are counted. After `shutdown`, finishes the requests in flight.
+/// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
+/// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
@@ -63,12 +62,13 @@ where
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
-    // All threads share the limits, because the kernel does not distribute connections evenly.
+    // All threads share the limits of connections, because the kernel does not distribute connections evenly to the
+    // threads.
     let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
-        // All threads have opened their files before the first of them accepts connections. Otherwise clients could use
-        // up the files that the other threads need.
+        // Each runtime opens file descriptors. So all runtimes are built before the first thread accepts connections.
+        // If connections were accepted earlier, clients could use up the descriptors that the other runtimes need.
         let runtime = WorkerRuntime::new().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let (proxies, proxy_protocol) =
@@ -102,7 +102,7 @@ where
                     Some(counts) => server.with_connection_counts(counts),
                     None => server,
                 };
-                // An error means that `stop` was dropped. In this case, the thread stops as well.
+                // An error means that the sender of `stop_requested` was dropped. In this case, the thread also stops.
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
                 let running = state.run();
                 let drained = server.run(service, shutdown).await;
@@ -149,9 +149,9 @@ impl Drop for WorkerRuntime {
     }
 }
 
-/// Runs each worker in a thread of its own until `shutdown` is ready, and returns their results. A worker stops
-/// when its argument becomes `true`. If a worker ends or panics before that, the other workers are stopped.
-/// Otherwise the gateway would go on with fewer threads, and some clients would get no answer.
+/// Runs each worker in its own thread until `shutdown` is ready, and returns the results of the workers. A worker stops
+/// when its argument becomes `true`. If a worker ends or panics earlier, the other workers are also stopped. If they
+/// continued, the gateway would run with fewer threads, and some clients would get no answer.
 ///
 /// # Errors
 /// The error of the first worker that failed.
@@ -173,7 +173,7 @@ where
             let result = result.unwrap_or_else(|_| {
                 Err(io::Error::other("a worker thread panicked; standard error has the reason"))
             });
-            // An error means that `results` was dropped. In this case, the result is not needed.
+            // An error means that the receiver `results` was dropped. In this case, the result is not needed.
             drop(result_sender.blocking_send(result));
         };
         thread::Builder::new()
@@ -181,7 +181,7 @@ where
             .spawn(run)
             .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
     }
-    // From now on only the threads have senders, so `results` closes when the last thread ends.
+    // From now on, only the threads have senders, so `results` closes when the last thread ends.
     drop(result_sender);
     let mut finished = Vec::with_capacity(count);
     tokio::select! {

@@ -43,7 +43,7 @@ impl FromStr for Algorithm {
 }
 
 /// The error for a text that is not the name of an [`Algorithm`].
-// The error does not contain the text: if the caller mixes up two fields, the text may be the key.
+// The error does not contain the text, because the text is the key if the caller mixes up two fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
 pub struct AlgorithmError(());

@@ -1,4 +1,4 @@
-//! The time. Code that depends on the time asks a [`Clock`], so that tests can set the time.
+//! The time. Code that depends on the time gets it from a [`Clock`], so that tests can set the time.
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use std::{
 
 /// A point in time, in milliseconds since 1970-01-01 00:00 UTC.
 ///
-/// Tokens and PassTickets count in seconds, revocation rules in milliseconds. One type with named
-/// conversions keeps the units apart.
+/// Tokens and PassTickets count in seconds, and revocation rules count in milliseconds. This type has named
+/// conversions, so that the units are not mixed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -70,13 +70,14 @@ pub struct TimestampError(Timestamp);
 
 /// Gives the current time.
 ///
-/// [`SystemClock`] is the default everywhere. [`ManualClock`] does not move until a test moves it.
+/// [`SystemClock`] is the default everywhere. [`ManualClock`] is for tests, and changes only when a test changes it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// The time since a starting point, which is the same for all clocks of the process. It never goes backwards, even
-    /// if the clock of the machine is set back. By default, the starting point is the first call of this method.
+    /// The time since a starting point, which is the same for all clocks of the process. This time never goes
+    /// backwards, even if the clock of the machine is set back. In the default implementation, the starting point is
+    /// the first call of this method.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
@@ -91,8 +92,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = SystemTime::now();
-        // A clock before 1970 gives the epoch. A service with a correct clock refuses tickets for
-        // that time, because they are outside of the service's window.
+        // A time before 1970 becomes the epoch. This does no harm, because a service with a correct clock refuses
+        // tickets for the epoch.
         now.into()
     }
 }
@@ -110,7 +111,7 @@ impl Clock for SystemClock {
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicU64,
-    /// In milliseconds.
+    /// The value of [`monotonic`](Clock::monotonic) in milliseconds.
     monotonic: AtomicU64,
 }
 
@@ -120,7 +121,7 @@ impl ManualClock {
         Self { now: AtomicU64::new(now.0), monotonic: AtomicU64::new(0) }
     }
 
-    /// Sets the clock to `now`, forwards or backwards. [`monotonic`](Clock::monotonic) stays the same.
+    /// Sets the clock to `now`, forwards or backwards. The value of [`monotonic`](Clock::monotonic) does not change.
     pub fn set(&self, now: Timestamp) {
         self.now.store(now.0, Ordering::SeqCst);
     }
@@ -164,7 +165,7 @@ mod tests {
             let time = Timestamp::from_millis(millis);
             assert_eq!(SystemTime::try_from(time).map(Timestamp::from), Ok(time));
         }
-        // It depends on the operating system whether `last` fits into a `SystemTime`.
+        // The operating system determines whether `last` fits into a `SystemTime`.
         let last = Timestamp::from_millis(u64::MAX);
         match SystemTime::try_from(last) {
             Ok(time) => assert_eq!(Timestamp::from(time), last),

@@ -1,18 +1,18 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
 //! (docs/reference/passticket-algorithms.md#enhanced). `H` is HMAC-SHA-512 with the secret key.
 //!
-//! 1. `ua` is the user id followed by the APPLID (the application's name). Both are in EBCDIC and
-//!    padded with blanks to 8 bytes each.
+//! 1. `ua` is the user id followed by the APPLID (the application's name). Both names are in EBCDIC, and each is padded
+//!    with blanks to 8 bytes.
 //! 2. `h = H(ua)`
 //! 3. `L` and `R` are the left and the right half of `t xor h6`. `t` is the time in 6 bytes, and
 //!    `h6` is the left 6 bytes of `h`.
-//! 4. There are six rounds, `n = 1..=6`. Each computes `x = d xor L`, where `d` is the left 3 bytes
-//!    of `H(R || n || ua)`. In odd rounds type UPPER clears the left 7 bits of `x`. Then the round
-//!    sets `L = R` and `R = x`.
-//! 5. `L || R` is a number. Its eight digits in base 36 (type UPPER) or 64 (type MIXED) are the
-//!    characters of the ticket.
+//! 4. There are six rounds, `n = 1..=6`. Each round computes `x = d xor L`, where `d` is the left 3 bytes of
+//!    `H(R || n || ua)`. In odd rounds, type UPPER clears the left 7 bits of `x`. Then the round sets `L = R` and
+//!    `R = x`.
+//! 5. `L || R` is a number. This number is written with eight digits, in base 36 (type UPPER) or 64 (type MIXED). The
+//!    digits are the characters of the ticket.
 //!
-//! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
+//! The rounds are a Feistel network. Evaluating a ticket runs the rounds backwards.
 
 use std::convert::Infallible;
 
@@ -35,7 +35,7 @@ pub enum EnhancedType {
     Mixed,
 }
 
-/// The digits of step 5. Type UPPER uses the first 36 of them.
+/// The digits of step 5. Type UPPER uses only the first 36 digits.
 const ALPHABET: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 const THREE_BYTES: u32 = (1 << 24) - 1;
@@ -67,7 +67,7 @@ impl EnhancedType {
         }
     }
 
-    /// The number that these eight digits stand for. `None` if no ticket has this number.
+    /// The number that the eight digits in `ticket` stand for. `None` if no ticket has this number.
     fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
         let mut value = 0;
         for character in ticket {
@@ -76,7 +76,7 @@ impl EnhancedType {
         (value >> self.time_bits() == 0).then_some(value)
     }
 
-    /// The value of one digit. Type UPPER accepts lower case, too.
+    /// The value of one digit. Type UPPER also accepts lower case.
     const fn index(self, character: u8) -> Option<u8> {
         match (character, self) {
             (b'0'..=b'9', _) => Some(character - b'0'),
@@ -99,8 +99,8 @@ pub(super) trait KeyedHash {
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory. The key blocks of HMAC are hashed once, in [`new`](Self::new). So each call
-/// needs only two compressions of SHA-512.
+/// A key in memory. The key blocks of HMAC are hashed once, in [`new`](Self::new). So each HMAC needs only two
+/// compressions of SHA-512.
 pub(super) struct KeyedMac(Hmac<Sha512>);
 
 impl KeyedMac {
@@ -126,8 +126,7 @@ impl KeyedHash for dyn KeySource {
     }
 }
 
-/// The values that depend on key, user and APPLID, but not on the time. They are useless without
-/// the key.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     alphabet: EnhancedType,
@@ -151,9 +150,8 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(Self { key, alphabet, ua, hash })
     }
 
-    /// Does steps 3 to 5: makes the ticket for the time `secs`, in seconds since the epoch. Type
-    /// MIXED uses only the low 48 bits of `secs`, type UPPER the low 41 (enough until the year
-    /// 71000).
+    /// Does steps 3 to 5: makes the ticket for the time `secs`, in seconds since the epoch. Type MIXED uses only the
+    /// low 48 bits of `secs`. Type UPPER uses only the low 41 bits, which are enough until the year 71000.
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let alphabet = self.alphabet;
         let (mut left, mut right) = halves(secs ^ self.hash);
@@ -173,9 +171,9 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
     /// ticket.
     ///
-    /// In odd rounds type UPPER clears the left 7 bits of `x`, so `x` does not contain these bits
-    /// of `L`. But these bits are known. In rounds 3 and 5, `L` is the `x` of round 1 or 3, where
-    /// they are zero. In round 1 they belong to the upper bits of the time, which are zero.
+    /// In odd rounds, type UPPER clears the left 7 bits of `x`, so `x` does not contain the left 7 bits of `L`. But
+    /// these bits of `L` are known to be zero. In rounds 3 and 5, `L` is the `x` of round 1 or 3, whose left 7 bits
+    /// were cleared. In round 1, the left 7 bits of `L` come from the upper bits of the time, which are zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

@@ -15,17 +15,16 @@ use crate::clock::{Clock, SystemClock};
 
 /// Makes tickets that are valid now.
 ///
-/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another
-/// system for tickets, for example a service on z/OS. Then the keys stay in ICSF, the key store of
-/// z/OS.
+/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another system for tickets, for
+/// example a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
 ///
-/// The trait is object-safe. An `Arc` of a generator is a generator, too. So a program that chooses
-/// a generator at run time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
+/// The trait is object-safe. An `Arc` of a generator is also a generator. So a program that chooses a generator at run
+/// time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
 ///
 /// # Errors
-/// The future returns a [`GenerateError`] with the return codes of the security product:
-/// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`] if a
-/// ticket for this user and APPLID is not permitted.
+/// The future returns a [`GenerateError`] with the return codes of the security product. Two examples are
+/// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, and [`SafReturnCodes::NOT_AUTHORIZED`] if a ticket for this
+/// user and APPLID is not permitted.
 ///
 /// # Example
 /// ```
@@ -79,11 +78,11 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// Starts making a ticket that is valid now.
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture;
 
-    /// Makes the ticket if that is possible without waiting. Callers call this method first. If it
-    /// returns `None`, they call [`generate`](Self::generate).
+    /// Makes the ticket if this is possible without waiting. Callers call this method first. If this method returns
+    /// `None`, they call [`generate`](Self::generate).
     ///
-    /// Implement this method if the generator never waits. Then no future is allocated, and the
-    /// caller need not store the request while a future is pending.
+    /// Implement this method if the generator never waits. This saves the allocation of a future, and the caller need
+    /// not store the request while a future is pending.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -95,9 +94,9 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
 
     /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
-    /// A caller that checks permissions calls this method first. Otherwise a missing key would be
-    /// reported as a missing permission. This method must not wait and must have no side effects.
-    /// The default implementation returns `Ok`.
+    /// A caller that checks permissions calls this method first. If it checked permissions first, a missing key would
+    /// be reported as a missing permission. This method must not wait and must have no side effects. The default
+    /// implementation returns `Ok`.
     ///
     /// # Errors
     /// The error that [`generate`](Self::generate) would return.
@@ -106,16 +105,15 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether the application accepts a PassTicket in more than one request. With [`Replay::Protected`] (the default),
-    /// a failed request is not sent again with the same PassTicket.
+    /// Whether the application accepts a PassTicket in more than one request. If the result is [`Replay::Protected`]
+    /// (the default), a failed request is not sent again with the same PassTicket.
     fn replay(&self, applid: &Applid) -> Replay {
         let _ = applid;
         Replay::Protected
     }
 }
 
-/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there
-/// is none.
+/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is no ticket.
 pub type GenerateFuture = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
 
 impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
@@ -147,19 +145,18 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
-/// With [`Replay::Allowed`] a ticket is for the current second. All requests of a user for an
-/// APPLID get the same ticket in this second. The number of requests has no limit.
+/// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID get the same
+/// ticket in this second. The number of requests is not limited.
 ///
-/// With [`Replay::Protected`] a user gets one ticket per second and APPLID, and never the same
-/// ticket twice. The second of a ticket is called its time slot. An unused time slot can be used
-/// for 60 s, or for a quarter of the profile's window if that is shorter. So after a pause a user
-/// can get up to 61 tickets at once. A request beyond this limit gets an error with a
-/// [`NoTimeSlot`]. Without this limit the request would get a ticket that the service refuses.
+/// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never gets the same ticket twice. The
+/// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
+/// profile's window if this is shorter. So after a pause, a user can get up to 61 tickets immediately one after the
+/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Without this limit, the request would get a
+/// ticket that the service refuses.
 ///
-/// - Clones of a generator share their time slots. Generators from several calls of
-///   [`new`](Self::new), or in several processes, do not share them. If two such generators make
-///   tickets for the same user and APPLID, two tickets can be equal. Then the service accepts only
-///   the first one that it receives.
+/// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
+///   processes, do not share them. If two generators that share no time slots make tickets for the same user and
+///   APPLID, two tickets can be equal. The service then accepts only the first of the two tickets that it receives.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may
 ///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
 ///   this second.
@@ -187,7 +184,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # }).unwrap();
 /// ```
 ///
-/// With replay protection:
+/// This example uses replay protection:
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -223,16 +220,14 @@ impl LocalGenerator {
         Self::starting(profiles, StartSecond::Skipped)
     }
 
-    /// A generator for a short job, which makes a few tickets and exits.
+    /// A generator for a short job that makes a few tickets and exits.
     ///
-    /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no
-    /// ticket in the second in which it starts. A short job may not want to wait for the next
-    /// second. So a generator from `one_shot` also makes tickets for the start second. All other
-    /// rules of replay protection apply: each user gets one ticket per second and APPLID.
+    /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no ticket in the second
+    /// in which it starts. A short job may not want to wait for the next second. So a generator from `one_shot` also
+    /// makes tickets for the second in which it starts. All other rules of replay protection apply.
     ///
-    /// **The trade-off:** another process may make a ticket for the same user and APPLID in the
-    /// start second. Then both tickets are equal, and the service accepts only the first one it
-    /// receives.
+    /// **The trade-off:** another process may make a ticket for the same user and APPLID in this second. In that case,
+    /// both tickets are equal, and the service accepts only the first ticket that it receives.
     ///
     /// Do not use `one_shot` for a service that may be restarted, or for jobs that start several
     /// times per second.
@@ -258,16 +253,16 @@ impl LocalGenerator {
     /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of
     /// profiles with [`Replay::Allowed`] are cached.
     ///
-    /// The cache does not change any ticket, because the algorithms give the same ticket for the
-    /// same second.
+    /// The cache does not change any ticket, because the algorithms always give the same ticket for the same user,
+    /// APPLID and second.
     #[must_use]
     pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TicketCache::new(pairs)));
         self
     }
 
-    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The
-    /// generator begins with new time slots, which it does not share with clones made before.
+    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The generator begins with
+    /// new time slots. It does not share them with clones that were made before this call.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
@@ -336,8 +331,8 @@ impl PassTicketGenerator for LocalGenerator {
 
 /// Why there is no ticket.
 ///
-/// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to
-/// do. It is not for clients.
+/// `Display` is for the operator's log: it contains the user, the APPLID and the return codes, and says what to do. Do
+/// not send this text to clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no PassTicket for user {user} and APPLID {applid}: {} {why}{reason}", why.codes())]
 pub struct GenerateError {
@@ -371,8 +366,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors, because it makes each ticket itself, for
-            // the current second.
+            // z/OS has no return code for these errors. They cannot occur on z/OS, because it makes each ticket itself,
+            // and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
         }
     }
@@ -394,15 +389,14 @@ impl GenerateError {
         Self::because(user, applid, Why::Codes(codes))
     }
 
-    /// An error because there is no time slot for the ticket, see
-    /// [replay protection](LocalGenerator#replay-protection).
+    /// An error for a ticket that has no time slot, see [replay protection](LocalGenerator#replay-protection).
     pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// An error of a generator that cannot work now. For example, the generator asks another
-    /// system, and that system is down. `retry_after` is the time after which the generator is
-    /// expected to work again, if it is known.
+    /// An error of a generator that cannot work now. For example, the generator gets tickets from another system, and
+    /// that system is down. `retry_after` is the time after which the generator is expected to work again, if it is
+    /// known.
     ///
     /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
@@ -447,9 +441,9 @@ impl GenerateError {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// How long to wait before the next attempt: until the user has a time slot again
-    /// ([`NoTimeSlot::AllTaken`]), or until an unavailable generator is expected to work again.
-    /// `None` for all other errors.
+    /// How long to wait before the next attempt. This is the time until the user has a time slot again
+    /// ([`NoTimeSlot::AllTaken`]), or the time until an unavailable generator is expected to work again. `None` for all
+    /// other errors.
     ///
     /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
     /// the generator works again, the result is `MAX_RETRY_AFTER`.
@@ -482,7 +476,7 @@ impl GenerateError {
         self.why.codes()
     }
 
-    /// Why there is no time slot, if that is the cause of this error.
+    /// Why there is no time slot, if this is the cause of the error.
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
@@ -493,20 +487,20 @@ impl GenerateError {
 
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
-/// The three codes come from SAF (System Authorization Facility, the interface to the security
-/// product) and from RACF. `Display` writes all three, such as `8/16/28`. [`text`](Self::text)
-/// gives the meaning.
+/// The first code comes from SAF (System Authorization Facility, the interface to the security product), and the other
+/// two codes come from RACF. `Display` writes all three codes, such as `8/16/28`. [`text`](Self::text) gives the
+/// meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
-    /// SAF return code.
+    /// The SAF return code.
     pub saf: u32,
-    /// RACF return code.
+    /// The RACF return code.
     pub racf: u32,
-    /// RACF reason code.
+    /// The RACF reason code.
     pub reason: u32,
 }
 
-/// A text for SAF code 8 and RACF code 12. All of these texts have the same beginning.
+/// A text for SAF code 8 and RACF code 12. All these texts have the same beginning.
 macro_rules! kerberos {
     ($text:literal) => {
         concat!(
@@ -518,17 +512,15 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: an internal error. This is also used if a permission could not be checked, if a
-    /// generator is [unavailable](GenerateError::is_unavailable), and if there is no time slot
-    /// ([`NoTimeSlot`]).
+    /// 8/8/8: an internal error. These codes are also used in three cases: a permission could not be checked, a
+    /// generator is [unavailable](GenerateError::is_unavailable), or there is no time slot ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
 
-    /// The meaning of the codes. The texts are those of Zowe's API Mediation Layer
-    /// (docs/reference/error-messages.md).
+    /// The meaning of the codes. The texts come from Zowe's API Mediation Layer (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
             (0, 0, 0) => "The service was successful.",
@@ -631,7 +623,7 @@ mod tests {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
-        // The ticket cache has no effect with replay protection.
+        // The ticket cache has no effect if there is replay protection.
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone())
             .with_ticket_cache(NonZeroUsize::MIN);

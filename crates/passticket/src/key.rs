@@ -4,11 +4,11 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The key of legacy PassTickets: 8 bytes, used as one single-DES key. The parity bits are ignored.
+/// The key of legacy PassTickets: 8 bytes, which are used as one single-DES key. The parity bits are ignored.
 ///
-/// The key is wiped from memory when dropped. `Debug` does not show it.
+/// The key is wiped from memory when it is dropped. `Debug` does not show it.
 pub struct LegacyKey(
-    // Boxed, because moving the bytes themselves would leave a copy of them in memory.
+    // The bytes are boxed, because moving the bytes themselves would leave a copy of them in memory.
     Box<Zeroizing<[u8; Self::LEN]>>,
 );
 
@@ -21,7 +21,7 @@ impl LegacyKey {
     /// Parses 16 hex digits in upper or lower case. Surrounding white space is ignored.
     ///
     /// # Errors
-    /// [`KeyError`] says what was found and what is needed. It contains no part of the key.
+    /// [`KeyError`] says what was found and what is needed. The error contains no part of the key.
     pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
         let hex = hex.trim();
         let digits = hex.chars().count();
@@ -46,7 +46,7 @@ impl fmt::Debug for LegacyKey {
 
 /// The key of enhanced PassTickets: an HMAC key of 32 to 256 bytes. IBM recommends 64.
 ///
-/// The key is wiped from memory when dropped. `Debug` does not show it.
+/// The key is wiped from memory when it is dropped. `Debug` does not show it.
 pub struct EnhancedKey(Zeroizing<Box<[u8]>>);
 
 impl EnhancedKey {
@@ -61,7 +61,7 @@ impl EnhancedKey {
     /// Parses 64 to 512 hex digits in upper or lower case. Surrounding white space is ignored.
     ///
     /// # Errors
-    /// [`KeyError`] says what was found and what is needed. It contains no part of the key.
+    /// [`KeyError`] says what was found and what is needed. The error contains no part of the key.
     pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
         let hex = hex.trim();
         let digits = hex.chars().count();
@@ -69,7 +69,7 @@ impl EnhancedKey {
         if !digits.is_multiple_of(2) || !(Self::MIN_LEN..=Self::MAX_LEN).contains(&len) {
             return Err(KeyError::Length { digits, needed: Self::NEEDED });
         }
-        // Allocated in full length, because a vector that grows leaves copies of the key in memory.
+        // The full length is allocated here, because a vector that grows leaves copies of the key in memory.
         let mut key = Zeroizing::new(vec![0; len].into_boxed_slice());
         decode(hex, &mut key, Self::NEEDED)?;
         Ok(Self(key))
@@ -103,7 +103,7 @@ pub enum KeyError {
     #[error("character {position} of the key is not a hex digit; {needed}")]
     #[non_exhaustive]
     Digit {
-        /// The position of the first wrong character, counted from 1 after leading white space.
+        /// The position of the first wrong character, counted from 1. Leading white space does not count.
         position: usize,
         /// What a key needs.
         needed: &'static str,
@@ -135,7 +135,7 @@ mod tests {
             Case { input: "F90F48F03C28DC86", expected: Ok(key) },
             Case { input: "f90f48f03c28dc86", expected: Ok(key) },
             Case { input: " \tF90F48F03c28dc86\r\n", expected: Ok(key) },
-            // A weak DES key, but RACF accepts it.
+            // This is a weak DES key, but RACF accepts it.
             Case { input: "0000000000000000", expected: Ok([0; 8]) },
             Case {
                 input: "",

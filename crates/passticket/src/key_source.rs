@@ -6,20 +6,18 @@ use super::algorithm::Algorithm;
 
 /// A PassTicket key outside of this process, for example in a hardware security module (HSM).
 ///
-/// Each algorithm uses its key in one function only: DES or HMAC. A source computes this function,
-/// so the key itself never leaves the HSM.
-/// [`KeyProfile::from_source`](super::KeyProfile::from_source) makes a profile with a source. Keys
-/// in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey)) need no source
-/// and are faster.
+/// Each algorithm uses its key only in one function, which is DES or HMAC. A source computes this function, so the key
+/// itself never leaves the HSM. [`KeyProfile::from_source`](super::KeyProfile::from_source) makes a profile with a
+/// source. Keys in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey)) need no source and are
+/// faster.
 ///
-/// The trait is object-safe. An `Arc` of a source is a source, too.
+/// The trait is object-safe. An `Arc` of a source is also a source.
 ///
 /// # Blocking
-/// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A
-/// gateway makes tickets on the threads of its async runtime. If a call takes longer than a few
-/// microseconds, write a [`PassTicketGenerator`](super::PassTicketGenerator) that contains a
-/// [`LocalGenerator`](super::LocalGenerator), and call
-/// [`generate_now`](super::LocalGenerator::generate_now) on a thread for blocking work.
+/// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A gateway makes tickets on
+/// the threads of its async runtime. So if a call takes longer than a few microseconds, write a
+/// [`PassTicketGenerator`](super::PassTicketGenerator) that contains a [`LocalGenerator`](super::LocalGenerator), and
+/// call [`generate_now`](super::LocalGenerator::generate_now) on a thread for blocking work.
 ///
 /// # Example
 /// ```
@@ -78,7 +76,7 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
     /// | [`EnhancedUpper`](Algorithm::EnhancedUpper), [`EnhancedMixed`](Algorithm::EnhancedMixed) | HMAC-SHA-512 | 16 or 20 bytes | the left 8 bytes of the MAC |
     ///
     /// # Errors
-    /// [`KeySourceError`] if the key cannot be used now. Then no ticket is made or accepted.
+    /// [`KeySourceError`] if the key cannot be used now. In that case, no ticket is made or accepted.
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
 }
 

@@ -7,14 +7,13 @@
 //!    user id.
 //! 3. `r3` is the left half of `r2`.
 //! 4. `r4 = r3 xor time`. `time` has 4 bytes.
-//! 5. The time coder runs six rounds on `L` and `R`, the halves of `r4`. Each round computes
-//!    `x = d xor L`, where `d` is the left 2 bytes of `E(R || pad)`. Then it sets `L = R`, and `R` to
-//!    a permutation of the bits of `x`. `pad` is one half of a value of 12 bytes. This value is the
-//!    user id without blanks, padded with X'55'. Odd rounds use its left half, even rounds its
-//!    right half.
+//! 5. The time coder runs six rounds on `L` and `R`, the halves of `r4`. Each round computes `x = d xor L`, where `d`
+//!    is the left 2 bytes of `E(R || pad)`. Then the round sets `L = R`, and sets `R` to a permutation of the bits of
+//!    `x`. `pad` is one half of a value of 12 bytes. This value is the user id without blanks, padded with X'55'. Odd
+//!    rounds use the left half of this value, and even rounds use the right half.
 //! 6. [`translate`] turns `L || R` into eight characters.
 //!
-//! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
+//! The rounds are a Feistel network. Evaluating a ticket runs the rounds backwards.
 
 use std::convert::Infallible;
 
@@ -41,7 +40,7 @@ pub(super) trait BlockCipher {
     fn encrypt(&self, block: u64) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory, expanded into its DES schedule.
+/// A key in memory. It is stored as its DES schedule.
 pub(super) struct Schedule(Des);
 
 impl Schedule {
@@ -70,17 +69,16 @@ impl BlockCipher for dyn KeySource {
 
 const EBCDIC_BLANK: u8 = 0x40;
 
-/// The values that depend on key, user and APPLID, but not on the time. They are useless without
-/// the key.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,
-    /// The two values of `pad` in step 5: for odd and for even rounds, 6 bytes each.
+    /// The two values of `pad` in step 5: one for odd rounds and one for even rounds. Each value has 6 bytes.
     pads: [u64; 2],
 }
 
 impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
-    /// Does steps 1 to 3 and computes the pads of step 5. None of these depends on the time.
+    /// Does steps 1 to 3 and computes the pads of step 5. None of these values depends on the time.
     pub(super) fn new(key: &'a K, user: &UserId, applid: &Applid) -> Result<Self, K::Error> {
         let user = user.to_ebcdic();
         let r1 = key.encrypt(u64::from_be_bytes(user))?;
@@ -111,8 +109,8 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
     /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
     /// ticket.
     ///
-    /// A ticket contains only the low 32 bits of its time. Of all times with these bits, the result
-    /// is the one nearest to `now`.
+    /// A ticket contains only the low 32 bits of its time. The result is the time with these bits that is nearest to
+    /// `now`.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Result<Option<u64>, K::Error> {
         let Some(bits) = untranslate(ticket) else {
             return Ok(None);
@@ -139,9 +137,9 @@ fn join(left: u16, right: u16) -> u32 {
     u32::from(left) << 16 | u32::from(right)
 }
 
-/// Does step 6. The bits form eight groups of six bits. Each group modulo 36 is an index into the
-/// alphabet. Bits are counted from 1 at the left. The first group has the bits 31, 32, 1, 2, 3, 4.
-/// Every further group begins with the last two bits of the group before it.
+/// Does step 6. The bits form eight groups of six bits. The value of each group, modulo 36, is an index into the
+/// alphabet. Bits are counted from 1 at the left. The first group has the bits 31, 32, 1, 2, 3, 4. Each of the other
+/// groups begins with the last two bits of the group before it.
 fn translate(bits: u32) -> [u8; LEN] {
     let mut rest = bits;
     [(); LEN].map(|()| {
@@ -152,9 +150,9 @@ fn translate(bits: u32) -> [u8; LEN] {
 
 /// Reverses step 6. `None` if no 32 bits give this text.
 ///
-/// The character with index `v` stands for the group `v` or the group `v + 36`. Both end with the
-/// same two bits, because 36 is a multiple of 4. But they begin with different bits. A group begins
-/// with the last two bits of the group before it, so at most one of the two candidates fits.
+/// The character with index `v` stands for the group `v` or the group `v + 36`. These two candidates end with the same
+/// two bits, because 36 is a multiple of 4. But they begin with different bits. A group begins with the last two bits
+/// of the group before it, so at most one of the two candidates fits.
 fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     let mut indexes = [0; LEN];
     for (index, character) in indexes.iter_mut().zip(ticket) {
@@ -175,11 +173,11 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     Some(bits)
 }
 
-/// Of all times with the low 32 bits `low`, the one nearest to `now`. All times are in seconds
-/// since the epoch. The low 32 bits wrap in 2106.
+/// The time with the low 32 bits `low` that is nearest to `now`. All times are in seconds since the epoch. The low 32
+/// bits wrap around in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // If the nearest time is before 1970, the next later time with these bits is `low` itself.
+    // If the nearest time is before 1970, the result is the next later time with these bits, which is `low` itself.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 
@@ -190,7 +188,8 @@ struct Permutation {
 }
 
 impl Permutation {
-    /// Bit `j` of the result is bit `table[j]` of the argument; bits count from 1 at the left.
+    /// Makes a permutation. Bit `j` of its result is bit `table[j]` of its argument. Bits are counted from 1 at the
+    /// left.
     const fn new(table: &[u8; 16]) -> Self {
         let mut this = Self { high: [0; 256], low: [0; 256] };
         let mut byte = 0;
@@ -273,10 +272,10 @@ mod tests {
         }
         let cases = [
             Case { ticket: b"AAAAAAAA", expected: Some(0) },
-            // X'FFFFFFFF' has eight groups with the value 63. 63 modulo 36 is 27, the index of `1`.
+            // X'FFFFFFFF' has eight groups with the value 63. 63 modulo 36 is 27, which is the index of `1`.
             Case { ticket: b"11111111", expected: Some(u32::MAX) },
-            // The group of B ends with the bits 01. So the next group begins with 01 and has a
-            // value of 16 to 31.
+            // The group of B ends with the bits 01. So the next group begins with the bits 01, and has a value of 16 to
+            // 31.
             Case { ticket: b"BAAAAAAA", expected: None },
             Case { ticket: b"BQAAAAAA", expected: Some(0x1000_0000) },
             Case { ticket: b"AAAAAAAB", expected: None },

@@ -25,12 +25,12 @@
 //! - a [`UserId`];
 //! - an [`Applid`], the name of the application in the security product;
 //! - the time, in whole seconds since 1970-01-01 00:00 UTC;
-//! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`. This
-//!   crate keeps it in a [`KeyProfile`].
+//! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`. This crate keeps the key in
+//!   a [`KeyProfile`].
 //!
-//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same
-//! key. It compares the time of the ticket with its own clock. By default it accepts a ticket whose
-//! time is at most [`DEFAULT_WINDOW`] earlier or later.
+//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. It compares the
+//! time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at most
+//! [`DEFAULT_WINDOW`] earlier or later than its clock.
 //!
 //! # Algorithms
 //!
@@ -45,23 +45,22 @@
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
-//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has 56 bits,
-//! and an attacker with a few tickets can find it by trying all keys.
+//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits, so an attacker
+//! who has a few tickets can find the key by trying all keys.
 //!
-//! Both algorithms combine the time with a value that depends on user, APPLID and key. Then they
-//! run six Feistel rounds on the result. The rounds can run backwards. So evaluating a ticket
-//! computes the time that the ticket was made for, which costs as much as generating a ticket. It
-//! is not necessary to try each of the 1201 seconds of the default window. Neither algorithm
-//! allocates memory.
+//! Both algorithms combine the time with a value that depends on the user, the APPLID and the key. Then they run six
+//! Feistel rounds on the result. The rounds can run backwards. So evaluating a ticket computes the time that the ticket
+//! was made for. It does not try each of the 1201 seconds of the default window, and costs only as much as generating a
+//! ticket. The algorithms allocate no memory.
 //!
 //! Two of the DES blocks, or one of the HMACs, do not depend on the time.
 //! [`KeyProfile::for_user`] computes them once for several tickets of a user.
 //!
 //! # Secrets
 //!
-//! Keys and tickets are wiped from memory when dropped. No `Debug`, `Display` or error shows them.
-//! Only [`PassTicket::expose`] and [`PassTicket::expose_bytes`] give the characters of a ticket. A
-//! key can also stay in a hardware security module, see [`KeySource`].
+//! Keys and tickets are wiped from memory when they are dropped. `Debug`, `Display` and errors never show them. Only
+//! [`PassTicket::expose`] and [`PassTicket::expose_bytes`] give the characters of a ticket. A key can also stay in a
+//! hardware security module, see [`KeySource`].
 //!
 //! # Evaluating a ticket
 //!
@@ -101,7 +100,7 @@
 //!
 //! # Features
 //!
-//! `serde`: `Serialize` and `Deserialize` for [`UserId`] and [`Applid`].
+//! The feature `serde` adds `Serialize` and `Deserialize` for [`UserId`] and [`Applid`].
 
 mod algorithm;
 pub mod clock;

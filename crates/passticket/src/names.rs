@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 const MAX_LEN: usize = 8;
 const BLANK: u8 = b' ';
 
-/// A name in upper-case ASCII, padded with blanks. Eight bytes are cheap to copy, hash and compare.
+/// A name in upper-case ASCII, padded with blanks. It has eight bytes, which are cheap to copy, hash and compare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Name([u8; MAX_LEN]);
 
@@ -47,7 +47,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// The rule that the text breaks.
+    /// The rule that the text violates.
     pub fn rule(&self) -> NameRule {
         self.rule
     }
@@ -68,8 +68,8 @@ pub enum NameRule {
     /// A name has at most eight characters.
     #[error("is longer than 8 characters")]
     TooLong,
-    /// A name has only the characters `A-Z 0-9 # @ $`. Lower case is converted to upper case. The
-    /// field is the first character that is not allowed.
+    /// A name contains only the characters `A-Z 0-9 # @ $`. Lower case is converted to upper case. The field contains
+    /// the first character that is not allowed.
     #[error("has the character {0:?}")]
     Character(char),
 }
@@ -84,17 +84,17 @@ macro_rules! name {
             /// Parses 1 to 8 characters of `A-Z 0-9 # @ $`. Lower case is converted to upper case.
             ///
             /// # Errors
-            /// [`NameError`] contains the value and the rule that it breaks.
+            /// [`NameError`] contains the value, and the rule that the value violates.
             pub fn new(value: &str) -> Result<Self, NameError> {
                 Name::parse($what, value).map(Self)
             }
 
-            /// The name, upper-case and without padding.
+            /// The name in upper case and without padding.
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
             }
 
-            /// The name as ASCII bytes, upper-case and without padding.
+            /// The name as ASCII bytes, in upper case and without padding.
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
             }
@@ -218,7 +218,7 @@ mod tests {
             Case { input: "A B", expected: Err(NameRule::Character(' ')) },
             Case { input: "USER ", expected: Err(NameRule::Character(' ')) },
             Case { input: "ÄRGER", expected: Err(NameRule::Character('Ä')) },
-            // In Unicode, U+017F and U+212A are case variants of S and K. A name cannot have them.
+            // In Unicode, U+017F and U+212A are case variants of S and K. A name cannot contain them.
             Case { input: "\u{17f}YS", expected: Err(NameRule::Character('\u{17f}')) },
             Case { input: "\u{212a}", expected: Err(NameRule::Character('\u{212a}')) },
             Case { input: "A\0", expected: Err(NameRule::Character('\0')) },

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: ten minutes before and after, as in RACF.
+/// The default of [`KeyProfile::with_window`]: ten minutes before and ten minutes after the clock, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
 /// The alphabet of an enhanced algorithm. `None` for the legacy algorithm.
@@ -38,9 +38,8 @@ const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
 /// This matters because the algorithms give the same ticket for the same user, APPLID and second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replay {
-    /// The system accepts each ticket only once. This is the default of RACF. Then a
-    /// [`LocalGenerator`](super::LocalGenerator) makes each ticket only once, which limits the
-    /// number of tickets.
+    /// The system accepts each ticket only once. This is the default of RACF. With this setting, a
+    /// [`LocalGenerator`](super::LocalGenerator) makes each ticket only once, which limits the number of tickets.
     #[default]
     Protected,
     /// The system accepts a ticket any number of times within the window. In RACF this is
@@ -51,12 +50,12 @@ pub enum Replay {
     Allowed,
 }
 
-/// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps
-/// these in a profile of class `PTKTDATA`.
+/// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps the key and the
+/// settings in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (of DES or HMAC) is computed once, when the profile is made. The key schedule
-/// is wiped when the profile is dropped, and `Debug` does not show it. A key can also stay outside
-/// of this process, see [`from_source`](Self::from_source).
+/// The key schedule (of DES or HMAC) is computed once, when the profile is made. The key schedule is wiped when the
+/// profile is dropped, and `Debug` does not show it. [`from_source`](Self::from_source) is for a key that stays outside
+/// of this process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,8 +81,8 @@ pub struct KeyProfile {
     replay: Replay,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have
-/// their own variants, so that using them needs no call through a trait object.
+/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. Keys in memory have their own
+/// variants, so that their use needs no call through a trait object.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -131,8 +130,8 @@ impl KeyProfile {
         Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
-    /// Sets the window. The time of a ticket may be this much before or after the clock of the
-    /// evaluating system. Only the whole seconds of `window` count.
+    /// Sets the window. The time of a ticket may be earlier or later than the clock of the evaluating system by at most
+    /// `window`. Only the whole seconds of `window` count.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -174,8 +173,8 @@ impl KeyProfile {
         }
     }
 
-    /// The window. The time of a ticket may be this much before or after the clock of the
-    /// evaluating system.
+    /// The window. The time of a ticket may be earlier or later than the clock of the evaluating system by at most this
+    /// duration.
     pub fn window(&self) -> Duration {
         self.window
     }
@@ -185,11 +184,11 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Does the part of the computation that is the same for all tickets of one user. This saves 2
-    /// of the 8 DES blocks, or 1 of the 7 HMACs, for each further ticket.
+    /// Does the part of the computation that is the same for all tickets of one user. For each further ticket of this
+    /// user, this saves 2 of the 8 DES blocks, or 1 of the 7 HMACs.
     ///
     /// # Errors
-    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. A key in memory never fails.
+    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn for_user(&self, user: &UserId) -> Result<UserTickets<'_>, KeySourceError> {
         let applid = &self.applid;
         let pair = match &self.key {
@@ -220,7 +219,7 @@ impl KeyProfile {
     /// [`LocalGenerator`](super::LocalGenerator) does.
     ///
     /// # Errors
-    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. A key in memory never fails.
+    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn generate(&self, user: &UserId, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         self.for_user(user)?.generate(time)
     }
@@ -230,9 +229,9 @@ impl KeyProfile {
     /// This method computes the time of the ticket from the characters of the ticket. It does not
     /// try all times of the window, so it costs as much as generating a ticket.
     ///
-    /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`] lower case counts as upper case,
-    /// because z/OS converts passwords to upper case. A legacy ticket contains only the low 32 bits
-    /// of its time. Of all times with these bits, the one nearest to `now` is taken.
+    /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
+    /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. This method assumes
+    /// the time with these bits that is nearest to `now`.
     ///
     /// This method does not check whether the ticket was used before. If the application has replay
     /// protection, the caller must check this.
@@ -262,7 +261,7 @@ impl fmt::Debug for KeyProfile {
 
 /// A [`KeyProfile`] for one user, to make or check several tickets of this user.
 ///
-/// The part of the computation that is the same for all of these tickets is already done.
+/// The part of the computation that is the same for all tickets of this user is already done.
 pub struct UserTickets<'a> {
     profile: &'a KeyProfile,
     user: UserId,
@@ -342,8 +341,8 @@ impl fmt::Debug for UserTickets<'_> {
     }
 }
 
-/// Proof that a ticket was checked and accepted. Only [`KeyProfile::evaluate`] and
-/// [`UserTickets::evaluate`] return it.
+/// Proof that a ticket was checked and accepted. Only [`KeyProfile::evaluate`] and [`UserTickets::evaluate`] return
+/// this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Evaluated {
@@ -357,8 +356,8 @@ impl Evaluated {
         self.generated_at
     }
 
-    /// The age of the ticket when it was evaluated, in seconds. It is negative if the clock of the
-    /// system that made the ticket is ahead.
+    /// The age of the ticket when it was evaluated, in seconds. The age is negative if the clock of the system that
+    /// made the ticket is ahead.
     pub fn age_secs(&self) -> i64 {
         age_secs(self.generated_at, self.now)
     }
@@ -370,10 +369,9 @@ fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// If the time of a ticket is at most this far outside of the window, a late ticket or a wrong
-/// clock is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. If the
-/// user, the APPLID or the key is wrong, the computed time is random. Of all times with 32 bits,
-/// fewer than one in 20,000 are this near.
+/// If the time of a ticket is at most this far outside of the window, a late ticket or a wrong clock is likely. A clock
+/// that shows local time instead of UTC is wrong by up to 14 hours. If the user, the APPLID or the key is wrong, the
+/// computed time is random. With 32 bits, fewer than one in 20,000 random times are within this distance.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// Why a ticket is not accepted.
@@ -390,12 +388,12 @@ const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// This algorithm never makes this text, whatever the key is. The text may be a password, or a
-    /// ticket of another algorithm.
+    /// The algorithm of the profile cannot make this text, whatever the key is. The text may be a password, or a ticket
+    /// of another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// The text is not a ticket of this user, APPLID and key. Or it is such a ticket, but its time
-    /// is more than 24 hours outside of the window.
+    /// Either the text is not a ticket of this user, APPLID and key, or it is such a ticket, but its time is more than
+    /// 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"
@@ -422,7 +420,7 @@ pub enum Refusal {
     },
 }
 
-/// The age of a ticket as text, or how far its time is ahead.
+/// The age of a ticket as text. If the time of the ticket is ahead, the text says how far it is ahead.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     match age_secs(generated_at, now) {
         age @ 0.. => format!("{age} s old"),
@@ -436,7 +434,8 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<ByApplid>);
 
-// The APPLIDs in this map come from the operator, so a client cannot cause hash collisions.
+// The hash function is fast, but not safe against chosen keys. The APPLIDs in this map come from the operator, so a
+// client cannot cause hash collisions.
 type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
@@ -465,7 +464,7 @@ impl KeyProfiles {
         self.0.get(applid)
     }
 
-    /// All profiles, in no particular order.
+    /// All profiles, in no defined order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<KeyProfile>> {
         self.0.values()
     }
@@ -554,7 +553,7 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let ticket = profile("APPL", algorithm).generate(&user, at(NOW)).unwrap();
             for Case { now, window, expected } in &cases {
-                // The first and the last millisecond of this second give the same result.
+                // The first and the last millisecond of the second `now` give the same result.
                 for now in [at(*now), at(*now).plus(Duration::from_millis(999))] {
                     let window = Duration::from_secs(*window);
                     let profile = profile("APPL", algorithm).with_window(window);
@@ -622,7 +621,7 @@ mod tests {
         );
     }
 
-    /// A key source that has its key in memory. A test can make it fail.
+    /// A key source with a key in memory. A test can make it fail.
     #[derive(Debug)]
     struct Source {
         key: KeyProfile,
@@ -773,7 +772,7 @@ mod tests {
         ]
     }
 
-    /// Seconds since 1970. Many are near 2106, when the 32 bits of the legacy time wrap.
+    /// Seconds since 1970. Many of these times are near 2106, when the 32 bits of the legacy time wrap around.
     fn time() -> impl Strategy<Value = u64> {
         const WRAP: u64 = 1 << 32;
         prop_oneof![0..WRAP, WRAP - 2000..WRAP + 2000, 0..1_u64 << 40]
@@ -803,7 +802,7 @@ mod tests {
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
         }
 
-        /// The window is zero. So a random time is accepted in at most one of 2^32 cases.
+        /// The window is zero, so a random time is accepted in at most one of 2^32 cases.
         #[test]
         fn a_change_of_ticket_user_applid_or_key_is_refused(
             (algorithm, mut key) in algorithm_and_key(),
@@ -839,8 +838,8 @@ mod tests {
             let got = make(other, &key).evaluate(&user, &ticket, time);
             prop_assert_eq!(got.is_ok(), other == applid);
 
-            // Changes one bit of the key, but never the lowest bit of a byte. That bit is a parity
-            // bit, which DES ignores.
+            // Changes one bit of the key, but never the lowest bit of a byte. The lowest bit is a parity bit, which DES
+            // ignores.
             let bit = bit.index(key.len() * 7);
             key[bit / 7] ^= 2 << (bit % 7);
             prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());

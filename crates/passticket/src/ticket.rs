@@ -10,9 +10,9 @@ pub(super) const LEN: usize = 8;
 
 /// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.
 ///
-/// A PassTicket is a secret. It is wiped from memory when dropped and compared in constant time.
-/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters.
-/// There is no `Display`, and `Debug` writes `PassTicket(..)`.
+/// A PassTicket is a secret. It is wiped from memory when it is dropped, and it is compared in constant time. Only
+/// [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`, and
+/// `Debug` writes `PassTicket(..)`.
 ///
 /// ```
 /// use passticket::PassTicket;
@@ -28,12 +28,12 @@ pub struct PassTicket([u8; LEN]);
 impl PassTicket {
     /// Parses a text that has the form of a PassTicket. Upper and lower case are kept.
     ///
-    /// This checks only the form. [`KeyProfile::evaluate`](super::KeyProfile::evaluate) checks
-    /// whether the ticket is valid.
+    /// This function checks only the form. [`KeyProfile::evaluate`](super::KeyProfile::evaluate) checks whether the
+    /// ticket is valid.
     ///
     /// # Errors
-    /// [`PassTicketError`] names the rule that the text breaks. It does not repeat the text, which
-    /// may be a password.
+    /// [`PassTicketError`] contains the rule that the text violates. It does not contain the text, because the text may
+    /// be a password.
     pub fn parse(text: &str) -> Result<Self, PassTicketError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if let Some(index) = text.chars().position(|c| !allowed(c)) {

@@ -1,5 +1,5 @@
-//! A cache of the current tickets. Without this cache, each further request of a user in the same
-//! second would make the same ticket again.
+//! A cache of the current tickets. Without this cache, each further request of a user in the same second would compute
+//! the same ticket again.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use super::{Applid, KeyProfile, KeySourceError, PassTicket, UserId};
 use crate::clock::Timestamp;
 
-/// The last ticket for each user and APPLID, and its time in seconds since the epoch.
+/// For each user and APPLID, the last ticket and the time of this ticket in seconds since the epoch.
 pub(super) struct TicketCache(Cache<(UserId, Applid), (u64, PassTicket)>);
 
 impl TicketCache {
@@ -51,7 +51,7 @@ mod tests {
         let profiles = applids.map(|applid| {
             KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap()
         });
-        // A cache that is too small for all pairs generates evicted tickets again.
+        // If the cache is too small for all pairs, evicted tickets are generated again.
         for pairs in [1, 100] {
             let cache = TicketCache::new(NonZeroUsize::new(pairs).unwrap());
             for millis in [0, 1, 999, 1000, 1001, 500, 2000, 1999] {

@@ -1,8 +1,8 @@
-//! Time slots for services with replay protection, which accept each ticket once.
+//! Time slots for services with replay protection, which accept each ticket only once.
 //!
-//! The same user, APPLID (application name) and second give the same ticket. So each ticket needs a
-//! second of its own. This second is called its time slot. A ticket is valid for some minutes
-//! before and after its second, so unused slots of the recent past can still be used.
+//! The same user, APPLID (application name) and second always give the same ticket. So each ticket needs its own
+//! second. This second is called its time slot. A ticket is valid for some minutes before and after its second, so
+//! unused slots of the recent past can still be used.
 
 use std::{
     collections::HashMap,
@@ -26,9 +26,9 @@ type Pair = (UserId, Applid);
 
 /// Reserves time slots for each pair of user and APPLID.
 ///
-/// No slot is reserved twice. With [`StartSecond::Skipped`] all slots are later than the start of
-/// this process. A previous process used only slots up to its end. So the two processes never use
-/// the same slot, as long as the clock is not set back in between.
+/// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
+/// started. A previous process used only slots up to its end. So the two processes never use the same slot, unless the
+/// clock was set back between them.
 pub(super) struct TimeSlots {
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
@@ -37,12 +37,11 @@ pub(super) struct TimeSlots {
     state: Mutex<Reserved>,
 }
 
-/// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`] the current
-/// generation becomes the previous one, and the previous generation is dropped. By then the dropped
-/// slots are too old to be reserved again.
+/// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`], the current generation becomes the
+/// previous generation, and the old previous generation is dropped. The dropped slots are then too old to be reserved
+/// again.
 struct Reserved {
-    /// The latest time seen. It does not change when the clock is set back, so used slots stay
-    /// used.
+    /// The latest time seen. This value does not change when the clock is set back, so that used slots stay used.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
@@ -51,7 +50,7 @@ struct Reserved {
 /// Whether a process makes tickets for the second in which it starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartSecond {
-    /// The process makes no tickets for this second, because a previous process may have made some.
+    /// The process makes no tickets for this second, because a previous process may have made tickets for this second.
     Skipped,
     /// The process makes tickets for this second, because it cannot wait for the next second.
     Used,
@@ -73,10 +72,9 @@ impl TimeSlots {
         Self { first, pairs, state: Mutex::new(state) }
     }
 
-    /// Reserves a slot for a ticket, which is valid for `window` before and after its second. The
-    /// slot is not after `now`. It is at most [`SPARE_SECS`] and at most a quarter of the window
-    /// before `now`. The rest of the window is left for the transport to the service and for
-    /// differences between the clocks.
+    /// Reserves a slot for a ticket. The ticket is valid for `window` before and after its second. The slot is not
+    /// later than `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window.
+    /// The rest of the window is for the transport to the service and for differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -128,8 +126,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest unused slot of a pair, if there is one up to `now`. `last` is the last reserved
-/// slot of the pair, if there is one. A slot before `latest - spare` may be missing.
+/// The earliest unused slot of a pair, if it is not later than `now`. `last` is the last reserved slot of the pair, if
+/// it is known. It need not be known if it is before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -151,8 +149,8 @@ fn next(
 
 /// Why there is no time slot for a ticket.
 ///
-/// An application with [replay protection](super::Replay::Protected) accepts each ticket once. So
-/// each ticket needs a second of its own, its time slot. Without a time slot there is no ticket.
+/// An application with [replay protection](super::Replay::Protected) accepts each ticket only once. So each ticket
+/// needs its own second, which is called its time slot. If there is no time slot, no ticket is made.
 ///
 /// `Display` is for the operator's log and says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,7 +167,7 @@ pub enum NoTimeSlot {
     AllTaken {
         /// How long unused time slots can be used.
         spare: Duration,
-        /// The time until the next time slot: one second, or more if the clock was set back a
+        /// The time until the next time slot: one second. It is more than one second if the clock was set back a
         /// little.
         retry_after: Duration,
     },
@@ -184,13 +182,13 @@ pub enum NoTimeSlot {
         /// How far the clock was set back.
         by: Duration,
     },
-    /// More pairs of user and APPLID got tickets within a minute than the table holds.
+    /// Within a minute, more pairs of user and APPLID needed tickets than the table can hold.
     #[error(
         "PassTicket limit reached: with replay protection at most {pairs} pairs of user and APPLID \
          get tickets within one minute; try again in a minute"
     )]
     TooManyPairs {
-        /// The number of pairs that the table holds.
+        /// The number of pairs that the table can hold.
         pairs: usize,
     },
 }
@@ -348,7 +346,7 @@ mod tests {
         }
         assert_eq!(reserve(&slots, "C", 1), full);
         assert_eq!(reserve(&slots, "A", 2), Ok(2));
-        // A generation begins at each full minute: at 40 and at 100 s after START.
+        // A generation begins at each full minute. These are 40 s and 100 s after START.
         assert_eq!(reserve(&slots, "C", 61), Ok(1));
         assert_eq!(reserve(&slots, "A", 61), Ok(3));
         assert_eq!(reserve(&slots, "B", 61), full);
@@ -389,7 +387,7 @@ mod tests {
         );
     }
 
-    /// Steps of the clock in seconds: mostly short, sometimes long or backwards.
+    /// Steps of the clock in seconds. Most steps are short. Some are long or go backwards.
     fn step() -> impl Strategy<Value = i64> {
         prop_oneof![8 => 0..3_i64, 2 => -90..120_i64, 1 => -5000..5000_i64]
     }
@@ -429,7 +427,7 @@ mod tests {
             prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// This holds as long as the clock is not set back.
+        /// This is true only if the clock is not set back.
         #[test]
         fn one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),

@@ -1,4 +1,4 @@
-//! An HTTP client for tests, made with `reqwest`. It is not the client of `tower-passticket`.
+//! An HTTP client for tests. It is made with `reqwest`, and is not the client of `tower-passticket`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
@@ -14,8 +14,8 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-/// The user and the password or PassTicket of a `Basic` header. `headers` is a JSON object with the
-/// headers of a request, as the demo service returns it.
+/// The user and the password or PassTicket of a `Basic` header. `headers` is a JSON object with the headers of a
+/// request, as the demo service returns them.
 pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();

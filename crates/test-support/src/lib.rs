@@ -1,8 +1,8 @@
 //! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, an HTTP
 //! client, and a program under test.
 //!
-//! This crate must not depend on `tower-passticket`. Otherwise the unit tests of `tower-passticket` would
-//! contain two copies of each of its types, and the copies are not compatible.
+//! This crate must not depend on `tower-passticket`. If it did, the unit tests of `tower-passticket` would contain two
+//! copies of each type of `tower-passticket`, and these copies are not compatible.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -1,4 +1,4 @@
-//! Keys and certificates. The private keys are public, so **never trust them outside of tests.**
+//! Keys and certificates. The private keys are published, so **never trust these keys outside of tests.**
 //!
 //! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are
 //! valid until 2126. `cargo run -p test-support --example make-pki` replaces these files.
@@ -96,7 +96,7 @@ impl Authority {
         Self::new("CA", certificate, include_str!("../pki/namesake.key"))
     }
 
-    /// An authority whose name and key both differ from those of [`Self::trusted`].
+    /// An authority whose name and key differ from the name and the key of [`Self::trusted`].
     pub fn stranger() -> Self {
         let certificate = include_str!("../pki/stranger.pem");
         Self::new("another", certificate, include_str!("../pki/stranger.key"))
@@ -119,8 +119,8 @@ impl Authority {
         roots
     }
 
-    /// A TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of its
-    /// protocols.
+    /// A TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of protocols
+    /// that the connector offers.
     pub fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -132,8 +132,8 @@ impl Authority {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has
-    /// the common name `USER`. `change` can change its parameters before it is signed.
+    /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has the
+    /// common name `USER`. `change` can change the parameters of the certificate before it is signed.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
         change(&mut params);
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn every_certificate_belongs_to_its_key() {
         for identity in [SERVER, USER, APIMTST] {
-            // `acceptor` panics if the key does not match the certificate, because rustls compares them.
+            // This call checks that the key matches the certificate. If it does not match, `acceptor` panics.
             identity.acceptor();
         }
         for authority in [Authority::trusted(), Authority::namesake(), Authority::stranger()] {

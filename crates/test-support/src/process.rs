@@ -12,10 +12,10 @@ use std::{
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether `curl` is installed.
+/// Returns whether `curl` is installed.
 ///
 /// # Panics
-/// In CI, if `curl` is not installed.
+/// This function panics in CI if `curl` is not installed.
 pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "CI needs curl");
@@ -37,14 +37,14 @@ impl Running {
         Self::start_after("", program, args)
     }
 
-    /// Like [`start`](Self::start), but the program can open only this number of files.
+    /// Does the same as [`start`](Self::start), but the program can open only `open_files` files.
     pub fn start_with_open_files(open_files: usize, program: &str, args: &[&str]) -> Self {
         Self::start_after(&format!("ulimit -n {open_files} && "), program, args)
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
-        // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores
-        // this signal, and the program inherits this setting. So the program gets a write error instead.
+        // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores this
+        // signal, and the program inherits this setting. So the program is not killed, but gets a write error.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
@@ -132,7 +132,7 @@ impl Running {
         (status, self.log.lock().unwrap().clone())
     }
 
-    /// The peak memory of the process so far (resident set), in KiB.
+    /// The peak size of the memory (resident set) of the process so far, in KiB.
     pub fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -46,7 +46,7 @@ where
 /// Reads the head of an HTTP message, including the empty line at its end.
 ///
 /// # Panics
-/// If the stream ends before the head is complete.
+/// This function panics if the stream ends before the head is complete.
 pub async fn head(stream: &mut (impl AsyncBufRead + Unpin)) -> String {
     read_head(stream).await.unwrap()
 }
@@ -64,12 +64,12 @@ async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Strin
 /// Reads and discards `length` bytes.
 ///
 /// # Panics
-/// If the stream ends earlier.
+/// This function panics if the stream ends earlier.
 pub async fn discard(stream: &mut (impl AsyncRead + Unpin), length: usize) {
     stream.read_exact(&mut vec![0; length]).await.unwrap();
 }
 
-/// One step of a [`Scripted`] service. After the last step the service closes the connection.
+/// One step of a [`Scripted`] service. After the last step, the service closes the connection.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Reads the head of a request.
@@ -83,8 +83,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Pauses for this time.
     Wait(Duration),
-    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel
-    /// resets it because of the unread bytes.
+    /// Waits until bytes arrive, but does not read them. If the service closes the connection after this step, the
+    /// kernel resets the connection because of the unread bytes.
     LeaveUnread,
     /// Closes the service's side of the connection. The client can still send.
     ShutDown,
@@ -129,7 +129,7 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // Sending fails if the test has dropped the receiver.
+                // Sending fails only if the test has dropped the receiver, so the result is ignored.
                 let _ = sender.send(result);
             }
         })
@@ -142,8 +142,7 @@ impl Scripted {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until a connection has finished its steps. Returns the number of bytes that its last step has
-    /// read.
+    /// Waits until a connection has finished its steps. Returns the number of bytes that the last step has read.
     ///
     /// # Errors
     /// The error of the step that failed.
@@ -157,8 +156,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // With this option, the kernel sends the bytes of each step immediately. A reset would discard bytes that
-    // are not sent yet.
+    // With this option, the kernel sends the bytes of each step immediately. Without it, a reset could discard bytes
+    // that are not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(BufReader::new(stream), |stream| stream, steps).await,

@@ -2,22 +2,20 @@
 
 use passticket::{Algorithm, Applid, KeyProfile, UserId};
 
-/// A key of the legacy algorithm, as hexadecimal digits. This key is public, so never use it
-/// outside of tests.
+/// A key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
 /// The user id `name`.
 ///
 /// # Panics
-/// If `name` is not a valid user id.
+/// This function panics if `name` is not a valid user id.
 pub fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
 /// The APPLID (name of an application) `name`.
-///
 /// # Panics
-/// If `name` is not a valid APPLID.
+/// This function panics if `name` is not a valid APPLID.
 pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
@@ -25,7 +23,7 @@ pub fn applid(name: &str) -> Applid {
 /// A profile of the APPLID `name` with [`LEGACY_KEY`] and replay protection.
 ///
 /// # Panics
-/// If `name` is not a valid APPLID.
+/// This function panics if `name` is not a valid APPLID.
 pub fn key_profile(name: &str) -> KeyProfile {
     KeyProfile::from_hex(applid(name), Algorithm::Legacy, LEGACY_KEY).unwrap()
 }

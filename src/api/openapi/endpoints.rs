@@ -329,8 +329,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The errors of an endpoint that accepts a password or a certificate. `login` and
-    /// `access-token/generate` have other errors.
+    /// The errors of an endpoint that accepts a password or a certificate. The lists of `login` and
+    /// `access-token/generate` are different, so these endpoints do not use this function.
     fn caller(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::AuthenticationRequired,
@@ -384,7 +384,7 @@ impl Settings<'_> {
     }
 }
 
-/// The errors of an endpoint whose credential is a login token: the errors of the token, and `more`.
+/// The errors of an endpoint whose credential is a login token. These are the errors of the token, and `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::TokenNotProvided,
@@ -398,8 +398,8 @@ fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of an endpoint with a Personal Access Token in the body: the errors of the token and of the
-/// body, and `more`.
+/// The errors of an endpoint that takes a Personal Access Token in the body. These are the errors of the token, the
+/// errors of the body, and `more`.
 fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::InvalidBody(BodyProblem::example()),
@@ -416,10 +416,10 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of the generation of a PassTicket: one for each status.
+/// The errors of the generation of a PassTicket. There is one error for each status.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
-    // Both names are valid. If one of them were not, a test would fail.
+    // Both names are valid. If one of them were not valid, a test would fail.
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
@@ -432,9 +432,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// The body of a request for a revocation rule. It has a time. In a rule for a user or a service it has
-/// one more field, and `target` is the name, the schema and an example of this field. `target` is `None`
-/// in a rule for the caller's own tokens.
+/// The body of a request for a revocation rule. It contains a time. For a rule for a user or a service, it has one more
+/// field, and `target` contains the name, the schema and an example of this field. For a rule for the caller's own
+/// tokens, `target` is `None`.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });
@@ -444,6 +444,6 @@ fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
         example[field] = value.into();
         required.push(field);
     }
-    // Only a rule for the caller may have no body. It then uses the current time.
+    // Only a request for a rule for the caller's own tokens may have no body. The rule then uses the current time.
     RequestBody { required: target.is_some(), schema: object(&required, properties), example }
 }

@@ -33,7 +33,7 @@ pub(super) fn error_responses(
     statuses.into_iter().map(|(status, response)| (status, response.into_json())).collect()
 }
 
-/// The description of one response. All errors of the endpoint with the same status share it.
+/// The description of one response. All errors of the endpoint that have the same status share this description.
 #[derive(Default)]
 struct ErrorResponse {
     /// The errors, as lines of a list in Markdown.
@@ -52,7 +52,7 @@ impl ErrorResponse {
             Some(message) => {
                 self.has_message = true;
                 self.causes.push(format!("- {}: {error}", message.number()));
-                // This cannot fail: `to_json` makes JSON.
+                // Parsing cannot fail, because `to_json` makes JSON.
                 let example = serde_json::from_slice(&message.to_json()).unwrap_or_default();
                 self.examples.entry(message.number()).or_insert(example);
             }

@@ -79,7 +79,7 @@ impl Settings<'_> {
         let mut response =
             json!({ "description": success.description, "headers": success.headers });
         if let Some((content_type, schema)) = success.content {
-            // All our content types are ASCII.
+            // All content types of the endpoints are ASCII.
             let content_type = content_type.to_str().unwrap_or_default();
             response["content"] = json!({ content_type: { "schema": schema } });
         }
@@ -121,8 +121,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The responses for `errors`, and for the errors that do not depend on the endpoint: a wrong method, a
-    /// page of another origin, a body that cannot be read, and a throttled login.
+    /// The responses for `errors`, and for the errors that several endpoints share: a wrong method, a page of another
+    /// origin, a body that cannot be read, and a throttled login.
     fn error_responses(
         &self,
         method: &Method,
@@ -130,7 +130,7 @@ impl Settings<'_> {
         reads_body: bool,
         mut errors: Vec<ApiError>,
     ) -> Map<String, Value> {
-        // `PUT` is an example: no endpoint supports it.
+        // `PUT` is an example of a wrong method, because no endpoint supports it.
         errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed: method.clone() });
         errors.push(ApiError::CrossOrigin);
         if reads_body {

@@ -11,8 +11,8 @@ pub(super) struct Description {
     pub(super) security: Security,
     pub(super) body: Option<RequestBody>,
     pub(super) success: Success,
-    /// The errors that are specific to this endpoint. `Settings::error_responses` adds the errors that do
-    /// not depend on the endpoint.
+    /// The errors that are specific to this endpoint. `Settings::error_responses` adds the errors that several
+    /// endpoints share.
     pub(super) errors: Vec<ApiError>,
 }
 
@@ -20,9 +20,10 @@ pub(super) struct Description {
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     None,
-    /// HTTP Basic. If the request has none, the body. If the body has none either, the client certificate.
+    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the credentials in the body. If the body
+    /// has no credentials, either, the endpoint accepts the client certificate.
     Login,
-    /// HTTP Basic. If the request has none, the client certificate.
+    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the client certificate.
     User,
     LoginToken,
     CertificateAndLoginToken,
@@ -39,7 +40,7 @@ pub(super) struct Success {
     pub(super) status: StatusCode,
     pub(super) description: &'static str,
     pub(super) headers: Value,
-    /// Content type and schema.
+    /// The content type and the schema.
     pub(super) content: Option<(HeaderValue, Value)>,
 }
 
@@ -48,7 +49,7 @@ impl Success {
         Self { status, description, headers: json!({}), content: None }
     }
 
-    /// 204 with the login cookie.
+    /// A response with status 204 and the login cookie.
     pub(super) fn login(description: &'static str) -> Self {
         let cookie = format!("^[^=]+={TOKEN}; Path=/; SameSite=Strict; HttpOnly; Secure$");
         let headers = json!({

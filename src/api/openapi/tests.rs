@@ -19,7 +19,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     max_validity: Validity::MAX,
     guarding_resources: &RESOURCES,
 });
-/// Of the optional endpoints only `ticket` is on.
+/// Only one of the optional endpoints is on: `ticket`.
 static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches { tickets: true, ..Switches::default() },
     certificates: false,

@@ -90,8 +90,8 @@ async fn each_request_has_one_record() {
     let text = |text: &str| text.to_owned();
 
     let cases = [
-        // The columns for the request are the endpoint, the credentials and the body. The columns for the
-        // record are the event, the reason, the user and the kind of credential.
+        // The first columns describe the request: the endpoint, the credentials and the body. The other columns
+        // describe the record: the event, the reason, the user and the kind of credential.
         (
             "POST login",
             password("user"),
@@ -453,8 +453,8 @@ async fn each_request_has_one_record() {
         assert_eq!(record.outcome, outcome, "{context}");
         assert_eq!(response.status().is_success(), reason.is_none(), "{context}");
         assert_eq!(user_text(record.user.as_ref()), user, "{context}");
-        // `refresh` checks the certificate before the token. Without a certificate it does not look at
-        // any credential. So `record.credential` is `None`, and not `Some(CredentialKind::None)`.
+        // `refresh` checks the certificate before the token. If there is no certificate, it does not look at any
+        // credential. So `record.credential` is `None`, and not `Some(CredentialKind::None)`.
         let is_recorded =
             credential != CredentialKind::None || reason == Some(ReasonCode::NoCredential);
         let credential_in_record = is_recorded.then_some(credential);
@@ -666,7 +666,7 @@ async fn no_record_has_a_secret() {
     // The text `wrong` is a password in this test, and it is a part of these two reason codes.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // The records must not have a part of a token either, so the test looks for each part.
+        // The records must not contain a part of a token, either, so the test looks for each part of each secret.
         for part in secret.split('.') {
             assert!(!searched.contains(part), "{part} is in {all_records}");
         }

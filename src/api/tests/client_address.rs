@@ -1,4 +1,5 @@
-//! The auth API counts and records the client that a trusted proxy announces, and not the proxy.
+//! The auth API counts failed logins for the client that a trusted proxy announces, and not for the proxy. Audit
+//! records contain this client.
 
 use std::net::IpAddr;
 

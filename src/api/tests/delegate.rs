@@ -141,7 +141,7 @@ async fn each_failure_has_a_status_and_a_message_number() {
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
-    // While client certificates are off, the certificate is ignored.
+    // If client certificates are off, the certificate is ignored.
     let api = world.minimal.clone().with_delegation(delegation());
     assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
     let zowe_v3 = world.api(Compatibility::ZoweV3).with_delegation(delegation());
@@ -149,8 +149,8 @@ async fn each_failure_has_a_status_and_a_message_number() {
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, time is divided into slots of one second, and each user gets one PassTicket per
-/// slot. A ticket from `ticket` and a ticket from `delegate/passticket` never have the same slot.
+/// With replay protection, time is divided into slots of one second, and each user gets one PassTicket per slot. A
+/// ticket from `ticket` and a ticket from `delegate/passticket` never use the same slot.
 #[tokio::test]
 async fn delegated_tickets_use_the_time_slots_of_their_user() {
     let world = World::with_replay(Replay::Protected);
@@ -200,7 +200,7 @@ async fn grants_allow_only_what_they_name() {
     let root = body("ZOWEAPPL", "root@example.com");
     let no_key = body("NOKEY", "user@example.com");
     let grant_for_everything = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
-    // The columns: what the grant allows, the grant, the body of the request, and the status.
+    // Each case has a name for what the grant allows, the grant, the body of the request, and the status.
     for (name, grant, body, want) in [
         (
             "application and user",
@@ -261,8 +261,8 @@ async fn grants_allow_only_what_they_name() {
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // A single grant must allow both the application and the user. Two grants that allow one of them each are
-    // not enough.
+    // A single grant must allow both the application and the user. It is not enough if one grant allows the application
+    // and another grant allows the user.
     let two_grants = delegation().with_grants([
         Grant::to_user(user("AGENT"), only_zoweappl(), only_user("OTHER")),
         Grant::to_user(
@@ -272,7 +272,7 @@ async fn grants_allow_only_what_they_name() {
         ),
     ]);
     assert_eq!(DELEGATE.send_to(api_with(&World::new(), two_grants)).await.status(), 403);
-    // An empty list allows nothing.
+    // An empty list of grants allows no PassTicket.
     let no_grants = delegation().with_grants([]);
     assert_eq!(DELEGATE.send_to(api_with(&World::new(), no_grants)).await.status(), 403);
 }
@@ -291,7 +291,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // If delegation is off, the path is unknown. Other endpoints work without the audit log.
+    // If delegation is off, the path is unknown. Endpoints other than `delegate/passticket` work without the audit log.
     let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");
@@ -311,10 +311,10 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     }
     let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
-    // The header is at most 10 s, and the message has the real time.
+    // `Retry-After` is at most 10 s. The message contains the real time.
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(refused.body().windows(4).any(|text| text == b"30 s"), "{:?}", refused.body());
-    // The limit of another caller is separate. A call that is answered with 403 counts, too.
+    // Another caller has a separate limit. A call that is answered with 403 also counts.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);

@@ -12,8 +12,8 @@ const DAY_MS: u64 = 86_400_000;
 
 /// A request, or a change of the clock.
 ///
-/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the time of a rule, in
-/// milliseconds before now; `None` means that the request has no time.
+/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the time of a rule, in milliseconds
+/// before now. `None` means that the request contains no time.
 #[derive(Clone, Debug)]
 enum Step {
     /// Advances the clock by 1 ms to 40 days.
@@ -28,7 +28,7 @@ enum Step {
     Revoke {
         token: prop::sample::Index,
     },
-    /// If `own`, `user` makes a rule for their own tokens. Otherwise `ADMIN` makes a rule for `user`.
+    /// If `own` is true, `user` makes a rule for their own tokens. If `own` is false, `ADMIN` makes a rule for `user`.
     RuleForUser {
         user: usize,
         own: bool,

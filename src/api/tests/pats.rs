@@ -8,7 +8,7 @@ const AUTH: &str = "/gateway/api/v1/auth/access-token/";
 /// The expected status and message number. The number is empty if the response has no body.
 type Want = (u16, &'static str);
 
-/// Like [`outcome`], but an error response may have no body.
+/// Does the same as [`outcome`], but accepts an error response without a body.
 fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status().as_u16();
     if response.body().is_empty() {
@@ -72,11 +72,12 @@ fn by_scope(pat: &Pat) -> Revocation {
     }
 }
 
-// Each of the following constants has the expected response in the profile `documented` and in the profile
-// `zowe-v3`.
+// Each of the following constants contains two expected responses: the response in the profile `documented` and the
+// response in the profile `zowe-v3`.
 
 const DONE: [Want; 2] = [(200, ""), (204, "")];
-/// The response for a revoked PAT, a PAT for other services, or a login token. In `zowe-v3` it has no body.
+/// The response for a revoked PAT, a PAT for other services, or a login token. In the profile `zowe-v3`, the response
+/// has no body.
 const UNUSABLE: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
 const INVALID: [Want; 2] = [(401, "ZWEAG102E"); 2];
 const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
@@ -275,8 +276,8 @@ async fn rules_and_evict_authenticate_and_authorize() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // The last column has the responses for a rule for the caller's own tokens, for a rule for tokens of
-    // others, and for `evict`.
+    // The last column contains three responses: for a rule for the caller's own tokens, for a rule for tokens of other
+    // users, and for `evict`.
     let cases = [
         ("ADMIN", (as_user("admin"), None), [DONE, DONE, EVICTED]),
         ("READER", (as_user("reader"), None), [DONE, DONE, EVICT_REFUSED]),
@@ -317,8 +318,7 @@ async fn rules_and_evict_authenticate_and_authorize() {
     }
 }
 
-/// The gateway issues a PAT while its clock is an hour ahead. A rule with the current time must revoke this
-/// PAT, too.
+/// The gateway issues a PAT while its clock is an hour ahead. A rule with the current time must also revoke this PAT.
 #[tokio::test]
 async fn rules_with_the_current_time_revoke_a_pat_from_the_future() {
     let admin = basic("admin:validPassword");
@@ -408,8 +408,8 @@ async fn generate_is_429_if_the_user_has_too_many_tokens() {
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
-    // The columns: the body, and the responses for a rule for the caller's own tokens, for a user, and
-    // for a service.
+    // Each case contains a body and three responses: for a rule for the caller's own tokens, for a rule for a user, and
+    // for a rule for a service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),

@@ -136,7 +136,7 @@ async fn refresh_and_ticket_check_the_certificate_first() {
             let response = request.send_to(world.api(Compatibility::ZoweV3)).await;
             assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
         }
-        // While certificates are off, the certificate is ignored.
+        // If client certificates are off, the certificate is ignored.
         let request =
             TestRequest { authorization: Some(&token), certificate: Some("USER"), ..request };
         let response = request.send_to(world.minimal.clone().with_token_refresh()).await;
@@ -271,8 +271,8 @@ async fn a_new_password_is_set_or_the_login_fails() {
     };
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
-    // The last two columns are the response if the provider supports password changes, and the response if it
-    // does not.
+    // The last two columns are the response if the provider supports password changes, and the response if it does not
+    // support them.
     for (authorization, body, changed, unsupported) in [
         (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
         (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),

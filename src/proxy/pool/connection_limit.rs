@@ -4,11 +4,12 @@
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in
-//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if it began to wait less than
-//!   [`MAX_OVERTAKEN`] after that waiter.
-//! - If there is no such waiter, the connection is closed. The first waiter of the whole queue gets its slot, and makes
-//!   a new connection.
-//! - A request that begins to wait closes an idle connection of another runtime, if there is one.
+//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if the request began to wait
+//!   less than [`MAX_OVERTAKEN`] after that waiter.
+//! - If no waiter of the connection's runtime may get the connection, the connection is closed. The first waiter of the
+//!   whole queue gets the slot of the closed connection, and makes a new connection.
+//! - A request that begins to wait closes an idle connection of another runtime, if there is one. The request then gets
+//!   the slot of this connection.
 
 use std::{
     collections::VecDeque,
@@ -27,27 +28,28 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
 
-/// A request may overtake requests of other runtimes that began to wait less than this time before it. Otherwise most
-/// connections would be closed at the limit, because the first waiter usually belongs to another runtime.
+/// A request may overtake a request of another runtime that began to wait earlier, but only if the difference is less
+/// than this time. Without this rule, most connections would be closed at the limit, because the first waiter usually
+/// belongs to another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
 pub(super) struct ConnectionLimit<T> {
     max: usize,
     counts: Arc<ForwardCounts>,
-    /// The length of `State::queue`. Changed only while `state` is locked.
+    /// The length of `State::queue`. This value is changed only while `state` is locked.
     waiting: AtomicUsize,
-    /// No other lock is taken while this one is held.
+    /// No other lock is taken while this lock is held.
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// The number of slots in use. While it is below the limit, no request waits.
+    /// The number of slots in use. While this number is below `max`, no request waits.
     open: usize,
     next_id: u64,
-    /// The first request is at the front.
+    /// The request that has waited longest is at the front.
     queue: VecDeque<Waiter<T>>,
-    /// The requests for which a connection is being closed.
+    /// Each of these requests gets the slot of a connection that is being closed.
     promised: VecDeque<Waiter<T>>,
     pools: Vec<Weak<dyn IdleConnections>>,
 }
@@ -61,11 +63,11 @@ struct Waiter<T> {
 
 /// The idle connections of one runtime.
 pub(super) trait IdleConnections: Send + Sync {
-    /// Closes the connection that has been idle longest. Returns whether there was one.
+    /// Closes the connection that has been idle longest. Returns whether there was an idle connection.
     fn close_oldest(&self) -> bool;
 }
 
-/// The limit gives this to a request that has waited.
+/// What a request gets at the end of its wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.
@@ -74,7 +76,7 @@ pub(super) enum Grant<T> {
     Slot(Slot<T>),
 }
 
-/// The answer to the owner of a free connection. It says what the owner does with the connection.
+/// The result of [`ConnectionLimit::offer`]. It says what the owner of the free connection must do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
     /// A waiting request has taken the connection.
@@ -108,8 +110,8 @@ impl<T> ConnectionLimit<T> {
         state.pools.push(pool);
     }
 
-    /// Whether a request waits. A pool calls this while its idle connections are locked. So either the pool
-    /// sees the waiting request, or the request finds the idle connection.
+    /// Whether a request waits. A pool calls this function while its idle connections are locked. So either the pool
+    /// sees the waiting request, or the waiting request finds the idle connection.
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -143,7 +145,7 @@ impl<T> ConnectionLimit<T> {
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
-                // `next` was the first waiter of the whole queue, so the ids stay in order.
+                // `next` was the first waiter of the whole queue, so the ids in `promised` stay in ascending order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
             }
@@ -151,14 +153,14 @@ impl<T> ConnectionLimit<T> {
             // any code.
             drop(state);
             match next.grant.send(Grant::Connection(connection)) {
-                // The waiting request was dropped in the meantime.
+                // The waiting request was dropped in the meantime, so the connection comes back.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
             }
         }
     }
 
-    /// Passes a slot on to the first request that waits. If none waits, the slot becomes free.
+    /// Passes a slot on to the first request that waits. If no request waits, the slot becomes free.
     fn release(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         let next = state.promised.pop_front().or_else(|| state.queue.pop_front());
@@ -169,15 +171,15 @@ impl<T> ConnectionLimit<T> {
         };
         self.update_waiting(&state);
         drop(state);
-        // If the waiting request was dropped in the meantime, the slot is dropped, too. It then goes to the
-        // next request.
+        // If the waiting request was dropped in the meantime, `send` returns the slot, and the slot is dropped here.
+        // The drop passes the slot on to the next request.
         drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 
     fn leave(&self, id: u64) {
         let mut state = lock(&self.state);
         let State { queue, promised, .. } = &mut *state;
-        // The ids of a queue are in order.
+        // The ids of each queue are in ascending order, so a binary search finds the waiter.
         for queue in [queue, promised] {
             if let Ok(at) = queue.binary_search_by_key(&id, |waiter| waiter.id) {
                 queue.remove(at);
@@ -191,7 +193,7 @@ impl<T> ConnectionLimit<T> {
     }
 }
 
-/// The position of the waiter that is served next, when a connection of `runtime` is free.
+/// The position of the waiter that is served next when a connection of `runtime` is free.
 fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
     let first = queue.front()?;
     let mut may_overtake =
@@ -199,7 +201,7 @@ fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
     Some(may_overtake.position(|waiter| waiter.runtime == runtime).unwrap_or(0))
 }
 
-/// The right to have one connection open. It is given back when this value is dropped.
+/// The right to have one connection open. This right is given back when this value is dropped.
 pub(super) struct Slot<T> {
     limit: Arc<ConnectionLimit<T>>,
 }
@@ -297,7 +299,7 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
-    /// Changes the start time of the last waiter, as if it had come later.
+    /// Changes the start time of the last waiter, as if this waiter had come later.
     fn delay_last(limit: &ConnectionLimit<&'static str>) {
         lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
     }
@@ -333,7 +335,8 @@ mod tests {
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
-        // A connection has already been closed for the first waiter, so the next one goes to another waiter.
+        // A connection has already been closed for the first waiter, so the next free connection goes to another
+        // waiter.
         assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);

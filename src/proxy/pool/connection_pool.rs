@@ -36,13 +36,13 @@ use crate::{
     },
 };
 
-/// Minimum of `max_stall`, for short response timeouts. If a service accepts no more bytes of the request
-/// after its response, the connection is not closed before this time has passed.
+/// The lower limit of `max_stall`. It applies if the response timeout is short. If a service accepts no more bytes of
+/// the request after its response, the connection stays open for at least this time.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.
 pub(in crate::proxy) struct ConnectionPool<C, B> {
-    /// Locked only while the connector is cloned.
+    /// This lock is held only while the connector is cloned.
     connector: Mutex<C>,
     settings: PoolSettings,
     hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
@@ -66,9 +66,9 @@ struct Target {
     runtime: runtime::Id,
 }
 
-/// Shuts down and closes connections that have been idle for too long. Each service has its own reaper. The
-/// reaper runs in a task of the runtime to which the connections belong. When that runtime ends, the reaper is
-/// dropped, and the connections can no longer be used.
+/// Shuts down and closes connections that have been idle for too long. Each service has its own reaper. The reaper runs
+/// in a task of the runtime to which the connections belong. When that runtime ends, the reaper is dropped, because the
+/// connections can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,
@@ -91,7 +91,7 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Remove the entry, because another runtime may get the same id later. `_host` drops the entry
+        // Remove the entry of this runtime, because another runtime may get the same id later. `_host` drops the entry
         // after the lock has been released.
         let _host = pool.and_then(|pool| lock(&pool.hosts).remove(&self.target));
         if let Some(host) = self.host.upgrade() {
@@ -152,16 +152,17 @@ where
             host: Arc::downgrade(&host),
         };
         hosts.insert(target, host.clone());
-        // If the runtime is shutting down, `spawn` drops the reaper, and the `drop` of the reaper takes
-        // this lock.
+        // Release the lock first. If the runtime is shutting down, `spawn` drops the reaper, and the `drop` of the
+        // reaper takes this lock.
         drop(hosts);
         tokio::spawn(reaper.run(self.settings.timeouts.idle()));
         Ok(host)
     }
 
-    /// Makes a new connection, as soon as the limit permits. Fails if the request still waits for a slot at
+    /// Makes a new connection as soon as the limit permits it. Fails if the request still waits for a slot at
     /// `queue_deadline`. Also fails if the connection is not open at `deadline`. If the request had to wait for a slot,
-    /// the response timeout after it got the slot replaces `deadline`.
+    /// `deadline` does not count. The connection must then be open within the response timeout after the request got
+    /// the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -171,8 +172,8 @@ where
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
         let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
-        // Bytes that the service does not accept may block other requests of the same client, so this
-        // time should be shorter than the response timeout of those requests.
+        // Bytes that the service does not accept may block other requests of the same client, so `max_stall` should be
+        // shorter than the response timeout of those requests.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let (mut deadline, mut waited_until) = (deadline, None);
@@ -212,7 +213,7 @@ where
     }
 }
 
-/// Opens a connection. If the service refuses it, tries once more: nothing was sent, and a service that is
+/// Opens a connection. If the service refuses the connection, tries once more. Nothing was sent, and a service that is
 /// being restarted may accept the next attempt.
 async fn open<C>(
     mut connector: C,
@@ -264,13 +265,13 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request.
     pub(in crate::proxy) is_reused: bool,
-    /// When the wait ended, if the request had to wait.
+    /// When the wait for a slot ended, if the request had to wait.
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
 /// Why there is no connection.
 pub(in crate::proxy) enum ConnectError {
-    /// All `max_connections` connections to the instance were in use, and none became free within `waited`.
+    /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
     Busy {
         max_connections: NonZeroUsize,
         waited: Duration,

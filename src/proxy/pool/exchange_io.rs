@@ -1,13 +1,14 @@
 //! Reads and writes the bytes of a connection, and knows where each exchange begins.
 //!
 //! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
-//!    ends before the first byte of the response, a new connection takes its place below hyper, and the same bytes are
-//!    written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again. If the
-//!    service accepts a credential only once, the bytes get a new one first ([`NewHeaders`]).
+//!    ends before the first byte of the response, a new connection takes its place below hyper, and the bytes of the
+//!    request are written to the new connection. A request is sent again at most once ([D29](crate::decisions#d29)).
+//!    [`Resend`] says which requests may be sent again. If the service accepts a credential only once, the request gets
+//!    a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
 //! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
-//! module.
+//! module. The body is read directly into hyper's buffer.
 
 use std::{
     fmt,
@@ -32,17 +33,17 @@ use super::{
     sent_request::{Sent, replace_headers},
 };
 
-/// Maximum bytes per read of a head.
+/// The maximum number of bytes per read of a head.
 const CHUNK: usize = 8192;
 
-/// Maximum bytes of a request that may be sent again. They are kept until the response begins.
+/// The maximum number of bytes of a request that may be sent again. These bytes are kept until the response begins.
 const MAX_KEPT: usize = 16 * 1024;
 
 /// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// Says when the gateway may send a request again on a new connection, after its connection has ended before the
-/// response began.
+/// Says whether the gateway may send a request again on a new connection, if the first connection ends before the
+/// response begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The request is never sent again, because the connection was made for this request.
@@ -52,22 +53,22 @@ pub(in crate::proxy) enum Resend {
     /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
     /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
     BeforeBody,
-    /// As `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
-    /// the request needs a new credential.
+    /// The request is sent again under the conditions of `BeforeBody`, but the service accepts the credential only
+    /// once. If the connection accepted the whole head, the request needs a new credential.
     WithNewHeaders,
 }
 
-/// What the I/O and the task that polls it tell each other about an exchange.
+/// Messages about an exchange between the I/O and the task that polls the I/O.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeSignals {
-    /// The exchange that has begun, as a [`Resend`] plus 1, or [`NONE`](Self::NONE).
+    /// The [`Resend`] of the exchange that has begun, plus 1. [`NONE`](Self::NONE) if no exchange has begun.
     begun: AtomicU8,
     wants_headers: AtomicBool,
     new_headers: Mutex<Option<NewHeaders>>,
 }
 
 /// The headers with the new credential for a request that is sent again. They replace all headers with the same names.
-/// `None`: there is no other credential, so the request is not sent again.
+/// `None` means that there is no new credential, so the request is not sent again.
 pub(in crate::proxy) type NewHeaders = Option<HeaderMap>;
 
 impl ExchangeSignals {
@@ -102,7 +103,7 @@ impl ExchangeSignals {
         headers.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The exchange that has begun since the last call, if there is one.
+    /// The [`Resend`] of the exchange that has begun since the last call, if there is one.
     fn take(&self) -> Option<Resend> {
         let resend = match self.begun.load(Ordering::Relaxed) {
             Self::NONE => return None,
@@ -116,12 +117,12 @@ impl ExchangeSignals {
     }
 }
 
-/// Makes a connection that takes the place of one that the service has closed.
+/// Makes a connection that replaces a connection that the service has closed.
 pub(super) type Reconnect<T> = Box<dyn FnMut() -> Reconnecting<T> + Send>;
 
 type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// The connection that was to take the place of a closed one could not be made.
+/// The connection that should replace a closed connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect again after the service has closed an idle connection")]
 pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
@@ -139,7 +140,7 @@ pub(super) struct ExchangeIo<T, A> {
 }
 
 enum Phase<T> {
-    /// The status of the response has arrived, or no request was sent yet.
+    /// The status of the response has arrived, or no request was sent yet. Bytes pass through unchanged.
     Passing,
     /// The status of the response has not arrived.
     Awaited,
@@ -172,7 +173,8 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Writes, unless the connection is being replaced. The read that replaces it wakes the task.
+    /// Writes, unless the connection is being replaced. In that case, the write is pending, and the read that replaces
+    /// the connection wakes the task.
     fn poll_written(
         &mut self,
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
@@ -245,14 +247,14 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);
         self.phase = match self.resend {
-            // With `IfUnsent`, the first accepted byte would have changed the value to `Never`.
+            // If the value was `IfUnsent`, the first accepted byte has changed it to `Never`.
             Resend::Never => return,
             Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
             Resend::WithNewHeaders if sent == Sent::Head => {
                 self.signals.clear_new_headers();
                 Phase::WantsHeaders
             }
-            // A service does not evaluate the credential of an incomplete head.
+            // A service does not evaluate the credential of an incomplete head, so the credential can be sent again.
             Resend::IfUnsent | Resend::BeforeBody | Resend::WithNewHeaders => {
                 Phase::Reconnecting((self.reconnect)())
             }
@@ -293,7 +295,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         if let Phase::Resending { io, .. } = std::mem::replace(&mut self.phase, Phase::Awaited) {
             self.io.replace(io);
         }
-        // If the old connection accepted no byte, hyper still has to write the request.
+        // Wake the task: if the old connection accepted no byte, hyper still has to write the request.
         cx.waker().wake_by_ref();
         Poll::Ready(Ok(()))
     }
@@ -366,7 +368,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Write for ExchangeIo<T, A
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.phase {
-            // The new connection is flushed when the request is written to it.
+            // Nothing has to be flushed here, because the new connection is flushed when the request is written to it.
             Phase::WantsHeaders | Phase::Reconnecting(_) | Phase::Resending { .. } => {
                 Poll::Ready(Ok(()))
             }
@@ -397,8 +399,8 @@ mod tests {
 
     type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
 
-    /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the
-    /// script `new`, or fails if there is none.
+    /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the script
+    /// `new`. If `new` is `None`, the reconnect fails.
     fn io(mut old: Builder, new: Option<Builder>) -> Io {
         let mut new = new.map(|mut script| TokioIo::new(script.build()));
         let reconnect = move || -> Reconnecting<_> {

@@ -29,15 +29,15 @@ use super::{
 
 use crate::log_limit::log_limited;
 
-/// Maximum idle connections per service and runtime.
+/// The maximum number of idle connections per service and runtime.
 const MAX_IDLE: usize = 256;
 
 /// The idle connections to one service.
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// The number of times that the reaper has run. Each idle connection stores this number instead of a
-    /// time, because reading the clock costs more.
+    /// The number of times that the reaper has run. Each idle connection stores this number instead of the time,
+    /// because reading the clock would cost more.
     tick: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
@@ -99,8 +99,8 @@ impl<B> HostPool<B> {
         &self.limit
     }
 
-    /// Takes the last connection that is ready for a request, if there is one. Drops the connections after
-    /// it, which are not ready.
+    /// Takes the most recently used connection that is ready for a request, if there is one. Drops the more recently
+    /// used connections, because they are not ready.
     pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
         let mut idle = lock(&self.idle);
         loop {
@@ -128,7 +128,7 @@ impl<B> HostPool<B> {
             match self.limit.offer(connection, self.runtime) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
-                // The request that waited has been dropped.
+                // The waiting request has been dropped in the meantime.
                 Offer::Keep(kept) => connection = kept,
             }
         }
@@ -173,7 +173,7 @@ impl<B> Drop for HostPool<B> {
     }
 }
 
-/// Drains each connection (see the module).
+/// Drains each connection, as described in the [module](self).
 fn drain<B>(idle: Vec<Idle<B>>) {
     for mut entry in idle {
         entry.connection.upstream.spawn_driver();
@@ -182,8 +182,8 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 
 /// A connection in use. [`give_back`](Self::give_back) ends the exchange.
 ///
-/// If this value is dropped before `give_back`, the connection is closed. If the service has already
-/// answered, the rest of the request is sent before the close.
+/// If this value is dropped before `give_back`, the connection is closed. If the service has already answered, the rest
+/// of the request is sent before the connection is closed.
 pub(in crate::proxy) struct PooledConnection<B> {
     upstream: UpstreamConnection<B>,
     pause: BodyPause,
@@ -282,12 +282,13 @@ impl<B> PooledConnection<B> {
         FrameError::Stalled(limit)
     }
 
-    /// Limits the pauses of the service in the body of this response. `None` means without a limit.
+    /// Limits the pauses of the service in the body of this response. `None` means that there is no limit.
     pub(in crate::proxy) fn limit_pauses(&mut self, limit: Option<Duration>) {
         self.pause.limit = limit;
     }
 
-    /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
+    /// Waits until the deadline. `deadline` returns the current deadline, because the deadline may change during the
+    /// wait.
     pub(in crate::proxy) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -335,7 +336,8 @@ where
         resend: Resend,
         deadline: Instant,
     ) -> Sending<B> {
-        // A pause in the body of the last response may have set the timer to minutes later.
+        // The limit of pauses in the body of the last response may have set the timer to a time minutes later. So the
+        // timer is advanced.
         self.upstream.advance_timer(deadline);
         self.upstream.send(request, resend)
     }

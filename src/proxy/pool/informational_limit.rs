@@ -1,7 +1,7 @@
 //! Limits the informational responses (status 1xx) before a response.
 //!
-//! A service may send any number of them (RFC 9110 §15.2), and hyper skips them. A service that sends them
-//! without end would keep a thread busy until the response timeout.
+//! A service may send any number of informational responses (RFC 9110 §15.2), and hyper skips them. Without a limit, a
+//! service that sends them endlessly would keep a thread busy until the response timeout.
 
 /// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
@@ -26,12 +26,12 @@ enum At {
     Informational { line_is_empty: bool },
 }
 
-/// The result after the bytes that have arrived so far.
+/// The result for the bytes that have arrived so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The final response has begun. Its bytes need not be checked.
     Final,
-    /// The status of the response has not arrived.
+    /// The status of the final response has not arrived.
     Incomplete,
 }
 
@@ -45,7 +45,7 @@ pub(in crate::proxy) struct TooManyInformational;
 impl InformationalLimit {
     /// Checks the next bytes of a response.
     pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
-        // Most responses have no informational response before them.
+        // Most responses take this path, because no informational response comes before them.
         if self.at == At::Start
             && let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2'..=b'5', ..] = bytes
         {

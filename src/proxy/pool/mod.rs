@@ -26,20 +26,20 @@
 //! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
-//! | answered | in use | As for idle, but a request of the same runtime waits at the limit. It gets the connection. |
-//! | answered | draining | As for idle, but only requests of other runtimes wait, or one of them has waited for 250 ms longer. It gets the slot. |
-//! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
+//! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
+//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or one of the other requests has waited at least 250 ms longer. The first waiter of all runtimes gets the slot. |
+//! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
-//! | answered | closed | The connection fails, the service closes it, or it pauses too long in the body. |
+//! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |
 //! | answered | closed | The body is dropped before its end, and the whole request has been written. |
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
 //! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
-//! A connection handles one exchange at a time (HTTP/1.1 without pipelining). If the service sends bytes
-//! that belong to no response, the connection is closed and not reused. Otherwise those bytes could become
-//! the response to the next request.
+//! A connection handles one exchange at a time (HTTP/1.1 without pipelining). If the service sends bytes that belong to
+//! no response, the connection is closed and not reused. If the connection were reused, those bytes could become the
+//! response to the next request.
 
 mod connection_limit;
 mod connection_pool;

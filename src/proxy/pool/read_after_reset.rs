@@ -1,10 +1,10 @@
 //! Reads what a service sent before it reset the connection.
 //!
-//! A service may send its response before it has read the whole upload, and close the connection
-//! immediately. The connection is then reset (RFC 9112 §9.6). Writing fails, but the response can still be
-//! read. hyper does not read the response, because hyper stops when a write fails. Therefore, a write that
-//! fails with a reset returns `Pending` here, as if the service were not ready to accept more bytes. The
-//! reset is reported when nothing is left to read.
+//! A service may send its response before it has read the whole upload, and close the connection immediately. The
+//! network stack of the service then resets the connection (RFC 9112 §9.6). Writing fails, but the response can still
+//! be read. hyper does not read the response, because hyper stops when a write fails. Therefore, a write that fails
+//! with a reset returns `Pending` here, as if the service were not ready to accept more bytes. The reset is reported
+//! when nothing is left to read.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -14,7 +14,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-/// Maximum bytes per read after a reset.
+/// The maximum number of bytes per read after a reset.
 const CHUNK: usize = 8192;
 
 /// A connection `T` to a service. The function `A` returns whether a response is awaited.
@@ -40,7 +40,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         Self { io, is_awaited, writing: WriteState::Open }
     }
 
-    /// Replaces the connection, and forgets a reset of the old one.
+    /// Replaces the connection, and forgets a reset of the old connection.
     pub(super) fn replace(&mut self, io: T) {
         self.io = io;
         self.writing = WriteState::Open;
@@ -60,8 +60,8 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // The write does not have to register a waker, because the remaining bytes, and then the end, make
-            // the connection readable. That wakes the task.
+            // The write does not have to register a waker, because the remaining bytes, and then the end, make the
+            // connection readable. The read then wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -94,8 +94,8 @@ impl<T: Read + Unpin, A> ReadAfterReset<T, A> {
         }
         self.writing = WriteState::Reset(reset);
         Poll::Ready(match (reset, read) {
-            // Linux reports `BrokenPipe` if the service had closed its side before the reset. Closing may
-            // mark the end of the response (RFC 9112 §6.3), so this is not an error.
+            // Linux reports `BrokenPipe` if the service had closed its side before the reset. A close may mark the end
+            // of the response (RFC 9112 §6.3), so it is not an error.
             (ErrorKind::BrokenPipe, Ok(())) => Ok(()),
             _ => Err(reset.into()),
         })

@@ -16,7 +16,7 @@ pub(super) enum Sent {
 }
 
 impl Sent {
-    /// `sent` has the bytes that were sent.
+    /// `sent` contains the bytes that were sent.
     pub(super) fn of(sent: &[u8]) -> Self {
         match sent.windows(END.len()).position(|bytes| bytes == END) {
             None => Self::PartOfHead,

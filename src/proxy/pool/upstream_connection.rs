@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection to a service. The task that waits for the response polls the connection.
 //!
-//! In hyper, a connection is a future that usually runs in a separate task. The task of the request and
-//! the task of the connection then wake each other twice per request (`benches/choices.md` has the cost).
-//! Here, the task that reads the response polls the connection, so no other task has to be woken.
+//! In hyper, a connection is a future that usually runs in a separate task. The task of the request and the task of the
+//! connection then wake each other twice per request (`benches/choices.md` has the cost). In this module, the task that
+//! reads the response polls the connection, so no other task has to be woken.
 
 use std::{
     fmt,
@@ -39,8 +39,8 @@ use tower::BoxError;
 use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// Maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8 KiB
-/// each) on the heap for each response.
+/// The maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8
+/// KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error. The error contains the request if no part of it was sent.
@@ -54,7 +54,7 @@ pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// Shared with the I/O.
+    /// The I/O also has a reference to this value.
     exchange: Arc<ExchangeSignals>,
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
     /// connection keep the first waker that they get.
@@ -66,13 +66,14 @@ pub(super) struct UpstreamConnection<B> {
     runtime: Handle,
     /// The argument of [`stalled`].
     max_stall: Duration,
-    /// Response timer. It is not reset for each exchange, because this would cost more. When it fires, we
-    /// check the current deadline. If the deadline is later, we re-arm the timer.
+    /// The response timer. It is not reset for each exchange, because a reset costs more than a check of the deadline.
+    /// When the timer fires, the current deadline is checked. If the deadline is later, the timer is set again.
     timer: Pin<Box<Sleep>>,
 }
 
 pin_project! {
-    /// The connection of hyper. It is closed when this value is dropped. Then the slot is given back.
+    /// The connection of hyper. The connection is closed when this value is dropped. After the close, the slot is given
+    /// back.
     struct Driven<T, S> {
         #[pin]
         connection: T,
@@ -94,7 +95,7 @@ enum Driver {
     Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
     /// A separate task.
     Task,
-    /// Nothing, because the connection has ended.
+    /// No task, because the connection has ended.
     Ended,
 }
 
@@ -104,8 +105,8 @@ where
 {
     /// Starts HTTP/1.1 on `io`, and sets the response timer to `deadline`.
     ///
-    /// When the response is no longer read but a part of the request still has to be written, the
-    /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
+    /// `max_stall` applies when the response is no longer read but a part of the request still has to be written. If
+    /// the service then accepts no bytes for `max_stall` to 2 × `max_stall`, the connection is closed.
     ///
     /// `slot` is dropped when `io` is closed. `reconnect` makes the connection for a request that is sent again.
     pub(super) async fn handshake<I>(
@@ -185,16 +186,16 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
+    /// Waits until the deadline. `deadline` returns the current deadline, because the deadline may change during the
+    /// wait.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
         deadline: impl Fn() -> Instant,
     ) -> Poll<()> {
         loop {
-            // The timer may still be set to the deadline of an earlier exchange.
-            // A service that sends without end uses up tokio's cooperative budget. The timer must not wait
-            // for the next budget.
+            // The timer may still be set to the deadline of an earlier exchange. It is polled without tokio's
+            // cooperative budget, because a service that sends endlessly uses up this budget.
             ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let deadline = deadline();
             if deadline <= Instant::now() {
@@ -204,15 +205,15 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Lets the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this, it
-    /// may fire as late as an earlier deadline.
+    /// Lets the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
+    /// the timer may fire as late as the deadline of an earlier exchange.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
         }
     }
 
-    /// Polls `wanted`. If it is not ready, polls the connection, and then `wanted` again.
+    /// Polls `wanted`. If `wanted` is not ready, polls the connection, and then polls `wanted` again.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -232,8 +233,8 @@ impl<B> UpstreamConnection<B> {
             self.driver = Driver::Ended;
             return wanted(cx);
         }
-        // This poll has the waker of the reader. Tokio's cooperative budget may return `Pending` although
-        // there is data, and then wakes this waker.
+        // This poll has the waker of the reader. When tokio's cooperative budget is used up, the poll returns `Pending`
+        // although there is data, and tokio wakes this waker.
         let polled = signal.poll_without_waking(|| wanted(cx));
         if polled.is_pending() {
             signal.reader.register(cx.waker());
@@ -245,7 +246,8 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Moves the connection into a separate task, which sends the request even if the client does not read the
-    /// response. Otherwise a client that reads only after it has sent everything would wait forever.
+    /// response. If the connection stayed with the reader, a client that reads only after it has sent everything would
+    /// wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
@@ -301,17 +303,16 @@ impl<B> UpstreamConnection<B> {
 pub(super) enum ConnectionState {
     /// The connection can send the next request.
     Ready,
-    /// The connection still has to send the rest of a request. The service answered before it had read the
-    /// whole request.
+    /// The connection still has to send the rest of a request. This occurs if the service answered before it had read
+    /// the whole request.
     Busy,
     /// The connection cannot be used, because it has ended or was moved into a separate task.
     Closed,
 }
 
-/// Completes when the response is no longer read and the service has accepted no bytes of the request for
-/// `max_stall` to 2 × `max_stall`. The connection must not wait longer, because the bytes that the service
-/// does not accept fill a flow-control window. All requests of an HTTP/2 client share this window
-/// (RFC 9113 §5.2.1).
+/// Completes when the response is no longer read and the service has accepted no bytes of the request for `max_stall`
+/// to 2 × `max_stall`. The connection must not wait longer, because the bytes that the service does not accept fill a
+/// flow-control window of the client. All requests of an HTTP/2 connection share this window (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {
@@ -331,8 +332,8 @@ async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
 impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_released.store(true, Ordering::Relaxed);
-        // The separate task that drives the connection may be waiting until the response is read. From
-        // now on, nothing reads the response.
+        // The separate task that drives the connection may be waiting until the response is read. From now on, nothing
+        // reads the response, so the task is woken here.
         self.signal.wake_by_ref();
     }
 }
@@ -349,8 +350,8 @@ struct Signal {
 }
 
 impl Signal {
-    /// Polls `received` for data that the connection has read. Taking the data may wake the connection.
-    /// The reader is not woken, because it polls the connection whenever no data is left.
+    /// Polls `received` for data that the connection has read. Taking the data may wake the connection. This wake-up is
+    /// not passed to the reader, because the reader polls the connection whenever no data is left.
     fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);
@@ -368,7 +369,8 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set the flag before waking the reader. A reader that registers later then sees the flag.
+        // Set the flag before waking the reader. Then a reader that registers its waker too late to be woken sees the
+        // flag.
         self.is_raised.store(true, Ordering::Relaxed);
         self.reader.wake();
     }

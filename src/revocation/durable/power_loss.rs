@@ -1,10 +1,10 @@
 //! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
 //!
-//! The test records the order in which the database writes to its file. For every third event of this record, it then
-//! makes files that a disk may hold after a power failure at this event:
+//! The test records the order in which the database writes to its file. For every third event of this record, it makes
+//! files that a disk may contain after a power failure at this event. These rules apply:
 //!
 //! - All data that was written before the last `sync_data` is on the disk.
-//! - Of the data that was written later, any sectors may be on the disk. So may any changes of the length.
+//! - Any of the sectors and any of the changes of the length that were written later may be on the disk.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,8 @@ use super::{tests::Fixture, *};
 /// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// The number of random files for each event, in addition to the two extremes (all writes kept, all lost).
+/// The number of random files for each event, in addition to two special files. In one of these two files, all writes
+/// after the last `sync_data` are kept. In the other file, all these writes are lost.
 const RANDOM_FILES: usize = 3;
 
 /// The number of expired revocations before each revocation.
@@ -96,7 +97,7 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// The writes after the last `sync_data` that the power failure loses.
+/// Says which writes after the last `sync_data` are lost in the power failure.
 enum Unsynced {
     Lost,
     Kept,
@@ -114,7 +115,7 @@ impl Unsynced {
     }
 }
 
-/// SplitMix64. The numbers are the same in each run.
+/// The random number generator SplitMix64. Its numbers are the same in each run.
 struct Random(u64);
 
 impl Random {
@@ -127,7 +128,7 @@ impl Random {
     }
 }
 
-/// Returns the file after `events`. The last writes may not have reached the disk.
+/// Returns the file after `events`. `unsynced` says which of the last writes have reached the disk.
 fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> Vec<u8> {
     let synced = events.iter().rposition(|event| matches!(event, Event::Synced)).unwrap_or(0);
     let mut file = first.to_owned();
@@ -138,7 +139,7 @@ fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> V
             Event::Written { at, bytes } => {
                 for (n, sector) in bytes.chunks(SECTOR).enumerate() {
                     let start = at + n * SECTOR;
-                    // A sector after the end of the file is lost with the change of the length.
+                    // If the change of the length is lost, the sectors after the end of the file are also lost.
                     if is_kept()
                         && let Some(room) = file.get_mut(start..start + sector.len())
                     {
@@ -240,7 +241,7 @@ fn a_power_failure_loses_no_confirmed_revocation() {
     assert!(losses.is_empty(), "of {files} files: {losses:#?}");
 }
 
-/// This test shows that the model detects a store that does not wait for the disk.
+/// Shows that the model finds the losses of a store that does not wait for the disk.
 #[test]
 fn without_syncs_a_power_failure_loses_confirmed_revocations() {
     let (first, mut events) = recorded();

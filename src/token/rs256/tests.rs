@@ -1,5 +1,5 @@
-//! Tests of the verifier. The crate `jsonwebtoken` signs most of the tokens. One test compares the
-//! decisions of `jsonwebtoken` with ours.
+//! Tests of the verifier. The crate `jsonwebtoken` signs most of the tokens. One test compares the decisions of
+//! `jsonwebtoken` with the decisions of our verifier.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -19,7 +19,7 @@ const NOW: u64 = 1_800_000_000;
 
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
-/// The key of [`KEY`] as a key of jsonwebtoken.
+/// The key [`KEY`] in the type of jsonwebtoken.
 static JSONWEBTOKEN_KEY: LazyLock<EncodingKey> =
     LazyLock::new(|| EncodingKey::from_rsa_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
@@ -41,7 +41,7 @@ fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
 
-/// The claims of a valid PAT, and `new_claims`. A new claim replaces the claim with the same name.
+/// The claims of a valid PAT, together with `new_claims`. A new claim replaces a claim that has the same name.
 fn with(new_claims: Value) -> Value {
     let mut claims = valid_claims();
     for (k, v) in new_claims.as_object().unwrap() {
@@ -132,7 +132,7 @@ fn a_repeated_claim_is_rejected() {
     assert!(matches!(got, Err(TokenError::Claims(_))), "{got:?}");
 }
 
-/// The header and the claims must be objects. Otherwise the text is not a JWT (RFC 7519 §7.2).
+/// The header and the claims of a JWT must be objects (RFC 7519 §7.2).
 #[test]
 fn a_payload_that_is_not_a_json_object_is_malformed() {
     let array = json!(["USER", NOW - 5, NOW + 5, "APIML"]).to_string();
@@ -178,8 +178,8 @@ fn only_rs256_signatures_by_the_right_key_are_accepted() {
     assert_eq!(verifier().verify(&unsigned("none")).unwrap_err(), TokenError::Algorithm);
     assert_eq!(verifier().verify(&unsigned("RS256")).unwrap_err(), TokenError::Signature);
 
-    // An attacker signs with HS256 and uses the public key as the secret: its PEM text, or its modulus
-    // in base64url.
+    // An attacker signs with HS256 and uses the public key as the secret. The secret is the PEM text of the key, or its
+    // modulus in base64url.
     let public = KEY.verifying_key();
     for secret in [public.to_pem(), public.to_jwk()["n"].as_str().unwrap().to_owned()] {
         let key = EncodingKey::from_secret(secret.as_bytes());
@@ -231,7 +231,7 @@ fn a_bad_header_is_malformed_unless_it_names_another_algorithm() {
         let token = format!("{}.{payload}.AAAA", B64.encode(header));
         assert_eq!(verifier().verify(&token).unwrap_err(), want, "{header}");
     }
-    // A header that is not base64url is malformed, too.
+    // A header that is not base64url is also malformed.
     for header in ["{}", "a", "eyJhbGciOiJub25lIn0="] {
         let error = verifier().verify(&format!("{header}.{payload}.AAAA")).unwrap_err();
         assert_eq!(error, Malformed, "{header}");
@@ -350,8 +350,8 @@ fn debug_output_does_not_contain_the_token() {
     assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
 }
 
-/// Lets jsonwebtoken verify the signature and parse the token, and converts the errors of jsonwebtoken to
-/// ours. Then [`Rs256Verifier::check`] checks the claims, because jsonwebtoken allows a leeway.
+/// Lets jsonwebtoken verify the signature and parse the token, and converts the errors of jsonwebtoken to a
+/// [`TokenError`]. After that, [`Rs256Verifier::check`] checks the claims, because jsonwebtoken allows a leeway.
 fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     let jwk = serde_json::from_value(KEY.verifying_key().to_jwk()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
@@ -390,11 +390,11 @@ fn has_object_as_payload(token: &str) -> bool {
     str::from_utf8(&payload).unwrap().trim_start().starts_with('{')
 }
 
-/// Generates JSON objects. `members` has the name and the possible values of each member. Sometimes a
-/// member is absent or repeated.
+/// Generates JSON objects. `members` contains the name and the possible values of each member. Sometimes a member is
+/// absent or repeated.
 fn object(members: Vec<(&'static str, Vec<String>)>) -> impl Strategy<Value = String> {
     let member = |(name, values): (&'static str, Vec<String>)| {
-        // The first value is valid, and is chosen most often.
+        // The first value is valid. It is chosen most often.
         let (valid, any) = (Just(values[0].clone()), proptest::sample::select(values));
         let value = prop_oneof![9 => valid.boxed(), 1 => any.boxed()];
         let one = proptest::collection::vec(value.prop_map(move |v| format!("{name:?}:{v}")), 1);

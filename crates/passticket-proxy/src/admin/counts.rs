@@ -1,4 +1,4 @@
-//! The counters of the gateway. They exist only if there is an admin port.
+//! The counters of the gateway. They exist only if the configuration has an admin port.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use tower_passticket::{
     tls::ConnectionCounts,
 };
 
-/// The counters of the gateway. Clones share the same counters. Without an admin port, there are no counters
-/// and nothing is counted.
+/// The counters of the gateway. Clones share the same counters. If there is no admin port, there are no counters, and
+/// nothing is counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) requests: Arc<RequestCounts>,
@@ -22,7 +22,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A handle that counts each audit record, and writes it to `file`, if there is one.
+    /// A handle that counts each audit record. It also writes the record to `file`, if there is a file.
     pub(crate) fn audit(&self, file: Option<Arc<AuditFiles>>) -> Audit {
         Audit::to(CountingSink::new(self.audit.clone(), file))
     }

@@ -44,7 +44,7 @@ impl Endpoints {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Without this header, a client could keep a connection open forever by sending one request after
+        // If this header were missing, a client could keep a connection open forever by sending one request after
         // another.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response
@@ -85,12 +85,12 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
 
 /// Whether the request names an IP address, `localhost` or no host.
 ///
-/// This check is against DNS rebinding: the domain of a web page resolves to the loopback address, the browser
-/// sends requests of the page to this port, and the page can read the responses. Such requests name the domain
-/// of the page.
+/// This check prevents DNS rebinding. In this attack, the domain of a web page resolves to the loopback address. The
+/// browser then sends requests of the page to this port, and the page can read the responses. Such requests name the
+/// domain of the page.
 fn is_own_host(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes).chain(
-        // A target in absolute form names a host, too.
+        // A request target in absolute form also names a host.
         uri.authority().map(|authority| authority.as_str().as_bytes()),
     );
     hosts.all(|host| {

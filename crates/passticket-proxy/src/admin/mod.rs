@@ -1,8 +1,7 @@
 //! The admin port: metrics and health, on a loopback address.
 //!
-//! The port has a thread and a runtime of its own, so it answers even if all worker threads are busy. Each
-//! connection serves one request, so no client can hold a connection for longer than the time limit for the
-//! headers.
+//! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
+//! serves one request, so no client can hold a connection for longer than the time limit for the headers.
 
 mod counts;
 mod endpoints;
@@ -38,23 +37,25 @@ use endpoints::Endpoints;
 use process::Process;
 use status::Components;
 
-/// Maximum open connections. At this limit, a new connection replaces the longest idle one.
+/// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
+/// longest.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// How long a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When the program stops, the last requests may take this long. The port answers each request immediately.
+/// When the program stops, the last requests may take this long. This is enough, because the port answers each request
+/// immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The admin port after it was opened. It answers nothing until its thread starts.
+/// The admin port after it was opened. It answers no requests until its thread starts.
 pub(crate) struct AdminPort {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl AdminPort {
-    /// Opens the port, if the configuration has one.
+    /// Opens the port, if the configuration has an admin port.
     pub(crate) fn open(config: &Config) -> Result<Option<Self>, Exit> {
         let Some(settings) = &config.admin else { return Ok(None) };
         let (listener, address) =
@@ -105,7 +106,7 @@ impl Admin {
 
     /// Closes the port.
     pub(crate) fn stop(self) {
-        // This fails if the thread has ended already. The thread has then logged the reason.
+        // The signal cannot be sent if the thread has already ended. In that case, the thread has logged the reason.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
@@ -146,9 +147,9 @@ fn serve(
         let service = service_fn(move |request| {
             ready(Ok::<_, Infallible>(endpoints.answer(&request).map(Full::new)))
         });
-        // An error means that `Admin` was dropped. The port is closed then, too.
+        // An error means that `Admin` was dropped. In that case, the port is also closed.
         let stopped = async { drop(stopped.await) };
-        // All clients have a loopback address.
+        // All clients have a loopback address, so the limit per address is the whole limit.
         let limits =
             ClientLimits::new(MAX_CONNECTIONS).with_connections_per_address(MAX_CONNECTIONS);
         Server::http(listener)

@@ -12,7 +12,7 @@ const BUILD: Description = Description::gauge(
     "Always 1. The label contains the version of the program.",
 );
 const VERSION: LabelName = LabelName::new("version");
-// The client libraries of Prometheus use the same name and unit.
+// This name and unit are the same as in the client libraries of Prometheus.
 const START: Description = Description::gauge(
     "process_start_time_seconds",
     "Start time of the process, in seconds since 1970-01-01 UTC.",

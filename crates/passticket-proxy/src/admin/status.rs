@@ -16,7 +16,7 @@ use tower_passticket::{
 
 use crate::stack::Stores;
 
-/// A part of the gateway that has a health of its own.
+/// A part of the gateway that has its own health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Component {
     Workers,
@@ -47,8 +47,8 @@ pub(super) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
-    /// Whether delegated PassTickets are on. Without an audit record, the gateway makes no delegated
-    /// PassTicket, but serves all other requests.
+    /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
+    /// PassTickets, but serves all other requests.
     is_audit_needed: bool,
 }
 
@@ -114,14 +114,15 @@ impl Status {
         document(self.is_up(), &self.0)
     }
 
-    /// Returns as JSON whether the gateway is ready. If it is not, the JSON names the components that are the reason.
+    /// Returns as JSON whether the gateway is ready. If it is not ready, the JSON names the components that are the
+    /// reason.
     pub(super) fn readiness(&self) -> Value {
         let missing = self.0.iter().filter(|part| part.is_needed && !part.health.is_up());
         document(self.is_ready(), missing)
     }
 }
 
-/// The status and the components as JSON. Without components there is only the status.
+/// The status and the components as JSON. If there are no components, the JSON contains only the status.
 fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value {
     let components = parts.into_iter().map(|part| {
         let mut component = json!({"status": part.health.as_str()});
@@ -158,7 +159,7 @@ impl WorkerState {
         RunningWorker(self.clone())
     }
 
-    /// Records that the gateway accepts no more connections, and finishes the requests in flight.
+    /// Records that the gateway is stopping: it accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, SeqCst);
     }

@@ -19,8 +19,8 @@ use crate::{
 /// The default user id of the gateway. Zowe's installation jobs give this user id to Zowe's started task.
 const ZOWESRV: &str = "ZWESVUSR";
 
-/// The applications to define, each once and sorted by APPLID. An APPLID is the name of an application
-/// in the security product.
+/// The applications to define. Each application occurs once, and they are sorted by APPLID. An APPLID is the name of an
+/// application in the security product.
 type Applications = BTreeMap<Applid, Application>;
 
 /// The definitions that a configuration needs in the security product.
@@ -129,7 +129,7 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The applications of the configuration. Without a configuration, those of the command line.
+/// The applications of the configuration. If there is no configuration, the applications of the command line.
 fn applications(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
@@ -143,9 +143,9 @@ fn applications(
         )),
         (applids, algorithm, None) => {
             let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
-            // Zowe's documentation asked operators to switch replay protection off
-            // (docs/reference/security-products.md#replay-protection), so it is off here. In a
-            // configuration, replay protection is on by default.
+            // Replay protection is off for applications of the command line, because Zowe's documentation asked
+            // operators to turn it off (docs/reference/security-products.md#replay-protection). In a configuration,
+            // replay protection is on by default.
             let replay = Replay::Allowed;
             let application = |applid| Application { applid, algorithm, replay };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
@@ -153,9 +153,8 @@ fn applications(
     }
 }
 
-/// Loads a configuration and collects its [`Requirements`]. The applications are those with a
-/// PassTicket key. There are no others, because a configuration is not valid if a service has an APPLID
-/// without a key.
+/// Loads a configuration and collects its [`Requirements`]. The applications are the APPLIDs with a PassTicket key.
+/// There are no other applications, because a configuration is not valid if a service has an APPLID without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));

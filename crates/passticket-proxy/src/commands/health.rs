@@ -11,10 +11,10 @@ use passticket_proxy::config;
 
 use crate::{cli::ProbeTarget, exit::Exit, terminal::print_line};
 
-/// Time limit for the whole request.
+/// The time limit for the whole request.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Maximum length of an answer. The answers of the admin port are much shorter.
+/// The maximum length of an answer. The answers of the admin port are much shorter.
 const MAX_ANSWER: u64 = 64 * 1024;
 
 pub(crate) fn health(target: &ProbeTarget) -> Result<(), Exit> {
@@ -75,7 +75,7 @@ fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
             Ok(0) => return Ok(answer),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // The system reports an expired timeout as "would block".
+            // The operating system reports an expired timeout as "would block".
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(ErrorKind::TimedOut.into());
             }
@@ -91,14 +91,14 @@ fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Ready,
-    /// The JSON document that says why.
+    /// The JSON document that says why the gateway is not ready.
     NotReady(String),
     /// The answer does not come from an admin port.
     Other,
 }
 
-/// Another program may listen on the port, so a status without the document of the admin port does not
-/// count.
+/// An HTTP status of 200 or 503 is not enough, because another program may listen on the port. The answer must contain
+/// the document of the admin port.
 fn verdict(answer: &[u8]) -> Verdict {
     let answer = String::from_utf8_lossy(answer);
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Verdict::Other };

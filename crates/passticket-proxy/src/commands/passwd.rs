@@ -36,7 +36,7 @@ pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
 /// `>>` can append it.
 fn line(user: &UserId, hash: &str) -> String {
     let user = user.as_str();
-    // In YAML `#` begins a comment, and `@` is reserved.
+    // The quotes are needed because in YAML, `#` begins a comment and `@` is reserved.
     let quote = if user.starts_with(['#', '@']) { "\"" } else { "" };
     format!("  {quote}{user}{quote}: \"{hash}\"")
 }
@@ -63,13 +63,14 @@ fn password(input: &[u8]) -> Result<&[u8], &'static str> {
     Ok(password)
 }
 
-/// Asks for the password twice. The terminal does not show it.
+/// Asks for the password twice. The terminal does not show the password.
 fn ask(user: &UserId) -> Result<Input, Exit> {
     let _hidden = HiddenInput::start()
         .map_err(|e| Exit::runtime(format!("cannot hide the password on the terminal: {e}")))?;
     prompt(&format!("Password of {user}: "));
     let first = read_line()?;
-    // A line that is too long would otherwise continue in the answer to the second prompt.
+    // This check comes before the second prompt. If the first line is too long, the terminal would use its rest as the
+    // answer to the second prompt.
     password(&first).map_err(Exit::usage)?;
     prompt("Repeat the password: ");
     let second = read_line()?;
@@ -88,8 +89,8 @@ fn read_line() -> Result<Input, Exit> {
 /// The byte that the terminal sends for Ctrl-C.
 const INTERRUPT: u8 = 3;
 
-/// Hides the input on the terminal until this value is dropped. Contains the terminal settings to restore.
-/// While it exists, Ctrl-C ends the line and sends no signal: a signal would end the process before the
+/// Hides the input on the terminal until this value is dropped. This value contains the terminal settings to restore.
+/// While this value exists, Ctrl-C ends the line and sends no signal, because a signal would end the process before the
 /// settings are restored.
 struct HiddenInput(Termios);
 
@@ -108,7 +109,7 @@ impl HiddenInput {
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        // `Flush` discards what was typed and not read, such as the rest of a line that is too long.
+        // `Flush` discards characters that were typed but not read, such as the rest of a line that is too long.
         let _ = tcsetattr(stdin(), OptionalActions::Flush, &self.0);
     }
 }
@@ -120,11 +121,11 @@ enum Until {
     EndOfLine,
 }
 
-/// Reads standard input into a buffer of fixed size. When the buffer is dropped, it is overwritten with
-/// zeros. A growing buffer, or the buffer of `std::io::Stdin`, would leave copies of the password in
-/// memory.
+/// Reads standard input into a buffer of fixed size. When the buffer is dropped, it is overwritten with zeros. The size
+/// is fixed because a growing buffer would leave copies of the password in memory. The buffer of `std::io::Stdin` would
+/// also leave a copy.
 fn read_input(until: Until) -> Result<Input, Exit> {
-    // The buffer has two more bytes for a line end, and one more byte to notice a password that is too long.
+    // The three additional bytes are two bytes for a line end, and one byte to detect a password that is too long.
     let mut input = Zeroizing::new(vec![0; MAX_LEN + 3]);
     let mut filled = 0;
     let ends = |read: &[u8]| read.ends_with(b"\n") || read.ends_with(&[INTERRUPT]);

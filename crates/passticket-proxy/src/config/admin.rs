@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdminSettings {
-    /// The address, which is a loopback address, and the port. Port 0 stands for any free port.
+    /// The loopback address and the port. Port 0 stands for any free port.
     pub address: SocketAddr,
     /// The place of `passticketProxy.admin.port`.
     pub port_at: Place,
@@ -32,7 +32,7 @@ impl AdminSettings {
     }
 }
 
-/// The section `admin`. Its host name is not resolved yet.
+/// The section `admin`. The host name in it is not resolved yet.
 pub(super) struct AdminSection<'a> {
     host: Option<Field<'a>>,
     host_at: Place,
@@ -52,8 +52,8 @@ pub(super) fn read(mut section: Section<'_>) -> AdminSection<'_> {
 }
 
 impl AdminSection<'_> {
-    /// The settings, or `None` without `port`: then there is no admin port. A wrong host is an error even
-    /// without `port`.
+    /// The settings. `None` if `port` is absent, because there is no admin port in this case. A wrong host is an error
+    /// even if `port` is absent.
     pub(super) fn settings(&self, resolve: Resolve<'_>) -> Option<AdminSettings> {
         let host = match &self.host {
             None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -67,7 +67,7 @@ impl AdminSection<'_> {
         })
     }
 
-    /// Reports an error if the admin port is the port of the gateway as well.
+    /// Reports an error if the admin port is the same as the port of the gateway.
     pub(super) fn check_port(&self, gateway: u16) {
         if let Some((port, at)) = &self.port
             && *port == gateway

@@ -1,8 +1,8 @@
 //! Reads Zowe static definitions, also called api-defs: `api-defs/*.yml`
 //! (docs/reference/data-plane.md#static-definitions). `examples/api-def.yml` is an example.
 //!
-//! A static definition lists services, their URLs, their routes, and the scheme of each service: which
-//! credential the service receives from the gateway.
+//! A static definition lists services. For each service, it contains the URLs, the routes, and the scheme. The scheme
+//! says which credential the service receives from the gateway.
 
 use std::net::IpAddr;
 
@@ -62,8 +62,8 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 
     let id = id?;
     let is_valid = upstream.is_some() && scheme.is_some();
-    // If the service is not valid, its routes are left out below. The placeholders here make it possible
-    // to check these routes first, so that their problems are reported too.
+    // If the service is not valid, its routes are removed at the end of this function. The placeholders make it
+    // possible to check these routes first, so that their problems are also reported.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
     let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
@@ -117,15 +117,15 @@ fn is_loopback(host: &str) -> bool {
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
-/// Reads the scheme of a service, and the place of its APPLID. Without `authentication` the scheme is
-/// `bypass`. A wrong scheme is reported, and the result is `None`.
+/// Reads the scheme of a service, and the place of its APPLID. If `authentication` is absent, the scheme is `bypass`.
+/// If the scheme is wrong, this is reported, and the result is `None`.
 fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>>)> {
     let Some(field) = section.optional("authentication") else {
         return Some((ServiceScheme::Bypass, None));
     };
     let mut section = field.section();
-    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid`
-    // is read below, but only for some schemes.
+    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid` is accepted
+    // here, because it is read later only for some schemes.
     section.accept(&["headers", "sso", "supportsSso", "applid"]);
     let field = section.required("scheme", "httpBasicPassTicket or bypass");
     let scheme = match field.and_then(|field| Some((field.text()?, field))) {
@@ -200,8 +200,7 @@ fn define<'a>(
     }
 }
 
-/// Appends a path to the URL of a service. [`Upstream::join`] accepts any text, so the result is
-/// checked here.
+/// Appends a path to the URL of a service. [`Upstream::join`] accepts any text, so this function checks the result.
 fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
     let joined = upstream.join(path);
     match Upstream::parse(&joined.to_string()) {
@@ -393,14 +392,14 @@ additionalServiceMetadata: []
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // An unknown key of `authentication` is an error too.
+        // An unknown key of `authentication` is also an error.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(
             problems,
             ["d:5: services[0].authentication.aplid: is an unknown key; did you mean applid?"]
         );
-        // Two problems: the id is wrong, and instanceBaseUrls is missing.
+        // There are two problems: the id is wrong, and instanceBaseUrls is missing.
         for id in ["gateway", "a/b"] {
             let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));
             assert_eq!(problems.len(), 2, "{id}: {problems:?}");

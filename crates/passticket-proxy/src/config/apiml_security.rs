@@ -28,7 +28,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers that are present. It is possible that only one of the two is present.
+    /// The names of the custom headers that are present. Only one of the two headers may be present.
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,
@@ -41,7 +41,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) internal_mapper: Option<At<'a>>,
     pub(super) certificate_mapper: Option<Zss>,
     pub(super) identity_mapper: Option<Zss>,
-    /// `forwardHeader.trustedProxies`, which matches a whole address.
+    /// `forwardHeader.trustedProxies`. The expression must match the whole address.
     pub(super) trusted_proxies: Option<Regex>,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
     }
 }
 
-/// The place of the key that switches delegated PassTickets on. `None` if they are off. Zowe's
+/// The place of the key that switches delegated PassTickets on. `None` if delegated PassTickets are off. Zowe's
 /// documentation, its code and older texts spell this key differently
 /// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
@@ -110,9 +110,9 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     })
 }
 
-/// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class
-/// and the name prefix of the SAF resources that guard the auth API. For the class and for the prefix
-/// there are two keys each (docs/reference/auth-endpoints.md#saf-resources).
+/// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class and the name
+/// prefix of the SAF resources that guard the auth API. There are two keys for the class, and two keys for the prefix
+/// (docs/reference/auth-endpoints.md#saf-resources).
 fn authorization(
     section: &mut Section<'_>,
     saf: &mut Section<'_>,
@@ -170,8 +170,8 @@ fn authorization(
     (endpoint, GuardingResources::new(class, prefix))
 }
 
-/// The class in which the endpoint checks permissions. A request to the endpoint cannot name another
-/// class (docs/reference/identity-and-saf.md#saf-endpoint).
+/// The class in which the endpoint checks permissions. A request to the endpoint cannot name a class
+/// (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
 /// The value of a setting that has two keys, and the place of the key. If both keys are present, their
@@ -198,8 +198,8 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
     Some(Zss { address, user: user.unwrap_or_else(default_gateway_user) })
 }
 
-/// Reads the URL of a server to which the gateway sends tokens of users. The URL must be https, or http
-/// on the loopback interface.
+/// Reads the URL of a server to which the gateway sends tokens of users. The URL must use `https`. It may use `http`
+/// only on the loopback interface.
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
@@ -238,7 +238,7 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
     let defaults = CookieNames::default();
     let mut name = |key| {
         section.optional(key)?.read(|text| {
-            // RFC 6265 §4.1.1: the name of a cookie is a token, like the name of a header.
+            // The name of a cookie is a token, like the name of a header (RFC 6265 §4.1.1).
             match HeaderName::try_from(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(_) => Err(format!(
@@ -261,8 +261,8 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
     use tower_passticket::api::GuardedTask;
 
-    /// Reads `yaml` as the section. Returns the result of `inspect` (`None` if there are errors), and
-    /// the errors, or the warnings if there are no errors.
+    /// Reads `yaml` as the section. Returns two values: the result of `inspect` (`None` if there are errors), and the
+    /// problems. The problems are the errors, or the warnings if there are no errors.
     fn read_text<T>(
         yaml: &str,
         inspect: impl FnOnce(ApimlSecurity<'_>) -> T,

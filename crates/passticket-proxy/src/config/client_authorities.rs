@@ -1,7 +1,7 @@
 //! Warns about properties of the configured authorities that TLS does not enforce.
 //!
 //! A configured authority is a trust anchor (RFC 5280 §6.1.1). TLS uses only the name, the key and the name constraints
-//! of its certificate. So an operator may expect a restriction that TLS does not enforce.
+//! of the anchor's certificate. If this certificate has other restrictions, an operator may expect TLS to enforce them.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_passticket::identity::PeerCertificate;
@@ -103,8 +103,8 @@ mod tests {
         }
     }
 
-    /// The warnings say which restrictions rustls does not enforce. If this test fails, rustls enforces more of
-    /// them, and the warnings must be changed.
+    /// The warnings say which restrictions rustls does not enforce. If this test fails, rustls enforces more
+    /// restrictions, and the warnings must be changed.
     #[test]
     fn tls_does_not_enforce_the_restrictions_in_the_warnings() {
         let key = KeyPair::from_pem(pki::SIGNING_KEY).unwrap();

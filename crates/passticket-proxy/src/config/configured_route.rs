@@ -1,5 +1,5 @@
-//! A route as the configuration describes it: with the name of its scheme, but without the
-//! implementation.
+//! A route as the configuration describes it: with the name of its scheme, but without the implementation of the
+//! scheme.
 //!
 //! A scheme decides which credential the service receives. The implementation of a scheme needs objects
 //! that the program makes later, such as a generator of PassTickets. A PassTicket is a short-lived
@@ -40,7 +40,7 @@ impl ServiceScheme {
     }
 }
 
-/// A route without the implementation of its scheme. [`with_scheme`](Self::with_scheme) adds it.
+/// A route without the implementation of its scheme. [`with_scheme`](Self::with_scheme) adds the implementation.
 #[derive(Clone, Debug)]
 pub struct ConfiguredRoute {
     pub(super) route: Route,
@@ -75,7 +75,7 @@ impl ConfiguredRoute {
         self.route.prefix()
     }
 
-    /// How the gateway handles a request if its authentication or the scheme fails.
+    /// What the gateway does with a request if authentication or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
     }
@@ -85,7 +85,7 @@ impl ConfiguredRoute {
         self.route.security_headers()
     }
 
-    /// How long the service may pause in the body of a response. `None`: the value in the timeouts of the
+    /// How long the service may pause in the body of a response. `None` means the value in the timeouts of the
     /// configuration.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
@@ -96,8 +96,8 @@ impl ConfiguredRoute {
         self.scheme
     }
 
-    /// Returns the route with an implementation of its scheme. `scheme` must implement what
-    /// [`scheme`](Self::scheme) names.
+    /// Returns the route with an implementation of its scheme. `scheme` must implement the scheme that
+    /// [`scheme`](Self::scheme) returns.
     #[must_use]
     pub fn with_scheme(&self, scheme: impl Scheme) -> Route {
         self.route.clone().with_scheme(scheme)

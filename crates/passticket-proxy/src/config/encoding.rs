@@ -20,7 +20,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
 /// The file is not UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EncodingError {
-    /// The line of the first byte that is not UTF-8. 1 for UTF-16.
+    /// The line of the first byte that is not UTF-8. The line is 1 for UTF-16.
     pub(super) line: usize,
     encoding: Encoding,
 }
@@ -29,7 +29,7 @@ pub(super) struct EncodingError {
 enum Encoding {
     /// UTF-16, with the name of the variant for `iconv`.
     Utf16(&'static str),
-    /// An 8-bit encoding, such as EBCDIC or Latin-1. The bytes alone do not show which one.
+    /// An 8-bit encoding, such as EBCDIC or Latin-1. The bytes alone do not show which encoding it is.
     NotUtf8,
 }
 
@@ -52,8 +52,8 @@ impl EncodingError {
 
 /// The name of the UTF-16 variant for `iconv`. `None` if the bytes do not look like UTF-16.
 ///
-/// A UTF-16 text begins with a byte order mark, or each pair of bytes that encodes an ASCII character has a NUL.
-/// NUL is valid in UTF-8, so UTF-8 decoding alone does not detect UTF-16.
+/// A UTF-16 text begins with a byte order mark, or it contains a NUL in each pair of bytes that encodes an ASCII
+/// character. NUL is valid in UTF-8, so UTF-8 decoding alone does not detect UTF-16.
 fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
@@ -65,7 +65,8 @@ fn utf16(bytes: &[u8]) -> Option<&'static str> {
         |matches: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| matches(pair)).count();
     let (little, big) =
         (count(|pair| pair[0] != 0 && pair[1] == 0), count(|pair| pair[0] == 0 && pair[1] != 0));
-    // It is enough that more than half of the pairs match, because comments may contain non-Latin characters.
+    // It is enough if more than half of the pairs contain a NUL, because comments may contain characters that are not
+    // ASCII.
     if little * 2 > pairs {
         Some("UTF-16LE")
     } else if big * 2 > pairs {
@@ -97,7 +98,7 @@ mod tests {
         let ebcdic = text(b"a: 1\n\x88\x96\xa2\xa3").unwrap_err();
         assert!(ebcdic.starts_with("2: is not UTF-8; if the file is in EBCDIC"), "{ebcdic}");
         assert!(ebcdic.ends_with("iconv -f IBM-1047 -t UTF-8 f"), "{ebcdic}");
-        // "zowe:" in IBM-1047.
+        // These bytes are "zowe:" in IBM-1047.
         let ebcdic = text(&[0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15]).unwrap_err();
         assert!(ebcdic.contains("IBM-1047"), "{ebcdic}");
 

@@ -3,13 +3,13 @@
 
 use std::fs::Metadata;
 
-/// The condition under which a file is accepted. Except with [`Guard::None`], the file must belong to root or
-/// to the user of this process.
+/// The condition under which a file is accepted. For each condition except [`Guard::None`], the file must belong to
+/// root or to the user of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Guard {
-    /// No check.
+    /// The owner and the permission bits are not checked.
     None,
-    /// Only the owner may write the file. If a group of this process may write it, the operator is warned.
+    /// Only the owner and a group of this process may write the file. If a group may write it, the operator is warned.
     Authorization,
     /// Only the owner may write the file. Only the owner and a group of this process may read it.
     Secret,
@@ -20,11 +20,12 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// Others can read or write a file with a secret.
+    /// Users other than the owner and a group of this process can read the file, or users other than the owner can
+    /// write it. The file contains a secret.
     Readable,
-    /// Others can write the file.
+    /// Users other than the owner and a group of this process can write the file.
     Writable,
-    /// A group of this process can write the file.
+    /// Only the owner and a group of this process can write the file.
     WritableByOurGroup,
 }
 
@@ -50,7 +51,7 @@ impl Access {
         Self { uid: 0, gid: 0, mode: 0o600 }
     }
 
-    /// The first fault, for a process of this user.
+    /// The first fault of a file. `None` if the file is accepted.
     pub(super) fn fault(self, guard: Guard, process: &ProcessUser) -> Option<Fault> {
         let Self { uid, gid, mode } = self;
         let is_of_our_group = process.has_group(gid);
@@ -79,7 +80,7 @@ impl ProcessUser {
     pub(super) fn current() -> Self {
         use rustix::process::{getegid, geteuid, getgroups};
 
-        // If the supplementary groups are not known, fewer files are accepted.
+        // If the supplementary groups cannot be read, the list contains fewer groups, and fewer files are accepted.
         let mut groups: Vec<_> =
             getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
         groups.push(getegid().as_raw());

@@ -12,7 +12,7 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The two maps of the file. The file may contain only one of them.
+/// The two maps of the file. One of them may be absent.
 pub(super) struct Identities {
     pub(super) certificates: Option<CertificateMap>,
     pub(super) distributed: Option<DistributedMap>,
@@ -49,7 +49,7 @@ fn certificate(item: &Field<'_>) -> Option<(CertificateFilter, UserId)> {
     Some((filter?, user?.parse()?))
 }
 
-/// Reads a filter for certificates: either `sha256`, or `subject`, `issuer` or both.
+/// Reads a filter for certificates: either `sha256`, or at least one of `subject` and `issuer`.
 pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<CertificateFilter> {
     let [sha256, subject, issuer] =
         ["sha256", "subject", "issuer"].map(|name| section.optional(name));

@@ -1,5 +1,5 @@
-//! Checks keys that depend on each other: identity mapping, delegated PassTickets, and permissions to
-//! make PassTickets.
+//! Checks keys that depend on each other. These are the keys for identity mapping, for delegated PassTickets, and for
+//! permissions to make PassTickets.
 //!
 //! A PassTicket is a short-lived password of z/OS for one application. A caller obtains a delegated
 //! PassTicket for another user, whom the caller names by e-mail address. ZSS is a server of Zowe on z/OS
@@ -22,7 +22,8 @@ use tower_passticket::{
     tls::Verification,
 };
 
-/// The mapping of certificates, and the settings of delegated PassTickets if they are on.
+/// The mapping of certificates, and the settings of delegated PassTickets. The settings are present only if delegated
+/// PassTickets are on.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
     pub(super) delegation: Option<DelegationSettings>,
@@ -99,8 +100,8 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
 
 /// Chooses how certificates are mapped to user ids.
 ///
-/// Mapping by common name is the default, but only if no key requests another mapping. With mapping by
-/// common name, a client whose certificate has a user id as common name acts as this user.
+/// Mapping by common name is the default, but only if no key requests another mapping. With this default, a client can
+/// act as a user if the common name of its certificate is the id of this user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,

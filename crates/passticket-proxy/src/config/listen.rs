@@ -23,16 +23,16 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Returns a text that explains why the gateway cannot listen, and names the key to change and the
-    /// remedy.
+    /// Returns a text that explains why the gateway cannot listen. The text also names the key to change, and says what
+    /// to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write an address of this machine, or 0.0.0.0 for all of them";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)
     }
 }
 
-/// Explains why the program cannot listen on `address`. `host_remedy` says what to write as the host if
-/// the host is wrong.
+/// Explains why the program cannot listen on `address`. If the host is wrong, `host_remedy` says what to write as the
+/// host.
 pub(super) fn explain(
     port_at: &Place,
     host_at: &Place,
@@ -63,8 +63,8 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 /// Reads the key `host`, which is an IP address or a host name. If the key is absent or its value is
 /// wrong, the result is `0.0.0.0` (all IPv4 addresses).
 ///
-/// A host name is resolved once. If the name has several addresses, the result is the first IPv4
-/// address, as in Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
+/// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
+/// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
 pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
     let address = field.and_then(|field| field.read(|text| address(text, resolve)));
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -94,12 +94,11 @@ pub(super) fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String
     v4.or(addresses.first()).copied().ok_or_else(|| unresolved("the name has no IP address"))
 }
 
-/// Whether a text can be a host name. The check rejects texts that are probably a mistake, such as a
-/// URL. A name whose last label has only digits is probably a mistyped IPv4 address, so such a name is
-/// rejected too.
+/// Whether a text can be a host name. The check rejects texts that are probably a mistake, such as a URL. A name whose
+/// last label has only digits is probably a mistyped IPv4 address, so such a name is also rejected.
 ///
-/// The check intentionally accepts more than RFC 1123 §2.1: a label may contain underscores, and may
-/// begin or end with a hyphen. Name resolution reports names that do not exist.
+/// The check intentionally accepts more than RFC 1123 §2.1: a label may contain underscores, and may begin or end with
+/// a hyphen. If a name does not exist, name resolution reports this.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()

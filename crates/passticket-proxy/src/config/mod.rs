@@ -22,32 +22,30 @@
 //!
 //! # Rules
 //!
-//! 1. The whole configuration is checked before the gateway starts: all files are read, private keys
-//!    and certificates are parsed, and each APPLID must have a PassTicket key.
+//! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
+//!    are parsed, and each APPLID must have a PassTicket key.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
 //!    and key if they are known. Most problems also say what to write instead.
-//! 3. Unknown keys are errors in `passticketProxy`, in api-defs and in the files below. They are also
-//!    errors in `components.gateway.apiml.security`, where a typing error could switch security off.
-//!    In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an
-//!    effect only in Zowe cause a warning.
+//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, and in the files that are described under *Other
+//!    files*. They are also errors in `components.gateway.apiml.security`, because a typing error there could turn
+//!    security off. In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an effect
+//!    only in Zowe cause a warning.
 //! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
 //!    stands for the whole service. A template (`${{ ... }}`), which only Zowe resolves, is an error
 //!    if the gateway needs the value.
-//! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes)
-//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys can
-//!    also be in environment variables. Neither a problem nor `Debug` shows a key or a password hash
-//!    from these files and variables. If a value in another place looks like a PassTicket key or a
-//!    private key, a problem does not show this value either.
-//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An
-//!    alias counts as all the values that it repeats.
+//! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes) belong in files that
+//!    only their owner can access, see [`read_secret_file`]. PassTicket keys can also be in environment variables.
+//!    Problems and `Debug` never show a key or a password hash from these files and variables. If a value in another
+//!    place looks like a PassTicket key or a private key, a problem does not show this value, either.
+//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
+//!    all values that it repeats.
 //!
 //! # Listening
 //!
-//! `host` is an IP address or a host name. A host name is resolved once, at start. If the name has
-//! several addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address,
-//! the gateway listens on the first IPv6 address. `0.0.0.0` stands for all IPv4 addresses of the
-//! machine, `::` for all addresses.
+//! `host` is an IP address or a host name. A host name is resolved only once, at the start. If the name has several
+//! addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on
+//! the first IPv6 address. `0.0.0.0` stands for all IPv4 addresses of the machine, and `::` for all its addresses.
 //!
 //! # Other files
 //!
@@ -67,13 +65,14 @@
 //! The gateway reads this file again within seconds after a change. Write a new file and rename it
 //! into place, because a partly written file may lack a profile that denies access.
 //!
-//! `identities` names a file that maps certificates and distributed identities to user ids. A
-//! distributed identity is a name in a registry outside z/OS, such as an e-mail address. A
-//! certificate is found by its fingerprint, or by its subject, its issuer or both, see
-//! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
+//! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
+//! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
+//! subject, by its issuer, or by subject and issuer (see
+//! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! The gateway refuses to read the files of `saf` and `identities` if users other than the owner may write
-//! them. If only a group of its own process may write them, it reads them and warns.
+//! The gateway refuses to read a file of `saf` or `identities` if users other than its owner may write it. There is one
+//! exception: if only the owner and a group of the gateway's own process may write the file, the gateway reads it and
+//! warns.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
@@ -87,20 +86,20 @@
 //! `replayProtection` of an entry in `ptktdata` must agree with the application's profile in the
 //! security product.
 //!
-//! With `true`, the default, the security product accepts a PassTicket only once. So the gateway
-//! makes only one PassTicket per second for each user and APPLID. After a pause it makes up to about
-//! 60 of them at once, or fewer if `windowSeconds` is below 240. A request beyond this limit gets no
-//! PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
+//! If `replayProtection` is `true` (the default), the security product accepts a PassTicket only once. So the gateway
+//! makes only one PassTicket per second for each user and APPLID. After a pause, it can make about 60 PassTickets
+//! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
+//! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! With `false`, the profile must allow replay, and the limit does not apply.
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply.
 //!
 //! `passticket-proxy esm --from-config` prints the commands that define the profile with the
 //! configured setting.
 //!
 //! # AT-TLS
 //!
-//! If Zowe's key `attls` is `true`, for all of Zowe or for the gateway alone, z/OS does the TLS in
-//! front of the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
+//! If Zowe's key `attls` is `true`, for all of Zowe or only for the gateway, z/OS terminates TLS in front of the
+//! gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
 //!
 //! ```yaml
 //! zowe:
@@ -210,8 +209,8 @@ pub struct Config {
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
     /// `passticketProxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
     pub trusted_proxies: Option<TrustedProxies>,
-    /// The proxies that must send a header of the PROXY protocol, if `passticketProxy.proxyProtocol` is
-    /// `required`: those of `passticketProxy.trustedProxies`.
+    /// The proxies that must send a header of the PROXY protocol. These are the proxies of
+    /// `passticketProxy.trustedProxies`, if `passticketProxy.proxyProtocol` is `required`.
     pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `passticketProxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
@@ -245,9 +244,9 @@ pub struct Config {
     /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the
     /// file: `...security.authorization.provider` and `endpoint.url`.
     pub saf_endpoint: Option<Address>,
-    /// The SAF resources that guard the auth API: `...security.authorization.resourceClass` and
-    /// `resourceNamePrefix`, or `...security.saf` with `serviceResourceClass` and
-    /// `serviceResourceNamePrefix`. With an endpoint the class is `ZOWE`.
+    /// The SAF resources that guard the auth API: `...security.authorization.resourceClass` and `resourceNamePrefix`,
+    /// or `...security.saf` with `serviceResourceClass` and `serviceResourceNamePrefix`. If there is an endpoint, the
+    /// class is `ZOWE`.
     pub guards: GuardingResources,
     /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
@@ -260,18 +259,18 @@ pub struct Config {
     pub revocations: PathBuf,
     /// The profile of responses of the auth API: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `...security.x509.enabled`. `false` with AT-TLS.
+    /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
     pub client_certificates: bool,
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The names in `customUserHeader` and `customAuthHeader`, even if only one of these keys is
-    /// present. The gateway removes headers with these names from the requests of clients.
+    /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
+    /// keys is present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
     /// The services that change the table of removed request headers:
     /// `passticketProxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
-    /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the own
-    /// origins. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
+    /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
+    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
     /// `apiml.service.corsEnabled` is true.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
@@ -284,7 +283,7 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The limits of failed logins: `passticketProxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
-    /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
+    /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
     /// `passticketProxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
@@ -308,9 +307,8 @@ impl Config {
     /// Reads the zowe.yaml at `path` and the files that the zowe.yaml names. A relative path in the
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
-    /// `env` looks up an environment variable; a program passes `&|name| std::env::var(name).ok()`.
-    /// `env` is called only for variables that `ptktdata` names. This function blocks while it reads
-    /// files and resolves a host name.
+    /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
+    /// only for variables that `ptktdata` names. This function blocks while it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -322,8 +320,8 @@ impl Config {
     }
 }
 
-/// Reads all files. After a problem, this function continues with the next key, so that one run reports
-/// all problems.
+/// Reads all files. If a key has a problem, this function continues with the next key, so that one run reports all
+/// problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let warn = |text: String| report.warning(Problem::of_file(path, &text));
     let document = match read_authorization_file(path, warn) {
@@ -382,7 +380,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
-    // If a file is not valid YAML, the services that it defines are unknown.
+    // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
+    // not known.
     if definitions.iter().all(Document::is_yaml) {
         routes::check_names(&services, overrides);
     }
@@ -469,7 +468,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// API ML with CORS off refuses each request of another origin.
+/// Says which requests of other origins are allowed. If CORS is off in API ML, API ML refuses each request of another
+/// origin.
 fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     match compatibility {
         Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
@@ -477,7 +477,7 @@ fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     }
 }
 
-/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` beside
+/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
 /// `audit.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();
@@ -543,13 +543,13 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
     }
 }
 
-/// Reads a file of permissions again. [`FileSaf::replace`] takes the result.
+/// Reads a file of permissions again. Pass the result to [`FileSaf::replace`].
 ///
 /// # Errors
 /// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    // The gateway has already warned about this file at its start.
+    // Warnings are dropped, because the gateway has already warned about this file at its start.
     let profiles = match read_authorization_file(file, drop) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);
@@ -585,7 +585,7 @@ pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
     report.finish(settings).map(|(settings, _)| settings)
 }
 
-/// Reads the api-defs. If `apiDefs` names a file twice, it is read once.
+/// Reads the api-defs. If `apiDefs` names a file twice, the file is read only once.
 fn api_defs(ours: &PassticketProxy<'_>, report: &Report) -> Vec<Document> {
     let mut read: Vec<PathBuf> = Vec::new();
     let mut documents = Vec::new();

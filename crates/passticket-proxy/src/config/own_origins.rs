@@ -8,9 +8,10 @@ use super::{
 };
 use tower_passticket::layer::Origin;
 
-/// The origins of the gateway. The list is empty without `externalDomains`. Each domain becomes an origin with
-/// `externalPort`, and one with `port`, the port of the gateway, because browsers in the internal network may use that
-/// port. If `port` is 0, the system chooses a port at the start, which is not known here.
+/// The origins of the gateway. The list is empty if `externalDomains` is absent. Each domain becomes one origin for
+/// each of two ports: `externalPort`, if it is present, and `port`, the port of the gateway. Browsers in the internal
+/// network may use the port of the gateway. If `port` is 0, the operating system chooses a port at the start, which is
+/// not known here. The origin with this port is then left out, unless `externalPort` is absent.
 pub(super) fn read(zowe: &mut Section<'_>, port: u16) -> Vec<Origin> {
     let domains = zowe.optional("externalDomains");
     let external = zowe.optional("externalPort").and_then(|field| field.number(1..=65_535));
@@ -27,7 +28,7 @@ fn origins(domain: &Field<'_>, ports: impl Iterator<Item = u64>) -> Option<Vec<O
             Ok(ip) => format!("[{ip}]"),
             Err(_) => text.to_owned(),
         };
-        // A domain that already contains a port would get a second one, so it is not a valid origin.
+        // If the domain already contains a port, the text has two ports, and is not a valid origin.
         let origins = ports.map(|port| format!("https://{host}:{port}").parse::<Origin>());
         origins.collect::<Result<_, _>>().map_err(|_| {
             format!(

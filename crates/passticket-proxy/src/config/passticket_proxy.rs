@@ -268,7 +268,7 @@ fn grant(item: &Field<'_>) -> Option<Grant> {
     }
 }
 
-/// Reads one value, a list of values, or `"*"` for any value.
+/// Reads an allow list. It is one value, a list of values, or `"*"` for any value.
 fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> AllowList<T> {
     match field.one_or_more().as_slice() {
         [only] if only.is_text("*") => AllowList::Any,
@@ -315,8 +315,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`. If the item is a directory, these are all its `*.yml` and `*.yaml`
-/// files, sorted by name.
+/// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
+/// directory, sorted by name.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {
@@ -327,7 +327,7 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     });
     match listed {
         Ok(mut files) => {
-            // Hidden files are skipped: they are often backup files of editors.
+            // Hidden files are skipped, because they are often backup files of editors.
             files.retain(|file| {
                 let hidden =
                     file.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));

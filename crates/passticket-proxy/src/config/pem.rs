@@ -10,9 +10,9 @@ pub(super) enum Wanted {
     Certificates,
 }
 
-/// Names the format of a file that is not PEM or that is encrypted, and the command that converts this
-/// file into the wanted PEM file. `None` if the function does not know the format, or if no command can
-/// make the wanted file.
+/// Returns a text about a file that is not PEM, or that is encrypted. The text names the format, and a command that
+/// converts this file into the wanted PEM file. Returns `None` if the format is not known, or if no command can make
+/// the wanted file.
 ///
 /// The error shows this text after the path of the file. The text does not contain any content of the
 /// file.
@@ -63,7 +63,7 @@ enum Kind {
 impl Kind {
     fn of(content: &[u8]) -> Option<Self> {
         let contains = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-        // PKCS #8 (RFC 7468 §11), and the older format of OpenSSL (RFC 1421 §4.6.1.1).
+        // These texts occur in PKCS #8 (RFC 7468 §11) and in the older format of OpenSSL (RFC 1421 §4.6.1.1).
         if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(b"Proc-Type: 4,ENCRYPTED")
         {
             return Some(Self::EncryptedKey);
@@ -72,13 +72,12 @@ impl Kind {
             return Some(Self::JavaKeyStore);
         }
         match in_sequence(content)? {
-            // INTEGER 3: the version of a PFX, the outer structure of PKCS12 (RFC 7292 §4).
+            // This is INTEGER 3, which is the version of a PFX. A PFX is the outer structure of PKCS12 (RFC 7292 §4).
             [0x02, 0x01, 3, ..] => Some(Self::Pkcs12),
-            // INTEGER 0 or 1: the version of a PKCS #8, PKCS #1 or SEC 1 key.
+            // This is INTEGER 0 or 1, which is the version of a PKCS #8, PKCS #1 or SEC 1 key.
             [0x02, 0x01, 0 | 1, ..] => Some(Self::DerKey),
-            // An inner SEQUENCE. In a certificate it is the TBSCertificate (RFC 5280 §4.1), which begins
-            // with the tag [0] of its version. In an encrypted PKCS #8 key it begins with an object
-            // identifier.
+            // This is an inner SEQUENCE. In a certificate, it is the TBSCertificate (RFC 5280 §4.1), which begins with
+            // the tag [0] of its version. In an encrypted PKCS #8 key, it begins with an object identifier.
             inner => match in_sequence(inner)? {
                 [0xa0, ..] => Some(Self::DerCertificate),
                 [0x06, ..] => Some(Self::EncryptedKey),
@@ -115,7 +114,7 @@ mod tests {
         let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
         let openssl = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n";
         let encrypted = "is an encrypted private key";
-        // The start of an EncryptedPrivateKeyInfo: SEQUENCE { SEQUENCE { PBES2 ...
+        // These bytes are the start of an EncryptedPrivateKeyInfo: SEQUENCE { SEQUENCE { PBES2 ...
         let encrypted_der = [&[0x30, 0x82, 5, 0, 0x30, 0x57, 0x06, 0x09][..], &[0; 9]].concat();
         let long = [&[0x30, 0x82, 9, 0x7f, 0x02, 0x01, 3][..], &[0x30; 9]].concat();
         let indefinite = [0x30, 0x80, 0x02, 0x01, 3, 0x30, 0x80];

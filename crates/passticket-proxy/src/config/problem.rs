@@ -1,4 +1,4 @@
-//! The problems of a configuration. A [`Report`] collects them, so that one run shows all of them.
+//! The problems of a configuration. A [`Report`] collects them, so that one run shows all problems.
 
 use std::{
     cell::RefCell,
@@ -9,7 +9,7 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` writes `zowe.yaml:12: passticketProxy.users`, without the line or the key if it is unknown.
+/// `Display` writes `zowe.yaml:12: passticketProxy.users`. If the line or the key is not known, it is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
@@ -23,22 +23,22 @@ impl Place {
         Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The path of the file. For the zowe.yaml it is the path that was passed to
-    /// [`Config::load`](super::Config::load). A relative path in the zowe.yaml is appended to the
-    /// directory of the zowe.yaml.
+    /// The path of the file. For the zowe.yaml, it is the path that was passed to
+    /// [`Config::load`](super::Config::load). A relative path in the zowe.yaml is appended to the directory of the
+    /// zowe.yaml.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1. `None` if the place is a whole file, or if the place is in
-    /// [`Listen`](super::Listen) and the key is absent. In a [`Problem`], an absent key has the line of the
-    /// mapping that lacks the key.
+    /// The line, counted from 1. `None` if the place is a whole file. Also `None` for an absent key, if the place is in
+    /// [`Listen`](super::Listen). For an absent key in a [`Problem`], this is the line of the mapping that lacks the
+    /// key.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
 
-    /// The path of the key, such as `passticketProxy.ptktdata[0].applid`. Empty if the place is a
-    /// whole file.
+    /// The path of the key, such as `passticketProxy.ptktdata[0].applid`. The path is empty if the place is a whole
+    /// file.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration that cannot be used. There is at least one.
+/// All problems of a configuration that cannot be used. There is at least one problem.
 ///
 /// `Display` writes one line for each problem, grouped by file and sorted by line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +137,8 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// Returns `value` and the warnings, or the errors if there are any. A caller that passes `None`
-    /// must have reported an error.
+    /// Returns the errors if there are any. If not, returns `value` and the warnings. A caller that passes `None` must
+    /// have reported an error.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
@@ -156,7 +156,7 @@ fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
             files.push(problem.place.file.clone());
         }
     }
-    // Two readers of the same mapping may report the same problem.
+    // Duplicates are removed, because two readers of the same mapping may report the same problem.
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
     problems.sort_by_key(|Problem { place, .. }| {
@@ -170,7 +170,7 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    // If a colon or a quote is missing in the YAML, a secret value can become a key.
+    // A name may be a secret: if a colon or a quote is missing in the YAML, a secret value can become a key.
     if looks_like_key_material(name) {
         path.push_str("(not shown)");
     } else {
@@ -212,15 +212,15 @@ pub(super) fn looks_like_key_material(text: &str) -> bool {
     digits >= 16
 }
 
-/// Returns `; did you mean ...?` if a known word is similar to `word`, else a list of known words. The
-/// result is empty if there are no known words.
+/// Returns `; did you mean ...?` if a known word is similar to `word`. If no known word is similar, returns a list of
+/// the known words. The result is empty if there are no known words.
 pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
     let lower = word.to_ascii_lowercase();
-    // The comparison takes quadratic time, so a longer word is not compared. No known word is longer than
-    // 80 bytes.
+    // The comparison takes quadratic time, so a word of more than 80 bytes is not compared. No known word is longer
+    // than 80 bytes.
     let nearest = (word.len() <= 80)
         .then(|| {
             known

@@ -1,8 +1,8 @@
 //! Reads the PassTicket keys: `passticketProxy.ptktdata`.
 //!
-//! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each
-//! APPLID, the name of a z/OS application in the security product. RACF, IBM's security product, has the
-//! same data in profiles of class `PTKTDATA`.
+//! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each APPLID. An APPLID is
+//! the name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles
+//! of class `PTKTDATA`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,8 +18,8 @@ use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile
 /// Looks up an environment variable.
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The place of each entry, by APPLID. Entries with a wrong key are included. Otherwise the routes with
-/// their APPLIDs would be reported too, as routes without a key.
+/// The place of each entry, by APPLID. Entries with a wrong key are included. If they were not included, the routes
+/// with their APPLIDs would be reported as routes without a key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 /// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.

@@ -1,7 +1,7 @@
 //! Reads typed values from a YAML tree. Each value has its place: file, line and key.
 //!
-//! The functions here do not return errors. They report each problem to the [`Report`], and return
-//! `None`, or an empty list or section. The caller then continues with the next key.
+//! The functions of this module do not return errors. They report each problem to the [`Report`], and then return
+//! `None`, an empty list or an empty section. The caller then continues with the next key.
 
 use std::{
     fmt,
@@ -116,7 +116,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The text of a single value. Null, a list, a mapping or a template is reported.
+    /// The text of a single value. If the value is null, a list, a mapping or a template, this is reported.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) if is_template(text) => self.report_template(),
@@ -157,7 +157,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A single value of a type with `FromStr`.
+    /// A single value, parsed with the `FromStr` of its type.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
     }
@@ -170,7 +170,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Whether the value is `true`. A value that is not a boolean is reported, and counts as `false`.
+    /// Whether the value is `true`. If the value is not a boolean, this is reported, and the result is `false`.
     pub(super) fn is_on(&self) -> bool {
         self.boolean().unwrap_or(false)
     }
@@ -189,7 +189,7 @@ impl<'a> Field<'a> {
         self.path_of(self.text()?)
     }
 
-    /// Like [`Self::path`], but `text` is the path. It is a part of the value.
+    /// Does the same as [`Self::path`], but for `text`, which is a part of the value.
     pub(super) fn path_of(&self, text: &str) -> Option<PathBuf> {
         if looks_like_key_material(text) {
             self.at.error("looks like a secret key (not shown); write the path of a file");
@@ -205,7 +205,7 @@ impl<'a> Field<'a> {
         Some(self.at.file.parent().unwrap_or(Path::new("")).join(text))
     }
 
-    /// The items of a list. Null is an empty list. Any other value is reported.
+    /// The items of a list. Null counts as an empty list. If the value is not a list, this is reported.
     pub(super) fn items(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Seq(items) => self.indexed(items),
@@ -229,8 +229,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value as a mapping. A blank value is an empty mapping. Any other value is reported. In this
-    /// case the required keys of the section are not reported as missing.
+    /// The value as a mapping. A blank value counts as an empty mapping. If the value is not a mapping, this is
+    /// reported, but the required keys of the section are not reported as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
@@ -260,12 +260,12 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Whether the value is the text `wanted`. Blanks at the ends of the value are ignored.
+    /// Whether the value is the text `wanted`. Blanks at the beginning and end of the value are ignored.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Whether the value is `true`. Upper and lower case do not matter. Other values are not reported.
+    /// Whether the value is `true`. Upper and lower case do not matter. Values that are not a boolean are not reported.
     pub(super) fn is_true(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))
     }
@@ -311,8 +311,7 @@ impl<'a> Section<'a> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.field(entry))
     }
 
-    /// The value of a required key. A missing or blank value is reported with the advice to write
-    /// `remedy`.
+    /// The value of a required key. If the value is missing or blank, this is reported. `remedy` says what to write.
     pub(super) fn required(&mut self, name: &'static str, remedy: &str) -> Option<Field<'a>> {
         let field = self.present(name);
         match field {

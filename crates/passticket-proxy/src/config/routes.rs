@@ -28,8 +28,8 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
-    /// Paths of the service with an APPLID of their own. Each item has the path, the APPLID, and the
-    /// place of the key.
+    /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
+    /// key.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -181,9 +181,9 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((upstream, rest)) = parent else {
-            // Nothing is reported here for a service without an api-def, because check_names reports it. If a
-            // route of the service was left out because of a problem, nothing is reported either: it may be the
-            // route that is missing here, and its problem was already reported.
+            // Nothing is reported here in two cases. If the service has no api-def, check_names reports this. If a
+            // route of the service was left out because of a problem, the path may be below that route, and its problem
+            // was already reported.
             if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
@@ -205,8 +205,8 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
     routes
 }
 
-/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry whose APPLID is not used
-/// by any route.
+/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry in `ptktdata` if no route uses
+/// its APPLID.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,

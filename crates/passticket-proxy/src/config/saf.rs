@@ -1,13 +1,13 @@
 //! Reads the file of permissions, `passticketProxy.saf`. `examples/saf.yml` is an example.
 //!
-//! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). It lists
-//! who may access which resource, like the profiles of SAF, the z/OS interface for permissions. A
-//! resource name may also be a generic profile, as in RACF: a pattern that matches several resources.
+//! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). Like the profiles of SAF
+//! (the z/OS interface for permissions), it says which user may access which resource. A resource name may also be a
+//! generic profile, as in RACF: a pattern that matches several resources.
 
 use super::reader::Section;
 use tower_passticket::saf::{AccessLevel, Profile, ProfileName};
 
-/// Reads the profiles. A wrong profile, level or user is reported and left out.
+/// Reads the profiles. If a profile, a level or a user is wrong, it is reported and left out.
 pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
     let mut profiles = Vec::new();
     let remedy = "classes, with their resources, levels and users below them";

@@ -13,12 +13,12 @@ use super::file_access::{Access, Fault, Guard, ProcessUser};
 /// The maximum size of a file. Configuration files are much smaller.
 const MAX_LEN: u64 = 1 << 20;
 
-/// Reads a file that contains a secret: a key, or password hashes.
+/// Reads a file that contains a secret: a key or password hashes.
 ///
-/// The file must be a regular file of at most 1 MiB that only its owner can access. The permissions of
-/// the opened file are checked, so replacing the file after the check has no effect. The returned bytes
-/// are wiped from memory when they are dropped. This function leaves no other copy of them in memory. On
-/// systems without Unix permissions, permissions are not checked.
+/// The file must be a regular file of at most 1 MiB. Only its owner may access it, but a group of this process may read
+/// it. The permissions of the opened file are checked, so it has no effect if another program replaces the file after
+/// the check. The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of
+/// these bytes in memory. On systems without Unix permissions, the permissions are not checked.
 ///
 /// # Errors
 /// [`SecretFileError`] contains the path and the problem, and usually what to do. It contains no content
@@ -50,11 +50,11 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that decides which user a client is, or what users are permitted to do. All users of the system
-/// may have read permission for the file. It must belong to root or to the user of this process, and only its
-/// owner may have write permission. If a group of this process has write permission, the file is read, and
-/// `warn` gets a warning. Files on a volume of a container (`fsGroup`), and files that are made with the umask
-/// 002, have this permission.
+/// Reads a file that decides which user a client is, or what users are permitted to do. All users of the system may
+/// have read permission for the file. The file must belong to root or to the user of this process, and only its owner
+/// may have write permission. There is one exception: if a group of this process also has write permission, the file is
+/// read, and `warn` gets a warning. The group has this permission for files on a volume of a container (`fsGroup`), and
+/// for files that are made with the umask 002.
 pub(super) fn read_authorization_file(
     path: &Path,
     warn: impl FnOnce(String),
@@ -86,8 +86,8 @@ pub enum SecretFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Users outside of the file's group can access the file, or its group can write it, or its group can read
-    /// it and this process does not belong to this group.
+    /// Other users can access the file. This is one of three cases: users outside of the file's group can access it,
+    /// its group can write it, or its group can read it but this process does not belong to this group.
     #[error(
         "{} is accessible to users other than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
@@ -100,7 +100,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// Users other than its owner can write the file.
+    /// Users other than the owner can write the file.
     #[error(
         "{} is writable by users other than its owner (mode {mode:04o}); run: chmod go-w {}",
         path.display(),
@@ -113,7 +113,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// The file belongs neither to root nor to the user of this process, so its owner can change it.
+    /// The file belongs to a user who is neither root nor the user of this process. So this user can change the file.
     #[error(
         "{} belongs to the user with uid {owner}, and not to root or the user of this process (uid \
          {user}); run: chown {user} {}",
@@ -129,7 +129,7 @@ pub enum SecretFileError {
         /// The uid of this process.
         user: u32,
     },
-    /// The file is larger than 1 MiB, or grew while it was read.
+    /// The file is larger than 1 MiB, or it grew while it was read.
     #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
     #[non_exhaustive]
     TooLarge {
@@ -138,11 +138,11 @@ pub enum SecretFileError {
     },
 }
 
-/// Checks the owner and the permissions of the revocation file, and of its directory. A missing file is not an
-/// error here.
+/// Checks the owner and the permissions of the revocation file, and of the file's directory. A missing file is not an
+/// error of this function.
 ///
-/// Returns a warning if a group of this process can write the file, or if other users can write to the
-/// directory. On volumes of containers, it is usual that a group can write.
+/// Returns a warning if a group of this process can write the file, or if other users can write to the directory. These
+/// cases are only warnings, because on volumes of containers, a group can usually write.
 pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError> {
     let directory = directory_warning(path, Other::GroupOrOthers);
     match fs::metadata(path) {
@@ -155,8 +155,8 @@ pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError
     }
 }
 
-/// A warning if users other than its owner and group can write the file. This check is for files that do not
-/// decide who a user is or what a user may do.
+/// Returns a warning if users other than the owner and the group of the file can write it. This check is for files that
+/// do not decide who a user is or what a user may do.
 pub(super) fn public_file_warning(path: &Path) -> Option<String> {
     let mode = Access::of(&fs::metadata(path).ok()?).mode;
     (mode & 0o002 != 0).then(|| {
@@ -165,8 +165,9 @@ pub(super) fn public_file_warning(path: &Path) -> Option<String> {
     })
 }
 
-/// A warning if the users in `other` can replace the file, because they can write to its directory. In a
-/// directory with the sticky bit, such as `/tmp`, only the owner of a file can replace it.
+/// Returns a warning if the users in `other` can write to the directory of the file, so that they can replace the file.
+/// There is no warning for a directory with the sticky bit, such as `/tmp`, because only the owner of a file can
+/// replace it there.
 pub(super) fn directory_warning(path: &Path, other: Other) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
@@ -195,8 +196,8 @@ fn read_and_check(
     guard: Guard,
 ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
-    // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened.
-    // The opened file is checked again below.
+    // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened. The type of
+    // the opened file is checked again later.
     if !fs::metadata(path).map_err(io)?.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
@@ -240,7 +241,8 @@ pub(super) enum Other {
     GroupOrOthers,
 }
 
-/// Returns a warning, or the reason why the file is not accepted.
+/// Checks the owner and the permissions of an opened file. Returns a warning if there is a reason for one, or the
+/// reason why the file is not accepted.
 fn check_access(
     path: &Path,
     metadata: &fs::Metadata,
@@ -341,7 +343,7 @@ mod tests {
     fn a_writable_store_or_directory_is_refused_or_causes_a_warning() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        // A missing file is no problem, because the store creates it with mode 0600.
+        // A missing file is not a problem, because the store creates it with mode 0600.
         assert_eq!(check_store(&path).unwrap(), None);
         fs::write(&path, "").unwrap();
         let set = |path: &Path, mode| {

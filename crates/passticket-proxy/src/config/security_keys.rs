@@ -2,8 +2,8 @@
 
 use super::reader::{Section, unknown_key};
 
-/// The paths of all keys that Zowe has in this section (docs/reference/data-plane.md#zowe-yaml). If no longer
-/// path in this list begins with a path, such as `ssl`, this path also stands for all keys below it.
+/// The paths of all keys that Zowe has in this section (docs/reference/data-plane.md#zowe-yaml). A path such as `ssl`
+/// also stands for all keys below it, if the list contains no longer path that begins with it.
 const SECURITY: &[&str] = &[
     "allowTokenRefresh",
     "allowtokenrefresh",
@@ -68,14 +68,15 @@ const SECURITY: &[&str] = &[
     "zosmf.applid",
 ];
 
-/// Keys that switch on a feature that this gateway does not have.
+/// Keys that turn on a feature of Zowe that this gateway does not have.
 const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptForwardedCert"];
 
-/// Keys with a setting of a feature that this gateway does not have.
+/// Keys with a setting of a feature of Zowe that this gateway does not have.
 const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
 
-/// Reports unknown keys. Warns of keys in [`SWITCHES`] that are on, and of keys in [`SETTINGS`] that have
-/// a value. `prefix` is the path of `section` with a dot at the end, or empty for the whole section.
+/// Reports unknown keys. Warns of keys in [`SWITCHES`] that are on, and of keys in [`SETTINGS`] that have a value.
+/// `prefix` is the path of `section` with a dot at the end. For the whole section `components.gateway.apiml.security`,
+/// `prefix` is empty.
 pub(super) fn check(prefix: &str, section: &Section<'_>) {
     let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();
     for (key, field) in section.fields() {

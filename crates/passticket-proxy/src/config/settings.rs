@@ -21,30 +21,30 @@ use tower_passticket::{
 /// The component that encrypts the connections between clients and the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
-    /// The gateway, which serves HTTPS.
+    /// The gateway encrypts the connections. It serves HTTPS.
     Tls,
-    /// AT-TLS, the TLS of the z/OS TCP/IP stack, in front of the gateway. The gateway serves plain
-    /// HTTP and does not see client certificates (docs/reference/data-plane.md#at-tls).
+    /// AT-TLS (the TLS of the z/OS TCP/IP stack) encrypts the connections in front of the gateway. The gateway serves
+    /// plain HTTP and does not see client certificates (docs/reference/data-plane.md#at-tls).
     AtTls,
 }
 
 /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
 #[derive(Clone, Debug)]
 pub enum CertificateMapping {
-    /// By its common name.
+    /// The common name of the certificate is the user id.
     CommonName,
-    /// By the file of `passticketProxy.identities`.
+    /// The file of `passticketProxy.identities` contains the mapping.
     File(CertificateMap),
-    /// By a request to ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
+    /// The gateway asks ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
     Zss(Zss),
 }
 
 /// How an e-mail address is mapped to a user id.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
-    /// By the file of `passticketProxy.identities`.
+    /// The file of `passticketProxy.identities` contains the mapping.
     File(DistributedMap),
-    /// By a request to ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
+    /// The gateway asks ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
     Zss(Zss),
 }
 
@@ -67,14 +67,14 @@ pub struct DelegationSettings {
     pub registry: Registry,
     /// How an e-mail address is mapped to a user id.
     pub mapping: IdentityMapping,
-    /// What each caller may obtain: `passticketProxy.delegation.callers`. If the key is absent
-    /// (`None`), only SAF decides. An empty list permits no caller.
+    /// The PassTickets that each caller may obtain: `passticketProxy.delegation.callers`. `None` means that the key is
+    /// absent. In this case, only SAF decides. An empty list permits no caller.
     pub grants: Option<Vec<Grant>>,
     /// The users for whom no caller obtains a PassTicket:
     /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
-    /// The limit of calls of each caller in a minute: `passticketProxy.delegation.callsPerMinute`, if
-    /// present.
+    /// The limit of calls of each caller in a minute: `passticketProxy.delegation.callsPerMinute`. `None` if the key is
+    /// absent.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -84,8 +84,8 @@ pub struct DelegationSettings {
 pub struct AuditSettings {
     /// `passticketProxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
     pub file: PathBuf,
-    /// `passticketProxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
-    /// default is `audit.unauthenticated.jsonl` beside [`file`](Self::file).
+    /// `passticketProxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The default is
+    /// `audit.unauthenticated.jsonl` in the directory of [`file`](Self::file).
     pub unauthenticated: PathBuf,
     /// The other keys of `passticketProxy.audit`.
     pub options: AuditFileOptions,
@@ -98,7 +98,7 @@ pub struct TimeoutSettings {
     /// The limit for opening a connection to a service:
     /// `components.gateway.apiml.connection.timeout`.
     pub connect: Duration,
-    /// The limit for a service to begin its response. As in Zowe, the key is the same as for
+    /// The limit for a service to begin its response. As in Zowe, this limit has the same key as
     /// [`connect`](Self::connect).
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `passticketProxy.timeouts.handshakeSeconds`.
@@ -129,34 +129,34 @@ pub struct TimeoutSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSettings {
-    /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to
-    /// [400 bytes](tower_passticket::token::Rs256Verifier::with_cache).
-    /// `passticketProxy.limits.cachedTokens`.
+    /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to [400
+    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The key is `passticketProxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
-    /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000: one for each
-    /// pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without
-    /// replay protection are cached. `passticketProxy.limits.rememberedTickets`.
+    /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000. There is one PassTicket for
+    /// each pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without replay
+    /// protection are cached. The key is `passticketProxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
-    /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the longest idle
-    /// connection is closed. `passticketProxy.limits.connections`.
+    /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the connection that has been idle
+    /// longest is closed. The key is `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. `passticketProxy.limits.connectionsPerAddress`.
+    /// [`connections`](Self::connections), rounded up. The key is `passticketProxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
-    /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads
-    /// share the limit. `passticketProxy.limits.connectionsPerInstance`.
+    /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
+    /// limit. The key is `passticketProxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
-    /// The maximum number of requests in flight of one client address, 1 to 1,000,000.
+    /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
     /// `passticketProxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
-    /// The memory for the headers of all requests in flight, in MiB, 1 to 1,000,000.
+    /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
     /// `passticketProxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
-    /// 10,000 tokens, 4,096 tickets, 10,000 connections of clients, 5,000 of them from one address, 256
-    /// connections to an instance, 256 requests of one address, 256 MiB of headers.
+    /// The limits are: 10,000 tokens, 4,096 tickets, 10,000 connections of clients in total, 5,000 connections per
+    /// client address, 256 connections to an instance, 256 requests in flight per client address, and 256 MiB of
+    /// headers.
     fn default() -> Self {
         const {
             Self {

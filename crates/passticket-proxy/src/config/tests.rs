@@ -94,7 +94,7 @@ impl Setup {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Replaces the first `from` in the zowe.yaml. Panics if the file does not contain `from`.
+    /// Replaces the first occurrence of `from` in the zowe.yaml by `to`. Panics if the file does not contain `from`.
     fn edit(&self, from: &str, to: &str) {
         let path = self.0.path().join("zowe.yaml");
         let text = fs::read_to_string(&path).unwrap();
@@ -284,7 +284,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
     let open =
         "tls/server.key is accessible to users other than its owner (mode 0644); run: chmod 600";
     type Change = fn(&Setup);
-    // Each case: a change of the example, and a part of each problem that it causes.
+    // Each case has a change of the example, and a part of each problem that this change causes.
     let cases: &[(Change, &[&str])] = &[
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
@@ -663,8 +663,8 @@ fn an_empty_list_of_callers_permits_no_caller() {
 #[test]
 fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
     for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
-        // The group of the files is a group of this process. This group may write the files, but not the files
-        // with secrets.
+        // The group of the files is a group of this process. This group may write a file, unless the file contains
+        // secrets.
         let is_secret = ["users.yml", "jwt.key"].contains(&file);
         for (mode, is_refused) in [(0o620, is_secret), (0o602, true)] {
             let setup = Setup::new();
@@ -679,7 +679,7 @@ fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
             assert!(found.is_some_and(|found| found.ends_with(file)), "{file}: {problems:?}");
         }
     }
-    // Other files and directories cause a warning.
+    // If another user may write one of the following files or directories, there is only a warning.
     for (file, mode, want) in [
         ("tls/server.pem", 0o646, "tls/server.pem is writable by all users (mode 0646)"),
         ("", 0o777, "is writable by all users (mode 0777), who can replace the file"),
@@ -740,7 +740,7 @@ fn sending_tokens_without_strict_verification_causes_a_warning() {
             assert_eq!(warned, off.into_iter().chain(want).collect::<Vec<_>>(), "{mode}");
         }
     }
-    // Without a SAF endpoint and without a mapper, the gateway sends no tokens.
+    // If there is no SAF endpoint and no mapper, the gateway sends no tokens.
     let setup = Setup::new();
     setup.edit("verifyCertificates: STRICT ", "verifyCertificates: NONSTRICT ");
     assert_eq!(setup.problems(), Vec::<String>::new());

@@ -20,9 +20,8 @@ use super::{
 
 /// The PEM texts for the TLS listener and the TLS client.
 ///
-/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) contain at least one
-/// certificate each. The key belongs to the first certificate in `certificate`. `Debug` shows no
-/// content.
+/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) each contain at least one certificate. The
+/// key belongs to the first certificate in `certificate`. `Debug` shows no content.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
@@ -39,7 +38,7 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// Reads the files. `authorities` is one path, several paths separated by commas, or a list of these.
+/// Reads the files. `authorities` is one path, several paths separated by commas, or a list of such texts.
 pub(super) fn read(
     certificate: Option<&Field<'_>>,
     key: Option<&Field<'_>>,
@@ -116,7 +115,7 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
             return None;
         }
     };
-    // `explain` is called even if the file can be parsed, because the parser accepts an encrypted key in
+    // `explain` is called even if the file can be parsed, because the parser wrongly accepts an encrypted key in
     // OpenSSL's older format.
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);
     if text.is_some() || PrivateKeyDer::from_pem_slice(&pem).is_err() {
@@ -153,7 +152,7 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {
         all.extend_from_slice(&pem);
-        // The last line of a file may have no line end.
+        // A line end is added, because the last line of a file may have no line end.
         all.push(b'\n');
     }
     Some(all)

@@ -40,8 +40,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers are trusted: those in `passticketProxy.trustedProxies`, and those that match Zowe's
-    /// expression.
+    /// The proxies whose headers are trusted. These are the proxies in `passticketProxy.trustedProxies`, and the
+    /// proxies whose address matches Zowe's expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;
@@ -53,7 +53,7 @@ impl ProxySection<'_> {
         }))
     }
 
-    /// The proxies that must send a header of the PROXY protocol. `None` if it is off.
+    /// The proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
     pub(super) fn proxy_protocol(&self) -> Option<TrustedProxies> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {
@@ -108,7 +108,8 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
 /// Reads Zowe's key: a Java regular expression for the whole address of the peer.
 pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
     field.read(|text| {
-        // The expression must also be valid on its own. Otherwise its parentheses could close the group around it.
+        // The expression must also be valid on its own. If this were not checked, its parentheses could close the group
+        // around it.
         let compiled = compile(text).and_then(|_| compile(&format!(r"\A(?:{text})\z")));
         compiled.map_err(|error| {
             let (text, error) = (quote(text), error.to_string());
@@ -126,8 +127,8 @@ fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).unicode(false).build()
 }
 
-/// The text of an address as Java writes it. Zowe matches the expression against this text. Java does not shorten IPv6
-/// addresses.
+/// The text of an address as Java writes it. Zowe matches the expression against this text. Unlike Rust, Java does not
+/// shorten IPv6 addresses.
 fn java_text(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
@@ -196,7 +197,7 @@ mod tests {
             ("", r"key: '10\.\d\.\d+\.\d+'", [http, http, http, no, no, no, no]),
             ("", r"key: '192\.0\.2\.1|0:0:0:0:0:0:0:1'", [no, no, no, http, no, no, http]),
             ("", r"key: '::1|fd00::1|192'", [no; 7]),
-            // The PROXY protocol is accepted only from the listed networks, not from addresses that match the
+            // The PROXY protocol is accepted only from the listed networks, and not from addresses that match the
             // expression.
             (&required, r"key: '.*'", [both, both, http, both, http, both, http]),
         ] {

@@ -1,12 +1,12 @@
-//! Reads the file that the key `passticketProxy.users` names. The file has the users and their password
-//! hashes. `examples/users.yml` is an example.
+//! Reads the file that the key `passticketProxy.users` names. The file contains the users and their password hashes.
+//! `examples/users.yml` is an example.
 
 use std::collections::HashMap;
 
 use super::reader::{At, Section};
 use tower_passticket::{api::PasswordHash, passticket::UserId};
 
-/// Reads the users, in the order of the file. A wrong entry is reported and left out.
+/// Reads the users, in the order of the file. If an entry is wrong, it is reported and left out.
 pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
@@ -30,7 +30,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
         let Some(hash) = field.text() else { continue };
         match hash.parse() {
             Ok(hash) => users.push((user, hash)),
-            // The error does not show the value, which may be the password itself.
+            // The error does not show the value, because the value may be the password itself.
             Err(_) => field.at.error(
                 "is not an Argon2 hash (not shown); write the line that passticket-proxy passwd prints",
             ),

@@ -1,4 +1,4 @@
-//! Parses a YAML document into a tree. Each node of the tree has its line.
+//! Parses a YAML document into a tree. Each node of the tree contains its line.
 //!
 //! The parser accepts the part of YAML 1.2 that a configuration needs: one document, whose keys are
 //! texts. A mapping must not contain a key twice. The parser also accepts the merge key `<<` of YAML 1.1
@@ -56,13 +56,12 @@ pub(super) struct Fault {
 
 /// Returns the tree and the faults of the text. The tree is `None` if the text is not valid YAML.
 ///
-/// An empty document is `Null`. If a mapping contains a key twice, the first value is used and the
-/// second is a fault.
+/// An empty document is `Null`. If a mapping contains a key twice, the first value is used, and the second key is
+/// reported as a fault.
 ///
-/// A merge key adds entries of one or more other mappings. Each added entry keeps the line on which it
-/// is written. An entry of the mapping itself takes precedence over an added entry with the same key. If
-/// the value of the merge key is a list of mappings, an earlier mapping takes precedence over a later
-/// mapping.
+/// A merge key adds entries of one or more other mappings. Each added entry keeps the line of the document on which it
+/// is written. An entry of the mapping itself takes precedence over an added entry with the same key. If the value of
+/// the merge key is a list of mappings, an earlier mapping takes precedence over a later mapping.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -138,8 +137,8 @@ impl<'input> Builder<'input> {
             Event::SequenceStart(anchor, _) => (Value::Seq(self.items(depth)?), anchor),
             Event::MappingStart(anchor, _) => (Value::Map(self.entries(depth)?), anchor),
             Event::Alias(anchor) => {
-                // The parser reports an unknown anchor. So a missing anchor belongs to a node that is
-                // not complete yet, and the alias is inside that node.
+                // The parser itself reports an unknown anchor. So if the anchor is not in the map, it belongs to a node
+                // that is not complete yet, and the alias is inside this node.
                 let Some(node) = self.anchors.get(&anchor) else {
                     return Err(self.fault("the alias is inside the value that it refers to"));
                 };
@@ -330,7 +329,8 @@ mod tests {
 
     #[test]
     fn documents_are_parsed_into_trees() {
-        // Each case: a document, and a part of its tree, or "duplicate" if the document has a key twice.
+        // Each case has a document and a part of its tree. In place of the tree, the case has the text "duplicate" if
+        // the document contains a key twice.
         for (text, want) in [
             ("", "1:~"),
             ("# nothing\n", "1:~"),
@@ -341,8 +341,8 @@ mod tests {
             ("- !!str null\n- !custom x\n- ! {a: b}\n", r#"1:[1:"null" 2:"x" 3:{a@3=3:"b"}]"#),
             ("a: &x [1]\nb: *x\n", r#"1:{a@1=1:[1:"1"] b@2=2:[1:"1"]}"#),
             ("&k a: 1\n*k : 2\n", "duplicate"),
-            // An entry of the mapping itself takes precedence over a merged entry. Their order does not
-            // matter.
+            // An entry of the mapping itself takes precedence over a merged entry. The order of the two entries does
+            // not matter.
             ("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  k: 3\n", r#"b@2=3:{k@4=4:"3" l@1=1:"2"}"#),
             ("a: &x {k: 1, l: 2}\nb:\n  k: 3\n  <<: *x\n", r#"b@2=3:{k@3=3:"3" l@1=1:"2"}"#),
             (
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn many_aliases_exceed_the_limits() {
-        // Each line repeats the line before it ten times.
+        // Each of these lines repeats the line before it ten times.
         let mut wide = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
             let item = format!("*a{}", i - 1);
@@ -407,7 +407,7 @@ mod tests {
         let (tree, faults) = parsed(&wide);
         assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
 
-        // Each line merges the line before it, and repeats it ten times.
+        // Each of these lines merges the line before it, and also repeats it ten times.
         let mut merging = "a0: &a0 {k: v}\n".to_owned();
         for i in 1..12 {
             let item = format!("*a{}", i - 1);
@@ -417,7 +417,7 @@ mod tests {
         let (tree, faults) = parsed(&merging);
         assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
 
-        // Each line nests the line before it one level deeper.
+        // Each of these lines nests the line before it one level deeper.
         let mut deep = "a0: &a0 x\n".to_owned();
         for i in 1..80 {
             deep.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));

@@ -1,5 +1,5 @@
-//! Reads the keys of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The
-//! module `apiml_security` reads those below `components.gateway.apiml.security`.
+//! Reads the keys of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The module
+//! `apiml_security` reads the keys below `components.gateway.apiml.security`.
 //!
 //! Zowe reads some `apiml.*` keys from `components.zaas` (its authentication service) first. This
 //! gateway reads all `apiml.*` keys from `components.gateway`.
@@ -22,13 +22,13 @@ pub(super) struct Zowe<'a> {
     pub(super) verify: Verification,
     /// The place of `verifyCertificates`, if the key is present.
     pub(super) verify_at: Option<At<'a>>,
-    /// The place of `attls`, if it is `true`: z/OS does the TLS in front of the gateway.
+    /// The place of `attls`, if its value is `true`. z/OS then terminates TLS in front of the gateway.
     pub(super) attls: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) port_at: Place,
-    /// Empty without `externalDomains`.
+    /// The list is empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
-    /// `apiml.service.corsEnabled`. The packaged Zowe switches it off.
+    /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) cors: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
@@ -77,8 +77,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// The place of the key `attls` that switches AT-TLS on. `None` if AT-TLS is off. The key of the gateway
-/// overrides the key for all of Zowe (docs/reference/data-plane.md#at-tls).
+/// The place of the key `attls` that turns AT-TLS on. `None` if AT-TLS is off. The key of the gateway overrides the key
+/// for all of Zowe (docs/reference/data-plane.md#at-tls).
 fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>> {
     let key = |zowe: &mut Section<'a>| {
         zowe.section("network").section("server").section("tls").optional("attls")
@@ -118,8 +118,8 @@ mod tests {
     const PEM: &str =
         "zowe: {certificate: {pem: {certificate: c, key: k, certificateAuthorities: a}}}\n";
 
-    /// Reads `text` as a zowe.yaml. Returns the result of `inspect` (`None` if there are errors), and
-    /// the errors, or the warnings if there are no errors.
+    /// Reads `text` as a zowe.yaml. Returns two values: the result of `inspect` (`None` if there are errors), and the
+    /// problems. The problems are the errors, or the warnings if there are no errors.
     fn read_text<T>(text: &str, inspect: impl FnOnce(Zowe<'_>) -> T) -> (Option<T>, Vec<String>) {
         let report = Report::default();
         let document = Document::parse("z".into(), text.as_bytes(), &report);
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn attls_of_the_gateway_overrides_attls_of_zowe() {
         let tls = |value: &str| format!("network: {{server: {{tls: {{attls: {value}}}}}}}");
-        // Each case: `attls` for all of Zowe, `attls` for the gateway, and whether AT-TLS is on. An empty
-        // text means that the key is absent.
+        // Each case has three values: `attls` for all of Zowe, `attls` for the gateway, and whether AT-TLS is on. An
+        // empty text means that the key is absent.
         for (global, gateway, want) in [
             ("", "", false),
             ("true", "", true),

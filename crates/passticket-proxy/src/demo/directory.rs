@@ -1,9 +1,9 @@
-//! The directory of the demo. The demo overwrites only the files that it made.
+//! The directory of the demo. The demo overwrites only files that it has made itself.
 //!
-//! A list in the directory has the SHA-256 hash of each file that the demo wrote, in the format of
-//! `sha256sum`. The demo writes a file only if the file is missing, or if its hash is in the list. The
-//! demo adds the hash to the list before it writes the file. So if the demo is killed between these two
-//! steps, it still recognises its own files at the next start.
+//! A list in the directory contains the SHA-256 hash of each file that the demo wrote. The list has the format of
+//! `sha256sum`. The demo writes a file only if the file is missing, or if its hash is in the list. The demo adds the
+//! hash to the list before it writes the file. So if the demo is killed between these two steps, it still recognises
+//! its own files at the next start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,9 +25,9 @@ const LIST: &str = "demo-files.sha256";
 /// Who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
-    /// Mode 600: only the owner can read it.
+    /// Mode 600: only the owner can read the file.
     Owner,
-    /// Mode 644: other users can read it if they can access the directory.
+    /// Mode 644: other users can also read the file, if they can access the directory.
     Public,
 }
 
@@ -82,8 +82,8 @@ impl From<DemoError> for Exit {
 /// The directory to which the demo writes.
 pub(super) struct DemoDirectory {
     path: PathBuf,
-    /// For each file that the demo made: the hash of the newest content, and the hash of the content
-    /// that it replaces, if any.
+    /// For each file that the demo made: the hash of the newest content, and the hash of the content before it, if
+    /// there was one.
     hashes: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -122,7 +122,7 @@ impl DemoDirectory {
         Ok(all)
     }
 
-    /// Makes a file if it is missing. Does not change an existing file, so the user may edit it.
+    /// Makes a file if it is missing. Does not change an existing file, so that the user can edit it.
     pub(super) fn make_once(
         &mut self,
         name: &str,
@@ -135,9 +135,9 @@ impl DemoDirectory {
         self.write(name, Access::Owner, &content)
     }
 
-    /// Writes a file. An existing file is overwritten only if the demo made it and the user has not edited it;
-    /// otherwise this returns an error. Other processes never see an incomplete file, or a file with the wrong access
-    /// mode.
+    /// Writes a file. An existing file is overwritten only if the demo made it and the user has not edited it. In all
+    /// other cases, an existing file is an error. Other processes never see an incomplete file, or a file with the
+    /// wrong access mode.
     pub(super) fn write(
         &mut self,
         name: &str,
@@ -160,7 +160,7 @@ impl DemoDirectory {
         self.replace(&path, access, content)
     }
 
-    /// Whether this file exists. If it exists but the demo did not make it, that is an error.
+    /// Whether this file exists. If the file exists but the demo did not make it, this is an error.
     fn has(&self, name: &str) -> Result<bool, DemoError> {
         let path = self.path(name);
         match fs::symlink_metadata(&path) {
@@ -187,8 +187,8 @@ impl DemoDirectory {
             Access::Public => 0o644,
         };
         let written = || {
-            // The name contains the process id. In a container each demo has the same process id, so a demo that
-            // was killed may have left a file with this name.
+            // A demo that was killed may have left a file with this name. The name contains the process id, but in a
+            // container each demo has the same process id.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}

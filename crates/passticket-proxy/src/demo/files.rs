@@ -14,7 +14,7 @@ use tower_passticket::api::{Password, hash_password};
 
 use super::directory::{Access, DemoDirectory, DemoError};
 
-/// [`USER`] and [`PASSWORD`] are the user id and the password of Zowe's own integration tests.
+/// The user of the demo. Zowe's own integration tests use the same user id and password.
 pub(super) const USER: &str = "USER";
 pub(super) const PASSWORD: &str = "validPassword";
 /// The name of the demo's service in the security product.
@@ -39,8 +39,8 @@ pub(super) struct DemoFiles {
 }
 
 impl DemoFiles {
-    /// Makes the files that are missing, except the configuration. If the demo is killed before it has made all
-    /// files, the next start makes the rest.
+    /// Makes the files that are missing, except the configuration. If the demo is killed before it has made all files,
+    /// the next start makes the missing files.
     pub(super) fn make(directory: &Path) -> Result<Self, DemoError> {
         let subdirectories = ["certs", "keys", "ptktdata", "api-defs"];
         let mut files = Self { directory: DemoDirectory::open(directory, &subdirectories)? };
@@ -85,8 +85,8 @@ impl DemoFiles {
         let owners = ["ca", "localhost"].into_iter().chain(CERTIFICATE_USERS);
         let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
         let files: Vec<_> = files.collect();
-        // If one of these files is missing, all of them are made again, so that one authority signs
-        // all certificates.
+        // If one of these files is missing, all these files are made again, so that the same authority signs all
+        // certificates.
         if self.directory.has_all(&files)? {
             return Ok(());
         }
@@ -97,8 +97,7 @@ impl DemoFiles {
     }
 }
 
-/// Makes the authority and the certificates that it signs. Returns name, access and content of each
-/// file.
+/// Makes the authority and the certificates that it signs. Returns the name, the access and the content of each file.
 fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params("Demonstration CA of passticket-proxy");

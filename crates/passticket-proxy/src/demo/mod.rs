@@ -24,8 +24,8 @@ use crate::{
 };
 use files::DemoFiles;
 
-/// What the user can do if the gateway cannot listen. The option `--port` does not affect the service of
-/// the demo, which listens on a free port.
+/// What the user can do if the gateway cannot listen. This remedy is only for the gateway. The option `--port` does not
+/// affect the service of the demo, because the service always listens on a free port.
 const GATEWAY_REMEDY: &str = "; choose another port with --port, or a free port with --port 0";
 
 pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
@@ -67,7 +67,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
     })
 }
 
-/// `remedy` is appended to the error.
+/// Listens on a loopback address. `remedy` is appended to the error.
 async fn listen(port: u16, remedy: &str) -> Result<TcpListener, Exit> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     listener.map_err(|error| {

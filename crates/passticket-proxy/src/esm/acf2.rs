@@ -4,9 +4,9 @@
 //! ZWEIACFZ, Zowe's documentation of distributed identities and client certificates;
 //! docs/reference/security-products.md#acf2.
 //!
-//! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands here
-//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator what to
-//! write if the UID strings of the site are different.
+//! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands of this module
+//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator to change the
+//! operand if the UID strings of the site are different.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -98,9 +98,9 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // This command may be longer than a line. `run_long` would then end the first line with +. But if a
-            // comment ends with + or -, ACF2 may read the next line as a part of the comment. `note` adds no +
-            // at the end of a line.
+            // This command is written as a comment, and it may be longer than a line. `run_long` is not used, because
+            // it would end the first line with +. If a comment ends with + or -, ACF2 may read the next line as a part
+            // of the comment. `note` adds no + at the end of a line.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-/// The maximum length of a line. Columns 73 to 80 are reserved for a sequence number.
+/// The maximum length of a line. A line has 80 columns, but columns 73 to 80 are reserved for a sequence number.
 const COLUMNS: usize = 72;
-/// The last character of a line that continues on the next line. TSO removes this character, and the
-/// blanks at the beginning of the next line.
+/// The last character of a line that continues on the next line. TSO removes this character. It also removes the blanks
+/// at the beginning of the next line.
 const CONTINUED: char = '+';
 
 /// Commands and comments as lines that the program IKJEFT01 reads from SYSTSIN in a batch job.
@@ -26,9 +26,9 @@ pub struct Commands {
 /// The syntax of comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comments {
-    /// `/* text */`, as in TSO: for RACF and Top Secret commands.
+    /// `/* text */`, as in TSO. This syntax is for RACF and Top Secret commands.
     Tso,
-    /// `* text`, as in the ACF command.
+    /// `* text`, as in the ACF command. This syntax is for ACF2 commands.
     Acf,
 }
 
@@ -45,8 +45,8 @@ impl Commands {
         self.lines.iter().map(String::as_str)
     }
 
-    /// Adds a comment of any length, broken into lines. `text` must not contain untrusted input, because
-    /// this function does not search for characters that end or continue a comment.
+    /// Adds a comment of any length. It is broken into lines. `text` must not contain untrusted input, because this
+    /// function does not search for characters that end or continue a comment.
     pub(super) fn note(&mut self, text: &str) {
         let width = COLUMNS - self.comment("").len();
         let mut line = String::new();
@@ -63,7 +63,7 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// Adds a comment of one line, and keeps all blanks of `text`. An optional command is added as such a
+    /// Adds a comment of one line, and keeps all blanks of `text`. Use it for an optional command, which is added as a
     /// comment.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
@@ -83,7 +83,7 @@ impl Commands {
         self.lines.push(command.into());
     }
 
-    /// Adds a command of any length, with as many operands on a line as fit.
+    /// Adds a command of any length. Each line gets as many operands as fit.
     pub(super) fn run_long<'o>(&mut self, operands: impl IntoIterator<Item = &'o str>) {
         let mut line = String::new();
         let mut broken = false;
@@ -123,9 +123,10 @@ impl Commands {
 
 /// The position at which to break a line within an operand: between two letters or digits.
 ///
-/// TSO removes blanks at the beginning of the next line, but there are none at such a position. The next
-/// line has a letter or a digit in column 1, so it cannot begin a comment or end the input data.
-/// [`super::operand`] permits only texts that have such a position at short distances.
+/// TSO removes blanks at the beginning of the next line. A line that is broken between two letters or digits loses
+/// nothing, because the next line begins with a letter or a digit. For the same reason, the next line cannot begin a
+/// comment or end the input data. The types in [`super::operand`] accept a text only if it contains two adjacent
+/// letters or digits at least about every 20 characters, so such a position is always near the end of the line.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;

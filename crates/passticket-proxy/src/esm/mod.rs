@@ -4,36 +4,36 @@
 //! password, which the gateway makes for a user and an application. An APPLID is the name of an
 //! application in the product.
 //!
-//! The gateway needs definitions on z/OS, which a security administrator makes. The functions here
-//! return the commands for these definitions. The administrator reads and submits the commands.
+//! The gateway needs definitions on z/OS, which a security administrator makes. The functions of this module return the
+//! commands for these definitions. The administrator reads and submits the commands.
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
 //! - [`keys`] gives an application its PassTicket key, with which z/OS checks PassTickets;
 //! - [`delegate`] permits users to request PassTickets for other users by e-mail address;
 //! - [`identity`] maps an e-mail address or a client certificate to a z/OS user id.
 //!
-//! The commands never contain a key. Instead of a key they contain a text in angle brackets, which no
-//! product accepts as a key.
+//! The commands never contain a key. Instead of a key, they contain a text in angle brackets that no product accepts as
+//! a key.
 //!
-//! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs
-//! (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and the jobs that define class `ZOWE`), and the public manuals that
-//! the module of each product names. docs/reference/security-products.md has the facts.
+//! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs (`ZWEIRAC`,
+//! `ZWEIACF`, `ZWEITSS` and the jobs that define class `ZOWE`), and the public manuals that the module of each product
+//! names. docs/reference/security-products.md contains the facts from these sources.
 //!
 //! # Format
 //!
-//! TSO is the command line of z/OS. Each result can be the input of a batch job that runs TSO commands
-//! (program IKJEFT01, `//SYSTSIN`), or an administrator types it line by line at a terminal.
+//! TSO is the command line of z/OS. A result can be the input of a batch job that runs TSO commands (program IKJEFT01,
+//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal.
 //!
-//! Comments have the syntax of TSO. Between `ACF` and `END` they begin with an asterisk, as the `ACF`
-//! command requires. A command that defines an existing profile issues a message and does no harm. The
-//! commands that define profiles come first. Then a command refreshes the profiles in storage, and
-//! other commands show the result.
+//! Comments have the syntax of TSO. Between `ACF` and `END`, comments begin with an asterisk, as the `ACF` command
+//! requires. If a command defines a profile that already exists, the command issues a message and does no harm. The
+//! commands that define profiles come first. Then a command refreshes the profiles in storage, and other commands show
+//! the result.
 //!
-//! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
-//! they are parsed, so that an input text cannot become a command. In commands for RACF and Top Secret,
-//! an input text is between apostrophes. For ACF2 it is not. For RACF, an apostrophe in an input text is
-//! doubled. No manual of Top Secret or ACF2 says how to write an apostrophe in a text, so [`identity`]
-//! returns an error for these products.
+//! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when they are parsed, so
+//! that an input text cannot become a command. In commands for RACF and Top Secret, an input text is between
+//! apostrophes. In commands for ACF2, no apostrophes surround an input text. If an input text itself contains an
+//! apostrophe, this apostrophe is doubled for RACF. The manuals of Top Secret and ACF2 do not say how to write an
+//! apostrophe in a text, so [`identity`] returns an error for these products.
 //!
 //! ```
 //! use passticket_proxy::esm::{self, Esm};
@@ -104,7 +104,7 @@ impl Esm {
         }
     }
 
-    /// Makes commands that begin with a comment: the product, the topic and its values.
+    /// Makes commands that begin with a comment. The comment names the product, the topic and the values of the topic.
     fn title(self, topic: &str, values: &[String]) -> Commands {
         Commands::new(&format!("{}, {topic}: {}", self.name(), values.join(", ")))
     }
@@ -166,8 +166,8 @@ impl From<&KeyProfile> for Application {
 /// Gives each application its PassTicket key, with the replay protection that the gateway expects
 /// (docs/reference/security-products.md#key-profiles).
 ///
-/// For ACF2 and Top Secret, the commands for keys of enhanced PassTickets are not publicly documented.
-/// For such a key the result contains a comment instead of a command.
+/// For ACF2 and Top Secret, the commands for keys of enhanced PassTickets are not publicly documented. For such a key,
+/// the result contains a comment instead of a command.
 pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     let value = |Application { applid, algorithm, .. }: &_| format!("{applid} {algorithm}");
     let values: Vec<_> = applications.iter().map(value).collect();
@@ -243,7 +243,7 @@ pub enum Identity<'a> {
     Certificate {
         /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,
-        /// The complete issuer. With `None`, the certificate may have any issuer.
+        /// The complete issuer. `None` means that the certificate may have any issuer.
         issuer: Option<&'a NameOperand>,
     },
 }
@@ -321,7 +321,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that are needed to map an e-mail address, and also to map a certificate.
+/// The values that are needed to map an e-mail address or a certificate.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,
@@ -340,8 +340,8 @@ pub struct NotWritable {
     text: String,
 }
 
-/// Returns the applications with a legacy key. For each application with an enhanced key, this function
-/// adds a comment: there is no command, and the documentation to read is `see`.
+/// Returns the applications with a legacy key. For each application with an enhanced key, this function adds a comment.
+/// The comment says that there is no command, and that the administrator should read `see`.
 fn legacy_only(
     commands: &mut Commands,
     applications: &[Application],

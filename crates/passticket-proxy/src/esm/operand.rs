@@ -1,14 +1,14 @@
 //! Checked texts that are safe as operands of a command.
 //!
-//! An input text must not become a second command or a second operand. So each type permits only certain
-//! characters. Except for the apostrophe, no permitted character can end a string, an operand, a comment
-//! or a line, introduce a variable, or act as a wildcard. Only printable ASCII is permitted, without
-//! parentheses, double quotes, ampersands, semicolons, backslashes and asterisks.
+//! An input text must not become a second command or a second operand. So each type permits only certain characters.
+//! Apart from the apostrophe, the permitted characters are harmless: they cannot end a string, an operand, a comment or
+//! a line. They cannot introduce a variable, and they cannot act as a wildcard. Only printable ASCII is permitted,
+//! without parentheses, double quotes, ampersands, semicolons, backslashes and asterisks.
 //!
-//! An apostrophe is permitted here, but [`identity`](super::identity) doubles it for RACF, and returns an
-//! error for the other products.
+//! An apostrophe is permitted in these types. [`identity`](super::identity) doubles it for RACF, and returns an error
+//! for the other products.
 //!
-//! The types here use the parsers of [`tower_passticket::identity`], but permit fewer texts.
+//! The types of this module use the parsers of [`tower_passticket::identity`], but permit fewer texts.
 
 use std::{fmt, str::FromStr};
 
@@ -17,18 +17,18 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The limit of consecutive positions at which a text cannot be broken. A long operand continues on the
-/// next line, and can be broken only between two letters or digits.
+/// The maximum number of consecutive positions at which a text cannot be broken. A long operand continues on the next
+/// line, and can be broken only between two letters or digits.
 const UNBROKEN: usize = 20;
 
 /// The texts that one type of operand permits.
 struct Rule {
     name: &'static str,
-    /// The permitted characters besides letters and digits.
+    /// The permitted characters in addition to letters and digits.
     characters: &'static str,
-    /// The maximum length. All characters are ASCII.
+    /// The maximum length in characters, which are all ASCII.
     max_len: usize,
-    /// The end of an error text: what to write instead.
+    /// The last part of an error text. It says what to write instead.
     remedy: &'static str,
 }
 
@@ -118,12 +118,11 @@ pub enum OperandProblem {
     /// The text is longer than this number of characters.
     #[error("is longer than {0} characters")]
     TooLong(usize),
-    /// This character is not permitted, or not in this place. For example, a blank must not be the
+    /// This character is not permitted, or it is not permitted in this place. For example, a blank must not be the
     /// first or the last character.
     #[error("has the character {0:?} where it cannot be written safely")]
     Character(char),
-    /// The text cannot be broken into lines: for about 20 characters it has no two adjacent letters or
-    /// digits.
+    /// The text cannot be broken into lines: a part of about 20 characters has no two adjacent letters or digits.
     #[error("cannot be broken into lines")]
     Unbroken,
     /// The text is not an e-mail address, which has exactly one `@` with text before and after it.
@@ -179,8 +178,8 @@ macro_rules! operand {
 operand! {
     /// An [`EmailAddress`] as the name of a distributed identity (a name in a registry outside z/OS).
     ///
-    /// It has 1 to 246 letters, digits and `. _ - '`, with one `@`. Upper and lower case are kept,
-    /// because the security products distinguish them.
+    /// It has 1 to 246 characters: letters, digits, `.`, `_`, `-`, `'`, and exactly one `@`. Upper and lower case are
+    /// kept, because the security products distinguish them.
     EmailOperand, email
 }
 
@@ -188,8 +187,8 @@ operand! {
     /// The [`Registry`] of a distributed identity. It must be the value of
     /// `components.gateway.apiml.security.oidc.registry`.
     ///
-    /// It has 1 to 255 letters, digits, blanks and `. , _ - ' : / @ # $ %`. `*`, which stands for any
-    /// registry in the security products, is not permitted.
+    /// It has 1 to 255 letters, digits, blanks and `. , _ - ' : / @ # $ %`. `*` is not permitted, because it stands for
+    /// any registry in the security products.
     RegistryOperand, registry
 }
 
@@ -210,9 +209,9 @@ operand! {
     /// # Ok::<(), passticket_proxy::esm::OperandError>(())
     /// ```
     ///
-    /// In both notations the most specific part is the first. Periods in values are kept, as in the
-    /// names that the products show for a certificate. A value with an equal sign is not permitted,
-    /// because a period and an equal sign in one value would look like another part.
+    /// In both notations, the most specific part comes first. Periods in values are kept, as in the names that the
+    /// products show for a certificate. A value with an equal sign is not permitted, because a period and an equal sign
+    /// in one value would look like another part.
     NameOperand, name
 }
 
@@ -252,7 +251,7 @@ fn syntax(problem: &NameProblem) -> OperandProblem {
         NameProblem::Unescaped(c) => OperandProblem::Character(*c),
         NameProblem::Escape | NameProblem::NotUtf8 => OperandProblem::Character('\\'),
         NameProblem::Hex => OperandProblem::Character('#'),
-        // NoEquals, and variants that may be added later.
+        // The problem is `NoEquals`, or a variant that was added later.
         _ => OperandProblem::NoValue,
     }
 }
@@ -366,7 +365,7 @@ mod tests {
             ("title=Dr,CN=O'Neil,ST=Ohio", "T=Dr.CN=O'Neil.SP=Ohio"),
             ("OU=Payroll,OU=NY,O=Acme", "OU=Payroll.OU=NY.O=Acme"),
             ("CN=Jane,SP=Ohio", "CN=Jane.SP=Ohio"),
-            // Other notations of attribute types and values.
+            // These cases use other notations of attribute types and values.
             ("2.5.4.3=a", "CN=a"),
             ("CN=a\\2Cb", "CN=a,b"),
             ("CN=#0C0161", "CN=a"),

@@ -1,6 +1,6 @@
 //! The commands for RACF, IBM's security product. They are TSO commands.
 //!
-//! ICSF is the cryptographic service of z/OS. The CKDS is its data set of keys.
+//! ICSF is the cryptographic service of z/OS. The CKDS is the data set in which ICSF stores keys.
 //!
 //! Sources: *z/OS Security Server RACF Command Language Reference* (RDEFINE, RACMAP, RACDCERT MAP),
 //! *z/OS Security Server RACF Security Administrator's Guide* (Using PassTickets), Zowe's jobs ZWEIRAC

@@ -37,8 +37,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// Returns the commands that TSO executes: without comments, and each command as one line. Also checks the
-/// format of each line.
+/// Returns the commands that TSO executes. Comments are left out, and each command is one line. Also checks the format
+/// of each line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -239,7 +239,7 @@ fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
         let error = identity(esm, &gateway, &jane, id, &label).unwrap_err().to_string();
         assert!(error.starts_with("\"jane.o'neil@acme.com\" has an apostrophe"), "{error}");
     }
-    // An apostrophe in the subject, in the issuer and in the label.
+    // The following cases have an apostrophe in the subject, in the issuer and in the label.
     let (plain, quote) = ("CN=Jane".parse().unwrap(), "CN=O'Neil".parse().unwrap());
     let label_with_quote: Label = "Jane's".parse().unwrap();
     for (subject, issuer, label) in
