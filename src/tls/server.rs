@@ -959,11 +959,11 @@ where
             is_http10: version == Version::HTTP_10,
         };
         let mut in_flight = InFlight::begin(&self.client);
-        let from_proxy = self.from_proxy(request.headers());
-        let announced = from_proxy.as_ref().and_then(ConnectionInfo::announced_client);
+        let proxied = self.proxied_connection(request.headers());
+        let announced = proxied.as_ref().and_then(ConnectionInfo::announced_client);
         let response = match in_flight.check(&request, self.version, announced) {
             Ok(()) => {
-                let called = self.called(request, from_proxy.unwrap_or(self.connection));
+                let called = self.called(request, proxied.unwrap_or(self.connection));
                 CountedResponse::new(called, self.version, in_flight)
             }
             Err(refusal) => {
@@ -983,7 +983,7 @@ where
 impl<S> ConnectionService<S> {
     /// The connection of a trusted proxy, with the client that the headers of a request announce. `None` if the peer is
     /// not a trusted proxy.
-    fn from_proxy(&self, headers: &HeaderMap) -> Option<ConnectionInfo> {
+    fn proxied_connection(&self, headers: &HeaderMap) -> Option<ConnectionInfo> {
         let proxies = self.proxies.as_ref()?;
         Some(self.connection.with_headers_of_trusted_proxy(proxies, headers))
     }
