@@ -165,8 +165,8 @@ impl Server {
 
     /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before TLS.
     /// [`ConnectionInfo::peer`](crate::connection::ConnectionInfo::peer) and
-    /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A connection
-    /// is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
+    /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A
+    /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
     /// If the header says that the proxy itself is the client (`LOCAL`) or that the proxy does not know the addresses
     /// (`UNKNOWN`), the peer is the proxy.
