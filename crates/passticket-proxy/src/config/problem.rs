@@ -218,7 +218,7 @@ fn longest_hex_run(text: &str) -> usize {
 
 /// Whether a part of a name has only one case, or only letters that are words. A word is a run of letters of
 /// one case, or one upper-case letter with the lower-case letters after it. Any three words in a row must have
-/// at least 8 letters. Fewer than 1 of 500 random texts of 22 characters in base64 pass.
+/// at least 8 letters. About 1 of 500 random texts of 22 characters in base64 passes.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {
