@@ -121,8 +121,8 @@ fn secrets() -> impl Iterator<Item = &'static str> {
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Returns whether each occurrence of the secret is a separate word. The configuration recognizes a secret only if
-/// it is a whole word, so a problem may show a secret that is a part of another word.
+/// Returns whether each occurrence of the secret is a separate word. A problem may show a value that contains a secret
+/// as a part of another word. Names are different: a problem never shows a name that contains a secret.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
@@ -147,8 +147,9 @@ fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
             problem.place().file() != file
                 || problem.place().line().is_none_or(|line| line <= lines + 1)
         );
-        for secret in secrets().filter(|secret| is_whole_word(secret, content)) {
-            assert!(!text.contains(secret), "{text}");
+        for secret in secrets() {
+            assert!(!problem.place().key().contains(secret), "{text}");
+            assert!(!text.contains(secret) || !is_whole_word(secret, content), "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The problems of a configuration. A [`Report`] collects them, so that one run shows all problems.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     collections::HashSet,
     fmt,
@@ -60,7 +61,8 @@ impl fmt::Display for Place {
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
 /// `Display` writes one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. The line
-/// shows no key and no password hash from a secret file, and no value that looks like a PassTicket key.
+/// shows no key and no password hash from a secret file, no value that looks like a PassTicket key, and no
+/// name that may contain a key or a password hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -170,12 +172,79 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    // A name may be a secret: if a colon or a quote is missing in the YAML, a secret value can become a key.
-    if looks_like_key_material(name) {
-        path.push_str("(not shown)");
+    path.push_str(&shown_name(name));
+}
+
+/// The form in which a problem shows a name: on one line, and cut if it is long. A name that may contain a
+/// secret is not shown.
+pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
+    if may_contain_secret(name) {
+        Cow::Borrowed("(not shown)")
     } else {
-        path.push_str(&one_line(&cut(name)));
+        Cow::Owned(one_line(&cut(name)))
     }
+}
+
+/// Whether a name may contain a key, a password hash or a part of them. If a colon or a quote is missing in
+/// the YAML, a secret value becomes a name, or a part of a name.
+///
+/// The rule does not look for secrets, which can have any form. A name passes if a secret of 64 bits
+/// is too long for it, or if it looks like a name:
+///
+/// - It has only ASCII letters, digits, and punctuation that is usual in names.
+/// - It has at most 7 digits, and at most 8 hex digits in a row, even if there is punctuation between them.
+/// - A part between dots of more than 8 characters has only one case, or it consists of words, such as
+///   `cookieNamePAT`. Text in base64 changes between upper case, lower case and digits more often.
+pub(super) fn may_contain_secret(name: &str) -> bool {
+    if name.chars().count() <= MAX_SHORT {
+        return false;
+    }
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || "._-/#@$*%".contains(c);
+    !name.chars().all(is_usual)
+        || name.chars().filter(char::is_ascii_digit).count() > 7
+        || longest_hex_run(name) > 8
+        || name.split('.').any(|part| part.len() > MAX_SHORT && !looks_like_words(part))
+}
+
+/// The maximum number of characters of a name that is always shown. A secret of 64 bits has 11 characters in
+/// base64, and 16 in hex.
+const MAX_SHORT: usize = 8;
+
+/// The length of the longest run of hex digits. Punctuation does not end a run.
+fn longest_hex_run(text: &str) -> usize {
+    let runs = text.split(|c: char| c.is_ascii_alphanumeric() && !c.is_ascii_hexdigit());
+    runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
+}
+
+/// Whether a part of a name has only one case, or only letters that are words. A word is a run of letters of
+/// one case, or one upper-case letter with the lower-case letters after it. Any three words in a row must have
+/// at least 8 letters. About 1 of 500 random texts of 22 characters in base64 passes.
+fn looks_like_words(part: &str) -> bool {
+    let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
+    if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {
+        return true;
+    }
+    if has(char::is_ascii_digit) {
+        return false;
+    }
+    let mut words = Vec::new();
+    let mut before = ['.'; 2];
+    for c in part.chars() {
+        let is_first = match c {
+            'A'..='Z' => !before[1].is_ascii_uppercase(),
+            'a'..='z' => {
+                !before[1].is_ascii_alphabetic() || before.iter().all(char::is_ascii_uppercase)
+            }
+            _ => false,
+        };
+        if is_first {
+            words.push(1);
+        } else if let Some(length) = words.last_mut().filter(|_| c.is_ascii_alphabetic()) {
+            *length += 1;
+        }
+        before = [before[1], c];
+    }
+    words.windows(3).all(|three| three.iter().sum::<u32>() >= 8)
 }
 
 /// Appends `[index]` to the path of a key.
@@ -193,10 +262,12 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Whether a text looks like key material: a private key in PEM, or at least 16 hex digits (64 bits).
-/// Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
+/// Whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits
+/// (64 bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
+/// Text in addition to the hex digits makes another value of them, such as a path. Names have the stricter
+/// rule of [`may_contain_secret`].
 pub(super) fn looks_like_key_material(text: &str) -> bool {
-    if text.contains("PRIVATE KEY") {
+    if text.contains("PRIVATE KEY") || text.contains("$argon2") {
         return true;
     }
     let text = text.trim();
@@ -295,16 +366,122 @@ mod tests {
             "E0011935 19561977 00000000 00000000",
             "-----BEGIN PRIVATE KEY-----\nMIIE19\n-----END PRIVATE KEY-----\n",
             "-----BEGIN EC PRIVATE KEY----- MIIE19",
+            "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg",
         ] {
             assert!(looks_like_key_material(text), "{text}");
-            let mut path = String::new();
-            push_name(&mut path, text);
-            assert_eq!(path, "(not shown)");
+            assert!(may_contain_secret(text), "{text}");
             assert!(!quote(text).contains("19"), "{text}");
         }
         for text in ["", "ZOWEAPPL", "E00119351956197", "E001193519561977.key", "feed"] {
             assert!(!looks_like_key_material(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_contains_a_secret_is_not_shown() {
+        let secrets = [
+            "E001193519561977",
+            "e001193519561977",
+            "E0:01:19:35:19:56:19:77",
+            "E001-1935-1956-1977",
+            "E001.1935.1956.1977",
+            "E001_193519561977",
+            "E0011935 19561977",
+            // A typo: O for 0, G for 6, a digit too many or too few.
+            "EO01193519561977",
+            "E00119351956197G",
+            "E0011935G9561977",
+            "E0011935195619777",
+            "E00119351956197",
+            "EABCDEFABCDEFABC",
+            "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F",
+            // 16 bytes in base64, with both alphabets.
+            "EsdA01/8rLnaEYpCWhs5Vg==",
+            "EsdA01/8rLnaEYpCWhs5Vg",
+            "EsdA01_8rLnaEYpCWhs5Vg",
+            "EsdA-1_8rLnaEYpCWhs5Vg",
+            "wrWsdZhjfTnaEYpCWhsdVg",
+            "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg",
+            "BDS4zUmOv7TxUDVpVjZ8Lg",
+            "c29tZXNhbHQ",
+            "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7",
+            "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJVU0VSIn0.c2lnbmF0dXJl",
+        ];
+        for secret in secrets {
+            for name in [
+                secret.to_owned(),
+                format!("{secret} "),
+                format!("\t{secret}"),
+                format!("key {secret}"),
+                format!("{secret}  E001193-6z"),
+                format!("key: {secret}"),
+                format!("key={secret}"),
+                format!("\"{secret}\""),
+                format!("'{secret}"),
+                format!("X'{secret}'"),
+                format!("[{secret}]"),
+                format!("{{{secret}}}"),
+                format!("key-{secret}"),
+                format!("key_{secret}"),
+                format!("key.{secret}"),
+                format!("key.{secret}.file"),
+                format!("file/{secret}"),
+                format!("{secret},"),
+                format!("ptktdata{secret}"),
+                format!("0x{secret}"),
+                format!("{secret}\n{secret}"),
+                format!("\u{e4}{secret}"),
+            ] {
+                let mut path = String::new();
+                push_name(&mut path, &name);
+                assert_eq!(path, "(not shown)", "{name}");
+            }
+        }
+        // A name with other punctuation than names have is not shown either.
+        for name in ["a name with blanks", "a name, quoted", "replay:Protection", "\u{e4}nderung.x"]
+        {
+            assert_eq!(shown_name(name), "(not shown)", "{name}");
+        }
+    }
+
+    #[test]
+    fn names_and_misspelled_names_are_shown() {
+        for name in [
+            "",
+            "<<",
+            "a b",
+            "R*S",
+            "USER",
+            "U1234567",
+            "E0011935",
+            "replayProtecton",
+            "replayprotection",
+            "REPLAYPROTECTION",
+            "replay-protection",
+            "replay_protection",
+            "singingKey",
+            "cookieNamePAT",
+            "catalogUiTileId",
+            "additionalServiceMetadata",
+            "nonStrictVerifySslCertificatesOfServices",
+            "components.gateway.apiml.security.x509.externalMapperUrl",
+            "apiml.service.customMetadata.apiml.okToRetryOnAllOperations",
+            "com.ibm.ws.security.example",
+            "api/v1/admin",
+            "my-service-2b",
+            "zowe.network.server.tls.attls",
+            "john.doe@example.com",
+            "APIML.DELEGATE.PASSTICKET",
+            "IRRPTAUTH.ZOWEAPPL.*",
+            "IRRPTAUTH.ZOWEAPPL.A1234567",
+            "IZUDFLT.IzuManagementFacilityRestJobs.jobs",
+            "$CLASS##@.**",
+        ] {
+            assert_eq!(shown_name(name), name);
+        }
+        let long = "replay.".repeat(20);
+        assert_eq!(shown_name(&long), format!("{}...", &long[..80]));
+        assert_eq!(shown_name("a\nb"), "a\\nb");
     }
 
     #[test]

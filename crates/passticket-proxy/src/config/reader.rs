@@ -13,7 +13,8 @@ use std::{
 use super::{
     encoding,
     problem::{
-        Place, Problem, Report, looks_like_key_material, push_index, push_name, quote, suggest,
+        Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
+        quote, suggest,
     },
     yaml::{self, Entry, Node, Value},
 };
@@ -77,6 +78,15 @@ impl<'a> At<'a> {
 
     pub(super) fn warning(&self, text: impl fmt::Display) {
         self.report.warning(self.problem(text));
+    }
+
+    /// Reports that the last name of this key is wrong. `error` may contain the name.
+    pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
+        if may_contain_secret(name) {
+            self.error("is a wrong name (not shown: it may contain a secret)");
+        } else {
+            self.error(error);
+        }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -144,16 +154,6 @@ impl<'a> Field<'a> {
                 self.at.error(error);
                 None
             }
-        }
-    }
-
-    /// Reports that the key of this value is wrong. `name` is the last part of the key, such as a user
-    /// id.
-    pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
-        if looks_like_key_material(name) {
-            self.at.error("is a wrong name (not shown: it looks like a secret key)");
-        } else {
-            self.at.error(error);
         }
     }
 

@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::{
     api_defs::{DefinedRoute, Service},
     configured_route::{ConfiguredRoute, ServiceScheme},
-    problem::{quote, suggest},
+    problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     reader::{At, Field, Section},
 };
@@ -56,13 +56,14 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let id = match ServiceId::new(id) {
             Ok(id) => id,
             Err(error) => {
-                field.at.error(error);
+                field.at.wrong_name(id, error);
                 continue;
             }
         };
         if let Some(first) = overrides.iter().find(|other| other.id == id) {
             field.at.error(format_args!(
-                "service {id} already has settings in {}; write all its settings there",
+                "service {} already has settings in {}; write all its settings there",
+                shown_name(id.as_str()),
                 first.at
             ));
             continue;
@@ -122,6 +123,7 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     for Override { id, at, .. } in overrides {
         if !services.iter().any(|service| service.id == *id) {
             let hint = suggest(id.as_str(), services.iter().map(|service| service.id.as_str()));
+            let id = shown_name(id.as_str());
             at.error(format_args!("service {id} has no api-def{hint}"));
         }
     }
@@ -142,7 +144,8 @@ pub(super) fn assemble<'a>(
         let prefix = defined.route.prefix();
         if let Some(first) = table.get(prefix) {
             defined.at.error(format_args!(
-                "{prefix} already has a route, in {}; remove one of them",
+                "{} already has a route, in {}; remove one of them",
+                shown_name(prefix),
                 first.at
             ));
         } else {
@@ -188,7 +191,7 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
                      gatewayUrls",
-                    settings.id
+                    shown_name(settings.id.as_str())
                 ));
             }
             continue;
@@ -199,7 +202,7 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
                 let applid_at = Some(at.clone());
                 routes.push(DefinedRoute { route, at: at.clone(), applid_at });
             }
-            Err(error) => at.error(error),
+            Err(error) => at.wrong_name(path, error),
         }
     }
     routes

@@ -17,7 +17,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
             let name = match ProfileName::new(name) {
                 Ok(name) => name,
                 Err(error) => {
-                    levels.wrong_name(name, error);
+                    levels.at.wrong_name(name, error);
                     continue;
                 }
             };
@@ -26,7 +26,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
                 let level = match level.parse::<AccessLevel>() {
                     Ok(level) => level,
                     Err(error) => {
-                        users.wrong_name(level, error);
+                        users.at.wrong_name(level, error);
                         continue;
                     }
                 };
@@ -118,6 +118,11 @@ mod tests {
                 "safAccess:\n  A: {R*S: {READ: [USER]}}",
                 "s:2: safAccess.A.R*S: the profile \"R*S\" has",
             ),
+            (
+                "safAccess:\n  A: {E001193519561977 R: {}}",
+                "safAccess.A.(not shown): is a wrong name (not shown: it may contain a secret)",
+            ),
+            ("safAccess:\n  A: {R: {READ E001193519561977: }}", "A.R.(not shown): is a wrong name"),
             ("safAccess:\n  A: {R: [USER]}", "safAccess.A.R: must be a mapping"),
             ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is an unknown key"),
         ] {

@@ -333,7 +333,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             ],
         ),
         (
-            |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
+            |s| s.write("users.yml", "users:\n  USER: unhashed\n", 0o600),
             &["users.yml:2: users.USER: is not an Argon2 hash (not shown); write"],
         ),
         (
@@ -448,6 +448,18 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &["zowe.yaml:67: passticketProxy.services.dcpasticket: service dcpasticket has no \
                api-def; did you mean dcpassticket?"],
+        ),
+        (
+            |s| s.edit("dcpassticket:", "e001193519561977:"),
+            &["zowe.yaml:67: passticketProxy.services.(not shown): service (not shown) has no \
+               api-def; known here: dcpassticket"],
+        ),
+        (
+            |s| s.edit("dcpassticket:", "key E001193519561977:"),
+            &[
+                "zowe.yaml:67: passticketProxy.services.(not shown): is a wrong name (not shown: it \
+               may contain a secret)",
+            ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
@@ -620,7 +632,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         for (problem, want) in problems.iter().zip(*want) {
             assert!(problem.contains(want), "case {i}: {problem}");
             assert!(
-                !problem.contains("1193") && !problem.contains("secret"),
+                !problem.contains("1193") && !problem.contains("unhashed"),
                 "case {i}: {problem}"
             );
         }

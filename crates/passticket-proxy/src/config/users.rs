@@ -16,7 +16,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
         let user = match UserId::new(name) {
             Ok(user) => user,
             Err(error) => {
-                field.wrong_name(name, error);
+                field.at.wrong_name(name, error);
                 continue;
             }
         };
@@ -58,6 +58,10 @@ mod tests {
             ),
             (format!("USER: '{HASH}'\n  USER: '{HASH}'"), Err(": occurs twice (first in line 2)")),
             (format!("john.doe: '{HASH}'"), Err(": user id \"john.doe\" has the character '.'")),
+            (
+                format!("USER {HASH}: x"),
+                Err("users.(not shown): is a wrong name (not shown: it may contain a secret)"),
+            ),
             ("USER: validPassword".to_owned(), Err(not_a_hash)),
             (format!("USER: '{}'", HASH.replace("argon2id", "scrypt")), Err(not_a_hash)),
             (format!("USER: '{}'", HASH.replace("m=16", "m=1")), Err(not_a_hash)),
