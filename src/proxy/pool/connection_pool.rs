@@ -36,8 +36,9 @@ use crate::{
     },
 };
 
-/// The lower limit of `max_stall`. It applies if the response timeout is short. If a service accepts no more bytes of
-/// the request after its response, the connection stays open for at least this time.
+/// The minimum of `max_stall`. If a service has sent its response but accepts no more bytes of the request, its
+/// connection is closed after `max_stall` to 2 × `max_stall`. `max_stall` is a quarter of the response timeout, but at
+/// least this time.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.
@@ -159,10 +160,12 @@ where
         Ok(host)
     }
 
-    /// Makes a new connection as soon as the limit permits it. Fails if the request still waits for a slot at
-    /// `queue_deadline`. Also fails if the connection is not open at `deadline`. If the request had to wait for a slot,
-    /// `deadline` does not count. The connection must then be open within the response timeout after the request got
-    /// the slot.
+    /// Returns a connection for a request. If the limit of connections has a free slot, this is a new connection.
+    /// Otherwise the request waits until it gets a slot, or a connection that another request no longer uses.
+    ///
+    /// Fails if the request still waits at `queue_deadline`. Also fails if the new connection is not open at
+    /// `deadline`. If the request had to wait for a slot, `deadline` does not apply. Instead, the new connection must be
+    /// open within the response timeout after the request got the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -172,8 +175,9 @@ where
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
         let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
-        // Bytes that the service does not accept may block other requests of the same client, so `max_stall` should be
-        // shorter than the response timeout of those requests.
+        // Bytes of a request body that the service does not accept fill the flow-control window of the client's HTTP/2
+        // connection. Other uploads on this connection then stall. `max_stall` should be shorter than the response
+        // timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let (mut deadline, mut waited_until) = (deadline, None);
