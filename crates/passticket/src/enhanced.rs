@@ -1,5 +1,6 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
-//! (docs/reference/passticket-algorithms.md#enhanced). `H` is HMAC-SHA-512 with the secret key.
+//! (docs/reference/passticket-algorithms.md#enhanced). `H` is HMAC-SHA-512 with the secret key. There are two types of
+//! enhanced PassTickets: a ticket of type UPPER is a number in base 36, and a ticket of type MIXED is a number in base 64.
 //!
 //! 1. `ua` is the user id followed by the APPLID (the application's name). Both names are in EBCDIC, and each is padded
 //!    with blanks to 8 bytes.
@@ -9,8 +10,8 @@
 //! 4. There are six rounds, `n = 1..=6`. Each round computes `x = d xor L`, where `d` is the left 3 bytes of
 //!    `H(R || n || ua)`. In odd rounds, type UPPER clears the left 7 bits of `x`. Then the round sets `L = R` and
 //!    `R = x`.
-//! 5. `L || R` is a number. This number is written with eight digits, in base 36 (type UPPER) or 64 (type MIXED). The
-//!    digits are the characters of the ticket.
+//! 5. `L || R` is a number. This number is written with eight digits, in the base of the type. The digits are the
+//!    characters of the ticket.
 //!
 //! The rounds are a Feistel network. Evaluating a ticket runs the rounds backwards.
 
@@ -39,7 +40,7 @@ pub enum EnhancedType {
 const ALPHABET: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 const THREE_BYTES: u32 = (1 << 24) - 1;
-/// The bits of three bytes that step 4 keeps when it clears the left seven bits.
+/// The mask that keeps the right 17 of 24 bits. Step 4 clears the left seven bits with it.
 const LOW_17_BITS: u32 = (1 << 17) - 1;
 
 impl EnhancedType {
@@ -59,7 +60,7 @@ impl EnhancedType {
         }
     }
 
-    /// A mask of the bits that step 4 keeps in this round. `round` counts from 1.
+    /// The mask for `x` in step 4: a bit is 1 if this round keeps it. `round` counts from 1.
     const fn mask(self, round: u8) -> u32 {
         match self {
             Self::Upper if !round.is_multiple_of(2) => LOW_17_BITS,
@@ -67,7 +68,8 @@ impl EnhancedType {
         }
     }
 
-    /// The number that the eight digits in `ticket` stand for. `None` if no ticket has this number.
+    /// The number that the eight digits in `ticket` stand for. `None` if a character is not a digit of this type, or if
+    /// the number has more than [`time_bits`](Self::time_bits) bits.
     fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
         let mut value = 0;
         for character in ticket {
@@ -171,9 +173,10 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
     /// ticket.
     ///
-    /// In odd rounds, type UPPER clears the left 7 bits of `x`, so `x` does not contain the left 7 bits of `L`. But
-    /// these bits of `L` are known to be zero. In rounds 3 and 5, `L` is the `x` of round 1 or 3, whose left 7 bits
-    /// were cleared. In round 1, the left 7 bits of `L` come from the upper bits of the time, which are zero.
+    /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
+    /// The evaluation sets these bits to zero. In rounds 3 and 5 this is their true value, because `L` is the `x` of
+    /// round 1 or 3, whose left 7 bits were cleared. In round 1 the true value is unknown, but only the upper 7 bits of
+    /// the time depend on it. A ticket does not contain these 7 bits, so the result has them as zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {
