@@ -130,8 +130,9 @@ pub(crate) async fn run(
     }
 }
 
-/// Waits until the writer thread of a store has ended. Returns a name for the data that the thread writes. If its
-/// thread has ended, a store writes nothing until the program is started again.
+/// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads
+/// has ended, and returns a name for the data that it wrote. This data is then no longer written until the program is
+/// started again.
 async fn ended_thread(stores: &Stores) -> &'static str {
     let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
     loop {
