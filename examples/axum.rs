@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
-    // axum has already selected the handler, so all requests to the layers below have the same route. A
-    // Personal Access Token (PAT) is accepted if its scopes contain the service id `whoami`.
+    // axum finds the handler by the path. So the layers below need only one route, which they use for each request. The
+    // service id of this route is `whoami`. A Personal Access Token (PAT) is accepted if its scopes contain this id.
     let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
         Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default());
