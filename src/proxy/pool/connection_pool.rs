@@ -163,9 +163,9 @@ where
     /// Returns a connection for a request. If the limit of connections has a free slot, this is a new connection.
     /// Otherwise the request waits until it gets a slot, or a connection that another request no longer uses.
     ///
-    /// Fails if the request still waits at `queue_deadline`. Also fails if the new connection is not open at
-    /// `deadline`. If the request had to wait for a slot, `deadline` does not apply. Instead, the new connection must be
-    /// open within the response timeout after the request got the slot.
+    /// Fails if the request still waits at `queue_deadline`. Also fails if the new connection is not open at `deadline`.
+    /// If the request had to wait for a slot, `deadline` does not apply. Instead, the new connection must be open
+    /// within the response timeout after the request got the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
