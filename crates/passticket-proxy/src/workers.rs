@@ -134,8 +134,8 @@ impl WorkerRuntime {
     }
 
     /// Runs `worker` in the current thread.
-    fn run<T>(mut self, worker: impl Future<Output = T>) -> T {
-        let runtime = self.0.take().expect("only `run` and `drop` take the runtime");
+    fn run<T>(self, worker: impl Future<Output = T>) -> T {
+        let runtime = self.0.as_ref().expect("only `drop` takes the runtime");
         runtime.block_on(worker)
     }
 }
@@ -143,7 +143,8 @@ impl WorkerRuntime {
 impl Drop for WorkerRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Unlike the drop of a `Runtime`, this does not wait, so it does not panic in a task.
+            // Dropping a `Runtime` waits for its blocking calls, such as a look-up in DNS. This would panic in a task, and
+            // would delay the end of the program. `shutdown_background` does not wait.
             runtime.shutdown_background();
         }
     }

@@ -267,7 +267,7 @@ pub(super) fn quote(value: &str) -> String {
 /// Text in addition to the hex digits makes another value of them, such as a path. Names have the stricter
 /// rule of [`may_contain_secret`].
 pub(super) fn looks_like_key_material(text: &str) -> bool {
-    if text.contains("PRIVATE KEY") || text.contains("$argon2") {
+    if text.contains("PRIVATE KEY") || text.contains("$argon2") || is_base64_of_der(text) {
         return true;
     }
     let text = text.trim();
@@ -281,6 +281,14 @@ pub(super) fn looks_like_key_material(text: &str) -> bool {
         }
     }
     digits >= 16
+}
+
+/// Whether a text has the form of the content of a PEM file without its first and last line: the base64 of a long
+/// sequence in DER.
+fn is_base64_of_der(text: &str) -> bool {
+    let is_base64 =
+        |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);
+    text.len() > 100 && text.trim_start().starts_with("MI") && text.chars().all(is_base64)
 }
 
 /// Returns `; did you mean ...?` if a known word is similar to `word`. If no known word is similar, returns a list of
@@ -367,6 +375,7 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nMIIE19\n-----END PRIVATE KEY-----\n",
             "-----BEGIN EC PRIVATE KEY----- MIIE19",
             "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg",
+            &format!("MIIEvQIBADANBgkqhkiG9w0BAQEF{}", "AASCBKcwggSjAgEAAoIBAQC719".repeat(4)),
         ] {
             assert!(looks_like_key_material(text), "{text}");
             assert!(may_contain_secret(text), "{text}");

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
-    problem::{looks_like_key_material, quote},
+    problem::{looks_like_key_material, may_contain_secret, quote},
     reader::{At, Field},
     secret_file::read_secret_file,
 };
@@ -90,9 +90,19 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     }
     let mut section = field.section();
     let (file, variable) = (section.optional("file"), section.optional("env"));
+    if section.fields().iter().any(|(name, _)| !["file", "env"].contains(name)) {
+        // The names may be parts of the key, for example in { 0xE0, 0x01 }.
+        field.at.error(
+            "has other keys than file and env (not shown, because they may be parts of the key \
+             itself); write { file: PATH } or { env: NAME }",
+        );
+        return None;
+    }
     section.finish();
     for field in file.iter().chain(&variable) {
-        if looks_like_key_material(field.text()?) {
+        let text = field.text()?;
+        let is_plain = !text.contains(['/', '.']);
+        if looks_like_key_material(text) || is_plain && may_contain_secret(text) {
             field.at.error(
                 "looks like the key itself (not shown); write it to a file that only you can read, and \
                  the path of that file here",
@@ -195,7 +205,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key.(not shown): is an unknown key", "l[0].key: needs either file or env"],
+                &["l[0].key: has other keys than file and env (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
@@ -203,6 +213,18 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {env: E001193519561977}}",
+                &["l[0].key.env: looks like the key itself"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {0xE0, 0x01, 0x19, 0x35, 0x20, 0x56, 0x21, 0x77}}",
+                &["l[0].key: has other keys than file and env (not shown, because"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: EO01193519561977}}",
+                &["l[0].key.file: looks like the key itself"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {env: \"E001193519561977,\"}}",
                 &["l[0].key.env: looks like the key itself"],
             ),
             (

@@ -1,7 +1,10 @@
 //! The proxies in front of the gateway: `passticketProxy.trustedProxies` and `proxyProtocol`, and Zowe's key
 //! `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use regex::bytes::{Regex, RegexBuilder};
@@ -97,17 +100,24 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
         Ok(network)
     })?;
     if network.prefix_len() == 0 {
-        field.at.warning(
-            "trusts every address, so each client that reaches the gateway directly can choose the \
-             address under which it is limited and recorded; write the networks of the proxies",
-        );
+        field.at.warning(TRUSTS_ALL);
     }
     Some(network)
 }
 
+const TRUSTS_ALL: &str = "trusts every address, so each client that reaches the gateway directly can choose the \
+                          address under which it is limited and recorded; write the networks of the proxies";
+
+/// Addresses that are never those of proxies, because they are reserved for documentation (RFC 5737, RFC 3849).
+const NO_PROXIES: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x1234, 0, 0, 0, 0, 0x77)),
+];
+
 /// Reads Zowe's key: a Java regular expression for the whole address of the peer.
 pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
-    field.read(|text| {
+    let expression = field.read(|text| {
         // The expression must also be valid on its own. If this were not checked, its parentheses could close the group
         // around it.
         let compiled = compile(text).and_then(|_| compile(&format!(r"\A(?:{text})\z")));
@@ -119,7 +129,12 @@ pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
                  to passticketProxy.trustedProxies instead"
             )
         })
-    })
+    })?;
+    // Several addresses, because a test may use one of them.
+    if NO_PROXIES.iter().filter(|ip| expression.is_match(java_text(**ip).as_bytes())).count() > 1 {
+        field.at.warning(TRUSTS_ALL);
+    }
+    Some(expression)
 }
 
 /// Compiles an expression with Java's character classes, where `\d` is an ASCII digit.
@@ -202,7 +217,11 @@ mod tests {
             (&required, r"key: '.*'", [both, both, http, both, http, both, http]),
         ] {
             let (seen, problems) = read_text(ours, zowe, &addresses);
-            assert_eq!((seen.as_slice(), problems), (&want[..], vec![]), "{ours} {zowe}");
+            let warnings = match zowe {
+                "key: '.*'" => vec![format!("z:2: zowe.key: {TRUSTS_ALL}")],
+                _ => vec![],
+            };
+            assert_eq!((seen.as_slice(), problems), (&want[..], warnings), "{ours} {zowe}");
         }
     }
 
@@ -232,13 +251,18 @@ mod tests {
             ),
             (
                 "proxyProtocol: required",
-                "key: '.*'",
+                "key: '10[.].*'",
                 "z:1: ours.proxyProtocol: needs the addresses of the proxies, because any client could announce an address; write trustedProxies: [CIDR]".to_owned(),
             ),
             (
                 "proxyProtocol: v2",
                 "",
                 "z:1: ours.proxyProtocol: is unknown; write off or required".to_owned(),
+            ),
+            (
+                "",
+                "key: '.*'",
+                "z:2: zowe.key: trusts every address, so each client that reaches the gateway directly can choose the address under which it is limited and recorded; write the networks of the proxies".to_owned(),
             ),
             (
                 "",
