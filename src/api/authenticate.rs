@@ -72,7 +72,7 @@ impl Callers<'_> {
     /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
     /// [`ApiError::InvalidLoginInput`] if the credentials lack a part;
     /// [`ApiError::TooManyAttempts`]; [`ApiError::WrongCredentials`];
-    /// [`ApiError::PasswordChangeUnsupported`]; [`ApiError::NewPasswordRefused`];
+    /// [`ApiError::Platform`]; [`ApiError::PasswordChangeUnsupported`]; [`ApiError::NewPasswordRefused`];
     /// [`ApiError::Unavailable`].
     async fn authenticate(
         self,
@@ -148,7 +148,7 @@ async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> 
         let result = result.unwrap_or(Err(LoginError::Unavailable));
         match result {
             Ok(_) => turn.succeeded(),
-            Err(LoginError::WrongCredentials) => turn.failed(),
+            Err(reason) if reason.is_guess() => turn.failed(),
             // The old password was right, or was not checked.
             Err(_) => turn.withdraw(),
         }
@@ -166,6 +166,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::api::PlatformError;
     use crate::clock::{ManualClock, Timestamp};
 
     fn world() -> (Arc<LoginThrottle>, Arc<ManualClock>) {
@@ -179,6 +180,8 @@ mod tests {
             (Ok(user("A")), false),
             (Err(LoginError::WrongCredentials), true),
             (Err(LoginError::Unavailable), false),
+            (Err(LoginError::Platform(PlatformError::WrongPassword)), true),
+            (Err(LoginError::Platform(PlatformError::PasswordExpired)), false),
         ] {
             let (throttle, clock) = world();
             for _ in 0..5 {
