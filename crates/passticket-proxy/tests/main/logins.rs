@@ -33,7 +33,7 @@ async fn gateway(
         let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
         let yaml = yaml
             .replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]")
-            .replace("  users: users.yml\n", "  timeouts: {providerSeconds: 2}\n");
+            .replace("  users: users.yml\n", "  timeouts: {providerSeconds: 3}\n");
         fs::write(&path, edit(yaml)).unwrap();
         demo.restarted()
     };
@@ -125,10 +125,10 @@ async fn check_failures(demo: &Demo, server: &Fake) {
         assert_eq!(got, same(503, "ZWEAG104E"), "{name}");
         assert_eq!(server.take_requests().len(), 1, "{name}");
     }
-    server.behave(Behaviour::Slow(Duration::from_secs(4)));
+    server.behave(Behaviour::Slow(Duration::from_secs(60)));
     let begun = Instant::now();
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
-    assert!(begun.elapsed() < Duration::from_millis(3900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // More than 4 wrong passwords would cause a wait.
     server.behave(Behaviour::Slow(Duration::from_millis(200)));
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(204, ""));
