@@ -92,6 +92,7 @@
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `remote` | HTTP clients for other servers | `remote` |
+//! | `zosmf` | logins at z/OSMF, IBM's management server on z/OS | `remote` |
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |
 //!
@@ -151,6 +152,8 @@ pub mod test_util;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+#[cfg(feature = "remote")]
+pub mod zosmf;
 
 /// This crate re-exports `hyper`, because signatures of this crate use hyper's bodies and I/O traits.
 #[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]

@@ -157,6 +157,41 @@ catalogue! {
         "The request comes from a web page of another site"
         "A web page that does not belong to the gateway made the browser send a request with the credentials of the user."
         "Use the pages of the gateway. If the page belongs to the gateway, ask its operator to add the host of the page to zowe.externalDomains.";
+    /// z/OS refuses a login for an unknown reason.
+    PLATFORM_UNKNOWN = "ZWEAT409E" "org.zowe.apiml.security.platform.errno.UNKNOWN"
+        "The platform returned error: {}"
+        "The platform responded with unknown errno code."
+        "Please submit an issue with this message.";
+    /// z/OS refuses a login: the password is wrong.
+    PLATFORM_WRONG_PASSWORD = "ZWEAT410E" "org.zowe.apiml.security.platform.errno.EACCES"
+        "The platform returned error: {}"
+        "The specified password is incorrect."
+        "Provide correct password.";
+    /// z/OS or the security product has an error.
+    PLATFORM_ERROR = "ZWEAT411E" "org.zowe.apiml.security.platform.errno.ERROR"
+        "The platform returned error: {}"
+        "The platform returned error, specified in the error message."
+        "Contact your security administrator with the message.";
+    /// z/OS refuses a login: the password has expired.
+    PLATFORM_PASSWORD_EXPIRED = "ZWEAT412E" "org.zowe.apiml.security.platform.errno.EMVSEXPIRE"
+        "The platform returned error: {}"
+        "The specified password is expired."
+        "Contact your security administrator to reset your password.";
+    /// z/OS refuses a login: the user is revoked.
+    PLATFORM_USER_REVOKED = "ZWEAT414E" "org.zowe.apiml.security.platform.errno.EMVSSAFEXTRERR"
+        "The platform returned error: {}"
+        "The user name access has been revoked."
+        "Contact your security administrator to unsuspend your account.";
+    /// z/OS refuses a login: the user does not exist.
+    PLATFORM_UNKNOWN_USER = "ZWEAT415E" "org.zowe.apiml.security.platform.errno.ESRCH"
+        "The platform returned error: {}"
+        "The user name does not exist in the system."
+        "Provide correct user name.";
+    /// z/OS refuses a login: the user name or the password is malformed.
+    PLATFORM_MALFORMED = "ZWEAT416E" "org.zowe.apiml.security.platform.errno.EINVAL"
+        "The platform returned error: {}"
+        "The specified user name or password is invalid."
+        "Provide correct user name or password.";
     /// The login provider refuses the new password.
     NEW_PASSWORD_INVALID = "ZWEAT413E" "org.zowe.apiml.security.platform.errno.EMVSPASSWORD"
         "The platform returned error: EMVSPASSWORD: The new password is not valid"

@@ -223,10 +223,10 @@ pub(crate) fn definitions(data: &[u8]) {
 /// Input: a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
-    let mut users: Vec<_> = config.users.iter().map(|(user, _)| user).collect();
+    let mut users: Vec<_> = config.logins.users().iter().map(|(user, _)| user).collect();
     users.sort_unstable();
     assert!(users.windows(2).all(|pair| pair[0] != pair[1]));
-    assert!(config.users.iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
+    assert!(config.logins.users().iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
 /// Input: a file of permissions.

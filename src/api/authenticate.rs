@@ -73,8 +73,8 @@ impl Callers<'_> {
     /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.
     /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
     /// - [`ApiError::InvalidLoginInput`] if the credentials lack a part.
-    /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::PasswordChangeUnsupported`],
-    ///   [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the cases that their documentation
+    /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::Platform`],
+    ///   [`ApiError::PasswordChangeUnsupported`], [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the cases that their documentation
     ///   describes.
     async fn authenticate(
         self,
@@ -150,7 +150,7 @@ async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> 
         let result = result.unwrap_or(Err(LoginError::Unavailable));
         match result {
             Ok(_) => turn.succeeded(),
-            Err(LoginError::WrongCredentials) => turn.failed(),
+            Err(reason) if reason.is_guess() => turn.failed(),
             // The old password was right or was not checked, so this is not a failure.
             Err(_) => turn.withdraw(),
         }
@@ -168,6 +168,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::api::PlatformError;
     use crate::clock::{ManualClock, Timestamp};
 
     fn world() -> (Arc<LoginThrottle>, Arc<ManualClock>) {
@@ -181,6 +182,8 @@ mod tests {
             (Ok(user("A")), false),
             (Err(LoginError::WrongCredentials), true),
             (Err(LoginError::Unavailable), false),
+            (Err(LoginError::Platform(PlatformError::WrongPassword)), true),
+            (Err(LoginError::Platform(PlatformError::PasswordExpired)), false),
         ] {
             let (throttle, clock) = world();
             for _ in 0..5 {

@@ -8,6 +8,7 @@ use super::{
     body::{BodyProblem, MAX_BODY_LEN, ReadError},
     delegation::DelegationRefusal,
     permission::{GuardedTask, Permission},
+    platform_error::PlatformError,
     provider::LoginError,
 };
 use crate::{
@@ -76,6 +77,9 @@ pub enum ApiError {
     /// The user does not exist, or the password is wrong: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
+    /// z/OS refuses the login, and says why: 401, or 500 if z/OS could not check the password.
+    #[error("z/OS refuses the login: {0}")]
+    Platform(PlatformError),
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
     #[error("the request has neither a password nor a client certificate")]
     AuthenticationRequired,
@@ -216,6 +220,7 @@ impl From<LoginError> for ApiError {
         match error {
             LoginError::WrongCredentials => Self::WrongCredentials,
             LoginError::NewPasswordRefused => Self::NewPasswordRefused,
+            LoginError::Platform(error) => Self::Platform(error),
             LoginError::Unavailable => Self::Unavailable,
         }
     }
@@ -259,6 +264,7 @@ impl ApiError {
             Self::WrongCredentials => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::INVALID_CREDENTIALS)
             }
+            Self::Platform(error) => error.message(),
             Self::AuthenticationRequired => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::AUTHENTICATION_REQUIRED)
             }

@@ -7,14 +7,21 @@ use super::{
     certificates::ClientCertificates,
     error::ApiError,
     login_tokens::{DOMAIN, LoginTokens},
+    provider::LoginProvider,
     response::{Answer, empty},
 };
 use crate::token::TokenError;
 
-/// Revokes the caller's login token. As in Zowe API ML, the response does not delete the cookie.
-pub(super) async fn log_out(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
+/// Revokes the caller's login token, and tells the login provider. As in Zowe API ML, the response does not delete the
+/// cookie.
+pub(super) async fn log_out(
+    request: &Parts,
+    tokens: LoginTokens<'_>,
+    provider: &dyn LoginProvider,
+) -> Answer {
     let jwt = tokens.require(request).await.map_err(as_logout_error)?;
     tokens.revoke(&jwt).await?;
+    provider.logged_out(*jwt.user());
     tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
     Ok(empty(StatusCode::NO_CONTENT))
 }

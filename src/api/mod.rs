@@ -147,6 +147,7 @@ mod logout;
 mod openapi;
 mod password_hash;
 mod permission;
+mod platform_error;
 mod provider;
 mod query;
 mod record;
@@ -158,6 +159,10 @@ mod service;
 mod tests;
 mod ticket;
 mod validate;
+#[cfg(feature = "remote")]
+mod zosmf_login;
+#[cfg(feature = "remote")]
+mod zss_login;
 
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
@@ -168,8 +173,13 @@ pub use file_login::{FileLogin, FileLoginError};
 pub use login_throttle::LoginThrottleOptions;
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
+pub use platform_error::PlatformError;
 pub use provider::{LoginError, LoginFuture, LoginProvider, Password};
 pub use response::ResponseBody;
 pub use service::AuthApi;
+#[cfg(feature = "remote")]
+pub use zosmf_login::ZosmfLogin;
+#[cfg(feature = "remote")]
+pub use zss_login::ZssLogin;
 
 pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};

@@ -4,6 +4,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
+use super::platform_error::PlatformError;
 use crate::passticket::UserId;
 
 /// The trait for back ends that verify passwords.
@@ -79,6 +80,12 @@ pub trait LoginProvider: Send + Sync + 'static {
         let _ = (user, password, new);
         None
     }
+
+    /// Is called after a login token of `user` was revoked at a logout. A provider that keeps a session for the user
+    /// ends the session. The method must not block. By default it does nothing.
+    fn logged_out(&self, user: UserId) {
+        let _ = user;
+    }
 }
 
 /// The future of [`LoginProvider`]. Its output is the user who is logged in, or the reason why the login failed.
@@ -97,6 +104,10 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
     ) -> Option<LoginFuture> {
         (**self).change_password(user, password, new)
     }
+
+    fn logged_out(&self, user: UserId) {
+        (**self).logged_out(user);
+    }
 }
 
 /// Why a login failed.
@@ -109,9 +120,23 @@ pub enum LoginError {
     /// The user and the password are right, but the new password is not allowed.
     #[error("the new password is refused")]
     NewPasswordRefused,
+    /// z/OS refuses the login, and says why.
+    #[error("z/OS refuses the login: {0}")]
+    Platform(PlatformError),
     /// The back end does not answer.
     #[error("the login provider is not available")]
     Unavailable,
+}
+
+impl LoginError {
+    /// Whether the login may have been a guess of the password, so that the login throttle counts it.
+    pub(super) fn is_guess(self) -> bool {
+        match self {
+            Self::WrongCredentials => true,
+            Self::Platform(error) => error.is_guess(),
+            Self::NewPasswordRefused | Self::Unavailable => false,
+        }
+    }
 }
 
 /// A password for a [`LoginProvider`]. `Debug` does not show the password, and its memory is wiped when it is dropped.

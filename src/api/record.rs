@@ -164,6 +164,7 @@ impl From<&ApiError> for ReasonCode {
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
             ApiError::TooManyAttempts { .. } => Self::TooManyAttempts,
             ApiError::WrongCredentials => Self::WrongPassword,
+            ApiError::Platform(error) => error.reason(),
             ApiError::AuthenticationRequired
             | ApiError::TokenNotProvided
             | ApiError::OnlyCertificate => Self::NoCredential,

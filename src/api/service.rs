@@ -366,7 +366,7 @@ impl State {
             Endpoint::Login => {
                 login::log_in(request, body, self.callers(), self.login_tokens()).await
             }
-            Endpoint::Logout => logout::log_out(request, self.login_tokens()).await,
+            Endpoint::Logout => logout::log_out(request, self.login_tokens(), &*self.login).await,
             Endpoint::Query => query::query(request, self.login_tokens()).await,
             Endpoint::Refresh => {
                 logout::refresh(request, self.certificates(), self.login_tokens()).await

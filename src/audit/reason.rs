@@ -49,6 +49,10 @@ string_enum! {
         CertificateExpired = "certificate-expired",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
+        /// The password is right, but has expired.
+        PasswordExpired = "password-expired",
+        /// The user is revoked in the security product.
+        UserRevoked = "user-revoked",
         /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",
         /// There were too many failed logins recently. The password was not checked.
@@ -126,6 +130,8 @@ impl ReasonCode {
             | Self::CrossOrigin => Cause::AnyClient,
             // The login throttle limits how often these two reasons occur.
             Self::WrongPassword
+            | Self::PasswordExpired
+            | Self::UserRevoked
             | Self::NewPasswordRefused
             // All following reasons need a credential that is or was valid.
             | Self::TokenClaims

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header::CONNECTION};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::{
     client::legacy,
@@ -28,8 +28,9 @@ const MAX_BODY: usize = 64 * 1024;
 /// could use up the concurrent calls that the other service needs. Redirects are not followed. A client needs a tokio
 /// runtime.
 ///
-/// A request may reach the service twice. If the connection is closed before the head of the response is
-/// complete, the client sends the request one more time. Therefore, use a client for idempotent requests only.
+/// A request of [`call`](Self::call) may reach the service twice. If the connection is closed before the head of
+/// the response is complete, the client sends the request one more time. Therefore, use `call` for idempotent
+/// requests only, and [`call_once`](Self::call_once) for other requests.
 pub struct Client<C> {
     http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
     limits: ClientLimits,
@@ -68,6 +69,32 @@ impl<C: Connect> Client<C> {
     ///   complete at the deadline, or too many calls are waiting.
     /// - [`RemoteError::Answer`] if the body of the response is larger than 64 KiB.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
+        let exchange = async {
+            match self.exchange(request.clone()).await {
+                Err(Failed::Unanswered(_)) => self.exchange(request).await,
+                result => result,
+            }
+        };
+        self.limited(exchange).await
+    }
+
+    /// Like [`call`](Self::call), but the request reaches the service at most once. For requests that must not be
+    /// repeated, such as a password check: the security product counts each wrong password.
+    ///
+    /// The connection is not used again. So the service cannot have closed it while it was idle.
+    ///
+    /// # Errors
+    /// The errors of [`call`](Self::call).
+    pub async fn call_once(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        self.limited(self.exchange(request)).await
+    }
+
+    /// Runs `exchange` when fewer than the maximum number of calls are running, and within the deadline.
+    async fn limited(
+        &self,
+        exchange: impl Future<Output = Result<Reply, Failed>>,
+    ) -> Result<Reply, RemoteError> {
         let deadline = self.limits.deadline();
         let call = async {
             let unavailable = |_| RemoteError::Unavailable("too many calls are waiting".to_owned());
@@ -75,11 +102,7 @@ impl<C: Connect> Client<C> {
             // `acquire` fails only if the semaphore is closed, which does not happen.
             let _running =
                 self.permits.running.acquire().await.map_err(|_| no_response(deadline))?;
-            match self.exchange(request.clone()).await {
-                Err(Failed::Unanswered(_)) => self.exchange(request).await,
-                result => result,
-            }
-            .map_err(RemoteError::from)
+            exchange.await.map_err(RemoteError::from)
         };
         timeout(deadline, call).await.unwrap_or_else(|_| Err(no_response(deadline)))
     }
@@ -94,7 +117,7 @@ impl<C: Connect> Client<C> {
                 Failed::Other(format!("the response was cut off: {}", ErrorChain(&*error)))
             }
         })?;
-        Ok(Reply { status: head.status, body: body.to_bytes() })
+        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }
 
@@ -162,6 +185,7 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
 #[derive(Clone)]
 pub struct Reply {
     status: StatusCode,
+    headers: HeaderMap,
     body: Bytes,
 }
 
@@ -169,6 +193,16 @@ impl Reply {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Returns the response itself if its status is 2xx.
@@ -209,7 +243,13 @@ impl Reply {
 #[cfg(test)]
 impl Reply {
     pub(crate) fn new(status: StatusCode, body: &str) -> Self {
-        Self { status, body: Bytes::copy_from_slice(body.as_bytes()) }
+        Self { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    /// Adds a header to a response of a test.
+    pub(crate) fn with_header(mut self, name: http::HeaderName, value: &str) -> Self {
+        self.headers.append(name, value.parse().unwrap());
+        self
     }
 }
 

@@ -32,9 +32,19 @@ impl UserToken {
         Ok(Self(text))
     }
 
-    /// Adds the token to `request` as a cookie.
+    /// The token. Do not store it in logs or errors.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Adds the token to `request` as the cookie in which Zowe's services expect it.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
-        let line = Zeroizing::new(format!("{TOKEN_COOKIE}={}", &*self.0));
+        self.set_cookie(TOKEN_COOKIE, request);
+    }
+
+    /// Adds the token to `request` as the cookie `name`.
+    pub(crate) fn set_cookie<B>(&self, name: &str, request: &mut Request<B>) {
+        let line = Zeroizing::new(format!("{name}={}", &*self.0));
         // This always succeeds, because `new` accepts only characters that are allowed in a header value.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);

@@ -1,5 +1,5 @@
-//! Creates the providers that the configuration selects. Some providers answer whether a user has a permission. Others
-//! answer which user id belongs to a certificate or an e-mail address.
+//! Creates the providers that the configuration selects. Some providers answer whether a password is right or whether a
+//! user has a permission. Others answer which user id belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
@@ -8,16 +8,17 @@
 use std::{sync::Arc, time::Duration};
 
 use passticket_proxy::config::{
-    CertificateMapping, Config, DelegationSettings, IdentityMapping, Zss,
+    CertificateMapping, Config, DelegationSettings, IdentityMapping, Logins, Zss,
 };
 use tower_passticket::{
-    api::Delegation,
+    api::{Delegation, FileLogin, FileLoginError, LoginProvider, ZosmfLogin, ZssLogin},
     identity::{CommonNameMapper, IdentityMapper, ZssCertificates, ZssIdentities},
     passticket::UserId,
     remote::{Client, ClientLimits, NoToken, TokenSource, UserToken},
     saf::{EndpointSaf, SafProvider},
     tls::Connector,
     token::TokenIssuer,
+    zosmf::{Zosmf, ZosmfSessions},
 };
 
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
@@ -58,6 +59,21 @@ impl TokenSource for Tokens {
         let token = self.0.login_token(user, DOMAIN);
         UserToken::new(token.map_err(|error| NoToken::new(error.to_string()))?.expose())
     }
+}
+
+/// The provider that checks passwords.
+pub(crate) fn login(
+    config: &Config,
+    remote: &Remote,
+) -> Result<Arc<dyn LoginProvider>, FileLoginError> {
+    Ok(match &config.logins {
+        Logins::Zosmf(settings) => {
+            let zosmf = Zosmf::new(remote.client(), settings.address.clone());
+            Arc::new(ZosmfLogin::new(zosmf, ZosmfSessions::default()))
+        }
+        Logins::Zss(address) => Arc::new(ZssLogin::new(remote.client(), address.clone())),
+        other => Arc::new(FileLogin::new(other.users().iter().cloned())?),
+    })
 }
 
 /// The provider of permissions for the auth API. It is the endpoint if an endpoint is configured, and the file if not.

@@ -11,7 +11,7 @@ use passticket_proxy::config::{AuditSettings, Config, Encryption, ServiceScheme}
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
-    api::{AuthApi, FileLogin},
+    api::{AuthApi, LoginProvider},
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
@@ -52,7 +52,7 @@ pub(crate) struct Parts {
     /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
     connector: Connector,
-    login: FileLogin,
+    login: Arc<dyn LoginProvider>,
 }
 
 /// Builds the [`Parts`].
@@ -62,16 +62,14 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    Ok(Parts {
-        tls,
-        connector: Connector::builder()
-            .with_verification(config.verify)
-            .with_authorities(&config.tls.authorities)
-            .with_connect_timeout(connect)
-            .with_signature_cache()
-            .build()?,
-        login: FileLogin::new(config.users.iter().cloned())?,
-    })
+    let connector = Connector::builder()
+        .with_verification(config.verify)
+        .with_authorities(&config.tls.authorities)
+        .with_connect_timeout(connect)
+        .with_signature_cache()
+        .build()?;
+    let login = providers::login(config, &Remote::new(connector.clone(), config))?;
+    Ok(Parts { tls, connector, login })
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client

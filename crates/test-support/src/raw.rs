@@ -51,7 +51,7 @@ pub async fn head(stream: &mut (impl AsyncBufRead + Unpin)) -> String {
     read_head(stream).await.unwrap()
 }
 
-async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {
+pub(crate) async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await? == 0 {
@@ -160,16 +160,16 @@ async fn connection(
     // that are not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
-        None => run_steps(BufReader::new(stream), |stream| stream, steps).await,
+        None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,
         Some(acceptor) => {
-            let stream = BufReader::new(acceptor.accept(stream).await?);
-            run_steps(stream, |stream| stream.get_ref().0, steps).await
+            let mut stream = BufReader::new(acceptor.accept(stream).await?);
+            run_steps(&mut stream, |stream| stream.get_ref().0, steps).await
         }
     }
 }
 
-async fn run_steps<S>(
-    mut stream: BufReader<S>,
+pub(crate) async fn run_steps<S>(
+    mut stream: &mut BufReader<S>,
     tcp: impl Fn(&S) -> &TcpStream,
     steps: &[Step],
 ) -> io::Result<usize>

@@ -18,6 +18,7 @@ use super::{
     body::MAX_BODY_LEN,
     endpoint::{ENDPOINTS, Endpoint},
     error::ApiError,
+    platform_error::PlatformError,
 };
 use crate::messages::SECURITY_HEADERS;
 use model::{Description, RequestBody, Security, schemas};
@@ -139,6 +140,14 @@ impl Settings<'_> {
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
+            // A login provider that asks SAF says why a login is refused.
+            let platform_errors = [
+                PlatformError::WrongPassword,
+                PlatformError::PasswordExpired,
+                PlatformError::UserRevoked,
+                PlatformError::Environment,
+            ];
+            errors.extend(platform_errors.map(ApiError::Platform));
         }
         let url = format!("{}{path}", self.prefix);
         error_responses::error_responses(errors, &url, self.compatibility)

@@ -50,7 +50,8 @@
 //! # Other files
 //!
 //! `users` names a file with the password hash of each user, in the PHC string format of Argon2.
-//! `passticket-proxy passwd USER` prints the line for a user.
+//! `passticket-proxy passwd USER` prints the line for a user. z/OSMF or ZSS can check passwords instead
+//! (docs/operating/logins.md).
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/users.yml"), "```")]
 //!
@@ -137,6 +138,7 @@ mod identities;
 mod identity_checks;
 mod listen;
 mod login_throttle;
+mod logins;
 mod own_origins;
 mod passticket_proxy;
 mod pem;
@@ -172,10 +174,11 @@ pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
-    LimitSettings, TimeoutSettings, Zss,
+    LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use tls_files::TlsFiles;
 
+use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
 use pem::Wanted;
 use problem::Report;
@@ -186,7 +189,7 @@ use secret_file::{
     read_public_file,
 };
 use tower_passticket::{
-    api::{Compatibility, GuardingResources, LoginThrottleOptions, PasswordHash},
+    api::{Compatibility, GuardingResources, LoginThrottleOptions},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
@@ -222,8 +225,8 @@ pub struct Config {
     pub verify: Verification,
     /// `passticketProxy.signingKey`.
     pub signing_key: SigningKey,
-    /// The users who log in with a password, each user once: `passticketProxy.users`.
-    pub users: Vec<(UserId, PasswordHash)>,
+    /// Who checks the passwords of users: `passticketProxy.users`, or `...security.auth.provider`.
+    pub logins: Logins,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
@@ -336,6 +339,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     }
     let mut root = document.section(report);
     let zowe = zowe::read(&mut root);
+    let login_keys = logins::read(&mut root);
     let ours = passticket_proxy::read(&mut root, env);
 
     let tls =
@@ -346,7 +350,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_authorities::check(&field.at, &files.authorities);
     }
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
-    let users = users(&zowe, &ours, report);
+    let logins = logins(login_keys, &zowe, &ours, report);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
     let profiles = match (&ours.saf, &saf_file) {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
@@ -418,7 +422,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,
-        users,
+        logins: logins?,
         pats: security.pats,
         max_validity: ours.max_validity,
         evict_every: ours.evict_every,
@@ -509,27 +513,39 @@ fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
     }
 }
 
-fn users(
+/// `None` if there is a problem, which was reported.
+fn logins<'a>(
+    keys: LoginKeys<'a>,
     zowe: &Zowe<'_>,
-    ours: &PassticketProxy<'_>,
+    ours: &PassticketProxy<'a>,
     report: &Report,
-) -> Vec<(UserId, PasswordHash)> {
-    let Some(field) = &ours.users else {
-        if !zowe.security.client_certificates {
-            ours.at.warning(
-                "names no users, and client certificates are off, so no user can log in; write \
-                 users: PATH, or enable x509",
-            );
+) -> Option<Logins> {
+    match keys.choose(ours.users.as_ref(), &ours.zss) {
+        Provided::Zosmf(settings) => Some(Logins::Zosmf(settings)),
+        Provided::Zss(address) => Some(Logins::Zss(address)),
+        Provided::UsersFile(field) => {
+            let path = field.path()?;
+            match read_secret_file(&path) {
+                Ok(bytes) => {
+                    let document = Document::parse(path, &bytes, report);
+                    Some(Logins::Users(users::read(document.section(report))))
+                }
+                Err(error) => {
+                    field.at.error(error);
+                    None
+                }
+            }
         }
-        return Vec::new();
-    };
-    let Some(path) = field.path() else { return Vec::new() };
-    match read_secret_file(&path) {
-        Ok(bytes) => users::read(Document::parse(path, &bytes, report).section(report)),
-        Err(error) => {
-            field.at.error(error);
-            Vec::new()
+        Provided::Nothing => {
+            if !zowe.security.client_certificates {
+                ours.at.warning(
+                    "names no users, and client certificates are off, so no user can log in; write \
+                     users: PATH, or zOSMF.host, or enable x509",
+                );
+            }
+            Some(Logins::Users(Vec::new()))
         }
+        Provided::Wrong => None,
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     admin::{self, AdminSection},
     identities::certificate_filter,
     login_throttle,
+    logins::{self, ZssUrl},
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
@@ -38,6 +39,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) proxies: ProxySection<'a>,
     pub(super) signing_key: Option<Field<'a>>,
     pub(super) users: Option<Field<'a>>,
+    pub(super) zss: ZssUrl<'a>,
     pub(super) gateway_user: UserId,
     pub(super) saf: Option<Field<'a>>,
     pub(super) identities: Option<Field<'a>>,
@@ -105,6 +107,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         "the path of a PEM file with the RSA private key that signs tokens",
     );
     let users = section.optional("users");
+    let zss = logins::read_zss(section.section("zss"));
     let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
     let saf = section.optional("saf");
     let identities = section.optional("identities");
@@ -150,6 +153,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         proxies,
         signing_key,
         users,
+        zss,
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),
         saf,
         identities,

@@ -11,10 +11,10 @@ use std::{
 };
 
 use tower_passticket::{
-    api::Grant,
+    api::{Grant, PasswordHash},
     audit::AuditFileOptions,
     identity::{CertificateMap, DistributedMap, Registry},
-    passticket::UserId,
+    passticket::{Applid, UserId},
     remote::Address,
 };
 
@@ -56,6 +56,38 @@ pub struct Zss {
     pub address: Address,
     /// The user id with which the gateway authenticates to ZSS.
     pub user: UserId,
+}
+
+/// The server that checks the passwords of users (docs/decisions.md#d20).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Logins {
+    /// These users, each user once: `passticketProxy.users`.
+    Users(Vec<(UserId, PasswordHash)>),
+    /// z/OSMF: `auth.provider: zosmf`.
+    Zosmf(ZosmfSettings),
+    /// ZSS at this address: `auth.provider: saf` and `passticketProxy.zss.url`.
+    Zss(Address),
+}
+
+impl Logins {
+    /// The users of the file. Empty if a server checks passwords.
+    pub fn users(&self) -> &[(UserId, PasswordHash)] {
+        match self {
+            Self::Users(users) => users,
+            Self::Zosmf(_) | Self::Zss(_) => &[],
+        }
+    }
+}
+
+/// z/OSMF, IBM's management server on z/OS: the section `zOSMF`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ZosmfSettings {
+    /// `zOSMF.scheme`, `host` and `port`.
+    pub address: Address,
+    /// `zOSMF.applId`.
+    pub applid: Applid,
 }
 
 /// Settings of delegated PassTickets. A caller obtains a delegated PassTicket for another user, whom
@@ -112,7 +144,7 @@ pub struct TimeoutSettings {
     /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
-    /// The limit for an answer of the SAF endpoint or of an identity mapper:
+    /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
     /// `passticketProxy.timeouts.providerSeconds`.
     pub provider: Duration,
     /// How long a request waits if all connections that

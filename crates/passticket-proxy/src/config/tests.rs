@@ -137,7 +137,7 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
     assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
     assert_eq!(config.verify, Verification::Strict);
-    let [(user, hash)] = &*config.users else { panic!("expected one user") };
+    let [(user, hash)] = config.logins.users() else { panic!("expected one user") };
     assert_eq!((user.as_str(), hash.expose()), ("USER", HASH.to_owned()));
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
     assert_eq!(config.max_validity, Validity::MAX);

@@ -1,0 +1,267 @@
+//! Reads which server checks passwords (docs/decisions.md#d20): the file of `passticketProxy.users`, z/OSMF or
+//! ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
+
+use super::{
+    problem::quote,
+    reader::{At, Field, Section},
+    settings::ZosmfSettings,
+};
+use tower_passticket::{passticket::Applid, remote::Address};
+
+/// The APPLID of z/OSMF in a system with default settings.
+const ZOSMF_APPLID: &str = "IZUDFLT";
+
+/// The keys that are not in our section.
+pub(super) struct LoginKeys<'a> {
+    provider: Option<(Provider, At<'a>)>,
+    zosmf: Section<'a>,
+    /// Whether z/OS encrypts the connections of the gateway to other servers:
+    /// `zowe.network.client.tls.attls`, or the same key below `components.gateway`.
+    has_outbound_at_tls: bool,
+}
+
+/// The value of `auth.provider`. `Wrong` is another value, which was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Provider {
+    Zosmf,
+    Saf,
+    Wrong,
+}
+
+/// The server that checks passwords.
+pub(super) enum Provided<'a> {
+    /// The file that this field names.
+    UsersFile(Field<'a>),
+    Zosmf(ZosmfSettings),
+    Zss(Address),
+    /// No server: no user can log in with a password.
+    Nothing,
+    /// A problem was reported.
+    Wrong,
+}
+
+/// Reads `components.gateway.apiml.security.auth.provider`, and finds the section `zOSMF`.
+pub(super) fn read<'a>(root: &mut Section<'a>) -> LoginKeys<'a> {
+    let mut gateway = root.section("components").section("gateway");
+    let attls = |zowe: &mut Section<'a>| {
+        zowe.section("network").section("client").section("tls").optional("attls")
+    };
+    let global = attls(&mut root.section("zowe"));
+    let at_tls = attls(&mut gateway.section("zowe")).or(global);
+    let provider =
+        gateway.section("apiml").section("security").section("auth").optional("provider").map(
+            |field| {
+                let provider = field.read(|text| match text.to_ascii_lowercase().as_str() {
+                    "zosmf" => Ok(Provider::Zosmf),
+                    "saf" => Ok(Provider::Saf),
+                    _ => Err(format!(
+                        "{} is unknown; write zosmf or saf, or remove the key and write \
+                 passticketProxy.users: PATH",
+                        quote(text)
+                    )),
+                });
+                (provider.unwrap_or(Provider::Wrong), field.at)
+            },
+        );
+    LoginKeys {
+        provider,
+        zosmf: root.section("zOSMF"),
+        has_outbound_at_tls: at_tls.is_some_and(|field| field.is_on()),
+    }
+}
+
+impl<'a> LoginKeys<'a> {
+    /// Chooses the server. `users` and `zss_url` are keys of our section.
+    pub(super) fn choose(
+        mut self,
+        users: Option<&Field<'a>>,
+        zss_url: &ZssUrl<'a>,
+    ) -> Provided<'a> {
+        match (self.provider.take(), users) {
+            (Some((Provider::Wrong, _)), _) => Provided::Wrong,
+            (Some((_, at)), Some(users)) => {
+                users.at.error(format_args!(
+                    "is present, and so is {} in {at}; both choose who checks passwords: remove users to ask that \
+                     server, or remove {} to check passwords with the file",
+                    at.key, at.key
+                ));
+                Provided::Wrong
+            }
+            (None, Some(users)) => Provided::UsersFile(users.clone()),
+            (Some((Provider::Saf, _)), None) => match &zss_url.field {
+                Some(field) => {
+                    protected(field.read(Address::parse), &field.at, self.has_outbound_at_tls)
+                        .map_or(Provided::Wrong, Provided::Zss)
+                }
+                None => {
+                    zss_url.at.error(
+                        "is missing; with auth.provider: saf, write the URL of ZSS, like https://zos.example.com:7557",
+                    );
+                    Provided::Wrong
+                }
+            },
+            (Some((Provider::Zosmf, _)), None) => self.zosmf(),
+            (None, None) if self.zosmf.optional("host").is_some() => self.zosmf(),
+            (None, None) => Provided::Nothing,
+        }
+    }
+
+    /// Reads the section `zOSMF`.
+    fn zosmf(mut self) -> Provided<'a> {
+        let section = &mut self.zosmf;
+        let host = section.required("host", "the host name of z/OSMF, which checks passwords");
+        let port = section.optional("port");
+        let port = port.map_or(Some(443), |field| field.number(1..=u64::from(u16::MAX)));
+        let scheme = section.optional("scheme").map_or(Some("https"), |field| {
+            field.read(|text| match text {
+                "http" => Ok("http"),
+                "https" => Ok("https"),
+                _ => Err(format!("{} is unknown; write https or http", quote(text))),
+            })
+        });
+        let applid = section.optional("applId").map_or_else(
+            || Some(Applid::new(ZOSMF_APPLID).expect("should be an APPLID")),
+            |field| field.parse(),
+        );
+        let (Some(host), Some(port), Some(scheme), Some(applid)) = (host, port, scheme, applid)
+        else {
+            return Provided::Wrong;
+        };
+        let address = host.read(|text| {
+            let is_ipv6 = text.contains(':') && !text.starts_with('[');
+            let host = if is_ipv6 { format!("[{text}]") } else { text.to_owned() };
+            let address = Address::parse(&format!("{scheme}://{host}:{port}"));
+            // A host has no path.
+            address.ok().filter(|_| !text.contains('/')).ok_or_else(|| {
+                format!("{} is not a host; write a host name without port and path", quote(text))
+            })
+        });
+        match protected(address, &host.at, self.has_outbound_at_tls) {
+            Some(address) => Provided::Zosmf(ZosmfSettings { address, applid }),
+            None => Provided::Wrong,
+        }
+    }
+}
+
+/// `passticketProxy.zss.url`.
+pub(super) struct ZssUrl<'a> {
+    pub(super) field: Option<Field<'a>>,
+    /// The place of the key, even if the key is absent.
+    pub(super) at: At<'a>,
+}
+
+/// Reads `passticketProxy.zss`.
+pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
+    let field = section.optional("url");
+    let at = section.child("url");
+    section.finish();
+    ZssUrl { field, at }
+}
+
+/// `address`, if passwords that are sent to it do not cross the network in clear text.
+fn protected(address: Option<Address>, at: &At<'_>, has_at_tls: bool) -> Option<Address> {
+    let address = address?;
+    if !address.is_protected() && !has_at_tls {
+        at.error("would be called with http, which sends passwords unencrypted; use https");
+        return None;
+    }
+    Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    /// Which server checks passwords, or the only problem.
+    fn chosen(yaml: &str) -> String {
+        let report = Report::default();
+        let document = Document::parse("z".into(), yaml.as_bytes(), &report);
+        let mut root = document.section(&report);
+        let keys = read(&mut root);
+        let mut ours = root.section("passticketProxy");
+        let users = ours.optional("users");
+        let zss = read_zss(ours.section("zss"));
+        let text = match keys.choose(users.as_ref(), &zss) {
+            Provided::UsersFile(field) => format!("file {}", field.text().unwrap()),
+            Provided::Zosmf(ZosmfSettings { address, applid }) => format!("{address} {applid}"),
+            Provided::Zss(address) => address.to_string(),
+            Provided::Nothing => "nothing".to_owned(),
+            Provided::Wrong => "wrong".to_owned(),
+        };
+        match report.finish(Some(text)) {
+            Ok((text, _)) => text,
+            Err(problems) => {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let [problem] = &*problems else { panic!("{problems:?}") };
+                problem.clone()
+            }
+        }
+    }
+
+    #[test]
+    fn the_keys_choose_one_server() {
+        let provider = |name: &str| {
+            format!(
+                "components: {{gateway: {{apiml: {{security: {{auth: {{provider: {name}}}}}}}}}}}\n"
+            )
+        };
+        let (zosmf, saf) = (provider("zosmf"), provider("SAF"));
+        let host = "zOSMF: {host: zosmf.example, port: 10443, applId: IZUDFLX}\n";
+        let users = "passticketProxy: {users: u.yml}\n";
+        let zss = "passticketProxy: {zss: {url: 'https://zss.example:7557'}}\n";
+        let client_tls = "zowe: {network: {client: {tls: {attls: true}}}}\n";
+        let key = "components.gateway.apiml.security.auth.provider";
+        for (yaml, want) in [
+            (String::new(), "nothing"),
+            (host.to_owned(), "https://zosmf.example:10443/ IZUDFLX"),
+            (format!("{zosmf}{host}"), "https://zosmf.example:10443/ IZUDFLX"),
+            (format!("{zosmf}zOSMF: {{host: 'fd00::1'}}\n"), "https://[fd00::1]:443/ IZUDFLT"),
+            (users.to_owned(), "file u.yml"),
+            (format!("{host}{users}"), "file u.yml"),
+            (format!("{saf}{zss}{host}"), "https://zss.example:7557/"),
+            (
+                format!("{zosmf}{host}{users}"),
+                &format!(
+                    "z:3: passticketProxy.users: is present, and so is {key} in z:1; both choose who checks \
+                     passwords: remove users to ask that server, or remove {key} to check passwords with the file"
+                ),
+            ),
+            (
+                zosmf,
+                "z:1: zOSMF.host: is missing; write the host name of z/OSMF, which checks passwords",
+            ),
+            (
+                saf,
+                "z:1: passticketProxy.zss.url: is missing; with auth.provider: saf, write the URL of ZSS, like \
+                 https://zos.example.com:7557",
+            ),
+            (
+                provider("dummy"),
+                &format!(
+                    "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove the key and write \
+                     passticketProxy.users: PATH"
+                ),
+            ),
+            (
+                "zOSMF: {host: 'zosmf.example/x'}".to_owned(),
+                "z:1: zOSMF.host: \"zosmf.example/x\" is not a host; write a host name without port and path",
+            ),
+            (
+                "zOSMF: {host: zosmf.example, applId: TOOLONGAPPLID}".to_owned(),
+                "z:1: zOSMF.applId: APPLID \"TOOLONGAPPLID\" is longer than 8 characters; write 1 to 8 characters of \
+                 A-Z 0-9 # @ $",
+            ),
+            (
+                format!("{client_tls}zOSMF: {{host: zosmf.example, scheme: http}}"),
+                "http://zosmf.example:443/ IZUDFLT",
+            ),
+            (
+                "zOSMF: {host: zosmf.example, scheme: http}".to_owned(),
+                "z:1: zOSMF.host: would be called with http, which sends passwords unencrypted; use https",
+            ),
+        ] {
+            assert_eq!(chosen(&yaml), want, "{yaml}");
+        }
+    }
+}

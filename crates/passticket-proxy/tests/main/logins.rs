@@ -1,0 +1,285 @@
+//! Tests of logins at z/OSMF and ZSS, against fakes of these servers.
+
+use std::{fs, time::Duration};
+
+use crate::support::{Demo, with_any_port};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use reqwest::Response;
+use serde_json::{Value, json};
+use test_support::{
+    client,
+    fake::{Behaviour, Fake},
+    pki::{self, Authority},
+    raw::Step,
+    zosmf::{FakeZosmf, Tokens, UserState},
+    zss::FakeZss,
+};
+use tokio::time::{Instant, sleep};
+
+const AUTHENTICATE: &str = "/zosmf/services/authenticate";
+
+/// Starts the gateway. It trusts `authority` besides that of the demo. `edit` changes the zowe.yaml, which names no
+/// users.
+async fn gateway(
+    authority: &Authority,
+    edit: impl FnOnce(String) -> String + Send + 'static,
+) -> Demo {
+    let authority = authority.pem();
+    // Starting the program blocks the thread.
+    let start = move || {
+        let demo = Demo::start();
+        fs::write(demo.directory.join("certs/other.pem"), authority).unwrap();
+        let path = demo.directory.join("zowe.yaml");
+        let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
+        let yaml = yaml
+            .replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]")
+            .replace("  users: users.yml\n", "  timeouts: {providerSeconds: 3}\n");
+        fs::write(&path, edit(yaml)).unwrap();
+        demo.restarted()
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+async fn with_zosmf(zosmf: &Fake) -> Demo {
+    let port = zosmf.address.port();
+    gateway(&Authority::trusted(), move |yaml| {
+        format!("{yaml}zOSMF: {{host: localhost, port: {port}, applId: IZUDFLT}}\n")
+    })
+    .await
+}
+
+async fn with_zss(zss: &Fake) -> Demo {
+    let port = zss.address.port();
+    gateway(&Authority::trusted(), move |yaml| {
+        let yaml =
+            yaml.replace("      security:\n", "      security:\n        auth: {provider: saf}\n");
+        format!("{yaml}  zss: {{url: 'https://localhost:{port}'}}\n")
+    })
+    .await
+}
+
+/// Logs in with a JSON body.
+async fn log_in(demo: &Demo, user: &str, password: &str, new: Option<&str>) -> Response {
+    let mut body = json!({"username": user, "password": password});
+    if let Some(new) = new {
+        body["newPassword"] = new.into();
+    }
+    demo.client().post(demo.auth("login")).json(&body).send().await.unwrap()
+}
+
+/// Status and message number of a response.
+async fn outcome(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
+    let number = body["messages"][0]["messageNumber"].as_str().unwrap_or_default();
+    (status, number.to_owned())
+}
+
+async fn login(demo: &Demo, user: &str, password: &str, new: Option<&str>) -> (u16, String) {
+    outcome(log_in(demo, user, password, new).await).await
+}
+
+fn same(status: u16, number: &str) -> (u16, String) {
+    (status, number.to_owned())
+}
+
+/// Waits until `condition` is true.
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + test_support::PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition does not become true");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Answers that are neither a login nor a refusal.
+fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
+    let html = "<html><form action=login></form></html>";
+    let huge = "x".repeat(100_000);
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: /zosmf/other\r\nContent-Length: 0\r\n\r\n";
+    let ok = |body: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: LtpaToken2=x\r\n";
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let no_token = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{html}", html.len());
+    vec![
+        ("HTML", vec![Step::send(no_token)]),
+        ("redirect", vec![Step::send(redirect)]),
+        ("huge body", vec![Step::send(ok(&huge)), Step::ReadToEnd]),
+        ("error", vec![Step::send("HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n")]),
+        ("other status", vec![Step::send("HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n")]),
+        ("no HTTP", vec![Step::send("\x16\x03\x01 no HTTP\r\n\r\n")]),
+        ("closed early", vec![]),
+        ("cut off", vec![Step::send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\nabc")]),
+        ("no answer", vec![Step::Stall]),
+    ]
+}
+
+/// Checks that the gateway answers 503 while `server` is wrong, slow and away, that it sends each password only once,
+/// and that none of the answers counts as a wrong password.
+async fn check_failures(demo: &Demo, server: &Fake) {
+    server.take_requests();
+    for (name, steps) in nonsense() {
+        server.behave(Behaviour::Scripted(steps));
+        let got = login(demo, "USER", "validPassword", None).await;
+        assert_eq!(got, same(503, "ZWEAG104E"), "{name}");
+        assert_eq!(server.take_requests().len(), 1, "{name}");
+    }
+    server.behave(Behaviour::Slow(Duration::from_secs(60)));
+    let begun = Instant::now();
+    assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // More than 4 wrong passwords would cause a wait.
+    server.behave(Behaviour::Slow(Duration::from_millis(200)));
+    assert_eq!(login(demo, "USER", "validPassword", None).await, same(204, ""));
+    server.behave(Behaviour::Right);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
+    let zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    let demo = with_zosmf(&zosmf).await;
+    for tokens in [Tokens::Both, Tokens::Jwt, Tokens::Ltpa] {
+        zosmf.issue(tokens);
+        let response = log_in(&demo, "user", "validPassword", None).await;
+        assert_eq!(response.status(), 204, "{tokens:?}");
+        assert!(response.headers()["set-cookie"].to_str().unwrap().contains("Token=ey"));
+    }
+    let request = &zosmf.requests()[0];
+    assert_eq!((&*request.method, &*request.path), ("POST", AUTHENTICATE));
+    assert_eq!(request.header("authorization"), Some("Basic VVNFUjp2YWxpZFBhc3N3b3Jk"));
+    assert_eq!(request.header("x-csrf-zosmf-header"), Some(""));
+    assert_eq!(zosmf.take_requests().len(), 3);
+
+    let valid = zosmf.valid_tokens();
+    let token = demo.login().await;
+    assert_eq!(zosmf.take_requests(), [format!("POST {AUTHENTICATE}")]);
+    let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(logout.status(), 204);
+    until(|| zosmf.valid_tokens() == valid).await;
+    assert_eq!(zosmf.take_requests(), [format!("DELETE {AUTHENTICATE}")]);
+    // z/OSMF being away does not prevent a logout.
+    let token = demo.login().await;
+    zosmf.behave(Behaviour::Scripted(vec![Step::Stall]));
+    let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(logout.status(), 204);
+    let mut demo = demo;
+    demo.program.logged("the session at z/OSMF was not ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zosmf_refuses_passwords_and_changes_them() {
+    let zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    zosmf.set_user("OLD", "oldPassword", UserState::Expired);
+    zosmf.set_user("GONE", "itsPassword", UserState::Revoked);
+    let demo = with_zosmf(&zosmf).await;
+    let wrong = || same(401, "ZWEAG120E");
+    // z/OSMF does not say why it refuses a login.
+    for (user, password) in
+        [("USER", "wrong"), ("NOBODY", "x"), ("OLD", "oldPassword"), ("GONE", "itsPassword")]
+    {
+        assert_eq!(login(&demo, user, password, None).await, wrong(), "{user}");
+    }
+    assert_eq!(login(&demo, "OLD", "wrong", Some("new1")).await, wrong());
+    assert_eq!(login(&demo, "OLD", "oldPassword", Some("weak")).await, wrong());
+    assert_eq!(zosmf.password("OLD").unwrap(), "oldPassword");
+    zosmf.take_requests();
+    assert_eq!(login(&demo, "OLD", "oldPassword", Some("n\u{e4}w \"1")).await, same(204, ""));
+    assert_eq!(zosmf.password("OLD").unwrap(), "n\u{e4}w \"1");
+    assert_eq!(
+        zosmf.take_requests(),
+        ["PUT", "POST"].map(|method| format!("{method} {AUTHENTICATE}"))
+    );
+    assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", None).await, same(204, ""));
+
+    // A password that was changed is not refused, even if z/OSMF does not answer the login that follows.
+    let away = Behaviour::Scripted(vec![Step::send("HTTP/1.1 503 x\r\n\r\n")]);
+    zosmf.behave_in_turn([Behaviour::Right], away);
+    assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", Some("new2")).await, same(204, ""));
+    assert_eq!(zosmf.password("OLD").unwrap(), "new2");
+    zosmf.behave(Behaviour::Right);
+
+    // The throttle is in front: after too many wrong passwords, z/OSMF is not asked.
+    for i in 0.. {
+        zosmf.take_requests();
+        let (status, _) = login(&demo, "VICTIM", "guess", None).await;
+        if status == 429 {
+            break;
+        }
+        assert_eq!((status, zosmf.take_requests().len()), (401, 1));
+        assert!(i < 30, "no login is throttled");
+    }
+    assert_eq!(zosmf.take_requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_fake_zosmf_signs_with_the_key_that_it_publishes() {
+    let zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    let url = |path: &str| format!("https://localhost:{}{path}", zosmf.address.port());
+    let client = client(Authority::trusted().pem().as_bytes()).build().unwrap();
+    let get =
+        async |path| -> Value { client.get(url(path)).send().await.unwrap().json().await.unwrap() };
+    assert_eq!(get("/zosmf/info").await["zosmf_saf_realm"], "SAFRealm");
+    let keys = get("/jwt/ibm/api/zOSMFBuilder/jwk").await;
+    let [n, e] = ["n", "e"].map(|name| keys["keys"][0][name].as_str().unwrap().to_owned());
+
+    zosmf.issue(Tokens::Jwt);
+    let request = client.post(url(AUTHENTICATE)).header("X-CSRF-ZOSMF-HEADER", "");
+    let login = request.basic_auth("USER", Some("validPassword")).send().await.unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let jwt = cookie.strip_prefix("jwtToken=").unwrap().split(';').next().unwrap();
+    let key = DecodingKey::from_rsa_components(&n, &e).unwrap();
+    let token = decode::<Value>(jwt, &key, &Validation::new(Algorithm::RS256)).unwrap();
+    assert_eq!((&token.claims["iss"], &token.claims["sub"]), (&json!("zOSMF"), &json!("USER")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zosmf_that_fails_is_503_and_no_guess() {
+    let mut zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    let demo = with_zosmf(&zosmf).await;
+    check_failures(&demo, &zosmf).await;
+    zosmf.stop().await;
+    for _ in 0..6 {
+        assert_eq!(login(&demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zosmf_with_a_certificate_of_an_unknown_authority_gets_no_password() {
+    let zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    let keys = format!("zOSMF: {{host: localhost, port: {}}}\n", zosmf.address.port());
+    let demo = gateway(&Authority::stranger(), move |yaml| yaml + &keys).await;
+    assert_eq!(login(&demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
+    assert_eq!(zosmf.take_requests(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zss_checks_and_changes_passwords_with_the_messages_of_saf() {
+    let zss = FakeZss::https(pki::SERVER.acceptor()).await;
+    zss.set_user("OLD", "oldPassword", UserState::Expired);
+    zss.set_user("GONE", "itsPassword", UserState::Revoked);
+    let demo = with_zss(&zss).await;
+    assert_eq!(login(&demo, "USER", "validPassword", None).await, same(204, ""));
+    assert_eq!(zss.take_requests(), ["POST /login"]);
+    for (user, password, new, want) in [
+        ("USER", "wrong", None, same(401, "ZWEAT410E")),
+        ("GONE", "itsPassword", None, same(401, "ZWEAT410E")),
+        ("OLD", "oldPassword", None, same(401, "ZWEAT412E")),
+        ("OLD", "wrong", Some("new1"), same(401, "ZWEAT410E")),
+        ("OLD", "oldPassword", Some("weak"), same(400, "ZWEAT413E")),
+        ("GONE", "itsPassword", Some("new1"), same(401, "ZWEAT414E")),
+        ("OLD", "oldPassword", Some("new1"), same(204, "")),
+        ("OLD", "new1", None, same(204, "")),
+    ] {
+        assert_eq!(login(&demo, user, password, new).await, want, "{user} {password} {new:?}");
+    }
+    let audited = || fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap_or_default();
+    until(|| ["password-expired", "user-revoked"].iter().all(|it| audited().contains(it))).await;
+    let wrong = log_in(&demo, "USER", "wrong", None).await;
+    let body: Value = wrong.json().await.unwrap();
+    assert_eq!(
+        body["messages"][0]["messageContent"],
+        "The platform returned error: EACCES: Permission is denied; the specified password is incorrect"
+    );
+    check_failures(&demo, &zss).await;
+}

@@ -1,0 +1,241 @@
+//! A fake z/OSMF: the login service, the key of its JWTs, and `/zosmf/info` (docs/reference/zowe-site.md#zosmf).
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use passticket::clock::{Clock, SystemClock};
+use rcgen::{KeyPair, SigningKey};
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    fake::{Answer, Fake, Request},
+    pki,
+};
+
+const AUTHENTICATE: &str = "/zosmf/services/authenticate";
+
+/// The state of a user in the security product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserState {
+    /// The user can log in.
+    Active,
+    /// The password has expired. The user can change it.
+    Expired,
+    /// The user is revoked.
+    Revoked,
+}
+
+/// Which tokens a login gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// Only a JWT.
+    Jwt,
+    /// Only an LTPA token.
+    Ltpa,
+    /// Both.
+    Both,
+}
+
+/// A fake z/OSMF. Its JWTs are signed with [`pki::OTHER_SIGNING_KEY`].
+#[derive(Debug)]
+pub struct FakeZosmf {
+    fake: Fake,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    users: HashMap<String, (String, UserState)>,
+    tokens: Tokens,
+    /// The tokens that are valid.
+    valid: HashSet<String>,
+    issued: u32,
+}
+
+impl FakeZosmf {
+    /// Starts a z/OSMF with the user `USER`, whose password is `validPassword`.
+    pub async fn https(acceptor: TlsAcceptor) -> Self {
+        let user = ("validPassword".to_owned(), UserState::Active);
+        let state = Arc::new(Mutex::new(State {
+            users: HashMap::from([("USER".to_owned(), user)]),
+            tokens: Tokens::Both,
+            valid: HashSet::new(),
+            issued: 0,
+        }));
+        let handle = {
+            let state = state.clone();
+            move |request: &Request| state.lock().unwrap().answer(request)
+        };
+        Self { fake: Fake::https(acceptor, handle).await, state }
+    }
+
+    /// Sets the password and the state of a user.
+    pub fn set_user(&self, name: &str, password: &str, state: UserState) {
+        self.state().users.insert(name.to_owned(), (password.to_owned(), state));
+    }
+
+    /// The password of a user.
+    pub fn password(&self, name: &str) -> Option<String> {
+        self.state().users.get(name).map(|(password, _)| password.clone())
+    }
+
+    /// Sets which tokens the next logins give.
+    pub fn issue(&self, tokens: Tokens) {
+        self.state().tokens = tokens;
+    }
+
+    /// The number of tokens that are valid.
+    pub fn valid_tokens(&self) -> usize {
+        self.state().valid.len()
+    }
+
+    /// Closes the port. New connections are refused.
+    pub async fn stop(&mut self) {
+        self.fake.stop().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Deref for FakeZosmf {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.fake
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: &Request) -> Answer {
+        match (&*request.method, &*request.path) {
+            ("GET", "/zosmf/info") => Answer::json(
+                200,
+                &json!({
+                    "zos_version": "04.28.00",
+                    "zosmf_version": "28",
+                    "zosmf_full_version": "28.0",
+                    "zosmf_saf_realm": "SAFRealm",
+                    "zosmf_hostname": "localhost",
+                    "api_version": "1",
+                }),
+            ),
+            ("GET", "/jwt/ibm/api/zOSMFBuilder/jwk") => {
+                Answer::json(200, &json!({"keys": [jwk()]}))
+            }
+            (_, AUTHENTICATE) if request.header("x-csrf-zosmf-header").is_none() => {
+                Answer::json(403, &outcome(4, "the header X-CSRF-ZOSMF-HEADER is missing"))
+            }
+            ("POST", AUTHENTICATE) => self.log_in(request),
+            ("PUT", AUTHENTICATE) => self.change_password(request),
+            ("DELETE", AUTHENTICATE) => {
+                let tokens = [request.cookie("jwtToken"), request.cookie("LtpaToken2")];
+                match tokens.into_iter().flatten().any(|token| self.valid.remove(token)) {
+                    true => Answer::empty(204),
+                    false => Answer::empty(401),
+                }
+            }
+            _ => Answer::empty(404),
+        }
+    }
+
+    fn log_in(&mut self, request: &Request) -> Answer {
+        let Some((user, password)) = basic(request) else {
+            let tokens = [request.cookie("jwtToken"), request.cookie("LtpaToken2")];
+            let is_valid = tokens.into_iter().flatten().any(|token| self.valid.contains(token));
+            return Answer::empty(if is_valid { 200 } else { 401 });
+        };
+        match self.users.get(&user) {
+            Some((right, UserState::Active)) if *right == password => {}
+            _ => return Answer::json(401, &outcome(8, "the user or the password is wrong")),
+        }
+        self.issued += 1;
+        let mut answer = Answer::json(200, &outcome(0, "Success."));
+        let mut issue = |name: &str, token: String| {
+            let cookie = format!("{name}={token}; Path=/; Secure; HttpOnly");
+            answer.headers.push(("Set-Cookie", cookie));
+            self.valid.insert(token);
+        };
+        if self.tokens != Tokens::Ltpa {
+            issue("jwtToken", jwt(&user, self.issued));
+        }
+        if self.tokens != Tokens::Jwt {
+            issue("LtpaToken2", format!("{}/ltpa+{}==", user, self.issued));
+        }
+        answer
+    }
+
+    fn change_password(&mut self, request: &Request) -> Answer {
+        let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
+            return Answer::json(400, &outcome(8, "the body is not JSON"));
+        };
+        let [Some(user), Some(old), Some(new)] =
+            ["userID", "oldPwd", "newPwd"].map(|name| body[name].as_str())
+        else {
+            return Answer::json(400, &outcome(8, "a field is missing"));
+        };
+        match self.users.get_mut(&user.to_uppercase()) {
+            Some((password, state))
+                if password == old
+                    && *state != UserState::Revoked
+                    && new != old
+                    && new != "weak" =>
+            {
+                (*password, *state) = (new.to_owned(), UserState::Active);
+                Answer::json(200, &outcome(0, "Success."))
+            }
+            _ => Answer::json(500, &outcome(8, "the password was not changed")),
+        }
+    }
+}
+
+fn outcome(return_code: u32, message: &str) -> Value {
+    json!({"returnCode": return_code, "reasonCode": 0, "message": message})
+}
+
+/// User and password of a `Basic` header. The user is in upper case.
+fn basic(request: &Request) -> Option<(String, String)> {
+    let encoded = request.header("authorization")?.strip_prefix("Basic ")?;
+    let plain = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+    let (user, password) = plain.split_once(':')?;
+    Some((user.to_uppercase(), password.to_owned()))
+}
+
+/// A JWT like those of z/OSMF. It is valid for eight hours.
+fn jwt(user: &str, id: u32) -> String {
+    let now = SystemClock.now().as_secs();
+    let claims = json!({
+        "token_type": "Bearer", "jti": format!("id-{id}"), "iss": "zOSMF", "sub": user,
+        "iat": now, "exp": now + 28_800,
+    });
+    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(json!({"alg": "RS256"})), encode(claims));
+    let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
+    let signature = key.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// The public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
+fn jwk() -> Value {
+    use rcgen::PublicKeyData;
+
+    let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
+    // RFC 8017 appendix A.1.1: a sequence of two integers. With 2048 bits, the first integer begins at byte 9, after
+    // the headers of both and a zero. The exponent 65537 is in the last three bytes.
+    let der = key.der_bytes();
+    let (modulus, rest) = der[9..].split_at(256);
+    assert_eq!(rest, [2, 3, 1, 0, 1]);
+    json!({
+        "kty": "RSA", "alg": "RS256", "use": "sig",
+        "n": BASE64_URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
+    })
+}

@@ -1,0 +1,98 @@
+//! A login provider that asks z/OSMF.
+
+use std::fmt;
+
+use super::provider::{LoginError, LoginFuture, LoginProvider, Password};
+use crate::{
+    log_limit::log_limited,
+    passticket::UserId,
+    remote::Connect,
+    zosmf::{Zosmf, ZosmfError, ZosmfSessions},
+};
+
+/// Login provider that asks z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
+///
+/// The tokens that z/OSMF issues at a login are kept in [`ZosmfSessions`]. A logout ends the session at z/OSMF. All
+/// logins of a user share one session.
+///
+/// z/OSMF does not say why it refuses a login. So an expired password and a revoked user are
+/// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or answers something else than a
+/// login or a refusal, the error is [`LoginError::Unavailable`].
+pub struct ZosmfLogin<C> {
+    zosmf: Zosmf<C>,
+    sessions: ZosmfSessions,
+}
+
+impl<C> ZosmfLogin<C> {
+    /// Logs users in at `zosmf`, and keeps their sessions in `sessions`.
+    pub fn new(zosmf: Zosmf<C>, sessions: ZosmfSessions) -> Self {
+        Self { zosmf, sessions }
+    }
+}
+
+impl<C> fmt::Debug for ZosmfLogin<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZosmfLogin").field("zosmf", &self.zosmf).finish_non_exhaustive()
+    }
+}
+
+impl<C: Connect> LoginProvider for ZosmfLogin<C> {
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
+        let (zosmf, sessions) = (self.zosmf.clone(), self.sessions.clone());
+        Box::pin(async move {
+            let result = zosmf.log_in(&user, password.expose(), &sessions).await;
+            result.map(|()| user).map_err(|error| login_error(&zosmf, error))
+        })
+    }
+
+    fn change_password(
+        &self,
+        user: UserId,
+        password: Password,
+        new: Password,
+    ) -> Option<LoginFuture> {
+        let (zosmf, sessions) = (self.zosmf.clone(), self.sessions.clone());
+        Some(Box::pin(async move {
+            // The passwords are sent as JSON, which has no other characters than those of Unicode.
+            let text =
+                |password| str::from_utf8(password).map_err(|_| LoginError::WrongCredentials);
+            let (old, new) = (text(password.expose())?, text(new.expose())?);
+            zosmf
+                .change_password(&user, old, new)
+                .await
+                .map_err(|error| login_error(&zosmf, error))?;
+            tracing::info!(%user, "password changed at z/OSMF");
+            match zosmf.log_in(&user, new.as_bytes(), &sessions).await {
+                Ok(()) => Ok(user),
+                Err(ZosmfError::Refused) => Err(LoginError::WrongCredentials),
+                // The old password was right, and it is no longer valid. A 503 would make the client try it again.
+                Err(error) => {
+                    login_error(&zosmf, error);
+                    Ok(user)
+                }
+            }
+        }))
+    }
+
+    fn logged_out(&self, user: UserId) {
+        let Some(session) = self.sessions.take(&user) else { return };
+        let zosmf = self.zosmf.clone();
+        tokio::spawn(async move {
+            if let Err(error) = zosmf.log_out(&session).await {
+                let address = zosmf.address();
+                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
+            }
+        });
+    }
+}
+
+fn login_error<C>(zosmf: &Zosmf<C>, error: ZosmfError) -> LoginError {
+    match error {
+        ZosmfError::Refused => LoginError::WrongCredentials,
+        error => {
+            let address = zosmf.address();
+            log_limited!(warn, ("z/OSMF login", address), { %address, %error }, "login at z/OSMF failed");
+            LoginError::Unavailable
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The login service of z/OSMF.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{session::ZosmfSession, sessions::ZosmfSessions};
+use crate::{
+    clock::Timestamp,
+    passticket::UserId,
+    remote::{Address, Client, Connect, RemoteError, Reply},
+};
+
+/// z/OSMF refuses requests without this header. Its value may be empty.
+const CSRF: HeaderName = HeaderName::from_static("x-csrf-zosmf-header");
+
+/// The code of z/OSMF for an internal error in a response to a password change. Other codes mean that the password
+/// was not changed.
+const INTERNAL_ERROR: i64 = 4;
+
+/// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
+///
+/// Each request is sent at most once, because the security product counts wrong passwords. A response other than
+/// those that z/OSMF documents is an error and never a refused password. Redirects are not followed.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower_passticket::{
+///     remote::{Client, ClientLimits},
+///     zosmf::Zosmf,
+/// };
+///
+/// // For TLS, use `tls::Connector` instead of `HttpConnector`.
+/// let client = Client::new(HttpConnector::new(), ClientLimits::default());
+/// let zosmf = Zosmf::new(client, "http://localhost:10443".parse()?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Zosmf<C> {
+    client: Client<C>,
+    address: Address,
+}
+
+impl<C> Zosmf<C> {
+    /// Calls z/OSMF at `address` with `client`. The address is that of the server, without `/zosmf`.
+    pub fn new(client: Client<C>, address: Address) -> Self {
+        Self { client, address }
+    }
+
+    /// The address of z/OSMF.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl<C: Connect> Zosmf<C> {
+    /// Logs `user` in, and keeps the session in `sessions`. `password` is a password or a PassTicket for the APPLID
+    /// of z/OSMF.
+    ///
+    /// # Errors
+    /// [`ZosmfError::Refused`] if z/OSMF answers 401; [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers
+    /// something else than a login.
+    pub async fn log_in(
+        &self,
+        user: &UserId,
+        password: &[u8],
+        sessions: &ZosmfSessions,
+    ) -> Result<(), ZosmfError> {
+        let mut request = self.request(Method::POST, Full::default())?;
+        request.headers_mut().insert(AUTHORIZATION, basic(user, password));
+        let reply = self.client.call_once(request).await?;
+        let session = decide_login(&reply, user, sessions.clock().now())?;
+        sessions.keep(*user, session);
+        Ok(())
+    }
+
+    /// Replaces the password `old` of `user` by `new`.
+    ///
+    /// # Errors
+    /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password: it does not say which of the two.
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, reports an internal error, cannot change passwords, or
+    /// answers something else.
+    pub async fn change_password(
+        &self,
+        user: &UserId,
+        old: &str,
+        new: &str,
+    ) -> Result<(), ZosmfError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct PasswordChange<'a> {
+            #[serde(rename = "userID")]
+            user: &'a str,
+            old_pwd: &'a str,
+            new_pwd: &'a str,
+        }
+
+        let change = PasswordChange { user: user.as_str(), old_pwd: old, new_pwd: new };
+        let body = serde_json::to_vec(&change).map_err(|error| {
+            ZosmfError::Remote(RemoteError::Answer(format!("the request has no JSON: {error}")))
+        })?;
+        let mut request = self.request(Method::PUT, Full::from(body))?;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        decide_change(&self.client.call_once(request).await?)
+    }
+
+    /// Ends a session at z/OSMF. A session that z/OSMF no longer knows is no error.
+    ///
+    /// # Errors
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers something else.
+    pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
+        let mut request = self.request(Method::DELETE, Full::default())?;
+        session.authenticate(&mut request);
+        let reply = self.client.call_once(request).await?;
+        match reply.status() {
+            StatusCode::UNAUTHORIZED => Ok(()),
+            _ => reply.successful().map(drop).map_err(ZosmfError::Remote),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        body: Full<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, ZosmfError> {
+        let uri = self.address.join(&["zosmf", "services", "authenticate"]);
+        let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        let headers = request.headers_mut();
+        headers.insert(CSRF, HeaderValue::from_static(""));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(request)
+    }
+}
+
+impl<C: Clone> Clone for Zosmf<C> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), address: self.address.clone() }
+    }
+}
+
+impl<C> fmt::Debug for Zosmf<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zosmf").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Why a call of z/OSMF failed. The error is meant for logs. It has no part of a password or a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ZosmfError {
+    /// z/OSMF refuses the user or the password. It does not say whether the password is wrong or has expired, or
+    /// whether the user is revoked.
+    #[error("z/OSMF refuses the user or the password")]
+    Refused,
+    /// z/OSMF is not available, or its response cannot be used.
+    #[error("z/OSMF: {0}")]
+    Remote(#[from] RemoteError),
+}
+
+/// `Basic` of RFC 7617, with the bytes of the password as they are.
+fn basic(user: &UserId, password: &[u8]) -> HeaderValue {
+    let plain = Zeroizing::new([user.as_str().as_bytes(), b":", password].concat());
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*plain)));
+    // Base64 has only characters that are allowed in a header.
+    let mut value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSession, ZosmfError> {
+    match reply.status() {
+        StatusCode::UNAUTHORIZED => Err(ZosmfError::Refused),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(missing(reply.status())),
+        status if status.is_success() => ZosmfSession::from_cookies(reply.headers(), user, now)
+            .map_err(|reason| {
+                let status = status.as_u16();
+                ZosmfError::Remote(RemoteError::Answer(format!("status {status}, but {reason}")))
+            }),
+        _ => Err(unusable(reply)),
+    }
+}
+
+/// A 4xx or 5xx counts as a refusal only if its body is JSON of z/OSMF
+/// (`docs/reference/zowe-site.md#zosmf`).
+fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Outcome {
+        return_code: i64,
+    }
+
+    let code = reply.json::<Outcome>().map(|outcome| outcome.return_code);
+    match (reply.status(), code) {
+        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => Err(missing(reply.status())),
+        (StatusCode::UNAUTHORIZED, _) => Err(ZosmfError::Refused),
+        (status, Ok(0)) if status.is_success() => Ok(()),
+        (status, _) if status.is_success() && reply.body().is_empty() => Ok(()),
+        (_, Ok(INTERNAL_ERROR)) => Err(unusable(reply)),
+        (status, Ok(code)) if code != 0 && !status.is_redirection() => Err(ZosmfError::Refused),
+        _ => Err(unusable(reply)),
+    }
+}
+
+fn missing(status: StatusCode) -> ZosmfError {
+    let status = status.as_u16();
+    ZosmfError::Remote(RemoteError::Answer(format!(
+        "status {status}: /zosmf/services/authenticate does not exist for this method; check the address, and the \
+         release of z/OSMF"
+    )))
+}
+
+fn unusable(reply: &Reply) -> ZosmfError {
+    let status = reply.status();
+    let text = format!("status {}", status.as_u16());
+    ZosmfError::Remote(match status.is_server_error() {
+        true => RemoteError::Unavailable(text),
+        false => RemoteError::Answer(text),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::SET_COOKIE;
+    use test_support::tickets::user;
+
+    use super::*;
+
+    fn kind<T>(result: Result<T, ZosmfError>) -> &'static str {
+        match result {
+            Ok(_) => "ok",
+            Err(ZosmfError::Refused) => "refused",
+            Err(ZosmfError::Remote(RemoteError::Unavailable(_))) => "unavailable",
+            Err(ZosmfError::Remote(RemoteError::Answer(_))) => "answer",
+        }
+    }
+
+    #[test]
+    fn only_401_refuses_a_password_and_only_a_token_is_a_login() {
+        let login = |status: u16, cookie: Option<&str>| {
+            let reply = Reply::new(StatusCode::from_u16(status).unwrap(), "<html>Log in</html>");
+            let reply = match cookie {
+                None => reply,
+                Some(cookie) => reply.with_header(SET_COOKIE, cookie),
+            };
+            kind(decide_login(&reply, &user("USER"), Timestamp::from_secs(1000)))
+        };
+        for status in [200, 204] {
+            assert_eq!(login(status, Some("LtpaToken2=x")), "ok");
+            assert_eq!(login(status, None), "answer");
+        }
+        for (status, want) in [
+            (401, "refused"),
+            (301, "answer"),
+            (302, "answer"),
+            (400, "answer"),
+            (403, "answer"),
+            (404, "answer"),
+            (405, "answer"),
+            (429, "answer"),
+            (500, "unavailable"),
+            (503, "unavailable"),
+        ] {
+            assert_eq!(login(status, Some("LtpaToken2=x")), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_password_change_is_decided_by_status_and_return_code() {
+        for (status, body, want) in [
+            (200, r#"{"returnCode":0,"reasonCode":0,"message":"Success."}"#, "ok"),
+            (204, "", "ok"),
+            (200, r#"{"returnCode":8,"reasonCode":1}"#, "refused"),
+            (200, "<html>Log in</html>", "answer"),
+            (200, "{}", "answer"),
+            (302, "", "answer"),
+            (302, r#"{"returnCode":8}"#, "answer"),
+            (400, r#"{"returnCode":8,"reasonCode":0}"#, "refused"),
+            (400, "", "answer"),
+            (401, "<html>", "refused"),
+            (403, "<html>", "answer"),
+            (404, r#"{"returnCode":8}"#, "answer"),
+            (405, "", "answer"),
+            (500, r#"{"returnCode":4,"reasonCode":0}"#, "unavailable"),
+            (500, r#"{"returnCode":8,"reasonCode":0}"#, "refused"),
+            (500, r#"{"returnCode":0}"#, "unavailable"),
+            (500, "<html>", "unavailable"),
+            (503, "", "unavailable"),
+        ] {
+            let reply = Reply::new(StatusCode::from_u16(status).unwrap(), body);
+            assert_eq!(kind(decide_change(&reply)), want, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn basic_has_the_bytes_of_the_password_and_is_hidden() {
+        let value = basic(&user("USER"), b"a:b\xE4");
+        assert_eq!(value, "Basic VVNFUjphOmLk");
+        assert_eq!(format!("{value:?}"), "Sensitive");
+    }
+}

@@ -1,0 +1,196 @@
+//! The tokens that z/OSMF issues at a login.
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, Request, header::SET_COOKIE};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
+
+const JWT: &str = "jwtToken";
+const LTPA: &str = "LtpaToken2";
+
+/// How long an LTPA token without a JWT is used. The token does not say when it expires. The default of z/OSMF is
+/// more than eight hours, but a site may set a shorter time.
+const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show them. Their memory is
+/// overwritten when the session is dropped.
+pub struct ZosmfSession {
+    tokens: Tokens,
+    expires_at: Timestamp,
+}
+
+enum Tokens {
+    Jwt(UserToken),
+    Ltpa(UserToken),
+    Both { jwt: UserToken, ltpa: UserToken },
+}
+
+impl ZosmfSession {
+    /// Reads the tokens from the cookies of a login response. `now` is the current time.
+    ///
+    /// # Errors
+    /// The reason, for the log, if there is no token, if a token is malformed, or if the JWT is not for `user`. The
+    /// reason has no part of a token.
+    pub(super) fn from_cookies(
+        headers: &HeaderMap,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Self, &'static str> {
+        let jwt = cookie(headers, JWT)?;
+        let ltpa = cookie(headers, LTPA)?;
+        let expires_at = match &jwt {
+            Some(jwt) => expiry(jwt, user)?,
+            None => now.plus(LTPA_LIFETIME),
+        };
+        let tokens = match (jwt, ltpa) {
+            (Some(jwt), Some(ltpa)) => Tokens::Both { jwt, ltpa },
+            (Some(jwt), None) => Tokens::Jwt(jwt),
+            (None, Some(ltpa)) => Tokens::Ltpa(ltpa),
+            (None, None) => return Err("the response has no cookie jwtToken or LtpaToken2"),
+        };
+        Ok(Self { tokens, expires_at })
+    }
+
+    /// The JWT, the value of the cookie `jwtToken`.
+    pub fn jwt(&self) -> Option<&str> {
+        match &self.tokens {
+            Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => Some(jwt.expose()),
+            Tokens::Ltpa(_) => None,
+        }
+    }
+
+    /// The LTPA token, the value of the cookie `LtpaToken2`.
+    pub fn ltpa(&self) -> Option<&str> {
+        match &self.tokens {
+            Tokens::Ltpa(ltpa) | Tokens::Both { ltpa, .. } => Some(ltpa.expose()),
+            Tokens::Jwt(_) => None,
+        }
+    }
+
+    /// The time at which the JWT expires. If there is only an LTPA token, 30 minutes after the login, because such a
+    /// token does not say when it expires.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Adds the JWT, else the LTPA token, to `request` as a cookie.
+    pub(super) fn authenticate<B>(&self, request: &mut Request<B>) {
+        match &self.tokens {
+            Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => jwt.set_cookie(JWT, request),
+            Tokens::Ltpa(ltpa) => ltpa.set_cookie(LTPA, request),
+        }
+    }
+}
+
+impl fmt::Debug for ZosmfSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZosmfSession").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+/// The cookie `name` that a response sets. `None` if the response does not set it, or sets it to an empty value,
+/// which deletes a cookie.
+fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static str> {
+    let values = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
+        let line = line.as_bytes();
+        let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        let end = value.iter().position(|b| *b == b';').unwrap_or(value.len());
+        Some(value[..end].trim_ascii())
+    });
+    let Some(value) = values.into_iter().find(|value| !value.is_empty()) else { return Ok(None) };
+    // Liberty, the server in which z/OSMF runs, may put the value into quotation marks.
+    let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    let value = str::from_utf8(value).map_err(|_| "a token is not text")?;
+    UserToken::new(value).map(Some).map_err(|_| "a token has a character that is not allowed")
+}
+
+/// The expiry time of a JWT for `user`. The signature is not verified, because z/OSMF itself has sent the token.
+fn expiry(jwt: &UserToken, user: &UserId) -> Result<Timestamp, &'static str> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+        exp: u64,
+    }
+
+    let mut parts = jwt.expose().split('.');
+    let (Some(_), Some(payload), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("the cookie jwtToken has no JWT");
+    };
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map(Zeroizing::new);
+    let claims = payload.ok().and_then(|payload| serde_json::from_slice(&payload).ok());
+    let Claims { sub, exp } = claims.ok_or("the JWT has no claims sub and exp")?;
+    if UserId::new(&sub).ok().as_ref() != Some(user) {
+        return Err("the JWT is for another user");
+    }
+    Ok(Timestamp::from_secs(exp))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::tickets::user;
+
+    use super::*;
+
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn read(cookies: &[&str]) -> Result<ZosmfSession, &'static str> {
+        let mut headers = HeaderMap::new();
+        for line in cookies {
+            headers.append(SET_COOKIE, line.parse().unwrap());
+        }
+        ZosmfSession::from_cookies(&headers, &user("USER"), Timestamp::from_secs(1000))
+    }
+
+    #[test]
+    fn a_session_has_a_jwt_or_an_ltpa_token_or_both() {
+        let token = jwt(r#"{"sub":"user","exp":5000,"iss":"zOSMF"}"#);
+        let jwt_cookie = &*format!("jwtToken={token}; Path=/; Secure; HttpOnly");
+        let ltpa_cookie = "LtpaToken2=ab/c+d==; Path=/";
+        for (cookies, jwt, ltpa, expires, sent) in [
+            (vec![jwt_cookie], true, None, 5000, "jwtToken=e30."),
+            (vec![ltpa_cookie], false, Some("ab/c+d=="), 2800, "LtpaToken2=ab/c+d=="),
+            (vec!["LtpaToken2=\"x\""], false, Some("x"), 2800, "LtpaToken2=x"),
+            (vec!["a=b", ltpa_cookie, jwt_cookie], true, Some("ab/c+d=="), 5000, "jwtToken=e30."),
+            (vec!["LtpaToken2=; Max-Age=0", jwt_cookie], true, None, 5000, "jwtToken=e30."),
+        ] {
+            let session = read(&cookies).unwrap();
+            assert_eq!(session.jwt(), jwt.then_some(&*token), "{cookies:?}");
+            assert_eq!(session.ltpa(), ltpa, "{cookies:?}");
+            assert_eq!(session.expires_at(), Timestamp::from_secs(expires), "{cookies:?}");
+            let mut request = Request::new(());
+            session.authenticate(&mut request);
+            assert!(request.headers()["cookie"].to_str().unwrap().starts_with(sent), "{cookies:?}");
+            let shown = format!("{session:?} {request:?}");
+            assert!(!shown.contains("e30") && !shown.contains("ab/c"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_response_without_a_usable_token_is_no_login() {
+        let other = format!("jwtToken={}", jwt(r#"{"sub":"OTHER","exp":5000}"#));
+        let endless = format!("jwtToken={}", jwt(r#"{"sub":"USER"}"#));
+        for (cookies, want) in [
+            (vec![], "no cookie"),
+            (vec!["jwtToken=", "LtpaToken2=; Path=/"], "no cookie"),
+            (vec!["XjwtToken=a.b.c", "LtpaToken22=x"], "no cookie"),
+            (vec!["jwtToken=opaque", "LtpaToken2=x"], "has no JWT"),
+            (vec!["jwtToken=a.!!.c"], "no claims"),
+            (vec!["jwtToken=a.e30.c"], "no claims"),
+            (vec![&endless], "no claims"),
+            (vec![&other], "another user"),
+            (vec!["LtpaToken2=a b"], "not allowed"),
+            (vec!["LtpaToken2=\u{e4}"], "not allowed"),
+        ] {
+            let Err(reason) = read(&cookies) else { panic!("{cookies:?}") };
+            assert!(reason.contains(want), "{cookies:?}: {reason}");
+        }
+    }
+}

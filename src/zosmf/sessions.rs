@@ -1,0 +1,117 @@
+//! The z/OSMF sessions of users.
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use quick_cache::sync::Cache;
+
+use super::session::ZosmfSession;
+use crate::{
+    clock::{Clock, SystemClock},
+    passticket::UserId,
+};
+
+/// A session is not used in the last minute before it expires, so that a request that is on its way to z/OSMF does
+/// not arrive too late.
+const MARGIN: Duration = Duration::from_secs(60);
+
+const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
+
+/// The [`ZosmfSession`]s of users, at most one for each user. A session is kept until a minute before it expires,
+/// until the user logs out, or until there are too many sessions. Clones share the sessions.
+#[derive(Clone)]
+pub struct ZosmfSessions {
+    by_user: Arc<Cache<UserId, Arc<ZosmfSession>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for ZosmfSessions {
+    /// Keeps up to 10,000 sessions, and reads the time from the system clock.
+    fn default() -> Self {
+        Self::new(DEFAULT_CAPACITY, Arc::new(SystemClock))
+    }
+}
+
+impl ZosmfSessions {
+    /// Keeps up to `capacity` sessions. `clock` decides when a session expires.
+    pub fn new(capacity: NonZeroUsize, clock: Arc<dyn Clock>) -> Self {
+        Self { by_user: Arc::new(Cache::new(capacity.get())), clock }
+    }
+
+    /// The session of `user`, if it is valid for at least another minute.
+    pub fn get(&self, user: &UserId) -> Option<Arc<ZosmfSession>> {
+        let session = self.by_user.get(user)?;
+        if self.clock.now().plus(MARGIN) < session.expires_at() {
+            return Some(session);
+        }
+        self.by_user.remove_if(user, |stored| Arc::ptr_eq(stored, &session));
+        None
+    }
+
+    /// Keeps `session` instead of the session that `user` had.
+    pub fn keep(&self, user: UserId, session: ZosmfSession) {
+        self.by_user.insert(user, Arc::new(session));
+    }
+
+    /// Removes the session of `user`, and returns it unless it has expired.
+    pub fn take(&self, user: &UserId) -> Option<Arc<ZosmfSession>> {
+        let (_, session) = self.by_user.remove(user)?;
+        (self.clock.now() < session.expires_at()).then_some(session)
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+}
+
+impl fmt::Debug for ZosmfSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZosmfSessions")
+            .field("sessions", &self.by_user.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, header::SET_COOKIE};
+    use test_support::tickets::user;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    fn session(clock: &dyn Clock, value: &str) -> ZosmfSession {
+        let mut headers = HeaderMap::new();
+        headers.append(SET_COOKIE, format!("LtpaToken2={value}").parse().unwrap());
+        ZosmfSession::from_cookies(&headers, &user("A"), clock.now()).unwrap()
+    }
+
+    #[test]
+    fn a_session_is_used_until_a_minute_before_it_expires() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
+        let sessions = ZosmfSessions::new(DEFAULT_CAPACITY, clock.clone());
+        sessions.keep(user("A"), session(&*clock, "one"));
+        sessions.keep(user("A"), session(&*clock, "two"));
+        assert!(sessions.get(&user("B")).is_none());
+        clock.advance(Duration::from_secs(29 * 60 - 1));
+        assert_eq!(sessions.get(&user("A")).unwrap().ltpa(), Some("two"));
+        clock.advance(Duration::from_secs(1));
+        assert!(sessions.get(&user("A")).is_none());
+        assert!(sessions.take(&user("A")).is_none());
+    }
+
+    #[test]
+    fn a_session_that_is_taken_is_gone_and_the_number_of_sessions_is_bounded() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
+        let capacity = NonZeroUsize::new(100).unwrap();
+        let sessions = ZosmfSessions::new(capacity, clock.clone());
+        sessions.keep(user("A"), session(&*clock, "one"));
+        // The last minute is enough to log out.
+        clock.advance(Duration::from_secs(29 * 60 + 59));
+        assert_eq!(sessions.take(&user("A")).unwrap().ltpa(), Some("one"));
+        assert!(sessions.take(&user("A")).is_none());
+        for i in 0..1000 {
+            sessions.keep(user(&format!("U{i}")), session(&*clock, "x"));
+        }
+        assert!(sessions.by_user.len() <= 100, "{sessions:?}");
+    }
+}
