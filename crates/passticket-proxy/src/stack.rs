@@ -43,7 +43,7 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
     Tls(#[from] TlsError),
-    #[error("passticketProxy.users: {0}")]
+    #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 

@@ -130,12 +130,12 @@ fn authorization(
                 "native" => {
                     field.at.warning(
                     "makes Zowe check permissions in RACF; this gateway checks them in the file of \
-                     passticketProxy.saf",
+                     components.passticket-proxy.saf",
                 );
                     Ok(false)
                 }
                 _ => Err(format!(
-                    "{} is unknown; write endpoint, or dummy for the file of passticketProxy.saf",
+                    "{} is unknown; write endpoint, or dummy for the file of components.passticket-proxy.saf",
                     quote(text)
                 )),
             })
@@ -161,7 +161,7 @@ fn authorization(
     {
         at.error(format_args!(
             "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
-             authorization.provider: dummy for the file of passticketProxy.saf",
+             authorization.provider: dummy for the file of components.passticket-proxy.saf",
             quote(class)
         ));
     }
@@ -405,13 +405,13 @@ mod tests {
                 "{authorization: {provider: rest}}",
                 ".authorization.provider",
                 "\"rest\" is unknown; write endpoint, or dummy for the file of \
-                 passticketProxy.saf",
+                 components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
                 "makes Zowe check permissions in RACF; this gateway checks them in the file of \
-                 passticketProxy.saf",
+                 components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: endpoint}}",
@@ -439,7 +439,7 @@ mod tests {
                  resourceClass: FACILITY}}",
                 ".authorization.resourceClass",
                 "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or \
-                 authorization.provider: dummy for the file of passticketProxy.saf",
+                 authorization.provider: dummy for the file of components.passticket-proxy.saf",
             ),
             (
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",

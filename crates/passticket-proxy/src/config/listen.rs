@@ -1,4 +1,4 @@
-//! The address on which the gateway listens: `passticketProxy.host` and `components.gateway.port`.
+//! The address on which the gateway listens: `components.passticket-proxy.host` and `components.gateway.port`.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ pub struct Listen {
     pub address: SocketAddr,
     /// The place of `components.gateway.port`.
     pub port_at: Place,
-    /// The place of `passticketProxy.host`.
+    /// The place of `components.passticket-proxy.host`.
     pub host_at: Place,
 }
 
@@ -155,12 +155,15 @@ mod tests {
         let listen = Listen {
             address: "127.0.0.1:80".parse().unwrap(),
             port_at: place(4, "components.gateway.port"),
-            host_at: place(0, "passticketProxy.host"),
+            host_at: place(0, "components.passticket-proxy.host"),
         };
         for (kind, want) in [
             (io::ErrorKind::AddrInUse, "z.yaml:4: components.gateway.port: cannot listen on 127."),
             (io::ErrorKind::PermissionDenied, "z.yaml:4: components.gateway.port: cannot listen"),
-            (io::ErrorKind::AddrNotAvailable, "z.yaml: passticketProxy.host: cannot listen on"),
+            (
+                io::ErrorKind::AddrNotAvailable,
+                "z.yaml: components.passticket-proxy.host: cannot listen on",
+            ),
         ] {
             let text = listen.explain(&kind.into());
             assert!(text.starts_with(want), "{text}");

@@ -2,7 +2,8 @@
 //!
 //! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
 //! (docs/reference/data-plane.md#zowe-yaml). Settings for which Zowe has no key are in one more
-//! top-level section, `passticketProxy`. Services are configured with Zowe static definitions, also
+//! component, `components.passticket-proxy`. Older files have this section at the top level, with the name
+//! `passticketProxy`; a file with both is an error. Services are configured with Zowe static definitions, also
 //! called api-defs (docs/reference/data-plane.md#static-definitions).
 //!
 //! # Terms
@@ -26,7 +27,7 @@
 //!    and certificates are parsed, and each APPLID must have a PassTicket key.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
 //!    and key if they are known. Most problems also say what to write instead.
-//! 3. Unknown keys are errors in `passticketProxy`, in api-defs and in the files below. They are also
+//! 3. Unknown keys are errors in `components.passticket-proxy`, in api-defs and in the files below. They are also
 //!    errors in `components.gateway.apiml.security`, where a typing error could switch security off.
 //!    In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an
 //!    effect only in Zowe cause a warning.
@@ -118,11 +119,11 @@
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("zowe.yaml");
-//! std::fs::write(&path, "passticketProxy:\n  singingKey: jwt.key\n")?;
+//! std::fs::write(&path, "components:\n  passticket-proxy: { singingKey: jwt.key }\n")?;
 //!
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
 //! let problem = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
-//! assert_eq!(problem.place().key(), "passticketProxy.singingKey");
+//! assert_eq!(problem.place().key(), "components.passticket-proxy.singingKey");
 //! assert_eq!(problem.text(), "is an unknown key; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -139,6 +140,7 @@ mod identity_checks;
 mod listen;
 mod login_throttle;
 mod own_origins;
+mod own_section;
 mod passticket_proxy;
 mod pem;
 mod problem;
@@ -205,15 +207,15 @@ use zowe::Zowe;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// `passticketProxy.host` and `components.gateway.port`.
+    /// `components.passticket-proxy.host` and `components.gateway.port`.
     pub listen: Listen,
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
-    /// `passticketProxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
+    /// `components.passticket-proxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
     pub trusted_proxies: Option<TrustedProxies>,
-    /// The proxies that must send a header of the PROXY protocol, if `passticketProxy.proxyProtocol` is
-    /// `required`: those of `passticketProxy.trustedProxies`.
+    /// The proxies that must send a header of the PROXY protocol, if `components.passticket-proxy.proxyProtocol` is
+    /// `required`: those of `components.passticket-proxy.trustedProxies`.
     pub proxy_protocol: Option<TrustedProxies>,
-    /// The admin port, if `passticketProxy.admin.port` is present.
+    /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
     /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
     pub encryption: Encryption,
@@ -221,23 +223,23 @@ pub struct Config {
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
     pub verify: Verification,
-    /// `passticketProxy.signingKey`.
+    /// `components.passticket-proxy.signingKey`.
     pub signing_key: SigningKey,
-    /// The users who log in with a password, each user once: `passticketProxy.users`.
+    /// The users who log in with a password, each user once: `components.passticket-proxy.users`.
     pub users: Vec<(UserId, PasswordHash)>,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
-    /// `passticketProxy.personalAccessToken.maximumValidityDays`.
+    /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
     /// The interval at which expired revocations are removed:
-    /// `passticketProxy.personalAccessToken.evictEveryHours`.
+    /// `components.passticket-proxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
     /// Whether a client can exchange a login token for a new one: `...security.allowTokenRefresh`.
     pub token_refresh: bool,
-    /// The user id of the gateway in the security product: `passticketProxy.gatewayUser`.
+    /// The user id of the gateway in the security product: `components.passticket-proxy.gatewayUser`.
     pub gateway_user: UserId,
-    /// The permissions, including those to make PassTickets: `passticketProxy.saf`.
+    /// The permissions, including those to make PassTickets: `components.passticket-proxy.saf`.
     pub saf: FileSaf,
     /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
     /// file again.
@@ -249,16 +251,16 @@ pub struct Config {
     /// `resourceNamePrefix`, or `...security.saf` with `serviceResourceClass` and
     /// `serviceResourceNamePrefix`. With an endpoint the class is `ZOWE`.
     pub guards: GuardingResources,
-    /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
+    /// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
-    /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
+    /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `passticketProxy.revocations`. `serve --new-store` creates a
+    /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
-    /// The profile of responses of the auth API: `passticketProxy.compatibility`.
+    /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. `false` with AT-TLS.
     pub client_certificates: bool,
@@ -268,7 +270,7 @@ pub struct Config {
     /// present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
     /// The services that change the table of removed request headers:
-    /// `passticketProxy.services.ID.requestHeaders`.
+    /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the own
     /// origins. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
@@ -282,15 +284,15 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
-    /// The limits of failed logins: `passticketProxy.loginThrottle`.
+    /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
-    /// `passticketProxy.strictTransportSecurity`.
+    /// `components.passticket-proxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
-    /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
-    /// `passticketProxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
+    /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
-    /// The PassTicket keys: `passticketProxy.ptktdata`.
+    /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
 
@@ -563,7 +565,7 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// Reads only the admin port of a zowe.yaml: the keys below `passticketProxy.admin`. Problems elsewhere in
+/// Reads only the admin port of a zowe.yaml: the keys below `components.passticket-proxy.admin`. Problems elsewhere in
 /// the file are not reported, and no other file is read.
 ///
 /// # Errors
@@ -574,7 +576,7 @@ pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
         Ok(bytes) => {
             let document = Document::parse(path.to_owned(), &bytes, &report);
             let mut root = document.section(&report);
-            let section = root.section("passticketProxy").section("admin");
+            let section = own_section::find(&mut root).section("admin");
             Some(admin::read(section).settings(&listen::resolve))
         }
         Err(error) => {

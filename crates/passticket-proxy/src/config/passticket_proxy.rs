@@ -1,4 +1,5 @@
-//! Reads the section `passticketProxy` of the zowe.yaml: the settings for which Zowe has no key.
+//! Reads the section `components.passticket-proxy` of the zowe.yaml: the settings for which Zowe has no
+//! key.
 
 use std::{
     fmt, fs,
@@ -12,7 +13,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     identities::certificate_filter,
-    login_throttle,
+    login_throttle, own_section,
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
@@ -76,7 +77,7 @@ pub(super) enum MapCertificatesBy {
     Zss,
 }
 
-/// `passticketProxy.delegation`.
+/// `components.passticket-proxy.delegation`.
 pub(super) struct DelegationSection {
     /// The callers. `None` if the key is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
@@ -84,7 +85,7 @@ pub(super) struct DelegationSection {
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
 
-/// `passticketProxy.audit`.
+/// `components.passticket-proxy.audit`.
 pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
     pub(super) enabled: bool,
@@ -95,7 +96,7 @@ pub(super) struct AuditSection<'a> {
 
 /// Reads the section. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
-    let mut section = root.section("passticketProxy");
+    let mut section = own_section::find(root);
     let admin = admin::read(section.section("admin"));
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());

@@ -9,7 +9,7 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` writes `zowe.yaml:12: passticketProxy.users`, without the line or the key if it is unknown.
+/// `Display` writes `zowe.yaml:12: components.passticket-proxy.users`, without the line or the key if it is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
@@ -37,7 +37,7 @@ impl Place {
         (self.line > 0).then_some(self.line)
     }
 
-    /// The path of the key, such as `passticketProxy.ptktdata[0].applid`. Empty if the place is a
+    /// The path of the key, such as `components.passticket-proxy.ptktdata[0].applid`. Empty if the place is a
     /// whole file.
     pub fn key(&self) -> &str {
         &self.key
@@ -59,7 +59,7 @@ impl fmt::Display for Place {
 
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
-/// `Display` writes one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. The line
+/// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line
 /// shows no key and no password hash from a secret file, and no value that looks like a PassTicket key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {

@@ -1,4 +1,4 @@
-//! Reads the file of permissions, `passticketProxy.saf`. `examples/saf.yml` is an example.
+//! Reads the file of permissions, `components.passticket-proxy.saf`. `examples/saf.yml` is an example.
 //!
 //! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). It lists
 //! who may access which resource, like the profiles of SAF, the z/OS interface for permissions. A

@@ -22,6 +22,7 @@ use tower_passticket::{
 };
 
 const EXAMPLE: &str = include_str!("examples/zowe.yaml");
+const INSTALLATION: &str = include_str!("examples/zowe-installation.yaml");
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const API_DEF: &str = "services:
@@ -200,6 +201,30 @@ fn the_example_zowe_yaml_loads() {
     for secret in [LEGACY_KEY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn the_zowe_yaml_of_an_installation_loads_with_our_section_as_a_component() {
+    let setup = Setup::new();
+    setup.write("zowe.yaml", INSTALLATION, 0o644);
+    let Loaded { config, .. } = setup.load().unwrap();
+    assert_eq!(config.listen.address, "0.0.0.0:7554".parse().unwrap());
+    assert_eq!(config.users.len(), 1);
+    assert_eq!(config.routes.len(), 1);
+    // The same section at its old place.
+    let (zowe, ours) = INSTALLATION.split_once("  passticket-proxy:\n").unwrap();
+    let ours = ours.replace("\n  ", "\n");
+    let old = format!("{zowe}passticketProxy:\n  {}", ours.trim_start());
+    setup.write("zowe.yaml", &old, 0o644);
+    assert_eq!(setup.load().unwrap().config.routes.len(), 1);
+    let both = format!("{INSTALLATION}passticketProxy: {{}}\n");
+    setup.write("zowe.yaml", &both, 0o644);
+    let line = |key: &str| 1 + both.lines().position(|line| line.trim() == key).unwrap();
+    let [problem] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
+    let (old, component) = (both.lines().count(), line("passticket-proxy:"));
+    let want = format!("zowe.yaml:{old}: passticketProxy: is the old place of the section");
+    assert!(problem.starts_with(&want), "{problem}");
+    assert!(problem.contains(&format!("is in line {component};")), "{problem}");
 }
 
 #[test]
@@ -400,7 +425,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; write passticketProxy.certificateMapping: file, zss or common-name (with \
+               cannot do; write components.passticket-proxy.certificateMapping: file, zss or common-name (with \
                common-name, the holder of a certificate with CN=IBMUSER, from any of \
                certificateAuthorities, is IBMUSER)",
             ],
@@ -570,7 +595,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; passticketProxy.certificateMapping decides how certificates are mapped",
+               cannot do; components.passticket-proxy.certificateMapping decides how certificates are mapped",
             ],
         ),
         (

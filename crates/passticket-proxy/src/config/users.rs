@@ -1,4 +1,4 @@
-//! Reads the file that the key `passticketProxy.users` names. The file has the users and their password
+//! Reads the file that the key `components.passticket-proxy.users` names. The file has the users and their password
 //! hashes. `examples/users.yml` is an example.
 
 use std::collections::HashMap;
