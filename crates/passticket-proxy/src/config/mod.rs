@@ -27,14 +27,13 @@
 //!    and certificates are parsed, and each APPLID must have a PassTicket key.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
 //!    and key if they are known. Most problems also say what to write instead.
-//! 3. Unknown keys are errors in `components.passticket-proxy`, in api-defs and in the files below. They are also
-//!    errors in `components.gateway.apiml.security`, where a typing error could switch security off.
-//!    In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an
-//!    effect only in Zowe cause a warning.
+//! 3. Unknown keys are errors in `components.passticket-proxy`, in api-defs and in the files below. In Zowe's own
+//!    sections they cause a warning, because they may be keys of a newer Zowe. A key of Zowe that this gateway does not
+//!    support causes a warning, or an error if it restricts something (docs/reference/zowe-yaml-keys.md).
 //! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
-//!    stands for the whole service. A template (`${{ ... }}`), which only Zowe resolves, is an error
-//!    if the gateway needs the value.
+//!    stands for the whole service. The template `${{ a.b }}` stands for the value of the key `a.b`, and
+//!    `${HOSTNAME}` for the name of the machine. Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes)
 //!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys can
 //!    also be in environment variables. Neither a problem nor `Debug` shows a key or a password hash
@@ -149,16 +148,18 @@ mod reader;
 mod routes;
 mod saf;
 mod secret_file;
-mod security_keys;
 mod settings;
+mod templates;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
 mod tls_files;
+mod tls_policy;
 mod trusted_proxies;
 mod users;
 mod yaml;
 mod zowe;
+mod zowe_keys;
 
 use std::{
     net::SocketAddr,
@@ -196,7 +197,7 @@ use tower_passticket::{
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
-    tls::Verification,
+    tls::{TlsPolicy, Verification},
     token::{ServiceId, SigningKey, Validity},
 };
 use zowe::Zowe;
@@ -219,6 +220,10 @@ pub struct Config {
     pub admin: Option<AdminSettings>,
     /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
     pub encryption: Encryption,
+    /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
+    pub server_tls: TlsPolicy,
+    /// The TLS versions, cipher suites and groups towards services: `zowe.network.client.tls`.
+    pub client_tls: TlsPolicy,
     /// `zowe.certificate.pem.*`.
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
@@ -311,8 +316,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable; a program passes `&|name| std::env::var(name).ok()`.
-    /// `env` is called only for variables that `ptktdata` names. This function blocks while it reads
-    /// files and resolves a host name.
+    /// `env` is called only for variables that `ptktdata` names, and for `HOSTNAME`. This function blocks
+    /// while it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -329,7 +334,7 @@ impl Config {
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let warn = |text: String| report.warning(Problem::of_file(path, &text));
     let document = match read_authorization_file(path, warn) {
-        Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
+        Ok(bytes) => Document::parse(path.to_owned(), &bytes, report).with_templates(env),
         Err(error) => {
             report.error(Problem::of_file(path, &error.to_string()));
             return None;
@@ -396,7 +401,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
-    let host = listen::host(ours.host.as_ref(), &listen::resolve);
+    let (host, host_at) =
+        listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
     ours.admin.check_port(zowe.port);
     if let Some(at) = &zowe.attls
@@ -412,12 +418,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         listen: Listen {
             address: SocketAddr::new(host, zowe.port),
             port_at: zowe.port_at,
-            host_at: ours.host_at,
+            host_at,
         },
         trusted_proxies: ours.proxies.trusted(security.trusted_proxies.as_ref()),
         proxy_protocol: ours.proxies.proxy_protocol(),
         admin,
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
+        server_tls: zowe.server_tls,
+        client_tls: zowe.client_tls,
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,
@@ -575,6 +583,7 @@ pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
     let settings = match read_public_file(path) {
         Ok(bytes) => {
             let document = Document::parse(path.to_owned(), &bytes, &report);
+            let document = document.with_templates(&|name| std::env::var(name).ok());
             let mut root = document.section(&report);
             let section = own_section::find(&mut root).section("admin");
             Some(admin::read(section).settings(&listen::resolve))

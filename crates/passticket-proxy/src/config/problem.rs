@@ -126,9 +126,22 @@ impl std::error::Error for Problems {}
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// The keys that were read, present or absent.
+    #[cfg(test)]
+    read: RefCell<HashSet<String>>,
 }
 
 impl Report {
+    #[cfg(test)]
+    pub(super) fn read(&self, key: String) {
+        self.read.borrow_mut().insert(key);
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> HashSet<String> {
+        self.read.borrow().clone()
+    }
+
     pub(super) fn error(&self, problem: Problem) {
         self.errors.borrow_mut().push(problem);
     }

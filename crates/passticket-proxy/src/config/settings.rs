@@ -107,7 +107,8 @@ pub struct TimeoutSettings {
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `components.passticket-proxy.timeouts.sendSeconds`.
     pub send: Duration,
-    /// A client must send 4 KiB of a request's body in this time: `components.passticket-proxy.timeouts.receiveSeconds`.
+    /// A client must send 4 KiB of a request's body in this time:
+    /// `components.passticket-proxy.timeouts.receiveSeconds`.
     pub receive: Duration,
     /// How long the gateway waits for requests in flight when it stops:
     /// `components.passticket-proxy.timeouts.drainSeconds`.

@@ -207,7 +207,12 @@ fn the_example_zowe_yaml_loads() {
 fn the_zowe_yaml_of_an_installation_loads_with_our_section_as_a_component() {
     let setup = Setup::new();
     setup.write("zowe.yaml", INSTALLATION, 0o644);
-    let Loaded { config, .. } = setup.load().unwrap();
+    let Loaded { config, warnings } = setup.load().unwrap();
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.place().key()).collect();
+    let security = "components.gateway.apiml.security";
+    let provider =
+        [format!("{security}.auth.provider"), format!("{security}.authorization.provider")];
+    assert_eq!(keys, provider);
     assert_eq!(config.listen.address, "0.0.0.0:7554".parse().unwrap());
     assert_eq!(config.users.len(), 1);
     assert_eq!(config.routes.len(), 1);

@@ -1,5 +1,5 @@
-//! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's key
-//! `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
+//! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's
+//! key `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
 use std::{fmt::Write, net::IpAddr};
 
@@ -40,8 +40,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers are trusted: those in `components.passticket-proxy.trustedProxies`, and those that match
-    /// Zowe's expression.
+    /// The proxies whose headers are trusted: those in `components.passticket-proxy.trustedProxies`, and those that
+    /// match Zowe's expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;

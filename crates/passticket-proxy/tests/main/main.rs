@@ -19,3 +19,4 @@ mod log;
 mod proxies;
 mod serve;
 mod services;
+mod zowe_yaml;
