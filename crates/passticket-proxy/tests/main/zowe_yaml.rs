@@ -1,13 +1,25 @@
 //! The effect of Zowe's own keys on the running gateway.
 
-use reqwest::tls::Version;
+use std::{convert::Infallible, fs};
 
-use crate::support::Demo;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use reqwest::tls::Version;
+use rustls::version::TLS12;
+use test_support::raw::listener;
+use tower::service_fn;
+use tower_passticket::tls::{Server, ServerTls, TlsPolicy};
+
+use crate::support::{Demo, with_any_port, write_definition};
+
+fn network(yaml: &str, keys: &str) -> String {
+    yaml.replacen("zowe:\n", &format!("zowe:\n  network: {{{keys}}}\n"), 1)
+}
 
 fn with_network(keys: &'static str) -> Demo {
-    Demo::reconfigured(move |yaml| {
-        yaml.replacen("zowe:\n", &format!("zowe:\n  network: {{{keys}}}\n"), 1)
-    })
+    Demo::reconfigured(move |yaml| network(&yaml, keys))
 }
 
 #[tokio::test]
@@ -24,6 +36,37 @@ async fn the_listener_has_the_tls_versions_of_zowe() {
             let response = client.build().unwrap().get(demo.at("/application/health")).send().await;
             assert_eq!(response.is_ok(), want, "{keys} {version:?}");
         }
+    }
+}
+
+/// The service has only TLS 1.2.
+#[tokio::test]
+async fn services_are_connected_with_the_tls_versions_of_zowe() {
+    for (keys, is_connected) in [
+        ("client: {tls: {minTls: TLSv1.2}}", true),
+        ("server: {tls: {minTls: TLSv1.3}}", true),
+        ("client: {tls: {minTls: TLSv1.3}}", false),
+        ("client: {tls: {ciphers: [TLS_AES_256_GCM_SHA384]}}", false),
+        // As in Zowe, the cipher suites of the listener are also those towards services.
+        ("server: {tls: {ciphers: [TLS_AES_256_GCM_SHA384]}}", false),
+    ] {
+        let demo = Demo::start();
+        let pem = |name: &str| fs::read(demo.directory.join("certs").join(name)).unwrap();
+        let (chain, key) = (pem("localhost.pem"), pem("localhost.key"));
+        let only_12 = TlsPolicy::default().with_versions(vec![&TLS12]);
+        let tls = ServerTls::builder(&chain, &key).with_policy(only_12).build().unwrap();
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let (listener, address) = listener().await;
+        tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
+        write_definition(&demo.directory, &format!("https://localhost:{}", address.port()));
+        let path = demo.directory.join("zowe.yaml");
+        let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
+        fs::write(&path, network(&yaml, keys)).unwrap();
+        let demo = demo.restarted();
+        let response = demo.client().get(demo.at("/svc/api/v1/x")).send().await.unwrap();
+        assert_eq!(response.status() == 200, is_connected, "{keys}: {}", response.status());
     }
 }
 
