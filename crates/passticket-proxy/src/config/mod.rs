@@ -118,10 +118,10 @@
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("zowe.yaml");
-//! std::fs::write(&path, "components:\n  passticket-proxy: { singingKey: jwt.key }\n")?;
+//! std::fs::write(&path, "components:\n  passticket-proxy:\n    singingKey: jwt.key\n")?;
 //!
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
-//! let problem = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
+//! let problem = problems.iter().find(|problem| problem.place().line() == Some(3)).unwrap();
 //! assert_eq!(problem.place().key(), "components.passticket-proxy.singingKey");
 //! assert_eq!(problem.text(), "is an unknown key; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
