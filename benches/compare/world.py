@@ -63,15 +63,15 @@ components:
   gateway:
     port: {port}
     apiml: {{ security: {{ personalAccessToken: {{ enabled: true }}, x509: {{ enabled: {x509} }} }} }}
-passticketProxy:
-  host: 127.0.0.1
-  signingKey: {demo}/keys/jwt.pem
-  users: {demo}/users.yml
-  saf: {demo}/saf.yml
-  audit: {{ enabled: {audit}, file: {directory}/{name}.audit.jsonl }}
-  revocations: {directory}/{rules}.redb
-  apiDefs: [{directory}/api-defs]
-  ptktdata: [{{ applid: ZOWEAPPL, algorithm: legacy, key: {{ file: {demo}/ptktdata/ZOWEAPPL.key }}, replayProtection: false }}]
+  passticket-proxy:
+    host: 127.0.0.1
+    signingKey: {demo}/keys/jwt.pem
+    users: {demo}/users.yml
+    saf: {demo}/saf.yml
+    audit: {{ enabled: {audit}, file: {directory}/{name}.audit.jsonl }}
+    revocations: {directory}/{rules}.redb
+    apiDefs: [{directory}/api-defs]
+    ptktdata: [{{ applid: ZOWEAPPL, algorithm: legacy, key: {{ file: {demo}/ptktdata/ZOWEAPPL.key }}, replayProtection: false }}]
 """
 
 SERVICE = """

@@ -26,7 +26,10 @@ use tokio::net::TcpStream;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{error::TlsError, pem::roots, signature_cache::SignatureCache, tcp::TcpConnector};
+use super::{
+    error::TlsError, pem::roots, policy::TlsPolicy, signature_cache::SignatureCache,
+    tcp::TcpConnector,
+};
 
 /// The default of the time limit for a TCP connection. The name resolution is included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +83,7 @@ impl Connector {
             authorities: b"",
             connect_timeout: CONNECT_TIMEOUT,
             signature_cache: SignatureCache::Off,
+            policy: TlsPolicy::default(),
         }
     }
 
@@ -113,6 +117,7 @@ pub struct ConnectorBuilder<'a> {
     authorities: &'a [u8],
     connect_timeout: Duration,
     signature_cache: SignatureCache,
+    policy: TlsPolicy,
 }
 
 impl<'a> ConnectorBuilder<'a> {
@@ -142,13 +147,18 @@ impl<'a> ConnectorBuilder<'a> {
         Self { signature_cache: SignatureCache::On, ..self }
     }
 
+    /// Sets the TLS versions, the cipher suites and the key exchange groups.
+    pub fn with_policy(self, policy: TlsPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     /// Builds the connector.
     ///
     /// # Errors
     /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one. This error does not
     /// occur if verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
     pub fn build(self) -> Result<Connector, TlsError> {
-        let provider = Arc::new(self.signature_cache.provider());
+        let provider = Arc::new(self.policy.restrict(self.signature_cache.provider()));
         let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
             Verification::Strict => chain_verifier(self.authorities, &provider)?,
             Verification::NonStrict => Arc::new(LenientVerifier {
@@ -160,7 +170,7 @@ impl<'a> ConnectorBuilder<'a> {
             }
         };
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.policy.versions())
             .map_err(TlsError::Config)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)

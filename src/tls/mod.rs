@@ -42,6 +42,7 @@ mod lent_stream;
 mod lingering_close;
 mod pem;
 mod plain_http;
+mod policy;
 mod proxy_protocol;
 mod refusal;
 mod response_state;
@@ -60,6 +61,7 @@ pub use connector::{
     ConnectError, Connector, ConnectorBuilder, ConnectorFuture, ConnectorStream, Verification,
 };
 pub use error::TlsError;
+pub use policy::TlsPolicy;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use proxy_protocol::proxy_header;

@@ -12,6 +12,7 @@ use rustls::{
 use super::{
     error::TlsError,
     pem::{certificates, roots},
+    policy::TlsPolicy,
     signature_cache::SignatureCache,
 };
 
@@ -52,6 +53,7 @@ impl ServerTls {
             key,
             client_authorities: None,
             signature_cache: SignatureCache::Off,
+            policy: TlsPolicy::default(),
         }
     }
 
@@ -136,6 +138,7 @@ pub struct ServerTlsBuilder<'a> {
     key: &'a [u8],
     client_authorities: Option<&'a [u8]>,
     signature_cache: SignatureCache,
+    policy: TlsPolicy,
 }
 
 impl<'a> ServerTlsBuilder<'a> {
@@ -150,6 +153,11 @@ impl<'a> ServerTlsBuilder<'a> {
         Self { signature_cache: SignatureCache::On, ..self }
     }
 
+    /// Sets the TLS versions, the cipher suites and the key exchange groups.
+    pub fn with_policy(self, policy: TlsPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     /// Builds the configuration.
     ///
     /// # Errors
@@ -157,9 +165,9 @@ impl<'a> ServerTlsBuilder<'a> {
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let chain = certificates(self.chain).ok_or(TlsError::Chain)?;
         let key = PrivateKeyDer::from_pem_slice(self.key).map_err(|_| TlsError::Key)?;
-        let provider = Arc::new(self.signature_cache.provider());
+        let provider = Arc::new(self.policy.restrict(self.signature_cache.provider()));
         let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.policy.versions())
             .map_err(TlsError::Config)?;
         let builder = match self.client_authorities {
             None => builder.with_no_client_auth(),

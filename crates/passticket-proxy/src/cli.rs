@@ -43,10 +43,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway.
     ///
-    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section passticketProxy
+    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section components.passticket-proxy
     /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting
     /// connections, finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
-    /// (passticketProxy.saf) again.
+    /// (components.passticket-proxy.saf) again.
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
@@ -65,7 +65,7 @@ pub(crate) enum Command {
     },
     /// Ask a running gateway whether it is ready to serve requests.
     ///
-    /// This command asks /health/ready on the admin port (passticketProxy.admin). It prints UP, or why the
+    /// This command asks /health/ready on the admin port (components.passticket-proxy.admin). It prints UP, or why the
     /// gateway is not ready. Use it for the probes of Kubernetes and for health checks of containers.
     #[command(override_usage = "passticket-proxy health --config <FILE>
        passticket-proxy health --port <N>")]
@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// The password is read from standard input. On a terminal, it is typed twice and not shown. From
     /// a pipe, one line end after the password is ignored.
     #[command(after_help = "\
-Example: add a user to the file that passticketProxy.users names
+Example: add a user to the file that components.passticket-proxy.users names
   passticket-proxy passwd JANE >> users.yml")]
     Passwd {
         /// The user id: 1 to 8 characters of A-Z 0-9 # @ $.

@@ -1,4 +1,4 @@
-//! Reloads the permissions file (`passticketProxy.saf`) when it changes, and on SIGHUP.
+//! Reloads the permissions file (`components.passticket-proxy.saf`) when it changes, and on SIGHUP.
 
 use std::{
     fs,

@@ -124,7 +124,7 @@ pub(crate) async fn run(
         }
         connections => Err(Exit::runtime(format!(
             "stopped with {connections} connections cut off, because their requests were not \
-             finished after {} s; for more time, set passticketProxy.timeouts.drainSeconds",
+             finished after {} s; for more time, set components.passticket-proxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
     }

@@ -43,7 +43,7 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
     Tls(#[from] TlsError),
-    #[error("passticketProxy.users: {0}")]
+    #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 
@@ -66,6 +66,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         .with_verification(config.verify)
         .with_authorities(&config.tls.authorities)
         .with_connect_timeout(connect)
+        .with_policy(config.client_tls.clone())
         .with_signature_cache()
         .build()?;
     let login = providers::login(config, &Remote::new(connector.clone(), config))?;
@@ -78,7 +79,9 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
     let authorities = authorities.filter(|_| config.client_certificates);
-    let tls = ServerTls::builder(&files.certificate, &files.key).with_signature_cache();
+    let tls = ServerTls::builder(&files.certificate, &files.key)
+        .with_signature_cache()
+        .with_policy(config.server_tls.clone());
     let tls = match authorities {
         None => tls,
         Some(authorities) => tls.with_client_authorities(authorities),

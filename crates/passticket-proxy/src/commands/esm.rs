@@ -163,7 +163,7 @@ fn requirements(file: &Path) -> Result<Requirements, Exit> {
         let file = file.display();
         return Err(Exit::usage(format!(
             "{file}: no APPLID is configured, so there is nothing to define; add one to \
-             passticketProxy.ptktdata"
+             components.passticket-proxy.ptktdata"
         )));
     }
     let grants = delegation.iter().flat_map(|delegation| &delegation.grants).flatten();

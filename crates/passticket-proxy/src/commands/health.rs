@@ -43,7 +43,7 @@ fn configured(file: &Path) -> Result<SocketAddr, Exit> {
         .map_err(|problems| Exit::Usage(problems.iter().map(ToString::to_string).collect()))?;
     let Some(admin) = admin else {
         return Err(Exit::usage(format!(
-            "{}: passticketProxy.admin.port: is missing, so the gateway has no admin port; write a port",
+            "{}: components.passticket-proxy.admin.port: is missing, so the gateway has no admin port; write a port",
             file.display()
         )));
     };

@@ -1,4 +1,4 @@
-//! The admin port: `passticketProxy.admin`.
+//! The admin port: `components.passticket-proxy.admin`.
 
 use std::{
     io,
@@ -17,9 +17,9 @@ use super::{
 pub struct AdminSettings {
     /// The loopback address and the port. Port 0 stands for any free port.
     pub address: SocketAddr,
-    /// The place of `passticketProxy.admin.port`.
+    /// The place of `components.passticket-proxy.admin.port`.
     pub port_at: Place,
-    /// The place of `passticketProxy.admin.host`.
+    /// The place of `components.passticket-proxy.admin.host`.
     pub host_at: Place,
 }
 

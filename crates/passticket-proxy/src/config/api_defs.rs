@@ -24,7 +24,7 @@ pub(super) struct Service<'a> {
 /// A route, and the places of its keys.
 pub(super) struct DefinedRoute<'a> {
     pub(super) route: ConfiguredRoute,
-    /// The place of the `gatewayUrl`, or of the key in `passticketProxy.services` that makes the route.
+    /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
     pub(super) at: At<'a>,
     /// The place of the APPLID, if the route has one.
     pub(super) applid_at: Option<At<'a>>,

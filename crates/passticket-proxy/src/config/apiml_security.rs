@@ -12,7 +12,6 @@ use regex::bytes::Regex;
 use super::{
     problem::quote,
     reader::{At, Field, Section},
-    security_keys,
     settings::{Zss, default_gateway_user},
     trusted_proxies,
 };
@@ -46,11 +45,17 @@ pub(super) struct ApimlSecurity<'a> {
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
-/// place of the key that switches AT-TLS on, or `None` if AT-TLS is off.
-pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> ApimlSecurity<'a> {
-    security_keys::check("", &section);
+/// place of the key that switches AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
+pub(super) fn read<'a>(
+    mut section: Section<'a>,
+    attls: Option<&At<'a>>,
+    identifier: Option<&Field<'a>>,
+) -> ApimlSecurity<'a> {
     let mut auth = section.section("auth");
-    let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
+    let (custom_headers, mut strip_headers) = custom_headers(&mut auth.section("passticket"));
+    let cleared = section.optional("headersToBeCleared").map(|field| field.one_or_more());
+    strip_headers.extend(cleared.iter().flatten().filter_map(header_names).flatten());
+    let unique = auth.optional("uniqueCookie").filter(Field::is_on);
     // Zowe's schema and its start script spell this key differently
     // (docs/reference/auth-endpoints.md#refresh).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
@@ -78,7 +83,7 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
         token_refresh: refresh.contains(&Some(true)),
         custom_headers,
         strip_headers,
-        cookies: cookies(&mut auth.section("cookieProperties")),
+        cookies: cookies(&mut auth.section("cookieProperties"), unique.as_ref(), identifier),
         token_lifetime: Duration::from_secs(
             auth.section("tokenProperties")
                 .optional("expirationInSeconds")
@@ -105,7 +110,14 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
         let field = security.optional(name)?;
-        let switch = if field.is_mapping() { field.section().optional("enabled")? } else { field };
+        let switch = if field.is_mapping() {
+            let mut section = field.section();
+            let enabled = section.optional("enabled");
+            section.finish();
+            enabled?
+        } else {
+            field
+        };
         switch.boolean()?.then_some(switch.at)
     })
 }
@@ -130,12 +142,12 @@ fn authorization(
                 "native" => {
                     field.at.warning(
                     "makes Zowe check permissions in RACF; this gateway checks them in the file of \
-                     passticketProxy.saf",
+                     components.passticket-proxy.saf",
                 );
                     Ok(false)
                 }
                 _ => Err(format!(
-                    "{} is unknown; write endpoint, or dummy for the file of passticketProxy.saf",
+                    "{} is unknown; write endpoint, or dummy for the file of components.passticket-proxy.saf",
                     quote(text)
                 )),
             })
@@ -161,7 +173,7 @@ fn authorization(
     {
         at.error(format_args!(
             "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
-             authorization.provider: dummy for the file of passticketProxy.saf",
+             authorization.provider: dummy for the file of components.passticket-proxy.saf",
             quote(class)
         ));
     }
@@ -234,7 +246,26 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
-fn cookies(section: &mut Section<'_>) -> CookieNames {
+/// The names of headers in a text, separated by commas.
+fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
+    field.read(|text| {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names = names.map(|name| {
+            let wrong =
+                |_| format!("{} is not the name of a header; write one like X-User", quote(name));
+            HeaderName::try_from(name).map_err(wrong)
+        });
+        names.collect::<Result<_, _>>()
+    })
+}
+
+/// Reads the names of the cookies. With `unique`, `identifier` is appended to the name of the login cookie, so that
+/// browsers tell several Zowe of one host apart (docs/reference/auth-endpoints.md#cookies).
+fn cookies(
+    section: &mut Section<'_>,
+    unique: Option<&Field<'_>>,
+    identifier: Option<&Field<'_>>,
+) -> CookieNames {
     let defaults = CookieNames::default();
     let mut name = |key| {
         section.optional(key)?.read(|text| {
@@ -248,7 +279,22 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
             }
         })
     };
-    let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
+    let (mut jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
+    if let Some(unique) = unique {
+        match identifier.map(|field| (field, field.text())) {
+            Some((field, Some(text))) if HeaderName::try_from(text).is_err() => field.at.error(format_args!(
+                "{} cannot be a part of a cookie's name; write letters and digits",
+                quote(text)
+            )),
+            Some((_, text)) => {
+                let name = jwt.unwrap_or_else(|| defaults.jwt().to_owned());
+                jwt = text.map(|text| format!("{name}.{text}"));
+            }
+            None => unique.at.error(
+                "needs the end of the cookie's name; write zowe.cookieIdentifier, or uniqueCookie: false",
+            ),
+        }
+    }
     defaults
         .clone()
         .with_jwt(jwt.as_deref().unwrap_or(defaults.jwt()))
@@ -273,7 +319,7 @@ mod tests {
         let document = Document::parse("z".into(), text.as_bytes(), &report);
         let mut root = document.section(&report);
         let mut apiml = root.section("components").section("gateway").section("apiml");
-        let seen = inspect(read(apiml.section("security"), None));
+        let seen = inspect(read(apiml.section("security"), None, None));
         let (seen, problems) = match report.finish(Some(seen)) {
             Ok((seen, warnings)) => (Some(seen), warnings),
             Err(problems) => (None, problems.iter().cloned().collect()),
@@ -292,6 +338,15 @@ mod tests {
             ["z:2: components.gateway.apiml.security.auth.passticket.customAuthHeader: has no \
               effect alone; write both customUserHeader and customAuthHeader, or neither"]
         );
+    }
+
+    #[test]
+    fn headers_to_be_cleared_are_removed_from_requests() {
+        for yaml in ["{headersToBeCleared: 'X-A, x-b,'}", "{headersToBeCleared: [X-A, X-B]}"] {
+            let (names, problems) = read_text(yaml, |security| security.strip_headers);
+            let want = ["x-a", "x-b"].map(HeaderName::from_static).to_vec();
+            assert_eq!((names, problems), (Some(want), Vec::new()), "{yaml}");
+        }
     }
 
     #[test]
@@ -388,9 +443,7 @@ mod tests {
 
     #[test]
     fn problems_are_reported_at_their_keys() {
-        let no_effect = "has an effect in Zowe, but not in this gateway yet";
         for (yaml, key, text) in [
-            ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
             (
                 "{allowTokenRefresh: maybe}",
                 ".allowTokenRefresh",
@@ -405,13 +458,13 @@ mod tests {
                 "{authorization: {provider: rest}}",
                 ".authorization.provider",
                 "\"rest\" is unknown; write endpoint, or dummy for the file of \
-                 passticketProxy.saf",
+                 components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
                 "makes Zowe check permissions in RACF; this gateway checks them in the file of \
-                 passticketProxy.saf",
+                 components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: endpoint}}",
@@ -439,7 +492,7 @@ mod tests {
                  resourceClass: FACILITY}}",
                 ".authorization.resourceClass",
                 "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or \
-                 authorization.provider: dummy for the file of passticketProxy.saf",
+                 authorization.provider: dummy for the file of components.passticket-proxy.saf",
             ),
             (
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
@@ -460,20 +513,20 @@ mod tests {
                 "\"zss\" is no address of a service; write https://host:port/path, without user, ? \
                  and #",
             ),
-            ("{auth: {jwt: {customAuthHeader: X}}}", ".auth.jwt.customAuthHeader", no_effect),
-            ("{auth: {uniqueCookie: true}}", ".auth.uniqueCookie", no_effect),
-            ("{x509: {acceptForwardedCert: true}}", ".x509.acceptForwardedCert", no_effect),
             (
-                "{personalAccesToken: {enabled: true}}",
-                ".personalAccesToken",
-                "is an unknown key; did you mean personalAccessToken?",
+                "{auth: {uniqueCookie: true}}",
+                ".auth.uniqueCookie",
+                "needs the end of the cookie's name; write zowe.cookieIdentifier, or uniqueCookie: false",
             ),
-            ("{x509: {enable: true}}", ".x509.enable", "is an unknown key; did you mean enabled?"),
             (
-                "{auth: {zosmf: {x: 1}}}",
-                ".auth.zosmf.x",
-                "is an unknown key; known here: jwtAutoconfiguration, jwtEndpoint, \
-                 serviceId",
+                "{delegatePassticket: {enable: true}}",
+                ".delegatePassticket.enable",
+                "is an unknown key; did you mean enabled?",
+            ),
+            (
+                "{headersToBeCleared: 'X-A, X B'}",
+                ".headersToBeCleared",
+                "\"X B\" is not the name of a header; write one like X-User",
             ),
             ("{x509: true}", ".x509", "must be a mapping; write keys with their values below it"),
             (

@@ -39,7 +39,7 @@ fn check_authority(at: &At<'_>, names: &PeerCertificate, certificate: &Certifica
             "has the authority {subject}, whose certificate permits {length} authorities below it. TLS \
              does not enforce this for an authority that is named here, so certificates of further \
              authorities below it are accepted. If such authorities exist, map certificates by a file \
-             with their issuers (passticketProxy.certificateMapping: file)"
+             with their issuers (components.passticket-proxy.certificateMapping: file)"
         ));
     }
 }

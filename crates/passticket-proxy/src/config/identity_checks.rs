@@ -30,7 +30,7 @@ pub(super) struct Identification {
 }
 
 /// Reads the file of identities and combines it with Zowe's own keys (`zowe`) and the section
-/// `passticketProxy` (`ours`).
+/// `components.passticket-proxy` (`ours`).
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
@@ -54,7 +54,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             at.warning(
                 "lets each caller with READ on the SAF resource of delegated PassTickets obtain \
                  PassTickets for every user that is not protected; write callers with their users to \
-                 passticketProxy.delegation.callers",
+                 components.passticket-proxy.delegation.callers",
             );
         }
         let mapping = match (distributed, &zowe.security.identity_mapper) {
@@ -71,7 +71,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             (None, None) => {
                 at.error(
                     "needs a mapping of e-mail addresses; write identities.distributed to a file and \
-                     the path of that file to passticketProxy.identities, or the URL of a mapper to \
+                     the path of that file to components.passticket-proxy.identities, or the URL of a mapper to \
                      oidc.identityMapperUrl",
                 );
                 return None;
@@ -112,7 +112,7 @@ fn certificate_mapping(
         zowe.security.internal_mapper.as_ref().filter(|_| zowe.security.client_certificates)
     {
         let instead = match (by, mapper) {
-            (Some(_), _) => Some("passticketProxy.certificateMapping"),
+            (Some(_), _) => Some("components.passticket-proxy.certificateMapping"),
             (None, Some(_)) => Some("x509.externalMapperUrl"),
             (None, None) => None,
         };
@@ -123,7 +123,7 @@ fn certificate_mapping(
             )),
             None => at.error(
                 "makes Zowe map certificates in RACF, which this gateway cannot do; write \
-                 passticketProxy.certificateMapping: file, zss or common-name (with common-name, the \
+                 components.passticket-proxy.certificateMapping: file, zss or common-name (with common-name, the \
                  holder of a certificate with CN=IBMUSER, from any of certificateAuthorities, is \
                  IBMUSER)",
             ),
@@ -150,7 +150,7 @@ fn certificate_mapping(
             None => {
                 at.error(
                     "needs a file with identities.certificates; write its path to \
-                     passticketProxy.identities",
+                     components.passticket-proxy.identities",
                 );
                 CertificateMapping::CommonName
             }

@@ -1,4 +1,5 @@
-//! The address on which the gateway listens: `passticketProxy.host` and `components.gateway.port`.
+//! The address on which the gateway listens: `components.passticket-proxy.host` or
+//! `zowe.network.server.listenAddresses`, and `components.gateway.port`.
 
 use std::{
     io,
@@ -18,7 +19,7 @@ pub struct Listen {
     pub address: SocketAddr,
     /// The place of `components.gateway.port`.
     pub port_at: Place,
-    /// The place of `passticketProxy.host`.
+    /// The place of `components.passticket-proxy.host`, or of the address in `zowe.network.server.listenAddresses`.
     pub host_at: Place,
 }
 
@@ -60,14 +61,27 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads the key `host`, which is an IP address or a host name. If the key is absent or its value is
-/// wrong, the result is `0.0.0.0` (all IPv4 addresses).
+/// Reads the address: an IP address or a host name. The key `host` of our section precedes Zowe's key. If both are
+/// absent, or the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The second result is the place of
+/// the key.
 ///
 /// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
 /// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
-pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
+pub(super) fn host(
+    host: Option<&Field<'_>>,
+    host_at: &Place,
+    zowe: Option<&Field<'_>>,
+    resolve: Resolve<'_>,
+) -> (IpAddr, Place) {
+    if let (Some(host), Some(zowe)) = (host, zowe)
+        && host.text() != zowe.text()
+    {
+        zowe.at.warning(format_args!("has no effect, because {} is present", host.at.key));
+    }
+    let field = host.or(zowe);
     let address = field.and_then(|field| field.read(|text| address(text, resolve)));
-    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    let place = field.map_or_else(|| host_at.clone(), |field| field.at.place());
+    (address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), place)
 }
 
 /// Reads a host: an IP address, or a host name that is resolved.
@@ -154,12 +168,15 @@ mod tests {
         let listen = Listen {
             address: "127.0.0.1:80".parse().unwrap(),
             port_at: place(4, "components.gateway.port"),
-            host_at: place(0, "passticketProxy.host"),
+            host_at: place(0, "components.passticket-proxy.host"),
         };
         for (kind, want) in [
             (io::ErrorKind::AddrInUse, "z.yaml:4: components.gateway.port: cannot listen on 127."),
             (io::ErrorKind::PermissionDenied, "z.yaml:4: components.gateway.port: cannot listen"),
-            (io::ErrorKind::AddrNotAvailable, "z.yaml: passticketProxy.host: cannot listen on"),
+            (
+                io::ErrorKind::AddrNotAvailable,
+                "z.yaml: components.passticket-proxy.host: cannot listen on",
+            ),
         ] {
             let text = listen.explain(&kind.into());
             assert!(text.starts_with(want), "{text}");

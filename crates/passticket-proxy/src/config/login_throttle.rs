@@ -1,4 +1,4 @@
-//! Reads `passticketProxy.loginThrottle`: the limits of failed logins.
+//! Reads `components.passticket-proxy.loginThrottle`: the limits of failed logins.
 
 use std::time::Duration;
 

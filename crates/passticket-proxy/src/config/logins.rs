@@ -1,4 +1,4 @@
-//! Reads which server checks passwords (docs/decisions.md#d20): the file of `passticketProxy.users`, z/OSMF or
+//! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF or
 //! ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
 
 use super::{
@@ -14,10 +14,18 @@ const ZOSMF_APPLID: &str = "IZUDFLT";
 /// The keys that are not in our section.
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
-    zosmf: Section<'a>,
-    /// Whether z/OS encrypts the connections of the gateway to other servers:
-    /// `zowe.network.client.tls.attls`, or the same key below `components.gateway`.
+    zosmf: ZosmfKeys<'a>,
+    /// Whether z/OS encrypts the connections of the gateway to other servers: `zowe.network.client.tls.attls`.
     has_outbound_at_tls: bool,
+}
+
+/// The keys of the section `zOSMF`.
+struct ZosmfKeys<'a> {
+    section: Section<'a>,
+    host: Option<Field<'a>>,
+    port: Option<Field<'a>>,
+    scheme: Option<Field<'a>>,
+    applid: Option<Field<'a>>,
 }
 
 /// The value of `auth.provider`. `Wrong` is another value, which was reported.
@@ -40,33 +48,31 @@ pub(super) enum Provided<'a> {
     Wrong,
 }
 
-/// Reads `components.gateway.apiml.security.auth.provider`, and finds the section `zOSMF`.
-pub(super) fn read<'a>(root: &mut Section<'a>) -> LoginKeys<'a> {
-    let mut gateway = root.section("components").section("gateway");
-    let attls = |zowe: &mut Section<'a>| {
-        zowe.section("network").section("client").section("tls").optional("attls")
-    };
-    let global = attls(&mut root.section("zowe"));
-    let at_tls = attls(&mut gateway.section("zowe")).or(global);
-    let provider =
-        gateway.section("apiml").section("security").section("auth").optional("provider").map(
-            |field| {
-                let provider = field.read(|text| match text.to_ascii_lowercase().as_str() {
-                    "zosmf" => Ok(Provider::Zosmf),
-                    "saf" => Ok(Provider::Saf),
-                    _ => Err(format!(
-                        "{} is unknown; write zosmf or saf, or remove the key and write \
-                 passticketProxy.users: PATH",
-                        quote(text)
-                    )),
-                });
-                (provider.unwrap_or(Provider::Wrong), field.at)
-            },
-        );
+/// Reads `auth.provider` of `security`, the merged section `apiml.security`. `client_tls` is
+/// `zowe.network.client.tls`, and `zosmf` the section `zOSMF`.
+pub(super) fn read<'a>(
+    security: &mut Section<'a>,
+    client_tls: &mut Section<'a>,
+    mut zosmf: Section<'a>,
+) -> LoginKeys<'a> {
+    let provider = security.section("auth").optional("provider").map(|field| {
+        let provider = field.read(|text| match text.to_ascii_lowercase().as_str() {
+            "zosmf" => Ok(Provider::Zosmf),
+            "saf" => Ok(Provider::Saf),
+            _ => Err(format!(
+                "{} is unknown; write zosmf or saf, or remove the key and write \
+                 components.passticket-proxy.users: PATH",
+                quote(text)
+            )),
+        });
+        (provider.unwrap_or(Provider::Wrong), field.at)
+    });
+    let mut key = |name| zosmf.optional(name);
+    let (host, port, scheme, applid) = (key("host"), key("port"), key("scheme"), key("applId"));
     LoginKeys {
         provider,
-        zosmf: root.section("zOSMF"),
-        has_outbound_at_tls: at_tls.is_some_and(|field| field.is_on()),
+        zosmf: ZosmfKeys { section: zosmf, host, port, scheme, applid },
+        has_outbound_at_tls: client_tls.optional("attls").is_some_and(|field| field.is_on()),
     }
 }
 
@@ -101,25 +107,24 @@ impl<'a> LoginKeys<'a> {
                 }
             },
             (Some((Provider::Zosmf, _)), None) => self.zosmf(),
-            (None, None) if self.zosmf.optional("host").is_some() => self.zosmf(),
+            (None, None) if self.zosmf.host.is_some() => self.zosmf(),
             (None, None) => Provided::Nothing,
         }
     }
 
     /// Reads the section `zOSMF`.
-    fn zosmf(mut self) -> Provided<'a> {
-        let section = &mut self.zosmf;
+    fn zosmf(self) -> Provided<'a> {
+        let ZosmfKeys { mut section, port, scheme, applid, .. } = self.zosmf;
         let host = section.required("host", "the host name of z/OSMF, which checks passwords");
-        let port = section.optional("port");
         let port = port.map_or(Some(443), |field| field.number(1..=u64::from(u16::MAX)));
-        let scheme = section.optional("scheme").map_or(Some("https"), |field| {
+        let scheme = scheme.map_or(Some("https"), |field| {
             field.read(|text| match text {
                 "http" => Ok("http"),
                 "https" => Ok("https"),
                 _ => Err(format!("{} is unknown; write https or http", quote(text))),
             })
         });
-        let applid = section.optional("applId").map_or_else(
+        let applid = applid.map_or_else(
             || Some(Applid::new(ZOSMF_APPLID).expect("should be an APPLID")),
             |field| field.parse(),
         );
@@ -143,14 +148,14 @@ impl<'a> LoginKeys<'a> {
     }
 }
 
-/// `passticketProxy.zss.url`.
+/// `components.passticket-proxy.zss.url`.
 pub(super) struct ZssUrl<'a> {
     pub(super) field: Option<Field<'a>>,
     /// The place of the key, even if the key is absent.
     pub(super) at: At<'a>,
 }
 
-/// Reads `passticketProxy.zss`.
+/// Reads `components.passticket-proxy.zss`.
 pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
     let field = section.optional("url");
     let at = section.child("url");
@@ -171,15 +176,19 @@ fn protected(address: Option<Address>, at: &At<'_>, has_at_tls: bool) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{problem::Report, reader::Document};
+    use crate::config::{own_section, problem::Report, reader::Document};
 
     /// Which server checks passwords, or the only problem.
     fn chosen(yaml: &str) -> String {
         let report = Report::default();
         let document = Document::parse("z".into(), yaml.as_bytes(), &report);
         let mut root = document.section(&report);
-        let keys = read(&mut root);
-        let mut ours = root.section("passticketProxy");
+        let mut gateway = root.section("components").section("gateway");
+        let mut zowe = gateway.section("zowe").over(root.section("zowe"));
+        let mut client_tls = zowe.section("network").section("client").section("tls");
+        let mut security = gateway.section("apiml").section("security");
+        let keys = read(&mut security, &mut client_tls, root.section("zOSMF"));
+        let mut ours = own_section::find(&mut root);
         let users = ours.optional("users");
         let zss = read_zss(ours.section("zss"));
         let text = match keys.choose(users.as_ref(), &zss) {
@@ -233,14 +242,14 @@ mod tests {
             ),
             (
                 saf,
-                "z:1: passticketProxy.zss.url: is missing; with auth.provider: saf, write the URL of ZSS, like \
-                 https://zos.example.com:7557",
+                "z:1: components.passticket-proxy.zss.url: is missing; with auth.provider: saf, write the URL of ZSS, \
+                 like https://zos.example.com:7557",
             ),
             (
                 provider("dummy"),
                 &format!(
                     "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove the key and write \
-                     passticketProxy.users: PATH"
+                     components.passticket-proxy.users: PATH"
                 ),
             ),
             (

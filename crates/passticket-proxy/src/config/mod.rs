@@ -2,7 +2,8 @@
 //!
 //! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
 //! (docs/reference/data-plane.md#zowe-yaml). Settings for which Zowe has no key are in one more
-//! top-level section, `passticketProxy`. Services are configured with Zowe static definitions, also
+//! component, `components.passticket-proxy`. Older files have this section at the top level, with the name
+//! `passticketProxy`; a file with both is an error. Services are configured with Zowe static definitions, also
 //! called api-defs (docs/reference/data-plane.md#static-definitions).
 //!
 //! # Terms
@@ -26,14 +27,14 @@
 //!    are parsed, and each APPLID must have a PassTicket key.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
 //!    and key if they are known. Most problems also say what to write instead.
-//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, and in the files that are described under *Other
-//!    files*. They are also errors in `components.gateway.apiml.security`, because a typing error there could turn
-//!    security off. In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an effect
-//!    only in Zowe cause a warning.
+//! 3. Unknown keys are errors in `components.passticket-proxy`, in api-defs, and in the files that are described under
+//!    *Other files*. In Zowe's own sections they cause a warning, because they may be keys of a newer Zowe. A key of
+//!    Zowe that this gateway does not support causes a warning, or an error if it restricts something
+//!    (docs/reference/zowe-yaml-keys.md).
 //! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
-//!    stands for the whole service. A template (`${{ ... }}`), which only Zowe resolves, is an error
-//!    if the gateway needs the value.
+//!    stands for the whole service. The template `${{ a.b }}` stands for the value of the key `a.b`, and
+//!    `${HOSTNAME}` for the name of the machine. Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes) belong in files that
 //!    only their owner can access, see [`read_secret_file`]. PassTicket keys can also be in environment variables.
 //!    Problems and `Debug` never show a key or a password hash from these files and variables. If a value in another
@@ -118,11 +119,11 @@
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("zowe.yaml");
-//! std::fs::write(&path, "passticketProxy:\n  singingKey: jwt.key\n")?;
+//! std::fs::write(&path, "components:\n  passticket-proxy:\n    singingKey: jwt.key\n")?;
 //!
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
-//! let problem = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
-//! assert_eq!(problem.place().key(), "passticketProxy.singingKey");
+//! let problem = problems.iter().find(|problem| problem.place().line() == Some(3)).unwrap();
+//! assert_eq!(problem.place().key(), "components.passticket-proxy.singingKey");
 //! assert_eq!(problem.text(), "is an unknown key; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -140,6 +141,7 @@ mod listen;
 mod login_throttle;
 mod logins;
 mod own_origins;
+mod own_section;
 mod passticket_proxy;
 mod pem;
 mod problem;
@@ -148,16 +150,18 @@ mod reader;
 mod routes;
 mod saf;
 mod secret_file;
-mod security_keys;
 mod settings;
+mod templates;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
 mod tls_files;
+mod tls_policy;
 mod trusted_proxies;
 mod users;
 mod yaml;
 mod zowe;
+mod zowe_keys;
 
 use std::{
     net::SocketAddr,
@@ -196,10 +200,9 @@ use tower_passticket::{
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
-    tls::Verification,
+    tls::{TlsPolicy, Verification},
     token::{ServiceId, SigningKey, Validity},
 };
-use zowe::Zowe;
 
 /// A checked configuration. See the [module](self).
 ///
@@ -207,39 +210,43 @@ use zowe::Zowe;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// `passticketProxy.host` and `components.gateway.port`.
+    /// `components.passticket-proxy.host` and `components.gateway.port`.
     pub listen: Listen,
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
-    /// `passticketProxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
+    /// `components.passticket-proxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
     pub trusted_proxies: Option<TrustedProxies>,
     /// The proxies that must send a header of the PROXY protocol. These are the proxies of
-    /// `passticketProxy.trustedProxies`, if `passticketProxy.proxyProtocol` is `required`.
+    /// `components.passticket-proxy.trustedProxies`, if `components.passticket-proxy.proxyProtocol` is `required`.
     pub proxy_protocol: Option<TrustedProxies>,
-    /// The admin port, if `passticketProxy.admin.port` is present.
+    /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
     /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
     pub encryption: Encryption,
+    /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
+    pub server_tls: TlsPolicy,
+    /// The TLS versions, cipher suites and groups towards services: `zowe.network.client.tls`.
+    pub client_tls: TlsPolicy,
     /// `zowe.certificate.pem.*`.
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
     pub verify: Verification,
-    /// `passticketProxy.signingKey`.
+    /// `components.passticket-proxy.signingKey`.
     pub signing_key: SigningKey,
-    /// Who checks the passwords of users: `passticketProxy.users`, or `...security.auth.provider`.
+    /// Who checks the passwords of users: `components.passticket-proxy.users`, or `...security.auth.provider`.
     pub logins: Logins,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
-    /// `passticketProxy.personalAccessToken.maximumValidityDays`.
+    /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
     /// The interval at which expired revocations are removed:
-    /// `passticketProxy.personalAccessToken.evictEveryHours`.
+    /// `components.passticket-proxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
     /// Whether a client can exchange a login token for a new one: `...security.allowTokenRefresh`.
     pub token_refresh: bool,
-    /// The user id of the gateway in the security product: `passticketProxy.gatewayUser`.
+    /// The user id of the gateway in the security product: `components.passticket-proxy.gatewayUser`.
     pub gateway_user: UserId,
-    /// The permissions, including those to make PassTickets: `passticketProxy.saf`.
+    /// The permissions, including those to make PassTickets: `components.passticket-proxy.saf`.
     pub saf: FileSaf,
     /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
     /// file again.
@@ -251,16 +258,16 @@ pub struct Config {
     /// or `...security.saf` with `serviceResourceClass` and `serviceResourceNamePrefix`. If there is an endpoint, the
     /// class is `ZOWE`.
     pub guards: GuardingResources,
-    /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
+    /// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
-    /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
+    /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `passticketProxy.revocations`. `serve --new-store` creates a
+    /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
-    /// The profile of responses of the auth API: `passticketProxy.compatibility`.
+    /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
     pub client_certificates: bool,
@@ -270,7 +277,7 @@ pub struct Config {
     /// keys is present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
     /// The services that change the table of removed request headers:
-    /// `passticketProxy.services.ID.requestHeaders`.
+    /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
     /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
@@ -284,15 +291,15 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
-    /// The limits of failed logins: `passticketProxy.loginThrottle`.
+    /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
-    /// `passticketProxy.strictTransportSecurity`.
+    /// `components.passticket-proxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
-    /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
-    /// `passticketProxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
+    /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
-    /// The PassTicket keys: `passticketProxy.ptktdata`.
+    /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
 
@@ -311,7 +318,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that `ptktdata` names. This function blocks while it reads files and resolves a host name.
+    /// only for variables that `ptktdata` names, and for `HOSTNAME`. This function blocks while it reads files and
+    /// resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -328,7 +336,7 @@ impl Config {
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let warn = |text: String| report.warning(Problem::of_file(path, &text));
     let document = match read_authorization_file(path, warn) {
-        Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
+        Ok(bytes) => Document::parse(path.to_owned(), &bytes, report).with_templates(env),
         Err(error) => {
             report.error(Problem::of_file(path, &error.to_string()));
             return None;
@@ -339,7 +347,6 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     }
     let mut root = document.section(report);
     let zowe = zowe::read(&mut root);
-    let login_keys = logins::read(&mut root);
     let ours = passticket_proxy::read(&mut root, env);
 
     let tls =
@@ -350,13 +357,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_authorities::check(&field.at, &files.authorities);
     }
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
-    let logins = logins(login_keys, &zowe, &ours, report);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
     let profiles = match (&ours.saf, &saf_file) {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
         _ => Vec::new(),
     };
     let identification = identity_checks::read(&zowe, &ours, report);
+    let logins = logins(zowe.logins, zowe.security.client_certificates, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
         None => Some(path.with_file_name("audit.jsonl")),
@@ -397,7 +404,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
-    let host = listen::host(ours.host.as_ref(), &listen::resolve);
+    let (host, host_at) =
+        listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
     ours.admin.check_port(zowe.port);
     if let Some(at) = &zowe.attls
@@ -413,12 +421,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         listen: Listen {
             address: SocketAddr::new(host, zowe.port),
             port_at: zowe.port_at,
-            host_at: ours.host_at,
+            host_at,
         },
         trusted_proxies: ours.proxies.trusted(security.trusted_proxies.as_ref()),
         proxy_protocol: ours.proxies.proxy_protocol(),
         admin,
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
+        server_tls: zowe.server_tls,
+        client_tls: zowe.client_tls,
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,
@@ -516,7 +526,7 @@ fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
 /// `None` if there is a problem, which was reported.
 fn logins<'a>(
     keys: LoginKeys<'a>,
-    zowe: &Zowe<'_>,
+    client_certificates: bool,
     ours: &PassticketProxy<'a>,
     report: &Report,
 ) -> Option<Logins> {
@@ -537,7 +547,7 @@ fn logins<'a>(
             }
         }
         Provided::Nothing => {
-            if !zowe.security.client_certificates {
+            if !client_certificates {
                 ours.at.warning(
                     "names no users, and client certificates are off, so no user can log in; write \
                      users: PATH, or zOSMF.host, or enable x509",
@@ -579,7 +589,7 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// Reads only the admin port of a zowe.yaml: the keys below `passticketProxy.admin`. Problems elsewhere in
+/// Reads only the admin port of a zowe.yaml: the keys below `components.passticket-proxy.admin`. Problems elsewhere in
 /// the file are not reported, and no other file is read.
 ///
 /// # Errors
@@ -589,8 +599,9 @@ pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
     let settings = match read_public_file(path) {
         Ok(bytes) => {
             let document = Document::parse(path.to_owned(), &bytes, &report);
+            let document = document.with_templates(&|name| std::env::var(name).ok());
             let mut root = document.section(&report);
-            let section = root.section("passticketProxy").section("admin");
+            let section = own_section::find(&mut root).section("admin");
             Some(admin::read(section).settings(&listen::resolve))
         }
         Err(error) => {

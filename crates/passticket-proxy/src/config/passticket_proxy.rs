@@ -1,4 +1,5 @@
-//! Reads the section `passticketProxy` of the zowe.yaml: the settings for which Zowe has no key.
+//! Reads the section `components.passticket-proxy` of the zowe.yaml: the settings for which Zowe has no
+//! key.
 
 use std::{
     fmt, fs,
@@ -14,6 +15,7 @@ use super::{
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
+    own_section,
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
@@ -78,7 +80,7 @@ pub(super) enum MapCertificatesBy {
     Zss,
 }
 
-/// `passticketProxy.delegation`.
+/// `components.passticket-proxy.delegation`.
 pub(super) struct DelegationSection {
     /// The callers. `None` if the key is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
@@ -86,7 +88,7 @@ pub(super) struct DelegationSection {
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
 
-/// `passticketProxy.audit`.
+/// `components.passticket-proxy.audit`.
 pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
     pub(super) enabled: bool,
@@ -97,7 +99,7 @@ pub(super) struct AuditSection<'a> {
 
 /// Reads the section. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
-    let mut section = root.section("passticketProxy");
+    let mut section = own_section::find(root);
     let admin = admin::read(section.section("admin"));
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());

@@ -10,7 +10,8 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` writes `zowe.yaml:12: passticketProxy.users`. If the line or the key is not known, it is left out.
+/// `Display` writes `zowe.yaml:12: components.passticket-proxy.users`. If the line or the key is not known, it is left
+/// out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
@@ -38,8 +39,8 @@ impl Place {
         (self.line > 0).then_some(self.line)
     }
 
-    /// The path of the key, such as `passticketProxy.ptktdata[0].applid`. The path is empty if the place is a whole
-    /// file.
+    /// The path of the key, such as `components.passticket-proxy.ptktdata[0].applid`. The path is empty if the place is
+    /// a whole file.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -60,9 +61,9 @@ impl fmt::Display for Place {
 
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
-/// `Display` writes one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. The line
-/// shows no key and no password hash from a secret file, no value that looks like a PassTicket key, and no
-/// name that may contain a key or a password hash.
+/// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line shows
+/// no key and no password hash from a secret file, no value that looks like a PassTicket key, and no name that may
+/// contain a key or a password hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -128,9 +129,22 @@ impl std::error::Error for Problems {}
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// The keys that were read, present or absent.
+    #[cfg(test)]
+    read: RefCell<HashSet<String>>,
 }
 
 impl Report {
+    #[cfg(test)]
+    pub(super) fn read(&self, key: String) {
+        self.read.borrow_mut().insert(key);
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> HashSet<String> {
+        self.read.borrow().clone()
+    }
+
     pub(super) fn error(&self, problem: Problem) {
         self.errors.borrow_mut().push(problem);
     }

@@ -1,4 +1,4 @@
-//! Reads the PassTicket keys: `passticketProxy.ptktdata`.
+//! Reads the PassTicket keys: `components.passticket-proxy.ptktdata`.
 //!
 //! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each APPLID. An APPLID is
 //! the name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles

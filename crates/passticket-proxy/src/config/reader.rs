@@ -16,6 +16,7 @@ use super::{
         Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
         quote, suggest,
     },
+    templates::{self, is_template},
     yaml::{self, Entry, Node, Value},
 };
 
@@ -45,6 +46,14 @@ impl Document {
             }
         };
         Self { file, root }
+    }
+
+    /// The document with its templates replaced. `env` looks up an environment variable.
+    pub(super) fn with_templates(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        if let Some(root) = &mut self.root {
+            templates::resolve(root, &|| templates::host_name(env));
+        }
+        self
     }
 
     pub(super) fn is_yaml(&self) -> bool {
@@ -265,9 +274,14 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Whether the value is `true`. Upper and lower case do not matter. Values that are not a boolean are not reported.
-    pub(super) fn is_true(&self) -> bool {
-        matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))
+    /// Like [`Self::is_text`], but upper and lower case do not matter.
+    pub(super) fn is_word(&self, wanted: &str) -> bool {
+        matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case(wanted))
+    }
+
+    /// Whether the value is a text with a template that was not replaced.
+    pub(super) fn is_template(&self) -> bool {
+        matches!(&self.node.value, Value::Scalar(text) if is_template(text))
     }
 
     fn indexed(&self, items: &'a [Node]) -> Vec<Self> {
@@ -277,18 +291,22 @@ impl<'a> Field<'a> {
     }
 
     fn report_template(&self) {
-        self.at.error("is a template, which only Zowe resolves; write the value");
+        self.at.error(
+            "is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
+        );
     }
 }
 
-fn is_template(text: &str) -> bool {
-    text.contains("${{")
-}
-
 /// A mapping whose keys are read one by one. [`Section::finish`] reports the keys that were not read.
+///
+/// A section can consist of several mappings ([`Section::over`]). The value of a key is then the first one that is
+/// not blank.
 pub(super) struct Section<'a> {
+    /// The place of the last mapping.
     pub(super) at: At<'a>,
     entries: &'a [Entry],
+    /// The mappings that precede `entries`.
+    first: Vec<(At<'a>, &'a [Entry])>,
     /// `true` if the value is not a mapping. This problem was reported.
     broken: bool,
     /// The keys that were read or accepted.
@@ -297,25 +315,52 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     fn empty(at: At<'a>) -> Self {
-        Self { at, entries: &[], broken: false, known: Vec::new() }
+        Self { at, entries: &[], first: Vec::new(), broken: false, known: Vec::new() }
+    }
+
+    /// This section for the keys that it has, and `other` for the other keys. Mappings below the same key are
+    /// combined, too. Absent keys are reported at their places in `other`.
+    pub(super) fn over(self, other: Self) -> Self {
+        let mut first = self.first;
+        first.push((self.at, self.entries));
+        first.extend(other.first);
+        Self { first, broken: self.broken || other.broken, ..other }
+    }
+
+    /// The values of a key in all mappings.
+    fn values(&self, name: &str) -> impl Iterator<Item = Field<'a>> {
+        let first = self.first.iter().map(|(at, entries)| (at, *entries));
+        let all = first.chain([(&self.at, self.entries)]);
+        all.filter_map(move |(at, entries)| {
+            entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
+        })
     }
 
     /// The value of a key, if the key is present and its value is not blank.
     pub(super) fn optional(&mut self, name: &'static str) -> Option<Field<'a>> {
-        self.present(name).filter(|field| !field.is_blank())
+        self.read(name);
+        self.values(name).find(|field| !field.is_blank())
     }
 
     /// The value of a key, if the key is present.
     pub(super) fn present(&mut self, name: &'static str) -> Option<Field<'a>> {
+        self.read(name);
+        self.values(name).next()
+    }
+
+    fn read(&mut self, name: &'static str) {
         self.known.push(name);
-        self.entries.iter().find(|entry| entry.key == name).map(|entry| self.field(entry))
+        #[cfg(test)]
+        self.at.report.read(self.child(name).key);
     }
 
     /// The value of a required key. If the value is missing or blank, this is reported. `remedy` says what to write.
     pub(super) fn required(&mut self, name: &'static str, remedy: &str) -> Option<Field<'a>> {
-        let field = self.present(name);
-        match field {
-            Some(field) if !field.is_blank() => return Some(field),
+        let field = self.optional(name);
+        if field.is_some() {
+            return field;
+        }
+        match self.present(name) {
             Some(field) => field.at.error(format_args!("is empty; write {remedy}")),
             None if self.broken => {}
             None => {
@@ -327,10 +372,15 @@ impl<'a> Section<'a> {
 
     /// The mapping below a key. If the key is absent, the mapping is empty.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
-        match self.present(name) {
-            Some(field) => field.section(),
-            None => Self { broken: self.broken, ..Self::empty(self.child(name)) },
-        }
+        self.read(name);
+        let absent = Self { broken: self.broken, ..Self::empty(self.child(name)) };
+        let last = self.entries.iter().find(|entry| entry.key == name);
+        let last = last.map_or(absent, |entry| Self::field(&self.at, entry).section());
+        let first = self.first.iter().rev().filter_map(|(at, entries)| {
+            let entry = entries.iter().find(|entry| entry.key == name)?;
+            Some(Self::field(at, entry).section())
+        });
+        first.fold(last, |section, before| before.over(section))
     }
 
     /// The place of an absent key, with the line of this mapping.
@@ -354,7 +404,12 @@ impl<'a> Section<'a> {
 
     /// All keys with their values, in the order of the file.
     pub(super) fn fields(&self) -> Vec<(&'a str, Field<'a>)> {
-        self.entries.iter().map(|entry| (entry.key.as_str(), self.field(entry))).collect()
+        let first = self.first.iter().map(|(at, entries)| (at, *entries));
+        let all = first.chain([(&self.at, self.entries)]);
+        all.flat_map(|(at, entries)| {
+            entries.iter().map(move |entry| (entry.key.as_str(), Self::field(at, entry)))
+        })
+        .collect()
     }
 
     /// Reports the keys that were neither read nor accepted.
@@ -366,8 +421,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn field(&self, entry: &'a Entry) -> Field<'a> {
-        Field { at: self.at.with_key(entry.line, &entry.key), node: &entry.node }
+    fn field(at: &At<'a>, entry: &'a Entry) -> Field<'a> {
+        Field { at: at.with_key(entry.line, &entry.key), node: &entry.node }
     }
 }
 
@@ -425,9 +480,9 @@ mod tests {
             (
                 "n: ${{ port }}\ns: '${{ s }}'\nl: ${{ l }}\n",
                 &[
-                    "f:1: n: is a template, which only Zowe resolves; write the value",
-                    "f:2: s: is a template, which only Zowe resolves; write the value",
-                    "f:3: l: is a template, which only Zowe resolves; write the value",
+                    "f:1: n: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
+                    "f:2: s: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
+                    "f:3: l: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
                 ],
             ),
             (

@@ -1,4 +1,4 @@
-//! Makes the routes from the api-defs (Zowe static definitions) and from `passticketProxy.services`.
+//! Makes the routes from the api-defs (Zowe static definitions) and from `components.passticket-proxy.services`.
 //!
 //! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
 //! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
@@ -20,7 +20,7 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The settings of one service for which api-defs have no keys: `passticketProxy.services.<id>`.
+/// The settings of one service for which api-defs have no keys: `components.passticket-proxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -33,7 +33,7 @@ pub(super) struct Override<'a> {
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
-/// Reads `passticketProxy.services`.
+/// Reads `components.passticket-proxy.services`.
 pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     let mut overrides: Vec<Override<'a>> = Vec::new();
     for (id, field) in services.fields() {

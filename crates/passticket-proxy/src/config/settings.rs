@@ -28,12 +28,12 @@ pub enum Encryption {
     AtTls,
 }
 
-/// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
+/// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
 #[derive(Clone, Debug)]
 pub enum CertificateMapping {
     /// The common name of the certificate is the user id.
     CommonName,
-    /// The file of `passticketProxy.identities` contains the mapping.
+    /// The file of `components.passticket-proxy.identities` contains the mapping.
     File(CertificateMap),
     /// The gateway asks ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
     Zss(Zss),
@@ -42,7 +42,7 @@ pub enum CertificateMapping {
 /// How an e-mail address is mapped to a user id.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
-    /// The file of `passticketProxy.identities` contains the mapping.
+    /// The file of `components.passticket-proxy.identities` contains the mapping.
     File(DistributedMap),
     /// The gateway asks ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
     Zss(Zss),
@@ -62,11 +62,11 @@ pub struct Zss {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Logins {
-    /// These users, each user once: `passticketProxy.users`.
+    /// These users, each user once: `components.passticket-proxy.users`.
     Users(Vec<(UserId, PasswordHash)>),
     /// z/OSMF: `auth.provider: zosmf`.
     Zosmf(ZosmfSettings),
-    /// ZSS at this address: `auth.provider: saf` and `passticketProxy.zss.url`.
+    /// ZSS at this address: `auth.provider: saf` and `components.passticket-proxy.zss.url`.
     Zss(Address),
 }
 
@@ -99,14 +99,14 @@ pub struct DelegationSettings {
     pub registry: Registry,
     /// How an e-mail address is mapped to a user id.
     pub mapping: IdentityMapping,
-    /// The PassTickets that each caller may obtain: `passticketProxy.delegation.callers`. `None` means that the key is
-    /// absent. In this case, only SAF decides. An empty list permits no caller.
+    /// The PassTickets that each caller may obtain: `components.passticket-proxy.delegation.callers`. `None` means that
+    /// the key is absent. In this case, only SAF decides. An empty list permits no caller.
     pub grants: Option<Vec<Grant>>,
     /// The users for whom no caller obtains a PassTicket:
-    /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
+    /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
-    /// The limit of calls of each caller in a minute: `passticketProxy.delegation.callsPerMinute`. `None` if the key is
-    /// absent.
+    /// The limit of calls of each caller in a minute: `components.passticket-proxy.delegation.callsPerMinute`. `None`
+    /// if the key is absent.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -114,12 +114,12 @@ pub struct DelegationSettings {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditSettings {
-    /// `passticketProxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
+    /// `components.passticket-proxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
     pub file: PathBuf,
-    /// `passticketProxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The default is
-    /// `audit.unauthenticated.jsonl` in the directory of [`file`](Self::file).
+    /// `components.passticket-proxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
+    /// default is `audit.unauthenticated.jsonl` in the directory of [`file`](Self::file).
     pub unauthenticated: PathBuf,
-    /// The other keys of `passticketProxy.audit`.
+    /// The other keys of `components.passticket-proxy.audit`.
     pub options: AuditFileOptions,
 }
 
@@ -133,27 +133,28 @@ pub struct TimeoutSettings {
     /// The limit for a service to begin its response. As in Zowe, this limit has the same key as
     /// [`connect`](Self::connect).
     pub response: Duration,
-    /// The limit for the TLS handshake of a client: `passticketProxy.timeouts.handshakeSeconds`.
+    /// The limit for the TLS handshake of a client: `components.passticket-proxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// How long a client connection may be without a request: `passticketProxy.timeouts.idleSeconds`.
+    /// How long a client connection may be without a request: `components.passticket-proxy.timeouts.idleSeconds`.
     pub idle: Duration,
-    /// A client must take 4 KiB of a response in this time: `passticketProxy.timeouts.sendSeconds`.
+    /// A client must take 4 KiB of a response in this time: `components.passticket-proxy.timeouts.sendSeconds`.
     pub send: Duration,
-    /// A client must send 4 KiB of a request's body in this time: `passticketProxy.timeouts.receiveSeconds`.
+    /// A client must send 4 KiB of a request's body in this time:
+    /// `components.passticket-proxy.timeouts.receiveSeconds`.
     pub receive: Duration,
     /// How long the gateway waits for requests in flight when it stops:
-    /// `passticketProxy.timeouts.drainSeconds`.
+    /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
     /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
-    /// `passticketProxy.timeouts.providerSeconds`.
+    /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
     /// How long a request waits if all connections that
     /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
-    /// `passticketProxy.timeouts.queueSeconds`.
+    /// `components.passticket-proxy.timeouts.queueSeconds`.
     pub queue: Duration,
     /// How long a service may pause in the body of a response:
-    /// `passticketProxy.timeouts.serviceBodySeconds`. `passticketProxy.services.ID.serviceBodySeconds` sets
-    /// another value for a service.
+    /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another
+    /// value for a service.
     pub service_body: Duration,
 }
 
@@ -162,26 +163,28 @@ pub struct TimeoutSettings {
 #[non_exhaustive]
 pub struct LimitSettings {
     /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to [400
-    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The key is `passticketProxy.limits.cachedTokens`.
+    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The key is
+    /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000. There is one PassTicket for
     /// each pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without replay
-    /// protection are cached. The key is `passticketProxy.limits.rememberedTickets`.
+    /// protection are cached. The key is `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the connection that has been idle
-    /// longest is closed. The key is `passticketProxy.limits.connections`.
+    /// longest is closed. The key is `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. The key is `passticketProxy.limits.connectionsPerAddress`.
+    /// [`connections`](Self::connections), rounded up. The key is
+    /// `components.passticket-proxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
-    /// limit. The key is `passticketProxy.limits.connectionsPerInstance`.
+    /// limit. The key is `components.passticket-proxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
     /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
-    /// `passticketProxy.limits.requestsPerAddress`.
+    /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
     /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
-    /// `passticketProxy.limits.headerMegabytes`.
+    /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
 }
 

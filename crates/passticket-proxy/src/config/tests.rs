@@ -22,6 +22,7 @@ use tower_passticket::{
 };
 
 const EXAMPLE: &str = include_str!("examples/zowe.yaml");
+const INSTALLATION: &str = include_str!("examples/zowe-installation.yaml");
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const API_DEF: &str = "services:
@@ -203,6 +204,33 @@ fn the_example_zowe_yaml_loads() {
 }
 
 #[test]
+fn the_zowe_yaml_of_an_installation_loads_with_our_section_as_a_component() {
+    let setup = Setup::new();
+    setup.write("zowe.yaml", INSTALLATION, 0o644);
+    let Loaded { config, warnings } = setup.load().unwrap();
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.place().key()).collect();
+    assert_eq!(keys, ["components.gateway.apiml.security.authorization.provider"]);
+    assert_eq!(config.listen.address, "0.0.0.0:7554".parse().unwrap());
+    let Logins::Zosmf(zosmf) = &config.logins else { panic!("{:?}", config.logins) };
+    assert_eq!(zosmf.address.to_string(), "https://zosmf.example.com:443/");
+    assert_eq!(config.routes.len(), 1);
+    // The same section at its old place.
+    let (zowe, ours) = INSTALLATION.split_once("  passticket-proxy:\n").unwrap();
+    let ours = ours.replace("\n  ", "\n");
+    let old = format!("{zowe}passticketProxy:\n  {}", ours.trim_start());
+    setup.write("zowe.yaml", &old, 0o644);
+    assert_eq!(setup.load().unwrap().config.routes.len(), 1);
+    let both = format!("{INSTALLATION}passticketProxy: {{}}\n");
+    setup.write("zowe.yaml", &both, 0o644);
+    let line = |key: &str| 1 + both.lines().position(|line| line.trim() == key).unwrap();
+    let [problem] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
+    let (old, component) = (both.lines().count(), line("passticket-proxy:"));
+    let want = format!("zowe.yaml:{old}: passticketProxy: is the old place of the section");
+    assert!(problem.starts_with(&want), "{problem}");
+    assert!(problem.contains(&format!("is in line {component};")), "{problem}");
+}
+
+#[test]
 fn security_headers_can_be_changed_and_turned_off() {
     let setup = Setup::new();
     let added = |config: &Config| -> Vec<_> {
@@ -218,8 +246,8 @@ fn security_headers_can_be_changed_and_turned_off() {
     let policy = config.strict_transport_security.unwrap();
     assert_eq!(policy.max_age, Duration::from_secs(60));
     assert_eq!(policy.hosts, StrictHosts::WithSubdomains);
-    setup.edit("strictTransportSecurity:            # the header of this name, in each response\n    enabled: true",
-        "strictTransportSecurity:\n    enabled: false");
+    setup.edit("strictTransportSecurity:            # the header of this name, in each response\n      enabled: true",
+        "strictTransportSecurity:\n      enabled: false");
     assert_eq!(setup.load().unwrap().config.strict_transport_security, None);
 }
 
@@ -289,20 +317,20 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:81: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:81: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
         (
             |s| s.edit("host: 127.0.0.1", "host: localhost:7554"),
             &[
-                "zowe.yaml:35: passticketProxy.host: \"localhost:7554\" is neither an IP address nor \
+                "zowe.yaml:35: components.passticket-proxy.host: \"localhost:7554\" is neither an IP address nor \
                a host name; write one like 127.0.0.1 or localhost, or 0.0.0.0 for all addresses",
             ],
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:65: passticketProxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:65: components.passticket-proxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o644), &[open]),
@@ -329,7 +357,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.write("jwt.key", USER.key, 0o600),
             &[
-                "zowe.yaml:36: passticketProxy.signingKey: jwt.key is not a PEM document with an RSA",
+                "zowe.yaml:36: components.passticket-proxy.signingKey: jwt.key is not a PEM document with an RSA",
             ],
         ),
         (
@@ -338,16 +366,22 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
-            &["zowe.yaml:37: passticketProxy.users: users.yml is accessible to users other"],
+            &[
+                "zowe.yaml:37: components.passticket-proxy.users: users.yml is accessible to users other",
+            ],
         ),
         (
             |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
-            &["zowe.yaml:60: passticketProxy.compatibility: is unknown; write documented or"],
+            &[
+                "zowe.yaml:60: components.passticket-proxy.compatibility: is unknown; write documented or",
+            ],
         ),
         (
             |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
-            &["zowe.yaml:62: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" is \
-               not valid; write a number from 1 to 90"],
+            &[
+                "zowe.yaml:62: components.passticket-proxy.personalAccessToken.maximumValidityDays: \"91\" is \
+               not valid; write a number from 1 to 90",
+            ],
         ),
         (
             |s| s.write("saf.yml", "safAccess: {ZOWE: {R: {NONE: [USER]}}}", 0o644),
@@ -355,11 +389,11 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("saf: saf.yml", "saf: gone.yml"),
-            &["zowe.yaml:39: passticketProxy.saf: cannot read gone.yml: "],
+            &["zowe.yaml:39: components.passticket-proxy.saf: cannot read gone.yml: "],
         ),
         (
             |s| s.edit("gatewayUser: ZWESVUSR", "gatewayUser: ZWE-USR"),
-            &["passticketProxy.gatewayUser: user id \"ZWE-USR\" has the character '-'"],
+            &["components.passticket-proxy.gatewayUser: user id \"ZWE-USR\" has the character '-'"],
         ),
         (
             |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
@@ -389,8 +423,10 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
-            &["passticketProxy.identities: has certificates, but certificateMapping does not use \
-               them; write certificateMapping: file, or remove them"],
+            &[
+                "components.passticket-proxy.identities: has certificates, but certificateMapping does not use \
+               them; write certificateMapping: file, or remove them",
+            ],
         ),
         (
             |s| {
@@ -400,45 +436,51 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; write passticketProxy.certificateMapping: file, zss or common-name (with \
+               cannot do; write components.passticket-proxy.certificateMapping: file, zss or common-name (with \
                common-name, the holder of a certificate with CN=IBMUSER, from any of \
                certificateAuthorities, is IBMUSER)",
             ],
         ),
         (
             |s| s.write("saf.yml", SAF, 0o646),
-            &["passticketProxy.saf: saf.yml is writable by users other than its owner \
-               (mode 0646); run: chmod go-w saf.yml"],
+            &[
+                "components.passticket-proxy.saf: saf.yml is writable by users other than its owner \
+               (mode 0646); run: chmod go-w saf.yml",
+            ],
         ),
         (
             |s| s.write("identities.yml", IDENTITIES, 0o602),
             &[
                 "needs a mapping of e-mail addresses",
-                "passticketProxy.identities: identities.yml is writable by users other than its \
+                "components.passticket-proxy.identities: identities.yml is writable by users other than its \
                  owner (mode 0602); run: chmod go-w identities.yml",
-                "passticketProxy.certificateMapping: needs a file with identities.certificates",
+                "components.passticket-proxy.certificateMapping: needs a file with identities.certificates",
             ],
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
-            &["passticketProxy.certificateMapping: needs the URL of the mapper; write it to"],
+            &[
+                "components.passticket-proxy.certificateMapping: needs the URL of the mapper; write it to",
+            ],
         ),
         (
             |s| {
                 s.edit(
-                    "      - user: OPERATOR",
-                    "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
+                    "        - user: OPERATOR",
+                    "        - certificate: {issuer: CN=CA}\n          user: OPERATOR",
                 );
             },
-            &["passticketProxy.delegation.callers[1]: must name exactly one caller; write"],
+            &[
+                "components.passticket-proxy.delegation.callers[1]: must name exactly one caller; write",
+            ],
         ),
         (
             |s| s.edit("OU=Agents,O=Example", "Agents"),
-            &["passticketProxy.delegation.callers[0].certificate.subject: "],
+            &["components.passticket-proxy.delegation.callers[0].certificate.subject: "],
         ),
         (
             |s| s.edit("enabled: true                     # default true", "enabled: false"),
-            &["passticketProxy.audit: cannot be off while delegatePassticket is on"],
+            &["components.passticket-proxy.audit: cannot be off while delegatePassticket is on"],
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
@@ -446,78 +488,86 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
-            &["zowe.yaml:67: passticketProxy.services.dcpasticket: service dcpasticket has no \
-               api-def; did you mean dcpassticket?"],
+            &[
+                "zowe.yaml:67: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
+               api-def; did you mean dcpassticket?",
+            ],
         ),
         (
             |s| s.edit("dcpassticket:", "e001193519561977:"),
-            &["zowe.yaml:67: passticketProxy.services.(not shown): service (not shown) has no \
-               api-def; known here: dcpassticket"],
+            &[
+                "zowe.yaml:67: components.passticket-proxy.services.(not shown): service (not shown) has no \
+               api-def; known here: dcpassticket",
+            ],
         ),
         (
             |s| s.edit("dcpassticket:", "key E001193519561977:"),
             &[
-                "zowe.yaml:67: passticketProxy.services.(not shown): is a wrong name (not shown: it \
+                "zowe.yaml:67: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
                may contain a secret)",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                "zowe.yaml:70: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
                  cannot be removed from requests, because the gateway needs it; delete the name",
-                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                "zowe.yaml:70: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
             &[
-                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+                "zowe.yaml:71: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
                both removed and kept; remove the name from one of the two lists",
             ],
         ),
         (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
-                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                "zowe.yaml:71: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
                  is set by the gateway alone, so a client's header is never kept; delete the name",
-                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[1]: \
+                "zowe.yaml:71: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
-                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                "zowe.yaml:71: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
                  not in the table of removed headers",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
-                "zowe.yaml:72: passticketProxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
             ],
         ),
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:113: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:113: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:75: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
-               a route of service dcpassticket; write a path that begins with one of its gatewayUrls"],
+            &[
+                "zowe.yaml:75: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
+               a route of service dcpassticket; write a path that begins with one of its gatewayUrls",
+            ],
         ),
         (
             |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
             &[
                 "api-defs/dc.yml:6: services[0].authentication.applid: service dcpassticket needs a \
-               PassTicket key for OTHER; write to passticketProxy.ptktdata of zowe.yaml: - { \
+               PassTicket key for OTHER; write to components.passticket-proxy.ptktdata of zowe.yaml: - { \
                applid: OTHER, algorithm: legacy, key: { file: ptktdata/OTHER.key } }",
             ],
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:75: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
-               dcpassticket needs a PassTicket key for NOAPPL;"],
+            &[
+                "zowe.yaml:75: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
+               dcpassticket needs a PassTicket key for NOAPPL;",
+            ],
         ),
         (
             |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
@@ -543,31 +593,37 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:64: passticketProxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:64: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
-            |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &["zowe.yaml:35: passticketProxy.signing-key: is an unknown key; did you mean \
-               signingKey?"],
+            |s| s.edit("  passticket-proxy:", "  passticket-proxy:\n    signing-key: x"),
+            &[
+                "zowe.yaml:35: components.passticket-proxy.signing-key: is an unknown key; did you mean \
+               signingKey?",
+            ],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:82: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
+                "zowe.yaml:82: components.passticket-proxy.ptktdata[1].key: must not be the key itself; write { \
                file: PATH }",
             ],
         ),
         // The following changes cause only warnings.
         (
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
-            &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
+            &[
+                "components.passticket-proxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
                  PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; write to the file of \
-                 saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
+                 saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
+            ],
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
-            &["passticketProxy.identities: has certificates, which are not used; write"],
+            &[
+                "components.passticket-proxy.identities: has certificates, which are not used; write",
+            ],
         ),
         (
             |s| {
@@ -576,13 +632,15 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
-            &["passticketProxy.identities: has certificates, which are not used; write"],
+            &[
+                "components.passticket-proxy.identities: has certificates, which are not used; write",
+            ],
         ),
         (
             |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; passticketProxy.certificateMapping decides how certificates are mapped",
+               cannot do; components.passticket-proxy.certificateMapping decides how certificates are mapped",
             ],
         ),
         (
@@ -592,14 +650,16 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                     &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
                 );
             },
-            &["passticketProxy.identities: has identities.distributed, so oidc.identityMapperUrl \
-               is not used; remove one of them"],
+            &[
+                "components.passticket-proxy.identities: has identities.distributed, so oidc.identityMapperUrl \
+               is not used; remove one of them",
+            ],
         ),
         (
             |s| {
-                let callers = EXAMPLE.split_once("    callers:").unwrap().1;
-                let callers = callers.split_once("  audit:").unwrap().0;
-                s.edit(&format!("    callers:{callers}"), "");
+                let callers = EXAMPLE.split_once("      callers:").unwrap().1;
+                let callers = callers.split_once("    audit:").unwrap().0;
+                s.edit(&format!("      callers:{callers}"), "");
             },
             &["delegatePassticket: lets each caller with READ on the SAF resource"],
         ),
@@ -610,9 +670,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit(&services, "  # nothing");
             },
             &[
-                "zowe.yaml:34: passticketProxy: has no routes, so the gateway forwards nothing; write",
-                "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
-                "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
+                "zowe.yaml:34: components.passticket-proxy: has no routes, so the gateway forwards nothing; write",
+                "components.passticket-proxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
+                "components.passticket-proxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
             ],
         ),
         (
@@ -621,7 +681,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },
-            &["zowe.yaml:34: passticketProxy: names no users, and client certificates are off,"],
+            &[
+                "zowe.yaml:34: components.passticket-proxy: names no users, and client certificates are off,",
+            ],
         ),
     ];
     for (i, (change, want)) in cases.iter().enumerate() {
@@ -659,9 +721,10 @@ fn an_external_mapper_replaces_the_internal_mapper() {
 
 #[test]
 fn an_empty_list_of_callers_permits_no_caller() {
-    let callers = EXAMPLE.split_once("    callers:").unwrap().1;
-    let callers = format!("    callers:{}", callers.split_once("  audit:").unwrap().0);
-    for (written, want) in [("    callers: []\n", Some(0)), ("    callers:\n", Some(0)), ("", None)]
+    let callers = EXAMPLE.split_once("      callers:").unwrap().1;
+    let callers = format!("      callers:{}", callers.split_once("    audit:").unwrap().0);
+    for (written, want) in
+        [("      callers: []\n", Some(0)), ("      callers:\n", Some(0)), ("", None)]
     {
         let setup = Setup::new();
         setup.edit(&callers, written);
@@ -775,12 +838,12 @@ fn the_problems_of_all_files_are_reported_together() {
     let problems = setup.problems();
     let starts = [
         "zowe.yaml:11: components.gateway.port: ",
-        "zowe.yaml:35: passticketProxy.host: ",
-        "zowe.yaml:36: passticketProxy.signingKey: ",
-        "zowe.yaml:79: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:91: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:95: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:96: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:35: components.passticket-proxy.host: ",
+        "zowe.yaml:36: components.passticket-proxy.signingKey: ",
+        "zowe.yaml:79: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:91: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:95: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:96: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
@@ -943,7 +1006,7 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     for (keys, want) in [
         ("file: audit.jsonl", "audit.unauthenticated.jsonl"),
         ("file: logs/gateway", "logs/gateway.unauthenticated"),
-        ("file: audit.jsonl\n    unauthenticatedFile: other/x.jsonl", "other/x.jsonl"),
+        ("file: audit.jsonl\n      unauthenticatedFile: other/x.jsonl", "other/x.jsonl"),
     ] {
         let setup = Setup::new();
         setup.edit("file: audit.jsonl", keys);
@@ -951,8 +1014,8 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
         assert_eq!(audit.unauthenticated, setup.0.path().join(want), "{keys}");
     }
     let setup = Setup::new();
-    setup.edit("file: audit.jsonl", "file: audit.jsonl\n    unauthenticatedFile: audit.jsonl");
-    let want = "passticketProxy.audit.unauthenticatedFile: is the same file as audit.file; write \
+    setup.edit("file: audit.jsonl", "file: audit.jsonl\n      unauthenticatedFile: audit.jsonl");
+    let want = "components.passticket-proxy.audit.unauthenticatedFile: is the same file as audit.file; write \
                 another one";
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }

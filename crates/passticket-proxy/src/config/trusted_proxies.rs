@@ -1,5 +1,5 @@
-//! The proxies in front of the gateway: `passticketProxy.trustedProxies` and `proxyProtocol`, and Zowe's key
-//! `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
+//! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's
+//! key `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
 use std::{
     fmt::Write,
@@ -15,7 +15,7 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The keys of `passticketProxy`.
+/// The keys of `components.passticket-proxy`.
 pub(super) struct ProxySection<'a> {
     /// `trustedProxies`.
     networks: Vec<IpNet>,
@@ -23,7 +23,7 @@ pub(super) struct ProxySection<'a> {
     proxy_protocol: Option<At<'a>>,
 }
 
-/// Reads the keys of `passticketProxy`.
+/// Reads the keys of `components.passticket-proxy`.
 pub(super) fn read<'a>(section: &mut Section<'a>) -> ProxySection<'a> {
     let networks = section.optional("trustedProxies").map(|field| field.one_or_more());
     let proxy_protocol = section.optional("proxyProtocol");
@@ -43,8 +43,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers are trusted. These are the proxies in `passticketProxy.trustedProxies`, and the
-    /// proxies whose address matches Zowe's expression.
+    /// The proxies whose headers are trusted. These are the proxies in `components.passticket-proxy.trustedProxies`,
+    /// and the proxies whose address matches Zowe's expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;
@@ -126,7 +126,7 @@ pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
             let error = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!(
                 "{text} is no regular expression that this gateway supports ({error}); write networks \
-                 to passticketProxy.trustedProxies instead"
+                 to components.passticket-proxy.trustedProxies instead"
             )
         })
     })?;
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// Reads `ours` as `passticketProxy`, and `zowe` as Zowe's key. Returns which of the addresses are
+    /// Reads `ours` as `components.passticket-proxy`, and `zowe` as Zowe's key. Returns which of the addresses are
     /// trusted in headers and with the PROXY protocol, and the problems.
     fn read_text(ours: &str, zowe: &str, addresses: &[&str]) -> (Vec<[bool; 2]>, Vec<String>) {
         let text = format!("ours: {{{ours}}}\nzowe: {{{zowe}}}\n");
@@ -267,12 +267,12 @@ mod tests {
             (
                 "",
                 "key: '(?!10).*'",
-                "z:2: zowe.key: \"(?!10).*\" is no regular expression that this gateway supports (look-around, including look-ahead and look-behind, is not supported); write networks to passticketProxy.trustedProxies instead".to_owned(),
+                "z:2: zowe.key: \"(?!10).*\" is no regular expression that this gateway supports (look-around, including look-ahead and look-behind, is not supported); write networks to components.passticket-proxy.trustedProxies instead".to_owned(),
             ),
             (
                 "",
                 "key: 'a)|(b'",
-                "z:2: zowe.key: \"a)|(b\" is no regular expression that this gateway supports (unopened group); write networks to passticketProxy.trustedProxies instead".to_owned(),
+                "z:2: zowe.key: \"a)|(b\" is no regular expression that this gateway supports (unopened group); write networks to components.passticket-proxy.trustedProxies instead".to_owned(),
             ),
         ] {
             let (_, problems) = read_text(ours, zowe, &[]);

@@ -1,5 +1,5 @@
-//! Reads the file that the key `passticketProxy.users` names. The file contains the users and their password hashes.
-//! `examples/users.yml` is an example.
+//! Reads the file that the key `components.passticket-proxy.users` names. The file contains the users and their
+//! password hashes. `examples/users.yml` is an example.
 
 use std::collections::HashMap;
 

@@ -1,18 +1,24 @@
 //! Reads the keys of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The module
 //! `apiml_security` reads the keys below `components.gateway.apiml.security`.
 //!
-//! Zowe reads some `apiml.*` keys from `components.zaas` (its authentication service) first. This
-//! gateway reads all `apiml.*` keys from `components.gateway`.
+//! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Keys
+//! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. The first component
+//! that has a key counts: `zaas`, `apiml`, `gateway` (docs/decisions.md#d47).
 
 use std::time::Duration;
 
 use super::{
     apiml_security::{self, ApimlSecurity},
+    logins::{self, LoginKeys},
     own_origins,
     problem::{Place, quote},
     reader::{At, Field, Section},
+    tls_policy, zowe_keys,
 };
-use tower_passticket::{layer::Origin, tls::Verification};
+use tower_passticket::{
+    layer::Origin,
+    tls::{TlsPolicy, Verification},
+};
 
 /// The values of a zowe.yaml. The files that the zowe.yaml names are read later.
 pub(super) struct Zowe<'a> {
@@ -24,8 +30,14 @@ pub(super) struct Zowe<'a> {
     pub(super) verify_at: Option<At<'a>>,
     /// The place of `attls`, if its value is `true`. z/OS then terminates TLS in front of the gateway.
     pub(super) attls: Option<At<'a>>,
+    /// The TLS versions, cipher suites and groups of the listener.
+    pub(super) server_tls: TlsPolicy,
+    /// Those of connections to services and other servers.
+    pub(super) client_tls: TlsPolicy,
     pub(super) port: u16,
     pub(super) port_at: Place,
+    /// The address of `listenAddresses` or `vipaIp`.
+    pub(super) addresses: Option<Field<'a>>,
     /// The list is empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
@@ -33,14 +45,21 @@ pub(super) struct Zowe<'a> {
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
     pub(super) security: ApimlSecurity<'a>,
+    pub(super) logins: LoginKeys<'a>,
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
-    let mut zowe = root.section("zowe");
-    let mut pem = zowe.section("certificate").section("pem");
-    let mut gateway = root.section("components").section("gateway");
-    let attls = attls(&mut zowe, &mut gateway);
+    zowe_keys::check(root);
+    let mut components = root.section("components");
+    let mut gateway = components.section("apiml").over(components.section("gateway"));
+    let mut zowe = gateway.section("zowe").over(root.section("zowe"));
+    let mut pem = gateway.section("certificate").over(zowe.section("certificate")).section("pem");
+    let mut network = zowe.section("network");
+    let mut server = network.section("server");
+    let (mut tls, mut client) = (server.section("tls"), network.section("client").section("tls"));
+    let attls = tls.optional("attls").filter(Field::is_on).map(|field| field.at);
+    let [server_tls, client_tls] = tls_policy::read(&mut tls, &mut client);
     let port = gateway.optional("port");
     let port_at = gateway.place_of("port", port.as_ref());
     let port = port.and_then(|f| f.number(0..=u64::from(u16::MAX)));
@@ -50,7 +69,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut apiml = gateway.section("apiml");
     let cors = apiml.section("service").optional("corsEnabled").is_some_and(|f| f.is_on());
     let timeout = apiml.section("connection").optional("timeout");
-    let security = apiml_security::read(apiml.section("security"), attls.as_ref());
+    let zaas = components.section("zaas").section("apiml").section("security");
+    let identifier = zowe.optional("cookieIdentifier");
+    let mut security = zaas.over(apiml.section("security"));
+    let logins = logins::read(&mut security, &mut client, root.section("zOSMF"));
+    let security = apiml_security::read(security, attls.as_ref(), identifier.as_ref());
     let verify = zowe.optional("verifyCertificates");
     let verify_at = verify.as_ref().map(|field| field.at.clone());
     Zowe {
@@ -66,26 +89,32 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         verify: verify.and_then(verification).unwrap_or_default(),
         verify_at,
         attls,
+        server_tls,
+        client_tls,
         port,
         port_at,
+        addresses: addresses(&mut server),
         own_origins,
         cors,
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),
         security,
+        logins,
     }
 }
 
-/// The place of the key `attls` that turns AT-TLS on. `None` if AT-TLS is off. The key of the gateway overrides the key
-/// for all of Zowe (docs/reference/data-plane.md#at-tls).
-fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>> {
-    let key = |zowe: &mut Section<'a>| {
-        zowe.section("network").section("server").section("tls").optional("attls")
-    };
-    let global = key(zowe);
-    let field = key(&mut gateway.section("zowe")).or(global)?;
-    field.is_on().then_some(field.at)
+/// The address on which the gateway listens. Several addresses are an error, because the gateway has one listener.
+fn addresses<'a>(server: &mut Section<'a>) -> Option<Field<'a>> {
+    let vipa = server.optional("vipaIp");
+    let Some(field) = server.optional("listenAddresses") else { return vipa };
+    let addresses = field.one_or_more();
+    if let [_, second, ..] = &addresses[..] {
+        second.at.error(
+            "is the second address, but the gateway listens on one; write one address, or 0.0.0.0 for all",
+        );
+    }
+    addresses.into_iter().next()
 }
 
 /// Reads `verifyCertificates`. Upper and lower case do not matter, as in Zowe's start script. The
@@ -153,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn supported_keys_are_read_and_other_keys_ignored() {
+    fn supported_keys_are_read_and_other_keys_cause_a_warning() {
         let text = format!(
             "{PEM}components:
   discovery: {{anything: goes}}
@@ -192,7 +221,101 @@ mod tests {
             assert_eq!(zowe.security.custom_headers.unwrap().ticket(), "x-ticket");
             assert_eq!(zowe.security.strip_headers, ["x-user", "x-ticket"]);
         });
-        assert_eq!((seen, problems), (Some(()), Vec::new()));
+        assert_eq!(seen, Some(()));
+        let keys: Vec<_> = problems.iter().map(|p| p.split(": ").nth(1).unwrap()).collect();
+        let want = [
+            "unknown",
+            "apiml.service.corsEnabled",
+            "apiml.service.other",
+            "apiml.security.x509.registry.allowedUsers",
+        ];
+        assert_eq!(keys, want.map(|key| format!("components.gateway.{key}")));
+    }
+
+    #[test]
+    fn a_setting_is_read_from_zaas_then_from_apiml_then_from_gateway() {
+        let component = |name: &str, value: &str| {
+            format!(
+                "  {name}: {{port: {value}, apiml: {{connection: {{timeout: {value}}}, security: {{auth: \
+                 {{tokenProperties: {{expirationInSeconds: {value}}}}}}}}}}}\n"
+            )
+        };
+        // Each case: the values in zaas, apiml and gateway, then the lifetime of a token, the timeout and the port.
+        // An empty text is a blank value. Port and timeout of zaas are those of Zowe's authentication service.
+        for (values, want) in [
+            (["1", "2", "3"], [1, 2, 2]),
+            (["''", "2", "3"], [2, 2, 2]),
+            (["1", "''", "3"], [1, 3, 3]),
+            (["''", "''", "3"], [3, 3, 3]),
+        ] {
+            let components = ["zaas", "apiml", "gateway"].into_iter().zip(values);
+            let components: String =
+                components.map(|(name, value)| component(name, value)).collect();
+            let (seen, problems) = read_text(&format!("{PEM}components:\n{components}"), |zowe| {
+                let timeout = u64::try_from(zowe.timeout.as_millis()).unwrap();
+                [zowe.security.token_lifetime.as_secs(), timeout, zowe.port.into()]
+            });
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{components}");
+        }
+    }
+
+    #[test]
+    fn keys_of_the_gateway_precede_those_of_zowe() {
+        let text = format!(
+            "{PEM}components: {{gateway: {{certificate: {{pem: {{certificate: c2}}}}, zowe: {{verifyCertificates: \
+             NONSTRICT, certificate: {{pem: {{certificate: c3, key: k3}}}}, network: {{server: {{listenAddresses: \
+             [192.0.2.1]}}}}}}}}}}\n"
+        );
+        let text = text.replacen(
+            "zowe: {",
+            "zowe: {verifyCertificates: STRICT, network: {server: {vipaIp: 192.0.2.2}}, ",
+            1,
+        );
+        let (seen, problems) = read_text(&text, |zowe| {
+            assert_eq!(zowe.verify, Verification::NonStrict);
+            let fields = [zowe.certificate, zowe.key, zowe.authorities, zowe.addresses];
+            fields.map(|field| field.unwrap().text().unwrap().to_owned())
+        });
+        let want = ["c2", "k3", "a", "192.0.2.1"].map(str::to_owned);
+        assert_eq!((seen, problems), (Some(want), Vec::new()));
+    }
+
+    #[test]
+    fn the_gateway_listens_on_one_address_of_zowe() {
+        let read = |server: &str| {
+            let text =
+                PEM.replacen("zowe: {", &format!("zowe: {{network: {{server: {{{server}}}}}, "), 1);
+            read_text(&text, |zowe| zowe.addresses.map(|field| field.text().unwrap().to_owned()))
+        };
+        for (server, want) in [
+            ("", None),
+            ("listenAddresses: []", None),
+            ("listenAddresses: [192.0.2.1]", Some("192.0.2.1")),
+            ("listenAddresses: 192.0.2.1", Some("192.0.2.1")),
+            ("vipaIp: 192.0.2.2", Some("192.0.2.2")),
+            ("vipaIp: 192.0.2.2, listenAddresses: [192.0.2.1]", Some("192.0.2.1")),
+        ] {
+            assert_eq!(read(server), (Some(want.map(str::to_owned)), Vec::new()), "{server}");
+        }
+        let (_, problems) = read("listenAddresses: [192.0.2.1, 192.0.2.2]");
+        let want = "z:1: zowe.network.server.listenAddresses[1]: is the second address, but the gateway listens on \
+                    one; write one address, or 0.0.0.0 for all";
+        assert_eq!(problems, [want]);
+    }
+
+    #[test]
+    fn a_unique_cookie_ends_with_the_identifier_of_zowe() {
+        let read = |identifier: &str| {
+            let text =
+                PEM.replacen("zowe: {", &format!("zowe: {{cookieIdentifier: {identifier}, "), 1);
+            let components =
+                "components: {gateway: {apiml: {security: {auth: {uniqueCookie: true}}}}}\n";
+            let name = |zowe: Zowe<'_>| zowe.security.cookies.jwt().to_owned();
+            read_text(&format!("{text}{components}"), name)
+        };
+        assert_eq!(read("'1'"), (Some("apimlAuthenticationToken.1".to_owned()), Vec::new()));
+        let want = "z:1: zowe.cookieIdentifier: \"a b\" cannot be a part of a cookie's name; write letters and digits";
+        assert_eq!(read("a b"), (None, vec![want.to_owned()]));
     }
 
     #[test]

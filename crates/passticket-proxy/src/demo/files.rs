@@ -218,33 +218,33 @@ components:
         oidc:
           registry: {REGISTRY}
 
-# The settings for which Zowe has no key.
-passticketProxy:
-  host: 127.0.0.1
-  signingKey: keys/jwt.pem
-  users: users.yml
-  gatewayUser: {GATEWAY}
-  saf: saf.yml
-  identities: identities.yml
-  delegation:
-    protectedUsers: [IBMUSER]
-    callers:
-      - user: {USER}
-        applids: [{APPLID}]
-        users: [{USER}, {OTHER_USER}]
-  audit:
-    file: audit.jsonl
-  revocations: revocations.redb
-  # Off, so that browsers do not use HTTPS for everything else on localhost.
-  strictTransportSecurity:
-    enabled: false
-  apiDefs: api-defs
-  ptktdata:
-    - applid: {APPLID}
-      algorithm: legacy
-      key:
-        file: ptktdata/{APPLID}.key
-      replayProtection: false
+  # The settings for which Zowe has no key.
+  passticket-proxy:
+    host: 127.0.0.1
+    signingKey: keys/jwt.pem
+    users: users.yml
+    gatewayUser: {GATEWAY}
+    saf: saf.yml
+    identities: identities.yml
+    delegation:
+      protectedUsers: [IBMUSER]
+      callers:
+        - user: {USER}
+          applids: [{APPLID}]
+          users: [{USER}, {OTHER_USER}]
+    audit:
+      file: audit.jsonl
+    revocations: revocations.redb
+    # Off, so that browsers do not use HTTPS for everything else on localhost.
+    strictTransportSecurity:
+      enabled: false
+    apiDefs: api-defs
+    ptktdata:
+      - applid: {APPLID}
+        algorithm: legacy
+        key:
+          file: ptktdata/{APPLID}.key
+        replayProtection: false
 "
     )
 }

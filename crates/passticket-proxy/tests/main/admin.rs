@@ -34,7 +34,7 @@ impl Gateway {
 
     /// Starts the gateway after `edit` has changed the zowe.yaml.
     fn start_with(edit: impl FnOnce(String) -> String) -> Self {
-        let mut demo = Demo::reconfigured(|yaml| edit(yaml) + "  admin:\n    port: 0\n");
+        let mut demo = Demo::reconfigured(|yaml| edit(yaml) + "    admin:\n      port: 0\n");
         let admin = admin_address(&mut demo.program);
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Self { demo, admin, client }
@@ -383,7 +383,7 @@ async fn health_finds_the_admin_port_in_the_configuration() {
     let (free, address) = listener().await;
     let port = address.port();
     drop(free);
-    let demo = Demo::reconfigured(|yaml| format!("{yaml}  admin: {{port: {port}}}\n"));
+    let demo = Demo::reconfigured(|yaml| format!("{yaml}    admin: {{port: {port}}}\n"));
     let path = demo.directory.join("zowe.yaml");
     let config = path.to_str().unwrap().to_owned();
     let yaml = fs::read_to_string(&path).unwrap();
@@ -404,18 +404,19 @@ async fn health_finds_the_admin_port_in_the_configuration() {
     for (admin, want) in [
         (
             String::new(),
-            "passticketProxy.admin.port: is missing, so the gateway has no admin port; ",
+            "components.passticket-proxy.admin.port: is missing, so the gateway has no admin port; ",
         ),
         (
-            "  admin: {port: 0}\n".to_owned(),
-            "passticketProxy.admin.port: is 0, so the gateway chooses ",
+            "    admin: {port: 0}\n".to_owned(),
+            "components.passticket-proxy.admin.port: is 0, so the gateway chooses ",
         ),
         (
-            "  admin: {port: x}\n".to_owned(),
-            "passticketProxy.admin.port: \"x\" is not valid; write ",
+            "    admin: {port: x}\n".to_owned(),
+            "components.passticket-proxy.admin.port: \"x\" is not valid; write ",
         ),
     ] {
-        fs::write(&path, format!("passticketProxy:\n  host: 127.0.0.1\n{admin}")).unwrap();
+        let ours = format!("components:\n  passticket-proxy:\n    host: 127.0.0.1\n{admin}");
+        fs::write(&path, ours).unwrap();
         let (code, out, err) = health(&["--config", &config]);
         assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
         assert!(err.contains(want), "{err}");
@@ -431,11 +432,12 @@ fn an_admin_port_that_is_not_on_loopback_is_an_error_at_load() {
     let path = demo.directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
     let line = yaml.lines().count() + 1;
-    fs::write(&path, format!("{yaml}  admin: {{host: 0.0.0.0, port: 9000}}\n")).unwrap();
+    fs::write(&path, format!("{yaml}    admin: {{host: 0.0.0.0, port: 9000}}\n")).unwrap();
     let output = Command::new(PROGRAM).args(["serve", "--config"]).arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let err = String::from_utf8(output.stderr).unwrap();
-    let want =
-        format!("zowe.yaml:{line}: passticketProxy.admin.host: 0.0.0.0 can be reached from ");
+    let want = format!(
+        "zowe.yaml:{line}: components.passticket-proxy.admin.host: 0.0.0.0 can be reached from "
+    );
     assert!(err.contains(&want) && err.contains("write 127.0.0.1"), "{err}");
 }

@@ -419,7 +419,7 @@ async fn every_endpoint_answers_as_documented() {
 
 #[tokio::test]
 async fn with_the_profile_zowe_v3_every_endpoint_answers_as_zowe_v3() {
-    let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
+    let demo = Demo::reconfigured(|yaml| yaml + "    compatibility: zowe-v3\n");
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -504,8 +504,9 @@ async fn disabled_endpoints_are_404_and_the_validity_of_a_pat_is_limited() {
     }
     drop(demo);
 
-    let demo =
-        Demo::reconfigured(|yaml| yaml + "  personalAccessToken:\n    maximumValidityDays: 2\n");
+    let demo = Demo::reconfigured(|yaml| {
+        yaml + "    personalAccessToken:\n      maximumValidityDays: 2\n"
+    });
     let request = demo.client().post(demo.auth("access-token/generate"));
     let request = request.basic_auth("USER", Some("validPassword"));
     let response = request.body(r#"{"validity":60,"scopes":["a"]}"#).send().await.unwrap();
@@ -605,11 +606,11 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     let new_store = [&serve[..], &["--new-store"]].concat();
     // If the gateway cannot start because the admin port is in use, it creates no revocation file.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = format!("{yaml}  admin: {{port: {}}}\n", port.local_addr().unwrap().port());
+    let admin = format!("{yaml}    admin: {{port: {}}}\n", port.local_addr().unwrap().port());
     fs::write(&config, admin).unwrap();
     let (status, log) = Running::start(PROGRAM, &new_store).wait();
     assert_eq!(status.code(), Some(3), "{log}");
-    assert!(log.contains("passticketProxy.admin.port"), "{log}");
+    assert!(log.contains("components.passticket-proxy.admin.port"), "{log}");
     assert!(!file.exists());
     fs::write(&config, yaml).unwrap();
 

@@ -213,7 +213,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     let (listener, address) = listener().await;
     let zss_url = format!("https://localhost:{}/zss", address.port());
     let demo = Demo::reconfigured(|yaml| {
-        let yaml = yaml.replace("  identities: identities.yml\n", "");
+        let yaml = yaml.replace("    identities: identities.yml\n", "");
         let registry = yaml.lines().find(|line| line.contains("registry:")).unwrap().to_owned();
         yaml.replace(
             &registry,
@@ -226,7 +226,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
                  url: {zss_url}/saf\n        x509:\n          externalMapperUrl: {zss_url}/x509/map\n"
             ),
         )
-        .replace("passticketProxy:\n", "passticketProxy:\n  timeouts: { providerSeconds: 1 }\n")
+        .replace("  passticket-proxy:\n", "  passticket-proxy:\n    timeouts: { providerSeconds: 1 }\n")
     });
     let mode = Arc::new(AtomicU8::new(WORKING));
     let pem = |name: &str| fs::read(demo.directory.join("certs").join(name)).unwrap();
@@ -289,8 +289,10 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
     let url = format!("https://localhost:{}/saf", address.port());
     let mut demo = Demo::reconfigured(|yaml| {
         let keys = format!("authorization: {{ provider: endpoint, endpoint: {{ url: '{url}' }} }}");
-        yaml.replace("        x509:\n", &format!("        {keys}\n        x509:\n"))
-            .replace("passticketProxy:\n", "passticketProxy:\n  timeouts: { providerSeconds: 1 }\n")
+        yaml.replace("        x509:\n", &format!("        {keys}\n        x509:\n")).replace(
+            "  passticket-proxy:\n",
+            "  passticket-proxy:\n    timeouts: { providerSeconds: 1 }\n",
+        )
     });
     let client = demo.client();
     let evict = async |url: String| {

@@ -230,7 +230,7 @@ fn the_error_for_a_port_in_use_names_the_option_or_the_key() {
 
     // TEST-NET-1 (RFC 5737) is never an address of this machine.
     fs::write(&config, yaml.replace("  host: 127.0.0.1", "  host: 192.0.2.1")).unwrap();
-    check(&serve(), 3, "", ": passticketProxy.host: cannot listen on 192.0.2.1:0: ");
+    check(&serve(), 3, "", ": components.passticket-proxy.host: cannot listen on 192.0.2.1:0: ");
 }
 
 #[test]
@@ -300,12 +300,12 @@ fn errors_about_utf_16_and_ebcdic_name_the_conversion() {
 fn yaml_anchors_and_merge_keys_work_and_their_expansion_is_limited() {
     let demo = DemoFiles::new();
     let yaml = demo.yaml();
-    let entry = yaml.find("    - applid: ZOWEAPPL\n      algorithm").unwrap();
+    let entry = yaml.find("      - applid: ZOWEAPPL\n        algorithm").unwrap();
     let merged = format!(
-        "{}    - &first\n{}    - <<: *first\n      applid: OTHER\n    - <<: [{{applid: THIRD}}, \
+        "{}      - &first\n{}      - <<: *first\n        applid: OTHER\n      - <<: [{{applid: THIRD}}, \
          *first]\n",
         &yaml[..entry],
-        yaml[entry..].replacen("    - applid", "      applid", 1),
+        yaml[entry..].replacen("      - applid", "        applid", 1),
     );
     let output = demo.check(&merged);
     let problems = String::from_utf8_lossy(&output.stderr);

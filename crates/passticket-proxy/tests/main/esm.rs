@@ -88,15 +88,15 @@ fn from_config_prints_all_commands_that_the_configuration_needs() {
     let key = demo.directory.join("enhanced.key");
     fs::write(&key, "A5".repeat(32)).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let with_second_applid = "  services:
-    dcpassticket:
-      applids:
-        api/v1/admin: IZUDFLT
-  ptktdata:
-    - { applid: izudflt, algorithm: enhanced-mixed, key: { file: enhanced.key } }";
+    let with_second_applid = "    services:
+      dcpassticket:
+        applids:
+          api/v1/admin: IZUDFLT
+    ptktdata:
+      - { applid: izudflt, algorithm: enhanced-mixed, key: { file: enhanced.key } }";
     let yaml = fs::read_to_string(&file).unwrap();
-    assert!(yaml.contains("  ptktdata:\n"), "{yaml}");
-    fs::write(&file, yaml.replace("  ptktdata:", with_second_applid)).unwrap();
+    assert!(yaml.contains("    ptktdata:\n"), "{yaml}");
+    fs::write(&file, yaml.replace("    ptktdata:", with_second_applid)).unwrap();
     let file = file.to_str().unwrap();
     for product in PRODUCTS {
         let all = printed(&["--esm", product, "--from-config", file]);

@@ -53,7 +53,7 @@ async fn with_zss(zss: &Fake) -> Demo {
     gateway(&Authority::trusted(), move |yaml| {
         let yaml =
             yaml.replace("      security:\n", "      security:\n        auth: {provider: saf}\n");
-        format!("{yaml}  zss: {{url: 'https://localhost:{port}'}}\n")
+        format!("{yaml}    zss: {{url: 'https://localhost:{port}'}}\n")
     })
     .await
 }

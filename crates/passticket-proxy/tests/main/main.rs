@@ -20,3 +20,4 @@ mod logins;
 mod proxies;
 mod serve;
 mod services;
+mod zowe_yaml;

@@ -25,7 +25,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway. `ours` are lines of `passticketProxy`, and `zowe` are keys of
+    /// Starts a gateway. `ours` are lines of `components.passticket-proxy`, and `zowe` are keys of
     /// `components.gateway.apiml.security`. With `attls`, the gateway serves plain HTTP.
     async fn start(ours: &str, zowe: &str, attls: bool) -> Self {
         let (listener, address) = listener().await;
@@ -118,7 +118,7 @@ const OF_PROXY: [(&str, &str); 5] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_their_client() {
-    let by_network = ("  trustedProxies: [127.0.0.0/8]\n", "");
+    let by_network = ("    trustedProxies: [127.0.0.0/8]\n", "");
     let by_expression =
         ("", "        forwardHeader: {trustedProxies: '127\\.\\d\\.\\d\\.(1|2)'}\n");
     for (ours, zowe) in [by_network, by_expression] {
@@ -142,7 +142,7 @@ async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_their_cli
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_any_other_peer_are_replaced() {
-    let not_this_machine = "  trustedProxies: [192.0.2.0/24]\n";
+    let not_this_machine = "    trustedProxies: [192.0.2.0/24]\n";
     for ours in ["", not_this_machine] {
         let gateway = Gateway::start(ours, "", false).await;
         let received = gateway.get(&OF_PROXY).await;
@@ -162,7 +162,7 @@ async fn headers_of_any_other_peer_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_address_in_the_header_of_a_trusted_proxy_is_ignored() {
-    let gateway = Gateway::start("  trustedProxies: [127.0.0.1]\n", "", false).await;
+    let gateway = Gateway::start("    trustedProxies: [127.0.0.1]\n", "", false).await;
     let received = gateway.get(&[("x-forwarded-for", "203.0.113.9, bad")]).await;
     assert_eq!(received["x-forwarded-for"], "127.0.0.1");
     assert_eq!(gateway.audited("audit.unauthenticated.jsonl", "client").await, Value::Null);
@@ -190,7 +190,7 @@ fn v2(command: u8) -> Vec<u8> {
     header
 }
 
-const REQUIRED: &str = "  proxyProtocol: required\n  trustedProxies: [127.0.0.1]\n";
+const REQUIRED: &str = "    proxyProtocol: required\n    trustedProxies: [127.0.0.1]\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_of_the_proxy_protocol_names_the_client() {
@@ -213,8 +213,8 @@ async fn a_header_of_the_proxy_protocol_names_the_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_counted() {
-    const ADMIN: &str = "  admin: {port: 0}\n";
-    let settings = format!("{REQUIRED}{ADMIN}  timeouts: {{handshakeSeconds: 1}}\n");
+    const ADMIN: &str = "    admin: {port: 0}\n";
+    let settings = format!("{REQUIRED}{ADMIN}    timeouts: {{handshakeSeconds: 1}}\n");
     let mut gateway = Gateway::start(&settings, "", true).await;
     let admin = admin_address(&mut gateway.demo.program);
     for header in [&b""[..], b"PROXY TCP4 203.0.113.9 127.0.0.1 50000\r\n", &v2(7)] {

@@ -118,7 +118,7 @@ pub(crate) fn write_configuration(
                 format!("    apiml:\n      connection:\n        timeout: {connection_timeout_ms}");
         }
     }
-    lines.push(format!("  timeouts:\n    drainSeconds: {drain_secs}"));
+    lines.push(format!("    timeouts:\n      drainSeconds: {drain_secs}"));
     fs::write(directory.join("zowe.yaml"), lines.join("\n")).unwrap();
     write_definition(directory, &format!("http://{service}"));
 }
@@ -324,7 +324,7 @@ async fn the_host_to_listen_on_may_be_a_name() {
 
 #[tokio::test]
 async fn strict_transport_security_is_sent_unless_it_is_off() {
-    const OFF: &str = "strictTransportSecurity:\n    enabled: false";
+    const OFF: &str = "strictTransportSecurity:\n      enabled: false";
     for (replacement, want) in [
         (OFF, None),
         ("strictTransportSecurity: {}", Some("max-age=31536000")),

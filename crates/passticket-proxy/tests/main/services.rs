@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-/// A running gateway with the route `/svc/api/v1`, and with these keys in `passticketProxy`.
+/// A running gateway with the route `/svc/api/v1`, and with these keys in `components.passticket-proxy`.
 struct Gateway {
     program: Running,
     url: String,
@@ -65,7 +65,7 @@ async fn service() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threads() {
     const KEYS: &str =
-        "  timeouts:\n    queueSeconds: 1\n  limits:\n    connectionsPerInstance: 2\n";
+        "    timeouts:\n      queueSeconds: 1\n    limits:\n      connectionsPerInstance: 2\n";
     let mut gateway = Gateway::start(&service().await, KEYS);
     let requests: Vec<_> = (0..2)
         .map(|_| tokio::spawn(gateway.client.get(format!("{}/never", gateway.url)).send()))
@@ -100,8 +100,8 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
     for keys in [
-        "  timeouts:\n    serviceBodySeconds: 1\n",
-        "  services:\n    svc:\n      serviceBodySeconds: 1\n",
+        "    timeouts:\n      serviceBodySeconds: 1\n",
+        "    services:\n      svc:\n        serviceBodySeconds: 1\n",
     ] {
         let mut gateway = Gateway::start(&service().await, keys);
         let begin = Instant::now();

@@ -1,0 +1,105 @@
+//! Finds the section of this gateway in a zowe.yaml: `components.passticket-proxy`. Zowe's JSON schema permits further
+//! components, but no further top-level keys (docs/decisions.md#d17).
+
+use super::reader::Section;
+
+/// The path of the section. Texts for operators name keys below it.
+const PATH: &str = "components.passticket-proxy";
+
+/// The name of the section in older files, at the top level.
+const OLD: &str = "passticketProxy";
+
+/// The section. A file with the section at both places is reported: one of the two would have no effect.
+pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
+    let mut components = root.section("components");
+    let (component, old) = (components.present("passticket-proxy"), root.present(OLD));
+    let mut section = match (&component, &old) {
+        (None, Some(old)) => old.section(),
+        (Some(component), Some(old)) => {
+            old.at.error(format_args!(
+                "is the old place of the section {PATH}, which is in line {}; move all keys from here to \
+                 {PATH}, and remove {OLD}",
+                component.at.line
+            ));
+            component.section()
+        }
+        (_, None) => components.section("passticket-proxy"),
+    };
+    // Zowe's schema has this key for each component. The launcher of Zowe does not start this gateway.
+    section.optional("enabled").map(|field| field.boolean());
+    section
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    /// Reads the key `host` of the section, then its unknown keys. Returns the value of `host` (`None` if there
+    /// are errors), and the errors.
+    fn read(text: &str) -> (Option<String>, Vec<String>) {
+        let report = Report::default();
+        let document = Document::parse("z".into(), text.as_bytes(), &report);
+        let mut section = find(&mut document.section(&report));
+        let host = section.required("host", "a host").and_then(|f| f.text().map(str::to_owned));
+        section.finish();
+        match report.finish(Some(host)) {
+            Ok((host, warnings)) => {
+                assert_eq!(warnings, []);
+                (host, Vec::new())
+            }
+            Err(problems) => (None, problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn the_section_is_a_component_or_in_older_files_a_top_level_key() {
+        for text in [
+            "components: {passticket-proxy: {host: h}}",
+            "components: {passticket-proxy: {enabled: true, host: h}}",
+            "components: {passticket-proxy: {enabled: false, host: h}}",
+            "passticketProxy: {host: h}",
+            "components: {gateway: {port: 1}}\npassticketProxy: {enabled: true, host: h}",
+        ] {
+            assert_eq!(read(text), (Some("h".to_owned()), Vec::new()), "{text}");
+        }
+    }
+
+    #[test]
+    fn problems_have_the_key_at_the_place_that_the_file_uses() {
+        let missing = "is missing; write a host";
+        for (text, want) in [
+            ("{}", format!("z:1: components.passticket-proxy.host: {missing}")),
+            ("\ncomponents:\n  gateway:\n", format!("z:2: components.passticket-proxy.host: {missing}")),
+            ("\npassticketProxy: {}", format!("z:2: passticketProxy.host: {missing}")),
+            (
+                "components:\n  passticket-proxy: {host: h, hots: h}",
+                "z:2: components.passticket-proxy.hots: is an unknown key; did you mean host?".to_owned(),
+            ),
+            (
+                "passticketProxy: {host: h, enabled: perhaps}",
+                "z:1: passticketProxy.enabled: \"perhaps\" is neither true nor false; write one of them"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(read(text), (None, vec![want]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn both_places_together_are_an_error_that_names_both_lines() {
+        let component = "components:\n  passticket-proxy:\n    host: h\n";
+        let old = "passticketProxy:\n  host: h\n";
+        let text = |line, other| {
+            format!(
+                "z:{line}: passticketProxy: is the old place of the section components.passticket-proxy, \
+                 which is in line {other}; move all keys from here to components.passticket-proxy, and \
+                 remove passticketProxy"
+            )
+        };
+        assert_eq!(read(&format!("{component}{old}")), (None, vec![text(4, 2)]));
+        assert_eq!(read(&format!("{old}{component}")), (None, vec![text(1, 4)]));
+        // A blank section counts, too: an operator may have left it by mistake.
+        assert_eq!(read(&format!("{component}passticketProxy:\n")), (None, vec![text(4, 2)]));
+    }
+}

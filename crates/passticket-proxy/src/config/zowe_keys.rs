@@ -1,0 +1,685 @@
+//! The keys of a zowe.yaml that concern a gateway, and what this gateway does with each of them
+//! (docs/decisions.md#d18). The page docs/reference/zowe-yaml-keys.md shows the tables
+//! of this file.
+
+use super::{
+    problem::suggest,
+    reader::{Field, Section},
+};
+
+/// A key and its effect in this gateway.
+#[derive(Debug)]
+struct Key {
+    /// The path below the section of the table. If no row has a longer path that begins with this path, the row
+    /// stands for all keys below it, too.
+    path: &'static str,
+    effect: Effect,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only the page shows the texts without a message")
+)]
+enum Effect {
+    /// The key has the effect that it has in Zowe, or the effect in the text.
+    Honoured(&'static str),
+    /// The key has no effect. A warning says what is missing.
+    Warning(Values, &'static str),
+    /// The key restricts something, and this gateway would not restrict it.
+    Error(Values, &'static str),
+    /// The key changes only what another key does. The text is the path of the other key.
+    Detail(&'static str),
+    /// The key concerns other programs of Zowe.
+    Elsewhere(&'static str),
+}
+use Effect::{Detail, Elsewhere, Error, Honoured, Warning};
+
+/// The values of a key that cause a message.
+#[derive(Clone, Copy, Debug)]
+enum Values {
+    /// Each value that is not blank.
+    Any,
+    /// This value. Upper and lower case do not matter.
+    Is(&'static str),
+    /// Each value that is neither blank nor this one. Upper and lower case do not matter.
+    IsNot(&'static str),
+}
+use Values::{Any, Is, IsNot};
+
+impl Values {
+    /// A template that was not replaced may have any value, so it counts as one that causes a message.
+    fn contain(self, field: &Field<'_>) -> bool {
+        match self {
+            _ if field.is_template() => true,
+            Any => !field.is_blank(),
+            Is(value) => field.is_word(value),
+            IsNot(value) => !field.is_blank() && !field.is_word(value),
+        }
+    }
+}
+
+const fn key(path: &'static str, effect: Effect) -> Key {
+    Key { path, effect }
+}
+
+const OIDC: &str = "components.gateway.apiml.security.oidc.enabled";
+const RATE: &str = "components.gateway.apiml.gateway.servicesToLimitRequestRate";
+const REGISTRY: &str = "components.gateway.apiml.gateway.registry.enabled";
+const FORWARDED: &str = "components.gateway.apiml.security.x509.acceptForwardedCert";
+
+/// Below `zowe`, and below `components.gateway.zowe`, which precedes.
+const ZOWE: &[Key] = &[
+    key(
+        "certificate.keystore",
+        Elsewhere("the PEM files of `zowe.certificate.pem` are read instead"),
+    ),
+    key("certificate.pem.certificate", Honoured("certificate chain of the listener")),
+    key("certificate.pem.certificateAuthorities", Honoured("authorities of clients and services")),
+    key(
+        "certificate.pem.clientCertificate",
+        Warning(Any, "the gateway presents no certificate to services"),
+    ),
+    key("certificate.pem.clientKey", Detail("zowe.certificate.pem.clientCertificate")),
+    key("certificate.pem.key", Honoured("private key of the listener")),
+    key(
+        "certificate.truststore",
+        Elsewhere("the PEM files of `zowe.certificate.pem` are read instead"),
+    ),
+    key("configmgr", Elsewhere("Zowe's tools")),
+    key("cookieIdentifier", Honoured("with `auth.uniqueCookie`: end of the cookie's name")),
+    key("environments", Warning(Any, "environment variables from the zowe.yaml are not set")),
+    key("extensionDirectory", Elsewhere("Zowe's extensions")),
+    key("extensionRegistry", Elsewhere("Zowe's extensions")),
+    key("externalDomains", Honoured("hosts of the gateway for browsers")),
+    key("externalPort", Honoured("port of the gateway for browsers")),
+    key("job", Elsewhere("Zowe's started task")),
+    key("launchScript", Elsewhere("Zowe's launcher")),
+    key("launcher", Elsewhere("Zowe's launcher")),
+    key("logDirectory", Elsewhere("the gateway logs to standard error")),
+    key(
+        "network.allowedDomains",
+        Elsewhere("services that register themselves; here services are configured"),
+    ),
+    key(
+        "network.client.tls.attls",
+        Warning(
+            Is("true"),
+            "the gateway encrypts its connections to services itself; only z/OSMF and ZSS may be called with http",
+        ),
+    ),
+    key(
+        "network.client.tls.ciphers",
+        Honoured("cipher suites towards services; without it those of the listener"),
+    ),
+    key("network.client.tls.curves", Honoured("key exchange groups towards services")),
+    key("network.client.tls.maxTls", Honoured("highest TLS version towards services")),
+    key("network.client.tls.minTls", Honoured("lowest TLS version towards services")),
+    key("network.server.listenAddresses", Honoured("exactly one address; more are an error")),
+    key("network.server.tls.attls", Honoured("plain HTTP behind AT-TLS")),
+    key("network.server.tls.ciphers", Honoured("cipher suites of the listener")),
+    key("network.server.tls.curves", Honoured("key exchange groups of the listener")),
+    key("network.server.tls.maxTls", Honoured("highest TLS version of the listener")),
+    key(
+        "network.server.tls.minTls",
+        Honoured("lowest TLS version of the listener; without it TLS 1.2"),
+    ),
+    key("network.server.validatePortFree", Elsewhere("Zowe's launcher")),
+    key("network.server.vipaIp", Honoured("like `listenAddresses` with one address")),
+    key("rbacProfileIdentifier", Elsewhere("Zowe's desktop")),
+    key("runtimeDirectory", Elsewhere("Zowe's programs")),
+    key("setup", Elsewhere("Zowe's installation")),
+    key("sysMessages", Warning(Any, "messages are not written to the system log")),
+    key("useConfigmgr", Elsewhere("Zowe's tools")),
+    key("verifyCertificates", Honoured("verification of services")),
+    key("workspaceDirectory", Elsewhere("Zowe's programs")),
+];
+
+/// Below `components.gateway`, and below `components.apiml`. Those below `apiml.security` also below
+/// `components.zaas`.
+const GATEWAY: &[Key] = &[
+    key("apiml.cache", Elsewhere("Zowe's Caching Service")),
+    key("apiml.catalog", Elsewhere("Zowe's API Catalog")),
+    key("apiml.connection.idleConnectionTimeoutSeconds", Elsewhere("API ML's own calls")),
+    key("apiml.connection.timeToLive", Elsewhere("API ML's own calls")),
+    key(
+        "apiml.connection.timeout",
+        Honoured("time to connect to a service, and for the head of its answer"),
+    ),
+    key("apiml.discovery", Elsewhere("Zowe's Discovery Service")),
+    key("apiml.gateway.cookieNameForRateLimit", Detail(RATE)),
+    key("apiml.gateway.rateLimiterCapacity", Detail(RATE)),
+    key("apiml.gateway.rateLimiterRefillDuration", Detail(RATE)),
+    key("apiml.gateway.rateLimiterTokens", Detail(RATE)),
+    key("apiml.gateway.registry.cachePeriodSec", Detail(REGISTRY)),
+    key("apiml.gateway.registry.enabled", Warning(Is("true"), "`/gateway/api/v1/registry` is 404")),
+    key("apiml.gateway.registry.maxSimultaneousRequests", Detail(REGISTRY)),
+    key("apiml.gateway.registry.metadataKeyAllowList", Detail(REGISTRY)),
+    key("apiml.gateway.registry.refreshIntervalMs", Detail(REGISTRY)),
+    key("apiml.gateway.routing", Warning(Any, "requests are not limited in rate")),
+    key(
+        "apiml.gateway.servicesToDisableRetry",
+        Warning(Any, "an idempotent request may be sent to each service twice"),
+    ),
+    key(
+        "apiml.gateway.servicesToLimitRequestRate",
+        Warning(Any, "requests are not limited in rate"),
+    ),
+    key(
+        "apiml.health.protected",
+        Warning(
+            Is("true"),
+            "`/application/health` needs no credential; its answer has only a status",
+        ),
+    ),
+    key(
+        "apiml.loadBalancer",
+        Warning(Any, "requests are not distributed over instances by this key"),
+    ),
+    key(
+        "apiml.routing.ignoredServices",
+        Warning(Any, "each service that is configured has its routes"),
+    ),
+    key("apiml.routing.instanceIdHeader", Warning(Is("true"), "answers have no `X-InstanceId`")),
+    key("apiml.security.allowTokenRefresh", Honoured("exchange of a login token for a new one")),
+    key("apiml.security.allowtokenrefresh", Honoured("the same")),
+    key(
+        "apiml.security.auth.cookieProperties.cookieComment",
+        Warning(Any, "the cookie has no comment"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookieMaxAge",
+        Warning(Any, "the cookie has no `Max-Age`, so it lasts as long as the browser runs"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookieName",
+        Honoured("name of the cookie with the login token"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookieNamePAT",
+        Honoured("name of the cookie with a Personal Access Token"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookiePath",
+        Warning(IsNot("/"), "the path of the cookie is /"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookieSameSite",
+        Warning(IsNot("strict"), "the cookie has `SameSite=Strict`"),
+    ),
+    key(
+        "apiml.security.auth.cookieProperties.cookieSecure",
+        Warning(IsNot("true"), "the cookie has `Secure`"),
+    ),
+    key(
+        "apiml.security.auth.jwt.customAuthHeader",
+        Warning(Any, "services do not get the login token in this header"),
+    ),
+    key(
+        "apiml.security.auth.passticket.customAuthHeader",
+        Honoured("one more header with the PassTicket"),
+    ),
+    key(
+        "apiml.security.auth.passticket.customUserHeader",
+        Honoured("one more header with the user id"),
+    ),
+    key(
+        "apiml.security.auth.provider",
+        Honoured(
+            "server that checks passwords: `zosmf`, or `saf` with `components.passticket-proxy.zss.url`",
+        ),
+    ),
+    key(
+        "apiml.security.auth.tokenProperties.expirationInSeconds",
+        Honoured("validity of a login token"),
+    ),
+    key(
+        "apiml.security.auth.tokenProperties.issuer",
+        Warning(IsNot("APIML"), "the issuer of login tokens is APIML"),
+    ),
+    key(
+        "apiml.security.auth.tokenProperties.shortTtlExpirationInSeconds",
+        Detail("components.gateway.apiml.security.auth.tokenProperties.shortTtlUsername"),
+    ),
+    key(
+        "apiml.security.auth.tokenProperties.shortTtlUsername",
+        Warning(Any, "tokens of this user are valid as long as those of others"),
+    ),
+    key(
+        "apiml.security.auth.uniqueCookie",
+        Honoured("the name of the login cookie ends with `zowe.cookieIdentifier`"),
+    ),
+    key(
+        "apiml.security.auth.zosmf.jwtAutoconfiguration",
+        Elsewhere("the gateway keeps the tokens that z/OSMF issues, of whichever kind"),
+    ),
+    key(
+        "apiml.security.auth.zosmf.jwtEndpoint",
+        Elsewhere("the gateway does not verify tokens of z/OSMF"),
+    ),
+    key(
+        "apiml.security.auth.zosmf.serviceId",
+        Elsewhere("the gateway finds z/OSMF by `zOSMF.host`"),
+    ),
+    key(
+        "apiml.security.authorization.endpoint.enabled",
+        Honoured("permissions are checked by the endpoint"),
+    ),
+    key("apiml.security.authorization.endpoint.url", Honoured("address of the endpoint")),
+    key(
+        "apiml.security.authorization.provider",
+        Honoured(
+            "`endpoint`, or the file of `components.passticket-proxy.saf`; `native` is a warning",
+        ),
+    ),
+    key(
+        "apiml.security.authorization.resourceClass",
+        Honoured("class of the resources that guard the auth API"),
+    ),
+    key("apiml.security.authorization.resourceNamePrefix", Honoured("prefix of their names")),
+    key("apiml.security.delegatePassticket", Honoured("delegated PassTickets")),
+    key("apiml.security.delegatedPassticket", Honoured("the same")),
+    key(
+        "apiml.security.enableStrictUrlValidation",
+        Warning(
+            Is("true"),
+            "encoded slashes, backslashes and semicolons in paths are forwarded; services must check them",
+        ),
+    ),
+    key(
+        "apiml.security.forwardHeader.trustedProxies",
+        Honoured("proxies whose `X-Forwarded-For` is trusted"),
+    ),
+    key("apiml.security.headersToBeCleared", Honoured("headers that are removed from requests")),
+    key("apiml.security.jwtInitializerTimeout", Elsewhere("API ML's start")),
+    key(
+        "apiml.security.nonStrictVerifySslCertificatesOfServices",
+        Detail("zowe.verifyCertificates"),
+    ),
+    key("apiml.security.oidc.clientId", Detail(OIDC)),
+    key("apiml.security.oidc.clientSecret", Detail(OIDC)),
+    key("apiml.security.oidc.cookie", Detail(OIDC)),
+    key("apiml.security.oidc.enabled", Warning(Is("true"), "tokens of OIDC providers are refused")),
+    key(
+        "apiml.security.oidc.identityMapperUrl",
+        Honoured("server that maps e-mail addresses to user ids"),
+    ),
+    key(
+        "apiml.security.oidc.identityMapperUser",
+        Honoured("user id of the gateway for this server"),
+    ),
+    key("apiml.security.oidc.jwks", Detail(OIDC)),
+    key("apiml.security.oidc.registry", Honoured("registry of the e-mail addresses")),
+    key("apiml.security.oidc.userIdField", Detail(OIDC)),
+    key("apiml.security.oidc.userInfo", Detail(OIDC)),
+    key("apiml.security.oidc.validationType", Detail(OIDC)),
+    key("apiml.security.personalAccessToken.enabled", Honoured("Personal Access Tokens")),
+    key("apiml.security.rauditx", Detail(OIDC)),
+    key(
+        "apiml.security.saf.provider",
+        Elsewhere("scheme `safIdt`, which is an error in a service definition"),
+    ),
+    key("apiml.security.saf.serviceResourceClass", Honoured("like `authorization.resourceClass`")),
+    key(
+        "apiml.security.saf.serviceResourceNamePrefix",
+        Honoured("like `authorization.resourceNamePrefix`"),
+    ),
+    key(
+        "apiml.security.saf.urls",
+        Elsewhere("scheme `safIdt`, which is an error in a service definition"),
+    ),
+    key("apiml.security.ssl", Detail("zowe.verifyCertificates")),
+    key(
+        "apiml.security.useInternalMapper",
+        Honoured(
+            "certificates are mapped as `components.passticket-proxy.certificateMapping` says",
+        ),
+    ),
+    key("apiml.security.verifySslCertificatesOfServices", Detail("zowe.verifyCertificates")),
+    key("apiml.security.webfinger", Warning(Any, "`/gateway/api/v1/auth/oidc/webfinger` is 404")),
+    key(
+        "apiml.security.x509.acceptForwardedCert",
+        Warning(Is("true"), "a certificate in the header `Client-Cert` is not accepted"),
+    ),
+    key("apiml.security.x509.certificatesUrl", Detail(FORWARDED)),
+    key("apiml.security.x509.certificatesUrls", Detail(FORWARDED)),
+    key("apiml.security.x509.enabled", Honoured("client certificates")),
+    key(
+        "apiml.security.x509.externalMapperUrl",
+        Honoured("server that maps certificates to user ids"),
+    ),
+    key(
+        "apiml.security.x509.externalMapperUser",
+        Honoured("user id of the gateway for this server"),
+    ),
+    key(
+        "apiml.security.x509.registry.allowedUsers",
+        Warning(Any, "nobody can read `/gateway/api/v1/registry`, which is 404"),
+    ),
+    key("apiml.security.zosmf.applid", Detail("zOSMF.applId")),
+    key(
+        "apiml.service.additionalRegistration",
+        Warning(Any, "the gateway registers at no Discovery Service"),
+    ),
+    key(
+        "apiml.service.allowEncodedSlashes",
+        Error(
+            Is("false"),
+            "forbids encoded slashes, which this gateway would forward; write true if the services may get them",
+        ),
+    ),
+    key(
+        "apiml.service.corsAllowedMethods",
+        Warning(Any, "answers have no CORS headers of the gateway"),
+    ),
+    key(
+        "apiml.service.corsEnabled",
+        Warning(
+            Is("true"),
+            "the gateway adds no CORS headers to answers; `false` is honoured with `compatibility: zowe-v3`",
+        ),
+    ),
+    key(
+        "apiml.service.forwardClientCertEnabled",
+        Warning(Is("true"), "client certificates are not forwarded in `Client-Cert`"),
+    ),
+    key(
+        "apiml.service.ignoredHeadersWhenCorsEnabled",
+        Warning(Any, "`Origin` and `Access-Control-*` are removed unless a service keeps them"),
+    ),
+    key("apimlId", Warning(Any, "requests with this id in the path find no route")),
+    key("certificate", Honoured("like `zowe.certificate`, which it precedes")),
+    key("debug", Elsewhere("the environment variable `RUST_LOG` sets the log level")),
+    key("enabled", Elsewhere("Zowe's launcher")),
+    key("heap", Elsewhere("Java")),
+    key("launcher", Elsewhere("Zowe's launcher")),
+    key("logging", Elsewhere("Java")),
+    key("port", Honoured("port of the listener")),
+    key("server.maxConnectionsPerRoute", Elsewhere("API ML's own calls")),
+    key("server.maxTotalConnections", Elsewhere("API ML's own calls")),
+    key(
+        "server.ssl.enabled",
+        Warning(Is("false"), "the gateway serves HTTPS; plain HTTP is only behind AT-TLS"),
+    ),
+    key("server.webSocket", Warning(Any, "WebSocket connections are not forwarded")),
+    key("spring.profiles", Elsewhere("Java")),
+    key("spring.security", Warning(Any, "there is no login page of an OIDC provider")),
+    key("sslDebug", Elsewhere("Java")),
+    key("storage", Elsewhere("Zowe's Caching Service")),
+    key("telemetry", Warning(Any, "no traces are sent to OpenTelemetry")),
+    key("zowe", Honoured("like `zowe`, which it precedes")),
+];
+
+/// The other keys at the top level.
+const TOP: &[Key] = &[
+    key("components", Honoured("see below")),
+    key("haInstances", Warning(Any, "settings of single instances of Zowe are not read")),
+    key("java", Elsewhere("Java")),
+    key("node", Elsewhere("Node.js")),
+    key("passticketProxy", Honoured("old place of `components.passticket-proxy`")),
+    key("zOSMF.applId", Honoured("APPLID of z/OSMF; it is checked, but not used yet")),
+    key("zOSMF.host", Honoured("host of z/OSMF, which checks passwords; see `auth.provider`")),
+    key("zOSMF.port", Honoured("port of z/OSMF; without it 443")),
+    key("zOSMF.scheme", Honoured("`https`; `http` only for localhost, or with AT-TLS")),
+    key("zowe", Honoured("see below")),
+];
+
+/// Checks all keys of a zowe.yaml that concern a gateway.
+pub(super) fn check(root: &Section<'_>) {
+    check_table(TOP, "", root);
+    for (name, field) in root.fields() {
+        match name {
+            "zowe" => check_table(ZOWE, "", &field.section()),
+            "components" => {
+                for (name, component) in field.section().fields() {
+                    check_component(name, &component);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Of the component zaas, only the keys below `apiml.security` concern a gateway. Other components are other programs.
+fn check_component(name: &str, component: &Field<'_>) {
+    if !matches!(name, "gateway" | "apiml" | "zaas") || component.is_blank() {
+        return;
+    }
+    let mut section = component.section();
+    if name == "zaas" {
+        check_table(GATEWAY, "apiml.security.", &section.section("apiml").section("security"));
+        return;
+    }
+    check_table(GATEWAY, "", &section);
+    check_table(ZOWE, "", &section.section("zowe"));
+    check_table(ZOWE, "certificate.", &section.section("certificate"));
+}
+
+/// Checks the keys of `section`. `prefix` is its path in the table, with a dot at the end, or empty.
+fn check_table(table: &[Key], prefix: &str, section: &Section<'_>) {
+    for (name, field) in section.fields() {
+        let path = format!("{prefix}{name}");
+        if let Some(key) = table.iter().find(|key| key.path == path) {
+            key.report(&field);
+            continue;
+        }
+        let deeper = format!("{path}.");
+        if table.iter().any(|key| key.path.starts_with(&deeper)) {
+            if !field.is_blank() {
+                check_table(table, &deeper, &field.section());
+            }
+        } else {
+            let known = table.iter().filter_map(|key| key.path.strip_prefix(prefix));
+            let known = known.map(|rest| rest.split('.').next().unwrap_or(rest));
+            field.at.warning(format_args!(
+                "is not known here, so it has no effect; it may be a key of a newer Zowe{}",
+                suggest(name, known)
+            ));
+        }
+    }
+}
+
+impl Key {
+    fn report(&self, field: &Field<'_>) {
+        match self.effect {
+            Warning(values, missing) if values.contain(field) => {
+                let missing = missing.replace('`', "");
+                field.at.warning(format_args!("is not supported: {missing}"));
+            }
+            Error(values, text) if values.contain(field) => field.at.error(text),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::config::{own_section, problem::Report, reader::Document, zowe};
+
+    /// The sections and their keys, in the order of the page.
+    const TABLES: [(&str, &[Key]); 3] =
+        [("", TOP), ("zowe", ZOWE), ("components.gateway", GATEWAY)];
+
+    const PAGE: &str = include_str!("../../../../docs/reference/zowe-yaml-keys.md");
+
+    /// The rows of a table, as the page has them.
+    fn rows(table: &[Key]) -> String {
+        let mut rows = String::new();
+        let values = |values| match values {
+            Any => "each value".to_owned(),
+            Is(value) => format!("`{value}`"),
+            IsNot(value) => format!("each value but `{value}`"),
+        };
+        for Key { path, effect } in table {
+            let (result, meaning) = match *effect {
+                Honoured(meaning) => ("honoured".to_owned(), meaning.to_owned()),
+                Warning(which, meaning) => {
+                    (format!("warning: {}", values(which)), meaning.to_owned())
+                }
+                Error(which, meaning) => {
+                    (format!("**error**: {}", values(which)), meaning.to_owned())
+                }
+                Detail(other) => ("none".to_owned(), format!("see `{other}`")),
+                Elsewhere(meaning) => ("none".to_owned(), meaning.to_owned()),
+            };
+            writeln!(rows, "| `{path}` | {result} | {meaning} |").unwrap();
+        }
+        rows
+    }
+
+    #[test]
+    fn the_page_shows_the_tables() {
+        let shown: String =
+            PAGE.lines().filter(|line| line.starts_with("| `")).map(|l| format!("{l}\n")).collect();
+        let want: String = TABLES.iter().map(|(_, table)| rows(table)).collect();
+        assert!(shown == want, "write these rows to the page:\n{want}");
+    }
+
+    #[test]
+    fn the_tables_are_sorted_and_details_name_keys_of_the_tables() {
+        for (section, table) in TABLES {
+            assert!(table.is_sorted_by(|a, b| a.path < b.path), "{section}");
+        }
+        let all = all();
+        for (_, key) in &all {
+            if let Detail(other) = key.effect {
+                assert!(all.iter().any(|(path, _)| path == other), "{other}");
+            }
+        }
+    }
+
+    /// The keys of all tables, each with its full path.
+    fn all() -> Vec<(String, &'static Key)> {
+        let paths = |(section, table): (&str, &'static [Key])| {
+            let path =
+                |key: &Key| format!("{section}.{}", key.path).trim_start_matches('.').to_owned();
+            table.iter().map(|key| (path(key), key)).collect::<Vec<_>>()
+        };
+        TABLES.into_iter().flat_map(paths).collect()
+    }
+
+    /// A zowe.yaml in which the key `path` has `value`.
+    fn yaml(path: &str, value: &str) -> String {
+        let (open, close) = (path.replace('.', ": {"), "}".repeat(path.matches('.').count()));
+        format!("{open}: {value}{close}")
+    }
+
+    /// The errors and the warnings of [`check`].
+    fn problems(yaml: &str) -> [Vec<String>; 2] {
+        let report = Report::default();
+        let document = Document::parse("z".into(), yaml.as_bytes(), &report);
+        check(&document.section(&report));
+        let texts = |problems: &[crate::config::Problem]| {
+            problems.iter().map(ToString::to_string).collect()
+        };
+        match report.finish(Some(())) {
+            Ok(((), warnings)) => [Vec::new(), texts(&warnings)],
+            Err(errors) => [errors.iter().map(ToString::to_string).collect(), Vec::new()],
+        }
+    }
+
+    /// Each key with a value that causes a message, and with one that does not.
+    #[test]
+    fn each_key_causes_the_message_of_its_row() {
+        for (path, key) in all() {
+            let with = |value: &str| problems(&yaml(&path, value));
+            let none = [Vec::<String>::new(), Vec::new()];
+            let (values, index, text) = match key.effect {
+                Warning(values, missing) => {
+                    (values, 1, format!("is not supported: {}", missing.replace('`', "")))
+                }
+                Error(values, text) => (values, 0, text.to_owned()),
+                _ => {
+                    assert_eq!(with("{}"), none, "{path}");
+                    continue;
+                }
+            };
+            let (bad, good) = match values {
+                Any => ("x", "''"),
+                Is(value) => (value, "something"),
+                IsNot(value) => ("something", value),
+            };
+            let want = vec![format!("z:1: {path}: {text}")];
+            assert_eq!(with(bad)[index], want, "{path}");
+            assert_eq!(with("'${{ f() }}'")[index], want, "{path}");
+            assert_eq!(with(good), none, "{path}");
+            assert_eq!(with("''"), none, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_keys_that_are_read_are_those_that_are_honoured() {
+        let report = Report::default();
+        let document = Document::parse("z".into(), b"{}", &report);
+        let mut root = document.section(&report);
+        zowe::read(&mut root);
+        own_section::find(&mut root);
+        let read = report.keys();
+        let keys: Vec<_> = all().into_iter().map(|(path, key)| (path, key.effect)).collect();
+        for (path, effect) in &keys {
+            if matches!(effect, Honoured(_)) {
+                assert!(read.contains(path), "{path} is not read");
+            }
+        }
+        // These components have the keys of the gateway.
+        let others = ["components.zaas", "components.apiml", "components.passticket-proxy"];
+        for path in read.iter().filter(|path| !others.iter().any(|other| path.starts_with(other))) {
+            let deeper = format!("{path}.");
+            let row = keys.iter().find(|(key, _)| key == path);
+            let known = match row {
+                Some((_, effect)) => matches!(effect, Honoured(_) | Warning(Is(_), _)),
+                None => keys.iter().any(|(key, _)| key.starts_with(&deeper)),
+            };
+            assert!(known, "{path} is read, but its row does not say so");
+        }
+    }
+
+    #[test]
+    fn the_components_have_the_keys_of_the_gateway_and_of_zowe() {
+        let warned = |path: &str| {
+            let [errors, warnings] = problems(&yaml(path, "true"));
+            assert_eq!(errors, [""; 0], "{path}");
+            !warnings.is_empty()
+        };
+        for (path, want) in [
+            ("components.gateway.apiml.security.oidc.enabled", true),
+            ("components.apiml.apiml.security.oidc.enabled", true),
+            ("components.zaas.apiml.security.oidc.enabled", true),
+            ("components.gateway.apiml.service.corsEnabled", true),
+            ("components.apiml.apiml.service.corsEnabled", true),
+            // Zowe's authentication service has no such key.
+            ("components.zaas.apiml.service.corsEnabled", false),
+            ("components.gateway.zowe.network.client.tls.attls", true),
+            ("components.gateway.certificate.pem.clientCertificate", true),
+            ("components.discovery.apiml.security.oidc.enabled", false),
+            ("components.gateway.server.maxConnectionsPerRoute", false),
+            ("components.gateway.apiml.security.enableStrictUrlValidation", true),
+        ] {
+            assert_eq!(warned(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn keys_of_newer_releases_cause_a_warning() {
+        let new = "is not known here, so it has no effect; it may be a key of a newer Zowe";
+        for (path, hint) in [
+            (
+                "zowe.network.server.tls.newKey",
+                "; known here: attls, ciphers, curves, maxTls, minTls",
+            ),
+            ("zowe.verifyCertificate", "; did you mean verifyCertificates?"),
+            ("components.gateway.apiml.security.x509.enable", "; did you mean enabled?"),
+            (
+                "components.zaas.apiml.security.personalAccesToken",
+                "; did you mean personalAccessToken?",
+            ),
+            ("zwoe", "; did you mean zowe?"),
+        ] {
+            let want = vec![format!("z:1: {path}: {new}{hint}")];
+            assert_eq!(problems(&yaml(path, "x")), [Vec::new(), want], "{path}");
+        }
+    }
+}
