@@ -89,6 +89,12 @@ impl TokenCache {
         Self { tokens, hasher: SipHasher13::new_with_key(&key) }
     }
 
+    /// Makes an empty cache of the same capacity.
+    pub(super) fn empty_like(&self) -> Self {
+        let capacity = usize::try_from(self.tokens.capacity()).unwrap_or(usize::MAX);
+        Self::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))
+    }
+
     /// Returns the cached token. If the token is not cached, calls `verify`, and caches the token if
     /// `verify` returns `Ok`.
     ///

@@ -40,6 +40,7 @@ mod external;
 mod fingerprint;
 mod issue;
 mod key;
+mod key_id;
 mod rs256;
 mod scope;
 mod verified;
@@ -50,6 +51,7 @@ pub use external::{ExternalClaims, ExternalSubject, ExternalToken};
 pub use fingerprint::{ParseFingerprintError, TokenFingerprint};
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
 pub use key::{RsaKeyError, SigningKey, VerifyingKey};
+pub use key_id::{KeyId, KeyIdError};
 pub use rs256::Rs256Verifier;
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
 #[doc(no_inline)]

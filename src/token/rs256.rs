@@ -1,5 +1,5 @@
-//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one
-//! given key, and its claim `iss` must be `APIML` or `APIML_PAT`.
+//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one of the
+//! given keys, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
@@ -20,10 +20,17 @@ use crate::{
 
 /// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs).
 /// [`TokenIssuer`](super::TokenIssuer) and Zowe API ML (the API gateway of Zowe) issue such tokens. The
-/// verifier has one public key. It accepts only tokens that were signed with the matching private key.
+/// verifier has one or more public keys. It accepts only tokens that were signed with a matching private key.
+///
+/// # Rotation of the signing key
+/// Several keys let the signing key be replaced without logging any user out:
+///
+/// 1. Add the new key to all verifiers ([`with_key`](Self::with_key)).
+/// 2. Let the new key sign.
+/// 3. When the last token of the old key has expired, remove the old key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
-    key: VerifyingKey,
+    keys: Arc<[VerifyingKey]>,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
@@ -31,7 +38,25 @@ pub struct Rs256Verifier {
 impl Rs256Verifier {
     /// Makes a verifier that uses the system clock and has no cache.
     pub fn new(key: VerifyingKey) -> Self {
-        Self { key, clock: Arc::new(SystemClock), cache: None }
+        Self { keys: Arc::new([key]), clock: Arc::new(SystemClock), cache: None }
+    }
+
+    /// Accepts tokens of this key, too. A token whose header names the id of a key
+    /// ([`VerifyingKey::key_id`]) is checked with this key first, and any token is checked with the keys in the order
+    /// in which they were added. So a token with a wrong signature costs one check for each key.
+    ///
+    /// The new verifier does not share a cache with `self`.
+    #[must_use]
+    pub fn with_key(mut self, key: VerifyingKey) -> Self {
+        self.keys = self.keys.iter().cloned().chain([key]).collect();
+        // Verifiers that share a cache must have the same keys.
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        self
+    }
+
+    /// The keys, in the order in which they were added.
+    pub fn keys(&self) -> &[VerifyingKey] {
+        &self.keys
     }
 
     /// Uses `clock` instead of the system clock.
@@ -53,7 +78,7 @@ impl Rs256Verifier {
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the
+    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by a
     /// key of this verifier, and it must not have expired (`now < exp`). If it has the claim `nbf`, the
     /// time in this claim must have come (`nbf <= now`). Each claim must have the right type, and `iss`
     /// must be `APIML` or `APIML_PAT`. Revocations are not checked.
@@ -87,8 +112,10 @@ impl Rs256Verifier {
         // leeway of a minute and do not use our clock.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let has_critical = header != OUR_HEADER && has_critical_extensions(token, header)?;
-        if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
+        let named = self.keys.iter().position(|key| key.header() == header);
+        let known = named.is_some() || header == OUR_HEADER;
+        let has_critical = !known && has_critical_extensions(token, header)?;
+        if !self.has_signed(named.unwrap_or(0), message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
         let payload = decode(payload)?;
@@ -103,6 +130,14 @@ impl Rs256Verifier {
             return Err(TokenError::Malformed);
         }
         self.check(token, claims)
+    }
+
+    /// Whether one of the keys has signed `message`. The key `first` is tried first. The header of a token that another
+    /// program has signed may name a key in other words, so all keys are tried.
+    fn has_signed(&self, first: usize, message: &[u8], signature: &[u8]) -> bool {
+        let others = self.keys.iter().enumerate().filter(|(index, _)| *index != first);
+        self.keys[first].has_signed(message, signature)
+            || others.into_iter().any(|(_, key)| key.has_signed(message, signature))
     }
 
     fn check(&self, token: &str, claims: Claims) -> Result<VerifiedToken, TokenError> {

@@ -171,7 +171,9 @@ pub(crate) fn gateway(
 + Send
 + 'static {
     let key = &config.signing_key;
-    let verifier = Rs256Verifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
+    let verifier = Rs256Verifier::new(key.verifying_key());
+    let verifier = config.retained_keys.iter().cloned().fold(verifier, Rs256Verifier::with_key);
+    let verifier = verifier.with_cache(config.limits.cached_tokens);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
     let generator = LocalGenerator::new(config.profiles.clone())

@@ -149,6 +149,7 @@ mod saf;
 mod secret_file;
 mod security_keys;
 mod settings;
+mod signing_keys;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
@@ -178,7 +179,6 @@ pub use settings::{
 pub use tls_files::TlsFiles;
 
 use passticket_proxy::{PassticketProxy, api_def_files};
-use pem::Wanted;
 use problem::Report;
 use ptktdata::Environment;
 use reader::{At, Document, Field};
@@ -195,7 +195,7 @@ use tower_passticket::{
     remote::Address,
     saf::{FileSaf, Profile},
     tls::Verification,
-    token::{ServiceId, SigningKey, Validity},
+    token::{ServiceId, SigningKey, Validity, VerifyingKey},
 };
 use zowe::Zowe;
 
@@ -221,8 +221,11 @@ pub struct Config {
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
     pub verify: Verification,
-    /// `passticketProxy.signingKey`.
+    /// The key that signs tokens: `passticketProxy.signingKey`, or the entry of `passticketProxy.signingKeys` that
+    /// signs.
     pub signing_key: SigningKey,
+    /// The other keys of `passticketProxy.signingKeys`. They verify tokens, but sign none.
+    pub retained_keys: Vec<VerifyingKey>,
     /// The users who log in with a password, each user once: `passticketProxy.users`.
     pub users: Vec<(UserId, PasswordHash)>,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
@@ -347,7 +350,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     {
         client_authorities::check(&field.at, &files.authorities);
     }
-    let signing_key = ours.signing_key.as_ref().and_then(signing_key);
+    let signing_keys = ours.signing_keys.as_ref().and_then(signing_keys::read);
     let users = users(&zowe, &ours, report);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
     let profiles = match (&ours.saf, &saf_file) {
@@ -418,7 +421,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         tls: tls?,
         verify: zowe.verify,
-        signing_key: signing_key?,
+        signing_key: signing_keys.as_ref()?.signing.clone(),
+        retained_keys: signing_keys?.retained,
         users,
         pats: security.pats,
         max_validity: ours.max_validity,
@@ -487,26 +491,6 @@ fn beside(audit: &Path) -> PathBuf {
         name.push(extension);
     }
     audit.with_file_name(name)
-}
-
-fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
-    let path = field.path()?;
-    let pem = match read_secret_file(&path) {
-        Ok(pem) => pem,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
-    match SigningKey::from_pem(&pem) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            let text = pem::explain(&pem, &path, Wanted::PrivateKey);
-            let text = text.unwrap_or_else(|| error.to_string());
-            field.at.error(format_args!("{} {text}", path.display()));
-            None
-        }
-    }
 }
 
 fn users(

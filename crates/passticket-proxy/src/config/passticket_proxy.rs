@@ -18,6 +18,7 @@ use super::{
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
+    signing_keys::{self, SigningKeysField},
     trusted_proxies::{self, ProxySection},
 };
 use tower_passticket::{
@@ -36,7 +37,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) host: Option<Field<'a>>,
     pub(super) host_at: Place,
     pub(super) proxies: ProxySection<'a>,
-    pub(super) signing_key: Option<Field<'a>>,
+    pub(super) signing_keys: Option<SigningKeysField<'a>>,
     pub(super) users: Option<Field<'a>>,
     pub(super) gateway_user: UserId,
     pub(super) saf: Option<Field<'a>>,
@@ -100,10 +101,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());
     let proxies = trusted_proxies::read(&mut section);
-    let signing_key = section.required(
-        "signingKey",
-        "the path of a PEM file with the RSA private key that signs tokens",
-    );
+    let signing_keys = signing_keys::field(&mut section);
     let users = section.optional("users");
     let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
     let saf = section.optional("saf");
@@ -148,7 +146,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         host,
         host_at,
         proxies,
-        signing_key,
+        signing_keys,
         users,
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),
         saf,

@@ -944,3 +944,71 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
                 another one";
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
+
+/// The texts of the errors, or of the warnings, after `signingKey` was replaced by `keys`.
+fn key_problems(keys: &str) -> Vec<String> {
+    let setup = Setup::new();
+    setup.write("new.key", pki::OTHER_SIGNING_KEY, 0o600);
+    setup.write("old.pub", &KEY.public_key_pem(), 0o600);
+    setup.write("open.key", pki::OTHER_SIGNING_KEY, 0o644);
+    setup.edit("signingKey: jwt.key ", keys);
+    setup.problems()
+}
+
+#[test]
+fn several_signing_keys_have_rules() {
+    let line = "zowe.yaml:36: passticketProxy.signingKeys";
+    for (keys, want) in [
+        ("signingKeys: [{file: jwt.key, signs: true}] ", &[][..]),
+        ("signingKeys: [{file: jwt.key, kid: a}, {file: new.key, kid: b, signs: true}] ", &[]),
+        ("signingKeys: [{file: old.pub}, {file: new.key, signs: true}] ", &[]),
+        (
+            "signingKey: jwt.key\n  signingKeys: [{file: jwt.key, signs: true}] ",
+            &["zowe.yaml:36: passticketProxy.signingKey: stands beside signingKeys; move its file"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key}, {file: new.key, signs: false}] ",
+            &[": has no key that signs; write signs: true to one entry"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: new.key, signs: true}] ",
+            &["[1].signs: makes a second key sign; write signs: true to one entry only"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, kid: a, signs: true}, {file: new.key, kid: a}] ",
+            &["[1].kid: a is the kid of an earlier entry; write another one"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: old.pub, kid: a}] ",
+            &["[1].file: has the same key as an earlier entry; remove one of the two entries"],
+        ),
+        (
+            "signingKeys: [{file: old.pub, signs: true}] ",
+            &["[0].file: old.pub is not a PEM document with an RSA private key"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: open.key}] ",
+            &["[1].file: cannot be used: "],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, kid: 'a b', signs: true}] ",
+            &["[0].kid: \"a b\" is not the id of a key; write 1 to 128 visible ASCII"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, sings: true}] ",
+            &["[0].sings: is an unknown key; did you mean signs?", ": has no key that signs"],
+        ),
+        ("signingKeys: [{kid: a, signs: true}] ", &["[0].file: is missing; write the path of a"]),
+    ] {
+        let got = key_problems(keys);
+        assert_eq!(got.len(), want.len(), "{keys}: {got:#?}");
+        for (got, want) in got.iter().zip(want) {
+            let want = want.replace("cannot be used: ", "open.key is accessible to users other");
+            let want = if want.starts_with("zowe") { want } else { format!("{line}{want}") };
+            assert!(got.starts_with(&want), "got {got}, expected {want}");
+        }
+    }
+    let many: String = (0..9).map(|_| "{file: jwt.key},").collect();
+    let got = key_problems(&format!("signingKeys: [{many}] "));
+    assert!(got[0].contains("has 9 keys; write at most 8"), "{got:?}");
+}

@@ -19,3 +19,4 @@ mod log;
 mod proxies;
 mod serve;
 mod services;
+mod signing_keys;
