@@ -18,6 +18,10 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +43,28 @@ const WEIGHT_PER_SHARD: usize = 2_048;
 pub(super) struct TokenCache {
     tokens: Cache<TokenHash, VerifiedToken, TokenWeight, BuildHasherDefault<AlreadyHashed>>,
     hasher: SipHasher13,
+    generation: Generation,
+}
+
+/// The generation of a cache. When it advances, all tokens in the cache become unreachable, and are evicted later.
+///
+/// A look-up reads the generation before it verifies a token. So a token that was verified with a key that has been
+/// withdrawn since then is never found again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Generation(Arc<AtomicU64>);
+
+impl Generation {
+    #[cfg(feature = "remote")]
+    pub(super) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Mixes the generation into a hash.
+    fn mix(&self, mut hash: Hash128) -> TokenHash {
+        // An odd factor, so that each generation has another value.
+        hash.h1 ^= self.0.load(Ordering::Acquire).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        TokenHash(hash)
+    }
 }
 
 /// The hash of a token, made with the random key of the cache.
@@ -86,7 +112,12 @@ impl TokenCache {
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
-        Self { tokens, hasher: SipHasher13::new_with_key(&key) }
+        Self { tokens, hasher: SipHasher13::new_with_key(&key), generation: Generation::default() }
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn generation(&self) -> Generation {
+        self.generation.clone()
     }
 
     /// Makes an empty cache of the same capacity.
@@ -100,18 +131,19 @@ impl TokenCache {
     ///
     /// # Errors
     /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.
-    pub(super) fn get_or_verify(
+    pub(super) fn get_or_verify<E: From<TokenError>>(
         &self,
         token: &[u8],
         now: Timestamp,
-        verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
-    ) -> Result<VerifiedToken, TokenError> {
-        let hash = TokenHash(self.hasher.hash(token));
+        verify: impl FnOnce() -> Result<VerifiedToken, E>,
+    ) -> Result<VerifiedToken, E> {
+        let hash = self.generation.mix(self.hasher.hash(token));
         let verified = self.get_or_insert(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
             self.tokens.remove(&hash);
-            return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
+            let secs_ago = now.as_secs() - expires_at.as_secs();
+            return Err(TokenError::Expired { secs_ago }.into());
         }
         Ok(verified)
     }
@@ -223,7 +255,7 @@ mod tests {
             let before = self.checks.load(SeqCst);
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);
-                Ok(self.verified.clone())
+                Ok::<_, TokenError>(self.verified.clone())
             };
             self.cache.get_or_verify(token.as_bytes(), Timestamp::from_secs(NOW), verify).unwrap();
             self.checks.load(SeqCst) == before

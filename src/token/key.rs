@@ -159,11 +159,19 @@ impl VerifyingKey {
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
-        let (n, e) = (magnitude(&jwk.n)?, magnitude(&jwk.e)?);
-        check_length(&n)?;
-        let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
-        let der = key.and_then(|key| key.as_der()).map_err(|_| RsaKeyError::NotRsaPublic)?;
-        Self::new(PublicKey::from_der(der.as_ref()).map_err(|_| RsaKeyError::NotRsaPublic)?)
+        Self::new(rsa_public_key(magnitude(&jwk.n)?, magnitude(&jwk.e)?)?)
+    }
+
+    /// The key in the form that checks RS256 signatures.
+    #[cfg(feature = "remote")]
+    pub(super) fn parsed(&self) -> &ParsedPublicKey {
+        &self.rs256
+    }
+
+    /// The key in DER (PKCS #1).
+    #[cfg(feature = "remote")]
+    pub(super) fn der(&self) -> &[u8] {
+        self.public.as_ref()
     }
 
     fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, RsaKeyError> {
@@ -259,6 +267,14 @@ fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     let pem = pem::parse(pem).ok()?;
     let label = pem.tag().to_owned();
     Some((label, pem.into_contents()))
+}
+
+/// Makes an RSA public key of 2048 to 8192 bits from modulus and exponent, which have no leading zero bytes.
+pub(super) fn rsa_public_key(n: Vec<u8>, e: Vec<u8>) -> Result<PublicKey, RsaKeyError> {
+    check_length(&n)?;
+    let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
+    let der = key.and_then(|key| key.as_der()).map_err(|_| RsaKeyError::NotRsaPublic)?;
+    PublicKey::from_der(der.as_ref()).map_err(|_| RsaKeyError::NotRsaPublic)
 }
 
 fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {

@@ -6,12 +6,14 @@ use std::{future::ready, num::NonZeroUsize, sync::Arc};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
+#[cfg(feature = "remote")]
+use super::{Algorithm, IssuerKeys, key_set::Signature};
 use super::{
     MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
     VerifyFuture, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
-    verified::{Jwt, JwtClaims, Pat, PatClaims},
+    verified::{Jwt, JwtClaims, Pat, PatClaims, TokenOrigin},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -31,6 +33,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
     keys: Arc<[VerifyingKey]>,
+    #[cfg(feature = "remote")]
+    apiml: Option<IssuerKeys>,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
@@ -38,7 +42,13 @@ pub struct Rs256Verifier {
 impl Rs256Verifier {
     /// Makes a verifier that uses the system clock and has no cache.
     pub fn new(key: VerifyingKey) -> Self {
-        Self { keys: Arc::new([key]), clock: Arc::new(SystemClock), cache: None }
+        Self {
+            keys: Arc::new([key]),
+            #[cfg(feature = "remote")]
+            apiml: None,
+            clock: Arc::new(SystemClock),
+            cache: None,
+        }
     }
 
     /// Accepts tokens of this key, too. A token whose header names the id of a key
@@ -51,6 +61,27 @@ impl Rs256Verifier {
         self.keys = self.keys.iter().cloned().chain([key]).collect();
         // Verifiers that share a cache must have the same keys.
         self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// Accepts login tokens that Zowe API ML has signed with one of these keys, too. Use only keys of API ML itself:
+    /// its list `keys/public/all` also has the keys of identity providers, and with such a key a provider could sign a
+    /// token for any user (docs/decisions.md#d21).
+    ///
+    /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked.
+    /// [`TokenOrigin`] tells whose key has verified a token. The gateway's own keys come first.
+    ///
+    /// This verifier uses the keys that were fetched before, and fetches none;
+    /// [`TrustedIssuers`](super::TrustedIssuers) fetches them when a token needs them. The new verifier does not share a
+    /// cache with `self`.
+    #[cfg(feature = "remote")]
+    #[must_use]
+    pub fn with_apiml_keys(mut self, keys: IssuerKeys) -> Self {
+        self.apiml = Some(keys);
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        self.watch_apiml_keys();
         self
     }
 
@@ -75,6 +106,8 @@ impl Rs256Verifier {
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
         self
     }
 
@@ -98,15 +131,20 @@ impl Rs256Verifier {
         }
         let uncached = || {
             let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
-            self.verify_uncached(token)
+            self.verify_uncached(token, By::AnyKey)
         };
-        match &self.cache {
+        let verified = match &self.cache {
             Some(cache) => cache.get_or_verify(token, self.clock.now(), uncached),
             None => uncached(),
+        };
+        match verified {
+            // The cache may be that of `TrustedIssuers`, which accepts more tokens than this verifier.
+            Ok(VerifiedToken::External(_)) => Err(TokenError::Issuer),
+            decided => decided,
         }
     }
 
-    fn verify_uncached(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+    pub(super) fn verify_uncached(&self, token: &str, by: By) -> Result<VerifiedToken, TokenError> {
         // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and
         // reads header and claims twice. We cannot use its checks of `exp` and `nbf`, because they allow a
         // leeway of a minute and do not use our clock.
@@ -115,9 +153,9 @@ impl Rs256Verifier {
         let named = self.keys.iter().position(|key| key.header() == header);
         let known = named.is_some() || header == OUR_HEADER;
         let has_critical = !known && has_critical_extensions(token, header)?;
-        if !self.has_signed(named.unwrap_or(0), message.as_bytes(), &decode(signature)?) {
-            return Err(TokenError::Signature);
-        }
+        let (message, signature) = (message.as_bytes(), decode(signature)?);
+        let origin = self.signer(by, named.unwrap_or(0), message, &signature);
+        let origin = origin.ok_or(TokenError::Signature)?;
         let payload = decode(payload)?;
         if !is_object(&payload) {
             return Err(TokenError::Malformed);
@@ -129,7 +167,32 @@ impl Rs256Verifier {
         if has_critical {
             return Err(TokenError::Malformed);
         }
-        self.check(token, claims)
+        self.check(token, claims, origin)
+    }
+
+    /// Whose key has signed `message`. Our own keys are tried first, because a key of both is ours
+    /// (docs/decisions.md#d48).
+    fn signer(
+        &self,
+        by: By,
+        first: usize,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<TokenOrigin> {
+        let is_tried = |only: By| by == only || by == By::AnyKey;
+        if is_tried(By::OwnKey) && self.has_signed(first, message, signature) {
+            return Some(TokenOrigin::Gateway);
+        }
+        #[cfg(feature = "remote")]
+        if is_tried(By::ApimlKey)
+            && let Some(keys) = &self.apiml
+        {
+            // The header names RS256, which was checked before.
+            let checked =
+                keys.with_current(|keys| keys.check(Algorithm::Rs256, None, message, signature));
+            return (checked == Some(Signature::Good)).then_some(TokenOrigin::Apiml);
+        }
+        None
     }
 
     /// Whether one of the keys has signed `message`. The key `first` is tried first. The header of a token that another
@@ -140,7 +203,12 @@ impl Rs256Verifier {
             || others.into_iter().any(|(_, key)| key.has_signed(message, signature))
     }
 
-    fn check(&self, token: &str, claims: Claims) -> Result<VerifiedToken, TokenError> {
+    fn check(
+        &self,
+        token: &str,
+        claims: Claims,
+        origin: TokenOrigin,
+    ) -> Result<VerifiedToken, TokenError> {
         let now = self.clock.now().as_secs();
         if claims.exp <= now {
             return Err(TokenError::Expired { secs_ago: now - claims.exp });
@@ -156,10 +224,11 @@ impl Rs256Verifier {
                 issued_at: Timestamp::from_secs(claims.iat),
                 expires_at,
                 domain: claims.dom.map(Box::from),
+                origin,
                 fingerprint: TokenFingerprint::of(token),
             })));
         }
-        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) {
+        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) && origin == TokenOrigin::Gateway {
             let Some(scopes) = &claims.scopes else {
                 return Err(TokenError::Claims("missing field `scopes`".into()));
             };
@@ -173,6 +242,43 @@ impl Rs256Verifier {
         }
         Err(TokenError::Issuer)
     }
+}
+
+/// What [`TrustedIssuers`](super::TrustedIssuers) needs.
+#[cfg(feature = "remote")]
+impl Rs256Verifier {
+    /// Makes cached tokens invalid when API ML withdraws a key.
+    fn watch_apiml_keys(&self) {
+        if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
+            keys.invalidate(cache.generation());
+        }
+    }
+
+    pub(super) fn cache(&self) -> Option<&TokenCache> {
+        self.cache.as_deref()
+    }
+
+    pub(super) fn apiml_keys(&self) -> Option<&IssuerKeys> {
+        self.apiml.as_ref()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether one of the keys signs tokens with this encoded header.
+    pub(super) fn is_header_of_a_key(&self, header: &str) -> bool {
+        self.keys.iter().any(|key| key.header() == header)
+    }
+}
+
+/// The keys that are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
+pub(super) enum By {
+    OwnKey,
+    ApimlKey,
+    AnyKey,
 }
 
 impl TokenVerifier for Rs256Verifier {

@@ -382,7 +382,7 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     if data.header.crit.is_some() {
         return Err(TokenError::Malformed);
     }
-    verifier().check(token, data.claims)
+    verifier().check(token, data.claims, TokenOrigin::Gateway)
 }
 
 fn has_object_as_payload(token: &str) -> bool {
