@@ -138,6 +138,7 @@ mod identities;
 mod identity_checks;
 mod listen;
 mod login_throttle;
+mod oidc;
 mod own_origins;
 mod passticket_proxy;
 mod pem;
@@ -170,6 +171,7 @@ use http::HeaderName;
 pub use admin::AdminSettings;
 pub use configured_route::{ConfiguredRoute, ServiceScheme};
 pub use listen::Listen;
+pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
@@ -254,6 +256,10 @@ pub struct Config {
     pub guards: GuardingResources,
     /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
+    /// The identity providers whose tokens are accepted: `passticketProxy.oidc`.
+    pub oidc: Vec<OidcSettings>,
+    /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
+    pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
@@ -434,6 +440,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         saf_endpoint: security.saf_endpoint,
         guards: security.guards,
         certificate_mapping: identification.certificate_mapping,
+        oidc: identification.oidc,
+        identity_mapping: identification.identity_mapping,
         delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => {

@@ -43,6 +43,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) saf: Option<Field<'a>>,
     pub(super) identities: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
+    pub(super) oidc: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
@@ -109,6 +110,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let certificate_mapping = section
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
+    let oidc = section.optional("oidc");
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
@@ -152,6 +154,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         saf,
         identities,
         certificate_mapping,
+        oidc,
         delegation,
         audit,
         revocations,

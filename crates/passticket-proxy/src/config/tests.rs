@@ -1012,3 +1012,91 @@ fn several_signing_keys_have_rules() {
     let got = key_problems(&format!("signingKeys: [{many}] "));
     assert!(got[0].contains("has 9 keys; write at most 8"), "{got:?}");
 }
+
+/// The errors, or the warnings, with these entries of `oidc`.
+fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
+    setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n  oidc: {entries} "));
+    setup.problems()
+}
+
+#[test]
+fn identity_providers_have_an_issuer_keys_and_an_audience() {
+    let good = "issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw";
+    let with = |more: &str| format!("[{{{good}, {more}}}]");
+    let setup = Setup::new();
+    assert_eq!(oidc_problems(&setup, &format!("[{{{good}}}]")), [""; 0]);
+    let config = setup.load().unwrap().config;
+    let [provider] = config.oidc.as_slice() else { panic!() };
+    assert_eq!(provider.issuer.as_str(), "https://idp/a");
+    assert_eq!(provider.audiences, ["gw"]);
+    assert_eq!(provider.algorithms, [tower_passticket::token::Algorithm::Rs256]);
+    assert_eq!(provider.user_id_fields, ["sub"]);
+    assert_eq!(provider.refresh.as_secs(), 600);
+    assert!(provider.authorities.is_none() && provider.authorized_parties.is_empty());
+    assert!(matches!(config.identity_mapping, Some(IdentityMapping::File(_))));
+
+    let setup = Setup::new();
+    let all = with(
+        "algorithms: [ES256, PS512], userIdField: [a.b, email], registry: idp, authorizedParties: [x], refreshMinutes: 1, \
+         certificateAuthorities: tls/ca.pem",
+    );
+    assert_eq!(oidc_problems(&setup, &all), [""; 0]);
+    let provider = &setup.load().unwrap().config.oidc[0];
+    assert_eq!(provider.registry, Registry::new("idp").unwrap());
+    assert_eq!((provider.algorithms.len(), provider.user_id_fields.len()), (2, 2));
+    assert!(provider.authorities.is_some());
+
+    let at = "zowe.yaml:37: passticketProxy.oidc";
+    for (entries, want) in [
+        (
+            "[{}]".to_owned(),
+            &[
+                "[0].issuer: is missing",
+                "[0].jwksUri: is missing",
+                "[0].audience: is missing; write the client id",
+            ][..],
+        ),
+        (with("x: 1"), &["[0].x: is an unknown key"]),
+        (
+            with("algorithms: [RS256, HS256]"),
+            &["[0].algorithms[1]: \"HS256\" is not an accepted algorithm"],
+        ),
+        (with("algorithms: none"), &["[0].algorithms: \"none\" is not an accepted algorithm"]),
+        (with("refreshMinutes: 0"), &["[0].refreshMinutes: \"0\" is not valid"]),
+        (
+            "[{issuer: APIML, jwksUri: 'http://idp/keys', audience: gw}]".to_owned(),
+            &[
+                "[0].issuer: \"APIML\" is not the URL of an issuer",
+                "[0].jwksUri: is not protected by TLS",
+            ],
+        ),
+        (
+            format!("[{{{good}}}, {{{good}}}]"),
+            &["[1]: has the issuer https://idp/a of an earlier entry; remove one of them"],
+        ),
+        (
+            format!("[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://b/', audience: x}}]"),
+            &["[1]: has the same registry as https://idp/a, so each of the two providers can name"],
+        ),
+        (with("certificateAuthorities: none.pem"), &["[0].certificateAuthorities: cannot read"]),
+    ] {
+        let got = oidc_problems(&Setup::new(), &entries);
+        assert_eq!(got.len(), want.len(), "{entries}: {got:#?}");
+        for (got, want) in got.iter().zip(want) {
+            assert!(got.starts_with(&format!("{at}{want}")), "got {got}, expected {want}");
+        }
+    }
+
+    // A provider without a mapping of its users is an error.
+    let setup = Setup::new();
+    setup.write(
+        "identities.yml",
+        "identities: {certificates: [{user: USER, subject: 'CN=a'}]}",
+        0o644,
+    );
+    let got = oidc_problems(&setup, &format!("[{{{good}}}]"));
+    assert!(
+        got.iter().any(|got| got.starts_with(&format!("{at}: needs a mapping of the users"))),
+        "{got:#?}"
+    );
+}

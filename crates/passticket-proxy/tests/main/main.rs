@@ -16,6 +16,7 @@ mod descriptors;
 mod esm;
 mod kill;
 mod log;
+mod oidc;
 mod proxies;
 mod serve;
 mod services;
