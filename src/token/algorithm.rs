@@ -12,6 +12,10 @@ use aws_lc_rs::signature::{
 ///
 /// There is no value for `none` and for algorithms with a shared secret (`HS256`), so a configuration cannot permit
 /// them.
+///
+/// ECDSA signatures are not unique: the holder of a token can make a second signature of the same content. So a
+/// revocation of a token with ECDSA by its [fingerprint](super::TokenFingerprint) can be circumvented. RSA signatures do
+/// not have this property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {

@@ -3,7 +3,7 @@
 //! When keys are fetched:
 //!
 //! - A set is fetched again when it is older than [`KeyRefresh::every`]. [`IssuerKeys::keep_fresh`] does this without
-//!   any token. Otherwise the first token after this time waits for the fetch.
+//!   any token. Otherwise the first token after this time waits for the fetch. Other tokens use the old set meanwhile.
 //! - A token whose key is not in the set causes a fetch, but at most one every 30 s. The issuer may have a new key.
 //! - One fetch runs at a time. Tokens that need it wait for it. It runs in a task, so a client that disconnects does not
 //!   cancel it.
@@ -195,7 +195,7 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys of `issuer` from `source` when the first token arrives, and again as [`KeyRefresh`] says.
-    /// The name of the issuer is for the log.
+    /// The name of the issuer is for the log. Verifying a token then needs a Tokio runtime with timers.
     pub fn fetched(issuer: &str, source: impl JwkSetSource) -> Self {
         Self::with_set(
             None,
@@ -265,7 +265,10 @@ impl IssuerKeys {
     /// Whether a token with this need should wait for [`refresh`](Self::refresh).
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
-        self.may_fetch(remote, need) || self.is_wanted(remote, need) && remote.is_running()
+        // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay all
+        // of its tokens. If the new set lacks the key, the token is verified again.
+        let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
+        self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
     /// Whether the set is missing or too old, or the need is another one.

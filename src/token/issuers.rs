@@ -95,7 +95,7 @@ impl TrustedIssuers {
         // Most tokens are our own. They need not be read twice.
         let refused = match own.is_header_of_a_key(header) {
             false => None,
-            true => match own.verify_uncached(token, By::OwnKey) {
+            true => match own.verify_uncached(token, By::Gateway) {
                 Err(error) if error.is_foreign() => Some(error),
                 decided => return decided.map_err(Undecided::from),
             },
@@ -151,7 +151,7 @@ impl TrustedIssuers {
     ) -> Result<VerifiedToken, Undecided> {
         let own = &self.0.own;
         let Some(keys) = own.apiml_keys() else {
-            let decided = refused.map_or_else(|| own.verify_uncached(token, By::OwnKey), Err);
+            let decided = refused.map_or_else(|| own.verify_uncached(token, By::Gateway), Err);
             return decided.map_err(Undecided::from);
         };
         let wait = |need| match last {
@@ -159,7 +159,7 @@ impl TrustedIssuers {
             _ => Ok(()),
         };
         wait(Need::FreshSet)?;
-        let by = if refused.is_some() { By::ApimlKey } else { By::AnyKey };
+        let by = if refused.is_some() { By::Apiml } else { By::Any };
         own.verify_uncached(token, by).or_else(|error| {
             if error == TokenError::Signature {
                 wait(Need::UnknownKey)?;

@@ -13,8 +13,12 @@ use sha2::{Digest, Sha256};
 
 use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 
-/// The maximum number of keys in a set. A token without a key id is checked with each of them.
+/// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
+
+/// The maximum number of keys that a token is checked with, if it has no key id, or if several keys have its id. Anyone
+/// can send a token with a wrong signature, and each check takes time.
+const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
 const MAX_LEN: usize = 64 * 1024;
@@ -84,17 +88,16 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Signature {
-        let named = self.keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id);
-        let mut result = Signature::UnknownKey;
-        for key in named {
-            let mut parsed = key.by_algorithm.iter().filter(|(of_key, _)| *of_key == algorithm);
-            if parsed.any(|(_, key)| key.verify_sig(message, signature).is_ok()) {
-                return Signature::Good;
-            }
-            // Without an id, the key of the token may be one that is not in the set yet.
-            if id.is_some() {
-                result = Signature::Bad;
-            }
+        let is_named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
+        let mut named = self.keys.iter().filter(is_named).peekable();
+        // Without an id, the key of the token may be one that is not in the set yet.
+        let result = match (id, named.peek()) {
+            (Some(_), Some(_)) => Signature::Bad,
+            _ => Signature::UnknownKey,
+        };
+        let mut checked = named.filter_map(|key| key.with(algorithm)).take(MAX_CHECKS);
+        if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
+            return Signature::Good;
         }
         result
     }
@@ -121,6 +124,12 @@ pub(super) enum Signature {
 }
 
 impl Key {
+    /// The key in the form for `algorithm`, if it can be used with it.
+    fn with(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
+        let mut parsed = self.by_algorithm.iter();
+        parsed.find(|(of_key, _)| *of_key == algorithm).map(|(_, key)| key)
+    }
+
     /// `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;

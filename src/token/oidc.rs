@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -145,10 +145,11 @@ impl OidcIssuer {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<ExternalClaims, TokenError> {
-        let claims: Claims = serde_json::from_slice(payload).map_err(|error| {
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let claims = UsedClaims(self).deserialize(&mut json);
+        let claims = claims.and_then(|claims| json.end().map(|()| claims)).map_err(|error| {
             if error.is_data() { problem("a claim is repeated") } else { TokenError::Malformed }
         })?;
-        let claims = claims.0;
         if claims.get("iss").and_then(Value::as_str) != Some(self.issuer.as_str()) {
             return Err(TokenError::Issuer);
         }
@@ -259,32 +260,46 @@ fn problem(text: &str) -> TokenError {
     TokenError::Claims(text.chars().take(120).collect::<String>().into())
 }
 
-/// All claims. A claim that occurs twice is an error (RFC 7519 §4). `serde_json::Map` alone would use the last one.
-struct Claims(Map<String, Value>);
+/// Reads the claims that a check uses. Each of them may occur only once (RFC 7519 §4). A map alone would use the last
+/// one. Other claims are skipped, because most tokens have many of them.
+struct UsedClaims<'a>(&'a OidcIssuer);
 
-impl<'de> Deserialize<'de> for Claims {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
+impl UsedClaims<'_> {
+    fn uses(&self, name: &str) -> bool {
+        const CHECKED: [&str; 9] =
+            ["iss", "exp", "nbf", "iat", "aud", "azp", "events", "cnf", "email_verified"];
+        let is_user = |field: &str| {
+            field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
+        };
+        CHECKED.contains(&name) || self.0.user_id_fields.iter().any(|field| is_user(field))
+    }
+}
 
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Claims;
+impl<'de> DeserializeSeed<'de> for UsedClaims<'_> {
+    type Value = Map<String, Value>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Claims, A::Error> {
-                let mut claims = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if claims.insert(name, value).is_some() {
-                        return Err(A::Error::custom("repeated claim"));
-                    }
-                }
-                Ok(Claims(claims))
+impl<'de> Visitor<'de> for UsedClaims<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut claims = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            if !self.uses(&name) {
+                access.next_value::<IgnoredAny>()?;
+            } else if claims.insert(name, access.next_value()?).is_some() {
+                return Err(A::Error::custom("repeated claim"));
             }
         }
-
-        deserializer.deserialize_map(Unique)
+        Ok(claims)
     }
 }
 

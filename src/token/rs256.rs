@@ -131,7 +131,7 @@ impl Rs256Verifier {
         }
         let uncached = || {
             let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
-            self.verify_uncached(token, By::AnyKey)
+            self.verify_uncached(token, By::Any)
         };
         let verified = match &self.cache {
             Some(cache) => cache.get_or_verify(token, self.clock.now(), uncached),
@@ -179,12 +179,12 @@ impl Rs256Verifier {
         message: &[u8],
         signature: &[u8],
     ) -> Option<TokenOrigin> {
-        let is_tried = |only: By| by == only || by == By::AnyKey;
-        if is_tried(By::OwnKey) && self.has_signed(first, message, signature) {
+        let is_tried = |only: By| by == only || by == By::Any;
+        if is_tried(By::Gateway) && self.has_signed(first, message, signature) {
             return Some(TokenOrigin::Gateway);
         }
         #[cfg(feature = "remote")]
-        if is_tried(By::ApimlKey)
+        if is_tried(By::Apiml)
             && let Some(keys) = &self.apiml
         {
             // The header names RS256, which was checked before.
@@ -272,13 +272,13 @@ impl Rs256Verifier {
     }
 }
 
-/// The keys that are tried.
+/// Whose keys are tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
 pub(super) enum By {
-    OwnKey,
-    ApimlKey,
-    AnyKey,
+    Gateway,
+    Apiml,
+    Any,
 }
 
 impl TokenVerifier for Rs256Verifier {

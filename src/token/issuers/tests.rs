@@ -826,6 +826,14 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
         let issuers = trusted([provider(IDP, fixed([&jwk, &*NEW_RSA]))]);
         assert!(verify(&issuers, &token(&NEW_RSA, Alg::RS256, &claims())).is_ok(), "{case}");
     }
+    // A token without an id is checked with at most 16 keys.
+    let anonymous = RSA.with(json!({"kid": null}));
+    let jane = token(&anonymous, Alg::RS256, &claims());
+    for (others, is_good) in [(15, true), (16, false)] {
+        let keys = std::iter::repeat_n(&*NEW_RSA, others).chain([&anonymous]);
+        let issuers = trusted([provider(IDP, fixed(keys))]);
+        assert_eq!(verify(&issuers, &jane).is_ok(), is_good, "{others}");
+    }
     // Two keys may have the same id. Each of them is tried.
     let twin = NEW_RSA.with(json!({"kid": "rsa"}));
     let issuers = trusted([provider(IDP, fixed([&*RSA, &twin]))]);
