@@ -14,8 +14,8 @@ use aws_lc_rs::signature::{
 /// them.
 ///
 /// ECDSA signatures are not unique: the holder of a token can make a second signature of the same content. So a
-/// revocation of a token with ECDSA by its [fingerprint](super::TokenFingerprint) can be circumvented. RSA signatures do
-/// not have this property.
+/// revocation of a token with ECDSA by its [fingerprint](super::TokenFingerprint) can be circumvented. RSA signatures
+/// do not have this property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {

@@ -240,8 +240,8 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. The future never ends. Run it
-    /// in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. The future never ends. Run
+    /// it in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         loop {
@@ -265,8 +265,8 @@ impl IssuerKeys {
     /// Whether a token with this need should wait for [`refresh`](Self::refresh).
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
-        // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay all
-        // of its tokens. If the new set lacks the key, the token is verified again.
+        // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay
+        // all of its tokens. If the new set lacks the key, the token is verified again.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }

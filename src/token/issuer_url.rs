@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The claim `iss` of the tokens of an identity provider: an `https://` or `http://` URL of at most 255 bytes.
 ///
-/// The text is only compared, byte for byte. A slash at the end makes a difference. Because it is a URL, it is never the
-/// issuer of Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`).
+/// The text is only compared, byte for byte. A slash at the end makes a difference. Because it is a URL, it is never
+/// the issuer of Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IssuerUrl(Arc<str>);
 

@@ -16,8 +16,8 @@ use super::{
 
 /// The [`TokenVerifier`] for tokens of several issuers: of this crate, of Zowe API ML, and of OpenID Connect providers.
 ///
-/// A token is verified only with the keys of the issuer that its claim `iss` names (docs/decisions.md#d21). So a provider
-/// cannot sign a token of another issuer, such as a login token with `iss: APIML`.
+/// A token is verified only with the keys of the issuer that its claim `iss` names (docs/decisions.md#d21). So a
+/// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
 ///
 /// If `own` has a cache ([`Rs256Verifier::with_cache`]), it also caches the tokens of the other issuers. A cached token
 /// costs the same, whatever the number of issuers is.
@@ -248,8 +248,8 @@ fn issuer(payload: &[u8]) -> Result<Cow<'_, str>, TokenError> {
     }
 }
 
-/// The members of a header that have an effect. Members that carry or locate a key (`jwk`, `jku`, `x5c`, `x5u`) are never
-/// used: keys come only from the configured issuer.
+/// The members of a header that have an effect. Members that carry or locate a key (`jwk`, `jku`, `x5c`, `x5u`) are
+/// never used: keys come only from the configured issuer.
 struct Header {
     alg: String,
     kid: Option<String>,

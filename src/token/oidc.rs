@@ -14,8 +14,8 @@ use crate::{
     identity::{DistributedIdentity, Registry},
 };
 
-/// How far the clock of a provider may be ahead of ours. A token may be valid only from this time on (`nbf`). The expiry
-/// is checked without leeway.
+/// How far the clock of a provider may be ahead of ours. A token may be valid only from this time on (`nbf`). The
+/// expiry is checked without leeway.
 const LEEWAY_SECS: u64 = 60;
 
 /// The maximum number of audiences of a token.
