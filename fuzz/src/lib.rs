@@ -14,6 +14,7 @@ mod exchange;
 mod gateway;
 mod headers;
 mod identities;
+mod issuers;
 mod names;
 mod paths;
 mod permissions;
@@ -43,6 +44,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("token_claims", tokens::token_claims),
     ("token_fingerprint", tokens::token_fingerprint),
     ("public_keys", tokens::public_keys),
+    ("issuer_claims", issuers::issuer_claims),
+    ("jwk_sets", issuers::jwk_sets),
     ("scopes", tokens::scopes),
     ("yaml", configuration::yaml),
     ("zowe_yaml", configuration::zowe_yaml),

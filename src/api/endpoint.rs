@@ -17,6 +17,7 @@ pub(super) enum Endpoint {
     DelegatedTicket,
     PublicKeyPem,
     PublicKeySet,
+    CurrentPublicKeySet,
     Generate,
     Validate,
     Revoke,
@@ -38,7 +39,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
     (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
     (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
-    (Method::GET, "/keys/public/current", Endpoint::PublicKeySet),
+    (Method::GET, "/keys/public/current", Endpoint::CurrentPublicKeySet),
     (Method::POST, "/access-token/generate", Endpoint::Generate),
     (Method::POST, "/access-token/validate", Endpoint::Validate),
     (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
@@ -91,7 +92,8 @@ impl Endpoint {
             | Self::Logout
             | Self::Query
             | Self::PublicKeyPem
-            | Self::PublicKeySet => true,
+            | Self::PublicKeySet
+            | Self::CurrentPublicKeySet => true,
             Self::Refresh => switches.refresh,
             Self::Ticket => switches.tickets,
             Self::DelegatedTicket => switches.tickets && switches.delegation,

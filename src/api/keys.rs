@@ -8,26 +8,42 @@ use serde_json::json;
 use super::{compatibility::Compatibility, response::typed};
 use crate::token::VerifyingKey;
 
-/// The public key that verifies the gateway's tokens, in two formats.
+/// The public keys that verify the gateway's tokens.
 #[derive(Clone)]
 pub(super) struct PublicKeys {
-    /// A JWK set that contains only this key (RFC 7517 §5).
-    jwk_set: Bytes,
+    /// A JWK set with the key that signs (RFC 7517 §5).
+    current: Bytes,
+    /// A JWK set with all keys. The key that signs is the first.
+    all: Bytes,
+    /// The key that signs.
     pem: Bytes,
 }
 
 impl PublicKeys {
-    pub(super) fn new(key: &VerifyingKey) -> Self {
-        let jwk_set = Bytes::from(json!({ "keys": [key.to_jwk()] }).to_string());
-        Self { jwk_set, pem: key.to_pem().into() }
+    /// `signing` is the key that signs. `accepted` are the keys whose tokens are accepted, in any order.
+    pub(super) fn new(signing: &VerifyingKey, accepted: &[VerifyingKey]) -> Self {
+        let others = accepted.iter().filter(|key| !key.is_same_key(signing));
+        let all: Vec<_> = [signing].into_iter().chain(others).map(VerifyingKey::to_jwk).collect();
+        let jwk_set = |keys| Bytes::from(json!({ "keys": keys }).to_string());
+        Self {
+            current: jwk_set(vec![signing.to_jwk()]),
+            all: jwk_set(all),
+            pem: signing.to_pem().into(),
+        }
     }
 
-    /// Answers with the JWK set. `…/all` and `…/current` have the same answer, because there is only one key.
-    pub(super) fn jwk_set(&self) -> Response<Full<Bytes>> {
-        typed(self.jwk_set.clone(), HeaderValue::from_static("application/json"))
+    /// Answers with the JWK set of the key that signs.
+    pub(super) fn current(&self) -> Response<Full<Bytes>> {
+        typed(self.current.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the key in PEM.
+    /// Answers with the JWK set of all keys. Unlike in Zowe API ML, the keys of identity providers are not in it
+    /// (docs/decisions.md#d21).
+    pub(super) fn all(&self) -> Response<Full<Bytes>> {
+        typed(self.all.clone(), HeaderValue::from_static("application/json"))
+    }
+
+    /// Answers with the key that signs in PEM.
     pub(super) fn pem(&self, compatibility: Compatibility) -> Response<Full<Bytes>> {
         typed(self.pem.clone(), compatibility.pem_type())
     }

@@ -12,8 +12,9 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
-//! | `GET keys/public` | none | 200 and the key in PEM |
-//! | `GET keys/public/all`, `…/current` | none | 200 and the key as a JWK set (RFC 7517) |
+//! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
+//! | `GET keys/public/all` | none | 200 and the keys of all accepted tokens as a JWK set (RFC 7517) |
+//! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
 //! | `GET openapi.json` | none | 200 and a description of the endpoints (OpenAPI 3.1) |
 //! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token as text |
 //! | `POST access-token/validate` | the token in the body | 200 |

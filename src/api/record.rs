@@ -36,7 +36,10 @@ fn event(endpoint: Endpoint) -> Option<Event> {
         }
         Endpoint::Evict => Some(Event::Evicted),
         // These endpoints evaluate no credential, and they change nothing.
-        Endpoint::Describe | Endpoint::PublicKeyPem | Endpoint::PublicKeySet => None,
+        Endpoint::Describe
+        | Endpoint::PublicKeyPem
+        | Endpoint::PublicKeySet
+        | Endpoint::CurrentPublicKeySet => None,
     }
 }
 

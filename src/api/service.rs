@@ -110,7 +110,7 @@ impl AuthApi {
         login: impl LoginProvider,
         revocations: impl RevocationStore,
     ) -> Self {
-        let public_keys = PublicKeys::new(&issuer.verifying_key());
+        let public_keys = PublicKeys::new(&issuer.verifying_key(), verifier.keys());
         Self(Arc::new(State {
             prefix: AuthPrefix::default(),
             issuer,
@@ -391,7 +391,8 @@ impl State {
                 endpoint.issue(request, body).await
             }
             Endpoint::PublicKeyPem => Ok(self.public_keys.pem(self.compatibility)),
-            Endpoint::PublicKeySet => Ok(self.public_keys.jwk_set()),
+            Endpoint::PublicKeySet => Ok(self.public_keys.all()),
+            Endpoint::CurrentPublicKeySet => Ok(self.public_keys.current()),
             Endpoint::Generate => {
                 let max_validity = self.max_validity.ok_or(off)?;
                 let (issuer, revocations) = (&self.issuer, &self.revocations);

@@ -46,7 +46,7 @@ use crate::{
         RevocationStore, StoreError, StoreFuture,
     },
     saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
-    token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
+    token::{KeyId, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 const NOW: u64 = 1_800_000_000;

@@ -218,6 +218,11 @@ impl Reply {
         }
     }
 
+    /// The body.
+    pub(crate) fn into_body(self) -> Bytes {
+        self.body
+    }
+
     /// Parses the body, which must be a JSON object.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +44,28 @@ const WEIGHT_PER_SHARD: usize = 2_048;
 pub(super) struct TokenCache {
     tokens: Cache<TokenHash, VerifiedToken, TokenWeight, BuildHasherDefault<AlreadyHashed>>,
     hasher: SipHasher13,
+    generation: Generation,
+}
+
+/// The generation of a cache. When it advances, all tokens in the cache become unreachable, and are evicted later.
+///
+/// A look-up reads the generation before it verifies a token. So a token that was verified with a key that has been
+/// withdrawn since then is never found again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Generation(Arc<AtomicU64>);
+
+impl Generation {
+    #[cfg(feature = "remote")]
+    pub(super) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Mixes the generation into a hash.
+    fn mix(&self, mut hash: Hash128) -> TokenHash {
+        // An odd factor, so that each generation has another value.
+        hash.h1 ^= self.0.load(Ordering::Acquire).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        TokenHash(hash)
+    }
 }
 
 /// The hash of a token, made with the random key of the cache.
@@ -87,7 +113,18 @@ impl TokenCache {
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
-        Self { tokens, hasher: SipHasher13::new_with_key(&key) }
+        Self { tokens, hasher: SipHasher13::new_with_key(&key), generation: Generation::default() }
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn generation(&self) -> Generation {
+        self.generation.clone()
+    }
+
+    /// Makes an empty cache of the same capacity.
+    pub(super) fn empty_like(&self) -> Self {
+        let capacity = usize::try_from(self.tokens.capacity()).unwrap_or(usize::MAX);
+        Self::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))
     }
 
     /// Returns the cached token. If the token is not cached, calls `verify`, and caches the token if
@@ -95,18 +132,19 @@ impl TokenCache {
     ///
     /// # Errors
     /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.
-    pub(super) fn get_or_verify(
+    pub(super) fn get_or_verify<E: From<TokenError>>(
         &self,
         token: &[u8],
         now: Timestamp,
-        verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
-    ) -> Result<VerifiedToken, TokenError> {
-        let hash = TokenHash(self.hasher.hash(token));
+        verify: impl FnOnce() -> Result<VerifiedToken, E>,
+    ) -> Result<VerifiedToken, E> {
+        let hash = self.generation.mix(self.hasher.hash(token));
         let verified = self.get_or_insert(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
             self.tokens.remove(&hash);
-            return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
+            let secs_ago = now.as_secs() - expires_at.as_secs();
+            return Err(TokenError::Expired { secs_ago }.into());
         }
         Ok(verified)
     }
@@ -219,7 +257,7 @@ mod tests {
             let before = self.checks.load(SeqCst);
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);
-                Ok(self.verified.clone())
+                Ok::<_, TokenError>(self.verified.clone())
             };
             self.cache.get_or_verify(token.as_bytes(), Timestamp::from_secs(NOW), verify).unwrap();
             self.checks.load(SeqCst) == before

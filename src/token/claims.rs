@@ -1,11 +1,23 @@
 //! The header and the claims of login tokens and PATs (docs/reference/tokens-and-revocation.md#jwt,
 //! docs/reference/tokens-and-revocation.md#pat).
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::KeyId;
+
 /// `{"alg":"RS256"}` in base64url: the header of the tokens that Zowe API ML and this crate issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
+
+/// The encoded header of the tokens of a key: `{"alg":"RS256"}`, with `kid` if the key has an id. An id has no
+/// characters that must be escaped in JSON.
+pub(super) fn header(id: Option<&KeyId>) -> String {
+    match id {
+        None => OUR_HEADER.to_owned(),
+        Some(id) => BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"RS256","kid":"{id}"}}"#)),
+    }
+}
 
 /// `iss` of a login token. The comparison ignores case, as in API ML.
 pub(super) const ISSUER_JWT: &str = "APIML";
@@ -49,6 +61,8 @@ pub(super) struct Claims {
 }
 
 /// Parses a claim that may be absent, but not `null`.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(d).map(Some)
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Scopes, SigningKey, VerifyingKey,
-    claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
+    claims::{Claims, ISSUER_JWT, ISSUER_PAT},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -100,9 +100,10 @@ impl TokenIssuer {
 
     fn sign(&self, claims: &Claims) -> Result<IssuedToken, IssueError> {
         let payload = serde_json::to_vec(claims).map_err(|_| IssueError(()))?;
+        let header = self.key.header();
         let mut text =
-            Zeroizing::new(String::with_capacity(OUR_HEADER.len() + 2 * payload.len() + 700));
-        text.push_str(OUR_HEADER);
+            Zeroizing::new(String::with_capacity(header.len() + 2 * payload.len() + 700));
+        text.push_str(header);
         text.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(payload, &mut text);
         let signature = self.key.sign(text.as_bytes()).map_err(|_| IssueError(()))?;

@@ -22,6 +22,8 @@ use x509_cert::{
 };
 use zeroize::Zeroizing;
 
+use super::{KeyId, claims::header};
+
 const MIN_BITS: usize = 2048;
 /// The longest key that [`RSA_PKCS1_2048_8192_SHA256`] accepts.
 const MAX_BITS: usize = 8192;
@@ -51,9 +53,21 @@ impl SigningKey {
         Ok(Self { private: Arc::new(private), public })
     }
 
+    /// Sets the id of the key. Tokens that this key signs name the id in their header (`kid`), and the public key has
+    /// the same id.
+    #[must_use]
+    pub fn with_key_id(self, id: KeyId) -> Self {
+        Self { public: self.public.with_key_id(id), ..self }
+    }
+
     /// The public key that verifies the signatures of this key.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
+    }
+
+    /// The encoded header of the tokens that this key signs.
+    pub(super) fn header(&self) -> &str {
+        self.public.header()
     }
 
     /// The RS256 signature of `message` (RFC 7518 §3.3).
@@ -88,6 +102,9 @@ pub struct VerifyingKey {
     /// algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
+    id: Option<KeyId>,
+    /// The encoded header of the tokens that [`SigningKey`] signs with this key.
+    header: Arc<str>,
 }
 
 impl VerifyingKey {
@@ -116,7 +133,7 @@ impl VerifyingKey {
 
     /// Reads a JSON Web Key (RFC 7517, RFC 7518 §6.3.1). `kty` must be `RSA`. The members `use`, `alg`
     /// and `key_ops` may be absent. If they are present, `use` must be `sig`, `alg` must be `RS256`, and
-    /// `key_ops` must contain `verify`.
+    /// `key_ops` must contain `verify`. The member `kid` is ignored; see [`with_key_id`](Self::with_key_id).
     ///
     /// # Errors
     /// [`RsaKeyError`] for the first problem that was found.
@@ -142,11 +159,19 @@ impl VerifyingKey {
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
-        let (n, e) = (magnitude(&jwk.n)?, magnitude(&jwk.e)?);
-        check_length(&n)?;
-        let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
-        let der = key.and_then(|key| key.as_der()).map_err(|_| RsaKeyError::NotRsaPublic)?;
-        Self::new(PublicKey::from_der(der.as_ref()).map_err(|_| RsaKeyError::NotRsaPublic)?)
+        Self::new(rsa_public_key(magnitude(&jwk.n)?, magnitude(&jwk.e)?)?)
+    }
+
+    /// The key in the form that checks RS256 signatures.
+    #[cfg(feature = "remote")]
+    pub(super) fn parsed(&self) -> &ParsedPublicKey {
+        &self.rs256
+    }
+
+    /// The key in DER (PKCS #1).
+    #[cfg(feature = "remote")]
+    pub(super) fn der(&self) -> &[u8] {
+        self.public.as_ref()
     }
 
     fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, RsaKeyError> {
@@ -166,13 +191,39 @@ impl VerifyingKey {
         check_length(public.modulus().big_endian_without_leading_zero())?;
         let rs256 = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public.as_ref())
             .map_err(|_| RsaKeyError::NotRsaPublic)?;
-        Ok(Self { rs256, public })
+        Ok(Self { rs256, public, id: None, header: header(None).into() })
     }
 
-    /// The key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`.
+    /// Sets the id of the key. A token that names this id is checked with this key first.
+    #[must_use]
+    pub fn with_key_id(self, id: KeyId) -> Self {
+        Self { header: header(Some(&id)).into(), id: Some(id), ..self }
+    }
+
+    /// The id of the key, if it has one.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.id.as_ref()
+    }
+
+    /// Whether `other` is the same public key. The ids of the keys are not compared.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        self.public.as_ref() == other.public.as_ref()
+    }
+
+    /// The encoded header of the tokens that [`SigningKey`] signs with this key.
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
+    /// The key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`, and `kid` if the key has
+    /// an id.
     pub fn to_jwk(&self) -> Value {
         let [n, e] = self.components();
-        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e })
+        let mut jwk = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e });
+        if let Some(id) = &self.id {
+            jwk["kid"] = id.as_str().into();
+        }
+        jwk
     }
 
     /// The key as a PEM document (`PUBLIC KEY`, SubjectPublicKeyInfo of RFC 5280).
@@ -198,7 +249,7 @@ impl VerifyingKey {
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [n, _] = self.components();
-        f.debug_struct("VerifyingKey").field("n", &n).finish_non_exhaustive()
+        f.debug_struct("VerifyingKey").field("id", &self.id).field("n", &n).finish_non_exhaustive()
     }
 }
 
@@ -217,6 +268,14 @@ fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     let pem = pem::parse(pem).ok()?;
     let label = pem.tag().to_owned();
     Some((label, pem.into_contents()))
+}
+
+/// Makes an RSA public key of 2048 to 8192 bits from modulus and exponent, which have no leading zero bytes.
+pub(super) fn rsa_public_key(n: Vec<u8>, e: Vec<u8>) -> Result<PublicKey, RsaKeyError> {
+    check_length(&n)?;
+    let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
+    let der = key.and_then(|key| key.as_der()).map_err(|_| RsaKeyError::NotRsaPublic)?;
+    PublicKey::from_der(der.as_ref()).map_err(|_| RsaKeyError::NotRsaPublic)
 }
 
 fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {

@@ -6,8 +6,8 @@
 //! this crate accepts the tokens of API ML, and API ML accepts the tokens of this crate.
 //!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public
-//! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). To accept tokens of another issuer,
-//! implement [`TokenVerifier`].
+//! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also
+//! verifies the tokens of OpenID Connect providers. To accept other tokens, implement [`TokenVerifier`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,28 +33,54 @@
 //! # }
 //! ```
 
+#[cfg(feature = "remote")]
+mod algorithm;
 mod cache;
 mod claims;
 mod error;
 mod external;
 mod fingerprint;
 mod issue;
+#[cfg(feature = "remote")]
+mod issuer_keys;
+#[cfg(feature = "remote")]
+mod issuer_url;
+#[cfg(feature = "remote")]
+mod issuers;
 mod key;
+mod key_id;
+#[cfg(feature = "remote")]
+mod key_set;
+#[cfg(feature = "remote")]
+mod oidc;
 mod rs256;
 mod scope;
 mod verified;
 mod verifier;
 
+#[cfg(feature = "remote")]
+pub use algorithm::{Algorithm, AlgorithmError};
 pub use error::TokenError;
 pub use external::{ExternalClaims, ExternalSubject, ExternalToken};
 pub use fingerprint::{ParseFingerprintError, TokenFingerprint};
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
+#[cfg(feature = "remote")]
+pub use issuer_keys::{FetchFuture, IssuerKeys, JwkSetSource, JwksUrl, KeyRefresh, UnprotectedUrl};
+#[cfg(feature = "remote")]
+pub use issuer_url::{IssuerUrl, IssuerUrlError};
+#[cfg(feature = "remote")]
+pub use issuers::TrustedIssuers;
 pub use key::{RsaKeyError, SigningKey, VerifyingKey};
+pub use key_id::{KeyId, KeyIdError};
+#[cfg(feature = "remote")]
+pub use key_set::KeySetError;
+#[cfg(feature = "remote")]
+pub use oidc::{DuplicateIssuer, OidcIssuer};
 pub use rs256::Rs256Verifier;
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
 #[doc(no_inline)]
 pub use serde_json;
-pub use verified::{Jwt, Pat, VerifiedToken};
+pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
 /// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of scopes is shorter than

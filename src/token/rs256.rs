@@ -1,17 +1,19 @@
-//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one
-//! given key, and its claim `iss` must be `APIML` or `APIML_PAT`.
+//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one of the
+//! given keys, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
+#[cfg(feature = "remote")]
+use super::{Algorithm, IssuerKeys, key_set::Signature};
 use super::{
     MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
     VerifyFuture, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
-    verified::{Jwt, JwtClaims, Pat, PatClaims},
+    verified::{Jwt, JwtClaims, Pat, PatClaims, TokenOrigin},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -20,10 +22,19 @@ use crate::{
 
 /// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs).
 /// [`TokenIssuer`](super::TokenIssuer) and Zowe API ML (the API gateway of Zowe) issue such tokens. The
-/// verifier has one public key. It accepts only tokens that were signed with the matching private key.
+/// verifier has one or more public keys. It accepts only tokens that were signed with a matching private key.
+///
+/// # Rotation of the signing key
+/// Several keys let the signing key be replaced without logging any user out:
+///
+/// 1. Add the new key to all verifiers ([`with_key`](Self::with_key)).
+/// 2. Let the new key sign.
+/// 3. When the last token of the old key has expired, remove the old key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
-    key: VerifyingKey,
+    keys: Arc<[VerifyingKey]>,
+    #[cfg(feature = "remote")]
+    apiml: Option<IssuerKeys>,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
@@ -31,7 +42,52 @@ pub struct Rs256Verifier {
 impl Rs256Verifier {
     /// Makes a verifier that uses the system clock and has no cache.
     pub fn new(key: VerifyingKey) -> Self {
-        Self { key, clock: Arc::new(SystemClock), cache: None }
+        Self {
+            keys: Arc::new([key]),
+            #[cfg(feature = "remote")]
+            apiml: None,
+            clock: Arc::new(SystemClock),
+            cache: None,
+        }
+    }
+
+    /// Accepts tokens of this key, too. A token whose header names the id of a key
+    /// ([`VerifyingKey::key_id`]) is checked with this key first, and any token is checked with the keys in the order
+    /// in which they were added. So a token with a wrong signature costs one check for each key.
+    ///
+    /// The new verifier does not share a cache with `self`.
+    #[must_use]
+    pub fn with_key(mut self, key: VerifyingKey) -> Self {
+        self.keys = self.keys.iter().cloned().chain([key]).collect();
+        // Verifiers that share a cache must have the same keys.
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// Accepts login tokens that Zowe API ML has signed with one of these keys, too. Use only keys of API ML itself:
+    /// its list `keys/public/all` also has the keys of identity providers, and with such a key a provider could sign a
+    /// token for any user (docs/decisions.md#d21).
+    ///
+    /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked.
+    /// [`TokenOrigin`] tells whose key has verified a token. The gateway's own keys come first.
+    ///
+    /// This verifier uses the keys that were fetched before, and fetches none;
+    /// [`TrustedIssuers`](super::TrustedIssuers) fetches them when a token needs them. The new verifier does not share a
+    /// cache with `self`.
+    #[cfg(feature = "remote")]
+    #[must_use]
+    pub fn with_apiml_keys(mut self, keys: IssuerKeys) -> Self {
+        self.apiml = Some(keys);
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// The keys, in the order in which they were added.
+    pub fn keys(&self) -> &[VerifyingKey] {
+        &self.keys
     }
 
     /// Uses `clock` instead of the system clock.
@@ -50,10 +106,12 @@ impl Rs256Verifier {
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the key of this
+    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by a key of this
     /// verifier, and it must not have expired (`now < exp`). If the token has the claim `nbf`, the time in this claim
     /// must have come (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
     /// Revocations are not checked.
@@ -73,24 +131,31 @@ impl Rs256Verifier {
         }
         let uncached = || {
             let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
-            self.verify_uncached(token)
+            self.verify_uncached(token, By::Any)
         };
-        match &self.cache {
+        let verified = match &self.cache {
             Some(cache) => cache.get_or_verify(token, self.clock.now(), uncached),
             None => uncached(),
+        };
+        match verified {
+            // The cache may be that of `TrustedIssuers`, which accepts more tokens than this verifier.
+            Ok(VerifiedToken::External(_)) => Err(TokenError::Issuer),
+            decided => decided,
         }
     }
 
-    fn verify_uncached(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+    pub(super) fn verify_uncached(&self, token: &str, by: By) -> Result<VerifiedToken, TokenError> {
         // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and reads header
         // and claims twice. We also cannot use its checks of `exp` and `nbf`, because they allow a leeway of a minute
         // and do not use the clock of the verifier.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let has_critical = header != OUR_HEADER && has_critical_extensions(token, header)?;
-        if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
-            return Err(TokenError::Signature);
-        }
+        let named = self.keys.iter().position(|key| key.header() == header);
+        let known = named.is_some() || header == OUR_HEADER;
+        let has_critical = !known && has_critical_extensions(token, header)?;
+        let (message, signature) = (message.as_bytes(), decode(signature)?);
+        let origin = self.signer(by, named.unwrap_or(0), message, &signature);
+        let origin = origin.ok_or(TokenError::Signature)?;
         let payload = decode(payload)?;
         if !is_object(&payload) {
             return Err(TokenError::Malformed);
@@ -103,10 +168,48 @@ impl Rs256Verifier {
         if has_critical {
             return Err(TokenError::Malformed);
         }
-        self.check(token, claims)
+        self.check(token, claims, origin)
     }
 
-    fn check(&self, token: &str, claims: Claims) -> Result<VerifiedToken, TokenError> {
+    /// Whose key has signed `message`. Our own keys are tried first, because a key of both is ours
+    /// (docs/decisions.md#d48).
+    fn signer(
+        &self,
+        by: By,
+        first: usize,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<TokenOrigin> {
+        let is_tried = |only: By| by == only || by == By::Any;
+        if is_tried(By::Gateway) && self.has_signed(first, message, signature) {
+            return Some(TokenOrigin::Gateway);
+        }
+        #[cfg(feature = "remote")]
+        if is_tried(By::Apiml)
+            && let Some(keys) = &self.apiml
+        {
+            // The header names RS256, which was checked before.
+            let checked =
+                keys.with_current(|keys| keys.check(Algorithm::Rs256, None, message, signature));
+            return (checked == Some(Signature::Good)).then_some(TokenOrigin::Apiml);
+        }
+        None
+    }
+
+    /// Whether one of the keys has signed `message`. The key `first` is tried first. The header of a token that another
+    /// program has signed may name a key in other words, so all keys are tried.
+    fn has_signed(&self, first: usize, message: &[u8], signature: &[u8]) -> bool {
+        let others = self.keys.iter().enumerate().filter(|(index, _)| *index != first);
+        self.keys[first].has_signed(message, signature)
+            || others.into_iter().any(|(_, key)| key.has_signed(message, signature))
+    }
+
+    fn check(
+        &self,
+        token: &str,
+        claims: Claims,
+        origin: TokenOrigin,
+    ) -> Result<VerifiedToken, TokenError> {
         let now = self.clock.now().as_secs();
         if claims.exp <= now {
             return Err(TokenError::Expired { secs_ago: now - claims.exp });
@@ -122,10 +225,11 @@ impl Rs256Verifier {
                 issued_at: Timestamp::from_secs(claims.iat),
                 expires_at,
                 domain: claims.dom.map(Box::from),
+                origin,
                 fingerprint: TokenFingerprint::of(token),
             })));
         }
-        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) {
+        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) && origin == TokenOrigin::Gateway {
             let Some(scopes) = &claims.scopes else {
                 return Err(TokenError::Claims("missing field `scopes`".into()));
             };
@@ -139,6 +243,43 @@ impl Rs256Verifier {
         }
         Err(TokenError::Issuer)
     }
+}
+
+/// What [`TrustedIssuers`](super::TrustedIssuers) needs.
+#[cfg(feature = "remote")]
+impl Rs256Verifier {
+    /// Makes cached tokens invalid when API ML withdraws a key.
+    fn watch_apiml_keys(&self) {
+        if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
+            keys.invalidate(cache.generation());
+        }
+    }
+
+    pub(super) fn cache(&self) -> Option<&TokenCache> {
+        self.cache.as_deref()
+    }
+
+    pub(super) fn apiml_keys(&self) -> Option<&IssuerKeys> {
+        self.apiml.as_ref()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether one of the keys signs tokens with this encoded header.
+    pub(super) fn is_header_of_a_key(&self, header: &str) -> bool {
+        self.keys.iter().any(|key| key.header() == header)
+    }
+}
+
+/// Whose keys are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
+pub(super) enum By {
+    Gateway,
+    Apiml,
+    Any,
 }
 
 impl TokenVerifier for Rs256Verifier {

@@ -68,6 +68,16 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
+/// Whose key has verified a login token (docs/decisions.md#d48). The claim `iss` is `APIML` in both cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenOrigin {
+    /// A key of this gateway. API ML may have the same key.
+    Gateway,
+    /// A key of Zowe API ML, and none of this gateway.
+    Apiml,
+}
+
 /// A verified login token. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Jwt(Arc<JwtClaims>);
@@ -78,6 +88,7 @@ pub(super) struct JwtClaims {
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) domain: Option<Box<str>>,
+    pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
 }
 
@@ -99,6 +110,11 @@ impl Jwt {
     /// The expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
+    }
+
+    /// Whose key has verified the token.
+    pub fn origin(&self) -> TokenOrigin {
+        self.0.origin
     }
 
     /// The security domain that authenticated the user (claim `dom`).

@@ -9,6 +9,7 @@ mod exit;
 mod loading;
 mod log_queue;
 mod logging;
+mod oidc;
 mod providers;
 mod reload;
 mod serve;

@@ -12,7 +12,9 @@ use passticket_proxy::config::{
 };
 use tower_passticket::{
     api::{Delegation, FileLogin, FileLoginError, LoginProvider, ZosmfLogin, ZssLogin},
-    identity::{CommonNameMapper, IdentityMapper, ZssCertificates, ZssIdentities},
+    identity::{
+        CommonNameMapper, DistributedMapper, IdentityMapper, ZssCertificates, ZssIdentities,
+    },
     passticket::UserId,
     remote::{Client, ClientLimits, NoToken, TokenSource, UserToken},
     saf::{EndpointSaf, SafProvider},
@@ -102,6 +104,20 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
             Arc::new(ZssCertificates::new(client, address.clone(), *user, tokens))
         }
         CertificateMapping::CommonName => Arc::new(CommonNameMapper),
+    }
+}
+
+/// The mapper of the users of identity providers.
+pub(crate) fn identity_mapper(
+    mapping: &IdentityMapping,
+    remote: &Remote,
+) -> Arc<dyn DistributedMapper> {
+    match mapping {
+        IdentityMapping::File(map) => Arc::new(map.clone()),
+        IdentityMapping::Zss(Zss { address, user, .. }) => {
+            let (client, tokens) = (remote.client(), remote.tokens.clone());
+            Arc::new(ZssIdentities::new(client, address.clone(), *user, tokens))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     sync::Notify,
+    task::JoinHandle,
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
@@ -86,6 +87,11 @@ pub(crate) async fn run(
         .saf_file
         .clone()
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
+    let keys: Vec<_> = parts
+        .oidc
+        .iter()
+        .map(|provider| tokio::spawn(provider.keys().clone().keep_fresh()))
+        .collect();
     let tls = parts.tls.clone();
     let gateway = stack::gateway(config, parts, stores.clone(), counts);
     let mut ended = None;
@@ -104,6 +110,7 @@ pub(crate) async fn run(
     if let Some(reloading) = reloading {
         reloading.abort();
     }
+    keys.iter().for_each(JoinHandle::abort);
     if let Some(admin) = admin {
         admin.stop();
     }

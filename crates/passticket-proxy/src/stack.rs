@@ -23,13 +23,14 @@ use tower_passticket::{
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError},
-    token::{Rs256Verifier, TokenIssuer},
+    token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers},
 };
 use tower_service::Service;
 
 use crate::{
     admin::Counts,
     exit::Exit,
+    oidc,
     providers::{self, Remote},
 };
 
@@ -43,6 +44,8 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
     Tls(#[from] TlsError),
+    #[error("components.passticket-proxy.oidc: {0}")]
+    Oidc(#[source] TlsError),
     #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
 }
@@ -53,6 +56,8 @@ pub(crate) struct Parts {
     pub(crate) tls: Option<ServerTls>,
     connector: Connector,
     login: Arc<dyn LoginProvider>,
+    /// The identity providers whose tokens are accepted.
+    pub(crate) oidc: Vec<OidcIssuer>,
 }
 
 /// Builds the [`Parts`].
@@ -70,7 +75,8 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         .with_signature_cache()
         .build()?;
     let login = providers::login(config, &Remote::new(connector.clone(), config))?;
-    Ok(Parts { tls, connector, login })
+    let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
+    Ok(Parts { tls, connector, login, oidc })
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
@@ -160,7 +166,7 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// If `counts` is present, requests and decisions are counted.
 pub(crate) fn gateway(
     config: &Config,
-    Parts { connector, login, .. }: Parts,
+    Parts { connector, login, oidc, .. }: Parts,
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
 ) -> impl Service<
@@ -172,7 +178,9 @@ pub(crate) fn gateway(
 + Send
 + 'static {
     let key = &config.signing_key;
-    let verifier = Rs256Verifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
+    let verifier = Rs256Verifier::new(key.verifying_key());
+    let verifier = config.retained_keys.iter().cloned().fold(verifier, Rs256Verifier::with_key);
+    let verifier = verifier.with_cache(config.limits.cached_tokens);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
     let generator = LocalGenerator::new(config.profiles.clone())
@@ -208,7 +216,21 @@ pub(crate) fn gateway(
     if let Some(settings) = &config.delegation {
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
-    let mut authenticator = Authenticator::new(verifier)
+    let authenticator = match (oidc.is_empty(), &config.identity_mapping) {
+        (false, Some(mapping)) => {
+            let issuers =
+                oidc.into_iter().fold(TrustedIssuers::new(verifier), |issuers, provider| {
+                    issuers
+                        .with_oidc(provider)
+                        .expect("the configuration contains each issuer only once")
+                });
+            Authenticator::new(issuers)
+                .with_distributed_identities(providers::identity_mapper(mapping, &remote))
+        }
+        // Without providers, the verifier needs not read the issuer of a token.
+        _ => Authenticator::new(verifier),
+    };
+    let mut authenticator = authenticator
         .with_cookie_names(config.cookies.clone())
         .with_revocations(revocations.clone())
         .with_client_certificates(mapper);

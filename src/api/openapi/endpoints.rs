@@ -197,6 +197,16 @@ impl Settings<'_> {
                 success: Success::json("The keys that verify tokens.", reference("JwkSet")),
                 errors: Vec::new(),
             },
+            Endpoint::CurrentPublicKeySet => Description {
+                summary: "Get the public key of new tokens as a JWK set",
+                security: Security::None,
+                body: None,
+                success: Success::json(
+                    "The key that verifies the tokens that are issued now.",
+                    reference("JwkSet"),
+                ),
+                errors: Vec::new(),
+            },
             Endpoint::Generate => Description {
                 summary: "Get a new Personal Access Token",
                 security: Security::User,

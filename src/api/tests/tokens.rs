@@ -211,6 +211,29 @@ async fn public_keys_need_no_credential() {
     }
 }
 
+/// `all` has each key once. The key that signs is the first.
+#[tokio::test]
+async fn all_keys_are_listed_and_the_current_key_alone() {
+    let new = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
+    let new = new.with_key_id(KeyId::new("new").unwrap());
+    let verifier = Rs256Verifier::new(KEY.verifying_key()).with_key(new.verifying_key());
+    let issuer = TokenIssuer::new(new.clone());
+    let api = AuthApi::new(
+        issuer,
+        verifier,
+        StubLogin { can_change_passwords: false },
+        RevocationIndex::default(),
+    );
+    let [old, new] = [KEY.verifying_key().to_jwk(), new.verifying_key().to_jwk()];
+    assert_eq!(new["kid"], "new");
+    for (path, keys) in [("all", json!([new, old])), ("current", json!([new]))] {
+        let url = &format!("/gateway/api/v1/auth/keys/public/{path}");
+        let response = TestRequest { method: "GET", url, ..POST_LOGIN }.send_to(api.clone()).await;
+        let document: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(document, json!({ "keys": keys }), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn head_is_answered_like_get_without_a_body() {
     for (path, status) in

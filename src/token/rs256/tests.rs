@@ -12,7 +12,7 @@ use test_support::pki;
 use super::*;
 use crate::{
     clock::ManualClock,
-    token::{SigningKey, TokenIssuer, Validity},
+    token::{KeyId, SigningKey, TokenIssuer, Validity},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -382,7 +382,7 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     if data.header.crit.is_some() {
         return Err(TokenError::Malformed);
     }
-    verifier().check(token, data.claims)
+    verifier().check(token, data.claims, TokenOrigin::Gateway)
 }
 
 fn has_object_as_payload(token: &str) -> bool {
@@ -504,4 +504,64 @@ proptest! {
         bytes[position] = byte;
         prop_assert!(verifier().verify(str::from_utf8(&bytes).unwrap()).is_err());
     }
+}
+
+fn other_key() -> SigningKey {
+    SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap()
+}
+
+/// The key of a token is found whether its header names the key, names none, or names an id that no key has. The id
+/// never makes another key acceptable.
+#[test]
+fn each_listed_key_verifies_tokens_and_no_other() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
+    let id = |id: &str| KeyId::new(id).unwrap();
+    let token = |key: SigningKey| {
+        let issuer = TokenIssuer::new(key).with_clock(clock.clone());
+        issuer.login_token(&UserId::new("USER").unwrap(), "x").unwrap().expose().to_owned()
+    };
+    let (old, new) = (KEY.clone(), other_key().with_key_id(id("2026")));
+    let rotating = Rs256Verifier::new(new.verifying_key())
+        .with_key(old.verifying_key().with_key_id(id("2025")))
+        .with_clock(clock.clone());
+    let after = Rs256Verifier::new(new.verifying_key()).with_clock(clock.clone());
+    let before = Rs256Verifier::new(old.verifying_key()).with_clock(clock.clone());
+    for (name, token, [is_before, is_rotating, is_after]) in [
+        ("old, no id", token(old.clone()), [true, true, false]),
+        ("old, its id", token(old.clone().with_key_id(id("2025"))), [true, true, false]),
+        ("old, unknown id", token(old.clone().with_key_id(id("x"))), [true, true, false]),
+        ("old, id of the new key", token(old.with_key_id(id("2026"))), [true, true, false]),
+        ("new, its id", token(new.clone()), [false, true, true]),
+        ("new, no id", token(other_key()), [false, true, true]),
+        ("new, id of the old key", token(new.with_key_id(id("2025"))), [false, true, true]),
+    ] {
+        for (verifier, wanted) in
+            [(&before, is_before), (&rotating, is_rotating), (&after, is_after)]
+        {
+            let got = verifier.verify(&token);
+            assert_eq!(got.is_ok(), wanted, "{name}: {got:?}");
+            assert!(wanted || got.unwrap_err() == TokenError::Signature, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_verifier_with_another_key_does_not_share_the_cache() {
+    let cached = verifier().with_cache(NonZeroUsize::new(100).unwrap());
+    let both = cached.clone().with_key(other_key().verifying_key());
+    let claims = serde_json::to_vec(&valid_claims()).unwrap();
+    let message = format!("{OUR_HEADER}.{}", B64.encode(claims));
+    let signature = other_key().sign(message.as_bytes()).unwrap();
+    let token = format!("{message}.{}", B64.encode(signature));
+    assert!(both.verify(&token).is_ok());
+    assert_eq!(cached.verify(&token).unwrap_err(), TokenError::Signature);
+}
+
+#[test]
+fn the_header_of_a_token_names_its_key() {
+    let issuer = TokenIssuer::new(KEY.clone().with_key_id(KeyId::new("a#1").unwrap()));
+    let token = issuer.login_token(&UserId::new("USER").unwrap(), "x").unwrap();
+    let header = jsonwebtoken::decode_header(token.expose()).unwrap();
+    assert_eq!((header.alg, header.kid.as_deref()), (Algorithm::RS256, Some("a#1")));
+    assert_eq!(issuer.verifying_key().to_jwk()["kid"], "a#1");
 }

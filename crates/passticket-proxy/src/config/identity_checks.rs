@@ -8,6 +8,7 @@
 use super::{
     configured_route::ConfiguredRoute,
     identities::{self, Identities},
+    oidc::{self, OidcSettings},
     passticket_proxy::{MapCertificatesBy, PassticketProxy},
     problem::Report,
     reader::Document,
@@ -16,16 +17,19 @@ use super::{
     zowe::Zowe,
 };
 use tower_passticket::{
-    identity::{CertificateMap, Registry},
+    identity::{CertificateMap, DistributedMap, Registry},
     passticket::Applid,
     saf::{AccessLevel, Profile},
     tls::Verification,
 };
 
-/// The mapping of certificates, and the settings of delegated PassTickets. The settings are present only if delegated
-/// PassTickets are on.
+/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The settings are
+/// present only if delegated PassTickets are on.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
+    pub(super) oidc: Vec<OidcSettings>,
+    /// The mapping of the users of `oidc`.
+    pub(super) identity_mapping: Option<IdentityMapping>,
     pub(super) delegation: Option<DelegationSettings>,
 }
 
@@ -35,6 +39,16 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
     let certificate_mapping = certificate_mapping(zowe, ours, certificates);
+    let oidc = ours.oidc.as_ref().map(|list| oidc::read(list, registry.as_ref()));
+    let oidc = oidc.unwrap_or_default();
+    let is_mapping_used = zowe.security.delegation.is_some() || !oidc.is_empty();
+    let mapping = is_mapping_used.then(|| identity_mapping(zowe, ours, distributed)).flatten();
+    if let (Some(list), None, false) = (&ours.oidc, &mapping, oidc.is_empty()) {
+        list.at.error(
+            "needs a mapping of the users of the providers to user ids; write identities.distributed to a file and the path \
+             of that file to components.passticket-proxy.identities, or the URL of a mapper to oidc.identityMapperUrl",
+        );
+    }
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
             at.error(
@@ -57,25 +71,13 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
                  components.passticket-proxy.delegation.callers",
             );
         }
-        let mapping = match (distributed, &zowe.security.identity_mapper) {
-            (Some(map), mapper) => {
-                if let (Some(_), Some(field)) = (mapper, &ours.identities) {
-                    field.at.warning(
-                        "has identities.distributed, so oidc.identityMapperUrl is not used; remove \
-                         one of them",
-                    );
-                }
-                IdentityMapping::File(map)
-            }
-            (None, Some(mapper)) => IdentityMapping::Zss(mapper.clone()),
-            (None, None) => {
-                at.error(
-                    "needs a mapping of e-mail addresses; write identities.distributed to a file and \
-                     the path of that file to components.passticket-proxy.identities, or the URL of a mapper to \
-                     oidc.identityMapperUrl",
-                );
-                return None;
-            }
+        let Some(mapping) = mapping.clone() else {
+            at.error(
+                "needs a mapping of e-mail addresses; write identities.distributed to a file and \
+                 the path of that file to components.passticket-proxy.identities, or the URL of a mapper to \
+                 oidc.identityMapperUrl",
+            );
+            return None;
         };
         let Some(registry) = registry else {
             // If the key is present, its value is wrong, and the problem has already been reported.
@@ -94,8 +96,31 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             calls_per_minute: ours.delegation.calls_per_minute,
         })
     });
-    check_verification(zowe, &certificate_mapping, delegation.as_ref());
-    Identification { certificate_mapping, delegation }
+    let identity_mapping = mapping.filter(|_| !oidc.is_empty());
+    let by_delegation = delegation.as_ref().map(|delegation| &delegation.mapping);
+    check_verification(zowe, &certificate_mapping, by_delegation.or(identity_mapping.as_ref()));
+    Identification { certificate_mapping, oidc, identity_mapping, delegation }
+}
+
+/// Chooses how distributed identities are mapped to user ids. `None` if the configuration has no mapping.
+fn identity_mapping(
+    zowe: &Zowe<'_>,
+    ours: &PassticketProxy<'_>,
+    distributed: Option<DistributedMap>,
+) -> Option<IdentityMapping> {
+    match (distributed, &zowe.security.identity_mapper) {
+        (Some(map), mapper) => {
+            if let (Some(_), Some(field)) = (mapper, &ours.identities) {
+                field.at.warning(
+                    "has identities.distributed, so oidc.identityMapperUrl is not used; remove \
+                     one of them",
+                );
+            }
+            Some(IdentityMapping::File(map))
+        }
+        (None, Some(mapper)) => Some(IdentityMapping::Zss(mapper.clone())),
+        (None, None) => None,
+    }
 }
 
 /// Chooses how certificates are mapped to user ids.
@@ -173,7 +198,7 @@ fn certificate_mapping(
 fn check_verification(
     zowe: &Zowe<'_>,
     mapping: &CertificateMapping,
-    delegation: Option<&DelegationSettings>,
+    identities: Option<&IdentityMapping>,
 ) {
     let Some(at) = &zowe.verify_at else { return };
     let server = match zowe.verify {
@@ -192,7 +217,7 @@ fn check_verification(
     {
         tokens.push(format!("those of {} (for x509.externalMapperUrl)", zss.user));
     }
-    if let Some(DelegationSettings { mapping: IdentityMapping::Zss(zss), .. }) = delegation {
+    if let Some(IdentityMapping::Zss(zss)) = identities {
         tokens.push(format!("those of {} (for oidc.identityMapperUrl)", zss.user));
     }
     if !tokens.is_empty() {

@@ -140,6 +140,7 @@ mod identity_checks;
 mod listen;
 mod login_throttle;
 mod logins;
+mod oidc;
 mod own_origins;
 mod own_section;
 mod passticket_proxy;
@@ -151,6 +152,7 @@ mod routes;
 mod saf;
 mod secret_file;
 mod settings;
+mod signing_keys;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -174,6 +176,7 @@ use http::HeaderName;
 pub use admin::AdminSettings;
 pub use configured_route::{ConfiguredRoute, ServiceScheme};
 pub use listen::Listen;
+pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
@@ -184,7 +187,6 @@ pub use tls_files::TlsFiles;
 
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
-use pem::Wanted;
 use problem::Report;
 use ptktdata::Environment;
 use reader::{At, Document, Field};
@@ -201,7 +203,7 @@ use tower_passticket::{
     remote::Address,
     saf::{FileSaf, Profile},
     tls::{TlsPolicy, Verification},
-    token::{ServiceId, SigningKey, Validity},
+    token::{ServiceId, SigningKey, Validity, VerifyingKey},
 };
 
 /// A checked configuration. See the [module](self).
@@ -230,8 +232,11 @@ pub struct Config {
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
     pub verify: Verification,
-    /// `components.passticket-proxy.signingKey`.
+    /// The key that signs tokens: `components.passticket-proxy.signingKey`, or the entry of
+    /// `components.passticket-proxy.signingKeys` that signs.
     pub signing_key: SigningKey,
+    /// The other keys of `components.passticket-proxy.signingKeys`. They verify tokens, but sign none.
+    pub retained_keys: Vec<VerifyingKey>,
     /// Who checks the passwords of users: `components.passticket-proxy.users`, or `...security.auth.provider`.
     pub logins: Logins,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
@@ -260,6 +265,10 @@ pub struct Config {
     pub guards: GuardingResources,
     /// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
+    /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
+    pub oidc: Vec<OidcSettings>,
+    /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
+    pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
@@ -356,7 +365,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     {
         client_authorities::check(&field.at, &files.authorities);
     }
-    let signing_key = ours.signing_key.as_ref().and_then(signing_key);
+    let signing_keys = ours.signing_keys.as_ref().and_then(signing_keys::read);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
     let profiles = match (&ours.saf, &saf_file) {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
@@ -431,7 +440,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_tls: zowe.client_tls,
         tls: tls?,
         verify: zowe.verify,
-        signing_key: signing_key?,
+        signing_key: signing_keys.as_ref()?.signing.clone(),
+        retained_keys: signing_keys?.retained,
         logins: logins?,
         pats: security.pats,
         max_validity: ours.max_validity,
@@ -443,6 +453,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         saf_endpoint: security.saf_endpoint,
         guards: security.guards,
         certificate_mapping: identification.certificate_mapping,
+        oidc: identification.oidc,
+        identity_mapping: identification.identity_mapping,
         delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => {
@@ -501,26 +513,6 @@ fn beside(audit: &Path) -> PathBuf {
         name.push(extension);
     }
     audit.with_file_name(name)
-}
-
-fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
-    let path = field.path()?;
-    let pem = match read_secret_file(&path) {
-        Ok(pem) => pem,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
-    match SigningKey::from_pem(&pem) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            let text = pem::explain(&pem, &path, Wanted::PrivateKey);
-            let text = text.unwrap_or_else(|| error.to_string());
-            field.at.error(format_args!("{} {text}", path.display()));
-            None
-        }
-    }
 }
 
 /// `None` if there is a problem, which was reported.

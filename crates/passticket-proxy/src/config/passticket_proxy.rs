@@ -21,6 +21,7 @@ use super::{
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
+    signing_keys::{self, SigningKeysField},
     trusted_proxies::{self, ProxySection},
 };
 use tower_passticket::{
@@ -39,13 +40,14 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) host: Option<Field<'a>>,
     pub(super) host_at: Place,
     pub(super) proxies: ProxySection<'a>,
-    pub(super) signing_key: Option<Field<'a>>,
+    pub(super) signing_keys: Option<SigningKeysField<'a>>,
     pub(super) users: Option<Field<'a>>,
     pub(super) zss: ZssUrl<'a>,
     pub(super) gateway_user: UserId,
     pub(super) saf: Option<Field<'a>>,
     pub(super) identities: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
+    pub(super) oidc: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
@@ -104,10 +106,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());
     let proxies = trusted_proxies::read(&mut section);
-    let signing_key = section.required(
-        "signingKey",
-        "the path of a PEM file with the RSA private key that signs tokens",
-    );
+    let signing_keys = signing_keys::field(&mut section);
     let users = section.optional("users");
     let zss = logins::read_zss(section.section("zss"));
     let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
@@ -116,6 +115,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let certificate_mapping = section
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
+    let oidc = section.optional("oidc");
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
@@ -153,13 +153,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         host,
         host_at,
         proxies,
-        signing_key,
+        signing_keys,
         users,
         zss,
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),
         saf,
         identities,
         certificate_mapping,
+        oidc,
         delegation,
         audit,
         revocations,

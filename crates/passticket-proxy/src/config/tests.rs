@@ -1019,3 +1019,161 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
                 another one";
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
+
+/// The texts of the errors, or of the warnings, after `signingKey` was replaced by `keys`.
+fn key_problems(keys: &str) -> Vec<String> {
+    let setup = Setup::new();
+    setup.write("new.key", pki::OTHER_SIGNING_KEY, 0o600);
+    setup.write("old.pub", &KEY.public_key_pem(), 0o600);
+    setup.write("open.key", pki::OTHER_SIGNING_KEY, 0o644);
+    setup.edit("signingKey: jwt.key ", keys);
+    setup.problems()
+}
+
+#[test]
+fn several_signing_keys_have_rules() {
+    let line = "zowe.yaml:36: components.passticket-proxy.signingKeys";
+    for (keys, want) in [
+        ("signingKeys: [{file: jwt.key, signs: true}] ", &[][..]),
+        ("signingKeys: [{file: jwt.key, kid: a}, {file: new.key, kid: b, signs: true}] ", &[]),
+        ("signingKeys: [{file: old.pub}, {file: new.key, signs: true}] ", &[]),
+        (
+            "signingKey: jwt.key\n    signingKeys: [{file: jwt.key, signs: true}] ",
+            &[
+                "zowe.yaml:36: components.passticket-proxy.signingKey: stands beside signingKeys; move its file",
+            ],
+        ),
+        (
+            "signingKeys: [{file: jwt.key}, {file: new.key, signs: false}] ",
+            &[": has no key that signs; write signs: true to one entry"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: new.key, signs: true}] ",
+            &["[1].signs: makes a second key sign; write signs: true to one entry only"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, kid: a, signs: true}, {file: new.key, kid: a}] ",
+            &["[1].kid: a is the kid of an earlier entry; write another one"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: old.pub, kid: a}] ",
+            &["[1].file: has the same key as an earlier entry; remove one of the two entries"],
+        ),
+        (
+            "signingKeys: [{file: old.pub, signs: true}] ",
+            &["[0].file: old.pub is not a PEM document with an RSA private key"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, signs: true}, {file: open.key}] ",
+            &["[1].file: cannot be used: "],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, kid: 'a b', signs: true}] ",
+            &["[0].kid: \"a b\" is not the id of a key; write 1 to 128 visible ASCII"],
+        ),
+        (
+            "signingKeys: [{file: jwt.key, sings: true}] ",
+            &["[0].sings: is an unknown key; did you mean signs?", ": has no key that signs"],
+        ),
+        ("signingKeys: [{kid: a, signs: true}] ", &["[0].file: is missing; write the path of a"]),
+    ] {
+        let got = key_problems(keys);
+        assert_eq!(got.len(), want.len(), "{keys}: {got:#?}");
+        for (got, want) in got.iter().zip(want) {
+            let want = want.replace("cannot be used: ", "open.key is accessible to users other");
+            let want = if want.starts_with("zowe") { want } else { format!("{line}{want}") };
+            assert!(got.starts_with(&want), "got {got}, expected {want}");
+        }
+    }
+    let many: String = (0..9).map(|_| "{file: jwt.key},").collect();
+    let got = key_problems(&format!("signingKeys: [{many}] "));
+    assert!(got[0].contains("has 9 keys; write at most 8"), "{got:?}");
+}
+
+/// The errors, or the warnings, with these entries of `oidc`.
+fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
+    setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n    oidc: {entries} "));
+    setup.problems()
+}
+
+#[test]
+fn identity_providers_have_an_issuer_keys_and_an_audience() {
+    let good = "issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw";
+    let with = |more: &str| format!("[{{{good}, {more}}}]");
+    let setup = Setup::new();
+    assert_eq!(oidc_problems(&setup, &format!("[{{{good}}}]")), [""; 0]);
+    let config = setup.load().unwrap().config;
+    let [provider] = config.oidc.as_slice() else { panic!() };
+    assert_eq!(provider.issuer.as_str(), "https://idp/a");
+    assert_eq!(provider.audiences, ["gw"]);
+    assert_eq!(provider.algorithms, [tower_passticket::token::Algorithm::Rs256]);
+    assert_eq!(provider.user_id_fields, ["sub"]);
+    assert_eq!(provider.refresh.as_secs(), 600);
+    assert!(provider.authorities.is_none() && provider.authorized_parties.is_empty());
+    assert!(matches!(config.identity_mapping, Some(IdentityMapping::File(_))));
+
+    let setup = Setup::new();
+    let all = with(
+        "algorithms: [ES256, PS512], userIdField: [a.b, email], registry: idp, authorizedParties: [x], refreshMinutes: 1, \
+         certificateAuthorities: tls/ca.pem",
+    );
+    assert_eq!(oidc_problems(&setup, &all), [""; 0]);
+    let provider = &setup.load().unwrap().config.oidc[0];
+    assert_eq!(provider.registry, Registry::new("idp").unwrap());
+    assert_eq!((provider.algorithms.len(), provider.user_id_fields.len()), (2, 2));
+    assert!(provider.authorities.is_some());
+
+    let at = "zowe.yaml:37: components.passticket-proxy.oidc";
+    for (entries, want) in [
+        (
+            "[{}]".to_owned(),
+            &[
+                "[0].issuer: is missing",
+                "[0].jwksUri: is missing",
+                "[0].audience: is missing; write the client id",
+            ][..],
+        ),
+        (with("x: 1"), &["[0].x: is an unknown key"]),
+        (
+            with("algorithms: [RS256, HS256]"),
+            &["[0].algorithms[1]: \"HS256\" is not an accepted algorithm"],
+        ),
+        (with("algorithms: none"), &["[0].algorithms: \"none\" is not an accepted algorithm"]),
+        (with("refreshMinutes: 0"), &["[0].refreshMinutes: \"0\" is not valid"]),
+        (
+            "[{issuer: APIML, jwksUri: 'http://idp/keys', audience: gw}]".to_owned(),
+            &[
+                "[0].issuer: \"APIML\" is not the URL of an issuer",
+                "[0].jwksUri: is not protected by TLS",
+            ],
+        ),
+        (
+            format!("[{{{good}}}, {{{good}}}]"),
+            &["[1]: has the issuer https://idp/a of an earlier entry; remove one of them"],
+        ),
+        (
+            format!("[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://b/', audience: x}}]"),
+            &["[1]: has the same registry as https://idp/a, so each of the two providers can name"],
+        ),
+        (with("certificateAuthorities: none.pem"), &["[0].certificateAuthorities: cannot read"]),
+    ] {
+        let got = oidc_problems(&Setup::new(), &entries);
+        assert_eq!(got.len(), want.len(), "{entries}: {got:#?}");
+        for (got, want) in got.iter().zip(want) {
+            assert!(got.starts_with(&format!("{at}{want}")), "got {got}, expected {want}");
+        }
+    }
+
+    // A provider without a mapping of its users is an error.
+    let setup = Setup::new();
+    setup.write(
+        "identities.yml",
+        "identities: {certificates: [{user: USER, subject: 'CN=a'}]}",
+        0o644,
+    );
+    let got = oidc_problems(&setup, &format!("[{{{good}}}]"));
+    assert!(
+        got.iter().any(|got| got.starts_with(&format!("{at}: needs a mapping of the users"))),
+        "{got:#?}"
+    );
+}

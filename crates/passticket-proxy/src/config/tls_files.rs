@@ -130,7 +130,7 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// Reads the files of all authorities into one PEM text.
-fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
+pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     let mut paths = Vec::new();
     for item in field.one_or_more() {
         let text = item.text()?;

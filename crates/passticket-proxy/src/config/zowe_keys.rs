@@ -299,7 +299,13 @@ const GATEWAY: &[Key] = &[
     key("apiml.security.oidc.clientId", Detail(OIDC)),
     key("apiml.security.oidc.clientSecret", Detail(OIDC)),
     key("apiml.security.oidc.cookie", Detail(OIDC)),
-    key("apiml.security.oidc.enabled", Warning(Is("true"), "tokens of OIDC providers are refused")),
+    key(
+        "apiml.security.oidc.enabled",
+        Warning(
+            Is("true"),
+            "only tokens of the providers in `components.passticket-proxy.oidc` are accepted",
+        ),
+    ),
     key(
         "apiml.security.oidc.identityMapperUrl",
         Honoured("server that maps e-mail addresses to user ids"),
@@ -354,7 +360,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.x509.registry.allowedUsers",
-        Warning(Any, "nobody can read `/gateway/api/v1/registry`, which is 404"),
+        Warning(Any, "no user can read `/gateway/api/v1/registry`, which is 404"),
     ),
     key("apiml.security.zosmf.applid", Detail("zOSMF.applId")),
     key(

@@ -1,0 +1,41 @@
+//! Makes the identity providers of the configuration, with the clients that fetch their keys.
+
+use passticket_proxy::config::{Config, OidcSettings};
+use tower_passticket::{
+    remote::{Client, ClientLimits},
+    tls::{Connector, TlsError, Verification},
+    token::{IssuerKeys, JwksUrl, KeyRefresh, OidcIssuer},
+};
+
+/// Makes the providers. Nothing is fetched yet.
+pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
+    config.oidc.iter().map(|settings| provider(settings, config)).collect()
+}
+
+fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
+    let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.authorities);
+    let connector = Connector::builder()
+        // A server that can answer in place of the provider can sign tokens. So `verifyCertificates` has no effect
+        // here.
+        .with_verification(Verification::Strict)
+        .with_authorities(authorities)
+        .with_connect_timeout(config.timeouts.provider)
+        .with_policy(config.client_tls.clone())
+        .build()?;
+    let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
+    let source = JwksUrl::new(Client::new(connector, limits), settings.jwks.clone())
+        .expect("the configuration contains only protected URLs");
+    let mut refresh = KeyRefresh::default();
+    refresh.every = settings.refresh;
+    let keys = IssuerKeys::fetched(settings.issuer.as_str(), source).with_refresh(refresh);
+    let (first, others) =
+        settings.audiences.split_first().expect("the configuration has at least one audience");
+    let issuer =
+        OidcIssuer::new(settings.issuer.clone(), first.as_str(), settings.registry.clone(), keys);
+    let issuer =
+        others.iter().fold(issuer, |issuer, audience| issuer.with_audience(audience.as_str()));
+    Ok(issuer
+        .with_authorized_parties(settings.authorized_parties.iter().map(String::as_str))
+        .with_algorithms(settings.algorithms.iter().copied())
+        .with_user_id_fields(settings.user_id_fields.iter().map(String::as_str)))
+}

@@ -1,0 +1,222 @@
+//! Tokens of an identity provider on routes. The provider is a TLS server of the test, which lists its keys.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use test_support::{
+    PATIENCE, Running, client,
+    pki::{self, Authority, SERVER},
+    raw::{self, head},
+};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+use tower_passticket::{
+    clock::{Clock, SystemClock},
+    token::{KeyId, SigningKey},
+};
+
+use crate::support::{Demo, serve, with_any_port};
+
+const ISSUER: &str = "https://idp.example.com/realms/z";
+
+/// A provider whose answer a test can change.
+#[derive(Clone, Default)]
+struct Provider(Arc<Mutex<String>>);
+
+impl Provider {
+    /// Starts the provider. Returns its port.
+    async fn start(&self) -> u16 {
+        let answer = self.0.clone();
+        let acceptor = SERVER.acceptor();
+        let address = raw::service(move |stream: TcpStream| {
+            let (answer, acceptor) = (answer.clone(), acceptor.clone());
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let mut stream = BufReader::new(stream);
+                head(&mut stream).await;
+                let answer = answer.lock().unwrap().clone();
+                let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+                let _ = stream.get_mut().shutdown().await;
+            }
+        })
+        .await;
+        address.port()
+    }
+
+    fn lists(&self, keys: &[&str]) {
+        let keys: Vec<_> = keys.iter().map(|pem| jwk(pem)).collect();
+        let body = json!({ "keys": keys }).to_string();
+        self.answers("200 OK", "", &body);
+    }
+
+    fn answers(&self, status: &str, headers: &str, body: &str) {
+        *self.0.lock().unwrap() = format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
+
+fn jwk(pem: &str) -> Value {
+    let id = if pem == pki::OTHER_SIGNING_KEY { "a" } else { "b" };
+    let key = SigningKey::from_pem(pem.as_bytes()).unwrap().with_key_id(KeyId::new(id).unwrap());
+    key.verifying_key().to_jwk()
+}
+
+fn now() -> u64 {
+    SystemClock.now().as_secs()
+}
+
+/// A token that the key signs. `claims` replace the claims of a valid token.
+fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
+    let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "aud": "gateway",
+                         "exp": now() + 600, "iat": now()});
+    for (name, value) in claims.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    let mut header = Header::new(algorithm);
+    header.kid = Some(jwk(pem)["kid"].as_str().unwrap().to_owned());
+    let key = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+    jsonwebtoken::encode(&header, &all, &key).unwrap()
+}
+
+/// A service that answers with the user id of the Basic credentials.
+async fn service() -> String {
+    let address = raw::service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        let head = head(&mut stream).await;
+        let basic = head.lines().find_map(|line| line.strip_prefix("authorization: Basic "));
+        let user = basic.map_or("nobody".to_owned(), |basic| {
+            let text = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
+            text.split(':').next().unwrap().to_owned()
+        });
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{user}",
+            user.len()
+        );
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    format!("http://{address}")
+}
+
+/// A running gateway that trusts the provider.
+struct Gateway {
+    program: Running,
+    url: String,
+    client: reqwest::Client,
+    own_token: String,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    async fn start(provider: &Provider) -> Self {
+        let port = provider.start().await;
+        let directory = TempDir::new().unwrap();
+        let demo = Demo::start_in(directory.path());
+        let own_token = demo.login().await;
+        drop(demo);
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("certs/idp-ca.pem"), Authority::trusted().pem()).unwrap();
+        let identities = "identities:\n  distributed:\n    - {user: JANE, name: jane@example.com, \
+                          registry: idp}\n";
+        fs::write(path("identities.yml"), identities).unwrap();
+        let definition = format!(
+            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{}\"]\n    routes:\n      - \
+             {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
+             httpBasicPassTicket, applid: ZOWEAPPL}}\n",
+            service().await
+        );
+        fs::write(path("api-defs/demo.yml"), definition).unwrap();
+        let yaml = with_any_port(&fs::read_to_string(path("zowe.yaml")).unwrap());
+        let oidc = format!(
+            "    onFailure: reject\n    oidc:\n    - issuer: {ISSUER}\n      jwksUri: \
+             https://localhost:{port}/keys\n      audience: [other, gateway]\n      algorithms: [RS256, \
+             PS256]\n      userIdField: [missing.claim, email]\n      registry: idp\n      \
+             certificateAuthorities: certs/idp-ca.pem\n"
+        );
+        fs::write(path("zowe.yaml"), yaml + &oidc).unwrap();
+        let (program, port) = serve(&path("zowe.yaml"));
+        let authorities = fs::read(path("certs/ca.pem")).unwrap();
+        let client = client(&authorities).timeout(PATIENCE).build().unwrap();
+        let url = format!("https://localhost:{port}/svc/api/v1/x");
+        Self { program, url, client, own_token, _directory: directory }
+    }
+
+    /// The status, and the user if the request was forwarded.
+    async fn get(&self, token: &str) -> (u16, String) {
+        let response = self.client.get(&self.url).bearer_auth(token).send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, if status == 200 { text } else { String::new() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
+    let (key, other) = (pki::OTHER_SIGNING_KEY, pki::SIGNING_KEY);
+    let provider = Provider::default();
+    provider.lists(&[key]);
+    let gateway = Gateway::start(&provider).await;
+    let jane = || (200, "JANE".to_owned());
+    let refused = || (401, String::new());
+    use Algorithm::{PS256, RS256, RS512};
+    for (case, token, want) in [
+        ("valid", token(key, RS256, json!({})), jane()),
+        ("second audience", token(key, RS256, json!({"aud": ["other"]})), jane()),
+        ("algorithm that the key does not have", token(key, PS256, json!({})), refused()),
+        ("wrong issuer", token(key, RS256, json!({"iss": format!("{ISSUER}/")})), refused()),
+        ("wrong audience", token(key, RS256, json!({"aud": "gate"})), refused()),
+        ("wrong algorithm", token(key, RS512, json!({})), refused()),
+        ("expired", token(key, RS256, json!({"exp": now() - 1})), refused()),
+        ("key of another issuer", token(other, RS256, json!({})), refused()),
+        (
+            "provider signs APIML",
+            token(key, RS256, json!({"iss": "APIML", "sub": "USER"})),
+            refused(),
+        ),
+        (
+            "provider signs a PAT",
+            token(key, RS256, json!({"iss": "APIML_PAT", "sub": "USER", "scopes": ["svc"]})),
+            refused(),
+        ),
+        ("not mapped", token(key, RS256, json!({"email": "joe@example.com"})), refused()),
+        ("our own", gateway.own_token.clone(), (200, "USER".to_owned())),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(gateway.get(&token).await, want, "{case}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
+    let key = pki::OTHER_SIGNING_KEY;
+    let provider = Provider::default();
+    let listed = json!({ "keys": [jwk(key)] }).to_string();
+    // A redirect is not followed, also if its body would be right.
+    provider.answers("302 Found", "location: https://localhost:1/\r\n", &listed);
+    let mut gateway = Gateway::start(&provider).await;
+    let line = gateway.program.logged("the keys of an issuer could not be fetched");
+    assert!(line.contains("status 302") && line.contains(ISSUER), "{line}");
+    let jane = token(key, Algorithm::RS256, json!({}));
+    let response = gateway.client.get(&gateway.url).bearer_auth(&jane).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(gateway.get(&gateway.own_token).await, (200, "USER".to_owned()));
+    // The gateway tries again after five seconds.
+    provider.lists(&[key]);
+    let deadline = Instant::now() + PATIENCE;
+    while gateway.get(&jane).await.0 != 200 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

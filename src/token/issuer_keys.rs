@@ -1,0 +1,372 @@
+//! The keys of an issuer, which are fixed or fetched from the issuer.
+//!
+//! When keys are fetched:
+//!
+//! - A set is fetched again when it is older than [`KeyRefresh::every`]. [`IssuerKeys::keep_fresh`] does this without
+//!   any token. Otherwise the first token after this time waits for the fetch. Other tokens use the old set meanwhile.
+//! - A token whose key is not in the set causes a fetch, but at most one every 30 s. The issuer may have a new key.
+//! - One fetch runs at a time. Tokens that need it wait for it. It runs in a task, so a client that disconnects does not
+//!   cancel it.
+//! - If a fetch fails, the last good set stays. If there is no set yet, the next token after 5 s tries again.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{Request, header::ACCEPT};
+use http_body_util::Full;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    VerifyingKey,
+    cache::Generation,
+    key_set::{KeySet, KeySetError},
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    log_limit::log_limited,
+    remote::{Address, Client, Connect, RemoteError},
+};
+
+/// The shortest time between two fetches while there is a set.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The shortest time between two fetches while there is no set.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest time of a fetch. The source should have a shorter limit of its own.
+const LONGEST_FETCH: Duration = Duration::from_secs(30);
+
+/// The future that [`JwkSetSource::fetch`] returns.
+pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> + Send>>;
+
+/// Trait for the place from which the JWK set (RFC 7517 §5) of an issuer is fetched.
+///
+/// [`JwksUrl`] fetches it over HTTPS. Functions implement the trait, too:
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_passticket::token::{FetchFuture, IssuerKeys};
+///
+/// /// Reads the keys from a file that another program keeps up to date.
+/// fn from_file() -> FetchFuture {
+///     Box::pin(async {
+///         let read = tokio::task::spawn_blocking(|| std::fs::read("jwks.json"));
+///         let unavailable = |error: String| {
+///             tower_passticket::remote::RemoteError::Unavailable(error)
+///         };
+///         let read = read.await.map_err(|error| unavailable(error.to_string()))?;
+///         read.map(Bytes::from).map_err(|error| unavailable(error.to_string()))
+///     })
+/// }
+///
+/// let keys = IssuerKeys::fetched("https://idp.example.com", from_file);
+/// ```
+pub trait JwkSetSource: Send + Sync + 'static {
+    /// Fetches the document. The future should limit its time and the size of the document. It is cancelled after 30 s,
+    /// and a document of more than 64 KiB is an error.
+    fn fetch(&self) -> FetchFuture;
+}
+
+impl<F: Fn() -> FetchFuture + Send + Sync + 'static> JwkSetSource for F {
+    fn fetch(&self) -> FetchFuture {
+        self()
+    }
+}
+
+/// Fetches a JWK set with `GET` over HTTPS. Redirects are not followed. The client limits time and size.
+#[derive(Debug)]
+pub struct JwksUrl<C> {
+    client: Client<C>,
+    address: Address,
+}
+
+impl<C: Connect> JwksUrl<C> {
+    /// Makes a source.
+    ///
+    /// `client` must verify the certificate and the host name of the server: whoever can answer in its place can sign
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`UnprotectedUrl`] if the URL has `http://` and its host is not on the loopback interface.
+    pub fn new(client: Client<C>, address: Address) -> Result<Self, UnprotectedUrl> {
+        if !address.is_protected() {
+            return Err(UnprotectedUrl(address));
+        }
+        Ok(Self { client, address })
+    }
+}
+
+impl<C: Connect> JwkSetSource for JwksUrl<C> {
+    fn fetch(&self) -> FetchFuture {
+        let (client, uri) = (self.client.clone(), self.address.uri());
+        Box::pin(async move {
+            let request = Request::get(uri).header(ACCEPT, "application/json");
+            let request = request.body(Full::default()).map_err(|error| {
+                // The parts of the request were checked before.
+                RemoteError::Unavailable(error.to_string())
+            })?;
+            Ok(client.call(request).await?.successful()?.into_body())
+        })
+    }
+}
+
+/// The URL of a JWK set is not protected by TLS.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not protected by TLS, so a stranger could replace the keys; write an https:// URL")]
+pub struct UnprotectedUrl(Address);
+
+/// When keys are fetched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyRefresh {
+    /// The set is fetched again after this time. At least 30 s.
+    pub every: Duration,
+}
+
+impl Default for KeyRefresh {
+    /// Every 10 minutes.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(600) }
+    }
+}
+
+/// The keys of one issuer. Clones share the keys.
+#[derive(Clone)]
+pub struct IssuerKeys(Arc<Keys>);
+
+struct Keys {
+    set: ArcSwapOption<Current>,
+    /// `None` if the keys are fixed.
+    remote: Option<Remote>,
+    clock: Arc<dyn Clock>,
+    /// The caches with tokens that these keys have verified.
+    caches: Mutex<Vec<Generation>>,
+}
+
+struct Current {
+    set: KeySet,
+    /// When the fetch of this set began, on monotonic time.
+    fetched: Duration,
+}
+
+struct Remote {
+    /// The issuer, for the log.
+    issuer: Box<str>,
+    source: Box<dyn JwkSetSource>,
+    refresh: KeyRefresh,
+    /// Locked while a fetch runs.
+    running: tokio::sync::Mutex<()>,
+    /// The number of finished fetches.
+    finished: AtomicU64,
+    /// When the last fetch began, in milliseconds of monotonic time, plus 1. 0: none has begun.
+    began: AtomicU64,
+}
+
+/// Why a token needs other keys than the current ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// There is no set, or the set is too old.
+    FreshSet,
+    /// The key of the token is not in the set.
+    UnknownKey,
+}
+
+impl IssuerKeys {
+    /// Uses one RSA key, which verifies RS256.
+    pub fn fixed(key: &VerifyingKey) -> Self {
+        Self::with_set(Some(KeySet::of(key)), None)
+    }
+
+    /// Uses the keys of a JWK set (RFC 7517 §5), which never changes. Keys that cannot verify signatures are skipped.
+    ///
+    /// # Errors
+    /// [`KeySetError`] if the document is not a JWK set, has too many keys, or has no usable key.
+    pub fn from_jwk_set(json: &[u8]) -> Result<Self, KeySetError> {
+        Ok(Self::with_set(Some(KeySet::parse(json)?), None))
+    }
+
+    /// Fetches the keys of `issuer` from `source` when the first token arrives, and again as [`KeyRefresh`] says.
+    /// The name of the issuer is for the log. Verifying a token then needs a Tokio runtime with timers.
+    pub fn fetched(issuer: &str, source: impl JwkSetSource) -> Self {
+        Self::with_set(
+            None,
+            Some(Remote {
+                issuer: issuer.into(),
+                source: Box::new(source),
+                refresh: KeyRefresh::default(),
+                running: tokio::sync::Mutex::default(),
+                finished: AtomicU64::new(0),
+                began: AtomicU64::new(0),
+            }),
+        )
+    }
+
+    fn with_set(set: Option<KeySet>, remote: Option<Remote>) -> Self {
+        let current = set.map(|set| Arc::new(Current { set, fetched: Duration::ZERO }));
+        Self(Arc::new(Keys {
+            set: ArcSwapOption::from(current),
+            remote,
+            clock: Arc::new(SystemClock),
+            caches: Mutex::default(),
+        }))
+    }
+
+    /// Sets when the keys are fetched again. It has no effect on fixed keys, and none after the value was cloned.
+    #[must_use]
+    pub fn with_refresh(mut self, refresh: KeyRefresh) -> Self {
+        if let Some(keys) = Arc::get_mut(&mut self.0)
+            && let Some(remote) = &mut keys.remote
+        {
+            remote.refresh = KeyRefresh { every: refresh.every.max(PAUSE) };
+        }
+        self
+    }
+
+    /// Uses the monotonic time of `clock` instead of that of the system. It has no effect after the value was cloned.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        if let Some(keys) = Arc::get_mut(&mut self.0) {
+            keys.clock = clock;
+        }
+        self
+    }
+
+    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. The future never ends. Run
+    /// it in a task. It needs a Tokio runtime with timers.
+    pub async fn keep_fresh(self) {
+        let Some(remote) = &self.0.remote else { return std::future::pending().await };
+        loop {
+            self.refresh(Need::FreshSet).await;
+            let pause = match self.0.set.load().as_deref() {
+                Some(current) => {
+                    let age = self.0.clock.monotonic().saturating_sub(current.fetched);
+                    remote.refresh.every.saturating_sub(age).max(PAUSE)
+                }
+                None => FIRST_PAUSE,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Uses the current set. `None` if there is none.
+    pub(super) fn with_current<T>(&self, f: impl FnOnce(&KeySet) -> T) -> Option<T> {
+        self.0.set.load().as_deref().map(|current| f(&current.set))
+    }
+
+    /// Whether a token with this need should wait for [`refresh`](Self::refresh).
+    pub(super) fn should_refresh(&self, need: Need) -> bool {
+        let Some(remote) = &self.0.remote else { return false };
+        // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay
+        // all of its tokens. If the new set lacks the key, the token is verified again.
+        let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
+        self.may_fetch(remote, need) || needs_result && remote.is_running()
+    }
+
+    /// Whether the set is missing or too old, or the need is another one.
+    fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
+        match (self.0.set.load().as_deref(), need) {
+            (None, _) | (_, Need::UnknownKey) => true,
+            (Some(current), Need::FreshSet) => {
+                let age = self.0.clock.monotonic().saturating_sub(current.fetched);
+                age >= remote.refresh.every
+            }
+        }
+    }
+
+    fn may_fetch(&self, remote: &Remote, need: Need) -> bool {
+        let pause = if self.0.set.load().is_some() { PAUSE } else { FIRST_PAUSE };
+        let has_paused = match remote.began.load(Ordering::Acquire) {
+            0 => true,
+            began => {
+                let began = Duration::from_millis(began - 1);
+                self.0.clock.monotonic().saturating_sub(began) >= pause
+            }
+        };
+        has_paused && self.is_wanted(remote, need)
+    }
+
+    /// Waits for the fetch that runs, or fetches the keys if that is permitted now.
+    pub(super) async fn refresh(&self, need: Need) {
+        let Some(remote) = &self.0.remote else { return };
+        let before = remote.finished.load(Ordering::Acquire);
+        let keys = self.clone();
+        let fetching = tokio::spawn(async move {
+            let Some(remote) = &keys.0.remote else { return };
+            let _running = remote.running.lock().await;
+            if remote.finished.load(Ordering::Acquire) == before && keys.may_fetch(remote, need) {
+                keys.fetch(remote).await;
+            }
+        });
+        // The source may have panicked. The last good set then stays.
+        let _ = fetching.await;
+    }
+
+    async fn fetch(&self, remote: &Remote) {
+        let began = self.0.clock.monotonic();
+        let millis = u64::try_from(began.as_millis()).unwrap_or(u64::MAX - 1);
+        remote.began.store(millis + 1, Ordering::Release);
+        let fetched = timeout(LONGEST_FETCH, remote.source.fetch()).await;
+        let fetched = fetched.unwrap_or_else(|_| {
+            Err(RemoteError::Unavailable(format!("no response within {LONGEST_FETCH:?}")))
+        });
+        let set = fetched
+            .map_err(|error| error.to_string())
+            .and_then(|json| KeySet::parse(&json).map_err(|error| error.to_string()));
+        match set {
+            Ok(set) => self.replace(remote, Current { set, fetched: began }),
+            Err(error) => {
+                let (issuer, has_keys) = (&remote.issuer, self.0.set.load().is_some());
+                log_limited!(
+                    warn, ("keys of an issuer", issuer), { %issuer, %error, has_keys },
+                    "the keys of an issuer could not be fetched; keys that were fetched earlier stay in use"
+                );
+            }
+        }
+        remote.finished.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn replace(&self, remote: &Remote, new: Current) {
+        let (issuer, keys) = (&remote.issuer, new.set.len());
+        let new = Arc::new(new);
+        let old = self.0.set.swap(Some(new.clone()));
+        match old {
+            None => tracing::info!(%issuer, keys, "fetched the keys of an issuer"),
+            // A token of a key that the issuer has withdrawn must not stay in a cache.
+            Some(old) if old.set.loses_keys_to(&new.set) => {
+                tracing::info!(%issuer, keys, "the issuer has withdrawn a key");
+                let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
+                caches.iter().for_each(Generation::advance);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Makes tokens in the cache with this generation invalid when the issuer withdraws a key.
+    pub(super) fn invalidate(&self, cache: Generation) {
+        self.0.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
+    }
+}
+
+impl Remote {
+    fn is_running(&self) -> bool {
+        self.running.try_lock().is_err()
+    }
+}
+
+impl fmt::Debug for IssuerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerKeys")
+            .field("keys", &self.with_current(KeySet::len))
+            .field("fetched", &self.0.remote.is_some())
+            .finish_non_exhaustive()
+    }
+}

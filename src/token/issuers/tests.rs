@@ -1,0 +1,857 @@
+//! Tests of tokens of several issuers. The crate `jsonwebtoken` signs the tokens of the providers.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jsonwebtoken::{Algorithm as Alg, EncodingKey, Header as JwtHeader};
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
+use test_support::{pki, tickets::user};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    identity::Registry,
+    remote::RemoteError,
+    token::{
+        ExternalSubject, FetchFuture, IssuerUrl, KeyId, SigningKey, TokenIssuer, TokenOrigin,
+        VerifyingKey,
+    },
+};
+
+const NOW: u64 = 1_800_000_000;
+const IDP: &str = "https://idp.example.com/realms/a";
+const OTHER_IDP: &str = "https://other.example.com";
+
+/// A key of a provider: how it signs, and how the provider lists it.
+#[derive(Clone)]
+struct ProviderKey {
+    sign: EncodingKey,
+    jwk: Value,
+}
+
+impl ProviderKey {
+    fn rsa(pem: &str, id: &str) -> Self {
+        let key =
+            SigningKey::from_pem(pem.as_bytes()).unwrap().with_key_id(KeyId::new(id).unwrap());
+        let mut jwk = key.verifying_key().to_jwk();
+        jwk.as_object_mut().unwrap().remove("alg");
+        Self { sign: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(), jwk }
+    }
+
+    fn elliptic(id: &str, curve: &str) -> Self {
+        let (algorithm, len) = match curve {
+            "P-256" => (&rcgen::PKCS_ECDSA_P256_SHA256, 32),
+            _ => (&rcgen::PKCS_ECDSA_P384_SHA384, 48),
+        };
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let point = &pair.der_bytes()[1..];
+        let number = |bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let jwk = json!({
+            "kty": "EC", "crv": curve, "kid": id, "use": "sig",
+            "x": number(&point[..len]), "y": number(&point[len..]),
+        });
+        Self { sign: EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap(), jwk }
+    }
+
+    fn with(&self, members: Value) -> Self {
+        let mut key = self.clone();
+        merge(&mut key.jwk, members);
+        key
+    }
+}
+
+/// The keys of the two providers, which take long to make.
+static RSA: LazyLock<ProviderKey> =
+    LazyLock::new(|| ProviderKey::rsa(pki::OTHER_SIGNING_KEY, "rsa"));
+static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| {
+    let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    ProviderKey::rsa(&pair.unwrap().serialize_pem(), "new")
+});
+static OWN: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
+
+/// Sets members of an object. `null` removes a member.
+fn merge(object: &mut Value, members: Value) {
+    for (name, value) in members.as_object().unwrap() {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            object[name] = value.clone();
+        }
+    }
+}
+
+fn jwk_set<'a>(keys: impl IntoIterator<Item = &'a ProviderKey>) -> Bytes {
+    let keys: Vec<_> = keys.into_iter().map(|key| &key.jwk).collect();
+    json!({ "keys": keys }).to_string().into()
+}
+
+fn fixed<'a>(keys: impl IntoIterator<Item = &'a ProviderKey>) -> IssuerKeys {
+    IssuerKeys::from_jwk_set(&jwk_set(keys)).unwrap()
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_secs(NOW)))
+}
+
+fn provider(issuer: &str, keys: IssuerKeys) -> OidcIssuer {
+    let registry = Registry::new("ldap://idp").unwrap();
+    OidcIssuer::new(IssuerUrl::new(issuer).unwrap(), "gateway", registry, keys)
+}
+
+fn own() -> Rs256Verifier {
+    Rs256Verifier::new(OWN.verifying_key()).with_clock(clock())
+}
+
+fn trusted(providers: impl IntoIterator<Item = OidcIssuer>) -> TrustedIssuers {
+    providers
+        .into_iter()
+        .fold(TrustedIssuers::new(own()), |issuers, provider| issuers.with_oidc(provider).unwrap())
+}
+
+fn claims() -> Value {
+    json!({"iss": IDP, "sub": "jane", "aud": "gateway", "exp": NOW + 60, "iat": NOW - 5})
+}
+
+fn with(members: Value) -> Value {
+    let mut claims = claims();
+    merge(&mut claims, members);
+    claims
+}
+
+fn token(key: &ProviderKey, algorithm: Alg, claims: &Value) -> String {
+    let mut header = JwtHeader::new(algorithm);
+    header.kid = key.jwk["kid"].as_str().map(str::to_owned);
+    jsonwebtoken::encode(&header, claims, &key.sign).unwrap()
+}
+
+fn verify(issuers: &TrustedIssuers, token: &str) -> Result<VerifiedToken, TokenError> {
+    issuers.try_verify_now(token.as_bytes()).expect("the keys are fixed")
+}
+
+/// The name of the user, or the error.
+fn name(verified: Result<VerifiedToken, TokenError>) -> Result<String, TokenError> {
+    verified.map(|verified| match verified {
+        VerifiedToken::External(token) => match token.subject() {
+            ExternalSubject::Identity(identity) => identity.name().to_owned(),
+            other => panic!("{other:?}"),
+        },
+        VerifiedToken::Jwt(jwt) => jwt.user().to_string(),
+        VerifiedToken::Pat(pat) => pat.user().to_string(),
+    })
+}
+
+#[test]
+fn the_claims_of_a_provider_are_checked() {
+    let problem = |text: &str| Err(TokenError::Claims(text.into()));
+    let ok = || Ok("jane".to_owned());
+    let cases = [
+        ("valid", json!({}), ok()),
+        ("iss with a slash", json!({"iss": format!("{IDP}/")}), Err(TokenError::Issuer)),
+        ("iss in upper case", json!({"iss": IDP.to_uppercase()}), Err(TokenError::Issuer)),
+        ("iss is a prefix", json!({"iss": &IDP[..IDP.len() - 1]}), Err(TokenError::Issuer)),
+        ("no iss", json!({"iss": null}), problem("iss is missing, repeated or not a text")),
+        ("iss is a list", json!({"iss": [IDP]}), problem("iss is missing, repeated or not a text")),
+        ("other aud", json!({"aud": "x"}), problem("aud does not contain an accepted audience")),
+        ("no aud", json!({"aud": null}), problem("aud is missing")),
+        ("empty aud", json!({"aud": []}), problem("aud does not contain an accepted audience")),
+        (
+            "aud is a prefix",
+            json!({"aud": "gatewa"}),
+            problem("aud does not contain an accepted audience"),
+        ),
+        (
+            "aud is a number",
+            json!({"aud": 5}),
+            problem("aud is neither a text nor a short list of texts"),
+        ),
+        (
+            "aud is an object",
+            json!({"aud": {"gateway": true}}),
+            problem("aud is neither a text nor a short list of texts"),
+        ),
+        (
+            "aud with a number",
+            json!({"aud": ["gateway", 5]}),
+            problem("aud has an item that is not a text"),
+        ),
+        (
+            "many aud",
+            json!({"aud": vec!["gateway"; 65]}),
+            problem("aud is neither a text nor a short list of texts"),
+        ),
+        ("aud is a list of one", json!({"aud": ["gateway"]}), ok()),
+        ("two aud, no azp", json!({"aud": ["x", "gateway"]}), problem("azp is missing")),
+        ("two aud, azp is ours", json!({"aud": ["x", "gateway"], "azp": "gateway"}), ok()),
+        (
+            "two aud, other azp",
+            json!({"aud": ["x", "gateway"], "azp": "x"}),
+            problem("azp is not an accepted client"),
+        ),
+        ("one aud, other azp", json!({"azp": "x"}), ok()),
+        ("azp is a list", json!({"azp": ["gateway"]}), problem("azp is not a text")),
+        ("no exp", json!({"exp": null}), problem("exp is missing")),
+        ("exp is a text", json!({"exp": "1900000000"}), problem("exp is not a whole number")),
+        ("exp is negative", json!({"exp": -1}), problem("exp is not a whole number")),
+        ("exp is a fraction", json!({"exp": 1.9e9}), problem("exp is not a whole number")),
+        ("exp is now", json!({"exp": NOW}), Err(TokenError::Expired { secs_ago: 0 })),
+        ("expired", json!({"exp": NOW - 7}), Err(TokenError::Expired { secs_ago: 7 })),
+        ("nbf in a minute", json!({"nbf": NOW + 60}), ok()),
+        ("nbf later", json!({"nbf": NOW + 61}), Err(TokenError::NotYetValid { in_secs: 61 })),
+        ("nbf is a text", json!({"nbf": "0"}), problem("nbf is not a whole number")),
+        ("no iat", json!({"iat": null}), ok()),
+        ("iat is a text", json!({"iat": "0"}), problem("iat is not a whole number")),
+        ("no sub", json!({"sub": null}), problem("no claim names the user")),
+        ("sub is a number", json!({"sub": 5}), problem("sub is not a text")),
+        ("sub is empty", json!({"sub": ""}), problem("the name of the user is empty or blank")),
+        (
+            "sub is padded",
+            json!({"sub": " jane"}),
+            problem("the name of the user begins or ends with a blank"),
+        ),
+        (
+            "a logout token",
+            json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
+            problem("events: the token is a security event"),
+        ),
+        (
+            "bound to a key",
+            json!({"cnf": {"jkt": "x"}}),
+            problem("cnf: tokens that are bound to a key are not supported"),
+        ),
+        ("exp is the largest number", json!({"exp": u64::MAX}), ok()),
+        ("scopes", json!({"scopes": ["a"], "auth.prov": "x"}), ok()),
+    ];
+    let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
+    for (case, members, want) in cases {
+        assert_eq!(
+            name(verify(&issuers, &token(&RSA, Alg::RS256, &with(members)))),
+            want,
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn the_authorized_party_is_checked_if_parties_are_set() {
+    let provider = provider(IDP, fixed([&*RSA]))
+        .with_audience("second")
+        .with_authorized_parties(["app", "cli"]);
+    let issuers = trusted([provider]);
+    for (members, want) in [
+        (json!({"azp": "app"}), true),
+        (json!({"azp": "cli", "aud": ["second", "x"]}), true),
+        (json!({}), false),
+        (json!({"azp": "gateway"}), false),
+        (json!({"azp": "gateway", "aud": ["gateway", "x"]}), false),
+    ] {
+        let got = verify(&issuers, &token(&RSA, Alg::RS256, &with(members.clone())));
+        assert_eq!(got.is_ok(), want, "{members}");
+    }
+}
+
+#[test]
+fn the_user_is_in_the_first_claim_that_exists() {
+    let fields = ["https://example.com/user", "groups.memberOf", "email"];
+    let provider = provider(IDP, fixed([&*RSA])).with_user_id_fields(fields);
+    let issuers = trusted([provider]);
+    let problem = |text: &str| Err(TokenError::Claims(text.into()));
+    for (members, want) in [
+        (json!({"email": "e@x"}), Ok("e@x".to_owned())),
+        (json!({"email": "e@x", "groups": {"memberOf": "g"}}), Ok("g".to_owned())),
+        (json!({"email": "e@x", "groups": {"memberOf": ["g"]}}), Ok("g".to_owned())),
+        (json!({"email": "e@x", "groups": {"other": "g"}}), Ok("e@x".to_owned())),
+        (json!({"email": "e@x", "groups": "g"}), Ok("e@x".to_owned())),
+        (json!({"https://example.com/user": "u", "email": "e@x"}), Ok("u".to_owned())),
+        (json!({"groups.memberOf": "flat", "groups": {"memberOf": "g"}}), Ok("flat".to_owned())),
+        // An unusable value is not skipped.
+        (
+            json!({"email": "e@x", "groups": {"memberOf": ["g", "h"]}}),
+            problem("groups.memberOf is not exactly one text"),
+        ),
+        (
+            json!({"email": "e@x", "groups": {"memberOf": []}}),
+            problem("groups.memberOf is not exactly one text"),
+        ),
+        (
+            json!({"email": "e@x", "groups": {"memberOf": {"a": "b"}}}),
+            problem("groups.memberOf is not a text"),
+        ),
+        (json!({"email": true}), problem("email is not a text")),
+        (json!({"email": "e@x", "email_verified": true}), Ok("e@x".to_owned())),
+        (json!({"email": "e@x", "email_verified": "true"}), Ok("e@x".to_owned())),
+        (json!({"email": "e@x", "email_verified": false}), problem("email_verified is not true")),
+        (json!({"email": "e@x", "email_verified": 1}), problem("email_verified is not true")),
+        (json!({}), problem("no claim names the user")),
+    ] {
+        let got = name(verify(&issuers, &token(&RSA, Alg::RS256, &with(members.clone()))));
+        assert_eq!(got, want, "{members}");
+    }
+}
+
+/// The payload is signed by the provider, so the claims could be read. But two programs could read other values.
+#[test]
+fn a_repeated_claim_of_a_provider_is_refused() {
+    let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
+    for repeated in
+        [r#""sub":"root""#, r#""iss":"https://idp.example.com/realms/a""#, r#""aud":"x""#]
+    {
+        let payload = claims().to_string().replacen('{', &format!("{{{repeated},"), 1);
+        let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"rsa"}"#);
+        let message = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let signed = jsonwebtoken::crypto::sign(message.as_bytes(), &RSA.sign, Alg::RS256).unwrap();
+        let got = verify(&issuers, &format!("{message}.{signed}"));
+        assert!(matches!(got, Err(TokenError::Claims(_))), "{repeated}: {got:?}");
+    }
+}
+
+#[test]
+fn a_token_has_an_algorithm_that_is_configured_and_that_its_key_has() {
+    let p256 = ProviderKey::elliptic("p256", "P-256");
+    let p384 = ProviderKey::elliptic("p384", "P-384");
+    let pinned = NEW_RSA.with(json!({"alg": "PS256"}));
+    let rsa = [Alg::RS256, Alg::RS384, Alg::RS512, Alg::PS256, Alg::PS384, Alg::PS512];
+    let signed: Vec<(&ProviderKey, Alg)> = rsa
+        .iter()
+        .flat_map(|algorithm| [(&*RSA, *algorithm), (&pinned, *algorithm)])
+        .chain([(&p256, Alg::ES256), (&p384, Alg::ES384)])
+        .collect();
+    let of = |algorithm: Alg| format!("{algorithm:?}").parse::<Algorithm>().unwrap();
+    for configured in rsa.into_iter().chain([Alg::ES256, Alg::ES384]) {
+        let keys = fixed([&*RSA, &pinned, &p256, &p384]);
+        let issuers = trusted([provider(IDP, keys).with_algorithms([of(configured)])]);
+        for (key, algorithm) in &signed {
+            let got = name(verify(&issuers, &token(key, *algorithm, &claims())));
+            let want = match (*algorithm == configured, key.jwk["alg"].as_str()) {
+                (false, _) => Err(TokenError::Algorithm),
+                (true, Some("PS256")) if *algorithm != Alg::PS256 => Err(TokenError::Signature),
+                (true, _) => Ok("jane".to_owned()),
+            };
+            assert_eq!(got, want, "{algorithm:?} with {configured:?}, {}", key.jwk["kid"]);
+        }
+    }
+}
+
+#[test]
+fn a_token_of_another_type_is_refused() {
+    let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
+    for (typ, is_good) in [
+        (json!("JWT"), true),
+        (json!("jwt"), true),
+        (json!("at+jwt"), true),
+        (json!("application/at+JWT"), true),
+        (json!("logout+jwt"), false),
+        (json!("secevent+jwt"), false),
+        (json!("dpop+jwt"), false),
+        (json!(""), false),
+        (json!(5), false),
+        (json!(null), false),
+    ] {
+        let header = json!({"alg": "RS256", "kid": "rsa", "typ": typ}).to_string();
+        let message = format!(
+            "{}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(header),
+            BASE64_URL_SAFE_NO_PAD.encode(claims().to_string())
+        );
+        let signed = jsonwebtoken::crypto::sign(message.as_bytes(), &RSA.sign, Alg::RS256).unwrap();
+        let got = verify(&issuers, &format!("{message}.{signed}"));
+        assert_eq!(got.is_ok(), is_good, "{typ}: {got:?}");
+    }
+}
+
+/// Replaces the header of a token. The signature stays the same.
+fn with_header(token: &str, header: &Value) -> String {
+    let (_, rest) = token.split_once('.').unwrap();
+    format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()))
+}
+
+#[test]
+fn a_header_cannot_choose_another_kind_of_key() {
+    let all = Algorithm::RSA.into_iter().chain([Algorithm::Es256, Algorithm::Es384]);
+    let p256 = ProviderKey::elliptic("p256", "P-256");
+    let issuers = trusted([provider(IDP, fixed([&*RSA, &p256])).with_algorithms(all)]);
+    let pem = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
+    let pem = pem.verifying_key().to_pem();
+    let n = BASE64_URL_SAFE_NO_PAD.decode(RSA.jwk["n"].as_str().unwrap()).unwrap();
+    for secret in
+        [pem.as_bytes(), pem.trim_end().as_bytes(), &n, RSA.jwk["n"].as_str().unwrap().as_bytes()]
+    {
+        for algorithm in [Alg::HS256, Alg::HS384, Alg::HS512] {
+            let mut header = JwtHeader::new(algorithm);
+            header.kid = Some("rsa".to_owned());
+            let forged =
+                jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(secret));
+            assert_eq!(verify(&issuers, &forged.unwrap()).unwrap_err(), TokenError::Algorithm);
+        }
+    }
+    let good = token(&RSA, Alg::RS256, &claims());
+    let unsigned = good[..=good.rfind('.').unwrap()].to_owned();
+    for (header, want) in [
+        (json!({"alg": "none", "kid": "rsa"}), TokenError::Algorithm),
+        (json!({"alg": "None"}), TokenError::Algorithm),
+        (json!({"alg": "rs256", "kid": "rsa"}), TokenError::Algorithm),
+        (json!({"alg": "ES256", "kid": "rsa"}), TokenError::Signature),
+        (json!({"alg": "RS256", "kid": "p256"}), TokenError::Signature),
+        (json!({"alg": "RS256", "kid": "rsa"}), TokenError::Signature),
+        (json!({"alg": "RS256", "kid": "../rsa"}), TokenError::Signature),
+        (json!({"alg": "RS256", "kid": ""}), TokenError::Signature),
+        (json!({"alg": "RS256", "kid": 5}), TokenError::Malformed),
+        (json!({"alg": "RS256", "kid": ["rsa"]}), TokenError::Malformed),
+        (json!({"alg": ["RS256"]}), TokenError::Malformed),
+        (json!({"kid": "rsa"}), TokenError::Malformed),
+        (json!({"alg": "RS256", "crit": ["exp"], "exp": 1}), TokenError::Malformed),
+        (json!(["RS256"]), TokenError::Malformed),
+        // The key of the attacker in the header is not used.
+        (
+            json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "jku": "https://evil.example/", "x5u": "x"}),
+            TokenError::Signature,
+        ),
+    ] {
+        for forged in [with_header(&good, &header), with_header(&unsigned, &header)] {
+            assert_eq!(verify(&issuers, &forged).unwrap_err(), want, "{header}");
+        }
+    }
+    let own_key = json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "kid": "new"});
+    let by_attacker = with_header(&token(&NEW_RSA, Alg::RS256, &claims()), &own_key);
+    assert_eq!(verify(&issuers, &by_attacker).unwrap_err(), TokenError::Signature);
+}
+
+#[test]
+fn a_key_of_one_issuer_never_verifies_a_token_of_another() {
+    let (a, b) = (RSA.clone(), NEW_RSA.clone());
+    let issuers = trusted([provider(IDP, fixed([&a])), provider(OTHER_IDP, fixed([&b]))]);
+    let own_as_provider = ProviderKey::rsa(pki::SIGNING_KEY, "rsa");
+    let login = |iss: &str| {
+        json!({"iss": iss, "sub": "IBMUSER", "aud": "gateway", "exp": NOW + 60, "iat": NOW,
+               "scopes": ["a"]})
+    };
+    for (case, key, iss, is_good) in [
+        ("a signs a", &a, IDP, true),
+        ("b signs b", &b, OTHER_IDP, true),
+        ("a signs b", &a, OTHER_IDP, false),
+        ("b signs a", &b, IDP, false),
+        ("a signs APIML", &a, "APIML", false),
+        ("a signs apiml", &a, "apiml", false),
+        ("a signs APIML_PAT", &a, "APIML_PAT", false),
+        ("a signs zOSMF", &a, "zOSMF", false),
+        ("we sign a", &own_as_provider, IDP, false),
+        ("we sign APIML", &own_as_provider, "APIML", true),
+        ("we sign an unknown issuer", &own_as_provider, "https://x", false),
+    ] {
+        for id in [json!(null), json!("rsa"), json!("new"), key.jwk["kid"].clone()] {
+            let key = key.with(json!({ "kid": id }));
+            let got = verify(&issuers, &token(&key, Alg::RS256, &login(iss)));
+            let want = is_good && (id.is_null() || key.jwk["kid"] == id);
+            let want = want
+                && (iss == "APIML" || id.is_null() || {
+                    let listed = if iss == IDP { &a } else { &b };
+                    listed.jwk["kid"] == id
+                });
+            assert_eq!(got.is_ok(), want, "{case}, {id}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn our_own_tokens_need_no_provider() {
+    let issuer = TokenIssuer::new(OWN.clone().with_key_id(KeyId::new("k").unwrap()));
+    let issuer = issuer.with_clock(clock());
+    let own = Rs256Verifier::new(issuer.verifying_key()).with_clock(clock());
+    let issuers = TrustedIssuers::new(own).with_oidc(provider(IDP, fixed([&*RSA]))).unwrap();
+    let login = issuer.login_token(&user("USER"), "x").unwrap();
+    let VerifiedToken::Jwt(jwt) = verify(&issuers, login.expose()).unwrap() else { panic!() };
+    assert_eq!(jwt.origin(), TokenOrigin::Gateway);
+    let twice = issuers.with_oidc(provider(IDP, fixed([&*RSA]))).unwrap_err();
+    assert_eq!(twice, DuplicateIssuer(IssuerUrl::new(IDP).unwrap()));
+}
+
+/// The key that verifies a token decides whose token it is, because the issuer is `APIML` in both cases.
+#[test]
+fn tokens_of_api_ml_are_told_from_our_own() {
+    let apiml = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
+    let issue = |key: &SigningKey| TokenIssuer::new(key.clone()).with_clock(clock());
+    let own_verifier = own().with_apiml_keys(IssuerKeys::fixed(&apiml.verifying_key()));
+    let issuers = TrustedIssuers::new(own_verifier.clone());
+    let both = own().with_apiml_keys(IssuerKeys::fixed(&OWN.verifying_key()));
+    for (verifier, key, origin) in [
+        (&own_verifier, &*OWN, TokenOrigin::Gateway),
+        (&own_verifier, &apiml, TokenOrigin::Apiml),
+        (&both, &*OWN, TokenOrigin::Gateway),
+    ] {
+        let login = issue(key).login_token(&user("USER"), "x").unwrap();
+        let through = TrustedIssuers::new(verifier.clone());
+        for got in [verifier.verify(login.expose()), verify(&through, login.expose())] {
+            let VerifiedToken::Jwt(jwt) = got.unwrap() else { panic!("{origin:?}") };
+            assert_eq!(jwt.origin(), origin);
+        }
+    }
+    // The gateway does not know which PATs API ML has revoked.
+    let scopes = crate::token::Scopes::parse(["a"]).unwrap();
+    let pat =
+        issue(&apiml).personal_access_token(&user("USER"), &scopes, crate::token::Validity::MAX);
+    assert_eq!(verify(&issuers, pat.unwrap().expose()).unwrap_err(), TokenError::Issuer);
+    let stranger = token(
+        &NEW_RSA,
+        Alg::RS256,
+        &json!({"iss": "APIML", "sub": "A", "iat": NOW, "exp": NOW + 9}),
+    );
+    assert_eq!(verify(&issuers, &stranger).unwrap_err(), TokenError::Signature);
+}
+
+/// A source whose answer a test can change.
+#[derive(Clone)]
+struct Source(Arc<SourceState>);
+
+struct SourceState {
+    answer: Mutex<Result<Bytes, RemoteError>>,
+    calls: AtomicUsize,
+    /// If it is set, each fetch waits for a permit.
+    gate: Option<tokio::sync::Semaphore>,
+    begun: Notify,
+}
+
+impl Source {
+    fn new(answer: Bytes) -> Self {
+        Self::with_gate(answer, None)
+    }
+
+    fn with_gate(answer: Bytes, gate: Option<tokio::sync::Semaphore>) -> Self {
+        Self(Arc::new(SourceState {
+            answer: Mutex::new(Ok(answer)),
+            calls: AtomicUsize::new(0),
+            gate,
+            begun: Notify::new(),
+        }))
+    }
+
+    fn set(&self, answer: Result<Bytes, RemoteError>) {
+        *self.0.answer.lock().unwrap() = answer;
+    }
+
+    fn calls(&self) -> usize {
+        self.0.calls.load(SeqCst)
+    }
+
+    fn fetch(&self) -> FetchFuture {
+        let state = self.0.clone();
+        Box::pin(async move {
+            state.calls.fetch_add(1, SeqCst);
+            state.begun.notify_one();
+            if let Some(gate) = &state.gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            state.answer.lock().unwrap().clone()
+        })
+    }
+}
+
+/// Verifies tokens of a provider whose keys are fetched from `source`. Tokens are cached.
+fn fetching(source: &Source) -> (TrustedIssuers, Arc<ManualClock>) {
+    let (clock, source) = (clock(), source.clone());
+    let keys = IssuerKeys::fetched(IDP, move || source.fetch()).with_clock(clock.clone());
+    let own = Rs256Verifier::new(OWN.verifying_key())
+        .with_clock(clock.clone())
+        .with_cache(NonZeroUsize::new(100).unwrap());
+    (TrustedIssuers::new(own).with_oidc(provider(IDP, keys)).unwrap(), clock)
+}
+
+/// Verifies a token as the layer does.
+async fn decide(issuers: &TrustedIssuers, token: &str) -> Result<String, TokenError> {
+    name(match issuers.try_verify_now(token.as_bytes()) {
+        Some(decided) => decided,
+        None => issuers.verify_token(token.as_bytes()).await,
+    })
+}
+
+fn lasting(subject: &str) -> Value {
+    with(json!({"exp": NOW + 100_000, "sub": subject}))
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_when_its_first_token_arrives() {
+    let source = Source::new(jwk_set([&*RSA]));
+    let (issuers, clock) = fetching(&source);
+    let old = token(&RSA, Alg::RS256, &lasting("old"));
+    assert_eq!(decide(&issuers, &old).await.unwrap(), "old");
+    assert_eq!(source.calls(), 1);
+    // The cached token needs no keys.
+    assert!(issuers.try_verify_now(old.as_bytes()).unwrap().is_ok());
+
+    // The provider rotates its keys. In the first 30 s after a fetch, an unknown key is refused at once.
+    source.set(Ok(jwk_set([&*RSA, &*NEW_RSA])));
+    let new = token(&NEW_RSA, Alg::RS256, &lasting("new"));
+    clock.advance(Duration::from_millis(29_999));
+    assert_eq!(decide(&issuers, &new).await.unwrap_err(), TokenError::Signature);
+    assert_eq!(source.calls(), 1);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(decide(&issuers, &new).await.unwrap(), "new");
+    assert_eq!(source.calls(), 2);
+
+    // Tokens with ids that no key has cause at most one fetch in 30 s.
+    for i in 0..100 {
+        let forged = RSA.with(json!({"kid": format!("forged {i}")}));
+        let forged = token(&forged, Alg::RS256, &lasting("forged"));
+        assert_eq!(decide(&issuers, &forged).await.unwrap_err(), TokenError::Signature);
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(source.calls(), 5);
+    // A wrong signature of a known key causes none.
+    clock.advance(Duration::from_secs(60));
+    let wrong = token(&NEW_RSA.with(json!({"kid": "rsa"})), Alg::RS256, &lasting("x"));
+    assert_eq!(decide(&issuers, &wrong).await.unwrap_err(), TokenError::Signature);
+    assert_eq!(source.calls(), 5);
+}
+
+#[tokio::test]
+async fn a_token_without_an_id_is_checked_with_each_key() {
+    let source = Source::new(jwk_set([&*RSA]));
+    let (issuers, clock) = fetching(&source);
+    let anonymous = |key: &ProviderKey| key.with(json!({"kid": null}));
+    let old = token(&anonymous(&RSA), Alg::RS256, &lasting("old"));
+    let new = token(&anonymous(&NEW_RSA), Alg::RS256, &lasting("new"));
+    assert_eq!(decide(&issuers, &old).await.unwrap(), "old");
+    assert!(decide(&issuers, &new).await.is_err());
+    source.set(Ok(jwk_set([&anonymous(&NEW_RSA), &*RSA])));
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(decide(&issuers, &new).await.unwrap(), "new");
+}
+
+#[tokio::test]
+async fn a_token_of_a_withdrawn_key_is_refused_although_it_is_cached() {
+    let source = Source::new(jwk_set([&*RSA, &*NEW_RSA]));
+    let (issuers, clock) = fetching(&source);
+    let stolen = token(&RSA, Alg::RS256, &lasting("stolen"));
+    let good = token(&NEW_RSA, Alg::RS256, &lasting("good"));
+    assert!(decide(&issuers, &stolen).await.is_ok() && decide(&issuers, &good).await.is_ok());
+    source.set(Ok(jwk_set([&*NEW_RSA])));
+    // The set is fetched again after ten minutes, when a token needs keys.
+    clock.advance(Duration::from_secs(600));
+    assert!(decide(&issuers, &stolen).await.is_ok());
+    let other = token(&NEW_RSA, Alg::RS256, &lasting("other"));
+    assert!(decide(&issuers, &other).await.is_ok());
+    assert_eq!(decide(&issuers, &stolen).await.unwrap_err(), TokenError::Signature);
+    assert!(decide(&issuers, &good).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_last_good_keys_stay_if_a_fetch_fails() {
+    let source = Source::new(jwk_set([&*RSA]));
+    let (issuers, clock) = fetching(&source);
+    let subject = AtomicUsize::new(0);
+    let fresh = || {
+        let subject = subject.fetch_add(1, SeqCst).to_string();
+        token(&RSA, Alg::RS256, &lasting(&subject))
+    };
+    assert!(decide(&issuers, &fresh()).await.is_ok());
+    let many: Vec<_> = (0..33).map(|_| RSA.jwk.clone()).collect();
+    for (calls, answer) in [
+        Err(RemoteError::Unavailable("down".to_owned())),
+        Err(RemoteError::Answer("status 302".to_owned())),
+        Ok(Bytes::from_static(b"<html>")),
+        Ok(Bytes::from_static(b"[]")),
+        Ok(Bytes::from_static(b"{}")),
+        Ok(Bytes::from_static(br#"{"keys": []}"#)),
+        Ok(Bytes::from_static(br#"{"keys": {}}"#)),
+        Ok(Bytes::from_static(br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#)),
+        Ok(json!({ "keys": many }).to_string().into()),
+        Ok(Bytes::from(vec![b' '; 64 * 1024 + 1])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        source.set(answer.clone());
+        clock.advance(Duration::from_secs(601));
+        assert!(decide(&issuers, &fresh()).await.is_ok(), "{answer:?}");
+        assert_eq!(source.calls(), calls + 2);
+        // While the provider is down, tokens do not wait for each retry.
+        assert!(issuers.try_verify_now(fresh().as_bytes()).unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn without_any_keys_a_token_is_undecided_and_fetching_is_tried_again() {
+    let source = Source::new(Bytes::new());
+    let (issuers, clock) = fetching(&source);
+    let jane = token(&RSA, Alg::RS256, &lasting("jane"));
+    for calls in 1..3 {
+        for _ in 0..3 {
+            let got = decide(&issuers, &jane).await.unwrap_err();
+            assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
+        }
+        assert_eq!(source.calls(), calls);
+        clock.advance(Duration::from_secs(5));
+    }
+    // Tokens of other issuers do not depend on the provider.
+    let issuer = TokenIssuer::new(OWN.clone()).with_clock(clock.clone());
+    let own = issuer.login_token(&user("USER"), "x").unwrap();
+    assert_eq!(decide(&issuers, own.expose()).await.unwrap(), "USER");
+    source.set(Ok(jwk_set([&*RSA])));
+    assert_eq!(decide(&issuers, &jane).await.unwrap(), "jane");
+}
+
+#[tokio::test]
+async fn one_fetch_runs_at_a_time_and_a_client_that_leaves_does_not_cancel_it() {
+    let gate = tokio::sync::Semaphore::new(0);
+    let source = Source::with_gate(jwk_set([&*RSA]), Some(gate));
+    let (issuers, _) = fetching(&source);
+    let tokens: Vec<_> =
+        (0..20).map(|i| token(&RSA, Alg::RS256, &lasting(&i.to_string()))).collect();
+    assert!(issuers.try_verify_now(tokens[0].as_bytes()).is_none());
+    let leaving = tokio::spawn(issuers.verify_token(tokens[0].as_bytes()));
+    source.0.begun.notified().await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    let waiting: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            assert!(issuers.try_verify_now(token.as_bytes()).is_none());
+            tokio::spawn(issuers.verify_token(token.as_bytes()))
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    source.0.gate.as_ref().unwrap().add_permits(100);
+    for (i, waiting) in waiting.into_iter().enumerate() {
+        assert_eq!(name(waiting.await.unwrap()).unwrap(), i.to_string());
+    }
+    assert_eq!(source.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_panics_leaves_the_last_good_keys() {
+    let panics = Arc::new(Mutex::new(false));
+    let clock = clock();
+    let keys = IssuerKeys::fetched(IDP, {
+        let panics = panics.clone();
+        move || -> FetchFuture {
+            assert!(
+                !*panics.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                "the test wants it"
+            );
+            Box::pin(async { Ok(jwk_set([&*RSA])) })
+        }
+    });
+    let issuers = trusted([provider(IDP, keys.with_clock(clock.clone()))]);
+    assert!(decide(&issuers, &token(&RSA, Alg::RS256, &claims())).await.is_ok());
+    *panics.lock().unwrap() = true;
+    clock.advance(Duration::from_secs(700));
+    assert!(decide(&issuers, &token(&RSA, Alg::RS256, &lasting("x"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_kept_fresh_without_tokens() {
+    /// The monotonic time of Tokio, which the test has paused.
+    #[derive(Debug)]
+    struct Paused(tokio::time::Instant);
+    impl Clock for Paused {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_secs(NOW)
+        }
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+    let source = Source::new(jwk_set([&*RSA]));
+    let keys = IssuerKeys::fetched(IDP, {
+        let source = source.clone();
+        move || source.fetch()
+    });
+    let keys = keys.with_clock(Arc::new(Paused(tokio::time::Instant::now())));
+    let keeping = tokio::spawn(keys.keep_fresh());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(source.calls(), 1);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!((6..=7).contains(&source.calls()), "{}", source.calls());
+    keeping.abort();
+}
+
+/// The verifier of the auth API shares the cache, but accepts no tokens of providers.
+#[test]
+fn a_cached_token_of_a_provider_is_foreign_to_our_own_verifier() {
+    let own = own().with_cache(NonZeroUsize::new(100).unwrap());
+    let issuers =
+        TrustedIssuers::new(own.clone()).with_oidc(provider(IDP, fixed([&*RSA]))).unwrap();
+    let jane = token(&RSA, Alg::RS256, &claims());
+    assert!(verify(&issuers, &jane).is_ok());
+    assert_eq!(own.verify(&jane).unwrap_err(), TokenError::Issuer);
+    assert!(verify(&issuers, &jane).is_ok());
+}
+
+#[test]
+fn keys_that_cannot_verify_signatures_are_skipped() {
+    let p256 = ProviderKey::elliptic("p256", "P-256");
+    let x = p256.jwk["x"].clone();
+    let short = BASE64_URL_SAFE_NO_PAD.encode([1; 31]);
+    let weak = BASE64_URL_SAFE_NO_PAD.encode([0xff; 128]);
+    let long = "k".repeat(257);
+    for (case, jwk) in [
+        ("encryption", RSA.with(json!({"use": "enc"}))),
+        ("use is a list", RSA.with(json!({"use": ["sig"]}))),
+        ("operations", RSA.with(json!({"key_ops": ["encrypt"]}))),
+        ("operations is a text", RSA.with(json!({"key_ops": "verify"}))),
+        ("unknown algorithm", RSA.with(json!({"alg": "RSA-OAEP"}))),
+        ("algorithm none", RSA.with(json!({"alg": "none"}))),
+        ("algorithm HS256", RSA.with(json!({"alg": "HS256"}))),
+        ("algorithm of another kind", RSA.with(json!({"alg": "ES256"}))),
+        ("algorithm is null", {
+            let mut key = RSA.clone();
+            key.jwk["alg"] = Value::Null;
+            key
+        }),
+        ("a private key", RSA.with(json!({"d": "AAAA"}))),
+        ("a shared secret", RSA.with(json!({"k": "AAAA"}))),
+        ("kid is a number", RSA.with(json!({"kid": 5}))),
+        ("a long kid", RSA.with(json!({"kid": long}))),
+        ("a weak key", RSA.with(json!({"n": weak}))),
+        ("exponent 1", RSA.with(json!({"e": "AQ"}))),
+        ("no exponent", RSA.with(json!({"e": null}))),
+        ("kty oct", RSA.with(json!({"kty": "oct"}))),
+        ("kty EC", RSA.with(json!({"kty": "EC"}))),
+        ("off the curve", p256.with(json!({"y": x}))),
+        ("a short coordinate", p256.with(json!({"y": short}))),
+        ("another curve", p256.with(json!({"crv": "P-384"}))),
+        ("an unknown curve", p256.with(json!({"crv": "secp256k1"}))),
+        ("the point at infinity", p256.with(json!({"x": "", "y": ""}))),
+    ] {
+        let alone = IssuerKeys::from_jwk_set(&jwk_set([&jwk])).unwrap_err();
+        assert_eq!(alone, crate::token::KeySetError::NoUsableKey { listed: 1 }, "{case}");
+        let issuers = trusted([provider(IDP, fixed([&jwk, &*NEW_RSA]))]);
+        assert!(verify(&issuers, &token(&NEW_RSA, Alg::RS256, &claims())).is_ok(), "{case}");
+    }
+    // A token without an id is checked with at most 16 keys.
+    let anonymous = RSA.with(json!({"kid": null}));
+    let jane = token(&anonymous, Alg::RS256, &claims());
+    for (others, is_good) in [(15, true), (16, false)] {
+        let keys = std::iter::repeat_n(&*NEW_RSA, others).chain([&anonymous]);
+        let issuers = trusted([provider(IDP, fixed(keys))]);
+        assert_eq!(verify(&issuers, &jane).is_ok(), is_good, "{others}");
+    }
+    // Two keys may have the same id. Each of them is tried.
+    let twin = NEW_RSA.with(json!({"kid": "rsa"}));
+    let issuers = trusted([provider(IDP, fixed([&*RSA, &twin]))]);
+    for key in [&*RSA, &twin] {
+        assert!(verify(&issuers, &token(key, Alg::RS256, &claims())).is_ok());
+    }
+}
+
+#[test]
+fn an_empty_audience_matches_no_token() {
+    let issuer = IssuerUrl::new(IDP).unwrap();
+    let registry = Registry::new("r").unwrap();
+    let issuers = trusted([OidcIssuer::new(issuer, "", registry, fixed([&*RSA]))]);
+    for aud in [json!(""), json!([""]), json!([])] {
+        let got = verify(&issuers, &token(&RSA, Alg::RS256, &with(json!({ "aud": aud }))));
+        assert!(matches!(got, Err(TokenError::Claims(_))), "{aud}: {got:?}");
+    }
+    let key = VerifyingKey::from_jwk(&RSA.jwk).unwrap();
+    let shown = format!("{:?}", IssuerKeys::fixed(&key));
+    assert_eq!(shown, "IssuerKeys { keys: Some(1), fetched: false, .. }");
+}

@@ -1,0 +1,242 @@
+//! The public keys of an issuer: a JWK set (RFC 7517 §5).
+//!
+//! A key that cannot verify signatures is skipped, because an issuer may list keys of other kinds. The set is an error
+//! if no key is left, so that a wrong document never replaces good keys.
+
+use std::collections::HashSet;
+
+use aws_lc_rs::signature::ParsedPublicKey;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{Algorithm, VerifyingKey, key::rsa_public_key};
+
+/// The maximum number of keys in a set.
+const MAX_KEYS: usize = 32;
+
+/// The maximum number of keys that a token is checked with, if it has no key id, or if several keys have its id. Anyone
+/// can send a token with a wrong signature, and each check takes time.
+const MAX_CHECKS: usize = 16;
+
+/// The maximum length of a document in bytes.
+const MAX_LEN: usize = 64 * 1024;
+
+/// The maximum length of the id of a key, in bytes.
+const MAX_ID: usize = 256;
+
+/// The keys of one issuer.
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+}
+
+struct Key {
+    id: Option<Box<str>>,
+    /// The key in the form that each of its algorithms needs. An algorithm that is not in this list cannot be used with
+    /// this key, whatever the header of a token says.
+    by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
+    /// The hash of id and public key.
+    fingerprint: [u8; 32],
+}
+
+impl KeySet {
+    /// A set with one RSA key, which verifies RS256 and has no id.
+    pub(super) fn of(key: &VerifyingKey) -> Self {
+        let parsed = key.parsed().clone();
+        let fingerprint = Sha256::digest(key.der()).into();
+        Self {
+            keys: vec![Key {
+                id: None,
+                by_algorithm: vec![(Algorithm::Rs256, parsed)],
+                fingerprint,
+            }],
+        }
+    }
+
+    /// Reads a JWK set.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
+        #[derive(Deserialize)]
+        struct Document {
+            keys: Vec<Value>,
+        }
+        if json.len() > MAX_LEN {
+            return Err(KeySetError::TooLarge { bytes: json.len() });
+        }
+        // serde also reads a struct from an array.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(KeySetError::NotAJwkSet);
+        }
+        let document: Document =
+            serde_json::from_slice(json).map_err(|_| KeySetError::NotAJwkSet)?;
+        if document.keys.len() > MAX_KEYS {
+            return Err(KeySetError::TooManyKeys { keys: document.keys.len() });
+        }
+        let listed = document.keys.len();
+        let keys: Vec<_> = document.keys.iter().filter_map(Key::from_jwk).collect();
+        if keys.is_empty() {
+            return Err(KeySetError::NoUsableKey { listed });
+        }
+        Ok(Self { keys })
+    }
+
+    /// Checks a signature. `id` is the `kid` of the token.
+    pub(super) fn check(
+        &self,
+        algorithm: Algorithm,
+        id: Option<&str>,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Signature {
+        let is_named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
+        let mut named = self.keys.iter().filter(is_named).peekable();
+        // Without an id, the key of the token may be one that is not in the set yet.
+        let result = match (id, named.peek()) {
+            (Some(_), Some(_)) => Signature::Bad,
+            _ => Signature::UnknownKey,
+        };
+        let mut checked = named.filter_map(|key| key.with(algorithm)).take(MAX_CHECKS);
+        if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
+            return Signature::Good;
+        }
+        result
+    }
+
+    /// Whether `new` lacks a key of this set.
+    pub(super) fn loses_keys_to(&self, new: &Self) -> bool {
+        let kept: HashSet<_> = new.keys.iter().map(|key| key.fingerprint).collect();
+        self.keys.iter().any(|key| !kept.contains(&key.fingerprint))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+/// The result of [`KeySet::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signature {
+    Good,
+    /// The key that the token names has not made the signature, or does not have the algorithm.
+    Bad,
+    /// The set has no key with the id, or no key has made the signature of a token without an id.
+    UnknownKey,
+}
+
+impl Key {
+    /// The key in the form for `algorithm`, if it can be used with it.
+    fn with(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
+        let mut parsed = self.by_algorithm.iter();
+        parsed.find(|(of_key, _)| *of_key == algorithm).map(|(_, key)| key)
+    }
+
+    /// `None` if the key cannot verify signatures.
+    fn from_jwk(jwk: &Value) -> Option<Self> {
+        let jwk = jwk.as_object()?;
+        // A set that publishes a private key or a shared secret: whoever can read the set can sign with that key.
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
+        {
+            return None;
+        }
+        let id = match jwk.get("kid") {
+            None => None,
+            Some(id) => Some(id.as_str().filter(|id| id.len() <= MAX_ID)?.into()),
+        };
+        if jwk.get("use").is_some_and(|r#use| r#use != "sig") {
+            return None;
+        }
+        if let Some(operations) = jwk.get("key_ops")
+            && !operations.as_array()?.iter().any(|operation| operation == "verify")
+        {
+            return None;
+        }
+        let only = match jwk.get("alg") {
+            None => None,
+            Some(alg) => Some(alg.as_str()?.parse::<Algorithm>().ok()?),
+        };
+        let (algorithms, public) = match jwk.get("kty")?.as_str()? {
+            "RSA" => (Algorithm::RSA.to_vec(), rsa(jwk)?),
+            "EC" => elliptic(jwk)?,
+            _ => return None,
+        };
+        let by_algorithm: Vec<_> = algorithms
+            .into_iter()
+            .filter(|algorithm| only.is_none_or(|only| only == *algorithm))
+            .map(|algorithm| {
+                let parsed = ParsedPublicKey::new(algorithm.verification(), &public);
+                parsed.map(|parsed| (algorithm, parsed))
+            })
+            .collect::<Result<_, _>>()
+            .ok()?;
+        if by_algorithm.is_empty() {
+            return None;
+        }
+        let mut hash = Sha256::new();
+        hash.update(&public);
+        hash.update(id.as_deref().unwrap_or_default());
+        Some(Self { id, by_algorithm, fingerprint: hash.finalize().into() })
+    }
+}
+
+/// The number in a member of a JWK, without leading zero bytes.
+fn number(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
+    let bytes = coordinate(jwk, name)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    Some(bytes[zeros..].to_vec())
+}
+
+fn coordinate(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()
+}
+
+/// The DER of an RSA key of 2048 to 8192 bits.
+fn rsa(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
+    let key = rsa_public_key(number(jwk, "n")?, number(jwk, "e")?).ok()?;
+    Some(key.as_ref().to_vec())
+}
+
+/// The algorithm and the uncompressed point of a key on P-256 or P-384 (RFC 7518 §6.2.1). aws-lc checks that the point
+/// is on the curve.
+fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
+    let (algorithm, len) = match jwk.get("crv")?.as_str()? {
+        "P-256" => (Algorithm::Es256, 32),
+        "P-384" => (Algorithm::Es384, 48),
+        _ => return None,
+    };
+    let (x, y) = (coordinate(jwk, "x")?, coordinate(jwk, "y")?);
+    // RFC 7518 §6.2.1.2: a coordinate has the full length.
+    if x.len() != len || y.len() != len {
+        return None;
+    }
+    Some((vec![algorithm], [&[4], x.as_slice(), y.as_slice()].concat()))
+}
+
+/// Why a document is not a usable JWK set. No variant contains a part of the document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySetError {
+    /// The document is longer than 64 KiB.
+    #[error("the JWK set has {bytes} bytes, more than {MAX_LEN}")]
+    TooLarge {
+        /// The length of the document in bytes.
+        bytes: usize,
+    },
+    /// The document is not a JSON object with a list `keys`.
+    #[error("the document is not a JWK set; check that the URL is the jwks_uri of the issuer")]
+    NotAJwkSet,
+    /// The set has more than 32 keys.
+    #[error("the JWK set has {keys} keys, more than {MAX_KEYS}")]
+    TooManyKeys {
+        /// The number of keys.
+        keys: usize,
+    },
+    /// No key of the set can verify signatures.
+    #[error(
+        "none of the {listed} keys of the JWK set can verify signatures; RSA keys of 2048 bits or more, and keys on P-256 \
+         and P-384 can"
+    )]
+    NoUsableKey {
+        /// The number of keys.
+        listed: usize,
+    },
+}

@@ -1,0 +1,309 @@
+//! An OpenID Connect provider whose tokens are accepted, and the checks of their claims.
+
+use std::fmt;
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::{Algorithm, ExternalClaims, IssuerKeys, IssuerUrl, TokenError};
+use crate::{
+    clock::Timestamp,
+    identity::{DistributedIdentity, Registry},
+};
+
+/// How far the clock of a provider may be ahead of ours. A token may be valid only from this time on (`nbf`). The
+/// expiry is checked without leeway.
+const LEEWAY_SECS: u64 = 60;
+
+/// The maximum number of audiences of a token.
+const MAX_AUDIENCES: usize = 64;
+
+/// An OpenID Connect provider (or another OAuth 2.0 server that issues JWTs) whose tokens are accepted.
+///
+/// A token is accepted if all of these are true:
+///
+/// - Its claim `iss` is exactly the issuer. A slash at the end makes a difference.
+/// - One of the provider's own keys has signed it, with one of the accepted algorithms.
+/// - `aud` contains one of the audiences.
+/// - If `aud` has several values, or if authorized parties are set, `azp` is one of the authorized parties. Without
+///   authorized parties, the audiences count as such (OpenID Connect Core §3.1.3.7).
+/// - It has not expired, and the time in `nbf` has come, or comes within a minute.
+/// - It is neither a security event (`events`) nor bound to a key of the client (`cnf`), whose proof is not checked.
+/// - It names a user. The result is a [`DistributedIdentity`] in the registry of the provider, which a
+///   [`DistributedMapper`](crate::identity::DistributedMapper) maps to a user id (docs/decisions.md#d22).
+///
+/// ```
+/// use tower_passticket::{
+///     identity::Registry,
+///     token::{Algorithm, IssuerKeys, IssuerUrl, OidcIssuer},
+/// };
+///
+/// # fn keys() -> IssuerKeys {
+/// #     let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+/// #     let key = tower_passticket::token::VerifyingKey::from_pem(pem.unwrap().public_key_pem().as_bytes());
+/// #     IssuerKeys::fixed(&key.unwrap())
+/// # }
+/// let registry = Registry::new("ldaps://idp.example.com")?;
+/// let issuer = IssuerUrl::new("https://idp.example.com/")?;
+/// let provider = OidcIssuer::new(issuer, "zos-gateway", registry, keys())
+///     .with_algorithms([Algorithm::Rs256, Algorithm::Es256])
+///     .with_user_id_fields(["email", "identities.zos.userid"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OidcIssuer {
+    issuer: IssuerUrl,
+    audiences: Vec<Box<str>>,
+    authorized_parties: Vec<Box<str>>,
+    algorithms: Vec<Algorithm>,
+    user_id_fields: Vec<Box<str>>,
+    registry: Registry,
+    keys: IssuerKeys,
+}
+
+impl OidcIssuer {
+    /// Accepts tokens of `issuer` that are meant for `audience`. Their users belong to `registry`. `keys` must be the
+    /// keys of this issuer, and of no other one. By default the algorithm is RS256, and the user is in the claim `sub`.
+    ///
+    /// An empty audience matches no token.
+    pub fn new(
+        issuer: IssuerUrl,
+        audience: impl Into<Box<str>>,
+        registry: Registry,
+        keys: IssuerKeys,
+    ) -> Self {
+        Self {
+            issuer,
+            audiences: vec![audience.into()],
+            authorized_parties: Vec::new(),
+            algorithms: vec![Algorithm::Rs256],
+            user_id_fields: vec!["sub".into()],
+            registry,
+            keys,
+        }
+    }
+
+    /// Accepts tokens for this audience, too.
+    #[must_use]
+    pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Self {
+        self.audiences.push(audience.into());
+        self
+    }
+
+    /// Sets the clients for which the provider may issue tokens (`azp`). Each token must then name one of them.
+    #[must_use]
+    pub fn with_authorized_parties(
+        mut self,
+        parties: impl IntoIterator<Item = impl Into<Box<str>>>,
+    ) -> Self {
+        self.authorized_parties = parties.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the accepted algorithms. Without any, no token is accepted.
+    #[must_use]
+    pub fn with_algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+        self.algorithms = algorithms.into_iter().collect();
+        self
+    }
+
+    /// Sets the claims that name the user. The first one that the token has decides; if its value is not usable, the
+    /// token is refused, and no further claim is tried. Without any, no token is accepted.
+    ///
+    /// A field is the name of a claim, or a path into nested objects with dots between the names. A claim whose name is
+    /// the whole text comes first. The value is a text, or a list with exactly one text. If the field is `email`, and
+    /// the token has `email_verified`, this claim must be `true`.
+    #[must_use]
+    pub fn with_user_id_fields(
+        mut self,
+        fields: impl IntoIterator<Item = impl Into<Box<str>>>,
+    ) -> Self {
+        self.user_id_fields = fields.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &IssuerUrl {
+        &self.issuer
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &IssuerKeys {
+        &self.keys
+    }
+
+    pub(super) fn accepts(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Checks the claims of a token whose signature was checked.
+    pub(super) fn check(
+        &self,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<ExternalClaims, TokenError> {
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let claims = UsedClaims(self).deserialize(&mut json);
+        let claims = claims.and_then(|claims| json.end().map(|()| claims)).map_err(|error| {
+            if error.is_data() { problem("a claim is repeated") } else { TokenError::Malformed }
+        })?;
+        if claims.get("iss").and_then(Value::as_str) != Some(self.issuer.as_str()) {
+            return Err(TokenError::Issuer);
+        }
+        // A security event (RFC 8417), such as a logout token, is not a credential.
+        if claims.contains_key("events") {
+            return Err(problem("events: the token is a security event"));
+        }
+        // RFC 7800: the client must prove that it has a key. Without this check, a stolen token would work.
+        if claims.contains_key("cnf") {
+            return Err(problem("cnf: tokens that are bound to a key are not supported"));
+        }
+        let now = now.as_secs();
+        let expires_at = seconds(&claims, "exp")?.ok_or_else(|| problem("exp is missing"))?;
+        if expires_at <= now {
+            return Err(TokenError::Expired { secs_ago: now - expires_at });
+        }
+        let not_before = seconds(&claims, "nbf")?.unwrap_or(0);
+        if not_before > now.saturating_add(LEEWAY_SECS) {
+            return Err(TokenError::NotYetValid { in_secs: not_before - now });
+        }
+        let issued_at = seconds(&claims, "iat")?;
+        self.check_audience(&claims)?;
+        let name = self.user(&claims)?;
+        let user = DistributedIdentity::in_registry(name, &self.registry)
+            // The error contains the name, which is personal data.
+            .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
+        let expires_at = Timestamp::from_secs(expires_at);
+        let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
+        Ok(match issued_at {
+            Some(at) => verified.with_issued_at(Timestamp::from_secs(at)),
+            None => verified,
+        })
+    }
+
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let audiences = match claims.get("aud") {
+            Some(Value::String(audience)) => vec![audience.as_str()],
+            Some(Value::Array(items)) if items.len() <= MAX_AUDIENCES => {
+                let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
+                texts.ok_or_else(|| problem("aud has an item that is not a text"))?
+            }
+            Some(_) => return Err(problem("aud is neither a text nor a short list of texts")),
+            None => return Err(problem("aud is missing")),
+        };
+        let has = |list: &[Box<str>], text: &str| {
+            !text.is_empty() && list.iter().any(|item| **item == *text)
+        };
+        if !audiences.iter().any(|audience| has(&self.audiences, audience)) {
+            return Err(problem("aud does not contain an accepted audience"));
+        }
+        let party = match claims.get("azp") {
+            None => None,
+            Some(Value::String(party)) => Some(party.as_str()),
+            Some(_) => return Err(problem("azp is not a text")),
+        };
+        let parties = match self.authorized_parties.as_slice() {
+            [] if audiences.len() == 1 => return Ok(()),
+            [] => &self.audiences,
+            parties => parties,
+        };
+        match party {
+            Some(party) if has(parties, party) => Ok(()),
+            Some(_) => Err(problem("azp is not an accepted client")),
+            None => Err(problem("azp is missing")),
+        }
+    }
+
+    fn user<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, TokenError> {
+        for field in &self.user_id_fields {
+            let Some(value) = find(claims, field) else { continue };
+            let text = match value {
+                Value::String(text) => text,
+                Value::Array(items) => match items.as_slice() {
+                    [Value::String(text)] => text,
+                    _ => return Err(problem(&format!("{field} is not exactly one text"))),
+                },
+                _ => return Err(problem(&format!("{field} is not a text"))),
+            };
+            // A provider may let users enter any address before they confirm it.
+            let verified = claims.get("email_verified").filter(|_| **field == *"email");
+            if verified.is_some_and(|verified| verified != true && verified != "true") {
+                return Err(problem("email_verified is not true"));
+            }
+            return Ok(text);
+        }
+        Err(problem("no claim names the user"))
+    }
+}
+
+/// The claim with this name, else the value at this path. `null` counts as absent.
+fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    let at_path = || {
+        let mut names = field.split('.');
+        let first = claims.get(names.next()?)?;
+        names.try_fold(first, |value, name| value.as_object()?.get(name))
+    };
+    claims.get(field).or_else(at_path).filter(|value| !value.is_null())
+}
+
+/// A time in whole seconds. A claim with another type is an error, so that no check is skipped.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let error = || problem(&format!("{name} is not a whole number"));
+    value.as_u64().map(Some).ok_or_else(error)
+}
+
+fn problem(text: &str) -> TokenError {
+    TokenError::Claims(text.chars().take(120).collect::<String>().into())
+}
+
+/// Reads the claims that a check uses. Each of them may occur only once (RFC 7519 §4). A map alone would use the last
+/// one. Other claims are skipped, because most tokens have many of them.
+struct UsedClaims<'a>(&'a OidcIssuer);
+
+impl UsedClaims<'_> {
+    fn uses(&self, name: &str) -> bool {
+        const CHECKED: [&str; 9] =
+            ["iss", "exp", "nbf", "iat", "aud", "azp", "events", "cnf", "email_verified"];
+        let is_user = |field: &str| {
+            field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
+        };
+        CHECKED.contains(&name) || self.0.user_id_fields.iter().any(|field| is_user(field))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for UsedClaims<'_> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UsedClaims<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut claims = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            if !self.uses(&name) {
+                access.next_value::<IgnoredAny>()?;
+            } else if claims.insert(name, access.next_value()?).is_some() {
+                return Err(A::Error::custom("repeated claim"));
+            }
+        }
+        Ok(claims)
+    }
+}
+
+/// Two providers have the same issuer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the issuer {0} occurs twice; keep one of them")]
+pub struct DuplicateIssuer(pub(super) IssuerUrl);
