@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of causes that have their own entry.
 const MAX_CAUSES: usize = 256;
 
-/// The key of the entry that all causes without their own entry share.
+/// The key of the shared entry. All causes that have no entry of their own use the shared entry.
 const SHARED: u64 = 0;
 
 /// The limit for the whole process.
@@ -162,7 +162,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old causes. The last new cause uses the shared entry.
+        // 256 new causes replace the old causes. The shared entry takes one of the 256 places, so the last new cause
+        // has no entry of its own. It uses the shared entry, which has the count of the removed cause.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -50,10 +50,12 @@ def cores():
 
 
 def take_turns(pids):
-    """Schedules load generator and upstream so that they do not preempt each other.
+    """Sets the policy SCHED_BATCH for the load generator and the upstream, so that they do not preempt each other.
 
-    If the proxy had to wake or interrupt their core, waking would take processor time of the proxy, and more often with
-    a fast proxy. So the load generator never sleeps, and a woken process waits until the running process yields."""
+    Both run on one core, and the proxy runs on the other core. If the first core slept, the proxy would use processor
+    time to wake it. A fast proxy would wake it more often than a slow proxy. So the load generator never sleeps. A
+    preemption would also cost processor time of the proxy, because the proxy would have to interrupt the first core.
+    With SCHED_BATCH there is no interrupt: a woken process waits until the running process yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 

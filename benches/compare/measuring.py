@@ -64,7 +64,8 @@ class Rounds:
     def least_disturbed(self, subject, load):
         """Repeats a disturbed measurement. Returns the least disturbed measurement."""
         least = None
-        # The number of tries is small, because the connections of the other subjects are idle during the tries.
+        # During the tries, the connections of the other subjects are idle. The number of tries is small, because
+        # the gateway closes idle connections to the upstream after 30 to 45 s.
         for _ in range(MAX_TRIES):
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:

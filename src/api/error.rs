@@ -118,8 +118,9 @@ pub enum ApiError {
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
     /// The PassTicket could not be generated. The status is 400 if the application has no key, 503 if a later request
-    /// can succeed, and 500 in all other cases. One example of 503 is an application with replay protection, because
-    /// each user gets only one ticket per second for such an application.
+    /// can succeed, and 500 in all other cases. A later request can succeed if the generator is unavailable now. It can
+    /// also succeed if the user has no time slot now: if an application has replay protection, each user gets only one
+    /// ticket per second.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
@@ -355,7 +356,8 @@ impl ApiError {
     }
 
     /// The text that the documented profile appends to the message: the problem of the body, the reason why a PAT is
-    /// not accepted, or the time to wait. `Retry-After` may be shorter than the time in this text.
+    /// not accepted, or the time to wait. `Retry-After` is at most 10 s, so it may be shorter than the time in this
+    /// text.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -394,8 +396,8 @@ impl ApiError {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
-            // The store does not report when a token expires, so this is the longest `Retry-After` that the gateway
-            // sends.
+            // The right time is not known, because the store does not report when a token expires. 10 s is the longest
+            // `Retry-After` that the gateway sends.
             Self::TooManyPats { .. } => Some(Duration::from_secs(10)),
             Self::Ticket(error) => error.retry_after(),
             _ => None,

@@ -1,5 +1,5 @@
 //! Finds the service of a path, and decodes a path as some services do. The gateway rejects a request whose decoded
-//! path would belong to a more specific route.
+//! path belongs to a more specific route than the path as the client sent it.
 
 /// Whether the path is plain. A plain path needs no other check, because [`decoded`] returns `None` for it, and
 /// [`find_unsafe`] finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe

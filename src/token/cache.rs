@@ -11,9 +11,9 @@
 //! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is used more than
 //!   once stays in the cache, even if many tokens arrive that are used only once.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads block until
-//!   this check ends. Waiting takes each of them less time than its own check would. If the check fails, each waiting
-//!   thread verifies the token itself, at the same time as the others. So a bad token on many connections delays a
-//!   thread by at most one check.
+//!   this check ends. This check has already begun, so it ends earlier than a check that a waiting thread would begin
+//!   now. If the check fails, each waiting thread verifies the token itself, at the same time as the others. So a bad
+//!   token on many connections delays a thread by at most one check.
 
 use std::{
     fmt,
@@ -36,9 +36,10 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of two. So if there
-/// are several shards, each shard can hold at least half of this weight. This is enough for the heaviest possible PAT,
-/// which has the maximum length and the shortest possible scopes.
+/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of two. Rounding up
+/// less than doubles the number. So if there are several shards, each shard can hold at least half of this weight. This
+/// is enough for the heaviest possible PAT, which has the maximum length and the shortest possible scopes. A single
+/// shard holds the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -103,7 +104,8 @@ impl TokenCache {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.get())
             .weight_capacity(capacity.get() as u64)
-            // A token that is heavier than a shard is not cached.
+            // A shard does not cache a token whose weight exceeds 97 % of the shard's capacity (the default of
+            // `hot_allocation`).
             .shards(capacity.get() / WEIGHT_PER_SHARD)
             .build()
             .expect("both required options are set");

@@ -75,8 +75,8 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A stream that yields `piece` `left` times. Its poll returns `Pending` once before each piece and before the
-/// end.
+/// A stream that yields copies of `piece`. The field `left` is the number of copies that it has not yielded yet. The
+/// poll returns `Pending` once before each copy and before the end.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -518,7 +518,7 @@ async fn an_early_response_does_not_affect_other_http2_streams() {
 /// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of
 /// the stalled upload fill this window, until the gateway closes the connection to the service.
 #[tokio::test]
-async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_until_a_timeout() {
+async fn after_an_early_response_a_stalled_upload_blocks_other_uploads_only_until_a_timeout() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
     upload_early_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }

@@ -67,8 +67,8 @@ fn filter(value: Option<&OsStr>) -> Result<EnvFilter, String> {
     // wrong directive.
     for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // A word must be a level. `EnvFilter` treats any other word as the name of a module, and logs only this module.
-        // So a misspelled level would silence the log.
+        // A directive that is only one word must be a level. `EnvFilter` treats any other word as the name of a module,
+        // and logs only this module. So a misspelled level would silence the log.
         if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
             return Err(wrong());
         }
@@ -79,8 +79,8 @@ fn filter(value: Option<&OsStr>) -> Result<EnvFilter, String> {
     Ok(filter.unwrap_or_else(|| EnvFilter::new("info")))
 }
 
-const REMEDY: &str = "write error, warn, info, debug or trace, or MODULE=LEVEL, with commas between \
-                      directives";
+const REMEDY: &str = "write a level (error, warn, info, debug or trace) or MODULE=LEVEL, with commas \
+                      between directives";
 
 #[cfg(test)]
 mod tests {
@@ -101,7 +101,7 @@ mod tests {
             match (filter(Some(OsStr::new(text))), want) {
                 (Ok(filter), Ok(want)) => assert_eq!(filter.to_string(), want, "{text}"),
                 (Err(error), Err(want)) => {
-                    let start = format!("RUST_LOG: {want:?} is not a log directive; write error");
+                    let start = format!("RUST_LOG: {want:?} is not a log directive; write a level");
                     assert!(error.starts_with(&start), "{text}: {error}");
                 }
                 (got, want) => panic!("{text}: got {got:?}, expected {want:?}"),

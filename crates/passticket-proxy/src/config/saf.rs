@@ -1,4 +1,5 @@
-//! Reads the file of permissions, `components.passticket-proxy.saf`. `examples/saf.yml` is an example.
+//! Reads the file of permissions. The configuration key `components.passticket-proxy.saf` names this file.
+//! `examples/saf.yml` is an example.
 //!
 //! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). Like the profiles of SAF
 //! (the z/OS interface for permissions), it says which user may access which resource. A resource name may also be a
