@@ -123,7 +123,7 @@ mod tests {
     fn token(pem: &str, algorithm: Alg, claims: Value) -> String {
         let now = SystemClock.now().as_secs();
         let mut all = json!({"iss": ISSUER, "aud": "whoami", "sub": "1", "email": "jane@example.com",
-                             "exp": now + 600});
+                             "email_verified": true, "exp": now + 600});
         for (name, value) in claims.as_object().unwrap() {
             all[name] = value.clone();
         }

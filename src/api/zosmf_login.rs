@@ -65,11 +65,8 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
             match zosmf.log_in(&user, new.as_bytes(), &sessions).await {
                 Ok(()) => Ok(user),
                 Err(ZosmfError::Refused) => Err(LoginError::WrongCredentials),
-                // The old password was right, and it is no longer valid. A 503 would make the client try it again.
-                Err(error) => {
-                    login_error(&zosmf, error);
-                    Ok(user)
-                }
+                // Only a token of z/OSMF shows that the user may log in.
+                Err(error) => Err(login_error(&zosmf, error)),
             }
         }))
     }

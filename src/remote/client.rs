@@ -110,14 +110,18 @@ impl<C: Connect> Client<C> {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, Failed> {
         let response = self.http.request(request).await.map_err(Failed::from)?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Failed::TooLarge
-            } else {
-                Failed::Other(format!("the response was cut off: {}", ErrorChain(&*error)))
+        let body = match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => body.to_bytes(),
+            // The status alone says that the server refuses the credential. If such an answer were a failure, a wrong
+            // password would not count.
+            Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(Failed::TooLarge),
+            Err(error) => {
+                let error = ErrorChain(&*error);
+                return Err(Failed::Other(format!("the response was cut off: {error}")));
             }
-        })?;
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
+        };
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 }
 

@@ -114,8 +114,8 @@ impl OidcIssuer {
     /// token is refused, and no further claim is tried. Without any, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. A claim whose name is
-    /// the whole text comes first. The value is a text, or a list with exactly one text. If the field is `email`, and
-    /// the token has `email_verified`, this claim must be `true`.
+    /// the whole text comes first. The value is a text, or a list with exactly one text. If the field is `email`, the
+    /// claim `email_verified` must be `true`, because many providers let users enter any address.
     #[must_use]
     pub fn with_user_id_fields(
         mut self,
@@ -228,9 +228,12 @@ impl OidcIssuer {
                 },
                 _ => return Err(problem(&format!("{field} is not a text"))),
             };
-            // A provider may let users enter any address before they confirm it.
-            let verified = claims.get("email_verified").filter(|_| **field == *"email");
-            if verified.is_some_and(|verified| verified != true && verified != "true") {
+            // Many providers let users enter any address, and do not confirm it.
+            let is_verified = || {
+                let verified = claims.get("email_verified");
+                verified.is_some_and(|verified| verified == true || verified == "true")
+            };
+            if **field == *"email" && !is_verified() {
                 return Err(problem("email_verified is not true"));
             }
             return Ok(text);

@@ -206,7 +206,6 @@ fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
         (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => Err(missing(reply.status())),
         (StatusCode::UNAUTHORIZED, _) => Err(ZosmfError::Refused),
         (status, Ok(0)) if status.is_success() => Ok(()),
-        (status, _) if status.is_success() && reply.body().is_empty() => Ok(()),
         (_, Ok(INTERNAL_ERROR)) => Err(unusable(reply)),
         (status, Ok(code)) if code != 0 && !status.is_redirection() => Err(ZosmfError::Refused),
         _ => Err(unusable(reply)),
@@ -280,7 +279,8 @@ mod tests {
     fn a_password_change_is_decided_by_status_and_return_code() {
         for (status, body, want) in [
             (200, r#"{"returnCode":0,"reasonCode":0,"message":"Success."}"#, "ok"),
-            (204, "", "ok"),
+            (204, "", "answer"),
+            (200, "", "answer"),
             (200, r#"{"returnCode":8,"reasonCode":1}"#, "refused"),
             (200, "<html>Log in</html>", "answer"),
             (200, "{}", "answer"),

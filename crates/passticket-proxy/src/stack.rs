@@ -22,7 +22,7 @@ use tower_passticket::{
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
-    tls::{Connector, ServerTls, TlsError},
+    tls::{Connector, ServerTls, TlsError, Verification},
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers},
 };
 use tower_service::Service;
@@ -67,14 +67,22 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let connector = Connector::builder()
-        .with_verification(config.verify)
-        .with_authorities(&config.tls.authorities)
-        .with_connect_timeout(connect)
-        .with_policy(config.client_tls.clone())
-        .with_signature_cache()
-        .build()?;
-    let login = providers::login(config, &Remote::new(connector.clone(), config))?;
+    let connector = |verification| {
+        Connector::builder()
+            .with_verification(verification)
+            .with_authorities(&config.tls.authorities)
+            .with_connect_timeout(connect)
+            .with_policy(config.client_tls.clone())
+            .with_signature_cache()
+            .build()
+    };
+    // A server that can answer in place of z/OSMF or ZSS can log in any user.
+    let login_verification = match config.verify {
+        Verification::Disabled => Verification::Strict,
+        verification => verification,
+    };
+    let login = providers::login(config, &Remote::new(connector(login_verification)?, config))?;
+    let connector = connector(config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     Ok(Parts { tls, connector, login, oidc })
 }

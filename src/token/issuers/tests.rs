@@ -266,11 +266,13 @@ fn the_user_is_in_the_first_claim_that_exists() {
     let issuers = trusted([provider]);
     let problem = |text: &str| Err(TokenError::Claims(text.into()));
     for (members, want) in [
-        (json!({"email": "e@x"}), Ok("e@x".to_owned())),
         (json!({"email": "e@x", "groups": {"memberOf": "g"}}), Ok("g".to_owned())),
         (json!({"email": "e@x", "groups": {"memberOf": ["g"]}}), Ok("g".to_owned())),
-        (json!({"email": "e@x", "groups": {"other": "g"}}), Ok("e@x".to_owned())),
-        (json!({"email": "e@x", "groups": "g"}), Ok("e@x".to_owned())),
+        (
+            json!({"email": "e@x", "email_verified": true, "groups": {"other": "g"}}),
+            Ok("e@x".to_owned()),
+        ),
+        (json!({"email": "e@x", "email_verified": true, "groups": "g"}), Ok("e@x".to_owned())),
         (json!({"https://example.com/user": "u", "email": "e@x"}), Ok("u".to_owned())),
         (json!({"groups.memberOf": "flat", "groups": {"memberOf": "g"}}), Ok("flat".to_owned())),
         // An unusable value is not skipped.
@@ -288,6 +290,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
         ),
         (json!({"email": true}), problem("email is not a text")),
         (json!({"email": "e@x", "email_verified": true}), Ok("e@x".to_owned())),
+        (json!({"email": "e@x"}), problem("email_verified is not true")),
         (json!({"email": "e@x", "email_verified": "true"}), Ok("e@x".to_owned())),
         (json!({"email": "e@x", "email_verified": false}), problem("email_verified is not true")),
         (json!({"email": "e@x", "email_verified": 1}), problem("email_verified is not true")),

@@ -67,6 +67,16 @@ pub(super) fn read(list: &Field<'_>, registry: Option<&Registry>) -> Vec<OidcSet
     providers.into_iter().filter_map(|(_, provider)| provider).collect()
 }
 
+/// The items of a list or a single value. If there are none, this is reported.
+fn one_or_more<'a>(field: &Field<'a>) -> Option<Vec<Field<'a>>> {
+    let items = field.one_or_more();
+    if items.is_empty() {
+        field.at.error("is empty; write at least one value, or remove the key");
+        return None;
+    }
+    Some(items)
+}
+
 fn provider(item: &Field<'_>, default: Option<&Registry>) -> Option<OidcSettings> {
     let mut section = item.section();
     let issuer = section
@@ -77,9 +87,9 @@ fn provider(item: &Field<'_>, default: Option<&Registry>) -> Option<OidcSettings
         "the client id or the API name that the provider puts into aud; without it, a token for any other client would be \
          accepted",
     );
-    let parties = section.optional("authorizedParties");
-    let algorithms = section.optional("algorithms");
-    let fields = section.optional("userIdField");
+    let parties = section.present("authorizedParties");
+    let algorithms = section.present("algorithms");
+    let fields = section.present("userIdField");
     let own_registry = section.optional("registry");
     let minutes = section.optional("refreshMinutes").map(|field| field.number(1..=1440));
     let authorities = section.optional("certificateAuthorities").map(|field| concatenate(&field));
@@ -105,14 +115,15 @@ fn provider(item: &Field<'_>, default: Option<&Registry>) -> Option<OidcSettings
         }
         Some(address)
     });
+    // An empty list must not mean that a check is left out.
     let texts = |field: &Field<'_>| -> Option<Vec<String>> {
-        let items = field.one_or_more();
+        let items = one_or_more(field)?;
         items.iter().map(|item| item.text().map(str::to_owned)).collect()
     };
     let audiences = audience.as_ref().and_then(texts);
     let authorized_parties = parties.as_ref().map(texts);
     let algorithms = algorithms.map(|field| {
-        let items = field.one_or_more();
+        let items = one_or_more(&field)?;
         items.iter().map(Field::parse::<Algorithm>).collect::<Option<Vec<_>>>()
     });
     let user_id_fields = fields.as_ref().map(texts);

@@ -1139,6 +1139,15 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
             &["[0].algorithms[1]: \"HS256\" is not an accepted algorithm"],
         ),
         (with("algorithms: none"), &["[0].algorithms: \"none\" is not an accepted algorithm"]),
+        (
+            with("authorizedParties: [], userIdField: [], algorithms: []"),
+            &[
+                "[0].authorizedParties: is empty; write at least one value",
+                "[0].algorithms: is empty; write at least one value",
+                "[0].userIdField: is empty; write at least one value",
+            ],
+        ),
+        (with("authorizedParties:"), &["[0].authorizedParties: "]),
         (with("refreshMinutes: 0"), &["[0].refreshMinutes: \"0\" is not valid"]),
         (
             "[{issuer: APIML, jwksUri: 'http://idp/keys', audience: gw}]".to_owned(),

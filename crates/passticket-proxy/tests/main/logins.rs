@@ -110,7 +110,8 @@ fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
         ("other status", vec![Step::send("HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n")]),
         ("no HTTP", vec![Step::send("\x16\x03\x01 no HTTP\r\n\r\n")]),
         ("closed early", vec![]),
-        ("cut off", vec![Step::send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\nabc")]),
+        ("cut off", vec![Step::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")]),
+        ("empty", vec![Step::send("HTTP/1.1 204 No Content\r\n\r\n")]),
         ("no answer", vec![Step::Stall]),
     ]
 }
@@ -121,10 +122,17 @@ async fn check_failures(demo: &Demo, server: &Fake) {
     server.take_requests();
     for (name, steps) in nonsense() {
         server.behave(Behaviour::Scripted(steps));
-        let got = login(demo, "USER", "validPassword", None).await;
-        assert_eq!(got, same(503, "ZWEAG104E"), "{name}");
-        assert_eq!(server.take_requests().len(), 1, "{name}");
+        for new in [None, Some("newPassword1")] {
+            let got = login(demo, "USER", "validPassword", new).await;
+            assert_eq!(got, same(503, "ZWEAG104E"), "{name} {new:?}");
+            assert_eq!(server.take_requests().len(), 1, "{name} {new:?}");
+        }
     }
+    // The status is enough for a refusal.
+    let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\nabc";
+    server.behave(Behaviour::Scripted(vec![Step::send(refused)]));
+    assert_eq!(login(demo, "USER", "wrong", None).await.0, 401);
+    server.take_requests();
     server.behave(Behaviour::Slow(Duration::from_secs(60)));
     let begun = Instant::now();
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
@@ -192,12 +200,14 @@ async fn zosmf_refuses_passwords_and_changes_them() {
     );
     assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", None).await, same(204, ""));
 
-    // A password that was changed is not refused, even if z/OSMF does not answer the login that follows.
+    // After a change of the password, z/OSMF must confirm the login.
     let away = Behaviour::Scripted(vec![Step::send("HTTP/1.1 503 x\r\n\r\n")]);
     zosmf.behave_in_turn([Behaviour::Right], away);
-    assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", Some("new2")).await, same(204, ""));
+    let unavailable = same(503, "ZWEAG104E");
+    assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", Some("new2")).await, unavailable);
     assert_eq!(zosmf.password("OLD").unwrap(), "new2");
     zosmf.behave(Behaviour::Right);
+    assert_eq!(login(&demo, "OLD", "new2", None).await, same(204, ""));
 
     // The throttle is in front: after too many wrong passwords, z/OSMF is not asked.
     for i in 0.. {
@@ -248,9 +258,18 @@ async fn a_zosmf_that_fails_is_503_and_no_guess() {
 async fn a_zosmf_with_a_certificate_of_an_unknown_authority_gets_no_password() {
     let zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
     let keys = format!("zOSMF: {{host: localhost, port: {}}}\n", zosmf.address.port());
-    let demo = gateway(&Authority::stranger(), move |yaml| yaml + &keys).await;
-    assert_eq!(login(&demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
-    assert_eq!(zosmf.take_requests(), [""; 0]);
+    for mode in ["STRICT", "NONSTRICT", "DISABLED"] {
+        let keys = keys.clone();
+        let configure = move |yaml: String| {
+            let mode = format!("verifyCertificates: {mode}");
+            assert!(yaml.contains("verifyCertificates: STRICT"));
+            yaml.replace("verifyCertificates: STRICT", &mode) + &keys
+        };
+        let demo = gateway(&Authority::stranger(), configure).await;
+        let got = login(&demo, "USER", "validPassword", None).await;
+        assert_eq!(got, same(503, "ZWEAG104E"), "{mode}");
+        assert_eq!(zosmf.take_requests(), [""; 0], "{mode}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

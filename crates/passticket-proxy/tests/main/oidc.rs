@@ -78,7 +78,7 @@ fn now() -> u64 {
 
 /// A token that the key signs. `claims` replace the claims of a valid token.
 fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
-    let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "aud": "gateway",
+    let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true, "aud": "gateway",
                          "exp": now() + 600, "iat": now()});
     for (name, value) in claims.as_object().unwrap() {
         all[name] = value.clone();
