@@ -278,12 +278,20 @@ pub(super) fn quote(value: &str) -> String {
 
 /// Whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits
 /// (64 bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
-/// Text in addition to the hex digits makes another value of them, such as a path. Names have the stricter
-/// rule of [`may_contain_secret`].
+/// The hex digits may be one word among other words. But with other characters beside them, they are a part of another
+/// value, such as a path. Names have the stricter rule of [`may_contain_secret`].
 pub(super) fn looks_like_key_material(text: &str) -> bool {
     if text.contains("PRIVATE KEY") || text.contains("$argon2") || is_base64_of_der(text) {
         return true;
     }
+    // If a quote is missing in the YAML, a value also contains the lines after it.
+    let is_separator = |c: char| c.is_whitespace() || "{}[],\"'".contains(c);
+    is_hex_key(text) || text.split(is_separator).any(is_hex_key)
+}
+
+/// Whether a text consists of at least 16 hex digits (64 bits), with the separators that
+/// [`looks_like_key_material`] names.
+fn is_hex_key(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
     let mut digits = 0;
@@ -390,6 +398,8 @@ mod tests {
             "-----BEGIN EC PRIVATE KEY----- MIIE19",
             "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg",
             &format!("MIIEvQIBADANBgkqhkiG9w0BAQEF{}", "AASCBKcwggSjAgEAAoIBAQC719".repeat(4)),
+            "/dev, \n  signingKey: E001193519561977\n  saf: x",
+            "jwt.key {key: E001193519561977}",
         ] {
             assert!(looks_like_key_material(text), "{text}");
             assert!(may_contain_secret(text), "{text}");
