@@ -62,12 +62,9 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
                 .await
                 .map_err(|error| login_error(&zosmf, error))?;
             tracing::info!(%user, "password changed at z/OSMF");
-            match zosmf.log_in(&user, new.as_bytes(), &sessions).await {
-                Ok(()) => Ok(user),
-                Err(ZosmfError::Refused) => Err(LoginError::WrongCredentials),
-                // Only a token of z/OSMF shows that the user may log in.
-                Err(error) => Err(login_error(&zosmf, error)),
-            }
+            // Only a token of z/OSMF shows that the user may log in.
+            let result = zosmf.log_in(&user, new.as_bytes(), &sessions).await;
+            result.map(|()| user).map_err(|error| login_error(&zosmf, error))
         }))
     }
 

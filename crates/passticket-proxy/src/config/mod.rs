@@ -237,7 +237,8 @@ pub struct Config {
     pub signing_key: SigningKey,
     /// The other keys of `components.passticket-proxy.signingKeys`. They verify tokens, but sign none.
     pub retained_keys: Vec<VerifyingKey>,
-    /// Who checks the passwords of users: `components.passticket-proxy.users`, or `...security.auth.provider`.
+    /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
+    /// and `...security.auth.provider` the server.
     pub logins: Logins,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
@@ -526,17 +527,9 @@ fn logins<'a>(
         Provided::Zosmf(settings) => Some(Logins::Zosmf(settings)),
         Provided::Zss(address) => Some(Logins::Zss(address)),
         Provided::UsersFile(field) => {
-            let path = field.path()?;
-            match read_secret_file(&path) {
-                Ok(bytes) => {
-                    let document = Document::parse(path, &bytes, report);
-                    Some(Logins::Users(users::read(document.section(report))))
-                }
-                Err(error) => {
-                    field.at.error(error);
-                    None
-                }
-            }
+            let (path, content) = field.secret_file()?;
+            let document = Document::parse(path, &content, report);
+            Some(Logins::Users(users::read(document.section(report))))
         }
         Provided::Nothing => {
             if !client_certificates {

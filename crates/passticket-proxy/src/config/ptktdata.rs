@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 use super::{
     problem::{looks_like_key_material, may_contain_secret, quote},
     reader::{At, Field},
-    secret_file::read_secret_file,
 };
 use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
 
@@ -121,14 +120,7 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
 }
 
 fn from_file(field: &Field<'_>) -> Option<Zeroizing<String>> {
-    let path = field.path()?;
-    let content = match read_secret_file(&path) {
-        Ok(content) => content,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
+    let (path, content) = field.secret_file()?;
     match str::from_utf8(&content) {
         Ok(text) => Some(Zeroizing::new(text.to_owned())),
         Err(_) => {

@@ -10,12 +10,15 @@ use std::{
     str::FromStr,
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     encoding,
     problem::{
         Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
         quote, suggest,
     },
+    secret_file::read_secret_file,
     templates::{self, is_template},
     yaml::{self, Entry, Node, Value},
 };
@@ -212,6 +215,18 @@ impl<'a> Field<'a> {
             return None;
         }
         Some(self.at.file.parent().unwrap_or(Path::new("")).join(text))
+    }
+
+    /// Reads the secret file whose path this value contains. Returns the path and the content of the file.
+    pub(super) fn secret_file(&self) -> Option<(PathBuf, Zeroizing<Vec<u8>>)> {
+        let path = self.path()?;
+        match read_secret_file(&path) {
+            Ok(content) => Some((path, content)),
+            Err(error) => {
+                self.at.error(error);
+                None
+            }
+        }
     }
 
     /// The items of a list. Null counts as an empty list. If the value is not a list, this is reported.

@@ -3,7 +3,6 @@
 use super::{
     pem::{self, Wanted},
     reader::{Field, Section},
-    secret_file::read_secret_file,
 };
 use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
 
@@ -145,14 +144,7 @@ fn entry<'a>(item: &Field<'a>) -> Entry<'a> {
 
 /// Reads the file of a key. A key that does not sign may be a public key, so that the old private key can be deleted.
 fn key(field: &Field<'_>, r#use: Use) -> Option<Key> {
-    let path = field.path()?;
-    let pem = match read_secret_file(&path) {
-        Ok(pem) => pem,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
+    let (path, pem) = field.secret_file()?;
     let error = match SigningKey::from_pem(&pem) {
         Ok(key) => return Some(Key::Private(key)),
         Err(error) => error,

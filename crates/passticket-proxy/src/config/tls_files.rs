@@ -14,7 +14,6 @@ use super::{
     reader::Field,
     secret_file::{
         SecretFileError, public_file_warning, read_authorization_file, read_public_file,
-        read_secret_file,
     },
 };
 
@@ -107,14 +106,7 @@ fn certificates(
 }
 
 fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
-    let path = field.path()?;
-    let pem = match read_secret_file(&path) {
-        Ok(pem) => pem,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
+    let (path, pem) = field.secret_file()?;
     // `explain` is called even if the file can be parsed, because the parser wrongly accepts an encrypted key in
     // OpenSSL's older format.
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);
