@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
 
-/// What the gateway does with a request if authentication or the scheme failed ([D4](crate::decisions#d4)).
+/// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed
+/// ([D4](crate::decisions#d4)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -295,7 +296,7 @@ impl Route {
         self.replay
     }
 
-    /// What the gateway does with a request if authentication or the scheme failed.
+    /// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
     }

@@ -2,8 +2,8 @@
 //! credentials, such as login tokens and certificates, are valid for all services.
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
-//! the user and the route from this extension. If the scopes of a PAT do not include the service, the [`Route`] decides
-//! what happens to the request. With [`OnFailure::Reject`], the response is 403.
+//! the user and the route from this extension. If the scopes of a PAT do not include the service, the layer forwards or
+//! rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the

@@ -92,8 +92,8 @@ pub struct JwksUrl<C> {
 impl<C: Connect> JwksUrl<C> {
     /// Makes a source.
     ///
-    /// `client` must verify the certificate and the host name of the server: whoever can answer in its place can sign
-    /// tokens.
+    /// `client` must verify the certificate and the host name of the server. Without this check, another server could
+    /// answer with its own keys, and then sign tokens.
     ///
     /// # Errors
     /// [`UnprotectedUrl`] if the URL has `http://` and its host is not on the loopback interface.

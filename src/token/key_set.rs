@@ -133,7 +133,7 @@ impl Key {
     /// `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;
-        // A set that publishes a private key or a shared secret: whoever can read the set can sign with that key.
+        // This is a private key or a shared secret. Everybody who can read the set can sign with such a key.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
         {
             return None;

@@ -51,8 +51,8 @@ impl Remote {
     }
 }
 
-/// Issues the login tokens with which the gateway authenticates to providers. The token in a request is for the user on
-/// whose behalf the gateway asks.
+/// Issues the login tokens with which the gateway authenticates to providers. The gateway asks about one user, and the
+/// token in the request is for this user.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 

@@ -45,8 +45,8 @@
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
-//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits, so an attacker
-//! who has a few tickets can find the key by trying all keys.
+//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits. An attacker
+//! with a few tickets can try all keys, and so find the key.
 //!
 //! Both algorithms combine the time with a value that depends on the user, the APPLID and the key. Then they run six
 //! Feistel rounds on the result. The rounds can run backwards. So evaluating a ticket computes the time that the ticket

@@ -67,7 +67,7 @@ pub(super) trait IdleConnections: Send + Sync {
     fn close_oldest(&self) -> bool;
 }
 
-/// What a request gets at the end of its wait.
+/// A waiting request gets one of these two things at the end of its wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.

@@ -75,7 +75,7 @@ impl ConfiguredRoute {
         self.route.prefix()
     }
 
-    /// What the gateway does with a request if authentication or the scheme fails.
+    /// Says whether the gateway forwards or rejects a request if authentication or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
     }

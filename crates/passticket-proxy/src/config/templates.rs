@@ -6,8 +6,8 @@ use std::{cell::Cell, fs};
 
 use super::yaml::{Node, Value};
 
-/// The maximum number of templates that are replaced, and the maximum length of a value. A value can contain templates
-/// whose values contain templates, so a short file could otherwise use much memory and time.
+/// The maximum number of templates that are replaced, and the maximum length of a value. The value of a template can
+/// contain more templates. Without these limits, a short file could use much memory and time.
 const MAX_TEMPLATES: usize = 1_000;
 const MAX_LENGTH: usize = 4_096;
 const MAX_DEPTH: usize = 8;
