@@ -101,17 +101,16 @@ fn a_start_without_enough_files_fails_with_a_message() {
     drop(Demo::start_in(directory.path()));
     let config = directory.path().join("zowe.yaml");
     let args = ["serve", "--config", config.to_str().unwrap()];
-    let mut failures = 0;
-    for open_files in 8.. {
+    let fewest = 8;
+    for open_files in fewest.. {
         let mut program = Running::start_with_open_files(open_files, PROGRAM, &args);
         if program.logged_before_end("cannot open enough files").is_some() {
+            // How many numbers fail depends on the worker threads, and so on the machine.
+            assert!(open_files > fewest, "the start needs more than {fewest} files");
             break;
         }
         let (status, log) = program.wait();
         assert_eq!(status.code(), Some(3), "{open_files} files: {log}");
         assert!(log.contains("Too many open files"), "{open_files} files: {log}");
-        failures += 1;
     }
-    // Each worker thread needs some files.
-    assert!(failures > 5, "{failures}");
 }
