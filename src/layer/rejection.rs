@@ -53,6 +53,16 @@ pub enum Rejection {
     Misassembled(&'static str),
 }
 
+/// Adds the challenge `Basic` to a 401. Clients such as git send a user name and a password only after this challenge
+/// ([D24](crate::decisions#d24)).
+#[cold]
+pub(super) fn offer_basic<B>(response: &mut Response<B>) {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"zowe\", charset=\"UTF-8\"");
+        response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+    }
+}
+
 impl Rejection {
     /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
     #[cold]
