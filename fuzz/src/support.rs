@@ -61,9 +61,8 @@ pub(crate) static PAT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The PAT as the password of `Authorization: Basic`, with an empty user name.
-pub(crate) static PAT_AS_PASSWORD: LazyLock<String> = LazyLock::new(|| {
-    base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!(":{}", *PAT))
-});
+pub(crate) static PAT_AS_PASSWORD: LazyLock<String> =
+    LazyLock::new(|| Engine::encode(&base64::prelude::BASE64_STANDARD, format!(":{}", *PAT)));
 
 pub(crate) static EXPIRED_TOKEN: LazyLock<String> = LazyLock::new(|| {
     let claims =

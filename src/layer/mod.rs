@@ -74,7 +74,9 @@ pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{ClientBasic, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream};
+pub use routes::{
+    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
+};
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;

@@ -32,6 +32,9 @@ pub enum Rejection {
     /// decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
+    /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
+    #[error("the path has an encoded character, and the service does not allow it")]
+    EncodedPath,
     /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
@@ -102,6 +105,13 @@ impl Rejection {
                     &[
                         "the decoded path belongs to another route; send a path without '%', ';' or '//'",
                     ],
+                ),
+            ),
+            Self::EncodedPath => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the service does not allow '%', ';' or '\\' in a path"],
                 ),
             ),
             Self::Malformed(what) => {

@@ -56,6 +56,18 @@ pub enum ClientBasic {
     Forward,
 }
 
+/// What the gateway does with a path that has `%`, `;` or `\`, which a service may decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodedPaths {
+    /// The path is forwarded as the client sent it, unless it is ambiguous
+    /// ([`Rejection::DotSegment`](super::Rejection::DotSegment) and the rejections after it).
+    #[default]
+    Forward,
+    /// The answer is 400.
+    Refuse,
+}
+
 /// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses
 /// of a service ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +190,7 @@ pub struct Route {
     replay: Replay,
     on_failure: Option<OnFailure>,
     client_basic: ClientBasic,
+    encoded_paths: EncodedPaths,
     security_headers: SecurityHeaders,
     response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
@@ -245,6 +258,7 @@ impl Route {
             replay,
             on_failure: None,
             client_basic: ClientBasic::default(),
+            encoded_paths: EncodedPaths::default(),
             security_headers: SecurityHeaders::default(),
             response_timeout: None,
             body_timeout: None,
@@ -269,6 +283,12 @@ impl Route {
     #[must_use]
     pub fn with_client_basic(self, client_basic: ClientBasic) -> Self {
         Self { client_basic, ..self }
+    }
+
+    /// Sets what the gateway does with a path that has `%`, `;` or `\`.
+    #[must_use]
+    pub fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
+        Self { encoded_paths, ..self }
     }
 
     /// Sets how long the gateway waits for the head of a response, in place of the time that the proxy's
@@ -340,6 +360,11 @@ impl Route {
     /// What the gateway does with `Authorization: Basic` of a client.
     pub fn client_basic(&self) -> ClientBasic {
         self.client_basic
+    }
+
+    /// What the gateway does with a path that has `%`, `;` or `\`.
+    pub fn encoded_paths(&self) -> EncodedPaths {
+        self.encoded_paths
     }
 
     /// The time that the gateway waits for the head of a response. `None` means the default of the proxy.

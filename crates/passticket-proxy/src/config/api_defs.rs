@@ -302,7 +302,7 @@ fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
 
 #[cfg(test)]
 mod tests {
-    use tower_passticket::layer::OnFailure;
+    use tower_passticket::layer::{EncodedPaths, OnFailure};
 
     use super::*;
     use crate::config::{problem::Report, ptktdata::Entries, reader::Document, routes};
@@ -352,7 +352,11 @@ mod tests {
             let applid = route.scheme.applid().map(|applid| applid.to_string());
             let instances: Vec<_> = route.instances().map(ToString::to_string).collect();
             let (instances, applid) = (instances.join(" + "), applid.unwrap_or_default());
-            format!("{} -> {instances} {applid}", route.prefix()).trim_end().to_owned()
+            let encoded = match route.encoded_paths() {
+                EncodedPaths::Refuse => "not encoded",
+                _ => "",
+            };
+            format!("{} -> {instances} {applid} {encoded}", route.prefix()).trim_end().to_owned()
         });
         let routes = routes.collect();
         let problems = match report.finish(Some(())) {
@@ -596,6 +600,29 @@ additionalServiceMetadata: []
             (routes, problems),
             (vec!["/svc/api/v1 -> https://zos:1/base/api".into()], vec![])
         );
+    }
+
+    #[test]
+    fn encoded_paths_are_refused_if_the_metadata_of_one_instance_forbids_them() {
+        let forbidden = |value: &str| {
+            let custom =
+                format!("customMetadata: {{apiml: {{enableUrlEncodedCharacters: {value}}}}}");
+            service(&format!("{URL}{ROUTE}{custom}"))
+        };
+        let allowed = service(&format!("{URL}{ROUTE}"));
+        for (files, is_refused) in [
+            ([&forbidden("false"), ""], true),
+            ([&forbidden("off"), ""], true),
+            ([&forbidden("true"), ""], false),
+            ([&forbidden("''"), ""], false),
+            ([&forbidden("false"), &allowed], true),
+            ([&allowed, &forbidden("false")], true),
+            ([&allowed, &allowed], false),
+        ] {
+            let (routes, _) = read_files(&files, "");
+            assert_eq!(routes.len(), 1);
+            assert_eq!(routes[0].ends_with("not encoded"), is_refused, "{files:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_passticket::{
     layer::{
-        ClientBasic, OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture,
+        ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture,
         SchemeRequest, SecurityHeaders, Upstream,
     },
     passticket::Applid,
@@ -85,6 +85,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_response_timeout(response_timeout), ..self }
     }
 
+    pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
+        Self { route: self.route.with_encoded_paths(encoded_paths), ..self }
+    }
+
     pub(super) fn with_client_basic(self, client_basic: ClientBasic) -> Self {
         Self { route: self.route.with_client_basic(client_basic), ..self }
     }
@@ -124,6 +128,11 @@ impl ConfiguredRoute {
     /// configuration.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.route.response_timeout()
+    }
+
+    /// What the gateway does with a path that has encoded characters.
+    pub fn encoded_paths(&self) -> EncodedPaths {
+        self.route.encoded_paths()
     }
 
     /// What the gateway does with `Authorization: Basic` of a client.

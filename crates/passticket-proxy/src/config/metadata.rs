@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use super::{
     problem::suggest,
     reader::Field,
-    zowe_keys::Values::{self, Any, Is, IsNot},
+    zowe_keys::Values::{self, Any, Is},
 };
 
 /// The names that the gateway reads.
 pub(super) const SCHEME: &str = "apiml.authentication.scheme";
 pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
+pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
@@ -34,12 +35,10 @@ enum Effect {
     Honoured(&'static str),
     /// The key has no effect. A warning says what is missing.
     Warning(Values, &'static str),
-    /// The key restricts something, and this gateway would not restrict it.
-    Error(Values, &'static str),
     /// The key has no effect on a gateway. The text says why.
-    NoEffect(&'static str),
+    Ignored(&'static str),
 }
-use Effect::{Error, Honoured, NoEffect, Warning};
+use Effect::{Honoured, Ignored, Warning};
 
 const fn key(name: &'static str, effect: Effect) -> Key {
     Key { name, effect }
@@ -48,12 +47,12 @@ const fn key(name: &'static str, effect: Effect) -> Key {
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
 
 const KEYS: &[Key] = &[
-    key("apiml.apiInfo", NoEffect("for the API Catalog")),
+    key("apiml.apiInfo", Ignored("for the API Catalog")),
     key(APPLID, Honoured("like `authentication.applid`, which it replaces")),
     key(CERTIFICATE_HEADERS, Honoured("the headers of the scheme `x509`, separated by commas")),
     key(SCHEME, Honoured("like `authentication.scheme`, which it replaces")),
-    key("apiml.authentication.sso", NoEffect("information for clients")),
-    key("apiml.catalog", NoEffect("for the API Catalog")),
+    key("apiml.authentication.sso", Ignored("information for clients")),
+    key("apiml.catalog", Ignored("for the API Catalog")),
     key("apiml.connectTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.connectionManagerTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key(
@@ -68,31 +67,27 @@ const KEYS: &[Key] = &[
         ),
     ),
     key(
-        "apiml.enableUrlEncodedCharacters",
-        Error(
-            IsNot("true"),
-            "forbids encoded characters in paths, but the gateway would forward them; remove the key if the \
-             service handles them safely",
-        ),
+        ENCODED_CHARACTERS,
+        Honoured("with each value but `true`, the answer to a path with `%`, `;` or `\\` is 400"),
     ),
     key(
         "apiml.gateway.applyRateLimiterFilter",
         Warning(Is("true"), "requests to the service are not limited in rate"),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
-    key("apiml.lb.cacheRecordExpirationTimeInHours", NoEffect("see `apiml.lb.type`")),
+    key("apiml.lb.cacheRecordExpirationTimeInHours", Ignored("see `apiml.lb.type`")),
     key(
         "apiml.lb.type",
         Warning(Is("authentication"), "requests go to the first instance of the service"),
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        NoEffect("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+        Ignored("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response.compress", Warning(Is("true"), "answers are not compressed")),
-    key("apiml.response.compressRoutes", NoEffect("see `apiml.response.compress`")),
+    key("apiml.response.compressRoutes", Ignored("see `apiml.response.compress`")),
     key("apiml.routes", Warning(Any, "write the route to `routes`")),
     key(
         "apiml.service.apimlId",
@@ -102,7 +97,7 @@ const KEYS: &[Key] = &[
         "apiml.service.corsAllowedMethods",
         Warning(Any, "web pages of other origins cannot use the service through the gateway"),
     ),
-    key("apiml.service.description", NoEffect("for the API Catalog")),
+    key("apiml.service.description", Ignored("for the API Catalog")),
     key(
         "apiml.service.externalUrl",
         Warning(Any, "requests go to the first of `instanceBaseUrls`"),
@@ -111,7 +106,7 @@ const KEYS: &[Key] = &[
         "apiml.service.supportClientCertForwarding",
         Warning(Is("true"), "the service does not receive the certificate of the client"),
     ),
-    key("apiml.service.title", NoEffect("for the API Catalog")),
+    key("apiml.service.title", Ignored("for the API Catalog")),
     key(
         "connect-timeout",
         Warning(
@@ -120,7 +115,7 @@ const KEYS: &[Key] = &[
         ),
     ),
     key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must have begun its answer")),
-    key("version", NoEffect("the version of the metadata")),
+    key("version", Ignored("the version of the metadata")),
 ];
 
 /// The row of a key.
@@ -190,13 +185,11 @@ impl<'a> Metadata<'a> {
                 Some(Warning(values, missing)) if values.contain(field) => {
                     field.at.warning(format_args!("is not supported: {}", plain(missing)));
                 }
-                Some(Error(values, text)) if values.contain(field) => field.at.error(plain(text)),
-                Some(_) => {}
                 None if name.starts_with("apiml.") => {
                     let hint = suggest(name, KEYS.iter().map(|key| key.name));
                     field.at.warning(format_args!("is not known here, so it has no effect{hint}"));
                 }
-                None => {}
+                Some(_) | None => {}
             }
         }
     }
@@ -237,15 +230,14 @@ mod tests {
         let values = |values| match values {
             Any => "each value".to_owned(),
             Is(value) => format!("`{value}`"),
-            IsNot(value) => format!("each value but `{value}`"),
+            Values::IsNot(value) => format!("each value but `{value}`"),
         };
         let mut want = String::new();
         for Key { name, effect } in KEYS {
             let (result, meaning) = match *effect {
                 Honoured(meaning) => ("honoured".to_owned(), meaning),
                 Warning(which, meaning) => (format!("warning: {}", values(which)), meaning),
-                Error(which, meaning) => (format!("**error**: {}", values(which)), meaning),
-                NoEffect(meaning) => ("none".to_owned(), meaning),
+                Ignored(meaning) => ("none".to_owned(), meaning),
             };
             writeln!(want, "| `{name}` | {result} | {meaning} |").unwrap();
         }
@@ -259,12 +251,11 @@ mod tests {
         assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
         for Key { name, effect } in KEYS {
             let none = [Vec::<String>::new(), Vec::new()];
-            let (values, index, text) = match *effect {
+            let (values, text) = match *effect {
                 Warning(values, missing) => {
-                    (values, 1, format!("is not supported: {}", plain(missing)))
+                    (values, format!("is not supported: {}", plain(missing)))
                 }
-                Error(values, text) => (values, 0, plain(text)),
-                Honoured(_) | NoEffect(_) => {
+                Honoured(_) | Ignored(_) => {
                     assert_eq!(with(name, "x"), none, "{name}");
                     continue;
                 }
@@ -272,9 +263,9 @@ mod tests {
             let (bad, good) = match values {
                 Any => ("x", "''"),
                 Is(value) => (value, "something"),
-                IsNot(value) => ("something", value),
+                Values::IsNot(value) => ("something", value),
             };
-            assert!(with(name, bad)[index][0].ends_with(&text), "{name}");
+            assert!(with(name, bad)[1][0].ends_with(&text), "{name}");
             assert_eq!(with(name, good), none, "{name}");
             assert_eq!(with(name, "''"), none, "{name}");
         }

@@ -12,14 +12,15 @@ use super::{
     client_basic,
     configured_route::{ConfiguredRoute, ServiceScheme},
     defined_scheme::{DefinedScheme, SchemeOverride, scheme_of, service_scheme},
-    metadata::{HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
+    metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     reader::{At, Field, Section},
 };
 use tower_passticket::{
     layer::{
-        ClientBasic, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders, Upstream,
+        ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders,
+        Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -274,6 +275,10 @@ impl<'a> Table<'a> {
             other.at.warning("is not used, because this gateway uses only the first instance");
         }
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|field| field.number(1..=86_400_000));
+        let encoded_paths = match metadata.get(ENCODED_CHARACTERS) {
+            Some(field) if !field.is_word("true") => EncodedPaths::Refuse,
+            _ => EncodedPaths::Forward,
+        };
         for path in routes {
             let Some(upstream) = path.at_instance(&first.upstream) else {
                 self.broken.push(id.clone());
@@ -283,6 +288,7 @@ impl<'a> Table<'a> {
             match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, scheme) {
                 Ok(mut route) => {
                     route.add_instances(others);
+                    route = route.with_encoded_paths(encoded_paths);
                     if let Some(timeout) = timeout {
                         route = route.with_response_timeout(Duration::from_millis(timeout));
                     }
@@ -334,6 +340,9 @@ impl<'a> Table<'a> {
                 first.at
             ));
             first.route.add_instances(defined.route.instances().cloned());
+            if defined.route.encoded_paths() == EncodedPaths::Refuse {
+                first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
+            }
         }
     }
 }
@@ -379,6 +388,7 @@ fn override_routes<'a>(
         match ConfiguredRoute::new(settings.id.clone(), path, upstream, scheme) {
             Ok(mut route) => {
                 route.add_instances(instances);
+                route = route.with_encoded_paths(parent.encoded_paths());
                 if let Some(timeout) = parent.response_timeout() {
                     route = route.with_response_timeout(timeout);
                 }
