@@ -72,6 +72,11 @@ catalogue! {
         "Invalid username or password for URL '{}'"
         "The username and/or password are invalid."
         "Provide a valid username and password.";
+    /// The user or the password of a routed request is wrong.
+    INVALID_PASSWORD = "ZWEAG120E" "org.zowe.apiml.security.login.invalidCredentials"
+        "Invalid username or password"
+        "The username and/or password are invalid."
+        "Provide a valid username and password.";
     /// The login request has no usable credential.
     INVALID_LOGIN_INPUT = "ZWEAG121E" "org.zowe.apiml.security.login.invalidInput"
         "Authorization header is missing, or the request body is missing or invalid for URL '{}'"

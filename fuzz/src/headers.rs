@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::LazyLock};
 
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
@@ -219,21 +223,55 @@ fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&
             _ => None,
         };
     }
+    let is_pat = |token: &[u8]| (token == PAT.as_bytes()).then_some(PAT_USER);
+    if let Some(token) = authorization(headers, "token").filter(|token| pats && !token.is_empty()) {
+        return is_pat(token);
+    }
     let private_token = || headers.get("private-token").map(|value| value.as_bytes().trim_ascii());
     let token = cookie(headers, "personalAccessToken")
         .or_else(|| private_token().filter(|token| !token.is_empty()));
-    match token.filter(|_| pats) {
-        Some(token) if token == PAT.as_bytes() => Some(PAT_USER),
-        Some(_) => None,
-        None => certificate.then_some(CERTIFICATE_USER),
+    if let Some(token) = token.filter(|_| pats) {
+        return is_pat(token);
     }
+    if pats && let Some((user, token)) = pat_as_password(headers) {
+        let names =
+            [PAT_USER.to_ascii_lowercase(), "oauth2".into(), "token".into(), "x-token-auth".into()];
+        let user = user.to_ascii_lowercase();
+        let is_of_user = user.is_empty() || names.iter().any(|name| name.as_bytes() == user);
+        return is_pat(&token).filter(|_| is_of_user);
+    }
+    certificate.then_some(CERTIFICATE_USER)
+}
+
+/// Returns the parts of `Authorization: Basic`, if the password counts as a PAT. This is a second implementation of
+/// `docs/decisions.md#d24`.
+fn pat_as_password(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
+    let encoded = authorization(headers, "basic")?;
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decoded = GeneralPurpose::new(&alphabet::STANDARD, config).decode(encoded).ok()?;
+    let colon = decoded.iter().position(|b| *b == b':')?;
+    let (user, password) = (decoded[..colon].to_vec(), decoded[colon + 1..].to_vec());
+    let text = str::from_utf8(&password).ok()?;
+    let parts: Vec<_> = text.split('.').collect();
+    let is_part = |part: &&str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let is_jwt = parts.len() == 3
+        && ["ey", "ew"].iter().any(|start| parts[0].starts_with(start))
+        && !parts[1].is_empty()
+        && parts.iter().all(is_part);
+    (is_jwt || text.starts_with("zowepat_")).then_some((user, password))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    authorization(headers, "bearer").filter(|token| !token.is_empty())
+}
+
+/// Returns what follows the scheme in the first `Authorization` header.
+fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
-    let end = value.iter().position(u8::is_ascii_whitespace)?;
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
-    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(wanted.as_bytes()).then(|| token.trim_ascii())
 }
 
 const HOP_BY_HOP: [&str; 9] = [

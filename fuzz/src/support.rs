@@ -60,6 +60,10 @@ pub(crate) static PAT: LazyLock<String> = LazyLock::new(|| {
     signed(HEADER.as_bytes(), claims.as_bytes())
 });
 
+/// The PAT as the password of `Authorization: Basic`, with an empty user name.
+pub(crate) static PAT_AS_PASSWORD: LazyLock<String> =
+    LazyLock::new(|| Engine::encode(&base64::prelude::BASE64_STANDARD, format!(":{}", *PAT)));
+
 pub(crate) static EXPIRED_TOKEN: LazyLock<String> = LazyLock::new(|| {
     let claims =
         format!(r#"{{"sub":"{LOGIN_USER}","iat":{},"exp":{NOW},"iss":"APIML"}}"#, NOW - 60);
@@ -91,15 +95,20 @@ pub(crate) fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-/// Replaces `{JWT}`, `{PAT}` and `{EXPIRED}` with tokens. The inputs need these placeholders, because a fuzzer
+/// Replaces `{JWT}`, `{PAT}`, `{BASIC}` and `{EXPIRED}` with tokens. The inputs need these placeholders, because a fuzzer
 /// cannot find a valid signature.
 pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(data.len());
     let mut rest = data;
     while let Some(first) = rest.first() {
-        let token = [("{JWT}", &LOGIN_TOKEN), ("{PAT}", &PAT), ("{EXPIRED}", &EXPIRED_TOKEN)]
-            .into_iter()
-            .find_map(|(name, token)| Some((rest.strip_prefix(name.as_bytes())?, token)));
+        let token = [
+            ("{JWT}", &LOGIN_TOKEN),
+            ("{PAT}", &PAT),
+            ("{BASIC}", &PAT_AS_PASSWORD),
+            ("{EXPIRED}", &EXPIRED_TOKEN),
+        ]
+        .into_iter()
+        .find_map(|(name, token)| Some((rest.strip_prefix(name.as_bytes())?, token)));
         match token {
             Some((after, token)) => {
                 expanded.extend_from_slice(token.as_bytes());

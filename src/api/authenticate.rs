@@ -10,6 +10,7 @@ use super::{
     credentials::{Credentials, basic},
     error::ApiError,
     login_throttle::{LoginThrottle, Turn},
+    password_memory::PasswordMemory,
     provider::{LoginError, LoginFuture, LoginProvider},
     record::add_to_record,
 };
@@ -30,6 +31,7 @@ const LONGEST_CHECK: Duration = Duration::from_secs(60);
 pub(super) struct Callers<'a> {
     pub(super) login: &'a dyn LoginProvider,
     pub(super) throttle: &'a Arc<LoginThrottle>,
+    pub(super) memory: &'a PasswordMemory,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
 }
@@ -104,7 +106,7 @@ impl Callers<'_> {
             .check()
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
         let Credentials { password, new_password, .. } = credentials;
-        let Self { login, throttle, clock, .. } = self;
+        let Self { login, throttle, memory, clock, .. } = self;
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let turn = throttle.turn(&user, peer, clock.clone()).await.map_err(|too_early| {
@@ -123,7 +125,11 @@ impl Callers<'_> {
             },
         };
         match check(turn, checking).await {
-            Ok(user) => {
+            Ok(result) => {
+                if password_change {
+                    memory.forget(&user);
+                }
+                let user = result;
                 tracing::info!(url, %user, proof = "password", password_change, "authenticated");
                 add_to_record(request, |record| record.user = Some(user));
                 Ok(user)
@@ -144,7 +150,7 @@ impl Callers<'_> {
 /// Checks a password in a separate task, and counts the result even if the client disconnects. So a wrong password
 /// counts as a failure even if the client disconnects early. A right password does not count as a failure, even if the
 /// client does not wait for the answer.
-async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
+pub(super) async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
     let task = tokio::spawn(async move {
         let result = timeout(LONGEST_CHECK, checking).await;
         let result = result.unwrap_or(Err(LoginError::Unavailable));

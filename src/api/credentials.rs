@@ -1,20 +1,13 @@
 //! User names and passwords, and the parser of `Authorization: Basic`.
 
-use base64::{
-    Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
-use zeroize::Zeroizing;
 
 use super::{error::ApiError, provider::Password, record::add_to_record};
-use crate::{audit::CredentialKind, passticket::UserId};
-
-/// Accepts Base64 with or without padding, as Zowe API ML does.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::{
+    audit::CredentialKind,
+    headers::{BasicCredentials, split_scheme},
+    passticket::UserId,
+};
 
 /// A user name and a password as the client sent them, and the new password if the client sent one.
 #[derive(Debug)]
@@ -59,25 +52,23 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
 /// `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let value = value.as_bytes().trim_ascii();
-    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
-    let (scheme, encoded) = value.split_at(end);
+    let (scheme, encoded) = split_scheme(value.as_bytes());
     if !scheme.eq_ignore_ascii_case(b"Basic") {
         return Ok(None);
     }
-    decode(encoded.trim_ascii()).map(Some).ok_or(ApiError::WrongCredentials)
+    decode(encoded).map(Some).ok_or(ApiError::WrongCredentials)
 }
 
 fn decode(encoded: &[u8]) -> Option<Credentials> {
-    let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
-    let colon = decoded.iter().position(|b| *b == b':').filter(|colon| *colon > 0)?;
-    let username = str::from_utf8(&decoded[..colon]).ok()?.to_owned();
-    let password = Password::new(&decoded[colon + 1..]);
+    let basic = BasicCredentials::decode(encoded)?;
+    let username = str::from_utf8(basic.user()).ok().filter(|name| !name.is_empty())?.to_owned();
+    let password = Password::new(basic.password());
     Some(Credentials { username, password, new_password: None })
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
     use http::HeaderValue;
     use proptest::prelude::*;
 

@@ -130,6 +130,7 @@
 mod access_token;
 mod authenticate;
 mod authorize;
+mod basic_login;
 mod body;
 mod certificates;
 mod compatibility;
@@ -147,6 +148,7 @@ mod login_tokens;
 mod logout;
 mod openapi;
 mod password_hash;
+mod password_memory;
 mod permission;
 mod platform_error;
 mod provider;
@@ -165,6 +167,7 @@ mod zosmf_login;
 #[cfg(feature = "remote")]
 mod zss_login;
 
+pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};

@@ -18,6 +18,7 @@ use super::{
     access_token,
     authenticate::Callers,
     authorize::Authorizer,
+    basic_login::BasicLogin,
     body,
     certificates::ClientCertificates,
     compatibility::Compatibility,
@@ -31,6 +32,7 @@ use super::{
     login_tokens::LoginTokens,
     logout,
     openapi::{self, Settings},
+    password_memory::PasswordMemory,
     permission::GuardingResources,
     provider::LoginProvider,
     query,
@@ -73,6 +75,7 @@ struct State {
     public_keys: PublicKeys,
     login: Arc<dyn LoginProvider>,
     throttle: Arc<LoginThrottle>,
+    memory: Arc<PasswordMemory>,
     revocations: Revocations,
     saf: Arc<dyn SafProvider>,
     guarding_resources: GuardingResources,
@@ -118,6 +121,7 @@ impl AuthApi {
             public_keys,
             login: Arc::new(login),
             throttle: Arc::default(),
+            memory: Arc::new(PasswordMemory::new()),
             revocations: Revocations::new(revocations),
             saf: Arc::new(FileSaf::default()),
             guarding_resources: GuardingResources::default(),
@@ -247,6 +251,18 @@ impl AuthApi {
         self.with(|state| state.clock = clock)
     }
 
+    /// A verifier of passwords for [`Authenticator::with_passwords`](crate::layer::Authenticator::with_passwords). It
+    /// shares the login provider and the counts of failed logins with this service. Call this method after the `with_`
+    /// methods, because some of them make new counts.
+    pub fn basic_login(&self) -> BasicLogin {
+        BasicLogin {
+            login: self.0.login.clone(),
+            throttle: self.0.throttle.clone(),
+            memory: self.0.memory.clone(),
+            clock: self.0.clock.clone(),
+        }
+    }
+
     /// The path below which the endpoints are served.
     pub fn prefix(&self) -> &AuthPrefix {
         &self.0.prefix
@@ -296,6 +312,7 @@ impl State {
         Callers {
             login: &*self.login,
             throttle: &self.throttle,
+            memory: &self.memory,
             certificates: self.certificates(),
             clock: &self.clock,
         }

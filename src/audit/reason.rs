@@ -41,6 +41,8 @@ string_enum! {
         RevokedByServiceRule = "revoked-by-service-rule",
         /// The scope of the Personal Access Token does not include the service.
         OutOfScope = "out-of-scope",
+        /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token.
+        UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
         /// A client certificate is needed in addition to the token.
@@ -141,6 +143,7 @@ impl ReasonCode {
             | Self::RevokedByUserRule
             | Self::RevokedByServiceRule
             | Self::OutOfScope
+            | Self::UserMismatch
             | Self::NoUser
             | Self::CertificateExpired
             | Self::SafRefused

@@ -1,7 +1,8 @@
-//! General functions for HTTP headers: content types, cookies, hop-by-hop headers, lists, names that are equal for CGI,
+//! General functions for HTTP headers: Basic credentials, content types, cookies, hop-by-hop headers, lists, names that are equal for CGI,
 //! the removal of several headers in one pass, and responses to `HEAD`. These functions do not know which headers have
 //! a meaning for the gateway.
 
+mod basic;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 pub(crate) mod content_type;
 pub(crate) mod cookie;
@@ -12,6 +13,7 @@ mod list;
 mod spelling;
 mod sweep;
 
+pub(crate) use basic::{BasicCredentials, split_scheme};
 #[cfg(any(feature = "api", feature = "proxy"))]
 pub(crate) use head::without_body;
 pub use hop_by_hop::strip_hop_by_hop;

@@ -1,8 +1,10 @@
 //! Authenticates requests.
 //!
 //! 1. The layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
-//!    header `Authorization: Bearer`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, client certificate. If this
-//!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6).
+//!    header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, header
+//!    `Authorization: Basic`, client certificate. If this credential is not valid, the layer does not try another
+//!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Another password is a
+//!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
 //!    objects may have to wait for another server. In that case, the future of the layer waits, too.
@@ -81,11 +83,11 @@ use super::{
     failure::Failure,
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
-    routes::{OnFailure, Route},
+    routes::{ClientBasic, OnFailure, Route},
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper},
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -156,33 +158,36 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let extensions = request.extensions();
-        let on_failure = match extensions.get::<Arc<Route>>() {
+        let rules = match extensions.get::<Arc<Route>>() {
             Some(route) if route.is_bypass() => {
                 return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
-            Some(route) => route.on_failure(),
-            None => OnFailure::Reject,
+            Some(route) => {
+                Rules { on_failure: route.on_failure(), client_basic: route.client_basic() }
+            }
+            None => Rules { on_failure: OnFailure::Reject, client_basic: ClientBasic::Strip },
         };
-        let certificate = extensions.get::<PeerCertificate>();
-        match self.authenticator.begin(request.headers(), certificate) {
+        match self.authenticator.begin(request.headers(), extensions, rules.client_basic) {
             Progress::Decided(result) => {
-                let outcome = apply_result(
-                    &self.authenticator,
-                    &self.audit,
-                    &mut request,
-                    result,
-                    on_failure,
-                );
+                let outcome =
+                    apply_result(&self.authenticator, &self.audit, &mut request, result, rules);
                 LayerFuture::decided(outcome, &mut self.inner, request)
             }
             Progress::Waiting(pending) => {
                 let authenticator = self.authenticator.clone();
                 let audit = self.audit.clone();
-                let waiting = Authenticating { pending, authenticator, audit, on_failure };
+                let waiting = Authenticating { pending, authenticator, audit, rules };
                 LayerFuture::waiting(waiting, &mut self.inner, request)
             }
         }
     }
+}
+
+/// The settings of the route.
+#[derive(Clone, Copy)]
+struct Rules {
+    on_failure: OnFailure,
+    client_basic: ClientBasic,
 }
 
 /// An authentication that waits for another server.
@@ -191,7 +196,7 @@ pub struct Authenticating<R, M> {
     pending: Pending,
     authenticator: Arc<Authenticator<R, M>>,
     audit: Audit,
-    on_failure: OnFailure,
+    rules: Rules,
 }
 
 impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
@@ -202,31 +207,32 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
         cx: &mut Context<'_>,
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
-        let Self { pending, authenticator, audit, on_failure } = self.get_mut();
+        let Self { pending, authenticator, audit, rules } = self.get_mut();
         let result = ready!(authenticator.poll(pending, cx));
-        Poll::Ready(apply_result(authenticator, audit, request, result, *on_failure))
+        Poll::Ready(apply_result(authenticator, audit, request, result, *rules))
     }
 }
 
 /// Adds the result to the extensions, and removes the credentials from the headers. There are two exceptions after a
-/// failure. If `on_failure` is [`OnFailure::Reject`], the request does not change, because it is not forwarded. If
-/// `on_failure` is [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay.
+/// failure. If the route has [`OnFailure::Reject`], the request does not change, because it is not forwarded. If the
+/// route has [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay. With
+/// [`ClientBasic::Forward`], a password stays after a failure.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
     request: &mut Request<B>,
     result: Result<Authenticated, Refused>,
-    on_failure: OnFailure,
+    rules: Rules,
 ) -> Outcome {
     let authentication = match result {
         Ok(mut authenticated) => {
-            if on_failure == OnFailure::ForwardUnchanged {
+            if rules.on_failure == OnFailure::ForwardUnchanged {
                 authenticated.withhold(request.headers());
             }
             authenticator.strip(request.headers_mut());
             Authentication::Authenticated(authenticated)
         }
-        Err(refused) => return refuse(authenticator, audit, request, refused, on_failure),
+        Err(refused) => return refuse(authenticator, audit, request, refused, rules),
     };
     request.extensions_mut().insert(authentication);
     Outcome::Forward
@@ -239,14 +245,22 @@ fn refuse<R, M, B>(
     audit: &Audit,
     request: &mut Request<B>,
     refused: Refused,
-    on_failure: OnFailure,
+    rules: Rules,
 ) -> Outcome {
     audit.record(|| record(request, &refused, audit));
     let failure = refused.failure;
     log(request, &failure);
-    match on_failure {
-        OnFailure::Reject => return Outcome::Reject(Rejection::Authentication(failure)),
-        OnFailure::Forward => authenticator.strip(request.headers_mut()),
+    match rules.on_failure {
+        OnFailure::Reject => {
+            let rejection = Rejection::Authentication(failure);
+            return match authenticator.accepts_basic(rules.client_basic) {
+                true => Outcome::RejectAndOfferBasic(rejection),
+                false => Outcome::Reject(rejection),
+            };
+        }
+        OnFailure::Forward => {
+            authenticator.strip_after_failure(request.headers_mut(), rules.client_basic);
+        }
         OnFailure::ForwardUnchanged => {}
     }
     request.extensions_mut().insert(Authentication::Failed(failure));

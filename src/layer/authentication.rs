@@ -96,6 +96,9 @@ pub enum Proof {
     External(ExternalToken),
     /// A client certificate.
     Certificate(PeerCertificate),
+    /// A password in `Authorization: Basic`, on a route with
+    /// [`ClientBasic::Verify`](super::ClientBasic::Verify).
+    Password,
 }
 
 impl Proof {
@@ -113,6 +116,7 @@ impl Proof {
             Self::Certificate(certificate) => {
                 record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
             }
+            Self::Password => record.with_credential(CredentialKind::Password),
         }
     }
 }
@@ -136,6 +140,8 @@ pub(super) enum Presented {
         token_id: TokenFingerprint,
     },
     Certificate(PeerCertificate),
+    /// A password, and the user id that the client sent with it, if this is a user id.
+    Password(Option<UserId>),
 }
 
 impl Presented {
@@ -157,7 +163,7 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
-    /// Adds the credential to `record`, and the user if a verified token names a user.
+    /// Adds the credential to `record`, and the user if a verified token or the client names a user.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         match &self.presented {
             Presented::Nothing => record.with_credential(CredentialKind::None),
@@ -171,6 +177,13 @@ impl Refused {
             }
             Presented::Certificate(certificate) => {
                 record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
+            }
+            Presented::Password(user) => {
+                let record = record.with_credential(CredentialKind::Password);
+                match user {
+                    Some(user) => record.with_user(*user),
+                    None => record,
+                }
             }
         }
     }

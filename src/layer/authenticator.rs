@@ -7,15 +7,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 
 use super::{
     authentication::{Authenticated, Presented, Proof, Refused},
-    credential::{self, CookieNames, Credential, Place},
+    credential::{self, Accepted, BasicUser, CookieNames, Credential, Place},
     failure::Failure,
+    password::{PasswordError, PasswordFuture, PasswordVerifier},
+    routes::ClientBasic,
 };
 use crate::{
     clock::{Clock, SystemClock},
+    connection::ConnectionInfo,
+    headers::BasicCredentials,
     identity::{
         CommonNameMapper, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
     },
@@ -31,7 +35,8 @@ use crate::{
 /// `R` checks whether a token is revoked. `M` maps client certificates to users.
 /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) sets `R` and turns on Personal Access
 /// Tokens (PATs). [`with_client_certificates`](Self::with_client_certificates) sets `M` and turns on client
-/// certificates.
+/// certificates. [`with_passwords`](Self::with_passwords) sets what checks passwords on routes with
+/// [`ClientBasic::Verify`].
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
@@ -39,6 +44,7 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     pats: bool,
     mapper: Option<M>,
     identities: Option<Arc<dyn DistributedMapper>>,
+    passwords: Option<Arc<dyn PasswordVerifier>>,
     names: CookieNames,
     clock: Arc<dyn Clock>,
 }
@@ -53,6 +59,7 @@ impl Authenticator {
             pats: false,
             mapper: None,
             identities: None,
+            passwords: None,
             names: CookieNames::default(),
             clock: Arc::new(SystemClock),
         }
@@ -67,12 +74,14 @@ impl<R, M> Authenticator<R, M> {
     /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces the check.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
-        let Self { verifier, pats, mapper, identities, names, clock, .. } = self;
+        let Self { verifier, pats, mapper, identities, passwords, names, clock, .. } = self;
         let revocations = Some(revocations);
-        Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
+        Authenticator { verifier, revocations, pats, mapper, identities, passwords, names, clock }
     }
 
     /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
+    ///
+    /// On each route, the password of `Authorization: Basic` may be a PAT ([D24](crate::decisions#d24)).
     #[must_use]
     pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
@@ -84,9 +93,9 @@ impl<R, M> Authenticator<R, M> {
     /// Accepts client certificates that `mapper` maps to a user.
     #[must_use]
     pub fn with_client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
-        let Self { verifier, revocations, pats, identities, names, clock, .. } = self;
+        let Self { verifier, revocations, pats, identities, passwords, names, clock, .. } = self;
         let mapper = Some(mapper);
-        Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
+        Authenticator { verifier, revocations, pats, mapper, identities, passwords, names, clock }
     }
 
     /// Turns client certificates off. The type `M` does not change, so a program can decide at run time whether it
@@ -103,6 +112,13 @@ impl<R, M> Authenticator<R, M> {
     #[must_use]
     pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
         Self { identities: Some(Arc::new(mapper)), ..self }
+    }
+
+    /// Checks the passwords of `Authorization: Basic` with `verifier`, on routes with [`ClientBasic::Verify`]. Without a
+    /// verifier, a password is no credential on these routes.
+    #[must_use]
+    pub fn with_passwords(self, verifier: impl PasswordVerifier) -> Self {
+        Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
     /// Sets the names of the cookies that contain tokens.
@@ -122,6 +138,25 @@ impl<R, M> Authenticator<R, M> {
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         credential::strip(headers, &self.names);
     }
+
+    /// Removes the credentials from the headers of a request that is forwarded after a failure.
+    pub(super) fn strip_after_failure(&self, headers: &mut HeaderMap, client_basic: ClientBasic) {
+        match client_basic {
+            ClientBasic::Forward => credential::strip_except_basic(headers, &self.names),
+            ClientBasic::Strip | ClientBasic::Verify => self.strip(headers),
+        }
+    }
+
+    /// Whether `Authorization: Basic` may contain a credential that this authenticator accepts.
+    pub(super) fn accepts_basic(&self, client_basic: ClientBasic) -> bool {
+        let Accepted { pats, passwords } = self.accepted(client_basic);
+        pats || passwords
+    }
+
+    fn accepted(&self, client_basic: ClientBasic) -> Accepted {
+        let passwords = client_basic == ClientBasic::Verify && self.passwords.is_some();
+        Accepted { pats: self.pats, passwords }
+    }
 }
 
 impl<R, M> fmt::Debug for Authenticator<R, M> {
@@ -131,6 +166,7 @@ impl<R, M> fmt::Debug for Authenticator<R, M> {
             .field("personal_access_tokens", &self.pats)
             .field("client_certificates", &self.mapper.is_some())
             .field("distributed_identities", &self.identities.is_some())
+            .field("passwords", &self.passwords.is_some())
             .field("cookie_names", &self.names)
             .finish_non_exhaustive()
     }
@@ -148,6 +184,7 @@ pub(super) enum Pending {
     Revocation { token: VerifiedToken, future: CheckFuture },
     Identity { token: ExternalToken, future: MapFuture },
     Certificate { certificate: PeerCertificate, future: MapFuture },
+    Password { user: UserId, future: PasswordFuture },
 }
 
 impl Progress {
@@ -162,19 +199,58 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     pub(super) fn begin(
         &self,
         headers: &HeaderMap,
-        certificate: Option<&PeerCertificate>,
+        extensions: &Extensions,
+        client_basic: ClientBasic,
     ) -> Progress {
-        match credential::select(headers, certificate, &self.names, self.pats) {
-            Some(Credential::Token { text, place }) => match self.verifier.try_verify_now(text) {
-                Some(verified) => self.after_verification(verified, place),
-                None => {
-                    let future = self.verifier.verify_token(text);
-                    Progress::Waiting(Pending::Verification { place, future })
-                }
-            },
+        let certificate = extensions.get::<PeerCertificate>();
+        match credential::select(headers, certificate, &self.names, self.accepted(client_basic)) {
+            Some(Credential::Token { text, place }) => self.verify(text, place),
             Some(Credential::Certificate(certificate)) => self.map_certificate(certificate),
+            Some(Credential::PatAsPassword(basic)) => self.verify_pat_as_password(&basic),
+            Some(Credential::Password(basic)) => self.check_password(&basic, extensions),
+            Some(Credential::MalformedBasic) => {
+                Progress::refused(PasswordError::Wrong, Presented::Password(None))
+            }
             None => Progress::refused(Failure::NoCredential, Presented::Nothing),
         }
+    }
+
+    fn verify(&self, text: &[u8], place: Place) -> Progress {
+        match self.verifier.try_verify_now(text) {
+            Some(verified) => self.after_verification(verified, place),
+            None => {
+                let future = self.verifier.verify_token(text);
+                Progress::Waiting(Pending::Verification { place, future })
+            }
+        }
+    }
+
+    #[cold]
+    fn verify_pat_as_password(&self, basic: &BasicCredentials) -> Progress {
+        if !self.pats {
+            return Progress::refused(Failure::WrongKind, Presented::Token);
+        }
+        match BasicUser::parse(basic.user()) {
+            Some(user) => self.verify(basic.password(), Place::Password(user)),
+            None => Progress::refused(Failure::UserMismatch, Presented::Token),
+        }
+    }
+
+    #[cold]
+    fn check_password(&self, basic: &BasicCredentials, extensions: &Extensions) -> Progress {
+        let Some(passwords) = &self.passwords else {
+            return Progress::refused(Failure::NoCredential, Presented::Nothing);
+        };
+        let user = str::from_utf8(basic.user()).ok().and_then(|name| UserId::new(name).ok());
+        let (Some(user), false) = (user, basic.password().is_empty()) else {
+            return Progress::refused(PasswordError::Wrong, Presented::Password(user));
+        };
+        if let Some(verified) = passwords.try_verify_now(&user, basic.password()) {
+            return Progress::Decided(verified_password(user, verified));
+        }
+        let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
+        let future = passwords.verify_password(user, basic.password(), client);
+        Progress::Waiting(Pending::Password { user, future })
     }
 
     /// Continues a decision that had to wait.
@@ -199,6 +275,10 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
                 Pending::Certificate { certificate, future } => {
                     let mapped = ready!(future.as_mut().poll(cx));
                     Progress::Decided(mapped_certificate(certificate.clone(), mapped))
+                }
+                Pending::Password { user, future } => {
+                    let verified = ready!(future.as_mut().poll(cx));
+                    Progress::Decided(verified_password(*user, verified))
                 }
             };
             match progress {
@@ -238,6 +318,11 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         };
         if !is_accepted_in(&token, place, self.pats) {
             return Progress::refused(Failure::WrongKind, Presented::verified(&token));
+        }
+        if let (VerifiedToken::Pat(pat), Place::Password(user)) = (&token, place)
+            && !user.may_use_token_of(pat.user())
+        {
+            return Progress::refused(Failure::UserMismatch, Presented::verified(&token));
         }
         let Some(revocations) = &self.revocations else {
             return self.after_revocation_check(token, Ok(()));
@@ -299,7 +384,19 @@ fn is_accepted_in(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     match (token, place) {
         (VerifiedToken::Pat(_), _) => pats,
         (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Any) => true,
-        (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Pat) => false,
+        (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Pat | Place::Password(_)) => {
+            false
+        }
+    }
+}
+
+fn verified_password(
+    user: UserId,
+    verified: Result<UserId, PasswordError>,
+) -> Result<Authenticated, Refused> {
+    match verified {
+        Ok(user) => Ok(Authenticated::new(user, Proof::Password)),
+        Err(error) => Err(Refused::new(error, Presented::Password(Some(user)))),
     }
 }
 

@@ -13,10 +13,12 @@ use http::{
 
 use crate::{
     headers::{
+        BasicCredentials,
         cookie::{self, Cookies},
-        sweep,
+        split_scheme, sweep,
     },
     identity::PeerCertificate,
+    passticket::UserId,
 };
 
 /// The header `PRIVATE-TOKEN` for a Personal Access Token (PAT). Other tokens are not accepted in this header
@@ -101,9 +103,18 @@ impl Default for CookieNames {
 }
 
 /// The credential of a request that is evaluated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Credential<'a> {
-    Token { text: &'a [u8], place: Place },
+    Token {
+        text: &'a [u8],
+        place: Place,
+    },
+    /// `Authorization: Basic` whose password has the form of a PAT.
+    PatAsPassword(BasicCredentials),
+    /// `Authorization: Basic` with a password.
+    Password(BasicCredentials),
+    /// `Authorization: Basic` that cannot be decoded.
+    MalformedBasic,
     Certificate(&'a PeerCertificate),
 }
 
@@ -112,56 +123,146 @@ pub(super) enum Credential<'a> {
 pub(super) enum Place {
     /// A place that accepts any token: the login cookie, `Authorization: Bearer`.
     Any,
-    /// A place that accepts only a PAT: the PAT cookie, `PRIVATE-TOKEN`.
+    /// A place that accepts only a PAT: `Authorization: token`, the PAT cookie, `PRIVATE-TOKEN`.
     Pat,
+    /// The password of `Authorization: Basic`, which accepts only a PAT.
+    Password(BasicUser),
 }
 
-/// Selects the first credential in this order: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client
-/// certificate. The PAT cookie and `PRIVATE-TOKEN` are skipped if `pats` is false.
+/// The user name beside a PAT in `Authorization: Basic`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BasicUser {
+    /// The name is empty or a word that stands for any user.
+    Any,
+    /// The PAT must be a PAT of this user.
+    Named(UserId),
+}
+
+/// User names that clients and tools write beside a token.
+const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
+
+impl BasicUser {
+    /// `None` if no PAT can have a user of this name.
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+        let name = str::from_utf8(name).ok()?;
+        if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
+            return Some(Self::Any);
+        }
+        UserId::new(name).ok().map(Self::Named)
+    }
+
+    pub(super) fn may_use_token_of(self, user: &UserId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(named) => named == *user,
+        }
+    }
+}
+
+/// The kinds of credentials, apart from login tokens and certificates, that are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// PATs, in all their places.
+    pub(super) pats: bool,
+    /// The passwords of `Authorization: Basic`.
+    pub(super) passwords: bool,
+}
+
+/// Selects the first credential in this order: login cookie, `Bearer` or `token`, PAT cookie, `PRIVATE-TOKEN`, `Basic`,
+/// client certificate. What `accepted` excludes is skipped.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
     certificate: Option<&'a PeerCertificate>,
     names: &CookieNames,
-    pats: bool,
+    accepted: Accepted,
 ) -> Option<Credential<'a>> {
-    let token = |text, place| Credential::Token { text, place };
+    let token = |text, place| Some(Credential::Token { text, place });
     let cookies = Cookies::of(headers);
-    find_login_token(headers, &cookies, names)
-        .map(|text| token(text, Place::Any))
-        .or_else(|| {
-            if !pats {
-                return None;
-            }
-            cookies
-                .find(names.pat())
-                .or_else(|| private_token(headers))
-                .map(|text| token(text, Place::Pat))
-        })
+    if let Some(text) = cookies.find(names.jwt()) {
+        return token(text, Place::Any);
+    }
+    // Only the first `Authorization` line is read, as in the Zowe API Mediation Layer.
+    let authorization = headers.get(AUTHORIZATION);
+    if let Some(value) = authorization {
+        if let Some(text) = bearer(value.as_bytes()) {
+            return token(text, Place::Any);
+        }
+        if accepted.pats
+            && let Some(text) = token_scheme(value.as_bytes())
+        {
+            return token(text, Place::Pat);
+        }
+    }
+    if accepted.pats
+        && let Some(text) = cookies.find(names.pat()).or_else(|| private_token(headers))
+    {
+        return token(text, Place::Pat);
+    }
+    authorization
+        .and_then(|value| basic(value.as_bytes(), accepted))
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
 /// The token in the login cookie or in `Authorization: Bearer`.
 #[cfg(feature = "api")]
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
-    find_login_token(headers, &Cookies::of(headers), names)
+    let in_cookie = Cookies::of(headers).find(names.jwt());
+    in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
-fn find_login_token<'a>(
-    headers: &'a HeaderMap,
-    cookies: &Cookies<'a>,
-    names: &CookieNames,
-) -> Option<&'a [u8]> {
-    cookies.find(names.jwt()).or_else(|| bearer(headers))
-}
-
-/// The token of `Authorization: Bearer`. Only the first `Authorization` line is read, as in the Zowe API
-/// Mediation Layer. The scheme name is not case-sensitive (RFC 9110 §11.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
-    let (scheme, token) = value.split_at_checked(6)?;
+/// The token of `Authorization: Bearer`. The scheme name is not case-sensitive (RFC 9110 §11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.trim_ascii().split_at_checked(6)?;
     let token_starts = token.first().is_some_and(u8::is_ascii_whitespace);
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer") && token_starts && !token.is_empty()).then_some(token)
+}
+
+/// The token of `Authorization: token`, which clients of GitHub and Gitea send.
+#[cold]
+fn token_scheme(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = split_scheme(value);
+    (scheme.eq_ignore_ascii_case(b"token") && !token.is_empty()).then_some(token)
+}
+
+/// The credential in `Authorization: Basic`, if it is evaluated.
+#[cold]
+fn basic(value: &[u8], accepted: Accepted) -> Option<Credential<'static>> {
+    if !accepted.pats && !accepted.passwords {
+        return None;
+    }
+    match BasicCredentials::decode(basic_value(value)?) {
+        Some(basic) if is_pat(basic.password()) => Some(Credential::PatAsPassword(basic)),
+        Some(basic) => accepted.passwords.then_some(Credential::Password(basic)),
+        None => accepted.passwords.then_some(Credential::MalformedBasic),
+    }
+}
+
+/// What follows the scheme of `Authorization: Basic`.
+fn basic_value(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, encoded) = split_scheme(value);
+    scheme.eq_ignore_ascii_case(b"Basic").then_some(encoded)
+}
+
+/// Whether a password counts as a PAT: it begins with `zowepat_`, or it has the form of a JWT ([D24](crate::decisions#d24)).
+/// Such a text is never checked as a password, because a server that checks passwords must not receive a token.
+fn is_pat(password: &[u8]) -> bool {
+    password.starts_with(b"zowepat_") || is_jwt(password)
+}
+
+/// Whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3). A JSON
+/// object begins with `{` and a quotation mark or white space, which are `ey` or `ew` in base64url.
+fn is_jwt(text: &[u8]) -> bool {
+    let is_base64url = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let mut parts = text.split(|b| *b == b'.');
+    let (Some(header), Some(claims), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    (header.starts_with(b"ey") || header.starts_with(b"ew"))
+        && !claims.is_empty()
+        && [header, claims, signature].into_iter().flatten().all(is_base64url)
 }
 
 fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
@@ -183,6 +284,20 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     });
     if has_cookie {
         cookie::retain(headers, |name| !names.is_credential(name));
+    }
+}
+
+/// Removes every credential, except `Authorization: Basic` with a password. A password that counts as a PAT is removed:
+/// a service that verifies PATs itself could accept a revoked one.
+pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
+    let basic = headers.get(AUTHORIZATION).filter(|value| {
+        let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);
+        decoded.is_some_and(|basic| !is_pat(basic.password()))
+    });
+    let basic = basic.cloned();
+    strip(headers, names);
+    if let Some(basic) = basic {
+        headers.insert(AUTHORIZATION, basic);
     }
 }
 
@@ -216,6 +331,7 @@ impl Withheld {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use http::HeaderValue;
 
     use super::*;
@@ -262,10 +378,16 @@ mod tests {
             (&[("cookie", "apimlAuthenticationToken.x=1")], None),
             (&[("cookie", "apimlAuthenticationToken="), BEARER], any("2")),
             (&[("private-token", "  ")], None),
+            (&[PAT_COOKIE, ("authorization", "token 6")], pat("6")),
+            (&[PRIVATE, ("authorization", " TOKEN \t6 ")], pat("6")),
+            (&[JWT_COOKIE, ("authorization", "token 6")], any("1")),
+            (&[PRIVATE, ("authorization", "token")], pat("4")),
+            (&[PRIVATE, ("authorization", "token6 7")], pat("4")),
         ];
         for (lines, want) in cases {
             let headers = headers(lines);
-            let got = match select(&headers, None, &CookieNames::default(), true) {
+            let accepted = Accepted { pats: true, passwords: false };
+            let got = match select(&headers, None, &CookieNames::default(), accepted) {
                 Some(Credential::Token { text, place }) => Some((text, place)),
                 _ => None,
             };
@@ -275,8 +397,124 @@ mod tests {
 
     #[test]
     fn pat_cookie_and_private_token_are_skipped_while_pats_are_off() {
-        let headers = headers(&[("cookie", "personalAccessToken=3"), ("private-token", "4")]);
-        assert!(select(&headers, None, &CookieNames::default(), false).is_none());
+        let lines = [
+            ("cookie", "personalAccessToken=3"),
+            ("private-token", "4"),
+            ("authorization", "token 5"),
+        ];
+        let accepted = Accepted { pats: false, passwords: true };
+        assert!(select(&headers(&lines), None, &CookieNames::default(), accepted).is_none());
+    }
+
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJVU0VSIn0.c2ln";
+
+    fn basic_line(credentials: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(credentials))
+    }
+
+    #[test]
+    fn basic_is_a_pat_a_password_or_no_credential() {
+        #[derive(Debug, PartialEq)]
+        enum Want {
+            Nothing,
+            Pat,
+            Password,
+            Malformed,
+        }
+        use Want::{Malformed, Nothing, Password, Pat};
+        let [token, prefixed] =
+            [format!("u:{TOKEN}"), "u:zowepat_x".to_owned()].map(|it| basic_line(&it));
+        let unsigned = basic_line(":eyJhbGciOiJub25lIn0.e30.");
+        let words = basic_line("u:a.b.c");
+        // For each value: with PATs alone, with passwords alone, with both, with neither.
+        for (value, want) in [
+            (token.as_str(), [Pat, Pat, Pat, Nothing]),
+            (&prefixed, [Pat, Pat, Pat, Nothing]),
+            (&unsigned, [Pat, Pat, Pat, Nothing]),
+            (&words, [Nothing, Password, Password, Nothing]),
+            (&basic_line("u:p"), [Nothing, Password, Password, Nothing]),
+            (&basic_line(":"), [Nothing, Password, Password, Nothing]),
+            (&basic_line("u"), [Nothing, Malformed, Malformed, Nothing]),
+            ("basic ???", [Nothing, Malformed, Malformed, Nothing]),
+            ("Basic", [Nothing, Malformed, Malformed, Nothing]),
+            ("BasicdTpw", [Nothing, Nothing, Nothing, Nothing]),
+        ] {
+            let kinds = [(true, false), (false, true), (true, true), (false, false)];
+            let got = kinds.map(|(pats, passwords)| {
+                let headers = headers(&[("authorization", value)]);
+                let accepted = Accepted { pats, passwords };
+                match select(&headers, None, &CookieNames::default(), accepted) {
+                    None => Nothing,
+                    Some(Credential::PatAsPassword(_)) => Pat,
+                    Some(Credential::Password(_)) => Password,
+                    Some(Credential::MalformedBasic) => Malformed,
+                    other => panic!("{value}: {other:?}"),
+                }
+            });
+            assert_eq!(got, want, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_password_counts_as_a_pat_only_if_it_has_the_form_of_one() {
+        for (password, want) in [
+            (TOKEN, true),
+            ("ew0KICJhIjoxfQ.e30.c2ln", true),
+            ("zowepat_", true),
+            ("ZOWEPAT_x", false),
+            ("eyJh", false),
+            ("eyJh.e30", false),
+            ("eyJh..c2ln", false),
+            ("eyJh.e30.c2ln.x", false),
+            ("eyJh.e3 0.c2ln", false),
+            ("my.good.password", false),
+            ("", false),
+        ] {
+            assert_eq!(is_pat(password.as_bytes()), want, "{password}");
+        }
+    }
+
+    #[test]
+    fn the_user_beside_a_pat_is_its_user_or_a_word_for_any_user() {
+        let user = UserId::new("USER").unwrap();
+        for (name, want) in [
+            ("", true),
+            ("user", true),
+            ("USER", true),
+            ("oauth2", true),
+            ("OAuth2", true),
+            ("token", true),
+            ("x-token-auth", true),
+            ("other", false),
+            ("x-token", false),
+            ("john.doe@corp", false),
+        ] {
+            let parsed = BasicUser::parse(name.as_bytes());
+            assert_eq!(parsed.is_some_and(|it| it.may_use_token_of(&user)), want, "{name}");
+        }
+        assert_eq!(BasicUser::parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn only_a_basic_password_survives_where_basic_is_forwarded() {
+        let [password, token] = ["u:p".to_owned(), format!("u:{TOKEN}")].map(|it| basic_line(&it));
+        for (first, second, want) in [
+            (password.as_str(), "Bearer x", Some(&password)),
+            ("Bearer x", &password, None),
+            (&token, &password, None),
+            ("Basic ???", "Basic ???", None),
+        ] {
+            let mut headers = headers(&[
+                ("authorization", first),
+                ("authorization", second),
+                ("cookie", "apimlAuthenticationToken=1"),
+            ]);
+            strip_except_basic(&mut headers, &CookieNames::default());
+            let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+            let want: Vec<_> =
+                want.map(|it| ("authorization", it.as_bytes())).into_iter().collect();
+            assert_eq!(left, want, "{first}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::scheme_error::SchemeError;
+use super::{password::PasswordError, scheme_error::SchemeError};
 use crate::{
     audit::ReasonCode,
     identity::MapError,
@@ -43,6 +43,12 @@ pub enum Failure {
     /// The token is revoked, or the revocation check failed.
     #[error("{0}")]
     Revocation(#[from] CheckError),
+    /// The user name in `Authorization: Basic` is not that of the user of the PAT in the place of the password.
+    #[error("the user name is not that of the user of the token")]
+    UserMismatch,
+    /// The password in `Authorization: Basic` was not accepted.
+    #[error("{0}")]
+    Password(#[from] PasswordError),
     /// The certificate, or the identity in the token, could not be mapped to a user.
     #[error("{0}")]
     Identity(#[from] MapError),
@@ -76,9 +82,10 @@ impl Failure {
             Self::Token(TokenError::Subject(_)) | Self::Identity(_) => {
                 ApiMessage::new(&messages::NO_USER)
             }
-            Self::Token(_) | Self::Revocation(_) | Self::OutOfScope { .. } => {
+            Self::Token(_) | Self::Revocation(_) | Self::OutOfScope { .. } | Self::UserMismatch => {
                 ApiMessage::new(&messages::INVALID_TOKEN)
             }
+            Self::Password(error) => error.message(),
             Self::Generate(e) => ApiMessage::with(&messages::TICKET_FAILED, &[&e.codes().text()]),
             Self::Scheme(error) => error.message(),
         }
@@ -93,6 +100,7 @@ impl Failure {
             }
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Scheme(error) => error.status(),
+            Self::Password(error) => error.status(),
             Self::Token(TokenError::Unavailable(_))
             | Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -105,6 +113,7 @@ impl Failure {
         match self {
             Self::Generate(error) => error.retry_after(),
             Self::Scheme(error) => error.retry_after(),
+            Self::Password(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -125,6 +134,8 @@ impl From<&Failure> for ReasonCode {
             Failure::WrongKind => Self::WrongKind,
             Failure::Token(error) => error.into(),
             Failure::Revocation(error) => (*error).into(),
+            Failure::UserMismatch => Self::UserMismatch,
+            Failure::Password(error) => (*error).into(),
             Failure::Identity(error) => error.into(),
             Failure::OutOfScope { .. } => Self::OutOfScope,
             Failure::Generate(error) => error.into(),
@@ -151,7 +162,18 @@ mod tests {
             retry_after: Duration::from_secs(1),
         };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 18] = [
+        let wait = PasswordError::TooManyAttempts { retry_after: Duration::from_millis(1500) };
+        let expired = PasswordError::Refused { reason: ReasonCode::PasswordExpired };
+        let cases: [(Failure, &str, u16); 23] = [
+            (Failure::UserMismatch, "ZWEAG102E Token is not valid", 401),
+            (PasswordError::Wrong.into(), "ZWEAG120E Invalid username or password", 401),
+            (expired.into(), "ZWEAG120E Invalid username or password", 401),
+            (wait.into(), "ZWESG429E Request was denied access: wait 2 seconds", 429),
+            (
+                PasswordError::Unavailable.into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),

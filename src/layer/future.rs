@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
-    rejection::Rejection,
+    rejection::{Rejection, offer_basic},
 };
 
 pin_project! {
@@ -72,6 +72,8 @@ pub enum Outcome {
     ForwardFailed(Failure),
     /// The layer answers the request itself.
     Reject(Rejection),
+    /// The layer answers the request itself. If the status is 401, the response offers `Basic`.
+    RejectAndOfferBasic(Rejection),
 }
 
 /// A decision that a layer cannot make yet, because the layer waits for another server.
@@ -108,8 +110,15 @@ pin_project! {
         // This is boxed to keep the future small for requests that need not wait.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
-        Rejected { rejection: Option<Rejection> },
+        Rejected { rejection: Option<Rejection>, challenge: Challenge },
     }
+}
+
+/// The schemes that a 401 offers.
+#[derive(Clone, Copy, Debug)]
+enum Challenge {
+    Bearer,
+    BearerAndBasic,
 }
 
 pin_project! {
@@ -157,7 +166,12 @@ where
     ) -> (Self, Option<Failure>) {
         let failure = match outcome {
             Outcome::Reject(rejection) => {
-                return (Self::Rejected { rejection: Some(rejection) }, None);
+                let challenge = Challenge::Bearer;
+                return (Self::Rejected { rejection: Some(rejection), challenge }, None);
+            }
+            Outcome::RejectAndOfferBasic(rejection) => {
+                let challenge = Challenge::BearerAndBasic;
+                return (Self::Rejected { rejection: Some(rejection), challenge }, None);
             }
             Outcome::Forward => None,
             Outcome::ForwardFailed(failure) => Some(failure),
@@ -205,9 +219,13 @@ where
                     }
                     return Poll::Ready(Ok(response));
                 }
-                StateProj::Rejected { rejection } => {
+                StateProj::Rejected { rejection, challenge } => {
                     let rejection = rejection.take().expect("polled after completion");
-                    return Poll::Ready(Ok(rejection.into_response()));
+                    let mut response = rejection.into_response();
+                    if let Challenge::BearerAndBasic = challenge {
+                        offer_basic(&mut response);
+                    }
+                    return Poll::Ready(Ok(response));
                 }
             }
         }

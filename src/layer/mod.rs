@@ -39,6 +39,7 @@ mod future;
 #[cfg(feature = "proxy")]
 mod message;
 mod passticket;
+mod password;
 mod path;
 mod rejection;
 mod request_headers;
@@ -68,11 +69,14 @@ pub use future::{LayerFuture, ResponseFuture};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
 pub use passticket::{CustomHeaders, PassTicketScheme};
+pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream};
+pub use routes::{
+    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
+};
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;

@@ -32,6 +32,9 @@ pub enum Rejection {
     /// decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
+    /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
+    #[error("the path has an encoded character, and the service does not allow it")]
+    EncodedPath,
     /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
@@ -51,6 +54,16 @@ pub enum Rejection {
     /// A layer that another layer needs is missing, or the layers are in the wrong order.
     #[error("the stack of layers is wrong: {0}")]
     Misassembled(&'static str),
+}
+
+/// Adds the challenge `Basic` to a 401. Clients such as git send a user name and a password only after this challenge
+/// ([D24](crate::decisions#d24)).
+#[cold]
+pub(super) fn offer_basic<B>(response: &mut Response<B>) {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"zowe\", charset=\"UTF-8\"");
+        response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+    }
 }
 
 impl Rejection {
@@ -92,6 +105,13 @@ impl Rejection {
                     &[
                         "the decoded path belongs to another route; send a path without '%', ';' or '//'",
                     ],
+                ),
+            ),
+            Self::EncodedPath => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the service does not allow '%', ';' or '\\' in a path"],
                 ),
             ),
             Self::Malformed(what) => {

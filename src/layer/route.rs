@@ -59,7 +59,7 @@ use super::{
     check::{Check, CheckService},
     path::{Unsafe, decoded, decoded_again, find_unsafe, is_plain},
     rejection::Rejection,
-    routes::{Route, Routes},
+    routes::{EncodedPaths, Route, Routes},
     scheme::ReadyToForward,
     scope::Authorized,
 };
@@ -146,6 +146,9 @@ impl Source {
             None => {}
         }
         let route = found?;
+        if route.encoded_paths() == EncodedPaths::Refuse && path.contains(['%', ';', '\\']) {
+            return Err(Rejection::EncodedPath);
+        }
         // A service that decodes the path would handle the request as a request for the route with the longer prefix.
         // That route may have another APPLID or another scheme.
         let is_longer = |decoded: String| {
@@ -223,6 +226,31 @@ mod tests {
             assert_eq!(decided, Err(Rejection::Method(method)));
         }
         assert_eq!(decide(Method::from_bytes(b"PROPFIND").unwrap(), "/svc/api/v1/x"), short);
+    }
+
+    #[test]
+    fn a_route_may_refuse_encoded_paths() {
+        let routes = |encoded_paths| {
+            let route = route("api/v1", "https://a").with_encoded_paths(encoded_paths);
+            RouteLayer::new(Routes::new([route]).unwrap()).check
+        };
+        for (path, is_encoded) in [
+            ("/svc/api/v1/a", false),
+            ("/svc/api/v1//a", false),
+            ("/svc/api/v1/a?b=%20;c", false),
+            ("/svc/api/v1/%61", true),
+            ("/svc/api/v1/a;b", true),
+            ("/svc/api/v1/a\\b", true),
+        ] {
+            for (encoded_paths, is_refused) in
+                [(EncodedPaths::Forward, false), (EncodedPaths::Refuse, is_encoded)]
+            {
+                let Ok(request) = Request::get(path).body(()) else { continue };
+                let found = routes(encoded_paths).find(&request).map(|_| ());
+                let want = if is_refused { Err(Rejection::EncodedPath) } else { Ok(()) };
+                assert_eq!(found, want, "{path}");
+            }
+        }
     }
 
     #[test]

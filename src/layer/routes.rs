@@ -36,6 +36,38 @@ pub enum OnFailure {
     Reject,
 }
 
+/// What the gateway does with `Authorization: Basic` of a client, on routes that authenticate requests
+/// ([D24](crate::decisions#d24)).
+///
+/// If Personal Access Tokens (PATs) are on, a PAT in the place of the password is a credential on each route, whatever
+/// this setting is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientBasic {
+    /// A password is no credential, and the service never receives it.
+    #[default]
+    Strip,
+    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If it is right, the request is
+    /// authenticated. The service never receives the password.
+    Verify,
+    /// A password is no credential. If no other credential authenticates the request, the service receives the header,
+    /// together with `X-Zowe-Auth-Failure`. The setting has no effect with [`OnFailure::Reject`], because a request
+    /// without a credential is then not forwarded.
+    Forward,
+}
+
+/// What the gateway does with a path that has `%`, `;` or `\`, which a service may decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodedPaths {
+    /// The path is forwarded as the client sent it, unless it is ambiguous
+    /// ([`Rejection::DotSegment`](super::Rejection::DotSegment) and the rejections after it).
+    #[default]
+    Forward,
+    /// The answer is 400.
+    Refuse,
+}
+
 /// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses
 /// of a service ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,7 +189,10 @@ pub struct Route {
     is_bypass: bool,
     replay: Replay,
     on_failure: Option<OnFailure>,
+    client_basic: ClientBasic,
+    encoded_paths: EncodedPaths,
     security_headers: SecurityHeaders,
+    response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
     /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
     /// needed because a redirect of the service may point to another route of this service.
@@ -222,7 +257,10 @@ impl Route {
             is_bypass,
             replay,
             on_failure: None,
+            client_basic: ClientBasic::default(),
+            encoded_paths: EncodedPaths::default(),
             security_headers: SecurityHeaders::default(),
+            response_timeout: None,
             body_timeout: None,
             siblings: Arc::new([]),
         }
@@ -231,15 +269,33 @@ impl Route {
     /// Replaces the scheme of this route by `scheme`.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let Self { on_failure, security_headers, body_timeout, .. } = self;
-        let route = Self::to(self.service, self.prefix, self.upstream, scheme);
-        Self { on_failure, security_headers, body_timeout, ..route }
+        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
+        Self { scheme: Arc::new(scheme), is_bypass, replay, siblings: Arc::new([]), ..self }
     }
 
     /// Sets what the gateway does with a request if authentication or the scheme failed.
     #[must_use]
     pub fn with_on_failure(self, on_failure: OnFailure) -> Self {
         Self { on_failure: Some(on_failure), ..self }
+    }
+
+    /// Sets what the gateway does with `Authorization: Basic` of a client.
+    #[must_use]
+    pub fn with_client_basic(self, client_basic: ClientBasic) -> Self {
+        Self { client_basic, ..self }
+    }
+
+    /// Sets what the gateway does with a path that has `%`, `;` or `\`.
+    #[must_use]
+    pub fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
+        Self { encoded_paths, ..self }
+    }
+
+    /// Sets how long the gateway waits for the head of a response, in place of the time that the proxy's
+    /// `ForwardTimeouts::with_response` sets.
+    #[must_use]
+    pub fn with_response_timeout(self, response_timeout: Duration) -> Self {
+        Self { response_timeout: Some(response_timeout), ..self }
     }
 
     /// Sets whether the gateway adds security headers to the responses of the service.
@@ -299,6 +355,21 @@ impl Route {
     /// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
+    }
+
+    /// What the gateway does with `Authorization: Basic` of a client.
+    pub fn client_basic(&self) -> ClientBasic {
+        self.client_basic
+    }
+
+    /// What the gateway does with a path that has `%`, `;` or `\`.
+    pub fn encoded_paths(&self) -> EncodedPaths {
+        self.encoded_paths
+    }
+
+    /// The time that the gateway waits for the head of a response. `None` means the default of the proxy.
+    pub fn response_timeout(&self) -> Option<Duration> {
+        self.response_timeout
     }
 
     /// Whether the gateway adds security headers to the responses of the service.

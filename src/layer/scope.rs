@@ -155,7 +155,11 @@ fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
         Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
             Err(Failure::OutOfScope { service: route.service().clone() })
         }
-        Proof::Pat(_) | Proof::Jwt(_) | Proof::External(_) | Proof::Certificate(_) => Ok(()),
+        Proof::Pat(_)
+        | Proof::Jwt(_)
+        | Proof::External(_)
+        | Proof::Certificate(_)
+        | Proof::Password => Ok(()),
     }
 }
 

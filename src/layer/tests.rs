@@ -99,6 +99,7 @@ struct World {
     issuer: TokenIssuer,
     revocations: Arc<RevocationIndex>,
     on_failure: OnFailure,
+    client_basic: ClientBasic,
     custom: Option<CustomHeaders>,
     collected: Arc<Collected>,
 }
@@ -111,6 +112,7 @@ impl World {
             clock,
             revocations: Arc::default(),
             on_failure: OnFailure::Forward,
+            client_basic: ClientBasic::Strip,
             custom: None,
             collected: Arc::default(),
         }
@@ -164,13 +166,14 @@ impl World {
     fn route(&self, service: &str, scheme: impl Scheme) -> Route {
         let (service, upstream) = (ServiceId::new(service).unwrap(), "http://zos".parse().unwrap());
         let route = Route::new(service, "api/v1", upstream, scheme).unwrap();
-        route.with_on_failure(self.on_failure)
+        route.with_on_failure(self.on_failure).with_client_basic(self.client_basic)
     }
 
     async fn exchange(&self, request: Request<Body>) -> Exchange {
         let authenticator = Authenticator::new(self.verifier())
             .with_personal_access_tokens(self.revocations.clone())
             .with_client_certificates(CommonNameMapper)
+            .with_passwords(Passwords)
             .with_clock(self.clock.clone());
         let stack = ServiceBuilder::new()
             .layer(SanitizeLayer::new())
@@ -180,6 +183,40 @@ impl World {
             .layer(SchemeLayer::new().with_audit(self.audit()))
             .service(tower::service_fn(echo));
         exchange(stack, request).await
+    }
+}
+
+/// Accepts the password `right` of each user immediately, and the password `slow` after a wait.
+struct Passwords;
+
+impl PasswordVerifier for Passwords {
+    fn try_verify_now(
+        &self,
+        user: &UserId,
+        password: &[u8],
+    ) -> Option<Result<UserId, PasswordError>> {
+        (password == b"right").then_some(Ok(*user))
+    }
+
+    fn verify_password(
+        &self,
+        user: UserId,
+        password: &[u8],
+        client: Option<std::net::IpAddr>,
+    ) -> PasswordFuture {
+        assert_eq!(client, None, "these requests have no connection");
+        let result = match password {
+            b"slow" => Ok(user),
+            b"down" => Err(PasswordError::Unavailable),
+            b"early" => {
+                Err(PasswordError::TooManyAttempts { retry_after: Duration::from_secs(60) })
+            }
+            _ => Err(PasswordError::Wrong),
+        };
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            result
+        })
     }
 }
 
@@ -258,6 +295,123 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
     let mut request = get(FILES, &[]);
     request.extensions_mut().insert(certificate("user"));
     assert_eq!(world.exchange(request).await.ticket_user().unwrap().as_str(), "USER");
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+}
+
+#[tokio::test]
+async fn a_pat_in_the_place_of_the_password_becomes_a_ticket_whatever_client_basic_is() {
+    for client_basic in [ClientBasic::Strip, ClientBasic::Verify, ClientBasic::Forward] {
+        let world = World { client_basic, ..World::new() };
+        let pat = world.pat("files");
+        for user in ["USER", "user", "", "oauth2", "token", "x-token-auth"] {
+            let exchange =
+                world.exchange(get(FILES, &[("authorization", &basic(user, &pat))])).await;
+            assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER", "{user}");
+        }
+        let exchange =
+            world.exchange(get(FILES, &[("authorization", &format!("token {pat}"))])).await;
+        assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER");
+        const INVALID: &str = "ZWEAG102E Token is not valid";
+        const NONE: &str = "ZWEAG160E No authentication provided in the request";
+        for (value, want) in [
+            (basic("OTHER", &pat), INVALID),
+            (basic("john.doe@corp", &pat), INVALID),
+            (basic("USER", &world.pat("jobs")), INVALID),
+            (basic("USER", &format!("{pat}x")), INVALID),
+            (basic("USER", "zowepat_x"), INVALID),
+            (basic("USER", &world.jwt()), NONE),
+            (format!("token {}", world.jwt()), NONE),
+        ] {
+            // There is no second try: neither with the certificate, nor with the token as a password.
+            let mut request = get(FILES, &[("authorization", &value)]);
+            request.extensions_mut().insert(certificate("USER"));
+            let exchange = world.exchange(request).await;
+            assert_eq!(exchange.failure_text(), Some(want), "{value}");
+            assert_eq!(exchange.received("authorization"), None, "{value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn client_basic_decides_what_happens_to_a_password() {
+    const NONE: &str = "ZWEAG160E No authentication provided in the request";
+    const WRONG: &str = "ZWEAG120E Invalid username or password";
+    use ClientBasic::{Forward, Strip, Verify};
+    let [right, slow, wrong] = ["right", "slow", "wrong"].map(|password| basic("user", password));
+    let unavailable = "ZWEAG104E Authentication service is not available";
+    let early = "ZWESG429E Request was denied access: wait 60 seconds";
+    // The result is the user of the ticket, or the failure and the forwarded header.
+    let cases: [(_, &str, Result<&str, (&str, Option<&str>)>); 13] = [
+        (Strip, &right, Err((NONE, None))),
+        (Forward, &right, Err((NONE, Some(&right)))),
+        (Forward, "Basic ???", Err((NONE, None))),
+        (Verify, &right, Ok("USER")),
+        (Verify, &slow, Ok("USER")),
+        (Verify, &wrong, Err((WRONG, None))),
+        (Verify, &basic("user", "down"), Err((unavailable, None))),
+        (Verify, &basic("user", "early"), Err((early, None))),
+        (Verify, &basic("", "right"), Err((WRONG, None))),
+        (Verify, &basic("user", ""), Err((WRONG, None))),
+        (Verify, &basic("john.doe@corp", "right"), Err((WRONG, None))),
+        (Verify, "Basic ???", Err((WRONG, None))),
+        (Verify, "Digest x", Err((NONE, None))),
+    ];
+    for (client_basic, value, want) in cases {
+        let world = World { client_basic, ..World::new() };
+        let exchange = world.exchange(get(FILES, &[("authorization", value)])).await;
+        match want {
+            Ok(user) => assert_eq!(exchange.ticket_user().unwrap().as_str(), user, "{value}"),
+            Err((text, forwarded)) => {
+                assert_eq!(exchange.failure_text(), Some(text), "{client_basic:?} {value}");
+                assert_eq!(
+                    exchange.received("authorization"),
+                    forwarded,
+                    "{client_basic:?} {value}"
+                );
+            }
+        }
+        // A login token comes first. Then the service receives only the ticket.
+        let cookie = format!("apimlAuthenticationToken={}", world.jwt());
+        let exchange = world.exchange(get(FILES, &[("authorization", value), ("cookie", &cookie)]));
+        assert_eq!(exchange.await.ticket_user().unwrap().as_str(), "USER", "{client_basic:?}");
+        // Without a password to check, the certificate is the credential.
+        let mut request = get(FILES, &[("authorization", value)]);
+        request.extensions_mut().insert(certificate("CERT"));
+        let user = world.exchange(request).await.ticket_user();
+        let is_evaluated = client_basic == Verify && !value.starts_with("Digest");
+        assert_eq!(user.is_some_and(|user| user.as_str() == "CERT"), !is_evaluated, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_401_offers_basic_where_basic_is_accepted() {
+    let world = World { client_basic: ClientBasic::Verify, ..World::with(OnFailure::Reject) };
+    for (headers, status, schemes) in [
+        (vec![], 401, &["Bearer", "Basic"][..]),
+        (vec![("authorization", basic("user", "wrong"))], 401, &["Bearer", "Basic"]),
+        (vec![("authorization", basic("user", "early"))], 429, &[]),
+        (vec![("authorization", basic("user", "down"))], 503, &[]),
+        (vec![("private-token", world.pat("jobs"))], 403, &[]),
+    ] {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let exchange = world.exchange(get(FILES, &headers)).await;
+        let offered = exchange.response.get_all("www-authenticate").iter();
+        let offered: Vec<_> =
+            offered.map(|value| value.to_str().unwrap().split(' ').next().unwrap()).collect();
+        assert_eq!((exchange.status.as_u16(), &offered[..]), (status, schemes), "{headers:?}");
+        assert_eq!(exchange.response.contains_key("retry-after"), status == 429);
+    }
+    // Without PATs and passwords, Basic is not offered.
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
+        .service(tower::service_fn(echo));
+    let exchange = exchange(stack, get(FILES, &[("authorization", &basic("user", "right"))])).await;
+    assert_eq!(exchange.response.get_all("www-authenticate").iter().count(), 1);
+    assert_eq!(exchange.failure, Some(Failure::NoCredential));
 }
 
 #[tokio::test]

@@ -245,7 +245,8 @@ where
             replay: credential.replay(),
             queue_deadline: None,
         };
-        let exchange = Exchange::begin(pools, request, timeouts.response(), progress);
+        let response = route.response_timeout().unwrap_or(timeouts.response());
+        let exchange = Exchange::begin(pools, request, response, progress);
         Ok(Begun { exchange, credential, accepts_trailers })
     }
 }
@@ -444,7 +445,7 @@ where
                 is_authenticated,
                 cookies,
             } => {
-                let timeout = timeouts.response();
+                let timeout = route.response_timeout().unwrap_or(timeouts.response());
                 let mut response = match ready!(exchange.poll(cx, timeout, progress, credential)) {
                     Ok(response) => response,
                     Err(error) => {

@@ -15,8 +15,8 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, Bypass, ClientBasic, PRIVATE_TOKEN, PassTicketScheme,
+        RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
@@ -251,6 +251,10 @@ pub(crate) fn gateway(
     }
     if !config.client_certificates {
         authenticator = authenticator.without_client_certificates();
+    }
+    if config.routes.iter().any(|route| route.client_basic() == ClientBasic::Verify) {
+        // The auth API has all its settings here, so both count the same failed logins.
+        authenticator = authenticator.with_passwords(api.basic_login());
     }
     let routes = config.routes.iter().map(|route| match route.scheme() {
         ServiceScheme::HttpBasicPassTicket { applid } => {

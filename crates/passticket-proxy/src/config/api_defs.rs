@@ -2,80 +2,177 @@
 //! (docs/reference/data-plane.md#static-definitions). `examples/api-def.yml` is an example.
 //!
 //! A static definition lists services. For each service, it contains the URLs, the routes, and the scheme. The scheme
-//! says which credential the service receives from the gateway.
+//! says which credential the service receives from the gateway. `additionalServiceMetadata` adds settings to services
+//! of any file.
 
 use std::net::IpAddr;
 
 use super::{
-    configured_route::{ConfiguredRoute, ServiceScheme},
+    metadata::{APPLID, CERTIFICATE_HEADERS, Metadata, SCHEME},
     problem::{quote, suggest},
     reader::{At, Field, Section},
 };
 use tower_passticket::{layer::Upstream, token::ServiceId};
 
-/// A service of a definition.
-pub(super) struct Service<'a> {
+/// The definitions of one file, or of all files.
+#[derive(Default)]
+pub(super) struct Definitions<'a> {
+    pub(super) services: Vec<Definition<'a>>,
+    pub(super) additions: Vec<Addition<'a>>,
+}
+
+impl<'a> Definitions<'a> {
+    /// Adds the definitions of another file.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.additions.extend(other.additions);
+    }
+
+    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, these are the
+    /// services of all files, and an addition to another service is reported.
+    pub(super) fn apply_additions(&mut self, is_complete: bool) {
+        for (index, addition) in self.additions.iter().enumerate() {
+            let later = &self.additions[index + 1..];
+            if let Some(later) = later.iter().find(|later| later.id == addition.id) {
+                addition
+                    .at
+                    .warning(format_args!("has no effect, because {} replaces it", later.at));
+                continue;
+            }
+            let mut services =
+                self.services.iter_mut().filter(|it| it.id == addition.id).peekable();
+            if is_complete && services.peek().is_none() {
+                addition.at.warning(format_args!(
+                    "has no effect, because no api-def has the service {}",
+                    addition.id
+                ));
+            }
+            for service in services {
+                match addition.mode {
+                    Mode::Update => service.metadata.add_missing(&addition.metadata),
+                    Mode::ForceUpdate => service.metadata.replace(&addition.metadata),
+                }
+            }
+        }
+    }
+}
+
+/// An entry of `services`. Several entries can have the same service id: each entry then has other instances of the
+/// service.
+pub(super) struct Definition<'a> {
     pub(super) id: ServiceId,
-    pub(super) routes: Vec<DefinedRoute<'a>>,
-    /// Whether a route was left out because of a problem.
-    pub(super) broken: bool,
+    /// The URLs of the instances. The list is not empty, unless the definition is broken.
+    pub(super) instances: Vec<Instance<'a>>,
+    pub(super) routes: Vec<DefinedPath<'a>>,
+    pub(super) metadata: Metadata<'a>,
+    /// The place of `authentication`, if the key is present.
+    pub(super) authentication: Option<At<'a>>,
+    /// Whether something was left out because of a problem.
+    pub(super) is_broken: bool,
 }
 
-/// A route, and the places of its keys.
-pub(super) struct DefinedRoute<'a> {
-    pub(super) route: ConfiguredRoute,
-    /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
+/// The URL of an instance.
+pub(super) struct Instance<'a> {
+    pub(super) upstream: Upstream,
     pub(super) at: At<'a>,
-    /// The place of the APPLID, if the route has one.
-    pub(super) applid_at: Option<At<'a>>,
 }
 
-/// Reads the services of one file.
-pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
-    let services = root.optional("services").map(|field| field.items()).unwrap_or_default();
-    if let Some(field) = root.optional("additionalServiceMetadata") {
-        field.at.warning("is not supported yet; write its values to the services themselves");
+/// An entry of `routes`.
+pub(super) struct DefinedPath<'a> {
+    /// The `gatewayUrl`. An empty text stands for all paths of the service.
+    pub(super) gateway_url: &'a str,
+    /// The place of the `gatewayUrl`.
+    pub(super) at: At<'a>,
+    pub(super) relative_url: Option<Field<'a>>,
+}
+
+/// An entry of `additionalServiceMetadata`.
+pub(super) struct Addition<'a> {
+    id: ServiceId,
+    at: At<'a>,
+    mode: Mode,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    /// Adds only what the service lacks.
+    Update,
+    /// Replaces what the service has.
+    ForceUpdate,
+}
+
+/// The keys that only Zowe's API Catalog and Discovery Service read.
+const FOR_OTHERS: [&str; 7] = [
+    "title",
+    "description",
+    "catalogUiTileId",
+    "homePageRelativeUrl",
+    "statusPageRelativeUrl",
+    "healthCheckRelativeUrl",
+    "apiInfo",
+];
+
+/// Reads one file.
+pub(super) fn read(mut root: Section<'_>) -> Definitions<'_> {
+    let services = root.optional("services");
+    let additions = root.optional("additionalServiceMetadata");
+    if services.is_none() && additions.is_none() && !root.is_broken() {
+        root.at.warning("has no services, so this file defines no route");
     }
     root.accept(&["catalogUiTiles"]);
     root.finish();
-    services.iter().filter_map(service).collect()
+    let [services, additions] =
+        [services, additions].map(|field| field.map(|field| field.items()).unwrap_or_default());
+    Definitions {
+        services: services.iter().filter_map(definition).collect(),
+        additions: additions.iter().filter_map(addition).collect(),
+    }
 }
 
-fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
+fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     let mut section = field.section();
     let id = section.required("serviceId", "the id of the service, the first segment of its paths");
     let id = id.and_then(|field| field.read(service_id));
-    let upstream = upstream(&mut section);
-    let scheme = scheme(&mut section);
-    let routes = routes(&mut section);
-    section.accept(&[
-        "title",
-        "description",
-        "catalogUiTileId",
-        "homePageRelativeUrl",
-        "statusPageRelativeUrl",
-        "healthCheckRelativeUrl",
-        "apiInfo",
-        "customMetadata",
-    ]);
+    let instances = instances(&mut section);
+    let metadata = metadata(&mut section);
+    let entries = routes(&mut section);
+    section.accept(&FOR_OTHERS);
     section.finish();
+    let routes: Vec<_> = entries.iter().filter_map(path).collect();
+    let is_broken = instances.is_none() || metadata.is_none() || routes.len() < entries.len();
+    // Without its instances, the definition has no routes.
+    let instances = instances.filter(|_| metadata.is_some()).unwrap_or_default();
+    let (metadata, authentication) = metadata.unwrap_or_default();
+    Some(Definition { id: id?, instances, routes, metadata, authentication, is_broken })
+}
 
-    let id = id?;
-    let is_valid = upstream.is_some() && scheme.is_some();
-    // If the service is not valid, its routes are removed at the end of this function. The placeholders make it
-    // possible to check these routes first, so that their problems are also reported.
-    let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
-    let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
-    let defined = routes.iter().filter_map(|field| {
-        let (route, at) = define(field, &id, &upstream, scheme)?;
-        Some(DefinedRoute { route, at, applid_at: applid_at.clone() })
-    });
-    let mut defined: Vec<_> = defined.collect();
-    let broken = !is_valid || defined.len() < routes.len();
-    if !is_valid {
-        defined.clear();
+fn addition<'a>(field: &Field<'a>) -> Option<Addition<'a>> {
+    let mut section = field.section();
+    let id = section.required("serviceId", "the id of the service");
+    let id = id.and_then(|field| Some((field.read(service_id)?, field.at)));
+    let mode = section.optional("mode").and_then(|field| field.read(mode));
+    let metadata = metadata(&mut section);
+    for name in ["instanceBaseUrls", "routes", "routedServices"] {
+        if let Some(field) = section.optional(name) {
+            field.at.warning("has no effect here; write it to an entry of services");
+        }
     }
-    Some(Service { id, routes: defined, broken })
+    section.accept(&FOR_OTHERS);
+    section.finish();
+    let ((id, at), (metadata, _)) = (id?, metadata?);
+    Some(Addition { id, at, mode: mode.unwrap_or(Mode::Update), metadata })
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "UPDATE" => Ok(Mode::Update),
+        "FORCE_UPDATE" => Ok(Mode::ForceUpdate),
+        other => {
+            let hint = suggest(other, ["UPDATE", "FORCE_UPDATE"]);
+            Err(format!("{} is not a mode{hint}", quote(other)))
+        }
+    }
 }
 
 fn service_id(text: &str) -> Result<ServiceId, String> {
@@ -87,28 +184,32 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
     Ok(id)
 }
 
-fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
+/// Reads the URLs of the instances. If a URL is wrong, this is reported, and the result is `None`.
+fn instances<'a>(section: &mut Section<'a>) -> Option<Vec<Instance<'a>>> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
-    if let Some(second) = urls.get(1) {
-        second.at.warning("is not used, because this gateway uses only the first URL");
-    }
-    let first = urls.first()?;
-    let upstream = first.read(|text| {
-        if text.contains('@') {
-            // The URL may contain a password, so the error does not show it.
-            return Err(
-                "contains a user name; write http:// or https://, host, port and path".into()
+    let instances = urls.into_iter().map(|field| {
+        let upstream = field.read(|text| {
+            if text.contains('@') {
+                // The URL may contain a password, so the error does not show it.
+                return Err(
+                    "contains a user name; write http:// or https://, host, port and path".into()
+                );
+            }
+            // The definition of z/OSMF that Zowe installs ends with a quotation mark too many.
+            Upstream::parse(text.trim_end_matches('"')).map_err(|error| error.to_string())
+        })?;
+        if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host())
+        {
+            field.at.warning(
+                "is plain HTTP, so PassTickets and responses cross the network in clear text; write https://, \
+                 unless AT-TLS encrypts the connection",
             );
         }
-        Upstream::parse(text).map_err(|error| error.to_string())
-    })?;
-    if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host()) {
-        first.at.warning(
-            "is plain HTTP, so PassTickets and responses cross the network in clear text; write https://, \
-             unless AT-TLS encrypts the connection",
-        );
-    }
-    Some(upstream)
+        Some(Instance { upstream, at: field.at })
+    });
+    // All URLs are read, so that all problems are reported.
+    let instances: Vec<_> = instances.collect();
+    instances.into_iter().collect()
 }
 
 /// Whether a host name or address always leads to this machine.
@@ -117,47 +218,30 @@ fn is_loopback(host: &str) -> bool {
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
-/// Reads the scheme of a service, and the place of its APPLID. If `authentication` is absent, the scheme is `bypass`.
-/// If the scheme is wrong, this is reported, and the result is `None`.
-fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>>)> {
-    let Some(field) = section.optional("authentication") else {
-        return Some((ServiceScheme::Bypass, None));
-    };
-    let mut section = field.section();
-    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid` is accepted
-    // here, because it is read later only for some schemes.
-    section.accept(&["headers", "sso", "supportsSso", "applid"]);
-    let field = section.required("scheme", "httpBasicPassTicket or bypass");
-    let scheme = match field.and_then(|field| Some((field.text()?, field))) {
-        Some(("httpBasicPassTicket", _)) => section
-            .required("applid", "the APPLID that the service checks PassTickets against")
-            .and_then(|applid| {
-                Some((
-                    ServiceScheme::HttpBasicPassTicket { applid: applid.parse()? },
-                    Some(applid.at),
-                ))
-            }),
-        Some(("bypass", _)) => {
-            if let Some(applid) = section.optional("applid") {
-                applid.at.warning("has no effect with scheme bypass");
+/// Reads `authentication`, and then `customMetadata`, which replaces values of `authentication` as in Zowe API ML. Also
+/// returns the place of `authentication`. The result is `None` if `authentication` is not a mapping.
+fn metadata<'a>(section: &mut Section<'a>) -> Option<(Metadata<'a>, Option<At<'a>>)> {
+    let mut metadata = Metadata::default();
+    let mut is_broken = false;
+    let authentication = section.optional("authentication").map(|field| {
+        let mut section = field.section();
+        is_broken = section.is_broken();
+        for (key, name) in
+            [("scheme", SCHEME), ("applid", APPLID), ("headers", CERTIFICATE_HEADERS)]
+        {
+            if let Some(field) = section.optional(key) {
+                metadata.set(name, field);
             }
-            Some((ServiceScheme::Bypass, None))
         }
-        Some((known @ ("zoweJwt" | "zosmf" | "x509" | "safIdt"), field)) => {
-            field.at.error(format_args!(
-                "{known} is not supported yet; write httpBasicPassTicket or bypass"
-            ));
-            None
-        }
-        Some((other, field)) => {
-            let hint = suggest(other, ["httpBasicPassTicket", "bypass"]);
-            field.at.error(format_args!("{} is not a scheme{hint}", quote(other)));
-            None
-        }
-        None => None,
-    };
-    section.finish();
-    scheme
+        // Zowe accepts `sso` and `supportsSso`, and ignores them in static definitions.
+        section.accept(&["sso", "supportsSso"]);
+        section.finish();
+        field.at
+    });
+    if let Some(custom) = section.optional("customMetadata") {
+        metadata.set_all(&custom);
+    }
+    (!is_broken).then_some((metadata, authentication))
 }
 
 /// Reads the list of routes. In Zowe the key of this list has two names.
@@ -170,12 +254,7 @@ fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
 }
 
 /// Reads one route.
-fn define<'a>(
-    field: &Field<'a>,
-    id: &ServiceId,
-    upstream: &Upstream,
-    scheme: ServiceScheme,
-) -> Option<(ConfiguredRoute, At<'a>)> {
+fn path<'a>(field: &Field<'a>) -> Option<DefinedPath<'a>> {
     let mut section = field.section();
     let gateway_url = section.present("gatewayUrl");
     if gateway_url.is_none() && field.is_mapping() {
@@ -183,19 +262,31 @@ fn define<'a>(
     }
     let relative_url = section.optional("serviceRelativeUrl");
     section.finish();
-
-    let upstream = match relative_url {
-        Some(relative) => relative.read(|text| join(upstream, text)),
-        None => Some(upstream.clone()),
-    };
     let gateway_url = gateway_url?;
     // A blank gatewayUrl stands for all paths of the service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
-    match ConfiguredRoute::new(id.clone(), path, upstream?, scheme) {
-        Ok(route) => Some((route, gateway_url.at)),
-        Err(error) => {
-            gateway_url.at.error(error);
-            None
+    Some(DefinedPath { gateway_url: without_pattern(path), at: gateway_url.at, relative_url })
+}
+
+/// The prefix of a path pattern of Spring: `api/v1/**` stands for all paths that begin with `api/v1`, as `api/v1` does.
+fn without_pattern(path: &str) -> &str {
+    let path = path.trim_matches('/');
+    path.strip_suffix("**").map_or(path, |prefix| match prefix.strip_suffix('/') {
+        Some(prefix) => prefix,
+        None if prefix.is_empty() => prefix,
+        // This pattern is no prefix of whole segments, so it stays as it is.
+        None => path,
+    })
+}
+
+impl DefinedPath<'_> {
+    /// The URL of the route at an instance. `None` if there is a problem, which was reported.
+    pub(super) fn at_instance(&self, instance: &Upstream) -> Option<Upstream> {
+        match &self.relative_url {
+            Some(relative) => {
+                relative.read(|text| join(instance, text.strip_suffix("/**").unwrap_or(text)))
+            }
+            None => Some(instance.clone()),
         }
     }
 }
@@ -211,34 +302,69 @@ fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
 
 #[cfg(test)]
 mod tests {
+    use tower_passticket::layer::{EncodedPaths, OnFailure};
+
     use super::*;
-    use crate::config::{problem::Report, reader::Document};
+    use crate::config::{problem::Report, ptktdata::Entries, reader::Document, routes};
 
     /// Reads a service with the id `Svc` and the keys in `lines`. Returns its routes as `prefix -> upstream
     /// applid`, and the problems.
     fn read_service(lines: &str) -> (Vec<String>, Vec<String>) {
-        let yaml =
-            format!("services:\n  - serviceId: Svc\n    {}\n", lines.replace('\n', "\n    "));
-        read_text(&yaml)
+        read_text(&service(lines))
+    }
+
+    fn service(lines: &str) -> String {
+        format!("services:\n  - serviceId: Svc\n    {}\n", lines.replace('\n', "\n    "))
     }
 
     fn read_text(yaml: &str) -> (Vec<String>, Vec<String>) {
+        read_files(&[yaml], "")
+    }
+
+    /// Reads the files `d`, `e` and so on, with these settings in `services` of our section. The routes show all
+    /// instances. Problems with missing PassTicket keys are left out.
+    fn read_files(files: &[&str], services: &str) -> (Vec<String>, Vec<String>) {
         let report = Report::default();
-        let document = Document::parse("d".into(), yaml.as_bytes(), &report);
-        let services = read(document.section(&report));
-        let routes = services.iter().flat_map(|service| &service.routes).map(|defined| {
-            let applid = defined.route.scheme.applid().map(|applid| applid.to_string());
-            let (route, applid) = (&defined.route.route, applid.unwrap_or_default());
-            let upstream = route.upstream().unwrap();
-            format!("{} -> {upstream} {applid}", route.prefix()).trim_end().to_owned()
+        let ours = Document::parse("z".into(), services.as_bytes(), &report);
+        let mut ours = ours.section(&report);
+        let ptktdata = ours.child("ptktdata");
+        let overrides = routes::read_overrides(&ours.section("services"));
+        let names = ["d", "e", "f"].map(std::path::PathBuf::from);
+        let documents: Vec<_> = names
+            .into_iter()
+            .zip(files)
+            .map(|(name, yaml)| Document::parse(name, yaml.as_bytes(), &report))
+            .collect();
+        let mut definitions = Definitions::default();
+        for document in &documents {
+            definitions.extend(read(document.section(&report)));
+        }
+        routes::check_names(&definitions, &overrides);
+        definitions.apply_additions(true);
+        let routes = routes::assemble(
+            &definitions,
+            &overrides,
+            OnFailure::Forward,
+            &Entries::new(),
+            &ptktdata,
+        );
+        let routes = routes.iter().map(|route| {
+            let applid = route.scheme.applid().map(|applid| applid.to_string());
+            let instances: Vec<_> = route.instances().map(ToString::to_string).collect();
+            let (instances, applid) = (instances.join(" + "), applid.unwrap_or_default());
+            let encoded = match route.encoded_paths() {
+                EncodedPaths::Refuse => "not encoded",
+                _ => "",
+            };
+            format!("{} -> {instances} {applid} {encoded}", route.prefix()).trim_end().to_owned()
         });
         let routes = routes.collect();
-        drop(services);
         let problems = match report.finish(Some(())) {
             Ok(((), warnings)) => warnings,
             Err(problems) => problems.iter().cloned().collect(),
         };
-        (routes, problems.iter().map(ToString::to_string).collect())
+        let problems = problems.iter().map(ToString::to_string);
+        (routes, problems.filter(|problem| !problem.contains("needs a PassTicket key")).collect())
     }
 
     const URL: &str = "instanceBaseUrls: [https://zos:1/base/]\n";
@@ -266,7 +392,7 @@ mod tests {
       - gatewayUrl: ''
     authentication: {scheme: httpBasicPassTicket, applid: zoweappl, headers: X-A}
     apiInfo: [{apiId: any, gatewayUrl: api/v1}]
-    customMetadata: {apiml: {corsEnabled: true}}
+    customMetadata: {apiml: {okToRetryOnAllOperations: true}}
   - serviceId: nothing
     instanceBaseUrls: [https://zos]
     routedServices: [{gatewayUrl: api, serviceRelativeUrl: }]
@@ -282,11 +408,11 @@ additionalServiceMetadata: []
         assert_eq!(
             routes,
             [
+                "/dcbypass/api -> https://zos",
+                "/dcpassticket -> https://localhost:10012/discoverableclient ZOWEAPPL",
                 "/dcpassticket/api/v1 -> https://localhost:10012/discoverableclient/api/v1 ZOWEAPPL",
                 "/dcpassticket/ui/v1 -> https://localhost:10012/discoverableclient ZOWEAPPL",
-                "/dcpassticket -> https://localhost:10012/discoverableclient ZOWEAPPL",
                 "/nothing/api -> https://zos",
-                "/dcbypass/api -> https://zos",
             ]
         );
     }
@@ -295,22 +421,14 @@ additionalServiceMetadata: []
     fn a_wrong_definition_makes_no_route() {
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
+        let missing = format!(
+            "{scheme}needs an APPLID, so the service has no routes; write applid, the APPLID that the service checks \
+             PassTickets against, beside the scheme or to components.passticket-proxy.services.svc.applid"
+        );
         let mut cases = Vec::new();
         for (authentication, want) in [
-            (
-                "{scheme: httpBasicPassTicket}",
-                format!(
-                    "{applid}is missing; write the APPLID that the service checks PassTickets \
-                         against"
-                ),
-            ),
-            (
-                "{scheme: httpBasicPassTicket, applid: ' '}",
-                format!(
-                    "{applid}is empty; write the APPLID that the service checks PassTickets \
-                         against"
-                ),
-            ),
+            ("{scheme: httpBasicPassTicket}", missing.clone()),
+            ("{scheme: httpBasicPassTicket, applid: ' '}", missing.clone()),
             (
                 "{scheme: httpBasicPassTicket, applid: NINECHARS}",
                 format!(
@@ -328,13 +446,15 @@ additionalServiceMetadata: []
             (
                 "{scheme: none}",
                 format!(
-                    "{scheme}\"none\" is not a scheme; known here: bypass, httpBasicPassTicket"
+                    "{scheme}\"none\" is not a scheme; known here: bypass, httpBasicPassTicket, \
+                     safIdt, x509, zosmf, zoweJwt"
                 ),
             ),
             (
                 "{scheme: zoweJwt}",
                 format!(
-                    "{scheme}zoweJwt is not supported yet; write httpBasicPassTicket or bypass"
+                    "{scheme}zoweJwt is not supported yet; write httpBasicPassTicket or bypass, here or to \
+                     components.passticket-proxy.services.svc.scheme"
                 ),
             ),
             ("{applid: A}", format!("{scheme}is missing; write httpBasicPassTicket or bypass")),
@@ -435,7 +555,7 @@ additionalServiceMetadata: []
             (
                 format!("{ROUTE}instanceBaseUrls: [https://a, https://b]"),
                 "d:4: services[0].instanceBaseUrls[1]: is not used, because this gateway uses only the \
-                 first URL",
+                 first instance",
             ),
             (
                 format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
@@ -449,9 +569,235 @@ additionalServiceMetadata: []
         assert_eq!(
             problems,
             [
-                "d:1: additionalServiceMetadata: is not supported yet; write its values to the services \
-              themselves"
+                "d:1: additionalServiceMetadata[0].serviceId: has no effect, because no api-def has the service a"
             ]
         );
+        for yaml in ["", "catalogUiTiles: {static: {title: T}}"] {
+            let (_, problems) = read_text(yaml);
+            assert_eq!(problems, ["d:1: has no services, so this file defines no route"], "{yaml}");
+        }
+        let (_, problems) = read_text("- a list");
+        assert_eq!(problems, ["d:1: must be a mapping; write keys with their values below it"]);
+    }
+
+    #[test]
+    fn path_patterns_and_a_quotation_mark_too_many_are_accepted() {
+        for (gateway_url, want) in [
+            ("api/v1/**", "/svc/api/v1 -> https://zos:1/base"),
+            ("/api/v1/**", "/svc/api/v1 -> https://zos:1/base"),
+            ("'**'", "/svc -> https://zos:1/base"),
+            ("/**", "/svc -> https://zos:1/base"),
+            ("", "/svc -> https://zos:1/base"),
+            ("/api/v1/", "/svc/api/v1 -> https://zos:1/base"),
+            ("api**", "/svc/api** -> https://zos:1/base"),
+        ] {
+            let routes = format!("{URL}routes: [{{gatewayUrl: {gateway_url}}}]\n");
+            assert_eq!(read_service(&routes), (vec![want.to_owned()], Vec::new()), "{gateway_url}");
+        }
+        let lines = format!("instanceBaseUrls:\n  - https://zos:1/base/\"\n{ROUTE}");
+        let (routes, problems) = read_service(&lines);
+        assert_eq!(
+            (routes, problems),
+            (vec!["/svc/api/v1 -> https://zos:1/base/api".into()], vec![])
+        );
+    }
+
+    #[test]
+    fn encoded_paths_are_refused_if_the_metadata_of_one_instance_forbids_them() {
+        let forbidden = |value: &str| {
+            let custom =
+                format!("customMetadata: {{apiml: {{enableUrlEncodedCharacters: {value}}}}}");
+            service(&format!("{URL}{ROUTE}{custom}"))
+        };
+        let allowed = service(&format!("{URL}{ROUTE}"));
+        for (files, is_refused) in [
+            ([&forbidden("false"), ""], true),
+            ([&forbidden("off"), ""], true),
+            ([&forbidden("true"), ""], false),
+            ([&forbidden("''"), ""], false),
+            ([&forbidden("false"), &allowed], true),
+            ([&allowed, &forbidden("false")], true),
+            ([&allowed, &allowed], false),
+        ] {
+            let (routes, _) = read_files(&files, "");
+            assert_eq!(routes.len(), 1);
+            assert_eq!(routes[0].ends_with("not encoded"), is_refused, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn definitions_with_the_same_id_add_instances_and_routes() {
+        let other = "services:
+  - serviceId: svc
+    instanceBaseUrls: [https://two]
+    routes: [{gatewayUrl: /api/v1/, serviceRelativeUrl: /api}, {gatewayUrl: ui}]
+  - serviceId: SVC
+    instanceBaseUrls: [https://zos:1/base]
+    routes: [{gatewayUrl: api/v1, serviceRelativeUrl: /api}]
+";
+        let first = service(&format!("{URL}{ROUTE}"));
+        let (routes, problems) = read_files(&[&first, other], "");
+        assert_eq!(
+            routes,
+            ["/svc/api/v1 -> https://zos:1/base/api + https://two/api", "/svc/ui -> https://two",]
+        );
+        let warning =
+            "already has an instance, in d:4, and this gateway uses only the first instance";
+        assert_eq!(
+            problems,
+            [
+                format!("e:4: services[0].routes[0].gatewayUrl: /svc/api/v1 {warning}"),
+                format!("e:7: services[1].routes[0].gatewayUrl: /svc/api/v1 {warning}"),
+            ]
+        );
+        // Which scheme counts must not depend on the order of the files.
+        let schemed = service(&format!(
+            "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: A}}"
+        ));
+        let (_, problems) = read_files(&[&first, &schemed], "");
+        let want = "e:4: services[0].routes[0].gatewayUrl: /svc/api/v1 has another scheme or APPLID in d:4; write the \
+                    same ones to both api-defs, or write scheme and applid to \
+                    components.passticket-proxy.services.svc";
+        assert_eq!(problems, [want]);
+        let (routes, problems) =
+            read_files(&[&first, &schemed], "services: {svc: {scheme: bypass}}");
+        assert_eq!((routes.len(), problems.len()), (1, 1), "{problems:?}");
+        // The same prefix twice in one definition is a mistake.
+        let twice = format!("{URL}routes: [{{gatewayUrl: a}}, {{gatewayUrl: /a/**}}]");
+        let (_, problems) = read_service(&twice);
+        assert_eq!(
+            problems,
+            [
+                "d:4: services[0].routes[1].gatewayUrl: /svc/a already has a route, in d:4; remove one of them"
+            ]
+        );
+    }
+
+    #[test]
+    fn metadata_of_any_file_completes_or_replaces_the_scheme() {
+        let metadata = "additionalServiceMetadata:
+  - serviceId: svc
+    MODE
+    authentication: {scheme: httpBasicPassTicket, applid: NEW}
+    title: ignored
+";
+        for (own, mode, want) in [
+            ("", "", "NEW"),
+            ("", "mode: UPDATE", "NEW"),
+            ("authentication: {scheme: httpBasicPassTicket, applid: OLD}", "mode: UPDATE", "OLD"),
+            ("authentication: {scheme: httpBasicPassTicket}", "mode: UPDATE", "NEW"),
+            (
+                "authentication: {scheme: httpBasicPassTicket, applid: OLD}",
+                "mode: FORCE_UPDATE",
+                "NEW",
+            ),
+            // `customMetadata` replaces `authentication`.
+            (
+                "authentication: {scheme: zosmf}\ncustomMetadata: {apiml: {authentication: {scheme: \
+                 httpBasicPassTicket, applid: OLD}}}",
+                "",
+                "OLD",
+            ),
+        ] {
+            let own = service(&format!("{URL}{ROUTE}{own}"));
+            let metadata = metadata.replace("MODE", mode);
+            for files in [[own.as_str(), &metadata], [&metadata, &own]] {
+                let (routes, problems) = read_files(&files, "");
+                let want = format!("/svc/api/v1 -> https://zos:1/base/api {want}");
+                assert_eq!((routes, problems), (vec![want], Vec::new()), "{files:?}");
+            }
+        }
+        let twice =
+            format!("{metadata}  - {{serviceId: svc, mode: REPLACE}}\n").replace("    MODE\n", "");
+        let (_, problems) = read_files(&[&service(&format!("{URL}{ROUTE}")), &twice], "");
+        assert_eq!(
+            problems,
+            [
+                "e:5: additionalServiceMetadata[1].mode: \"REPLACE\" is not a mode; known here: FORCE_UPDATE, UPDATE"
+            ]
+        );
+    }
+
+    #[test]
+    fn our_section_replaces_scheme_and_applid() {
+        let authentication = |text: &str| service(&format!("{URL}{ROUTE}authentication: {text}"));
+        let zosmf = service(&format!("{URL}{ROUTE}")).replace("Svc", "ibmzosmf");
+        let ticket = authentication("{scheme: httpBasicPassTicket, applid: OLD}");
+        let bypass = authentication("{scheme: bypass}");
+        let no_applid = authentication("{scheme: httpBasicPassTicket}");
+        for (file, ours, want, problem) in [
+            (
+                &zosmf,
+                "ibmzosmf: {scheme: httpBasicPassTicket, applid: izudflt}",
+                Some("IZUDFLT"),
+                None,
+            ),
+            (
+                &zosmf,
+                "",
+                None,
+                Some(
+                    "d:4: services[0].routes[0].gatewayUrl: zosmf is not supported yet; write httpBasicPassTicket or \
+                     bypass, here or to components.passticket-proxy.services.ibmzosmf.scheme",
+                ),
+            ),
+            (&ticket, "svc: {applid: NEW}", Some("NEW"), None),
+            (&ticket, "svc: {scheme: bypass}", Some(""), None),
+            (&no_applid, "svc: {applid: NEW}", Some("NEW"), None),
+            (
+                &bypass,
+                "svc: {scheme: httpBasicPassTicket}",
+                None,
+                Some(
+                    "z:1: services.svc.scheme: needs an APPLID; write applid: beside it, the APPLID that the service \
+                      checks PassTickets against",
+                ),
+            ),
+            (
+                &bypass,
+                "svc: {applid: NEW}",
+                Some(""),
+                Some("z:1: services.svc.applid: has no effect with scheme bypass"),
+            ),
+            (
+                &bypass,
+                "svc: {scheme: httpBasicPassTickets}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.scheme: \"httpBasicPassTickets\" is not a scheme; did you mean \
+                      httpBasicPassTicket?",
+                ),
+            ),
+            (
+                &bypass,
+                "svc: {clientBasic: forward}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.clientBasic: has no effect with scheme bypass, which forwards each header",
+                ),
+            ),
+            (
+                &ticket,
+                "svc: {clientBasic: forward, onFailure: reject}",
+                Some("OLD"),
+                Some(
+                    "z:1: services.svc.clientBasic: contradicts onFailure: reject, which refuses a request that has \
+                      only Basic; write onFailure: forward to this service",
+                ),
+            ),
+            (
+                &ticket,
+                "svc: {clientBasic: check}",
+                Some("OLD"),
+                Some("z:1: services.svc.clientBasic: is unknown; write strip, verify or forward"),
+            ),
+            (&ticket, "svc: {clientBasic: verify, responseSeconds: 5}", Some("OLD"), None),
+        ] {
+            let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
+            let applids: Vec<_> =
+                routes.iter().map(|route| route.split(' ').nth(3).unwrap_or("")).collect();
+            assert_eq!(applids, Vec::from_iter(want), "{ours}");
+            assert_eq!(problems, Vec::from_iter(problem), "{ours}");
+        }
     }
 }

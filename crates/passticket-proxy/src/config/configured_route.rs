@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_passticket::{
     layer::{
-        OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest,
-        SecurityHeaders, Upstream,
+        ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture,
+        SchemeRequest, SecurityHeaders, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -45,6 +45,8 @@ impl ServiceScheme {
 pub struct ConfiguredRoute {
     pub(super) route: Route,
     pub(super) scheme: ServiceScheme,
+    /// The instances after the first one.
+    other_instances: Vec<Upstream>,
 }
 
 impl ConfiguredRoute {
@@ -55,7 +57,16 @@ impl ConfiguredRoute {
         scheme: ServiceScheme,
     ) -> Result<Self, RouteError> {
         let route = Route::new(service, gateway_url, upstream, Missing)?;
-        Ok(Self { route, scheme })
+        Ok(Self { route, scheme, other_instances: Vec::new() })
+    }
+
+    /// Adds instances that are not among the instances of the route.
+    pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
+        for instance in instances {
+            if !self.instances().any(|known| *known == instance) {
+                self.other_instances.push(instance);
+            }
+        }
     }
 
     pub(super) fn with_on_failure(self, on_failure: OnFailure) -> Self {
@@ -68,6 +79,28 @@ impl ConfiguredRoute {
 
     pub(super) fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { route: self.route.with_body_timeout(body_timeout), ..self }
+    }
+
+    pub(super) fn with_response_timeout(self, response_timeout: Duration) -> Self {
+        Self { route: self.route.with_response_timeout(response_timeout), ..self }
+    }
+
+    pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
+        Self { route: self.route.with_encoded_paths(encoded_paths), ..self }
+    }
+
+    pub(super) fn with_client_basic(self, client_basic: ClientBasic) -> Self {
+        Self { route: self.route.with_client_basic(client_basic), ..self }
+    }
+
+    /// The instances of the service, each with the path of this route. The gateway uses only the first instance.
+    pub fn instances(&self) -> impl Iterator<Item = &Upstream> {
+        self.route.upstream().into_iter().chain(&self.other_instances)
+    }
+
+    /// The id of the service.
+    pub fn service(&self) -> &ServiceId {
+        self.route.service()
     }
 
     /// The prefix of all paths of this route.
@@ -89,6 +122,22 @@ impl ConfiguredRoute {
     /// configuration.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
+    }
+
+    /// How long the service may take to begin its response. `None` means the value in the timeouts of the
+    /// configuration.
+    pub fn response_timeout(&self) -> Option<Duration> {
+        self.route.response_timeout()
+    }
+
+    /// What the gateway does with a path that has encoded characters.
+    pub fn encoded_paths(&self) -> EncodedPaths {
+        self.route.encoded_paths()
+    }
+
+    /// What the gateway does with `Authorization: Basic` of a client.
+    pub fn client_basic(&self) -> ClientBasic {
+        self.route.client_basic()
     }
 
     /// The scheme in the configuration.

@@ -132,7 +132,9 @@ mod admin;
 mod api_defs;
 mod apiml_security;
 mod client_authorities;
+mod client_basic;
 mod configured_route;
+mod defined_scheme;
 mod encoding;
 mod file_access;
 mod identities;
@@ -140,6 +142,7 @@ mod identity_checks;
 mod listen;
 mod login_throttle;
 mod logins;
+mod metadata;
 mod oidc;
 mod own_origins;
 mod own_section;
@@ -185,6 +188,7 @@ pub use settings::{
 };
 pub use tls_files::TlsFiles;
 
+use api_defs::Definitions;
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
@@ -397,17 +401,21 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             Err(error) => report.error(Problem::of_file(store, &error.to_string())),
         }
     }
-    let definitions = api_defs(&ours, report);
-    let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
-    let services: Vec<_> = services.collect();
+    let documents = api_defs(&ours, report);
+    let mut definitions = Definitions::default();
+    for file in &documents {
+        definitions.extend(api_defs::read(file.section(report)));
+    }
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
     // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
     // not known.
-    if definitions.iter().all(Document::is_yaml) {
-        routes::check_names(&services, overrides);
+    let is_complete = documents.iter().all(Document::is_yaml);
+    if is_complete {
+        routes::check_names(&definitions, overrides);
     }
-    let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
-    let request_headers = routes::request_headers(overrides);
+    definitions.apply_additions(is_complete);
+    let routes = routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata);
+    let request_headers = routes::request_headers(overrides, &definitions);
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",

@@ -2,6 +2,7 @@
 //! key.
 
 use std::{
+    ffi::OsStr,
     fmt, fs,
     hash::Hash,
     num::{NonZeroU32, NonZeroUsize},
@@ -323,7 +324,7 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
 }
 
 /// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
-/// directory, sorted by name.
+/// directory, sorted by name. Upper and lower case of the ending do not matter.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {
@@ -338,7 +339,10 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
             files.retain(|file| {
                 let hidden =
                     file.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
-                !hidden && file.extension().is_some_and(|e| e == "yml" || e == "yaml")
+                let is_yaml = |ending: &OsStr| {
+                    ending.eq_ignore_ascii_case("yml") || ending.eq_ignore_ascii_case("yaml")
+                };
+                !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
             files

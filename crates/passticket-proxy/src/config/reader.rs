@@ -101,6 +101,11 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Reports that the key `name` is missing in this mapping. `remedy` says what to write.
+    pub(super) fn missing(&self, name: &str, remedy: &str) {
+        self.with_key(self.line, name).error(format_args!("is missing; write {remedy}"));
+    }
+
     pub(super) fn place(&self) -> Place {
         Place::new(self.file, self.line, &self.key)
     }
@@ -284,6 +289,11 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Map(_))
     }
 
+    /// Whether the value is a list, which can be empty.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::Seq(_))
+    }
+
     /// Whether the value is the text `wanted`. Blanks at the beginning and end of the value are ignored.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
@@ -378,9 +388,7 @@ impl<'a> Section<'a> {
         match self.present(name) {
             Some(field) => field.at.error(format_args!("is empty; write {remedy}")),
             None if self.broken => {}
-            None => {
-                self.child(name).error(format_args!("is missing; write {remedy}"));
-            }
+            None => self.at.missing(name, remedy),
         }
         None
     }
@@ -415,6 +423,11 @@ impl<'a> Section<'a> {
     /// Accepts keys without reading them.
     pub(super) fn accept(&mut self, names: &[&'static str]) {
         self.known.extend(names);
+    }
+
+    /// Whether the value is not a mapping. This problem was reported.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// All keys with their values, in the order of the file.

@@ -8,23 +8,33 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderName;
 
 use super::{
-    api_defs::{DefinedRoute, Service},
+    api_defs::{Definition, Definitions},
+    client_basic,
     configured_route::{ConfiguredRoute, ServiceScheme},
+    defined_scheme::{DefinedScheme, SchemeOverride, scheme_of, service_scheme},
+    metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     reader::{At, Field, Section},
 };
 use tower_passticket::{
-    layer::{OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders},
+    layer::{
+        ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders,
+        Upstream,
+    },
     passticket::Applid,
     token::ServiceId,
 };
 
-/// The settings of one service for which api-defs have no keys: `components.passticket-proxy.services.<id>`.
+/// The settings of one service that api-defs lack, or that replace those of an api-def:
+/// `components.passticket-proxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
+    scheme: SchemeOverride<'a>,
+    client_basic: Option<(ClientBasic, At<'a>)>,
     on_failure: Option<OnFailure>,
+    response_timeout: Option<Duration>,
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
@@ -38,7 +48,11 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     let mut overrides: Vec<Override<'a>> = Vec::new();
     for (id, field) in services.fields() {
         let mut section = field.section();
+        let scheme = SchemeOverride::read(&mut section);
+        let client_basic = client_basic::read(&mut section);
         let on_failure = read_on_failure(&mut section);
+        let response_timeout =
+            section.optional("responseSeconds").and_then(|field| field.number(1..=86_400));
         let request_headers = read_request_headers(section.section("requestHeaders"));
         let security_headers = match section.optional("addSecurityHeaders") {
             Some(field) if field.boolean() == Some(false) => SecurityHeaders::Unchanged,
@@ -71,7 +85,10 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         overrides.push(Override {
             id,
             at: field.at,
+            scheme,
+            client_basic,
             on_failure,
+            response_timeout: response_timeout.map(Duration::from_secs),
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
@@ -112,14 +129,38 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// The services that change the table of removed request headers.
-pub(super) fn request_headers(overrides: &[Override<'_>]) -> Vec<(ServiceId, RequestHeaders)> {
-    let changes = overrides.iter().filter(|changes| changes.request_headers != <_>::default());
-    changes.map(|changes| (changes.id.clone(), changes.request_headers.clone())).collect()
+/// The services that change the table of removed request headers: by `requestHeaders` in our section, or by
+/// `apiml.headersToIgnore` in an api-def.
+pub(super) fn request_headers(
+    overrides: &[Override<'_>],
+    definitions: &Definitions<'_>,
+) -> Vec<(ServiceId, RequestHeaders)> {
+    let mut services: BTreeMap<ServiceId, RequestHeaders> = BTreeMap::new();
+    for Override { id, request_headers, .. } in overrides {
+        services.insert(id.clone(), request_headers.clone());
+    }
+    for Definition { id, metadata, .. } in &definitions.services {
+        let Some(field) = metadata.get(HEADERS_TO_IGNORE) else { continue };
+        let headers = services.entry(id.clone()).or_default();
+        for name in field.text().unwrap_or_default().split(',').map(str::trim) {
+            match name.parse().map(|name| headers.clone().with_removed(name)) {
+                Ok(Ok(changed)) => *headers = changed,
+                // Our section says that the service keeps the header.
+                Ok(Err(RequestHeaderError::Contradictory(_))) => {}
+                Ok(Err(error)) => field.at.warning(error),
+                Err(_) => field.at.warning(format_args!(
+                    "{} is not the name of a header; write one like X-Name",
+                    quote(name)
+                )),
+            }
+        }
+    }
+    services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
 /// Reports overrides of services that no api-def defines.
-pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) {
+pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'_>]) {
+    let services = &definitions.services;
     for Override { id, at, .. } in overrides {
         if !services.iter().any(|service| service.id == *id) {
             let hint = suggest(id.as_str(), services.iter().map(|service| service.id.as_str()));
@@ -129,65 +170,210 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     }
 }
 
+/// A route, and the places of its keys.
+struct DefinedRoute<'a> {
+    route: ConfiguredRoute,
+    scheme: DefinedScheme,
+    /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
+    at: At<'a>,
+    /// The place of the APPLID, if the route has one.
+    applid_at: Option<At<'a>>,
+    /// The definition that the route comes from, as a number. `None` if our section makes the route.
+    definition: Option<usize>,
+}
+
+/// The routes of the definitions.
+#[derive(Default)]
+struct Table<'a> {
+    routes: BTreeMap<String, DefinedRoute<'a>>,
+    /// The services of which a route was left out because of a problem.
+    broken: Vec<ServiceId>,
+}
+
 /// Makes all routes, sorted by prefix, and reports their problems.
 pub(super) fn assemble<'a>(
-    services: Vec<Service<'a>>,
+    definitions: &Definitions<'a>,
     overrides: &[Override<'a>],
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
 ) -> Vec<ConfiguredRoute> {
-    let mut table: BTreeMap<String, DefinedRoute<'a>> = BTreeMap::new();
-    let extra = overrides.iter().flat_map(|settings| override_routes(settings, &services));
-    let extra: Vec<_> = extra.collect();
-    for defined in services.into_iter().flat_map(|service| service.routes).chain(extra) {
-        let prefix = defined.route.prefix();
-        if let Some(first) = table.get(prefix) {
-            defined.at.error(format_args!(
-                "{} already has a route, in {}; remove one of them",
-                shown_name(prefix),
-                first.at
-            ));
-        } else {
-            table.insert(prefix.to_owned(), defined);
+    let mut table = Table::default();
+    for (number, definition) in definitions.services.iter().enumerate() {
+        let ours = overrides.iter().find(|settings| settings.id == definition.id);
+        table.add(number, definition, ours);
+    }
+    let extra =
+        overrides.iter().flat_map(|settings| override_routes(settings, definitions, &table));
+    for defined in extra.collect::<Vec<_>>() {
+        table.insert(defined);
+    }
+    check_applids(table.routes.values(), entries, ptktdata);
+    for settings in overrides {
+        let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
+        let mut routes = table.routes.values().filter(is_of_service).peekable();
+        if let Some((client_basic, at)) = &settings.client_basic
+            && routes.peek().is_some()
+        {
+            let on_failure = settings.on_failure.unwrap_or(on_failure);
+            let is_evaluated = routes.any(|it| it.scheme != DefinedScheme::Bypass);
+            client_basic::check(*client_basic, at, on_failure, is_evaluated);
         }
     }
-    check_applids(table.values(), entries, ptktdata);
-    let routes = table.into_values().map(|DefinedRoute { route, .. }| {
+    let routes = table.routes.into_values().map(|DefinedRoute { route, .. }| {
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
         let security = settings.map(|settings| settings.security_headers).unwrap_or_default();
-        let route =
-            route.with_on_failure(own.unwrap_or(on_failure)).with_security_headers(security);
-        match settings.and_then(|settings| settings.body_timeout) {
-            Some(body_timeout) => route.with_body_timeout(body_timeout),
+        let basic = settings.and_then(|settings| settings.client_basic.as_ref());
+        let mut route = route
+            .with_on_failure(own.unwrap_or(on_failure))
+            .with_security_headers(security)
+            .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
+        if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
+            route = route.with_body_timeout(body_timeout);
+        }
+        match settings.and_then(|settings| settings.response_timeout) {
+            Some(response_timeout) => route.with_response_timeout(response_timeout),
             None => route,
         }
     });
     routes.collect()
 }
 
+impl<'a> Table<'a> {
+    /// Adds the routes of a definition.
+    fn add(&mut self, number: usize, definition: &Definition<'a>, ours: Option<&Override<'a>>) {
+        let Definition { id, instances, routes, metadata, authentication, is_broken } = definition;
+        metadata.check();
+        let none = SchemeOverride::default();
+        let scheme = ours.map_or(&none, |ours| &ours.scheme);
+        let placed = scheme_of(id.as_str(), metadata, scheme, authentication.as_ref());
+        let built = placed.as_ref().and_then(|placed| {
+            let scheme = service_scheme(&placed.scheme);
+            if scheme.is_none() {
+                let at = placed.at.as_ref().or(routes.first().map(|path| &path.at));
+                if let Some(at) = at {
+                    at.error(format_args!(
+                        "{} is not supported yet; write httpBasicPassTicket or bypass, here or to \
+                         components.passticket-proxy.services.{id}.scheme",
+                        placed.scheme.name(),
+                    ));
+                }
+            }
+            scheme
+        });
+        let (Some(placed), Some(scheme), Some((first, others))) =
+            (placed, built, instances.split_first())
+        else {
+            self.broken.push(id.clone());
+            return;
+        };
+        if *is_broken {
+            self.broken.push(id.clone());
+        }
+        if let Some(other) = others.first() {
+            other.at.warning("is not used, because this gateway uses only the first instance");
+        }
+        let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|field| field.number(1..=86_400_000));
+        let encoded_paths = match metadata.get(ENCODED_CHARACTERS) {
+            Some(field) if !field.is_word("true") => EncodedPaths::Refuse,
+            _ => EncodedPaths::Forward,
+        };
+        for path in routes {
+            let Some(upstream) = path.at_instance(&first.upstream) else {
+                self.broken.push(id.clone());
+                continue;
+            };
+            let others = others.iter().filter_map(|other| path.at_instance(&other.upstream));
+            match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, scheme) {
+                Ok(mut route) => {
+                    route.add_instances(others);
+                    route = route.with_encoded_paths(encoded_paths);
+                    if let Some(timeout) = timeout {
+                        route = route.with_response_timeout(Duration::from_millis(timeout));
+                    }
+                    self.insert(DefinedRoute {
+                        route,
+                        scheme: placed.scheme.clone(),
+                        at: path.at.clone(),
+                        applid_at: placed.applid_at.clone(),
+                        definition: Some(number),
+                    });
+                }
+                Err(error) => {
+                    path.at.error(error);
+                    self.broken.push(id.clone());
+                }
+            }
+        }
+    }
+
+    /// Adds a route. If another definition of the same service has the prefix, the instances are added to its route.
+    fn insert(&mut self, defined: DefinedRoute<'a>) {
+        let prefix = defined.route.prefix().to_owned();
+        let Some(first) = self.routes.get_mut(&prefix) else {
+            self.routes.insert(prefix, defined);
+            return;
+        };
+        let of_two_definitions = match (first.definition, defined.definition) {
+            (Some(first), Some(second)) => first != second,
+            _ => false,
+        };
+        let is_instance =
+            of_two_definitions && first.route.route.service() == defined.route.route.service();
+        let prefix = shown_name(&prefix);
+        if !is_instance {
+            let first = &first.at;
+            defined.at.error(format_args!(
+                "{prefix} already has a route, in {first}; remove one of them"
+            ));
+        } else if first.scheme != defined.scheme {
+            defined.at.error(format_args!(
+                "{prefix} has another scheme or APPLID in {}; write the same ones to both api-defs, or write scheme \
+                 and applid to components.passticket-proxy.services.{}",
+                first.at,
+                defined.route.route.service(),
+            ));
+        } else {
+            defined.at.warning(format_args!(
+                "{prefix} already has an instance, in {}, and this gateway uses only the first instance",
+                first.at
+            ));
+            first.route.add_instances(defined.route.instances().cloned());
+            if defined.route.encoded_paths() == EncodedPaths::Refuse {
+                first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
+            }
+        }
+    }
+}
+
 /// Makes a route for each path in `settings.applids`. The path must be below an existing route of the
 /// service. The new route gets the upstream of the existing route, with the rest of the path appended.
-fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<'a>> {
-    let same_service = || services.iter().filter(|service| service.id == settings.id);
+fn override_routes<'a>(
+    settings: &Override<'a>,
+    definitions: &Definitions<'a>,
+    table: &Table<'a>,
+) -> Vec<DefinedRoute<'a>> {
     let mut routes = Vec::new();
     for (path, applid, at) in &settings.applids {
         let full = format!("/{}/{path}", settings.id);
-        let parent = same_service()
-            .flat_map(|service| &service.routes)
+        let parent = table
+            .routes
+            .values()
+            .filter(|DefinedRoute { route, .. }| *route.route.service() == settings.id)
             .filter_map(|DefinedRoute { route, .. }| {
                 let rest = full.strip_prefix(route.prefix())?.strip_prefix('/')?;
-                let upstream = route.route.upstream()?;
-                (!rest.is_empty()).then_some((upstream, rest))
+                (!rest.is_empty()).then_some((route, rest))
             })
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
-        let Some((upstream, rest)) = parent else {
+        let Some((parent, rest)) = parent else {
             // Nothing is reported here in two cases. If the service has no api-def, check_names reports this. If a
             // route of the service was left out because of a problem, the path may be below that route, and its problem
             // was already reported.
-            if same_service().next().is_some() && same_service().all(|service| !service.broken) {
+            if definitions.services.iter().any(|service| service.id == settings.id)
+                && !table.broken.contains(&settings.id)
+            {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
                      gatewayUrls",
@@ -196,11 +382,23 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
             }
             continue;
         };
+        let mut instances = parent.instances().map(|instance| instance.join(rest));
+        let Some(upstream): Option<Upstream> = instances.next() else { continue };
         let scheme = ServiceScheme::HttpBasicPassTicket { applid: *applid };
-        match ConfiguredRoute::new(settings.id.clone(), path, upstream.join(rest), scheme) {
-            Ok(route) => {
-                let applid_at = Some(at.clone());
-                routes.push(DefinedRoute { route, at: at.clone(), applid_at });
+        match ConfiguredRoute::new(settings.id.clone(), path, upstream, scheme) {
+            Ok(mut route) => {
+                route.add_instances(instances);
+                route = route.with_encoded_paths(parent.encoded_paths());
+                if let Some(timeout) = parent.response_timeout() {
+                    route = route.with_response_timeout(timeout);
+                }
+                routes.push(DefinedRoute {
+                    route,
+                    scheme: DefinedScheme::HttpBasicPassTicket { applid: *applid },
+                    at: at.clone(),
+                    applid_at: Some(at.clone()),
+                    definition: None,
+                });
             }
             Err(error) => at.wrong_name(path, error),
         }

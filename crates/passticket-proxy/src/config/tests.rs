@@ -282,7 +282,7 @@ fn the_examples_of_users_saf_identities_and_api_defs_load() {
         assert!(read.certificates.is_some() && read.distributed.is_some());
     });
     check(include_str!("examples/api-def.yml"), &|root| {
-        assert_eq!(api_defs::read(root)[0].routes.len(), 1);
+        assert_eq!(api_defs::read(root).services[0].routes.len(), 1);
     });
 }
 
@@ -573,7 +573,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
             &[
                 "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 already \
-               has a route, in api-defs/dc.yml:5; remove one of them",
+               has an instance, in api-defs/dc.yml:5, and this gateway uses only the first instance",
             ],
         ),
         (|s| s.write("api-defs/README.md", "no: [yaml", 0o644), &[]),
@@ -845,8 +845,8 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:95: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
         "zowe.yaml:96: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
-        "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
+        "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {
@@ -903,8 +903,10 @@ fn read_as_each_file(yaml: &str) {
     }
     users::read(section());
     saf::read(section());
-    let services = api_defs::read(section());
-    routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
+    let mut definitions = api_defs::read(section());
+    definitions.apply_additions(true);
+    routes::request_headers(&ours.overrides, &definitions);
+    routes::assemble(&definitions, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
     if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));
@@ -918,9 +920,10 @@ fn yaml_value() -> impl Strategy<Value = String> {
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
                  authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1|\
                  identities|certificates|distributed|user|subject|issuer|sha256|name|registry|\
-                 safAccess|ZOWE|A.'*'|READ|UPDATE|delegation|callers|delegatePassticket";
+                 safAccess|ZOWE|A.'*'|READ|UPDATE|delegation|callers|delegatePassticket|\
+                 additionalServiceMetadata|mode|customMetadata|response-timeout|headersToIgnore|clientBasic";
     let scalar = "|~|true|-1|7554|A|ZOWEAPPL|httpBasicPassTicket|legacy|http://a|api/v1|a@b.c|\
-                  CN=a|'CN=\\\\'|'\\$\\{\\{x\\}\\}'";
+                  CN=a|zosmf|x509|FORCE_UPDATE|verify|a,b|'CN=\\\\'|'\\$\\{\\{x\\}\\}'";
     scalar.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4)
@@ -938,7 +941,7 @@ proptest! {
 
     #[test]
     fn the_readers_never_panic_on_random_yaml(top in "zowe|components|passticketProxy|services|users|\
-                                                   safAccess|identities",
+                                                   safAccess|identities|additionalServiceMetadata",
                                        value in yaml_value()) {
         read_as_each_file(&format!("{top}: {value}\n"));
         read_as_each_file(&value);

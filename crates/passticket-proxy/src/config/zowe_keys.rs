@@ -37,7 +37,7 @@ use Effect::{Detail, Elsewhere, Error, Honoured, Warning};
 
 /// The values of a key that cause a message.
 #[derive(Clone, Copy, Debug)]
-enum Values {
+pub(super) enum Values {
     /// Each value that is not blank.
     Any,
     /// This value. Upper and lower case do not matter.
@@ -49,7 +49,7 @@ use Values::{Any, Is, IsNot};
 
 impl Values {
     /// A template that was not replaced may have any value, so it counts as one that causes a message.
-    fn contain(self, field: &Field<'_>) -> bool {
+    pub(super) fn contain(self, field: &Field<'_>) -> bool {
         match self {
             _ if field.is_template() => true,
             Any => !field.is_blank(),

@@ -1,0 +1,239 @@
+//! The scheme of a service, as its api-def and `components.passticket-proxy.services` describe it. All schemes of Zowe
+//! API ML can be described. [`service_scheme`] says which of them the gateway can build.
+
+use std::{fmt, str::FromStr};
+
+use tower_passticket::passticket::Applid;
+
+use super::{
+    configured_route::ServiceScheme,
+    metadata::{APPLID, CERTIFICATE_HEADERS, Metadata, SCHEME},
+    problem::{quote, suggest},
+    reader::{At, Field, Section},
+};
+
+/// The name of a scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SchemeName {
+    Bypass,
+    HttpBasicPassTicket,
+    SafIdt,
+    X509,
+    Zosmf,
+    ZoweJwt,
+}
+
+impl SchemeName {
+    const ALL: [Self; 6] = [
+        Self::Bypass,
+        Self::HttpBasicPassTicket,
+        Self::SafIdt,
+        Self::X509,
+        Self::Zosmf,
+        Self::ZoweJwt,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::HttpBasicPassTicket => "httpBasicPassTicket",
+            Self::SafIdt => "safIdt",
+            Self::X509 => "x509",
+            Self::Zosmf => "zosmf",
+            Self::ZoweJwt => "zoweJwt",
+        }
+    }
+}
+
+impl fmt::Display for SchemeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for SchemeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|name| name.as_str() == text);
+        found.ok_or_else(|| {
+            let hint = suggest(text, Self::ALL.map(Self::as_str));
+            format!("{} is not a scheme{hint}", quote(text))
+        })
+    }
+}
+
+/// A header that the scheme `x509` sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CertificateHeader {
+    /// `X-Certificate-Public`: the certificate.
+    Public,
+    /// `X-Certificate-DistinguishedName`: its subject.
+    DistinguishedName,
+    /// `X-Certificate-CommonName`: the common name in its subject.
+    CommonName,
+}
+
+impl CertificateHeader {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Public, "X-Certificate-Public"),
+        (Self::DistinguishedName, "X-Certificate-DistinguishedName"),
+        (Self::CommonName, "X-Certificate-CommonName"),
+    ];
+}
+
+/// A scheme with its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DefinedScheme {
+    Bypass,
+    HttpBasicPassTicket { applid: Applid },
+    SafIdt { applid: Applid },
+    X509 { headers: Vec<CertificateHeader> },
+    Zosmf,
+    ZoweJwt,
+}
+
+impl DefinedScheme {
+    pub(super) fn name(&self) -> SchemeName {
+        match self {
+            Self::Bypass => SchemeName::Bypass,
+            Self::HttpBasicPassTicket { .. } => SchemeName::HttpBasicPassTicket,
+            Self::SafIdt { .. } => SchemeName::SafIdt,
+            Self::X509 { .. } => SchemeName::X509,
+            Self::Zosmf => SchemeName::Zosmf,
+            Self::ZoweJwt => SchemeName::ZoweJwt,
+        }
+    }
+}
+
+/// The scheme as the gateway builds it. `None` if the gateway cannot build it yet.
+pub(super) fn service_scheme(scheme: &DefinedScheme) -> Option<ServiceScheme> {
+    match *scheme {
+        DefinedScheme::Bypass => Some(ServiceScheme::Bypass),
+        DefinedScheme::HttpBasicPassTicket { applid } => {
+            Some(ServiceScheme::HttpBasicPassTicket { applid })
+        }
+        DefinedScheme::SafIdt { .. }
+        | DefinedScheme::X509 { .. }
+        | DefinedScheme::Zosmf
+        | DefinedScheme::ZoweJwt => None,
+    }
+}
+
+/// The keys `scheme` and `applid` of a service in `components.passticket-proxy.services`. They replace those of the
+/// api-def.
+#[derive(Clone, Default)]
+pub(super) struct SchemeOverride<'a> {
+    scheme: Option<(SchemeName, At<'a>)>,
+    applid: Option<(Applid, At<'a>)>,
+}
+
+impl<'a> SchemeOverride<'a> {
+    pub(super) fn read(section: &mut Section<'a>) -> Self {
+        let scheme = section.optional("scheme").and_then(|field| Some((field.parse()?, field.at)));
+        let applid = section.optional("applid").and_then(|field| Some((field.parse()?, field.at)));
+        Self { scheme, applid }
+    }
+}
+
+/// A scheme, its place, and the place of its APPLID.
+pub(super) struct Placed<'a> {
+    pub(super) scheme: DefinedScheme,
+    /// `None` if neither the api-def nor our section names a scheme.
+    pub(super) at: Option<At<'a>>,
+    pub(super) applid_at: Option<At<'a>>,
+}
+
+/// Finds the scheme of a service. If it has a problem, this is reported, and the result is `None`: the service then has
+/// no routes. `authentication` is the place of the section `authentication`, if the api-def has one.
+pub(super) fn scheme_of<'a>(
+    id: &str,
+    metadata: &Metadata<'a>,
+    ours: &SchemeOverride<'a>,
+    authentication: Option<&At<'a>>,
+) -> Option<Placed<'a>> {
+    let (name, at) = match (&ours.scheme, metadata.get(SCHEME)) {
+        (Some((name, at)), _) => (*name, Some(at.clone())),
+        (None, Some(field)) => (field.parse()?, Some(field.at.clone())),
+        (None, None) => match authentication {
+            // Zowe API ML chooses bypass or zosmf in this case. The operator probably forgot the key.
+            Some(at) => {
+                at.missing("scheme", "httpBasicPassTicket or bypass");
+                return None;
+            }
+            // Zowe's Discovery Service has the same rule (docs/reference/data-plane.md#metadata).
+            None if id.contains("zosmf") => (SchemeName::Zosmf, None),
+            None => (SchemeName::Bypass, None),
+        },
+    };
+    let defined = metadata.get(APPLID);
+    let applid = || match (&ours.applid, defined) {
+        (Some((applid, at)), _) => Some((*applid, at.clone())),
+        (None, Some(field)) => Some((field.parse()?, field.at.clone())),
+        (None, None) => {
+            report_missing_applid(id, at.as_ref(), ours);
+            None
+        }
+    };
+    let unused = || {
+        let at = match (&ours.applid, &ours.scheme, defined) {
+            (Some((_, at)), _, _) => at,
+            // The operator has replaced the scheme, so the APPLID of the api-def is not a mistake.
+            (None, Some(_), _) | (None, None, None) => return,
+            (None, None, Some(field)) => &field.at,
+        };
+        at.warning(format_args!("has no effect with scheme {name}"));
+    };
+    let (scheme, applid_at) = match name {
+        SchemeName::HttpBasicPassTicket => {
+            let (applid, at) = applid()?;
+            (DefinedScheme::HttpBasicPassTicket { applid }, Some(at))
+        }
+        SchemeName::SafIdt => {
+            let (applid, at) = applid()?;
+            (DefinedScheme::SafIdt { applid }, Some(at))
+        }
+        SchemeName::Bypass => (DefinedScheme::Bypass, None),
+        SchemeName::X509 => {
+            let headers = metadata.get(CERTIFICATE_HEADERS).map(certificate_headers);
+            (DefinedScheme::X509 { headers: headers.unwrap_or_default() }, None)
+        }
+        SchemeName::Zosmf => (DefinedScheme::Zosmf, None),
+        SchemeName::ZoweJwt => (DefinedScheme::ZoweJwt, None),
+    };
+    if applid_at.is_none() {
+        unused();
+    }
+    Some(Placed { scheme, at, applid_at })
+}
+
+/// A scheme without its APPLID is an error in our section. In an api-def, it is a warning: the api-defs that Zowe ships
+/// for its tests have such a service, and Zowe API ML makes no ticket for it (docs/decisions.md#d19).
+fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_>) {
+    let Some(at) = at else { return };
+    let remedy = "the APPLID that the service checks PassTickets against";
+    if ours.scheme.is_some() {
+        at.error(format_args!("needs an APPLID; write applid: beside it, {remedy}"));
+    } else {
+        at.warning(format_args!(
+            "needs an APPLID, so the service has no routes; write applid, {remedy}, beside the scheme or to \
+             components.passticket-proxy.services.{id}.applid",
+        ));
+    }
+}
+
+/// Unknown names are ignored with a warning. Zowe API ML ignores them, too.
+fn certificate_headers(field: &Field<'_>) -> Vec<CertificateHeader> {
+    let mut headers = Vec::new();
+    for name in field.text().unwrap_or_default().split(',').map(str::trim) {
+        match CertificateHeader::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)) {
+            Some((header, _)) if !headers.contains(header) => headers.push(*header),
+            Some(_) => {}
+            None => {
+                let hint = suggest(name, CertificateHeader::ALL.map(|(_, known)| known));
+                field.at.warning(format_args!("{} is not a header of x509{hint}", quote(name)));
+            }
+        }
+    }
+    headers
+}

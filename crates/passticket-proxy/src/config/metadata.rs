@@ -1,0 +1,299 @@
+//! The metadata of a service: the keys below `customMetadata` of an api-def, joined with dots, and the scheme in its
+//! `authentication`. The page docs/reference/service-metadata.md shows the table of this file.
+
+use std::collections::BTreeMap;
+
+use super::{
+    problem::suggest,
+    reader::Field,
+    zowe_keys::Values::{self, Any, Is},
+};
+
+/// The names that the gateway reads.
+pub(super) const SCHEME: &str = "apiml.authentication.scheme";
+pub(super) const APPLID: &str = "apiml.authentication.applid";
+pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
+pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
+pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
+pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
+
+/// A key and its effect in this gateway.
+#[derive(Debug)]
+struct Key {
+    /// The name. If no row has a longer name that begins with this name, the row stands for all keys below it, too.
+    name: &'static str,
+    effect: Effect,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only the page shows the texts without a message")
+)]
+enum Effect {
+    /// The key has the effect in the text.
+    Honoured(&'static str),
+    /// The key has no effect. A warning says what is missing.
+    Warning(Values, &'static str),
+    /// The key has no effect on a gateway. The text says why.
+    Ignored(&'static str),
+}
+use Effect::{Honoured, Ignored, Warning};
+
+const fn key(name: &'static str, effect: Effect) -> Key {
+    Key { name, effect }
+}
+
+const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
+
+const KEYS: &[Key] = &[
+    key("apiml.apiInfo", Ignored("for the API Catalog")),
+    key(APPLID, Honoured("like `authentication.applid`, which it replaces")),
+    key(CERTIFICATE_HEADERS, Honoured("the headers of the scheme `x509`, separated by commas")),
+    key(SCHEME, Honoured("like `authentication.scheme`, which it replaces")),
+    key("apiml.authentication.sso", Ignored("information for clients")),
+    key("apiml.catalog", Ignored("for the API Catalog")),
+    key("apiml.connectTimeout", Warning(Any, NOT_IN_VERSION_3)),
+    key("apiml.connectionManagerTimeout", Warning(Any, NOT_IN_VERSION_3)),
+    key(
+        "apiml.corsAllowedOrigins",
+        Warning(Any, "web pages of these origins cannot use the service through the gateway"),
+    ),
+    key(
+        "apiml.corsEnabled",
+        Warning(
+            Is("true"),
+            "web pages of other origins cannot use the service through the gateway",
+        ),
+    ),
+    key(
+        ENCODED_CHARACTERS,
+        Honoured("with each value but `true`, the answer to a path with `%`, `;` or `\\` is 400"),
+    ),
+    key(
+        "apiml.gateway.applyRateLimiterFilter",
+        Warning(Is("true"), "requests to the service are not limited in rate"),
+    ),
+    key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
+    key("apiml.lb.cacheRecordExpirationTimeInHours", Ignored("see `apiml.lb.type`")),
+    key(
+        "apiml.lb.type",
+        Warning(Is("authentication"), "requests go to the first instance of the service"),
+    ),
+    key(
+        "apiml.okToRetryOnAllOperations",
+        Ignored("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+    ),
+    key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
+    key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
+    key("apiml.response.compress", Warning(Is("true"), "answers are not compressed")),
+    key("apiml.response.compressRoutes", Ignored("see `apiml.response.compress`")),
+    key("apiml.routes", Warning(Any, "write the route to `routes`")),
+    key(
+        "apiml.service.apimlId",
+        Warning(Any, "the paths of the gateway begin with the id of the service"),
+    ),
+    key(
+        "apiml.service.corsAllowedMethods",
+        Warning(Any, "web pages of other origins cannot use the service through the gateway"),
+    ),
+    key("apiml.service.description", Ignored("for the API Catalog")),
+    key(
+        "apiml.service.externalUrl",
+        Warning(Any, "requests go to the first of `instanceBaseUrls`"),
+    ),
+    key(
+        "apiml.service.supportClientCertForwarding",
+        Warning(Is("true"), "the service does not receive the certificate of the client"),
+    ),
+    key("apiml.service.title", Ignored("for the API Catalog")),
+    key(
+        "connect-timeout",
+        Warning(
+            Any,
+            "`components.gateway.apiml.connection.timeout` limits connecting to each service",
+        ),
+    ),
+    key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must have begun its answer")),
+    key("version", Ignored("the version of the metadata")),
+];
+
+/// The row of a key.
+fn row(name: &str) -> Option<&'static Key> {
+    let is_below = |key: &&Key| {
+        name.strip_prefix(key.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    KEYS.iter().filter(is_below).max_by_key(|key| key.name.len())
+}
+
+/// Whether a message mentions a key of the table by this name.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+/// The values of a service, by their names.
+#[derive(Clone, Default)]
+pub(super) struct Metadata<'a>(BTreeMap<String, Field<'a>>);
+
+impl<'a> Metadata<'a> {
+    /// Sets a value. It replaces an earlier value.
+    pub(super) fn set(&mut self, name: &str, field: Field<'a>) {
+        self.0.insert(name.to_owned(), field);
+    }
+
+    /// Sets the values of `customMetadata`. The names of nested keys are joined with dots. A list is reported, because
+    /// Zowe API ML does not use an instance with a list in its metadata.
+    pub(super) fn set_all(&mut self, custom: &Field<'a>) {
+        self.set_below("", custom);
+    }
+
+    fn set_below(&mut self, prefix: &str, section: &Field<'a>) {
+        for (name, field) in section.section().fields() {
+            let name = format!("{prefix}{name}");
+            if field.is_mapping() {
+                self.set_below(&format!("{name}."), &field);
+            } else if field.is_list() {
+                field.at.error("is a list, which metadata cannot have; write the values with commas between them");
+            } else {
+                self.set(&name, field);
+            }
+        }
+    }
+
+    /// The value of a key, if it is not blank.
+    pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.0.get(name).filter(|field| !field.is_blank())
+    }
+
+    /// Adds the values that this metadata lacks.
+    pub(super) fn add_missing(&mut self, other: &Self) {
+        for (name, field) in &other.0 {
+            self.0.entry(name.clone()).or_insert_with(|| field.clone());
+        }
+    }
+
+    /// Replaces values.
+    pub(super) fn replace(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().map(|(name, field)| (name.clone(), field.clone())));
+    }
+
+    /// Reports the keys that do not have the effect that they have in Zowe API ML. Keys that do not begin with `apiml.`
+    /// and are not in the table belong to other programs.
+    pub(super) fn check(&self) {
+        for (name, field) in &self.0 {
+            match row(name).map(|key| key.effect) {
+                Some(Warning(values, missing)) if values.contain(field) => {
+                    field.at.warning(format_args!("is not supported: {}", plain(missing)));
+                }
+                None if name.starts_with("apiml.") => {
+                    let hint = suggest(name, KEYS.iter().map(|key| key.name));
+                    field.at.warning(format_args!("is not known here, so it has no effect{hint}"));
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    const PAGE: &str = include_str!("../../../../docs/reference/service-metadata.md");
+
+    /// The errors and the warnings about metadata in YAML.
+    fn problems(yaml: &str) -> [Vec<String>; 2] {
+        let report = Report::default();
+        let document = Document::parse("d".into(), yaml.as_bytes(), &report);
+        let mut root = document.section(&report);
+        let mut metadata = Metadata::default();
+        metadata.set_all(&root.optional("customMetadata").unwrap());
+        metadata.check();
+        let texts = |problems: &[crate::config::Problem]| {
+            problems.iter().map(ToString::to_string).collect()
+        };
+        match report.finish(Some(())) {
+            Ok(((), warnings)) => [Vec::new(), texts(&warnings)],
+            Err(errors) => [errors.iter().map(ToString::to_string).collect(), Vec::new()],
+        }
+    }
+
+    fn with(name: &str, value: &str) -> [Vec<String>; 2] {
+        problems(&format!("customMetadata: {{{name}: {value}}}"))
+    }
+
+    #[test]
+    fn the_page_shows_the_table() {
+        let values = |values| match values {
+            Any => "each value".to_owned(),
+            Is(value) => format!("`{value}`"),
+            Values::IsNot(value) => format!("each value but `{value}`"),
+        };
+        let mut want = String::new();
+        for Key { name, effect } in KEYS {
+            let (result, meaning) = match *effect {
+                Honoured(meaning) => ("honoured".to_owned(), meaning),
+                Warning(which, meaning) => (format!("warning: {}", values(which)), meaning),
+                Ignored(meaning) => ("none".to_owned(), meaning),
+            };
+            writeln!(want, "| `{name}` | {result} | {meaning} |").unwrap();
+        }
+        let shown: String =
+            PAGE.lines().filter(|line| line.starts_with("| `")).map(|l| format!("{l}\n")).collect();
+        assert!(shown == want, "write these rows to the page:\n{want}");
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_each_key_causes_the_message_of_its_row() {
+        assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
+        for Key { name, effect } in KEYS {
+            let none = [Vec::<String>::new(), Vec::new()];
+            let (values, text) = match *effect {
+                Warning(values, missing) => {
+                    (values, format!("is not supported: {}", plain(missing)))
+                }
+                Honoured(_) | Ignored(_) => {
+                    assert_eq!(with(name, "x"), none, "{name}");
+                    continue;
+                }
+            };
+            let (bad, good) = match values {
+                Any => ("x", "''"),
+                Is(value) => (value, "something"),
+                Values::IsNot(value) => ("something", value),
+            };
+            assert!(with(name, bad)[1][0].ends_with(&text), "{name}");
+            assert_eq!(with(name, good), none, "{name}");
+            assert_eq!(with(name, "''"), none, "{name}");
+        }
+    }
+
+    #[test]
+    fn nested_keys_are_joined_and_unknown_keys_of_api_ml_cause_a_warning() {
+        let none: [Vec<String>; 2] = [Vec::new(), Vec::new()];
+        let unknown = "d:1: customMetadata.apiml.corsEnable: is not known here, so it has no effect; did you mean \
+                       apiml.corsEnabled?";
+        let cases = [
+            ("{apiml: {authentication: {sso: true}}, zos: {sysname: A}, x: }", none.clone()),
+            ("{apiml.service: {title: T}, apiml: {apiInfo: {0: {apiId: a}}}}", none),
+            ("{apiml: {corsEnable: true}}", [Vec::new(), vec![unknown.to_owned()]]),
+            (
+                "{apiml: {corsAllowedOrigins: [a]}}",
+                [
+                    vec![
+                        "d:1: customMetadata.apiml.corsAllowedOrigins: is a list, which metadata cannot have; \
+                         write the values with commas between them"
+                            .to_owned(),
+                    ],
+                    Vec::new(),
+                ],
+            ),
+        ];
+        for (custom, want) in cases {
+            assert_eq!(problems(&format!("customMetadata: {custom}")), want, "{custom}");
+        }
+    }
+}

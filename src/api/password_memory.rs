@@ -1,0 +1,221 @@
+//! A short memory of verified passwords, for [`BasicLogin`](super::BasicLogin).
+//!
+//! A client with `Authorization: Basic` sends the password with each request. Without a memory, each request would wait
+//! for a server, and the server would log a login for each request. The memory contains no password, but a keyed hash
+//! of user and password. The key is random, is made at the start, and exists only in the memory of the process.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::{hmac, rand::SystemRandom};
+use subtle::ConstantTimeEq;
+use tokio::sync::OnceCell;
+
+use crate::{layer::PasswordError, passticket::UserId};
+
+/// How long a verified password is accepted without another check. When a password is changed elsewhere, or when the
+/// user is revoked, the old password is accepted for this time.
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The maximum number of users in the memory. An entry has about 100 bytes.
+const MAX_USERS: usize = 10_000;
+
+/// The keyed hash of a user and a password.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct KeyedHash([u8; 32]);
+
+/// The memory.
+pub(super) struct PasswordMemory {
+    /// `None` if the system gave no random bytes. Nothing is then kept.
+    key: Option<hmac::Key>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    verified: HashMap<UserId, Verified>,
+    checks: HashMap<KeyedHash, Arc<SharedResult>>,
+}
+
+/// The last password of a user that was verified.
+struct Verified {
+    hash: KeyedHash,
+    /// The user that the login provider returned.
+    user: UserId,
+    /// The monotonic time of the end of the entry.
+    until: Duration,
+}
+
+type SharedResult = OnceCell<Result<UserId, PasswordError>>;
+
+impl PasswordMemory {
+    /// Makes an empty memory.
+    pub(super) fn new() -> Self {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
+        Self { key, state: Mutex::default() }
+    }
+
+    /// The keyed hash. `None` if there is no key.
+    pub(super) fn hash(&self, user: &UserId, password: &[u8]) -> Option<KeyedHash> {
+        let mut context = hmac::Context::with_key(self.key.as_ref()?);
+        context.update(user.as_bytes());
+        // A user id contains no colon, so different pairs have different texts.
+        context.update(b":");
+        context.update(password);
+        context.sign().as_ref().try_into().ok().map(KeyedHash)
+    }
+
+    /// The user of a password that was verified a short time ago.
+    pub(super) fn find(&self, user: &UserId, hash: &KeyedHash, now: Duration) -> Option<UserId> {
+        let state = self.state();
+        let verified = state.verified.get(user)?;
+        let is_equal = bool::from(verified.hash.0.ct_eq(&hash.0));
+        (is_equal && now < verified.until).then_some(verified.user)
+    }
+
+    /// Adds a verified password of `user`. It replaces another password of the user. If the memory is full of
+    /// entries that have not ended, nothing is added, and the password is checked again next time.
+    pub(super) fn add(&self, user: UserId, hash: KeyedHash, result: UserId, now: Duration) {
+        let mut state = self.state();
+        if state.verified.len() >= MAX_USERS && !state.verified.contains_key(&user) {
+            state.verified.retain(|_, verified| now < verified.until);
+            if state.verified.len() >= MAX_USERS {
+                return;
+            }
+        }
+        let verified = Verified { hash, user: result, until: now + LIFETIME };
+        state.verified.insert(user, verified);
+    }
+
+    /// Removes the password of a user, because the user has changed it.
+    pub(super) fn forget(&self, user: &UserId) {
+        self.state().verified.retain(|name, verified| name != user && verified.user != *user);
+    }
+
+    /// Returns the check of this password that is in progress, or begins one. All requests that arrive meanwhile with the
+    /// same password share its result, so that a burst of requests causes one login.
+    pub(super) fn join(self: &Arc<Self>, hash: KeyedHash) -> Check {
+        let result = self.state().checks.entry(hash).or_default().clone();
+        Check { memory: self.clone(), hash, result }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PasswordMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordMemory").finish_non_exhaustive()
+    }
+}
+
+/// A check in progress. When the last request has its result, the check is removed from the memory.
+pub(super) struct Check {
+    memory: Arc<PasswordMemory>,
+    hash: KeyedHash,
+    result: Arc<SharedResult>,
+}
+
+impl Check {
+    /// Waits for the result. The first caller runs `check`. If its client disconnects, another caller runs its own.
+    pub(super) async fn run<F: Future<Output = Result<UserId, PasswordError>>>(
+        &self,
+        check: impl FnOnce() -> F,
+    ) -> Result<UserId, PasswordError> {
+        *self.result.get_or_init(check).await
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        let mut state = self.memory.state();
+        // One reference is in the memory, and one is here.
+        if Arc::strong_count(&self.result) <= 2 {
+            state.checks.remove(&self.hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::tickets::user;
+
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_password_is_kept_for_a_minute_and_only_for_its_user() {
+        let memory = PasswordMemory::new();
+        let hash =
+            |name: &str, password: &str| memory.hash(&user(name), password.as_bytes()).unwrap();
+        memory.add(user("A"), hash("A", "secret"), user("B"), secs(0));
+        for (name, password, now, want) in [
+            ("A", "secret", 0, Some("B")),
+            ("A", "secret", 59, Some("B")),
+            ("A", "secret", 60, None),
+            ("A", "secre", 0, None),
+            ("A", "Secret", 0, None),
+            ("A", "", 0, None),
+            ("B", "secret", 0, None),
+        ] {
+            let found = memory.find(&user(name), &hash(name, password), secs(now));
+            assert_eq!(found, want.map(user), "{name} {password} {now}");
+        }
+        // Another process has another key.
+        let other = PasswordMemory::new();
+        let foreign = other.hash(&user("A"), b"secret").unwrap();
+        assert_eq!(memory.find(&user("A"), &foreign, secs(0)), None);
+    }
+
+    #[test]
+    fn a_changed_password_is_forgotten_under_both_names() {
+        for name in ["A", "B"] {
+            let memory = PasswordMemory::new();
+            let hash = memory.hash(&user("A"), b"secret").unwrap();
+            memory.add(user("A"), hash, user("B"), secs(0));
+            memory.forget(&user(name));
+            assert_eq!(memory.find(&user("A"), &hash, secs(0)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_the_users_that_it_has() {
+        let memory = PasswordMemory::new();
+        let hash = KeyedHash([1; 32]);
+        for i in 0..MAX_USERS + 10 {
+            memory.add(user(&format!("U{i}")), hash, user("A"), secs(0));
+        }
+        assert_eq!(memory.state().verified.len(), MAX_USERS);
+        memory.add(user("U1"), hash, user("A"), secs(30));
+        assert!(memory.find(&user("U1"), &hash, secs(80)).is_some());
+        // After a minute, the other entries make room.
+        memory.add(user("NEW"), hash, user("A"), secs(60));
+        assert!(memory.find(&user("NEW"), &hash, secs(60)).is_some());
+        assert_eq!(memory.state().verified.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn equal_passwords_share_one_check_and_the_check_is_removed() {
+        let memory = Arc::new(PasswordMemory::new());
+        let [one, two] = [1, 1].map(|byte| memory.join(KeyedHash([byte; 32])));
+        let other = memory.join(KeyedHash([2; 32]));
+        assert_eq!(one.run(|| async { Ok(user("A")) }).await, Ok(user("A")));
+        assert_eq!(two.run(|| async { panic!("a second check") }).await, Ok(user("A")));
+        assert_eq!(
+            other.run(|| async { Err(PasswordError::Wrong) }).await,
+            Err(PasswordError::Wrong)
+        );
+        drop((one, other));
+        assert_eq!(memory.state().checks.len(), 1);
+        drop(two);
+        assert!(memory.state().checks.is_empty());
+    }
+}
