@@ -120,6 +120,7 @@ mod authority;
 mod body_wait;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod coalesce;
+mod compatibility;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;

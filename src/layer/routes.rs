@@ -13,7 +13,9 @@ use super::{
     scheme_error::SchemeError,
     schemes::{Scheme, SchemeFuture, SchemeRequest},
 };
-use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
+use crate::{
+    authority::is_host_and_port, compatibility::Compatibility, passticket::Replay, token::ServiceId,
+};
 
 /// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed
 /// ([D4](crate::decisions#d4)).
@@ -159,6 +161,7 @@ pub struct Route {
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    compatibility: Compatibility,
     /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
     /// needed because a redirect of the service may point to another route of this service.
     siblings: Arc<[Sibling]>,
@@ -224,6 +227,7 @@ impl Route {
             on_failure: None,
             security_headers: SecurityHeaders::default(),
             body_timeout: None,
+            compatibility: Compatibility::default(),
             siblings: Arc::new([]),
         }
     }
@@ -231,9 +235,9 @@ impl Route {
     /// Replaces the scheme of this route by `scheme`.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let Self { on_failure, security_headers, body_timeout, .. } = self;
+        let Self { on_failure, security_headers, body_timeout, compatibility, .. } = self;
         let route = Self::to(self.service, self.prefix, self.upstream, scheme);
-        Self { on_failure, security_headers, body_timeout, ..route }
+        Self { on_failure, security_headers, body_timeout, compatibility, ..route }
     }
 
     /// Sets what the gateway does with a request if authentication or the scheme failed.
@@ -253,6 +257,12 @@ impl Route {
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
+    }
+
+    /// Sets the profile of the responses of the gateway on this route, and of the texts in `X-Zowe-Auth-Failure`.
+    #[must_use]
+    pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
+        Self { compatibility, ..self }
     }
 
     /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
@@ -310,6 +320,11 @@ impl Route {
     /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
+    }
+
+    /// The profile of the responses of the gateway on this route.
+    pub fn compatibility(&self) -> Compatibility {
+        self.compatibility
     }
 
     /// Converts a `Location` that points to the instance of the service into a `Location` that a client of the gateway

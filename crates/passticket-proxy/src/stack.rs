@@ -262,6 +262,7 @@ pub(crate) fn gateway(
         }
         ServiceScheme::Bypass => route.with_scheme(Bypass),
     });
+    let routes = routes.map(|route| route.with_compatibility(config.compatibility));
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
