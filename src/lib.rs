@@ -112,6 +112,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(any(feature = "api", feature = "proxy"))]
+mod apiml_path;
 pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod auth_prefix;

@@ -11,9 +11,14 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::error::{ApiError, BodyField, PatRefusal};
+use super::{
+    error::{ApiError, BodyField, PatRefusal},
+    permission::GuardedTask,
+    service_list::set_version,
+};
 pub use crate::compatibility::Compatibility;
 use crate::{
+    apiml_path::ApimlPath,
     layer::X_ZOWE_AUTH_FAILURE,
     messages::{self, ApiMessage},
 };
@@ -54,13 +59,12 @@ impl Compatibility {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
         }
-        if let ApiError::MethodNotAllowed { allowed, .. } = &error
-            && let Ok(allowed) = match *allowed {
-                Method::GET => Ok(HeaderValue::from_static("GET, HEAD")),
-                _ => HeaderValue::from_str(allowed.as_str()),
-            }
-        {
-            headers.insert(ALLOW, allowed);
+        if let ApiError::MethodNotAllowed { allowed, .. } = &error {
+            headers.insert(ALLOW, allow(allowed));
+        }
+        // API ML writes the version of the list of services also to an answer without services.
+        if error == ApiError::NoSuchService {
+            set_version(headers);
         }
         if let Some(template) = error.auth_failure()
             && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
@@ -87,7 +91,7 @@ impl Compatibility {
                 };
                 (status, Some(message))
             }
-            Self::ZoweV3 => zowe_v3_difference(error).unwrap_or_else(|| {
+            Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
                     // These messages keep the detail. Without it, the client would not know how long to wait
@@ -111,9 +115,15 @@ impl Compatibility {
 /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket,
 /// docs/reference/auth-endpoints.md#personal-access-tokens,
 /// docs/reference/auth-endpoints.md#required-behaviour).
-fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
+fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     Some(match error {
+        ApiError::NoSuchService => (StatusCode::NOT_FOUND, None),
+        ApiError::Oidc(_) => (StatusCode::UNAUTHORIZED, None),
+        ApiError::NotPermitted(permission) if permission.task() == GuardedTask::ListServices => {
+            let message = ApiMessage::with(&messages::FORBIDDEN, &[path]);
+            (StatusCode::FORBIDDEN, Some(message))
+        }
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
         | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
         ApiError::FieldMissing(BodyField::Token) => {
@@ -133,10 +143,22 @@ fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage
     })
 }
 
-/// The path that ZAAS, the service behind the gateway of Zowe API ML, receives.
+/// The path that ZAAS, the service behind the gateway of Zowe API ML, receives. The gateway of API ML itself answers
+/// requests for services.
 fn zaas_path(path: &str) -> Cow<'_, str> {
-    match path.strip_prefix("/gateway/api/") {
-        Some(rest) => Cow::Owned(format!("/zaas/api/{rest}")),
-        None => Cow::Borrowed(path),
+    match path.strip_prefix("/gateway/") {
+        Some(rest) if ApimlPath::find(path).is_none_or(|it| it == ApimlPath::AccessCheck) => {
+            Cow::Owned(format!("/zaas/{rest}"))
+        }
+        _ => Cow::Borrowed(path),
     }
+}
+
+/// The value of `Allow` for an endpoint with this method.
+pub(super) fn allow(method: &Method) -> HeaderValue {
+    HeaderValue::from_static(match *method {
+        Method::GET => "GET, HEAD, OPTIONS",
+        Method::DELETE => "DELETE, OPTIONS",
+        _ => "POST, OPTIONS",
+    })
 }

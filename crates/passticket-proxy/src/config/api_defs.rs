@@ -8,15 +8,18 @@ use std::net::IpAddr;
 
 use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
+    listed_services,
     problem::{quote, suggest},
     reader::{At, Field, Section},
 };
-use tower_passticket::{layer::Upstream, token::ServiceId};
+use tower_passticket::{api::ListedService, layer::Upstream, token::ServiceId};
 
 /// A service of a definition.
 pub(super) struct Service<'a> {
     pub(super) id: ServiceId,
     pub(super) routes: Vec<DefinedRoute<'a>>,
+    /// The entry in the list of services. `None` if the service has a problem.
+    pub(super) listed: Option<ListedService>,
     /// Whether a route was left out because of a problem.
     pub(super) broken: bool,
 }
@@ -48,16 +51,8 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     let upstream = upstream(&mut section);
     let scheme = scheme(&mut section);
     let routes = routes(&mut section);
-    section.accept(&[
-        "title",
-        "description",
-        "catalogUiTileId",
-        "homePageRelativeUrl",
-        "statusPageRelativeUrl",
-        "healthCheckRelativeUrl",
-        "apiInfo",
-        "customMetadata",
-    ]);
+    let description = listed_services::read(&mut section);
+    section.accept(&["catalogUiTileId", "customMetadata"]);
     section.finish();
 
     let id = id?;
@@ -72,10 +67,14 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     });
     let mut defined: Vec<_> = defined.collect();
     let broken = !is_valid || defined.len() < routes.len();
+    let listed = is_valid.then(|| {
+        let routes: Vec<_> = defined.iter().map(|defined| &defined.route.route).collect();
+        description.into_service(&id, &upstream, &routes)
+    });
     if !is_valid {
         defined.clear();
     }
-    Some(Service { id, routes: defined, broken })
+    Some(Service { id, routes: defined, listed, broken })
 }
 
 fn service_id(text: &str) -> Result<ServiceId, String> {

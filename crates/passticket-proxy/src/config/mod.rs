@@ -137,6 +137,7 @@ mod encoding;
 mod file_access;
 mod identities;
 mod identity_checks;
+mod listed_services;
 mod listen;
 mod login_throttle;
 mod logins;
@@ -195,7 +196,7 @@ use secret_file::{
     read_public_file,
 };
 use tower_passticket::{
-    api::{Compatibility, GuardingResources, LoginThrottleOptions},
+    api::{Compatibility, GuardingResources, HealthAccess, ListedService, LoginThrottleOptions},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
@@ -309,6 +310,11 @@ pub struct Config {
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
     /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
+    /// The descriptions of the services in the api-defs. They have no authentication.
+    pub services: Vec<ListedService>,
+    /// Who may see the health of the gateway: `apiml.health.protected`. It has an effect only with
+    /// `compatibility: zowe-v3`.
+    pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
@@ -400,6 +406,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let definitions = api_defs(&ours, report);
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
+    let listed = services.iter().filter_map(|service| service.listed.clone());
+    let listed = listed_services::join(listed);
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
     // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
     // not known.
@@ -490,6 +498,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         routes,
+        services: listed,
+        health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),
     })
@@ -501,6 +511,14 @@ fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     match compatibility {
         Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
+    }
+}
+
+/// With the profile `documented`, the health has only a status, so it is always open.
+fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
+    match compatibility {
+        Compatibility::ZoweV3 if protected => HealthAccess::Protected,
+        _ => HealthAccess::Open,
     }
 }
 
