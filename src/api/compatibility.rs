@@ -119,12 +119,12 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     Some(match error {
         ApiError::NoSuchService => (StatusCode::NOT_FOUND, None),
-        ApiError::Oidc(_) => (StatusCode::UNAUTHORIZED, None),
         ApiError::NotPermitted(permission) if permission.task() == GuardedTask::ListServices => {
             let message = ApiMessage::with(&messages::FORBIDDEN, &[path]);
             (StatusCode::FORBIDDEN, Some(message))
         }
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
+        | ApiError::Oidc(_)
         | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
         ApiError::FieldMissing(BodyField::Token) => {
             (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&messages::INVALID_TOKEN)))

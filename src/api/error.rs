@@ -368,10 +368,8 @@ impl ApiError {
                 plain(StatusCode::BAD_REQUEST, &messages::INVALID_PAT_BODY)
             }
             Self::PatWithoutScopes => plain(StatusCode::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
-            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => {
-                plain(StatusCode::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
-            }
-            Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => {
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => {
                 plain(StatusCode::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
             }
             Self::Pat(_) | Self::Oidc(_) => {
@@ -431,17 +429,15 @@ impl ApiError {
                              per second; try again after the number of seconds in Retry-After";
                 Some(limit.to_owned())
             }
-            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
-            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => None,
+            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
                 Some("it is not a JWT".to_owned())
             }
             // A more exact reason could help an attacker to forge a token.
             Self::Pat(PatRefusal::Token(_)) => Some("it is not a token of this gateway".to_owned()),
             Self::Pat(refusal) => Some(refusal.to_string()),
-            Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => None,
-            Self::Oidc(OidcRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
-                Some("it is not a JWT".to_owned())
-            }
             Self::Oidc(OidcRefusal::Token(_)) => {
                 Some("it is not a token of an identity provider of this gateway".to_owned())
             }
