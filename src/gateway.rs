@@ -23,6 +23,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
+    apiml_path::ApimlPath,
     audit::{RequestId, X_REQUEST_ID},
     headers::without_body,
     layer::{Rejection, check_message},
@@ -33,8 +34,6 @@ use crate::{
 pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
-const HEALTH: &str = "/application/health";
-
 /// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
 /// sends its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the
 /// auth API.
@@ -44,7 +43,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
 ///   gateway answers 503.
-/// - The gateway itself answers requests for `/application/health`.
+/// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that API ML's gateway answers itself also go
+///   to `A`, such as `/gateway/api/v1/services`. Otherwise, the gateway itself answers requests for
+///   `/application/health`.
 /// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
 ///
 /// The gateway answers 400 to malformed requests. These are:
@@ -68,8 +69,18 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
+    apiml_paths: ApimlPaths,
     counts: Option<Arc<RequestCounts>>,
     strict_transport_security: Option<HeaderValue>,
+}
+
+/// Where the paths go that API ML's gateway answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ApimlPaths {
+    /// The path of the health endpoint is answered by the gateway, and the other paths go to the routed stack.
+    OnlyHealth,
+    /// All these paths go to the auth API.
+    AuthApi,
 }
 
 /// The policy of [`Gateway::with_strict_transport_security`].
@@ -121,6 +132,7 @@ impl<A, R: Clone> Clone for Gateway<A, R> {
         Self {
             api: self.api.clone(),
             routed: self.routed.clone(),
+            apiml_paths: self.apiml_paths,
             counts: self.counts.clone(),
             strict_transport_security: self.strict_transport_security.clone(),
         }
@@ -132,13 +144,25 @@ impl<A, R> Gateway<A, R> {
     pub fn new(api: A, routed: R) -> Self {
         let prefix = AuthPrefix::default();
         let api = Arc::new(Prefixed { prefix, service: api });
-        Self { api, routed, counts: None, strict_transport_security: None }
+        let apiml_paths = ApimlPaths::OnlyHealth;
+        Self { api, routed, apiml_paths, counts: None, strict_transport_security: None }
     }
 
     /// Counts each response in `counts`.
     #[must_use]
     pub fn with_request_counts(self, counts: Arc<RequestCounts>) -> Self {
         Self { counts: Some(counts), ..self }
+    }
+
+    /// Sends the paths that API ML's gateway answers itself to the auth API: those of the services, the certificates,
+    /// the version, the information and the health of the gateway, and of the access check.
+    #[cfg_attr(
+        feature = "api",
+        doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."
+    )]
+    #[must_use]
+    pub fn with_apiml_endpoints(self) -> Self {
+        Self { apiml_paths: ApimlPaths::AuthApi, ..self }
     }
 
     /// Adds `Strict-Transport-Security` (RFC 6797) to each response. If a service has set this header, the gateway
@@ -182,15 +206,30 @@ where
         let kind = if let Err(rejection) = check_message(&request) {
             rejected(rejection)
         } else if self.api.prefix.below(path).is_some() {
-            self.call_api(request)
-        } else if path == HEALTH {
-            Kind::Health
+            self.call_api(request, RequestKind::AuthApi)
+        } else if let Some(kind) = self.apiml_paths.kind_of(path) {
+            match (self.apiml_paths, kind) {
+                (ApimlPaths::OnlyHealth, _) => Kind::Health,
+                (ApimlPaths::AuthApi, kind) => self.call_api(request, kind),
+            }
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
         let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
         let strict_transport_security = self.strict_transport_security.clone();
         GatewayFuture { kind, id, is_head, counted, strict_transport_security }
+    }
+}
+
+impl ApimlPaths {
+    /// The kind of a request that does not go to the routed stack because of this path.
+    #[inline]
+    fn kind_of(self, path: &str) -> Option<RequestKind> {
+        match (ApimlPath::find(path)?, self) {
+            (ApimlPath::Health, _) => Some(RequestKind::Health),
+            (_, Self::AuthApi) => Some(RequestKind::AuthApi),
+            (_, Self::OnlyHealth) => None,
+        }
     }
 }
 
@@ -202,12 +241,12 @@ fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
 
 impl<A: Clone, R> Gateway<A, R> {
     #[cold]
-    fn call_api<Q, F>(&self, request: Q) -> Kind<Oneshot<A, Q>, F>
+    fn call_api<Q, F>(&self, request: Q, counted_as: RequestKind) -> Kind<Oneshot<A, Q>, F>
     where
         A: Service<Q>,
     {
         let response = Oneshot::new(self.api.service.clone(), request);
-        Kind::Api { future: Box::pin(timeout(API_TIMEOUT, response)) }
+        Kind::Api { future: Box::pin(timeout(API_TIMEOUT, response)), counted_as }
     }
 }
 
@@ -230,7 +269,7 @@ pin_project! {
     enum Kind<A, R> {
         // This future is boxed to keep the future of a routed request small, because an enum is as large as its largest
         // variant.
-        Api { future: Pin<Box<Timeout<A>>> },
+        Api { future: Pin<Box<Timeout<A>>>, counted_as: RequestKind },
         Routed { #[pin] future: R },
         Health,
         Rejected { rejection: Option<Box<Rejection>> },
@@ -240,7 +279,7 @@ pin_project! {
 impl<A, R> Kind<A, R> {
     fn of_request(&self) -> RequestKind {
         match self {
-            Self::Api { .. } => RequestKind::AuthApi,
+            Self::Api { counted_as, .. } => *counted_as,
             Self::Routed { .. } | Self::Rejected { .. } => RequestKind::Route,
             Self::Health => RequestKind::Health,
         }
@@ -259,7 +298,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.kind.project() {
-            KindProj::Api { future } => match ready!(future.as_mut().poll(cx)) {
+            KindProj::Api { future, .. } => match ready!(future.as_mut().poll(cx)) {
                 Ok(response) => response?.map(Into::into),
                 Err(_) => timed_out(),
             },
@@ -318,6 +357,8 @@ mod tests {
 
     use super::*;
 
+    const HEALTH: &str = "/application/health";
+
     /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
     /// `X-Request-Id` of the client. For the path `/own`, the response also has its own `X-Request-Id`, as the response
     /// of a service may have.
@@ -356,6 +397,39 @@ mod tests {
         ] {
             assert_eq!(body_of(&gateway, path).await, want_default, "{path}");
             assert_eq!(body_of(&moved, path).await, want_moved, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_paths_of_the_gateway_of_api_ml_go_to_the_auth_api_if_they_are_on() {
+        let answer = |text: &'static str| {
+            service_fn(move |_: Request<()>| {
+                ready(Ok(Response::new(ResponseBody::from(Bytes::from(text)))))
+            })
+        };
+        let counts = Arc::<RequestCounts>::default();
+        let off = Gateway::new(answer("api"), answer("routed"));
+        let on = off.clone().with_apiml_endpoints().with_request_counts(counts.clone());
+        let up = r#"{"status":"UP"}"#;
+        for (path, want_off, want_on) in [
+            (HEALTH, up, "api"),
+            ("/application/info", "routed", "api"),
+            ("/gateway/api/v1/services", "routed", "api"),
+            ("/gateway/api/v1/services/zosmf", "routed", "api"),
+            ("/gateway/api/v1/auth/login", "api", "api"),
+            ("/application/api/v1/x", "routed", "routed"),
+        ] {
+            for (gateway, want) in [(&off, want_off), (&on, want_on)] {
+                let request = Request::get(path).header("host", "gw").body(()).unwrap();
+                let response = gateway.clone().oneshot(request).await.unwrap();
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(body, want, "{path}");
+            }
+        }
+        for (kind, want) in
+            [(RequestKind::Health, 1), (RequestKind::AuthApi, 4), (RequestKind::Route, 1)]
+        {
+            assert_eq!(counts.get(kind, StatusClass::Success), want, "{kind:?}");
         }
     }
 

@@ -112,6 +112,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(any(feature = "api", feature = "proxy"))]
+mod apiml_path;
 pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod auth_prefix;
@@ -120,6 +122,7 @@ mod authority;
 mod body_wait;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod coalesce;
+mod compatibility;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;

@@ -117,6 +117,11 @@ catalogue! {
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
         "Configure your client to provide valid certificate.";
+    /// The caller does not have the access to a resource about which the caller asked.
+    ACCESS_REFUSED = "ZWEAG711E" "org.zowe.apiml.security.unauthorized"
+        "The principal '{}' is missing queried authorization."
+        "The principal does not have the queried access to the resource name within the resource class."
+        "No action is needed.";
     /// The service timed out, closed the connection or switched protocols.
     UNEXPECTED_STATUS = "ZWEAG510E" "org.zowe.apiml.gateway.responseStatusError"
         "Request to the resource ended with unexpected status code."
@@ -127,6 +132,11 @@ catalogue! {
         "The structure of the request is invalid: {}"
         "The request is not one that the gateway can pass on."
         "Correct the request as the message says.";
+    /// The endpoint of the gateway needs a credential, and the request has none.
+    UNAUTHORIZED = "ZWEAO402E" "org.zowe.apiml.common.unauthorized"
+        "The request has not been applied because it lacks valid authentication credentials."
+        "The accessed resource requires authentication. The request is missing valid authentication credentials or the token expired."
+        "Review the product documentation for more details about acceptable authentication. Verify that your credentials are valid and contact security administrator to obtain valid credentials.";
     /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";

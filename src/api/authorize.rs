@@ -11,7 +11,7 @@ use super::{
 use crate::{
     log_limit::log_limited,
     passticket::UserId,
-    saf::{Access, SafError, SafProvider},
+    saf::{Access, AccessLevel, SafError, SafProvider},
 };
 
 /// Asks the security product whether a user may do a task.
@@ -35,16 +35,34 @@ impl Authorizer<'_> {
         let url = request.uri.path();
         let permission = self.resources.permission(task);
         let (class, resource) = (permission.class(), permission.resource());
-        let access = match self.saf.try_check_now(caller, class, resource, permission.level()) {
-            Some(access) => access,
-            None => self.saf.check(caller, class, resource, permission.level()).await,
-        };
-        match access {
-            Ok(Access::Granted) => Ok(()),
-            Ok(Access::Refused) => {
+        match self.access(request, caller, class, resource, permission.level()).await? {
+            Access::Granted => Ok(()),
+            Access::Refused => {
                 log_limited!(warn, ("refused", url, caller), { url, %caller, needed = %permission }, "the security product refused the permission");
                 Err(ApiError::NotPermitted(permission))
             }
+        }
+    }
+
+    /// Whether `caller` has the access `level` to `resource` in `class`.
+    ///
+    /// # Errors
+    /// [`ApiError::Saf`] if the check failed.
+    pub(super) async fn access(
+        self,
+        request: &Parts,
+        caller: &UserId,
+        class: &str,
+        resource: &str,
+        level: AccessLevel,
+    ) -> Result<Access, ApiError> {
+        let url = request.uri.path();
+        let access = match self.saf.try_check_now(caller, class, resource, level) {
+            Some(access) => access,
+            None => self.saf.check(caller, class, resource, level).await,
+        };
+        match access {
+            Ok(access) => Ok(access),
             Err(error) => {
                 let cause = ("SAF", discriminant(&error));
                 match error {

@@ -1,5 +1,6 @@
-//! The differences between the documentation of Zowe and the running Zowe API Mediation Layer (API ML). This module
-//! implements all these differences (docs/decisions.md#d1).
+//! The differences of the auth API between the documentation of Zowe and the running Zowe API Mediation Layer (API ML).
+//! This module implements all these differences (docs/decisions.md#d1). The module `layer::compatibility` has those of
+//! routes.
 
 use std::borrow::Cow;
 
@@ -10,36 +11,17 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::error::{ApiError, BodyField, PatRefusal};
+use super::{
+    error::{ApiError, BodyField, PatRefusal},
+    permission::GuardedTask,
+    service_list::set_version,
+};
+pub use crate::compatibility::Compatibility;
 use crate::{
+    apiml_path::ApimlPath,
     layer::X_ZOWE_AUTH_FAILURE,
     messages::{self, ApiMessage},
 };
-
-/// The profile to follow where the documentation of Zowe and the running Zowe API ML v3 disagree.
-///
-/// | | `Documented` | `ZoweV3` |
-/// |---|---|---|
-/// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
-/// | SAF refuses a revocation rule | 401 | 403 |
-/// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
-/// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
-/// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
-/// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
-/// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
-/// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
-/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
-/// | paths in messages, if the path of the request is below `/gateway/api/` | as in the request | below `/zaas/api/` |
-/// | content type of `keys/public` | `text/plain` | `application/json` |
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Compatibility {
-    /// Statuses and bodies are as in the documentation of Zowe.
-    #[default]
-    Documented,
-    /// Statuses, texts and empty bodies are as in the running Zowe API ML.
-    ZoweV3,
-}
 
 impl Compatibility {
     /// The status of a success of `validate`, `revoke` and revocation rules.
@@ -77,13 +59,12 @@ impl Compatibility {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
         }
-        if let ApiError::MethodNotAllowed { allowed, .. } = &error
-            && let Ok(allowed) = match *allowed {
-                Method::GET => Ok(HeaderValue::from_static("GET, HEAD")),
-                _ => HeaderValue::from_str(allowed.as_str()),
-            }
-        {
-            headers.insert(ALLOW, allowed);
+        if let ApiError::MethodNotAllowed { allowed, .. } = &error {
+            headers.insert(ALLOW, allow(allowed));
+        }
+        // API ML writes the version of the list of services also to an answer without services.
+        if error == ApiError::NoSuchService {
+            set_version(headers);
         }
         if let Some(template) = error.auth_failure()
             && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
@@ -110,7 +91,7 @@ impl Compatibility {
                 };
                 (status, Some(message))
             }
-            Self::ZoweV3 => zowe_v3_difference(error).unwrap_or_else(|| {
+            Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
                     // These messages keep the detail. Without it, the client would not know how long to wait
@@ -134,10 +115,16 @@ impl Compatibility {
 /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket,
 /// docs/reference/auth-endpoints.md#personal-access-tokens,
 /// docs/reference/auth-endpoints.md#required-behaviour).
-fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
+fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     Some(match error {
+        ApiError::NoSuchService => (StatusCode::NOT_FOUND, None),
+        ApiError::NotPermitted(permission) if permission.task() == GuardedTask::ListServices => {
+            let message = ApiMessage::with(&messages::FORBIDDEN, &[path]);
+            (StatusCode::FORBIDDEN, Some(message))
+        }
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
+        | ApiError::Oidc(_)
         | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
         ApiError::FieldMissing(BodyField::Token) => {
             (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&messages::INVALID_TOKEN)))
@@ -156,10 +143,22 @@ fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage
     })
 }
 
-/// The path that ZAAS, the service behind the gateway of Zowe API ML, receives.
+/// The path that ZAAS, the service behind the gateway of Zowe API ML, receives. The gateway of API ML itself answers
+/// requests for services.
 fn zaas_path(path: &str) -> Cow<'_, str> {
-    match path.strip_prefix("/gateway/api/") {
-        Some(rest) => Cow::Owned(format!("/zaas/api/{rest}")),
-        None => Cow::Borrowed(path),
+    match path.strip_prefix("/gateway/") {
+        Some(rest) if ApimlPath::find(path).is_none_or(|it| it == ApimlPath::AccessCheck) => {
+            Cow::Owned(format!("/zaas/{rest}"))
+        }
+        _ => Cow::Borrowed(path),
     }
+}
+
+/// The value of `Allow` for an endpoint with this method.
+pub(super) fn allow(method: &Method) -> HeaderValue {
+    HeaderValue::from_static(match *method {
+        Method::GET => "GET, HEAD, OPTIONS",
+        Method::DELETE => "DELETE, OPTIONS",
+        _ => "POST, OPTIONS",
+    })
 }

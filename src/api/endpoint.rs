@@ -25,11 +25,12 @@ pub(super) enum Endpoint {
     RevokeUser,
     RevokeService,
     Evict,
+    ValidateOidc,
 }
 
 /// Each entry has a method, a path below the prefix, and an endpoint. Each path supports only one method. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2).
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -50,6 +51,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
     (Method::DELETE, "/access-token/evict", Endpoint::Evict),
+    (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
 /// For each optional group of endpoints, whether it is on.
@@ -73,16 +75,23 @@ impl Endpoint {
         prefix: &AuthPrefix,
         switches: Switches,
     ) -> Result<Self, ApiError> {
+        let (allowed, endpoint) = Self::find_path(path, prefix, switches)?;
+        check_method(method, allowed)?;
+        Ok(endpoint)
+    }
+
+    /// Finds the method and the endpoint for `path`.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] if no endpoint that is on has this path.
+    pub(super) fn find_path(
+        path: &str,
+        prefix: &AuthPrefix,
+        switches: Switches,
+    ) -> Result<(&'static Method, Self), ApiError> {
         let below = prefix.below(path).ok_or(ApiError::NotFound)?;
-        let (allowed, _, endpoint) = ENDPOINTS
-            .iter()
-            .find(|(_, path, endpoint)| *path == below && endpoint.is_on(switches))
-            .ok_or(ApiError::NotFound)?;
-        if method != allowed && !(method == Method::HEAD && *allowed == Method::GET) {
-            let (method, allowed) = (method.clone(), allowed.clone());
-            return Err(ApiError::MethodNotAllowed { method, allowed });
-        }
-        Ok(*endpoint)
+        let found = ENDPOINTS.iter().find(|(_, path, it)| *path == below && it.is_on(switches));
+        found.map(|(method, _, endpoint)| (method, *endpoint)).ok_or(ApiError::NotFound)
     }
 
     pub(super) fn is_on(self, switches: Switches) -> bool {
@@ -93,7 +102,8 @@ impl Endpoint {
             | Self::Query
             | Self::PublicKeyPem
             | Self::PublicKeySet
-            | Self::CurrentPublicKeySet => true,
+            | Self::CurrentPublicKeySet
+            | Self::ValidateOidc => true,
             Self::Refresh => switches.refresh,
             Self::Ticket => switches.tickets,
             Self::DelegatedTicket => switches.tickets && switches.delegation,
@@ -106,6 +116,17 @@ impl Endpoint {
             | Self::Evict => switches.pats,
         }
     }
+}
+
+/// Checks that an endpoint with the method `allowed` supports `method`.
+///
+/// # Errors
+/// [`ApiError::MethodNotAllowed`] if it does not.
+pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiError> {
+    if method == allowed || (method == Method::HEAD && *allowed == Method::GET) {
+        return Ok(());
+    }
+    Err(ApiError::MethodNotAllowed { method: method.clone(), allowed: allowed.clone() })
 }
 
 #[cfg(test)]

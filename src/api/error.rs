@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     messages::{self, ApiMessage, Template},
-    passticket::{GenerateError, SafReturnCodes},
+    passticket::{GenerateError, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
     token::TokenError,
@@ -83,6 +83,10 @@ pub enum ApiError {
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
     #[error("the request has neither a password nor a client certificate")]
     AuthenticationRequired,
+    /// The endpoint of the gateway needs a token, a password or a client certificate, and the request has none of them:
+    /// 401.
+    #[error("the request has neither a token nor a password nor a client certificate")]
+    NoCredential,
     /// The client certificate has expired or is mapped to no user: 401.
     #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
@@ -161,11 +165,26 @@ pub enum ApiError {
     /// The token in the body is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
+    /// The token in the body of `oidc-token/validate` is not a valid token of an identity provider: 401.
+    #[error("{0}")]
+    Oidc(#[from] OidcRefusal),
+    /// No service has the id in the path, or there is no service at all: 404.
+    #[error("there is no such service")]
+    NoSuchService,
+    /// The body of `/gateway/auth/check` is malformed: 400.
+    #[error("the body is not a valid access check: {0}")]
+    InvalidCheckBody(BodyProblem),
+    /// The caller of `/gateway/auth/check` does not have the access: 401.
+    #[error("{user} does not have the access")]
+    AccessRefused {
+        /// The caller.
+        user: UserId,
+    },
     /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is malformed: 400.
     #[error("the body is not a valid revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
     /// The caller does not have this permission in the security product: 401 for revocation rules, 403
-    /// for other tasks.
+    /// for all other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
     /// The check of a permission failed in SAF, the z/OS interface to the security product. The status is 503 if SAF
@@ -207,6 +226,24 @@ pub enum PatRefusal {
     OutOfScope,
 }
 
+/// Why a token in the body is not accepted as a token of an identity provider.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OidcRefusal {
+    /// The token is malformed, has expired, or was not issued by one of the identity providers.
+    #[error("{0}")]
+    Token(TokenError),
+    /// The token is of another kind, such as a login token.
+    #[error("the token is not a token of an identity provider")]
+    WrongKind,
+    /// The token is revoked.
+    #[error("the token is revoked: {0}")]
+    Revoked(RevokedBy),
+    /// The gateway accepts no tokens of identity providers.
+    #[error("the gateway has no identity provider")]
+    NoProvider,
+}
+
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -234,7 +271,9 @@ impl ApiError {
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            Self::NotFound => plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND),
+            Self::NotFound | Self::NoSuchService => {
+                plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
+            }
             Self::MethodNotAllowed { method, .. } => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 ApiMessage::with(&messages::INVALID_METHOD, &[method.as_str(), url]),
@@ -247,7 +286,8 @@ impl ApiError {
             Self::BodyBroken
             | Self::InvalidBody(_)
             | Self::FieldMissing(_)
-            | Self::InvalidDelegateBody(_) => {
+            | Self::InvalidDelegateBody(_)
+            | Self::InvalidCheckBody(_) => {
                 let problem = self.to_string();
                 (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
             }
@@ -269,6 +309,7 @@ impl ApiError {
             Self::AuthenticationRequired => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::AUTHENTICATION_REQUIRED)
             }
+            Self::NoCredential => plain(StatusCode::UNAUTHORIZED, &messages::UNAUTHORIZED),
             Self::NoUser => plain(StatusCode::UNAUTHORIZED, &messages::NO_USER),
             Self::Unavailable
             | Self::StoreUnavailable
@@ -327,17 +368,26 @@ impl ApiError {
                 plain(StatusCode::BAD_REQUEST, &messages::INVALID_PAT_BODY)
             }
             Self::PatWithoutScopes => plain(StatusCode::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
-            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => {
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => {
                 plain(StatusCode::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
             }
-            Self::Pat(_) => plain(StatusCode::UNAUTHORIZED, &messages::INVALID_TOKEN),
+            Self::Pat(_) | Self::Oidc(_) => {
+                plain(StatusCode::UNAUTHORIZED, &messages::INVALID_TOKEN)
+            }
+            Self::AccessRefused { user } => (
+                StatusCode::UNAUTHORIZED,
+                ApiMessage::with(&messages::ACCESS_REFUSED, &[user.as_str()]),
+            ),
             Self::InvalidRuleBody(_) => {
                 plain(StatusCode::BAD_REQUEST, &messages::INVALID_REVOKE_BODY)
             }
             Self::NotPermitted(permission) => {
                 let status = match permission.task() {
                     GuardedTask::Revoke => StatusCode::UNAUTHORIZED,
-                    GuardedTask::Evict | GuardedTask::Delegate => StatusCode::FORBIDDEN,
+                    GuardedTask::Evict | GuardedTask::Delegate | GuardedTask::ListServices => {
+                        StatusCode::FORBIDDEN
+                    }
                 };
                 let needed = format!("{permission} is needed");
                 (status, ApiMessage::with(&messages::FORBIDDEN, &[&needed]))
@@ -379,13 +429,19 @@ impl ApiError {
                              per second; try again after the number of seconds in Retry-After";
                 Some(limit.to_owned())
             }
-            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
-            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => None,
+            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. }))
+            | Self::Oidc(OidcRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
                 Some("it is not a JWT".to_owned())
             }
             // A more exact reason could help an attacker to forge a token.
             Self::Pat(PatRefusal::Token(_)) => Some("it is not a token of this gateway".to_owned()),
             Self::Pat(refusal) => Some(refusal.to_string()),
+            Self::Oidc(OidcRefusal::Token(_)) => {
+                Some("it is not a token of an identity provider of this gateway".to_owned())
+            }
+            Self::Oidc(refusal) => Some(refusal.to_string()),
             _ => None,
         }
     }
@@ -413,6 +469,7 @@ impl ApiError {
             | Self::PersonalAccessToken
             | Self::LoggedOut
             | Self::Pat(_)
+            | Self::Oidc(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,
             // The scheme is not `Basic`. Rule 6 in the documentation of the module `api` says why.

@@ -23,11 +23,15 @@
 //! | `DELETE access-token/revoke/tokens/user`, `…/users` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/revoke/tokens/scope` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
+//! | `POST oidc-token/validate` | the token in the body | 204 |
 //!
 //! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF,
 //! ACF2 or Top Secret). `READ` and `UPDATE` are access levels that a user can have on a resource. See
 //! [`GuardingResources`]. SAF is the z/OS interface to the security product. An APPLID is the name of an
 //! application in the security product.
+//!
+//! With [`ApimlEndpoints`], the service also answers the paths outside of the prefix that API ML's gateway answers
+//! itself, such as `/gateway/api/v1/services`. The router in front of `AuthApi` must send these paths to it.
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
 //!
@@ -43,15 +47,16 @@
 //!    401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
-//! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
-//!    response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile
+//! 5. Each 4xx and 5xx response, except a health that is DOWN, is made from one [`ApiError`], which is also in the
+//!    extensions of the response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile
 //!    [`Compatibility::ZoweV3`] a few of these responses have no body. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
 //!    differences.
 //! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a certificate is
 //!    accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes, and browsers
 //!    ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
-//! 7. If a web page of another origin made a browser send a request, the status is 403. The condition is that the
+//! 7. The answer to `OPTIONS` is 204, and `Allow` has the methods of the endpoint. It needs no credential.
+//! 8. If a web page of another origin made a browser send a request, the status is 403. The condition is that the
 //!    browser attached a credential, or that the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy)
 //!    describes the rule. No `GET` changes anything.
 //!
@@ -73,6 +78,8 @@
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
+//! | `oidc-token/validate` | `authentication` | the token |
+//! | services and access check of [`ApimlEndpoints`], and its health if it is protected | `authentication` | the token, the certificate |
 //!
 //! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway may nevertheless
 //! have done what the client asked for.
@@ -127,7 +134,10 @@
 //! # Endpoints in detail
 #![doc = include_str!("endpoints.md")]
 
+mod access_check;
 mod access_token;
+mod any_credential;
+mod apiml_endpoints;
 mod authenticate;
 mod authorize;
 mod basic_login;
@@ -146,6 +156,7 @@ mod login;
 mod login_throttle;
 mod login_tokens;
 mod logout;
+mod oidc_token;
 mod openapi;
 mod password_hash;
 mod password_memory;
@@ -158,6 +169,7 @@ mod response;
 mod revocation_rules;
 mod revocations;
 mod service;
+mod service_list;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -167,11 +179,12 @@ mod zosmf_login;
 #[cfg(feature = "remote")]
 mod zss_login;
 
+pub use apiml_endpoints::{ApimlEndpoints, HealthAccess};
 pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
-pub use error::{ApiError, BodyField, PatRefusal};
+pub use error::{ApiError, BodyField, OidcRefusal, PatRefusal};
 pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
 pub use login_throttle::LoginThrottleOptions;
@@ -181,6 +194,7 @@ pub use platform_error::PlatformError;
 pub use provider::{LoginError, LoginFuture, LoginProvider, Password};
 pub use response::ResponseBody;
 pub use service::AuthApi;
+pub use service_list::{ListedApi, ListedAuthentication, ListedInstance, ListedService, ListedUrl};
 #[cfg(feature = "remote")]
 pub use zosmf_login::ZosmfLogin;
 #[cfg(feature = "remote")]

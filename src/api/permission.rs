@@ -19,6 +19,9 @@ pub enum GuardedTask {
     /// Obtain a PassTicket for another user.
     #[error("obtain PassTickets for others")]
     Delegate,
+    /// List the services of the gateway.
+    #[error("list the services")]
+    ListServices,
 }
 
 /// The resources in the security product that guard the tasks. A caller may do a task if the caller has
@@ -62,7 +65,7 @@ impl GuardingResources {
     /// The permission that `task` needs.
     pub fn permission(&self, task: GuardedTask) -> Permission {
         let (level, name) = match task {
-            GuardedTask::Revoke => (AccessLevel::Read, "SERVICES"),
+            GuardedTask::Revoke | GuardedTask::ListServices => (AccessLevel::Read, "SERVICES"),
             GuardedTask::Evict => (AccessLevel::Update, "SERVICES"),
             GuardedTask::Delegate => (AccessLevel::Read, "DELEGATE.PASSTICKET"),
         };

@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::{
     delegation::DelegationRefusal,
     endpoint::Endpoint,
-    error::{ApiError, PatRefusal},
+    error::{ApiError, OidcRefusal, PatRefusal},
 };
 use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, Outcome, ReasonCode},
@@ -21,11 +21,13 @@ use crate::{
 
 /// The audit event of a request to `endpoint`. `None` if requests to `endpoint` are not audited. The module
 /// [`api`](super) has a table of the events.
-fn event(endpoint: Endpoint) -> Option<Event> {
+pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
         Endpoint::Logout => Some(Event::Logout),
-        Endpoint::Query | Endpoint::Validate => Some(Event::Authentication),
+        Endpoint::Query | Endpoint::Validate | Endpoint::ValidateOidc => {
+            Some(Event::Authentication)
+        }
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
@@ -91,14 +93,14 @@ pub(super) struct RecordGuard {
 }
 
 impl RecordGuard {
-    /// Starts the record of `request`.
+    /// Starts the record of `request`. The request has no record if `event` is `None`.
     pub(super) fn start(
         audit: &Audit,
         clock: &Arc<dyn Clock>,
-        endpoint: Endpoint,
+        event: Option<Event>,
         request: &mut Parts,
     ) -> Self {
-        let event = event(endpoint).filter(|_| audit.is_on());
+        let event = event.filter(|_| audit.is_on());
         let draft = event.map(|event| {
             let record = AuditRecord::new(event, Outcome::Error, clock.now());
             let record = record.with_request(&request.method, &request.uri, &request.extensions);
@@ -162,6 +164,8 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::TooManyScopes
             | ApiError::PatWithoutScopes
             | ApiError::InvalidDelegateBody(_)
+            | ApiError::InvalidCheckBody(_)
+            | ApiError::NoSuchService
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
             ApiError::CrossOrigin => Self::CrossOrigin,
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
@@ -169,6 +173,7 @@ impl From<&ApiError> for ReasonCode {
             ApiError::WrongCredentials => Self::WrongPassword,
             ApiError::Platform(error) => error.reason(),
             ApiError::AuthenticationRequired
+            | ApiError::NoCredential
             | ApiError::TokenNotProvided
             | ApiError::OnlyCertificate => Self::NoCredential,
             ApiError::NoUser | ApiError::NoUserOfEmail => Self::NoUser,
@@ -181,15 +186,20 @@ impl From<&ApiError> for ReasonCode {
             ApiError::StoreUnavailable => Self::StoreUnavailable,
             ApiError::AuditUnavailable => Self::AuditUnavailable,
             ApiError::CertificateRequired => Self::CertificateRequired,
-            ApiError::Token(error) | ApiError::Pat(PatRefusal::Token(error)) => error.into(),
+            ApiError::Token(error)
+            | ApiError::Pat(PatRefusal::Token(error))
+            | ApiError::Oidc(OidcRefusal::Token(error)) => error.into(),
             ApiError::PersonalAccessToken
             | ApiError::NotALoginToken
+            | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
             | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
             ApiError::LoggedOut => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
-            ApiError::Pat(PatRefusal::Revoked(by)) => (*by).into(),
+            ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {
+                (*by).into()
+            }
             ApiError::Pat(PatRefusal::OutOfScope) => Self::OutOfScope,
-            ApiError::NotPermitted(_) => Self::SafRefused,
+            ApiError::NotPermitted(_) | ApiError::AccessRefused { .. } => Self::SafRefused,
             ApiError::Internal => Self::Internal,
         }
     }

@@ -9,19 +9,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::EXPECT, request::Parts};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, EXPECT},
+    request::Parts,
+};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
     access_token,
+    any_credential::AnyCredential,
+    apiml_endpoints::{ApimlEndpoints, ApimlGateway},
     authenticate::Callers,
     authorize::Authorizer,
     basic_login::BasicLogin,
     body,
     certificates::ClientCertificates,
-    compatibility::Compatibility,
+    compatibility::{Compatibility, allow},
     delegate::DelegatedTickets,
     delegation::Delegation,
     endpoint::{Endpoint, Switches},
@@ -31,19 +37,21 @@ use super::{
     login_throttle::{LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
+    oidc_token::OidcTokens,
     openapi::{self, Settings},
     password_memory::PasswordMemory,
     permission::GuardingResources,
     provider::LoginProvider,
     query,
-    record::RecordGuard,
-    response::{Answer, ResponseBody, typed},
+    record::{self, RecordGuard},
+    response::{Answer, ResponseBody, empty, typed},
     revocation_rules::RevocationRules,
     revocations::Revocations,
     ticket,
     validate::HeldTokens,
 };
 use crate::{
+    apiml_path::ApimlPath,
     audit::{Audit, RequestId},
     auth_prefix::AuthPrefix,
     clock::{Clock, SystemClock},
@@ -54,7 +62,7 @@ use crate::{
     passticket::PassTicketGenerator,
     revocation::{KnownNetworks, RevocationStore},
     saf::{FileSaf, SafProvider},
-    token::{Rs256Verifier, TokenIssuer, Validity},
+    token::{Rs256Verifier, TokenIssuer, TokenVerifier, Validity},
 };
 
 /// The auth endpoints of a gateway, as one Tower service. See the [module](super).
@@ -86,6 +94,10 @@ struct State {
     /// `None` if PassTickets for other users are off.
     delegation: Option<Arc<Delegation>>,
     token_refresh: bool,
+    /// The verifier of tokens of identity providers. `None` if there is no identity provider.
+    oidc: Option<Arc<dyn TokenVerifier>>,
+    /// The endpoints of API ML's gateway outside of the prefix. `None` if they are off.
+    apiml: Option<ApimlEndpoints>,
     /// The longest validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
     cookies: CookieNames,
@@ -129,6 +141,8 @@ impl AuthApi {
             mapper: None,
             delegation: None,
             token_refresh: false,
+            oidc: None,
+            apiml: None,
             max_validity: None,
             cookies: CookieNames::default(),
             origins: OriginPolicy::default(),
@@ -179,6 +193,28 @@ impl AuthApi {
     #[must_use]
     pub fn with_token_refresh(self) -> Self {
         self.with(|state| state.token_refresh = true)
+    }
+
+    /// Accepts the tokens of identity providers that `verifier` accepts in the body of `oidc-token/validate`. `verifier`
+    /// is usually the [`TrustedIssuers`](crate::token::TrustedIssuers) of the proxy. By default, the endpoint refuses
+    /// all tokens.
+    #[must_use]
+    pub fn with_oidc_tokens(self, verifier: impl TokenVerifier) -> Self {
+        self.with(|state| state.oidc = Some(Arc::new(verifier)))
+    }
+
+    /// Turns on the endpoints of API ML's gateway outside of the prefix. The endpoint that lists the services needs
+    /// [`with_saf`](Self::with_saf) for users, and
+    /// [`with_client_certificates`](Self::with_client_certificates) for programs. A
+    #[cfg_attr(
+        feature = "proxy",
+        doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
+    )]
+    #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
+    /// in front of this service must send these paths to it.
+    #[must_use]
+    pub fn with_apiml_endpoints(self, endpoints: ApimlEndpoints) -> Self {
+        self.with(|state| state.apiml = Some(endpoints))
     }
 
     /// Accepts client certificates as credentials. The certificate is the
@@ -339,6 +375,14 @@ impl State {
         }
     }
 
+    fn oidc_tokens(&self) -> OidcTokens<'_> {
+        OidcTokens {
+            verifier: self.oidc.as_ref(),
+            revocations: &self.revocations,
+            clock: &*self.clock,
+        }
+    }
+
     fn revocation_rules(&self) -> RevocationRules<'_> {
         RevocationRules {
             callers: self.callers(),
@@ -357,14 +401,59 @@ impl State {
 
     async fn answer<B: Body>(&self, request: &mut Parts, body: B) -> Answer {
         let path = request.uri.path();
+        if let (Some(endpoints), Some(path)) = (&self.apiml, ApimlPath::find(path)) {
+            return self.answer_apiml(endpoints, path, request, body).await;
+        }
+        if request.method == Method::OPTIONS {
+            let (method, _) = Endpoint::find_path(path, &self.prefix, self.switches())?;
+            return self.options(method, request);
+        }
         let endpoint = Endpoint::find(&request.method, path, &self.prefix, self.switches())?;
-        let record = RecordGuard::start(&self.audit, &self.clock, endpoint, request);
+        let event = record::event(endpoint);
+        let record = RecordGuard::start(&self.audit, &self.clock, event, request);
         let answer = match self.check_origin(endpoint, request) {
             Ok(()) => self.dispatch(endpoint, request, body).await,
             Err(error) => Err(error),
         };
         record.finish(answer.as_ref().err());
         answer
+    }
+
+    /// Answers a request for an endpoint of API ML's gateway outside of the prefix.
+    async fn answer_apiml<B: Body>(
+        &self,
+        endpoints: &ApimlEndpoints,
+        path: ApimlPath,
+        request: &mut Parts,
+        body: B,
+    ) -> Answer {
+        if request.method == Method::OPTIONS {
+            return self.options(&path.method(), request);
+        }
+        let event = endpoints.event(path);
+        let record = RecordGuard::start(&self.audit, &self.clock, event, request);
+        let gateway = ApimlGateway {
+            endpoints,
+            credentials: AnyCredential { callers: self.callers(), tokens: self.login_tokens() },
+            authorizer: self.authorizer(),
+            origins: &self.origins,
+            compatibility: self.compatibility,
+        };
+        let answer = match self.origins.check(&*request) {
+            Ok(()) => gateway.answer(path, request, body).await,
+            Err(_) => Err(ApiError::CrossOrigin),
+        };
+        record.finish(answer.as_ref().err());
+        answer
+    }
+
+    /// Answers `OPTIONS` for an endpoint with this method. The response to a preflight request of a browser has no CORS
+    /// headers, so the browser sends no request of a page of another origin that needs them.
+    fn options(&self, method: &Method, request: &Parts) -> Answer {
+        self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
+        let mut response = empty(StatusCode::NO_CONTENT);
+        response.headers_mut().insert(ALLOW, allow(method));
+        Ok(response)
     }
 
     fn check_origin(&self, endpoint: Endpoint, request: &Parts) -> Result<(), ApiError> {
@@ -429,6 +518,7 @@ impl State {
             Endpoint::RevokeUser => self.revocation_rules().revoke_user(request, body).await,
             Endpoint::RevokeService => self.revocation_rules().revoke_service(request, body).await,
             Endpoint::Evict => self.revocation_rules().evict(request).await,
+            Endpoint::ValidateOidc => self.oidc_tokens().validate(request, body).await,
         }
     }
 }
@@ -484,6 +574,8 @@ impl fmt::Debug for AuthApi {
             .field("personal_access_tokens", &self.0.max_validity)
             .field("token_refresh", &self.0.token_refresh)
             .field("client_certificates", &mapper.is_some())
+            .field("oidc_tokens", &self.0.oidc.is_some())
+            .field("apiml_endpoints", &self.0.apiml)
             .field("cookies", cookies)
             .field("compatibility", compatibility)
             .finish_non_exhaustive()

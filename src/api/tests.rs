@@ -1,11 +1,13 @@
 //! Tests that send requests to [`AuthApi`] and check the responses. Each response is also compared with
 //! the OpenAPI document.
 
+mod apiml;
 mod audit;
 mod client_address;
 mod cross_origin;
 mod delegate;
 mod model;
+mod oidc;
 mod pats;
 mod throttle;
 mod tokens;
@@ -565,7 +567,7 @@ async fn messages_contain_the_path_without_its_query() {
         content(&response),
         "Authentication method 'PUT' is not supported for URL '/gateway/api/v1/auth/query'"
     );
-    assert_eq!(response.headers()["allow"], "GET, HEAD");
+    assert_eq!(response.headers()["allow"], "GET, HEAD, OPTIONS");
 }
 
 #[tokio::test]

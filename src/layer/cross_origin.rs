@@ -187,6 +187,12 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
+    /// The origins of the gateway. Empty if they are not set.
+    #[cfg(feature = "api")]
+    pub(crate) fn own_origins(&self) -> &[Origin] {
+        &self.own
+    }
+
     /// Checks a request. The first segment of the request's path is the id of the service.
     ///
     /// # Errors

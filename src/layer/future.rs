@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -68,12 +68,21 @@ where
 pub enum Outcome {
     /// The request is forwarded to the inner service.
     Forward,
-    /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response.
-    ForwardFailed(Failure),
+    /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response. The failure
+    /// is boxed to keep the future of a request without a failure small.
+    ForwardFailed(Box<ForwardedFailure>),
     /// The layer answers the request itself.
     Reject(Rejection),
     /// The layer answers the request itself. If the status is 401, the response offers `Basic`.
     RejectAndOfferBasic(Rejection),
+}
+
+/// The failure of a request that is forwarded, and the text about it in `X-Zowe-Auth-Failure`.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "for the layers of this crate only")]
+pub struct ForwardedFailure {
+    pub(super) failure: Failure,
+    pub(super) text: HeaderValue,
 }
 
 /// A decision that a layer cannot make yet, because the layer waits for another server.
@@ -100,7 +109,7 @@ pin_project! {
     {
         #[pin]
         state: State<P, S, S::Future, ReqBody>,
-        failure: Option<Failure>,
+        failure: Option<Box<ForwardedFailure>>,
     }
 }
 
@@ -163,7 +172,7 @@ where
         outcome: Outcome,
         service: &mut S,
         request: Request<ReqBody>,
-    ) -> (Self, Option<Failure>) {
+    ) -> (Self, Option<Box<ForwardedFailure>>) {
         let failure = match outcome {
             Outcome::Reject(rejection) => {
                 let challenge = Challenge::Bearer;
@@ -185,7 +194,7 @@ impl<P: PollDecision<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<
     fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<(State<P, S, S::Future, ReqBody>, Option<Failure>)> {
+    ) -> Poll<(State<P, S, S::Future, ReqBody>, Option<Box<ForwardedFailure>>)> {
         let PreparingProj { prepare, service, request } = self.project();
         let waiting = request.as_mut().expect("the request is taken only after the decision");
         let outcome = ready!(prepare.poll_prepare(cx, waiting));
@@ -213,8 +222,9 @@ where
                 }
                 StateProj::Responding { future } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(failure) = this.failure.take() {
-                        response.headers_mut().append(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+                    if let Some(forwarded) = this.failure.take() {
+                        let ForwardedFailure { failure, text } = *forwarded;
+                        response.headers_mut().append(&X_ZOWE_AUTH_FAILURE, text);
                         response.extensions_mut().insert(failure);
                     }
                     return Poll::Ready(Ok(response));

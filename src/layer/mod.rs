@@ -31,6 +31,7 @@ mod authentication;
 mod authenticator;
 mod body;
 mod check;
+mod compatibility;
 pub mod connection;
 mod credential;
 mod cross_origin;
@@ -59,6 +60,8 @@ pub use authentication::{Authenticated, Authentication, Proof};
 pub use authenticator::Authenticator;
 pub use body::{ResponseBody, ResponseBodyFuture, ResponseBodyLayer, ResponseBodyService};
 pub use check::CheckService;
+#[cfg(feature = "proxy")]
+pub(crate) use compatibility::NoResponse;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
@@ -83,4 +86,4 @@ pub use scheme_error::SchemeError;
 pub use schemes::{Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 
-pub use crate::headers::strip_hop_by_hop;
+pub use crate::{compatibility::Compatibility, headers::strip_hop_by_hop};

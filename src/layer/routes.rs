@@ -13,7 +13,9 @@ use super::{
     scheme_error::SchemeError,
     schemes::{Scheme, SchemeFuture, SchemeRequest},
 };
-use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
+use crate::{
+    authority::is_host_and_port, compatibility::Compatibility, passticket::Replay, token::ServiceId,
+};
 
 /// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed
 /// ([D4](crate::decisions#d4)).
@@ -194,6 +196,7 @@ pub struct Route {
     security_headers: SecurityHeaders,
     response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
+    compatibility: Compatibility,
     /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
     /// needed because a redirect of the service may point to another route of this service.
     siblings: Arc<[Sibling]>,
@@ -262,6 +265,7 @@ impl Route {
             security_headers: SecurityHeaders::default(),
             response_timeout: None,
             body_timeout: None,
+            compatibility: Compatibility::default(),
             siblings: Arc::new([]),
         }
     }
@@ -309,6 +313,12 @@ impl Route {
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
+    }
+
+    /// Sets the profile of the responses of the gateway on this route, and of the texts in `X-Zowe-Auth-Failure`.
+    #[must_use]
+    pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
+        Self { compatibility, ..self }
     }
 
     /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
@@ -381,6 +391,11 @@ impl Route {
     /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
+    }
+
+    /// The profile of the responses of the gateway on this route.
+    pub fn compatibility(&self) -> Compatibility {
+        self.compatibility
     }
 
     /// Converts a `Location` that points to the instance of the service into a `Location` that a client of the gateway

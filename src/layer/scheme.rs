@@ -92,7 +92,7 @@ use tower_service::Service;
 use super::{
     authentication::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
-    future::{LayerFuture, Outcome, PollDecision},
+    future::{ForwardedFailure, LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{OnFailure, Route},
     schemes::{Authorization, SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
@@ -384,9 +384,10 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     }
     let headers = request.headers_mut();
     remove_all(headers, route.scheme().reserved_headers());
-    headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+    let text = route.compatibility().auth_failure(&failure, route.scheme().event());
+    headers.insert(&X_ZOWE_AUTH_FAILURE, text.clone());
     request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
-    Outcome::ForwardFailed(failure)
+    Outcome::ForwardFailed(Box::new(ForwardedFailure { failure, text }))
 }
 
 fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {

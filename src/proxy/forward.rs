@@ -14,7 +14,8 @@
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
 //!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
 //!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
-//!    `chunked`. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
+//!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
+//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
 //!    this body too slowly. The client gets a fixed text, and the reason is logged.
 
 use std::{
@@ -60,7 +61,7 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
-    layer::{CookieNames, ReadyToForward, Rejection, Route},
+    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::Replay,
@@ -481,7 +482,7 @@ fn unknown_coding(route: &Route) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
     let cause = ("coding", service, route.upstream().map(ToString::to_string));
     log_limited!(warn, cause, { %service, upstream }, "service sent a transfer coding other than chunked");
-    bad_gateway()
+    no_response(route, NoResponse::Broken)
 }
 
 /// The response of the gateway after a failed exchange.
@@ -511,7 +512,7 @@ fn failed(
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
             log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
-            return bad_gateway();
+            return no_response(route, NoResponse::Broken);
         }
         ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
             log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
@@ -535,24 +536,22 @@ fn failed(
     }
     if is_connect_error(error) {
         log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
-        let message =
-            ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
-        return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
+        return no_response(route, NoResponse::Unreachable);
     }
     if let ExchangeError::Interrupted(error) = error
         && error.is_parse()
     {
         log_limited!(warn, cause_of("head"), { %service, upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
-        return bad_gateway();
+        return no_response(route, NoResponse::Broken);
     }
     if let ExchangeError::Interrupted(error) = error
         && is_caused_by::<TooManyInformational>(error)
     {
         log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
-        return bad_gateway();
+        return no_response(route, NoResponse::Broken);
     }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
-    bad_gateway()
+    no_response(route, NoResponse::Broken)
 }
 
 /// Returns true if no connection to the service could be made.
@@ -570,8 +569,9 @@ fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
     io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
-fn bad_gateway() -> Response<ResponseBody> {
-    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {
+    let (status, message) = route.compatibility().no_response(why);
+    gateway_response(message, status)
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! `passticket-proxy`: a gateway for z/OS single sign-on.
 
 mod admin;
+mod apiml;
 mod cli;
 mod commands;
 mod demo;

@@ -15,7 +15,7 @@ use tower_passticket::{
 };
 
 use crate::{
-    admin::{Admin, AdminPort, WorkerState},
+    admin::{Admin, AdminPort, Components, WorkerState},
     cli::ServeOptions,
     exit::Exit,
     loading, reload,
@@ -93,7 +93,9 @@ pub(crate) async fn run(
         .map(|provider| tokio::spawn(provider.keys().clone().keep_fresh()))
         .collect();
     let tls = parts.tls.clone();
-    let gateway = stack::gateway(config, parts, stores.clone(), counts);
+    let components = Components::new(config, &stores, &workers);
+    let needed = Box::new(move || components.needed());
+    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {

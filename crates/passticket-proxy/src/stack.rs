@@ -29,6 +29,7 @@ use tower_service::Service;
 
 use crate::{
     admin::Counts,
+    apiml::{self, NeededParts},
     exit::Exit,
     oidc,
     providers::{self, Remote},
@@ -171,12 +172,14 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `counts` is present, requests and decisions are counted.
+/// If `counts` is present, requests and decisions are counted. The health endpoint reports the parts in
+/// `needed`.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, oidc, .. }: Parts,
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
+    needed: NeededParts,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
@@ -232,6 +235,7 @@ pub(crate) fn gateway(
                         .with_oidc(provider)
                         .expect("the configuration contains each issuer only once")
                 });
+            api = api.with_oidc_tokens(issuers.clone());
             Authenticator::new(issuers)
                 .with_distributed_identities(providers::identity_mapper(mapping, &remote))
         }
@@ -266,6 +270,9 @@ pub(crate) fn gateway(
         }
         ServiceScheme::Bypass => route.with_scheme(Bypass),
     });
+    let routes: Vec<_> =
+        routes.map(|route| route.with_compatibility(config.compatibility)).collect();
+    api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
@@ -306,7 +313,8 @@ pub(crate) fn gateway(
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
     let mut gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
-        .with_auth_prefix(prefix);
+        .with_auth_prefix(prefix)
+        .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {
         gateway = gateway.with_strict_transport_security(policy);
     }

@@ -37,6 +37,11 @@ finish() {
 }
 trap finish EXIT
 cd "$directory"
+# OpenAPI documents leave OPTIONS out. Each path answers it with 204 and `Allow`.
+cat >schemathesis.toml <<'EOF'
+[phases.coverage]
+unexpected-methods = ["get", "put", "post", "delete", "patch", "trace", "query"]
+EOF
 
 # Runs schemathesis against a new demo. Arguments: the name of the run, then more arguments for
 # schemathesis. The word TOKEN in these arguments stands for a login token.

@@ -262,7 +262,7 @@ async fn head_is_answered_like_get_without_a_body() {
     }
     let (method, url) = ("PUT", "/gateway/api/v1/auth/keys/public");
     let response = TestRequest { method, url, ..POST_LOGIN }.send_to(minimal_api()).await;
-    assert_eq!(response.headers()["allow"], "GET, HEAD");
+    assert_eq!(response.headers()["allow"], "GET, HEAD, OPTIONS");
 }
 
 #[tokio::test]

@@ -30,12 +30,11 @@ use tower_passticket::{
 };
 
 pub(crate) use counts::Counts;
-pub(crate) use status::WorkerState;
+pub(crate) use status::{Components, WorkerState};
 
 use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
-use status::Components;
 
 /// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
 /// longest.

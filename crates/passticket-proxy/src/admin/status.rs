@@ -43,7 +43,7 @@ impl Label for Component {
 
 /// Access to all components. Clones refer to the same components.
 #[derive(Clone)]
-pub(super) struct Components {
+pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
@@ -53,13 +53,19 @@ pub(super) struct Components {
 }
 
 impl Components {
-    pub(super) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
             is_audit_needed: config.delegation.is_some(),
         }
+    }
+
+    /// The components that the gateway needs to serve requests, each with its name.
+    pub(crate) fn needed(&self) -> Vec<(&'static str, Health)> {
+        let needed = self.status().0.into_iter().filter(|part| part.is_needed);
+        needed.map(|part| (part.component.value(), part.health)).collect()
     }
 
     pub(super) fn status(&self) -> Status {

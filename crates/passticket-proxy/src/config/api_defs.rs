@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use super::{
+    description::{self, Description},
     metadata::{APPLID, CERTIFICATE_HEADERS, Metadata, SCHEME},
     problem::{quote, suggest},
     reader::{At, Field, Section},
@@ -67,6 +68,8 @@ pub(super) struct Definition<'a> {
     pub(super) metadata: Metadata<'a>,
     /// The place of `authentication`, if the key is present.
     pub(super) authentication: Option<At<'a>>,
+    /// What clients see in the list of services.
+    pub(super) description: Description,
     /// Whether something was left out because of a problem.
     pub(super) is_broken: bool,
 }
@@ -137,14 +140,23 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     let instances = instances(&mut section);
     let metadata = metadata(&mut section);
     let entries = routes(&mut section);
-    section.accept(&FOR_OTHERS);
+    let description = description::read(&mut section);
+    section.accept(&["catalogUiTileId"]);
     section.finish();
     let routes: Vec<_> = entries.iter().filter_map(path).collect();
     let is_broken = instances.is_none() || metadata.is_none() || routes.len() < entries.len();
     // Without its instances, the definition has no routes.
     let instances = instances.filter(|_| metadata.is_some()).unwrap_or_default();
     let (metadata, authentication) = metadata.unwrap_or_default();
-    Some(Definition { id: id?, instances, routes, metadata, authentication, is_broken })
+    Some(Definition {
+        id: id?,
+        instances,
+        routes,
+        metadata,
+        authentication,
+        description,
+        is_broken,
+    })
 }
 
 fn addition<'a>(field: &Field<'a>) -> Option<Addition<'a>> {

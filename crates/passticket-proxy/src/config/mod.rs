@@ -135,10 +135,12 @@ mod client_authorities;
 mod client_basic;
 mod configured_route;
 mod defined_scheme;
+mod description;
 mod encoding;
 mod file_access;
 mod identities;
 mod identity_checks;
+mod listed_services;
 mod listen;
 mod login_throttle;
 mod logins;
@@ -199,7 +201,7 @@ use secret_file::{
     read_public_file,
 };
 use tower_passticket::{
-    api::{Compatibility, GuardingResources, LoginThrottleOptions},
+    api::{Compatibility, GuardingResources, HealthAccess, ListedService, LoginThrottleOptions},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
@@ -313,6 +315,11 @@ pub struct Config {
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
     /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
+    /// The descriptions of the services in the api-defs. They have no authentication.
+    pub services: Vec<ListedService>,
+    /// Who may see the health of the gateway: `apiml.health.protected`. It has an effect only with
+    /// `compatibility: zowe-v3`.
+    pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
@@ -416,6 +423,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     definitions.apply_additions(is_complete);
     let routes = routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata);
     let request_headers = routes::request_headers(overrides, &definitions);
+    let listed = listed_services::list(&definitions, &routes);
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
@@ -498,6 +506,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         routes,
+        services: listed,
+        health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),
     })
@@ -509,6 +519,14 @@ fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     match compatibility {
         Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
+    }
+}
+
+/// With the profile `documented`, the health has only a status, so it is always open.
+fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
+    match compatibility {
+        Compatibility::ZoweV3 if protected => HealthAccess::Protected,
+        _ => HealthAccess::Open,
     }
 }
 

@@ -154,6 +154,15 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// The text of a single value that has no effect on requests. If the value is a list or a mapping, the result is
+    /// `None`, and this is not reported. A template stays as it is.
+    pub(super) fn unchecked_text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar(text) => Some(text.trim()),
+            Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        }
+    }
+
     /// A single value, parsed by `read`. The error of `read` must say what to write instead.
     pub(super) fn read<T, E: fmt::Display>(
         &self,

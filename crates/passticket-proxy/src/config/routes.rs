@@ -243,7 +243,8 @@ pub(super) fn assemble<'a>(
 impl<'a> Table<'a> {
     /// Adds the routes of a definition.
     fn add(&mut self, number: usize, definition: &Definition<'a>, ours: Option<&Override<'a>>) {
-        let Definition { id, instances, routes, metadata, authentication, is_broken } = definition;
+        let Definition { id, instances, routes, metadata, authentication, is_broken, .. } =
+            definition;
         metadata.check();
         let none = SchemeOverride::default();
         let scheme = ours.map_or(&none, |ours| &ours.scheme);

@@ -42,6 +42,8 @@ pub(super) struct Zowe<'a> {
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) cors: bool,
+    /// `apiml.health.protected`. As in Zowe, the default is `true`.
+    pub(super) health_protected: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
     pub(super) security: ApimlSecurity<'a>,
@@ -68,6 +70,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let own_origins = own_origins::read(&mut zowe, port);
     let mut apiml = gateway.section("apiml");
     let cors = apiml.section("service").optional("corsEnabled").is_some_and(|f| f.is_on());
+    let health_protected = apiml.section("health").optional("protected");
+    let health_protected = health_protected.and_then(|field| field.boolean()).unwrap_or(true);
     let timeout = apiml.section("connection").optional("timeout");
     let zaas = components.section("zaas").section("apiml").section("security");
     let identifier = zowe.optional("cookieIdentifier");
@@ -96,6 +100,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         addresses: addresses(&mut server),
         own_origins,
         cors,
+        health_protected,
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),

@@ -167,9 +167,8 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.health.protected",
-        Warning(
-            Is("true"),
-            "`/application/health` needs no credential; its answer has only a status",
+        Honoured(
+            "`/application/health` needs a credential with `compatibility: zowe-v3`; without it the answer has only a status",
         ),
     ),
     key(

@@ -103,6 +103,10 @@ fn rows() -> Vec<Row> {
         ),
         row(post(), "login", WrongPassword, "", same(401, "ZWEAG120E")),
         row(get(), "login", Password, "", same(405, "ZWEAG101E")),
+        row(post(), "oidc-token/validate", Anonymous, r#"{"token":"x"}"#, invalid_token),
+        row(post(), "oidc-token/validate", Anonymous, r#"{"token":"{JWT}"}"#, invalid_token),
+        row(post(), "oidc-token/validate", Anonymous, "{", same(400, "ZWEAO400E")),
+        row(get(), "oidc-token/validate", Anonymous, "", same(405, "ZWEAG101E")),
         row(get(), "query", LoginToken, "", same(200, "")),
         row(get(), "query", Anonymous, "", same(401, "ZWEAG131E")),
         row(get(), "query", Pat, "", same(401, "ZWEAG130E")),
@@ -693,6 +697,8 @@ fn the_commands_in_endpoints_md_work() {
         "\"tsoUserid\":\"USER\"",
         "BEGIN PUBLIC KEY",
         "\"keys\":[",
+        "\"serviceId\":\"dcpassticket\"",
+        "BEGIN CERTIFICATE",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }

@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod apiml;
 mod audit;
 mod auth_api;
 mod authorization;

@@ -152,6 +152,13 @@ impl Gateway {
         Self { program, url, client, own_token, _directory: directory }
     }
 
+    /// The status of `oidc-token/validate`.
+    async fn validate(&self, token: &str) -> u16 {
+        let url = self.url.replace("/svc/api/v1/x", "/gateway/api/v1/auth/oidc-token/validate");
+        let request = self.client.post(url).json(&json!({"token": token}));
+        request.send().await.unwrap().status().as_u16()
+    }
+
     /// The status, and the user if the request was forwarded.
     async fn get(&self, token: &str) -> (u16, String) {
         let response = self.client.get(&self.url).bearer_auth(token).send().await.unwrap();
@@ -195,6 +202,14 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
         for _ in 0..2 {
             assert_eq!(gateway.get(&token).await, want, "{case}");
         }
+        // The endpoint does not map the user of a token, and accepts only tokens of the provider.
+        let status = match case {
+            "not mapped" => 204,
+            "our own" => 401,
+            _ if want.0 == 200 => 204,
+            _ => 401,
+        };
+        assert_eq!(gateway.validate(&token).await, status, "{case}");
     }
 }
 

@@ -1,0 +1,35 @@
+//! Makes the endpoints of API ML's gateway that are outside of the auth API.
+
+use passticket_proxy::config::Config;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tower_passticket::{
+    api::{ApimlEndpoints, ListedAuthentication, ListedService},
+    health::Health,
+    layer::Route,
+};
+
+/// The parts of the gateway that it needs to serve requests, each with its name. The function must not block.
+pub(crate) type NeededParts = Box<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>;
+
+/// The endpoints for the services in the configuration. `routes` are the routes with their schemes.
+pub(crate) fn endpoints(config: &Config, routes: &[Route], needed: NeededParts) -> ApimlEndpoints {
+    let services = config.services.iter().map(|service| with_scheme(service, config, routes));
+    // The file may contain other PEM sections, such as a private key. Only the certificates are served.
+    let chain = CertificateDer::pem_slice_iter(&config.tls.certificate);
+    ApimlEndpoints::new(services)
+        .with_certificates(chain.filter_map(Result::ok))
+        .with_health(needed, config.health)
+}
+
+/// Adds the scheme of the first route of a service.
+fn with_scheme(service: &ListedService, config: &Config, routes: &[Route]) -> ListedService {
+    let mut service = service.clone();
+    let route = routes.iter().find(|route| *route.service() == service.id);
+    service.authentication = route.map(|route| {
+        let mut authentication = ListedAuthentication::new(route.scheme().name());
+        let configured = config.routes.iter().find(|it| it.prefix() == route.prefix());
+        authentication.applid = configured.and_then(|configured| configured.scheme().applid());
+        authentication
+    });
+    service
+}

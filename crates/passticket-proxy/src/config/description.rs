@@ -1,0 +1,51 @@
+//! Reads the keys of a service definition that only describe the service: its title, APIs and pages.
+
+use super::reader::{Field, Section};
+use tower_passticket::api::ListedApi;
+
+/// The description of a service, as its definition has it.
+pub(super) struct Description {
+    pub(super) title: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) home_page: Option<String>,
+    pub(super) status_page: Option<String>,
+    pub(super) health_check: Option<String>,
+    pub(super) apis: Vec<Api>,
+}
+
+pub(super) struct Api {
+    pub(super) api: ListedApi,
+    pub(super) swagger_url: Option<String>,
+}
+
+/// Reads the keys. No value is checked, because none of them changes how the gateway handles requests.
+pub(super) fn read(section: &mut Section<'_>) -> Description {
+    let apis = section.optional("apiInfo").map(|field| field.items()).unwrap_or_default();
+    let mut text = |name| section.optional(name).and_then(|field| text_of(&field));
+    Description {
+        title: text("title"),
+        description: text("description"),
+        home_page: text("homePageRelativeUrl"),
+        status_page: text("statusPageRelativeUrl"),
+        health_check: text("healthCheckRelativeUrl"),
+        apis: apis.iter().filter_map(api).collect(),
+    }
+}
+
+/// Zowe's definitions may have an API without an id, such as one for documentation only. Clients cannot find such an
+/// API, so it is not listed.
+fn api(field: &Field<'_>) -> Option<Api> {
+    let mut section = field.section();
+    let mut text = |name| section.optional(name).and_then(|field| text_of(&field));
+    let (id, gateway_url) = (text("apiId"), text("gatewayUrl"));
+    let mut api = ListedApi::new(id.unwrap_or_default(), &gateway_url.unwrap_or_default());
+    api.version = text("version");
+    api.documentation_url = text("documentationUrl");
+    let swagger_url = text("swaggerUrl");
+    api.is_default = section.optional("defaultApi").is_some_and(|field| field.is_word("true"));
+    (!api.api_id.is_empty()).then_some(Api { api, swagger_url })
+}
+
+fn text_of(field: &Field<'_>) -> Option<String> {
+    field.unchecked_text().map(str::to_owned)
+}

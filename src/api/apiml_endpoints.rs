@@ -1,0 +1,310 @@
+//! The endpoints of API ML's gateway outside of the auth API: services, certificates, version, information, health and
+//! access check (docs/reference/auth-endpoints.md#gateway-endpoints).
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+    request::Parts,
+};
+use http_body::Body;
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    access_check,
+    any_credential::{AnyCredential, Caller},
+    authorize::Authorizer,
+    compatibility::Compatibility,
+    endpoint::check_method,
+    error::ApiError,
+    permission::GuardedTask,
+    response::{Answer, json as json_response, typed},
+    service_list::{ListedService, ServiceList, set_version},
+};
+use crate::{
+    apiml_path::{ApimlPath, service_id},
+    audit::Event,
+    connection::{ConnectionInfo, Protocol},
+    health::Health,
+    layer::OriginPolicy,
+};
+
+/// Who may see the health of the gateway at `/application/health`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HealthAccess {
+    /// The endpoint needs no credential.
+    #[default]
+    Open,
+    /// The endpoint needs a login token, a password or a client certificate.
+    Protected,
+}
+
+/// The settings of the endpoints of API ML's gateway that are outside of the auth API, see
+/// [`AuthApi::with_apiml_endpoints`](super::AuthApi::with_apiml_endpoints).
+///
+/// | path | credential | success |
+/// |---|---|---|
+/// | `GET /gateway/api/v1/services` and `/gateway/services` | a client certificate that the listener trusts, or a user with `READ` on `APIML.SERVICES` | 200 and the services; with `?apiId=…` only those with this API |
+/// | the same with `/{serviceId}` | the same | 200 and one service |
+/// | `GET /gateway/certificates` and `/gateway/api/v1/certificates` | none | 200 and the certificate chain of the gateway in PEM |
+/// | `GET /application/info` | none | 200, name and version of this crate |
+/// | `GET /application/version`, `/gateway/version` and `/gateway/api/v1/version` | none | 200 and the version of this crate |
+/// | `GET /application/health` | see [`HealthAccess`] | 200 if the gateway works, 503 if not |
+/// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access in the body |
+#[derive(Clone)]
+pub struct ApimlEndpoints {
+    services: ServiceList,
+    /// The certificate chain of the gateway in PEM. Empty if it is not known.
+    certificates: Bytes,
+    health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
+    health_access: HealthAccess,
+}
+
+impl ApimlEndpoints {
+    /// Lists `services`. If an id occurs several times, only the first service with this id can be requested alone.
+    pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
+        Self {
+            services: ServiceList::new(services),
+            certificates: Bytes::new(),
+            health: Arc::new(Vec::new),
+            health_access: HealthAccess::default(),
+        }
+    }
+
+    /// Serves the certificate chain of the gateway. The certificates are in DER, the certificate of the gateway first.
+    #[must_use]
+    pub fn with_certificates<C: AsRef<[u8]>>(self, chain: impl IntoIterator<Item = C>) -> Self {
+        let pem: String = chain.into_iter().map(|der| pem(der.as_ref())).collect();
+        Self { certificates: pem.into(), ..self }
+    }
+
+    /// Serves the health of the gateway. `health` returns the parts of the gateway that it needs to serve requests, each
+    /// with its name. It is called for each request, so it must not block. The gateway is UP if all parts are UP.
+    #[must_use]
+    pub fn with_health(
+        self,
+        health: impl Fn() -> Vec<(&'static str, Health)> + Send + Sync + 'static,
+        access: HealthAccess,
+    ) -> Self {
+        Self { health: Arc::new(health), health_access: access, ..self }
+    }
+
+    /// The audit event of a request. `None` if the endpoint evaluates no credential.
+    pub(super) fn event(&self, path: ApimlPath) -> Option<Event> {
+        match path {
+            ApimlPath::Health if self.health_access == HealthAccess::Open => None,
+            ApimlPath::Info | ApimlPath::Version | ApimlPath::Certificates => None,
+            ApimlPath::Health
+            | ApimlPath::Services
+            | ApimlPath::Service
+            | ApimlPath::AccessCheck => Some(Event::Authentication),
+        }
+    }
+}
+
+impl fmt::Debug for ApimlEndpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApimlEndpoints")
+            .field("services", &self.services)
+            .field("health_access", &self.health_access)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers the requests. It has what the endpoints need.
+#[derive(Clone, Copy)]
+pub(super) struct ApimlGateway<'a> {
+    pub(super) endpoints: &'a ApimlEndpoints,
+    pub(super) credentials: AnyCredential<'a>,
+    pub(super) authorizer: Authorizer<'a>,
+    pub(super) origins: &'a OriginPolicy,
+    pub(super) compatibility: Compatibility,
+}
+
+impl ApimlGateway<'_> {
+    /// Answers a request for `path`.
+    pub(super) async fn answer<B: Body>(self, path: ApimlPath, request: &Parts, body: B) -> Answer {
+        check_method(&request.method, &path.method())?;
+        match path {
+            ApimlPath::Health => self.health(request).await,
+            ApimlPath::Info => Ok(info()),
+            ApimlPath::Version => Ok(version()),
+            ApimlPath::Certificates => self.certificates(),
+            ApimlPath::Services => self.services(request).await,
+            ApimlPath::Service => self.service(request).await,
+            ApimlPath::AccessCheck => {
+                access_check::check(request, body, self.credentials, self.authorizer).await
+            }
+        }
+    }
+
+    async fn services(self, request: &Parts) -> Answer {
+        self.permit_list(request).await?;
+        let base = self.base_url(request);
+        let api_id = request.uri.query().and_then(api_id);
+        let services = self.endpoints.services.document(&base, api_id);
+        if services.is_empty() {
+            return Err(ApiError::NoSuchService);
+        }
+        listed(&services)
+    }
+
+    async fn service(self, request: &Parts) -> Answer {
+        self.permit_list(request).await?;
+        let (base, path) = (self.base_url(request), request.uri.path());
+        let id = service_id(path).ok_or(ApiError::NotFound)?;
+        let service = self.endpoints.services.service(id, &base);
+        listed(&service.ok_or(ApiError::NoSuchService)?)
+    }
+
+    /// Any program with a certificate that the listener trusts may list the services, as in API ML.
+    async fn permit_list(self, request: &Parts) -> Result<(), ApiError> {
+        match self.credentials.caller(request).await? {
+            Caller::Program => Ok(()),
+            Caller::User(user) => {
+                self.authorizer.permit(request, &user, GuardedTask::ListServices).await
+            }
+        }
+    }
+
+    /// The URL of the gateway for clients: the first of its configured origins, or the address that the client
+    /// requested.
+    fn base_url(self, request: &Parts) -> String {
+        if let Some(origin) = self.origins.own_origins().first() {
+            return origin.to_string();
+        }
+        let protocol = request.extensions.get::<ConnectionInfo>().map(|info| info.protocol);
+        let protocol = protocol.unwrap_or(Protocol::Https).as_str();
+        let in_target = request.uri.authority().map(|authority| authority.as_str());
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        match in_target.or(host) {
+            Some(authority) => format!("{protocol}://{authority}"),
+            // The list then contains paths instead of URLs.
+            None => String::new(),
+        }
+    }
+
+    fn certificates(self) -> Answer {
+        if self.endpoints.certificates.is_empty() {
+            return Err(ApiError::NotFound);
+        }
+        let content_type = HeaderValue::from_static("text/plain;charset=UTF-8");
+        Ok(typed(self.endpoints.certificates.clone(), content_type))
+    }
+
+    async fn health(self, request: &Parts) -> Answer {
+        if self.endpoints.health_access == HealthAccess::Protected {
+            self.credentials.caller(request).await?;
+        }
+        let parts = (self.endpoints.health)();
+        let is_up = parts.iter().all(|(_, health)| health.is_up());
+        let document = match self.compatibility {
+            Compatibility::ZoweV3 => zowe_v3_health(is_up, &parts),
+            Compatibility::Documented => json!({ "status": status(is_up) }),
+        };
+        let mut response = json_document(&document);
+        if !is_up {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        Ok(response)
+    }
+}
+
+/// A response with status 200 and this document.
+fn json_document(document: &Value) -> Response<Full<Bytes>> {
+    typed(document.to_string().into(), HeaderValue::from_static("application/json"))
+}
+
+fn status(is_up: bool) -> &'static str {
+    if is_up { "UP" } else { "DOWN" }
+}
+
+/// The health in the form of API ML. The reasons are only on the admin port and in the log, because they contain names
+/// of files.
+fn zowe_v3_health(is_up: bool, parts: &[(&'static str, Health)]) -> Value {
+    // The gateway does the work of API ML's gateway, of its ZAAS and of its registry of services.
+    let details = json!({
+        "discovery": status(is_up), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
+    });
+    let mut components = Map::new();
+    components.insert("gateway".to_owned(), json!({ "status": status(is_up), "details": details }));
+    for (name, health) in parts {
+        components.insert((*name).to_owned(), json!({ "status": health.as_str() }));
+    }
+    json!({ "status": status(is_up), "components": components })
+}
+
+fn listed(document: &impl Serialize) -> Answer {
+    let mut response = json_response(document)?;
+    set_version(response.headers_mut());
+    Ok(response)
+}
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn info() -> Response<Full<Bytes>> {
+    let document = json!({ "build": { "artifact": NAME, "name": NAME, "version": VERSION } });
+    let mut response = json_document(&document);
+    let content_type = "application/vnd.spring-boot.actuator.v3+json";
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The version is that of this crate, not that of an API ML. Clients of API ML expect all three members.
+fn version() -> Response<Full<Bytes>> {
+    let version = json!({ "version": VERSION, "buildNumber": "unknown", "commitHash": "unknown" });
+    json_document(&json!({ "apiml": version }))
+}
+
+/// The first value of the parameter `apiId`, as the client wrote it. Ids of APIs need no encoding.
+fn api_id(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("apiId="))
+}
+
+/// A certificate in PEM (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let encoded = BASE64_STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_has_lines_of_64_characters() {
+        let text = pem(&[0; 60]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert_eq!((lines[1].len(), lines[2].len()), (64, 16));
+        assert_eq!(pem(b""), "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n");
+    }
+
+    #[test]
+    fn the_api_id_is_the_first_parameter_with_this_name() {
+        for (query, want) in [
+            ("apiId=ibm.zosmf", Some("ibm.zosmf")),
+            ("a=b&apiId=x.y&apiId=w", Some("x.y")),
+            ("apiId=", Some("")),
+            ("apiID=x", None),
+            ("", None),
+        ] {
+            assert_eq!(api_id(query), want, "{query}");
+        }
+    }
+}

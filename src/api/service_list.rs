@@ -1,0 +1,435 @@
+//! The services that `GET /gateway/api/v1/services` lists
+//! (docs/reference/auth-endpoints.md#gateway-endpoints).
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+
+use crate::{passticket::Applid, token::ServiceId};
+
+static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
+
+/// Writes the version of the format of the list.
+pub(super) fn set_version(headers: &mut HeaderMap) {
+    headers.insert(&CONTENT_VERSION, HeaderValue::from_static("1"));
+}
+
+/// A service in the list of `GET /gateway/api/v1/services`.
+///
+/// ```
+/// use tower_passticket::{api::{ListedApi, ListedService}, token::ServiceId};
+///
+/// let mut service = ListedService::new(ServiceId::new("ibmzosmf")?);
+/// service.title = Some("IBM z/OSMF".to_owned());
+/// service.apis.push(ListedApi::new("ibm.zosmf", "api/v1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedService {
+    /// The id, which is the first segment of the paths of the service.
+    pub id: ServiceId,
+    /// The name for people.
+    pub title: Option<String>,
+    /// A description for people.
+    pub description: Option<String>,
+    /// The home page of the service.
+    pub home_page: Option<ListedUrl>,
+    /// The APIs of the service. Clients find a service by the id of an API.
+    pub apis: Vec<ListedApi>,
+    /// How the gateway authenticates its users to the service.
+    pub authentication: Option<ListedAuthentication>,
+    /// The addresses of the service.
+    pub instances: Vec<ListedInstance>,
+}
+
+impl ListedService {
+    /// A service without title, APIs, authentication and instances.
+    pub fn new(id: ServiceId) -> Self {
+        Self {
+            id,
+            title: None,
+            description: None,
+            home_page: None,
+            apis: Vec::new(),
+            authentication: None,
+            instances: Vec::new(),
+        }
+    }
+}
+
+/// The URL of a document or a page of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListedUrl {
+    /// A path of the gateway. The list contains it with the address of the gateway.
+    Gateway(String),
+    /// A URL that does not lead through the gateway.
+    Direct(String),
+}
+
+/// An API of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedApi {
+    /// The id of the API, such as `ibm.zosmf`. Several services can have the same API.
+    pub api_id: String,
+    /// The part of the paths of the API after the id of the service, such as `api/v1`.
+    pub gateway_url: String,
+    /// The version of the API.
+    pub version: Option<String>,
+    /// The OpenAPI description of the API.
+    pub swagger_url: Option<ListedUrl>,
+    /// The documentation of the API for people.
+    pub documentation_url: Option<String>,
+    /// Whether clients should use this API if the service has several APIs.
+    pub is_default: bool,
+}
+
+impl ListedApi {
+    /// An API whose paths begin with `/{service}/{gateway_url}`. Slashes at the start and end of `gateway_url` are
+    /// ignored.
+    pub fn new(api_id: impl Into<String>, gateway_url: &str) -> Self {
+        Self {
+            api_id: api_id.into(),
+            gateway_url: gateway_url.trim_matches('/').to_owned(),
+            version: None,
+            swagger_url: None,
+            documentation_url: None,
+            is_default: false,
+        }
+    }
+}
+
+/// How the gateway authenticates its users to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedAuthentication {
+    /// The name of the scheme, such as `httpBasicPassTicket`.
+    pub scheme: String,
+    /// The APPLID of the PassTickets.
+    pub applid: Option<Applid>,
+    /// Whether a user of the gateway needs no other credential for the service. Zowe's command line makes profiles
+    /// only for such services.
+    pub supports_sso: bool,
+}
+
+impl ListedAuthentication {
+    /// The scheme with this name. `bypass` does not authenticate users, so it does not support single sign-on.
+    pub fn new(scheme: impl Into<String>) -> Self {
+        let scheme = scheme.into();
+        let supports_sso = scheme != "bypass";
+        Self { scheme, applid: None, supports_sso }
+    }
+}
+
+/// An address of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedInstance {
+    /// The id of the instance, such as `STATIC-zos.example.com:ibmzosmf:443`.
+    pub id: String,
+    /// `http` or `https`.
+    pub protocol: String,
+    /// The host name or IP address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The home page at the instance.
+    pub home_page_url: Option<String>,
+    /// The health check of the instance.
+    pub health_check_url: Option<String>,
+    /// The status page of the instance.
+    pub status_page_url: Option<String>,
+}
+
+impl ListedInstance {
+    /// An instance of `service` that a static definition describes.
+    pub fn fixed(service: &ServiceId, protocol: &str, host: &str, port: u16) -> Self {
+        Self {
+            id: format!("STATIC-{host}:{service}:{port}"),
+            protocol: protocol.to_owned(),
+            host: host.to_owned(),
+            port,
+            home_page_url: None,
+            health_check_url: None,
+            status_page_url: None,
+        }
+    }
+}
+
+/// The list of services. Each id occurs once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServiceList(Arc<[ListedService]>);
+
+impl ServiceList {
+    pub(super) fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
+        Self(services.into_iter().collect())
+    }
+
+    /// The services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with this API
+    /// are listed.
+    pub(super) fn document<'a>(
+        &'a self,
+        base: &'a str,
+        api_id: Option<&str>,
+    ) -> Vec<impl Serialize + use<'a>> {
+        let has_api = |service: &&ListedService| {
+            api_id.is_none_or(|wanted| service.apis.iter().any(|api| api.api_id == wanted))
+        };
+        self.0.iter().filter(has_api).map(|service| service_view(service, base)).collect()
+    }
+
+    /// The service with this id as JSON. Upper and lower case do not matter.
+    pub(super) fn service<'a>(
+        &'a self,
+        id: &str,
+        base: &'a str,
+    ) -> Option<impl Serialize + use<'a>> {
+        let found = self.0.iter().find(|service| service.id.as_str().eq_ignore_ascii_case(id));
+        found.map(|service| service_view(service, base))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceView<'a> {
+    service_id: &'a str,
+    status: &'static str,
+    apiml: ApimlView<'a>,
+    instances: BTreeMap<&'a str, InstanceView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApimlView<'a> {
+    api_info: Vec<ApiView<'a>>,
+    service: TextView<'a>,
+    authentication: Vec<AuthenticationView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TextView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_page_url: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiView<'a> {
+    api_id: &'a str,
+    gateway_url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swagger_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documentation_url: Option<&'a str>,
+    /// Always empty. Clients expect a list.
+    code_snippet: [(); 0],
+    base_url: String,
+    base_path: String,
+    default_api: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationView<'a> {
+    scheme: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applid: Option<&'a str>,
+    supports_sso: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceView<'a> {
+    status: &'static str,
+    hostname: &'a str,
+    /// `null` if the host is a name. The gateway does not resolve the name to answer a request.
+    ip_addr: Option<IpAddr>,
+    protocol: &'a str,
+    port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_page_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_check_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_page_url: Option<&'a str>,
+    custom_metadata: BTreeMap<&'a str, &'a str>,
+}
+
+/// API ML reports services that do not register themselves as UP, because it does not check them.
+const STATUS: &str = "UP";
+
+fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
+    ServiceView {
+        service_id: service.id.as_str(),
+        status: STATUS,
+        apiml: ApimlView {
+            api_info: distinct(&service.apis).map(|api| api_view(api, &service.id, base)).collect(),
+            service: TextView {
+                title: service.title.as_deref(),
+                description: service.description.as_deref(),
+                home_page_url: service.home_page.as_ref().map(|url| absolute(url, base)),
+            },
+            authentication: service.authentication.iter().map(authentication_view).collect(),
+        },
+        instances: service
+            .instances
+            .iter()
+            .map(|instance| (instance.id.as_str(), instance_view(instance)))
+            .collect(),
+    }
+}
+
+/// API ML lists an API with the same id and major version only once.
+fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
+    let key = |api: &ListedApi| {
+        let version = api.version.as_deref().unwrap_or_default();
+        (api.api_id.clone(), version.split('.').next().unwrap_or_default().to_owned())
+    };
+    let is_first = move |(at, api): &(usize, &ListedApi)| {
+        apis[..*at].iter().all(|earlier| key(earlier) != key(api))
+    };
+    apis.iter().enumerate().filter(is_first).map(|(_, api)| api)
+}
+
+fn api_view<'a>(api: &'a ListedApi, service: &ServiceId, base: &str) -> ApiView<'a> {
+    let base_path = format!("/{service}/{}", api.gateway_url);
+    ApiView {
+        api_id: &api.api_id,
+        gateway_url: &api.gateway_url,
+        version: api.version.as_deref(),
+        swagger_url: api.swagger_url.as_ref().map(|url| absolute(url, base)),
+        documentation_url: api.documentation_url.as_deref(),
+        code_snippet: [],
+        base_url: format!("{base}{base_path}"),
+        base_path,
+        default_api: api.is_default,
+    }
+}
+
+fn authentication_view(authentication: &ListedAuthentication) -> AuthenticationView<'_> {
+    AuthenticationView {
+        scheme: &authentication.scheme,
+        applid: authentication.applid.as_ref().map(Applid::as_str),
+        supports_sso: authentication.supports_sso,
+    }
+}
+
+fn instance_view(instance: &ListedInstance) -> InstanceView<'_> {
+    let host = instance.host.trim_start_matches('[').trim_end_matches(']');
+    InstanceView {
+        status: STATUS,
+        hostname: &instance.host,
+        ip_addr: host.parse().ok(),
+        protocol: &instance.protocol,
+        port: instance.port,
+        home_page_url: instance.home_page_url.as_deref(),
+        health_check_url: instance.health_check_url.as_deref(),
+        status_page_url: instance.status_page_url.as_deref(),
+        custom_metadata: BTreeMap::new(),
+    }
+}
+
+fn absolute(url: &ListedUrl, base: &str) -> String {
+    match url {
+        ListedUrl::Gateway(path) => format!("{base}{path}"),
+        ListedUrl::Direct(url) => url.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    fn zosmf() -> ListedService {
+        let mut service = ListedService::new(ServiceId::new("ibmzosmf").unwrap());
+        service.title = Some("IBM z/OSMF".to_owned());
+        service.description = Some("REST API".to_owned());
+        service.home_page = Some(ListedUrl::Gateway("/ibmzosmf/ui/v1/".to_owned()));
+        let mut api = ListedApi::new("ibm.zosmf", "/api/v1/");
+        api.version = Some("1.0.0".to_owned());
+        api.swagger_url = Some(ListedUrl::Direct("https://zos:443/docs".to_owned()));
+        api.documentation_url = Some("https://docs.example.com".to_owned());
+        api.is_default = true;
+        let mut same = ListedApi::new("ibm.zosmf", "api");
+        same.version = Some("1.5".to_owned());
+        service.apis = vec![api, same];
+        let mut authentication = ListedAuthentication::new("httpBasicPassTicket");
+        authentication.applid = Some(Applid::new("IZUDFLT").unwrap());
+        service.authentication = Some(authentication);
+        let mut instance = ListedInstance::fixed(&service.id, "https", "192.0.2.1", 443);
+        instance.home_page_url = Some("https://192.0.2.1:443/zosmf/".to_owned());
+        service.instances = vec![instance];
+        service
+    }
+
+    #[test]
+    fn a_service_has_the_fields_of_api_ml() {
+        let list = ServiceList::new([zosmf()]);
+        let document = to_value(list.document("https://gw:7554", None)).unwrap();
+        let want = json!([{
+            "serviceId": "ibmzosmf",
+            "status": "UP",
+            "apiml": {
+                "apiInfo": [{
+                    "apiId": "ibm.zosmf",
+                    "gatewayUrl": "api/v1",
+                    "version": "1.0.0",
+                    "swaggerUrl": "https://zos:443/docs",
+                    "documentationUrl": "https://docs.example.com",
+                    "codeSnippet": [],
+                    "baseUrl": "https://gw:7554/ibmzosmf/api/v1",
+                    "basePath": "/ibmzosmf/api/v1",
+                    "defaultApi": true,
+                }],
+                "service": {
+                    "title": "IBM z/OSMF",
+                    "description": "REST API",
+                    "homePageUrl": "https://gw:7554/ibmzosmf/ui/v1/",
+                },
+                "authentication": [
+                    { "scheme": "httpBasicPassTicket", "applid": "IZUDFLT", "supportsSso": true },
+                ],
+            },
+            "instances": { "STATIC-192.0.2.1:ibmzosmf:443": {
+                "status": "UP",
+                "hostname": "192.0.2.1",
+                "ipAddr": "192.0.2.1",
+                "protocol": "https",
+                "port": 443,
+                "homePageUrl": "https://192.0.2.1:443/zosmf/",
+                "customMetadata": {},
+            }},
+        }]);
+        assert_eq!(document, want);
+    }
+
+    #[test]
+    fn services_are_found_by_id_and_by_the_id_of_an_api() {
+        let plain = ListedService::new(ServiceId::new("plain").unwrap());
+        let list = ServiceList::new([zosmf(), plain]);
+        let ids = |api: Option<&str>| -> Vec<String> {
+            let document = to_value(list.document("", api)).unwrap();
+            let services = document.as_array().unwrap().iter();
+            services.map(|service| service["serviceId"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(ids(None), ["ibmzosmf", "plain"]);
+        assert_eq!(ids(Some("ibm.zosmf")), ["ibmzosmf"]);
+        assert_eq!(ids(Some("other")), [""; 0]);
+        assert!(list.service("IBMZOSMF", "").is_some() && list.service("zosmf", "").is_none());
+        let plain = to_value(list.service("plain", "").unwrap()).unwrap();
+        let want = json!({ "apiInfo": [], "service": {}, "authentication": [] });
+        assert_eq!(plain["apiml"], want);
+        assert!(!ListedAuthentication::new("bypass").supports_sso);
+    }
+}

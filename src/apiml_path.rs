@@ -1,0 +1,99 @@
+//! The paths that API ML's gateway answers itself, outside of the auth API
+//! (docs/reference/auth-endpoints.md#gateway-endpoints).
+
+#[cfg(feature = "api")]
+use http::Method;
+
+const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
+
+/// An endpoint of API ML's gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ApimlPath {
+    Health,
+    Info,
+    Version,
+    Certificates,
+    Services,
+    /// One service. [`service_id`] returns its id.
+    Service,
+    AccessCheck,
+}
+
+impl ApimlPath {
+    /// The endpoint with this path.
+    #[inline]
+    pub(crate) fn find(path: &str) -> Option<Self> {
+        if path.starts_with("/gateway/") || path.starts_with("/application/") {
+            Self::find_own(path)
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn find_own(path: &str) -> Option<Self> {
+        Some(match path {
+            "/application/health" => Self::Health,
+            "/application/info" => Self::Info,
+            "/application/version" | "/gateway/version" | "/gateway/api/v1/version" => {
+                Self::Version
+            }
+            "/gateway/certificates" | "/gateway/api/v1/certificates" => Self::Certificates,
+            "/gateway/auth/check" => Self::AccessCheck,
+            _ if SERVICES.contains(&path) => Self::Services,
+            _ if service_id(path).is_some() => Self::Service,
+            _ => return None,
+        })
+    }
+
+    /// The method of the endpoint. `GET` includes `HEAD`.
+    #[cfg(feature = "api")]
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::AccessCheck => Method::POST,
+            _ => Method::GET,
+        }
+    }
+}
+
+/// The id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash.
+pub(crate) fn service_id(path: &str) -> Option<&str> {
+    let below = SERVICES.iter().find_map(|services| path.strip_prefix(services));
+    below?.strip_prefix('/').filter(|id| !id.is_empty() && !id.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_has_its_endpoint() {
+        for (path, want) in [
+            ("/application/health", Some(ApimlPath::Health)),
+            ("/application/info", Some(ApimlPath::Info)),
+            ("/application/version", Some(ApimlPath::Version)),
+            ("/gateway/version", Some(ApimlPath::Version)),
+            ("/gateway/api/v1/version", Some(ApimlPath::Version)),
+            ("/gateway/certificates", Some(ApimlPath::Certificates)),
+            ("/gateway/api/v1/certificates", Some(ApimlPath::Certificates)),
+            ("/gateway/services", Some(ApimlPath::Services)),
+            ("/gateway/api/v1/services", Some(ApimlPath::Services)),
+            ("/gateway/services/zosmf", Some(ApimlPath::Service)),
+            ("/gateway/api/v1/services/zosmf", Some(ApimlPath::Service)),
+            ("/gateway/auth/check", Some(ApimlPath::AccessCheck)),
+            ("/gateway/api/v1/services/", None),
+            ("/gateway/api/v1/services/a/b", None),
+            ("/gateway/api/v1/servicesx", None),
+            ("/gateway/api/v1/registry", None),
+            ("/gateway/api/v1/auth/login", None),
+            ("/application/", None),
+            ("/application/api/v1/health", None),
+            ("/Application/health", None),
+            ("/gateway", None),
+            ("/", None),
+        ] {
+            assert_eq!(ApimlPath::find(path), want, "{path}");
+        }
+        assert_eq!(service_id("/gateway/services/zosmf"), Some("zosmf"));
+    }
+}

@@ -1,0 +1,30 @@
+//! The profile that decides between the documentation of Zowe and the running Zowe API Mediation Layer (API ML), where
+//! the two disagree (docs/decisions.md#d1).
+
+/// The profile to follow where the documentation of Zowe and the running Zowe API ML v3 disagree.
+///
+/// | | `Documented` | `ZoweV3` |
+/// |---|---|---|
+/// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
+/// | SAF refuses a revocation rule | 401 | 403 |
+/// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
+/// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
+/// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
+/// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
+/// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
+/// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
+/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
+/// | paths in messages, if the path of the request is below `/gateway/api/` | as in the request | below `/zaas/api/` |
+/// | content type of `keys/public` | `text/plain` | `application/json` |
+/// | routes: `X-Zowe-Auth-Failure` if the token is logged out, revoked or out of scope | `ZWEAG102E` | `ZWEAG160E` |
+/// | routes: `X-Zowe-Auth-Failure` if the token has expired | `ZWEAG103E` | `ZWEAG141E` with the scheme PassTicket; with other schemes a text without a number |
+/// | routes: the service cannot be reached, or breaks off before its response | 503 (`ZWEAO503E`) or 502 (`ZWEAG510E`) | 500 (`ZWEAO500E`) |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compatibility {
+    /// Statuses and bodies are as in the documentation of Zowe.
+    #[default]
+    Documented,
+    /// Statuses, texts and empty bodies are as in the running Zowe API ML.
+    ZoweV3,
+}
