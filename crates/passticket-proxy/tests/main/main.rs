@@ -14,6 +14,7 @@ mod command_line;
 mod demo;
 mod descriptors;
 mod esm;
+mod key_material;
 mod kill;
 mod log;
 mod logins;
