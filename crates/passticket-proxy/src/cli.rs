@@ -58,10 +58,17 @@ pub(crate) enum Command {
     )]
     Serve(Serve),
     /// Check a configuration, and print every problem with its file, line, key and remedy.
+    ///
+    /// The command also verifies the revocation file, and tries the paths of the audit log. It changes no file, and a
+    /// running gateway is not disturbed.
     Check {
         /// The zowe.yaml.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
+        /// identity mappers and identity providers. No credentials are sent.
+        #[arg(long)]
+        live: bool,
     },
     /// Ask a running gateway whether it is ready to serve requests.
     ///

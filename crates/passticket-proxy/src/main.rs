@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve(args),
-        Command::Check { config } => check::check(&config),
+        Command::Check { config, live } => check::check(&config, live),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),

@@ -3,5 +3,6 @@
 pub(crate) mod check;
 pub(crate) mod esm;
 pub(crate) mod health;
+mod live;
 pub(crate) mod passwd;
 pub(crate) mod ticket;

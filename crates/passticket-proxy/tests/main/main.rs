@@ -10,6 +10,7 @@ mod admin;
 mod audit;
 mod auth_api;
 mod authorization;
+mod check;
 mod command_line;
 mod demo;
 mod descriptors;
