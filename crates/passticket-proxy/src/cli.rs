@@ -70,6 +70,22 @@ pub(crate) enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Write the files of a new gateway beside an existing Zowe.
+    ///
+    /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a key that signs
+    /// tokens, permissions, PassTicket keys, a revocation file and a systemd unit. Then it prints what is left to do.
+    /// It never overwrites a file.
+    #[command(after_help = "\
+Example:
+  passticket-proxy init --from /zowe/zowe.yaml /etc/passticket-proxy")]
+    Init {
+        /// The zowe.yaml of Zowe.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// The directory for the files. It is made if it is missing.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Ask a running gateway whether it is ready to serve requests.
     ///
     /// This command asks /health/ready on the admin port (components.passticket-proxy.admin). It prints UP, or why the

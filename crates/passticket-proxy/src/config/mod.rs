@@ -162,6 +162,7 @@ mod routes;
 mod saf;
 mod secret_file;
 mod settings;
+mod setup;
 mod signing_keys;
 mod templates;
 #[cfg(test)]
@@ -194,6 +195,7 @@ pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
+pub use setup::ZoweTemplate;
 pub use tls_files::TlsFiles;
 
 use logins::{LoginKeys, Provided};

@@ -157,6 +157,7 @@ fn usage_errors_are_one_line_and_each_command_has_help() {
         &["--help"][..],
         &["serve", "--help"],
         &["check", "--help"],
+        &["init", "--help"],
         &["passwd", "--help"],
         &["ticket", "generate", "--help"],
         &["ticket", "evaluate", "--help"],

@@ -15,6 +15,7 @@ mod command_line;
 mod demo;
 mod descriptors;
 mod esm;
+mod init;
 mod key_material;
 mod kill;
 mod log;
