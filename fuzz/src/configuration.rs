@@ -41,6 +41,25 @@ const IDENTITIES: &str = "identities:
     - {user: USER, name: user@example.com}
 ";
 
+const STORE_PASSWORD: &str = "secret-of-the-tests";
+/// The files of the target `key_stores`.
+const STORES: [(&str, &[u8]); 5] = [
+    ("stores/key.p12", include_bytes!("../fixtures/key.p12")),
+    ("stores/trust.p12", include_bytes!("../fixtures/trust.p12")),
+    ("stores/encrypted.key", include_bytes!("../fixtures/encrypted.key")),
+    ("stores/clients.crl", include_bytes!("../fixtures/clients.crl")),
+    ("stores/password", STORE_PASSWORD.as_bytes()),
+];
+const STORE_KEYS: &str = "    keystore: {file: stores/key.p12}
+    truststore: {file: stores/trust.p12}
+";
+const STORE_SECTION: &str = "    passwords:
+      keystore: {file: stores/password}
+      truststore: {file: stores/password}
+      signingKey: {file: stores/password}
+    crls: stores/clients.crl
+";
+
 struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
@@ -87,6 +106,32 @@ impl Directory {
         fs::write(&path, content).expect("a file can be written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .expect("the mode of an own file can be set");
+    }
+
+    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists. The file `name` has
+    /// this content, and is restored then.
+    fn load_stores_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
+        let stores = self.0.path().join("stores");
+        if !stores.exists() {
+            fs::create_dir(&stores).expect("a directory can be made");
+            for (name, content) in STORES {
+                self.write(name, content);
+            }
+            let pem = EXAMPLE.find("    pem:\n").expect("the example has this section");
+            let end = EXAMPLE.find("\ncomponents:").expect("the example has this section");
+            let section = "  passticket-proxy:\n";
+            let yaml = format!("{}{STORE_KEYS}{}", &EXAMPLE[..pem], &EXAMPLE[end..]);
+            let yaml = yaml.replacen(section, &format!("{section}{STORE_SECTION}"), 1);
+            let yaml =
+                yaml.replacen("    signingKey: jwt.key", "    signingKey: stores/encrypted.key", 1);
+            self.write("stores.yaml", yaml.as_bytes());
+        }
+        self.write(name, content);
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
+        let loaded = Config::load(&self.0.path().join("stores.yaml"), &env);
+        let (_, valid) = STORES.iter().find(|(known, _)| *known == name).expect("a known file");
+        self.write(name, valid);
+        Ok(loaded?.config)
     }
 
     /// Loads the configuration with `content` in the file `name`, and then restores the file.
@@ -276,4 +321,29 @@ pub(crate) fn secret_files(data: &[u8]) {
     for line in lines.map(str::trim).filter(|line| line.len() >= 32 && !line.contains(' ')) {
         assert!(!text.contains(line), "{text}");
     }
+}
+
+/// Input: a byte that selects a file, then the content of this file: a key store, a trust store, an encrypted key or
+/// certificate revocation lists.
+pub(crate) fn key_stores(data: &[u8]) {
+    let Some((choice, content)) = data.split_first() else { return };
+    let name = match choice & 3 {
+        0 => "stores/key.p12",
+        1 => "stores/trust.p12",
+        2 => "stores/encrypted.key",
+        _ => "stores/clients.crl",
+    };
+    let result = with(|directory| directory.load_stores_with(name, content));
+    let text = match result {
+        Some(Ok(config)) => {
+            let tls = &config.tls;
+            assert!(tls.certificate.starts_with(b"-----BEGIN CERTIFICATE-----"));
+            assert!(tls.key.starts_with(b"-----BEGIN PRIVATE KEY-----"));
+            assert!(tls.authorities.starts_with(b"-----BEGIN CERTIFICATE-----"));
+            format!("{config:?}")
+        }
+        Some(Err(problems)) => problems.to_string(),
+        None => return,
+    };
+    assert!(!text.contains(STORE_PASSWORD), "{text}");
 }

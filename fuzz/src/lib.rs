@@ -54,6 +54,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("saf_file", configuration::saf_file),
     ("identities_file", configuration::identities_file),
     ("secret_files", configuration::secret_files),
+    ("key_stores", configuration::key_stores),
     ("profiles", permissions::profiles),
     ("basic", bodies::basic),
     ("body_login", bodies::login),

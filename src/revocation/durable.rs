@@ -1,5 +1,7 @@
 //! Revocations in a file, which is a database of the crate `redb`.
 
+mod verify;
+
 use std::{
     error::Error,
     fmt,

@@ -22,6 +22,12 @@ pub enum TlsError {
         "the document of CA certificates has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
     )]
     Authorities,
+    /// There is no certificate revocation list, or one of the lists is malformed or of an unsupported kind.
+    #[error(
+        "the document of certificate revocation lists has no list, or one that TLS does not support; write version 2 \
+         lists in PEM (-----BEGIN X509 CRL-----)"
+    )]
+    RevocationLists,
     /// The configuration has an ALPN protocol that the server does not support.
     #[error(
         "the server supports h2 and http/1.1, not {0:?}; remove {0:?} from alpn_protocols, or leave the list empty"

@@ -1,8 +1,8 @@
-//! Reads certificates from PEM documents.
+//! Reads certificates and certificate revocation lists from PEM documents.
 
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
 };
 
 /// The certificates of a document as trust anchors. `None` if the document has no certificate or a malformed one.
@@ -17,5 +17,12 @@ pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
 /// All certificates of a document. `None` if the document has no certificate or a malformed one.
 pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    (!all.is_empty()).then_some(all)
+}
+
+/// All certificate revocation lists of a document. `None` if the document has no list or a malformed one.
+pub(super) fn revocation_lists(pem: &[u8]) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem);
+    let all: Vec<_> = lists.collect::<Result<_, _>>().ok()?;
     (!all.is_empty()).then_some(all)
 }

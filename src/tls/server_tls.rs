@@ -4,14 +4,17 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     ServerConfig,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{
+        NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
+    },
 };
 
 use super::{
     error::TlsError,
-    pem::{certificates, roots},
+    pem::{certificates, revocation_lists, roots},
     policy::TlsPolicy,
     signature_cache::SignatureCache,
 };
@@ -52,6 +55,7 @@ impl ServerTls {
             chain,
             key,
             client_authorities: None,
+            revocation_lists: None,
             signature_cache: SignatureCache::Off,
             policy: TlsPolicy::default(),
         }
@@ -137,6 +141,7 @@ pub struct ServerTlsBuilder<'a> {
     chain: &'a [u8],
     key: &'a [u8],
     client_authorities: Option<&'a [u8]>,
+    revocation_lists: Option<&'a [u8]>,
     signature_cache: SignatureCache,
     policy: TlsPolicy,
 }
@@ -146,6 +151,18 @@ impl<'a> ServerTlsBuilder<'a> {
     /// need not send a certificate.
     pub fn with_client_authorities(self, authorities: &'a [u8]) -> Self {
         Self { client_authorities: Some(authorities), ..self }
+    }
+
+    /// Checks client certificates with the certificate revocation lists (CRLs) of a PEM document.
+    ///
+    /// A client certificate is accepted only if each certificate of its chain, except the trusted CA certificate, has a
+    /// current list of its issuer and is not in this list. So the connection is refused if the issuer has no list, or if
+    /// the list has expired (its `nextUpdate` has passed). A client without a certificate can still connect.
+    ///
+    /// TLS sessions are not resumed, because a resumed session does not check the certificate again. Without
+    /// [client authorities](Self::with_client_authorities), the lists have no effect.
+    pub fn with_revocation_lists(self, lists: &'a [u8]) -> Self {
+        Self { revocation_lists: Some(lists), ..self }
     }
 
     /// Turns on the process-wide [signature cache](super#signature-cache).
@@ -171,20 +188,38 @@ impl<'a> ServerTlsBuilder<'a> {
             .map_err(TlsError::Config)?;
         let builder = match self.client_authorities {
             None => builder.with_no_client_auth(),
-            Some(pem) => {
-                let roots = roots(pem).ok_or(TlsError::Authorities)?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                        .allow_unauthenticated()
-                        .build()
-                        .map_err(|_| TlsError::Authorities)?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(pem) => builder.with_client_cert_verifier(client_verifier(
+                pem,
+                self.revocation_lists,
+                provider,
+            )?),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Mismatch)?;
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Config)?;
+        match (self.client_authorities, self.revocation_lists) {
+            (Some(_), Some(_)) => {
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
+            _ => config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Config)?,
+        }
         ServerTls::from_config(config)
     }
+}
+
+fn client_verifier(
+    authorities: &[u8],
+    lists: Option<&[u8]>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = roots(authorities).ok_or(TlsError::Authorities)?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated();
+    let Some(lists) = lists else { return builder.build().map_err(|_| TlsError::Authorities) };
+    let lists = revocation_lists(lists).ok_or(TlsError::RevocationLists)?;
+    builder.with_crls(lists).enforce_revocation_expiration().build().map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(_) => TlsError::RevocationLists,
+        _ => TlsError::Authorities,
+    })
 }
 
 impl fmt::Debug for ServerTlsBuilder<'_> {

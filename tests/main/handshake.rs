@@ -34,7 +34,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
     identity::PeerCertificate,
     metrics::MetricRegistry,
-    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerTls},
+    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerTls, TlsError},
 };
 
 use crate::PATIENCE;
@@ -189,6 +189,74 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
         }
         let mut stream = connect(&connector(version, None), address).await.unwrap();
         assert_eq!(ask(&mut stream).await.unwrap(), "no certificate", "{version:?}");
+    }
+}
+
+/// A server that trusts client certificates of the authority, and checks them with these revocation lists.
+async fn serve_with_lists(authority: &Authority, lists: &[&str]) -> SocketAddr {
+    let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
+        .with_client_authorities(authority.pem().as_bytes())
+        .with_revocation_lists(lists.concat().as_bytes())
+        .build();
+    let (listener, address) = listener().await;
+    let server = Server::https(listener, tls.unwrap());
+    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+    address
+}
+
+#[tokio::test]
+async fn a_client_certificate_needs_a_current_list_that_does_not_have_it() {
+    let authority = Authority::trusted();
+    let key = USER.key_pair();
+    let certificate = authority.certify(&key, |params| params.serial_number = Some(7_u64.into()));
+    let credential = || Some(Credential::new(&certificate, &key));
+    let current = authority.revoke(&[6, 8], |_| {});
+    let revoked = authority.revoke(&[6, 7], |_| {});
+    let expired = authority.revoke(&[], |list| list.next_update = date_time_ymd(2020, 1, 1));
+    let foreign = Authority::stranger().revoke(&[], |_| {});
+    let forged = Authority::namesake().revoke(&[], |_| {});
+    for version in [&TLS12, &TLS13] {
+        for (lists, want) in [
+            (&[current.as_str()][..], None),
+            (&[&foreign, &current], None),
+            (&[&revoked], Some(AlertDescription::CertificateRevoked)),
+            (&[&expired], Some(AlertDescription::UnknownCA)),
+            (&[&foreign], Some(AlertDescription::UnknownCA)),
+            (&[&forged], Some(AlertDescription::HandshakeFailure)),
+        ] {
+            let address = serve_with_lists(&authority, lists).await;
+            let connector = connector(version, credential());
+            match want {
+                // A resumed session would not check the certificate again.
+                None => {
+                    for _ in 0..2 {
+                        let mut stream = connect(&connector, address).await.unwrap();
+                        let kind = stream.get_ref().1.handshake_kind();
+                        assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+                        assert_eq!(ask(&mut stream).await.unwrap(), "USER", "{version:?}");
+                    }
+                }
+                Some(want) => {
+                    assert_eq!(alert(&connector, address).await, want, "{version:?} {lists:?}");
+                }
+            }
+            let mut stream = connect(&self::connector(version, None), address).await.unwrap();
+            assert_eq!(ask(&mut stream).await.unwrap(), "no certificate", "{version:?}");
+        }
+    }
+}
+
+#[test]
+fn malformed_revocation_lists_are_refused() {
+    let authority = Authority::trusted();
+    let list = authority.revoke(&[], |_| {});
+    let malformed = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    for lists in ["", "no list", malformed, &format!("{list}{malformed}")] {
+        let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
+            .with_client_authorities(authority.pem().as_bytes())
+            .with_revocation_lists(lists.as_bytes())
+            .build();
+        assert!(matches!(tls, Err(TlsError::RevocationLists)), "{lists}");
     }
 }
 

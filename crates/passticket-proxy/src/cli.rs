@@ -58,10 +58,33 @@ pub(crate) enum Command {
     )]
     Serve(Serve),
     /// Check a configuration, and print every problem with its file, line, key and remedy.
+    ///
+    /// The command also verifies the revocation file, and tries the paths of the audit log. It changes no file, and a
+    /// running gateway is not disturbed.
     Check {
         /// The zowe.yaml.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
+        /// identity mappers and identity providers. No credentials are sent.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Write the files of a new gateway beside an existing Zowe.
+    ///
+    /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a key that signs
+    /// tokens, permissions, PassTicket keys, a revocation file and a systemd unit. Then it prints what is left to do.
+    /// It never overwrites a file.
+    #[command(after_help = "\
+Example:
+  passticket-proxy init --from /zowe/zowe.yaml /etc/passticket-proxy")]
+    Init {
+        /// The zowe.yaml of Zowe.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// The directory for the files. It is made if it is missing.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Ask a running gateway whether it is ready to serve requests.
     ///

@@ -25,7 +25,7 @@ use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
-use commands::{check, esm, health, passwd, ticket};
+use commands::{check, esm, health, init, passwd, ticket};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve(args),
-        Command::Check { config } => check::check(&config),
+        Command::Check { config, live } => check::check(&config, live),
+        Command::Init { from, directory } => init::init(&from, &directory),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),

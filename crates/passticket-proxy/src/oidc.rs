@@ -12,16 +12,21 @@ pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
     config.oidc.iter().map(|settings| provider(settings, config)).collect()
 }
 
-fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
-    let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.authorities);
-    let connector = Connector::builder()
+/// The connector to the server with the keys of a provider.
+pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Connector, TlsError> {
+    let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.service_authorities);
+    Connector::builder()
         // A server that can answer in place of the provider can sign tokens. So `verifyCertificates` has no effect
         // here.
         .with_verification(Verification::Strict)
         .with_authorities(authorities)
         .with_connect_timeout(config.timeouts.provider)
         .with_policy(config.client_tls.clone())
-        .build()?;
+        .build()
+}
+
+fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
+    let connector = connector(settings, config)?;
     let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
     let source = JwksUrl::new(Client::new(connector, limits), settings.jwks.clone())
         .expect("the configuration contains only protected URLs");

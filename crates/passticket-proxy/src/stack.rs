@@ -63,29 +63,38 @@ pub(crate) struct Parts {
 
 /// Builds the [`Parts`].
 pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
-    let connect = config.timeouts.connect.min(MAX_CONNECT_TIMEOUT);
     let tls = match config.encryption {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let connector = |verification| {
-        Connector::builder()
-            .with_verification(verification)
-            .with_authorities(&config.tls.authorities)
-            .with_connect_timeout(connect)
-            .with_policy(config.client_tls.clone())
-            .with_signature_cache()
-            .build()
-    };
-    // A server that can answer in place of z/OSMF or ZSS can log in any user.
-    let login_verification = match config.verify {
-        Verification::Disabled => Verification::Strict,
-        verification => verification,
-    };
-    let login = providers::login(config, &Remote::new(connector(login_verification)?, config))?;
-    let connector = connector(config.verify)?;
+    let for_logins = connector(config, login_verification(config))?;
+    let login = providers::login(config, &Remote::new(for_logins, config))?;
+    let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     Ok(Parts { tls, connector, login, oidc })
+}
+
+/// The connector to services and other servers.
+pub(crate) fn connector(
+    config: &Config,
+    verification: Verification,
+) -> Result<Connector, TlsError> {
+    Connector::builder()
+        .with_verification(verification)
+        .with_authorities(&config.tls.service_authorities)
+        .with_connect_timeout(config.timeouts.connect.min(MAX_CONNECT_TIMEOUT))
+        .with_policy(config.client_tls.clone())
+        .with_signature_cache()
+        .build()
+}
+
+/// How the server that checks passwords is verified. A server that can answer in place of z/OSMF or ZSS can log in any
+/// user, so it is verified even if the verification of services is off.
+pub(crate) fn login_verification(config: &Config) -> Verification {
+    match config.verify {
+        Verification::Disabled => Verification::Strict,
+        verification => verification,
+    }
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
@@ -99,7 +108,10 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
         .with_policy(config.server_tls.clone());
     let tls = match authorities {
         None => tls,
-        Some(authorities) => tls.with_client_authorities(authorities),
+        Some(authorities) => match &files.revocation_lists {
+            None => tls.with_client_authorities(authorities),
+            Some(lists) => tls.with_client_authorities(authorities).with_revocation_lists(lists),
+        },
     };
     Ok(tls.build()?)
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 pub mod fake;
+pub mod key_stores;
 pub mod pki;
 pub mod raw;
 pub mod tickets;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -138,6 +138,39 @@ impl Authority {
         let mut params = leaf_params("USER");
         change(&mut params);
         params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
+    /// Signs a certificate revocation list with these serial numbers and returns it in PEM format. The list is current.
+    /// `change` can change its parameters before it is signed.
+    pub fn revoke(
+        &self,
+        serials: &[u64],
+        change: impl FnOnce(&mut CertificateRevocationListParams),
+    ) -> String {
+        let mut params = revocation_list_params();
+        params.revoked_certs = serials
+            .iter()
+            .map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: date_time_ymd(2001, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect();
+        change(&mut params);
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+/// The parameters of a certificate revocation list that is current and empty.
+fn revocation_list_params() -> CertificateRevocationListParams {
+    CertificateRevocationListParams {
+        this_update: date_time_ymd(2000, 1, 1),
+        next_update: date_time_ymd(2126, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
     }
 }
 

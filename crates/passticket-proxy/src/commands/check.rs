@@ -1,17 +1,46 @@
 //! `check`: prints every problem of a configuration, or that it has no problem.
 
-use std::path::Path;
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind},
+    path::Path,
+};
 
-use passticket_proxy::config::{Config, ConfiguredRoute, ServiceScheme};
-use tower_passticket::layer::{ClientBasic, OnFailure};
+use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute, ServiceScheme};
+use rustix::fs::{Access, access};
+use tower_passticket::{
+    layer::{ClientBasic, OnFailure},
+    revocation::{DurableStore, OpenError},
+};
 
-use crate::{exit::Exit, loading, stack, terminal::print_line};
+use super::live;
+use crate::{
+    exit::Exit,
+    loading, stack,
+    terminal::{print_line, print_problem},
+};
 
-pub(crate) fn check(file: &Path) -> Result<(), Exit> {
+pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     let config = loading::load(file)?;
     // Some problems appear only when the parts of the gateway are built. An example is a private key that does not
     // belong to the certificate.
     stack::parts(&config).map_err(Exit::usage)?;
+    let mut problems = Vec::new();
+    check_store(file, &config, &mut problems);
+    if let Some(AuditSettings { file, unauthenticated, .. }) = &config.audit {
+        for path in [file, unauthenticated] {
+            if let Err(error) = try_append(path) {
+                problems.push(format!(
+                    "{}: the audit log cannot be written: {error}; check that the directory exists and that this user \
+                     may write to it",
+                    path.display()
+                ));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Exit::Usage(problems));
+    }
     for route in stripped_basic(&config) {
         print_line(&format!(
             "{}: Authorization: Basic of clients is removed{}; for clients with a password, set \
@@ -24,7 +53,7 @@ pub(crate) fn check(file: &Path) -> Result<(), Exit> {
     }
     let routes = config.routes.len();
     print_line(&format!("{}: good, {routes} routes", file.display()));
-    Ok(())
+    if live { live::ask_all(&config) } else { Ok(()) }
 }
 
 /// The routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would forward it
@@ -35,4 +64,65 @@ fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
             && route.client_basic() == ClientBasic::Strip
             && route.on_failure() != OnFailure::ForwardUnchanged
     })
+}
+
+/// Verifies the revocation file. A running gateway has the file open, and has verified it.
+fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
+    let file = config.revocations.display();
+    match DurableStore::verify(&config.revocations) {
+        Ok(()) => {}
+        Err(OpenError::InUse { .. }) => {
+            print_line(&format!(
+                "{file}: in use, so it was not verified; a running gateway has verified it"
+            ));
+        }
+        Err(OpenError::Missing { .. }) => print_problem(&format!(
+            "warning: {file} is missing; a new gateway creates it with: passticket-proxy serve --config {} --new-store; \
+             if the gateway has run before, mount the volume of the file, or restore a backup",
+            zowe_yaml.display()
+        )),
+        Err(error) => problems.push(error.to_string()),
+    }
+}
+
+/// Finds out whether this process could append to a file, and does not change the file. A missing file is not created.
+fn try_append(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        // Opening a named pipe would wait for a reader.
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            access(parent, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_audit_log_is_tried_without_a_change() {
+        let directory = TempDir::new().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("present"), "x").unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        for (name, is_good) in [
+            ("present", true),
+            ("missing", true),
+            ("directory", false),
+            ("no/such", false),
+            ("present/below", false),
+        ] {
+            assert_eq!(try_append(&at(name)).is_ok(), is_good, "{name}");
+        }
+        assert_eq!(fs::read(at("present")).unwrap(), b"x");
+        assert!(!at("missing").exists());
+    }
 }

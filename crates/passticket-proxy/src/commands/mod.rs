@@ -1,7 +1,9 @@
-//! The commands other than `serve`: `check`, `esm`, `health`, `passwd` and `ticket`.
+//! The commands other than `serve`: `check`, `esm`, `health`, `init`, `passwd` and `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod esm;
 pub(crate) mod health;
+pub(crate) mod init;
+mod live;
 pub(crate) mod passwd;
 pub(crate) mod ticket;

@@ -112,6 +112,11 @@ impl<'a> LoginKeys<'a> {
         }
     }
 
+    /// z/OSMF, if the section `zOSMF` names its host.
+    pub(super) fn zosmf_if_present(self) -> Option<Provided<'a>> {
+        self.zosmf.host.is_some().then(|| self.zosmf())
+    }
+
     /// Reads the section `zOSMF`.
     fn zosmf(self) -> Provided<'a> {
         let ZosmfKeys { mut section, port, scheme, applid, .. } = self.zosmf;

@@ -35,8 +35,9 @@
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
 //!    stands for the whole service. The template `${{ a.b }}` stands for the value of the key `a.b`, and
 //!    `${HOSTNAME}` for the name of the machine. Another template is an error if the gateway needs the value.
-//! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes) belong in files that
-//!    only their owner can access, see [`read_secret_file`]. PassTicket keys can also be in environment variables.
+//! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes) belong
+//!    in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can also be in
+//!    environment variables.
 //!    Problems and `Debug` never show a key or a password hash from these files and variables. If a value in another
 //!    place looks like a PassTicket key or a private key, a problem does not show this value, either.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
@@ -137,9 +138,13 @@ mod configured_route;
 mod defined_scheme;
 mod description;
 mod encoding;
+mod encrypted_key;
 mod file_access;
 mod identities;
 mod identity_checks;
+mod key_material;
+mod key_ring;
+mod key_store_file;
 mod listed_services;
 mod listen;
 mod login_throttle;
@@ -149,14 +154,20 @@ mod oidc;
 mod own_origins;
 mod own_section;
 mod passticket_proxy;
+mod passwords;
 mod pem;
+mod pem_text;
+mod pkcs12;
+mod private_key_file;
 mod problem;
 mod ptktdata;
 mod reader;
+mod revocation_lists;
 mod routes;
 mod saf;
 mod secret_file;
 mod settings;
+mod setup;
 mod signing_keys;
 mod templates;
 #[cfg(test)]
@@ -166,6 +177,7 @@ mod tls_files;
 mod tls_policy;
 mod trusted_proxies;
 mod users;
+mod validity;
 mod yaml;
 mod zowe;
 mod zowe_keys;
@@ -188,6 +200,7 @@ pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
+pub use setup::ZoweTemplate;
 pub use tls_files::TlsFiles;
 
 use api_defs::Definitions;
@@ -202,6 +215,7 @@ use secret_file::{
 };
 use tower_passticket::{
     api::{Compatibility, GuardingResources, HealthAccess, ListedService, LoginThrottleOptions},
+    clock::{Clock, SystemClock},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
@@ -234,7 +248,7 @@ pub struct Config {
     pub server_tls: TlsPolicy,
     /// The TLS versions, cipher suites and groups towards services: `zowe.network.client.tls`.
     pub client_tls: TlsPolicy,
-    /// `zowe.certificate.pem.*`.
+    /// `zowe.certificate.pem.*`, or `zowe.certificate.keystore` and `truststore`.
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
     pub verify: Verification,
@@ -339,7 +353,7 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that `ptktdata` names, and for `HOSTNAME`. This function blocks while it reads files and
+    /// only for variables that `ptktdata` and `passwords` name, and for `HOSTNAME`. This function blocks while it reads files and
     /// resolves a host name.
     ///
     /// # Errors
@@ -370,14 +384,22 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let zowe = zowe::read(&mut root);
     let ours = passticket_proxy::read(&mut root, env);
 
-    let tls =
-        tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
+    let tls = tls_files::read(
+        &zowe.identity,
+        &zowe.authorities,
+        &ours.key_material,
+        zowe.security.client_certificates,
+        SystemClock.now(),
+    );
     if let (Some(files), Some(field), true) =
-        (&tls, &zowe.authorities, zowe.security.client_certificates)
+        (&tls, zowe.authorities.field(), zowe.security.client_certificates)
     {
         client_authorities::check(&field.at, &files.authorities);
     }
-    let signing_keys = ours.signing_keys.as_ref().and_then(signing_keys::read);
+    let signing_keys = ours
+        .signing_keys
+        .as_ref()
+        .and_then(|keys| signing_keys::read(keys, &ours.key_material.passwords.signing_key, env));
     let saf_file = ours.saf.as_ref().and_then(Field::path);
     let profiles = match (&ours.saf, &saf_file) {
         (Some(field), Some(file)) => permissions(file, &field.at, report),

@@ -16,13 +16,14 @@ use super::{
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
-    own_section,
+    own_section, passwords,
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
 };
 use tower_passticket::{
@@ -34,7 +35,7 @@ use tower_passticket::{
     token::Validity,
 };
 
-/// The values of the section. [`read`] opens no file except the files with PassTicket keys.
+/// The values of the section. [`read`] opens no file except the files with PassTicket keys and with passwords.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
     pub(super) admin: AdminSection<'a>,
@@ -42,6 +43,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) host_at: Place,
     pub(super) proxies: ProxySection<'a>,
     pub(super) signing_keys: Option<SigningKeysField<'a>>,
+    pub(super) key_material: OwnKeys<'a>,
     pub(super) users: Option<Field<'a>>,
     pub(super) zss: ZssUrl<'a>,
     pub(super) gateway_user: UserId,
@@ -108,6 +110,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let host_at = section.place_of("host", host.as_ref());
     let proxies = trusted_proxies::read(&mut section);
     let signing_keys = signing_keys::field(&mut section);
+    let key_material = OwnKeys {
+        passwords: passwords::read(section.section("passwords"), env),
+        service_authorities: section.optional("serviceAuthorities"),
+        revocation_lists: section.optional("crls"),
+    };
     let users = section.optional("users");
     let zss = logins::read_zss(section.section("zss"));
     let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
@@ -155,6 +162,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         host_at,
         proxies,
         signing_keys,
+        key_material,
         users,
         zss,
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),

@@ -1,4 +1,4 @@
-//! Recognizes the format of a file that is not the expected PEM file, so that an error can name the
+//! Recognizes the format of a file that is not the expected PEM or PKCS12 file, so that an error can name the
 //! command that converts the file.
 
 use std::path::Path;
@@ -8,11 +8,14 @@ use std::path::Path;
 pub(super) enum Wanted {
     PrivateKey,
     Certificates,
+    RevocationLists,
+    /// A PKCS12 file.
+    KeyStore,
 }
 
-/// Returns a text about a file that is not PEM, or that is encrypted. The text names the format, and a command that
-/// converts this file into the wanted PEM file. Returns `None` if the format is not known, or if no command can make
-/// the wanted file.
+/// Returns a text about a file that has not the wanted format, or that is encrypted. The text names the format, and a
+/// command that converts this file into the wanted one. Returns `None` if the format is not known, or if no command can
+/// make the wanted file.
 ///
 /// The error shows this text after the path of the file. The text does not contain any content of the
 /// file.
@@ -21,8 +24,13 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
     let kind = Kind::of(content)?;
     let text = match (kind, wanted) {
         (Kind::EncryptedKey, _) => format!(
-            "is an encrypted private key, and the gateway has no password for it; decrypt it with: \
-             (umask 077; openssl pkey -in {file} -out NEW.key)"
+            "is an encrypted private key, and the gateway has no password for it; write the password to \
+             components.passticket-proxy.passwords, or decrypt it with: (umask 077; openssl pkey -in {file} -out NEW.key)"
+        ),
+        (Kind::OldEncryptedKey, _) => format!(
+            "is an encrypted private key in the old format of OpenSSL, which the gateway cannot decrypt; decrypt it \
+             with: (umask 077; openssl pkey -in {file} -out NEW.key), or encrypt it again with: (umask 077; openssl \
+             pkcs8 -topk8 -in {file} -out NEW.key)"
         ),
         (Kind::Pkcs12, Wanted::PrivateKey) => format!(
             "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in {file} \
@@ -32,10 +40,17 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
             "is a PKCS12 file, not PEM; take the certificates out with: openssl pkcs12 -in {file} \
              -nokeys -out NEW.pem"
         ),
-        (Kind::JavaKeyStore, _) => format!(
-            "is a Java key store, not PEM; make it a PKCS12 file first: keytool -importkeystore \
-             -srckeystore {file} -destkeystore NEW.p12 -deststoretype PKCS12"
-        ),
+        (Kind::JavaKeyStore(store), wanted) => {
+            let name = store.name();
+            let place = match wanted {
+                Wanted::KeyStore => "here",
+                _ => "to zowe.certificate.keystore.file or truststore.file",
+            };
+            format!(
+                "is a Java key store of type {name}; make it a PKCS12 file with: keytool -importkeystore -srckeystore \
+                 {file} -srcstoretype {name} -destkeystore NEW.p12 -deststoretype PKCS12, and write NEW.p12 {place}"
+            )
+        }
         (Kind::DerKey, Wanted::PrivateKey) => format!(
             "is a private key in DER, not PEM; convert it with: (umask 077; openssl pkey -inform DER \
              -in {file} -out NEW.key)"
@@ -44,32 +59,61 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
             "is a certificate in DER, not PEM; convert it with: openssl x509 -inform DER -in {file} \
              -out NEW.pem"
         ),
-        (Kind::DerKey, Wanted::Certificates) | (Kind::DerCertificate, Wanted::PrivateKey) => {
-            return None;
+        (Kind::Pem, Wanted::KeyStore) => {
+            "is a PEM file, not PKCS12; write its path to a key of zowe.certificate.pem, \
+                                          and remove this key"
+                .to_owned()
         }
+        _ => return None,
     };
     Some(text)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Pem,
     EncryptedKey,
+    /// An encrypted key in the older format of OpenSSL (RFC 1421 §4.6.1.1).
+    OldEncryptedKey,
     Pkcs12,
-    JavaKeyStore,
+    JavaKeyStore(JavaKeyStore),
     DerKey,
     DerCertificate,
+}
+
+/// The types of key stores that only Java reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JavaKeyStore {
+    Jks,
+    Jceks,
+}
+
+impl JavaKeyStore {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Jks => "JKS",
+            Self::Jceks => "JCEKS",
+        }
+    }
 }
 
 impl Kind {
     fn of(content: &[u8]) -> Option<Self> {
         let contains = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-        // These texts occur in PKCS #8 (RFC 7468 §11) and in the older format of OpenSSL (RFC 1421 §4.6.1.1).
-        if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(b"Proc-Type: 4,ENCRYPTED")
-        {
+        // This text is that of PKCS #8 (RFC 7468 §11).
+        if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") {
             return Some(Self::EncryptedKey);
         }
-        if content.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) {
-            return Some(Self::JavaKeyStore);
+        if contains(b"Proc-Type: 4,ENCRYPTED") {
+            return Some(Self::OldEncryptedKey);
+        }
+        if contains(b"-----BEGIN ") {
+            return Some(Self::Pem);
+        }
+        match content {
+            [0xfe, 0xed, 0xfe, 0xed, ..] => return Some(Self::JavaKeyStore(JavaKeyStore::Jks)),
+            [0xce, 0xce, 0xce, 0xce, ..] => return Some(Self::JavaKeyStore(JavaKeyStore::Jceks)),
+            _ => {}
         }
         match in_sequence(content)? {
             // This is INTEGER 3, which is the version of a PFX. A PFX is the outer structure of PKCS12 (RFC 7292 §4).
@@ -118,14 +162,29 @@ mod tests {
         let encrypted_der = [&[0x30, 0x82, 5, 0, 0x30, 0x57, 0x06, 0x09][..], &[0; 9]].concat();
         let long = [&[0x30, 0x82, 9, 0x7f, 0x02, 0x01, 3][..], &[0x30; 9]].concat();
         let indefinite = [0x30, 0x80, 0x02, 0x01, 3, 0x30, 0x80];
-        use Wanted::{Certificates, PrivateKey};
+        use Wanted::{Certificates, KeyStore, PrivateKey};
         for (content, wanted, want) in [
             (pkcs8.as_bytes(), PrivateKey, Some(encrypted)),
-            (openssl.as_bytes(), PrivateKey, Some(encrypted)),
+            (
+                openssl.as_bytes(),
+                PrivateKey,
+                Some("is an encrypted private key in the old format of OpenSSL"),
+            ),
             (&encrypted_der, PrivateKey, Some(encrypted)),
             (&long, PrivateKey, Some("is a PKCS12 file")),
             (&indefinite, Certificates, Some("is a PKCS12 file")),
-            (&[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2], PrivateKey, Some("is a Java key store")),
+            (
+                &[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2],
+                PrivateKey,
+                Some("is a Java key store of type JKS"),
+            ),
+            (
+                &[0xce, 0xce, 0xce, 0xce, 0, 0, 0, 2],
+                KeyStore,
+                Some("is a Java key store of type JCEKS"),
+            ),
+            (SERVER.certificate.as_bytes(), KeyStore, Some("is a PEM file")),
+            (&long, KeyStore, None),
             (SERVER.private_key().secret_der(), PrivateKey, Some("is a private key in DER")),
             (&SERVER.certificate_der(), Certificates, Some("is a certificate in DER")),
             (&SERVER.certificate_der(), PrivateKey, None),

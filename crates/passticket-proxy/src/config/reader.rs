@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     encoding,
+    key_ring::KeyRing,
     problem::{
         Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
         quote, suggest,
@@ -221,11 +222,8 @@ impl<'a> Field<'a> {
             self.at.error("looks like a secret key (not shown); write the path of a file");
             return None;
         }
-        if text.starts_with("safkeyring") {
-            self.at.error(
-                "is a key ring, which cannot be read; export its content to a PEM file and write the \
-                 path of that file",
-            );
+        if let Some(ring) = KeyRing::of_path(text) {
+            self.at.error(ring.export_file());
             return None;
         }
         Some(self.at.file.parent().unwrap_or(Path::new("")).join(text))
@@ -367,6 +365,23 @@ impl<'a> Section<'a> {
         let all = first.chain([(&self.at, self.entries)]);
         all.filter_map(move |(at, entries)| {
             entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
+        })
+    }
+
+    /// The first of `paths` that has a value, as an index. The mappings of this section are searched one after the
+    /// other, so that a mapping that precedes others also precedes them with its later paths.
+    pub(super) fn first_of(&self, paths: &[[&str; 2]]) -> Option<usize> {
+        let first = self.first.iter().map(|(at, entries)| (at, *entries));
+        let mut all = first.chain([(&self.at, self.entries)]);
+        all.find_map(|(at, entries)| {
+            let child = |entries: &'a [Entry], name: &str| {
+                entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
+            };
+            paths.iter().position(|[name, key]| {
+                let Some(field) = child(entries, name) else { return false };
+                let Value::Map(entries) = &field.node.value else { return false };
+                child(entries, key).is_some_and(|field| !field.is_blank())
+            })
         })
     }
 
@@ -525,8 +540,10 @@ mod tests {
             (
                 "p: safkeyring://IZUSVR/ring\n",
                 &[
-                    "f:1: p: is a key ring, which cannot be read; export its content to a PEM file and \
-                   write the path of that file",
+                    "f:1: p: is a key ring of z/OS, which cannot be read from a file; export its content on z/OS (a \
+                     certificate with its key: RACDCERT ID(IZUSVR) EXPORT(LABEL('<LABEL>')) DSN('IZUSVR.GATEWAY.P12') \
+                     FORMAT(PKCS12DER) PASSWORD('<PASSWORD>'); an authority: RACDCERT CERTAUTH \
+                     EXPORT(LABEL('<LABEL>')) DSN('IZUSVR.CA.PEM') FORMAT(CERTB64)), and write the path of the copy",
                 ],
             ),
             (

@@ -1,7 +1,10 @@
 //! Reads the keys that sign and verify the gateway's own tokens: `signingKey`, or `signingKeys` with several keys.
 
 use super::{
+    passwords::{self, PasswordSetting},
     pem::{self, Wanted},
+    private_key_file,
+    ptktdata::Environment,
     reader::{Field, Section},
 };
 use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
@@ -41,18 +44,22 @@ pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a
     Some(SigningKeysField::Several(several))
 }
 
-/// Reads the files.
-pub(super) fn read(field: &SigningKeysField<'_>) -> Option<SigningKeys> {
+/// Reads the files. `password` is that of `signingKey`.
+pub(super) fn read(
+    field: &SigningKeysField<'_>,
+    password: &PasswordSetting,
+    env: Environment<'_>,
+) -> Option<SigningKeys> {
     match field {
         SigningKeysField::One(file) => {
-            let Key::Private(signing) = key(file, Use::Signs)? else { return None };
+            let Key::Private(signing) = key(file, password, Use::Signs)? else { return None };
             Some(SigningKeys { signing, retained: Vec::new() })
         }
-        SigningKeysField::Several(list) => several(list),
+        SigningKeysField::Several(list) => several(list, env),
     }
 }
 
-fn several(list: &Field<'_>) -> Option<SigningKeys> {
+fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
     let items = list.items();
     if items.len() > MAX_KEYS {
         list.at.error(format_args!(
@@ -61,7 +68,7 @@ fn several(list: &Field<'_>) -> Option<SigningKeys> {
         ));
         return None;
     }
-    let entries: Vec<_> = items.iter().map(entry).collect();
+    let entries: Vec<_> = items.iter().map(|item| entry(item, env)).collect();
     // The entries are compared even if the file of another one has a problem.
     let mut is_good = true;
     let signing = entries.iter().filter(|entry| entry.signs.is_some()).count();
@@ -132,19 +139,20 @@ enum Use {
     Verifies,
 }
 
-fn entry<'a>(item: &Field<'a>) -> Entry<'a> {
+fn entry<'a>(item: &Field<'a>, env: Environment<'_>) -> Entry<'a> {
     let mut section = item.section();
     let file = section.required("file", "the path of a PEM file with an RSA private key");
     let id = section.optional("kid").and_then(|field| Some((field.parse::<KeyId>()?, field)));
     let signs = section.optional("signs").filter(Field::is_on);
+    let password = passwords::setting(section.optional("password").as_ref(), env);
     section.finish();
     let r#use = if signs.is_some() { Use::Signs } else { Use::Verifies };
-    Entry { key: file.and_then(|file| Some((key(&file, r#use)?, file))), id, signs }
+    Entry { key: file.and_then(|file| Some((key(&file, &password, r#use)?, file))), id, signs }
 }
 
 /// Reads the file of a key. A key that does not sign may be a public key, so that the old private key can be deleted.
-fn key(field: &Field<'_>, r#use: Use) -> Option<Key> {
-    let (path, pem) = field.secret_file()?;
+fn key(field: &Field<'_>, password: &PasswordSetting, r#use: Use) -> Option<Key> {
+    let (path, pem) = private_key_file::read(field, password)?;
     let error = match SigningKey::from_pem(&pem) {
         Ok(key) => return Some(Key::Private(key)),
         Err(error) => error,

@@ -1,4 +1,5 @@
-//! Reads the certificates and the private key from the PEM files that `zowe.certificate.pem` names.
+//! Reads the certificates and the private key of the gateway from the PEM files that `zowe.certificate.pem` names, or
+//! from the key store and the trust store of Zowe.
 
 use std::{fmt, path::Path};
 
@@ -10,25 +11,39 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::{
+    key_material::{AuthoritiesSource, IdentitySource, Store},
+    key_store_file::{self, Purpose},
+    passwords::{PasswordSetting, Passwords},
     pem::{self, Wanted},
+    pkcs12::KeyEntry,
+    private_key_file,
     reader::Field,
+    revocation_lists,
     secret_file::{
         SecretFileError, public_file_warning, read_authorization_file, read_public_file,
     },
+    validity,
 };
+use tower_passticket::clock::Timestamp;
 
 /// The PEM texts for the TLS listener and the TLS client.
 ///
-/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) each contain at least one certificate. The
-/// key belongs to the first certificate in `certificate`. `Debug` shows no content.
+/// [`certificate`](Self::certificate), [`authorities`](Self::authorities) and
+/// [`service_authorities`](Self::service_authorities) each contain at least one certificate. The key belongs to the
+/// first certificate in `certificate`. `Debug` shows no content.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,
     /// The private key of the gateway's certificate.
     pub key: Zeroizing<Vec<u8>>,
-    /// The certificates of the authorities (CAs) that the gateway trusts for clients and for services.
+    /// The certificates of the authorities (CAs) that the gateway trusts for clients.
     pub authorities: Vec<u8>,
+    /// The certificates of the authorities that the gateway trusts for services and other servers. Without
+    /// `components.passticket-proxy.serviceAuthorities`, they are those of clients.
+    pub service_authorities: Vec<u8>,
+    /// The certificate revocation lists for client certificates: `components.passticket-proxy.crls`.
+    pub revocation_lists: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for TlsFiles {
@@ -37,41 +52,162 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// Reads the files. `authorities` is one path, several paths separated by commas, or a list of such texts.
+/// The certificate of the gateway and its key, as PEM texts, and the fields that name them.
+struct Identity<'a> {
+    certificate: Vec<u8>,
+    chain: Chain,
+    key: Zeroizing<Vec<u8>>,
+    certificate_field: &'a Field<'a>,
+    key_field: &'a Field<'a>,
+}
+
+/// The keys of our section that concern certificates.
+pub(super) struct OwnKeys<'a> {
+    pub(super) passwords: Passwords,
+    /// `serviceAuthorities`.
+    pub(super) service_authorities: Option<Field<'a>>,
+    /// `crls`.
+    pub(super) revocation_lists: Option<Field<'a>>,
+}
+
+/// Reads the files. Certificates that have expired or will expire soon at the time `now` cause a warning.
 pub(super) fn read(
-    certificate: Option<&Field<'_>>,
-    key: Option<&Field<'_>>,
-    authorities: Option<&Field<'_>>,
+    identity: &IdentitySource<'_>,
+    authorities: &AuthoritiesSource<'_>,
+    ours: &OwnKeys<'_>,
+    has_client_certificates: bool,
+    now: Timestamp,
 ) -> Option<TlsFiles> {
+    // All files are read before the function returns, so that the errors of all files are reported.
+    let identity = match identity {
+        IdentitySource::Pem { certificate, key } => {
+            identity_in_pem(certificate.as_ref(), key.as_ref(), &ours.passwords)
+        }
+        IdentitySource::KeyStore { store, alias } => {
+            identity_in_store(store, alias.as_ref(), &ours.passwords)
+        }
+    };
+    let clients = match authorities {
+        AuthoritiesSource::Pem(field) => field.as_ref().and_then(concatenate),
+        AuthoritiesSource::TrustStore(store) => authorities_in_store(store, &ours.passwords),
+    };
+    let services = ours.service_authorities.as_ref().map(concatenate);
+    if let Some(identity) = &identity {
+        validity::check(&identity.certificate_field.at, &identity.certificate, now);
+    }
+    if let (Some(field), Some(clients)) = (authorities.field(), &clients) {
+        validity::check(&field.at, clients, now);
+        if has_client_certificates && services.is_none() {
+            field.at.warning(
+                "has the authorities of clients and of services in one list, so an authority of services can issue a \
+                 client certificate of any user; write the authorities of services to \
+                 components.passticket-proxy.serviceAuthorities",
+            );
+        }
+    }
+    if let (Some(field), Some(Some(services))) = (&ours.service_authorities, &services) {
+        validity::check(&field.at, services, now);
+    }
+    let lists = match (&ours.revocation_lists, &clients) {
+        (Some(field), Some(clients)) => Some(revocation_lists::read(field, clients, now)),
+        _ => None,
+    };
+    if let (Some(field), false) = (&ours.revocation_lists, has_client_certificates) {
+        field.at.warning(
+            "has no effect, because client certificates are off; write x509: { enabled: true }",
+        );
+    }
+    let identity = identity.filter(is_usable)?;
+    let clients = clients?;
+    Some(TlsFiles {
+        certificate: identity.certificate,
+        key: identity.key,
+        service_authorities: match services {
+            Some(services) => services?,
+            None => clients.clone(),
+        },
+        authorities: clients,
+        revocation_lists: match lists {
+            Some(lists) => Some(lists?),
+            None => None,
+        },
+    })
+}
+
+fn identity_in_pem<'a>(
+    certificate: Option<&'a Field<'a>>,
+    key: Option<&'a Field<'a>>,
+    passwords: &Passwords,
+) -> Option<Identity<'a>> {
     let chain = certificate
         .and_then(|field| Some((certificates(field, field.text()?, read_public_file)?, field)));
-    let key = key.and_then(|field| Some((private_key(field)?, field)));
-    let authorities = authorities.and_then(concatenate);
-    let (((certificate, chain), chain_field), (key, key_field)) = (chain?, key?);
-    let der = PrivateKeyDer::from_pem_slice(&key).ok()?;
-    match CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()) {
-        Ok(_) => Some(TlsFiles { certificate, key, authorities: authorities? }),
+    let key = key.and_then(|field| Some((private_key(field, &passwords.key)?, field)));
+    let (((certificate, chain), certificate_field), (key, key_field)) = (chain?, key?);
+    Some(Identity { certificate, chain, key, certificate_field, key_field })
+}
+
+fn identity_in_store<'a>(
+    store: &'a Store<'a>,
+    alias: Option<&Field<'_>>,
+    passwords: &Passwords,
+) -> Option<Identity<'a>> {
+    let alias = match alias {
+        Some(field) => Some(field.text()?),
+        None => None,
+    };
+    let file = &store.file;
+    let (path, opened) = key_store_file::open(store, &passwords.keystore, Purpose::Key(alias))?;
+    match opened.key(alias) {
+        Ok(KeyEntry { key, chain }) => Some(Identity {
+            chain: CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>().ok()?,
+            certificate: chain,
+            key,
+            certificate_field: file,
+            key_field: file,
+        }),
         Err(error) => {
-            let (field, text) = match error {
-                rustls::Error::InconsistentKeys(_) => (
-                    key_field,
-                    "is not the key of zowe.certificate.pem.certificate; write the path of the \
-                     file with the key of that certificate",
-                ),
-                rustls::Error::InvalidCertificate(_) => (
-                    chain_field,
-                    "is not a certificate that TLS can use; write the path of a file with an X.509 \
-                     certificate",
-                ),
-                _ => (
-                    key_field,
-                    "is not a key that TLS can use; write the path of a file with an RSA or ECDSA key",
-                ),
-            };
-            field.at.error(text);
+            key_store_file::report_entry(file, &path, &error);
             None
         }
     }
+}
+
+fn authorities_in_store(store: &Store<'_>, passwords: &Passwords) -> Option<Vec<u8>> {
+    let (path, opened) = key_store_file::open(store, &passwords.truststore, Purpose::Authorities)?;
+    match opened.trusted() {
+        Ok(authorities) => Some(authorities),
+        Err(error) => {
+            key_store_file::report_entry(&store.file, &path, &error);
+            None
+        }
+    }
+}
+
+/// Whether TLS can use the certificate with the key. Reports why not.
+fn is_usable(identity: &Identity<'_>) -> bool {
+    let Ok(key) = PrivateKeyDer::from_pem_slice(&identity.key) else { return false };
+    let (field, text) = match CertifiedKey::from_der(
+        identity.chain.clone(),
+        key,
+        &aws_lc_rs::default_provider(),
+    ) {
+        Ok(_) => return true,
+        Err(rustls::Error::InconsistentKeys(_)) => (
+            identity.key_field,
+            "is not the key of zowe.certificate.pem.certificate; write the path of the file with the key of that \
+                 certificate",
+        ),
+        Err(rustls::Error::InvalidCertificate(_)) => (
+            identity.certificate_field,
+            "is not a certificate that TLS can use; write the path of a file with an X.509 certificate",
+        ),
+        Err(_) => (
+            identity.key_field,
+            "is not a key that TLS can use; write the path of a file with an RSA or ECDSA key",
+        ),
+    };
+    field.at.error(text);
+    false
 }
 
 type Chain = Vec<CertificateDer<'static>>;
@@ -105,8 +241,8 @@ fn certificates(
     Some((pem, chain?))
 }
 
-fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
-    let (path, pem) = field.secret_file()?;
+fn private_key(field: &Field<'_>, password: &PasswordSetting) -> Option<Zeroizing<Vec<u8>>> {
+    let (path, pem) = private_key_file::read(field, password)?;
     // `explain` is called even if the file can be parsed, because the parser wrongly accepts an encrypted key in
     // OpenSSL's older format.
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{
     apiml_security::{self, ApimlSecurity},
+    key_material::{self, AuthoritiesSource, IdentitySource},
     logins::{self, LoginKeys},
     own_origins,
     problem::{Place, quote},
@@ -22,9 +23,8 @@ use tower_passticket::{
 
 /// The values of a zowe.yaml. The files that the zowe.yaml names are read later.
 pub(super) struct Zowe<'a> {
-    pub(super) certificate: Option<Field<'a>>,
-    pub(super) key: Option<Field<'a>>,
-    pub(super) authorities: Option<Field<'a>>,
+    pub(super) identity: IdentitySource<'a>,
+    pub(super) authorities: AuthoritiesSource<'a>,
     pub(super) verify: Verification,
     /// The place of `verifyCertificates`, if the key is present.
     pub(super) verify_at: Option<At<'a>>,
@@ -56,7 +56,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut components = root.section("components");
     let mut gateway = components.section("apiml").over(components.section("gateway"));
     let mut zowe = gateway.section("zowe").over(root.section("zowe"));
-    let mut pem = gateway.section("certificate").over(zowe.section("certificate")).section("pem");
+    let certificate = gateway.section("certificate").over(zowe.section("certificate"));
+    let (identity, authorities) = key_material::read(certificate);
     let mut network = zowe.section("network");
     let mut server = network.section("server");
     let (mut tls, mut client) = (server.section("tls"), network.section("client").section("tls"));
@@ -81,15 +82,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let verify = zowe.optional("verifyCertificates");
     let verify_at = verify.as_ref().map(|field| field.at.clone());
     Zowe {
-        certificate: pem.required(
-            "certificate",
-            "the path of a PEM file with the certificate chain of the gateway",
-        ),
-        key: pem.required("key", "the path of a PEM file with the key of the certificate"),
-        authorities: pem.required(
-            "certificateAuthorities",
-            "the paths of PEM files with the authorities of clients and services",
-        ),
+        identity,
+        authorities,
         verify: verify.and_then(verification).unwrap_or_default(),
         verify_at,
         attls,
@@ -278,7 +272,9 @@ mod tests {
         );
         let (seen, problems) = read_text(&text, |zowe| {
             assert_eq!(zowe.verify, Verification::NonStrict);
-            let fields = [zowe.certificate, zowe.key, zowe.authorities, zowe.addresses];
+            let IdentitySource::Pem { certificate, key } = zowe.identity else { panic!() };
+            let AuthoritiesSource::Pem(authorities) = zowe.authorities else { panic!() };
+            let fields = [certificate, key, authorities, zowe.addresses];
             fields.map(|field| field.unwrap().text().unwrap().to_owned())
         });
         let want = ["c2", "k3", "a", "192.0.2.1"].map(str::to_owned);

@@ -71,11 +71,39 @@ const FORWARDED: &str = "components.gateway.apiml.security.x509.acceptForwardedC
 /// Below `zowe`, and below `components.gateway.zowe`, which precedes.
 const ZOWE: &[Key] = &[
     key(
-        "certificate.keystore",
-        Elsewhere("the PEM files of `zowe.certificate.pem` are read instead"),
+        "certificate.keystore.alias",
+        Honoured("alias of the key; needed if the key store has several keys"),
+    ),
+    key(
+        "certificate.keystore.clientCertificateAlias",
+        Warning(Any, "the gateway presents no certificate to services"),
+    ),
+    key(
+        "certificate.keystore.file",
+        Honoured(
+            "PKCS12 file with the certificate chain and the key of the listener; the PEM files of \
+             `zowe.certificate.pem` precede",
+        ),
+    ),
+    key(
+        "certificate.keystore.password",
+        Honoured(
+            "its password, unless `components.passticket-proxy.passwords.keystore` is present",
+        ),
+    ),
+    key(
+        "certificate.keystore.type",
+        Honoured(
+            "`PKCS12`; if another type is needed, an error names the command that exports its content",
+        ),
     ),
     key("certificate.pem.certificate", Honoured("certificate chain of the listener")),
-    key("certificate.pem.certificateAuthorities", Honoured("authorities of clients and services")),
+    key(
+        "certificate.pem.certificateAuthorities",
+        Honoured(
+            "authorities of clients, and of services without `components.passticket-proxy.serviceAuthorities`",
+        ),
+    ),
     key(
         "certificate.pem.clientCertificate",
         Warning(Any, "the gateway presents no certificate to services"),
@@ -83,9 +111,19 @@ const ZOWE: &[Key] = &[
     key("certificate.pem.clientKey", Detail("zowe.certificate.pem.clientCertificate")),
     key("certificate.pem.key", Honoured("private key of the listener")),
     key(
-        "certificate.truststore",
-        Elsewhere("the PEM files of `zowe.certificate.pem` are read instead"),
+        "certificate.truststore.file",
+        Honoured(
+            "PKCS12 file with the authorities of clients and services; `zowe.certificate.pem.certificateAuthorities` \
+             precedes",
+        ),
     ),
+    key(
+        "certificate.truststore.password",
+        Honoured(
+            "its password, unless `components.passticket-proxy.passwords.truststore` is present",
+        ),
+    ),
+    key("certificate.truststore.type", Honoured("like `keystore.type`")),
     key("configmgr", Elsewhere("Zowe's tools")),
     key("cookieIdentifier", Honoured("with `auth.uniqueCookie`: end of the cookie's name")),
     key("environments", Warning(Any, "environment variables from the zowe.yaml are not set")),

@@ -221,6 +221,8 @@ components:
   # The settings for which Zowe has no key.
   passticket-proxy:
     host: 127.0.0.1
+    # The authorities of services. Here they are those of clients, too.
+    serviceAuthorities: certs/ca.pem
     signingKey: keys/jwt.pem
     users: users.yml
     gatewayUser: {GATEWAY}

@@ -157,6 +157,7 @@ fn usage_errors_are_one_line_and_each_command_has_help() {
         &["--help"][..],
         &["serve", "--help"],
         &["check", "--help"],
+        &["init", "--help"],
         &["passwd", "--help"],
         &["ticket", "generate", "--help"],
         &["ticket", "evaluate", "--help"],
@@ -334,13 +335,15 @@ fn errors_about_private_keys_name_the_format_of_the_file() {
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     };
-    let encrypted = "is an encrypted private key, and the gateway has no password for it; decrypt \
-                     it with: (umask 077; openssl pkey -in ";
+    let encrypted = "is an encrypted private key, and the gateway has no password for it; write the password to \
+                     components.passticket-proxy.passwords, or decrypt it with: (umask 077; openssl pkey -in ";
+    let old = "is an encrypted private key in the old format of OpenSSL, which the gateway cannot decrypt; decrypt it \
+               with: (umask 077; openssl pkey -in ";
     let pkcs12 =
         "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in ";
     for (content, want) in [
         (&b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"[..], encrypted),
-        (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", encrypted),
+        (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", old),
         (b"\x30\x82\x09\x7f\x02\x01\x03\x30\x82", pkcs12),
     ] {
         write(content);

@@ -1,0 +1,244 @@
+//! `check --live`: asks each server of a configuration once, and prints what it found. No credentials are sent.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::Full;
+use passticket_proxy::config::{
+    CertificateMapping, Config, DelegationSettings, IdentityMapping, Logins, Zss,
+};
+use serde_json::Value;
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tower::ServiceExt;
+use tower_passticket::{
+    layer::Bypass,
+    remote::{Address, Client, ClientLimits, Reply},
+    tls::{Connector, TlsError, Verification},
+    token::IssuerKeys,
+};
+
+use crate::{exit::Exit, oidc, serve, stack, terminal::print_line};
+
+/// The number of servers that are asked at the same time.
+const MAX_CONCURRENT: usize = 16;
+
+/// The longest text of a server that is shown.
+const MAX_SHOWN: usize = 60;
+
+/// A server, and what it is asked.
+struct Peer {
+    /// The role of the server, and its address.
+    name: String,
+    url: String,
+    question: Question,
+    connector: Connector,
+    deadline: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum Question {
+    /// Whether a connection can be opened. The verification of the server is a part of it.
+    Connect(Verification),
+    /// Whether there is any answer to an HTTP request.
+    Http,
+    /// Which version of z/OSMF answers.
+    Zosmf,
+    /// Which keys the server of an identity provider has.
+    Keys,
+}
+
+/// Asks all servers. Prints one line for each of them.
+pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
+    let peers = peers(config).map_err(Exit::usage)?;
+    let count = peers.len();
+    let answers = serve::runtime()?.block_on(answers(peers));
+    let mut failed = 0;
+    for (name, answer) in answers {
+        match answer {
+            Ok(found) => print_line(&format!("{name}: {found}")),
+            Err(problem) => {
+                failed += 1;
+                print_line(&format!("{name}: FAILED: {problem}"));
+            }
+        }
+    }
+    match failed {
+        0 => {
+            print_line(&format!("all {count} servers answered"));
+            Ok(())
+        }
+        _ => Err(Exit::Negative(format!("{failed} of {count} servers failed"))),
+    }
+}
+
+/// The answers, in the order of the servers.
+async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+    let mut tasks = JoinSet::new();
+    for (index, peer) in peers.into_iter().enumerate() {
+        let permits = permits.clone();
+        tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = permits.acquire().await;
+            let answer = peer.ask().await;
+            (index, peer.name, answer)
+        });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = tasks.join_next().await {
+        // A task that panicked has printed the panic.
+        answers.extend(answer.ok());
+    }
+    answers.sort_by_key(|(index, ..)| *index);
+    answers.into_iter().map(|(_, name, answer)| (name, answer)).collect()
+}
+
+impl Peer {
+    async fn ask(&self) -> Result<String, String> {
+        match self.question {
+            Question::Connect(verification) => self.connect(verification).await,
+            Question::Http => {
+                let reply = self.get(&self.url).await?;
+                match reply.status() {
+                    status if status.is_server_error() => {
+                        Err(format!("answers with HTTP {status}"))
+                    }
+                    status => {
+                        Ok(format!("answers with HTTP {status} to a request without credentials"))
+                    }
+                }
+            }
+            Question::Zosmf => {
+                let reply =
+                    self.get(&format!("{}/zosmf/info", self.url.trim_end_matches('/'))).await?;
+                zosmf_version(&reply)
+            }
+            Question::Keys => {
+                let reply = self.get(&self.url).await?;
+                let reply = reply.successful().map_err(|error| error.to_string())?;
+                IssuerKeys::from_jwk_set(reply.body()).map_err(|error| error.to_string())?;
+                let document: Option<Value> = serde_json::from_slice(reply.body()).ok();
+                let keys = document.as_ref().and_then(|document| document["keys"].as_array());
+                Ok(format!("lists {} keys", keys.map_or(0, Vec::len)))
+            }
+        }
+    }
+
+    async fn connect(&self, verification: Verification) -> Result<String, String> {
+        let uri: Uri = self.url.parse().map_err(|_| "is not a URL".to_owned())?;
+        let has_tls = uri.scheme_str() == Some("https");
+        let deadline = self.deadline;
+        let connected = timeout(deadline, self.connector.clone().oneshot(uri)).await;
+        let connected = connected.map_err(|_| format!("no connection within {deadline:?}"))?;
+        connected.map_err(|error| chain(&error))?;
+        Ok(match (has_tls, verification) {
+            (false, _) => "accepts connections, without TLS".to_owned(),
+            (true, Verification::Disabled) => {
+                "accepts TLS connections; its certificate is not verified".to_owned()
+            }
+            (true, Verification::NonStrict) => {
+                "accepts TLS connections; its certificate is valid, its name is not verified"
+                    .to_owned()
+            }
+            (true, _) => "accepts TLS connections; its certificate is valid".to_owned(),
+        })
+    }
+
+    async fn get(&self, url: &str) -> Result<Reply, String> {
+        let request = Request::get(url)
+            // z/OSMF refuses requests without this header.
+            .header("x-csrf-zosmf-header", "")
+            .body(Full::<Bytes>::default());
+        let request = request.map_err(|_| "is not a URL".to_owned())?;
+        let limits = ClientLimits::default().with_deadline(self.deadline);
+        let client = Client::new(self.connector.clone(), limits);
+        client.call_once(request).await.map_err(|error| chain(&error))
+    }
+}
+
+/// The version in the answer of `/zosmf/info`.
+fn zosmf_version(reply: &Reply) -> Result<String, String> {
+    let status = reply.status();
+    let document: Option<Value> =
+        serde_json::from_slice(reply.body()).ok().filter(|_| status.is_success());
+    let text = |key: &str| {
+        let text = document.as_ref()?[key].as_str()?;
+        text.chars().all(|c| c.is_ascii_graphic() || c == ' ').then(|| shortened(text))
+    };
+    match (text("zosmf_version"), text("zos_version")) {
+        (Some(zosmf), Some(zos)) => Ok(format!("is z/OSMF {zosmf} on z/OS {zos}")),
+        (Some(zosmf), None) => Ok(format!("is z/OSMF {zosmf}")),
+        _ => Err(format!("answers with HTTP {status}, but not as z/OSMF does")),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).collect()
+}
+
+/// The text of an error and its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        // Some errors contain the text of their cause.
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// All servers of a configuration, each address once.
+fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut add = |role: &str, url: String, question, connector: Connector, deadline| {
+        let name = format!("{role} {url}");
+        if peers.iter().all(|known| known.name != name) {
+            peers.push(Peer { name, url, question, connector, deadline });
+        }
+    };
+    let for_services = stack::connector(config, config.verify)?;
+    let provider = config.timeouts.provider;
+    for route in &config.routes {
+        let route = route.with_scheme(Bypass);
+        let Some(upstream) = route.upstream() else { continue };
+        let url = format!("{}://{}", upstream.scheme(), upstream.authority());
+        let role = format!("service {}", route.service());
+        let question = Question::Connect(config.verify);
+        add(&role, url, question, for_services.clone(), config.timeouts.connect.min(provider));
+    }
+    let for_logins = stack::connector(config, stack::login_verification(config))?;
+    match &config.logins {
+        Logins::Zosmf(zosmf) => {
+            add("z/OSMF", zosmf.address.to_string(), Question::Zosmf, for_logins, provider);
+        }
+        Logins::Zss(address) => {
+            add("ZSS", address.to_string(), Question::Http, for_logins, provider)
+        }
+        _ => {}
+    }
+    let mut http = |role: &str, address: &Address| {
+        add(role, address.to_string(), Question::Http, for_services.clone(), provider);
+    };
+    if let Some(address) = &config.saf_endpoint {
+        http("SAF endpoint", address);
+    }
+    if let CertificateMapping::Zss(Zss { address, .. }) = &config.certificate_mapping {
+        http("certificate mapper", address);
+    }
+    let delegation = config.delegation.as_ref().map(|DelegationSettings { mapping, .. }| mapping);
+    for mapping in config.identity_mapping.iter().chain(delegation) {
+        if let IdentityMapping::Zss(Zss { address, .. }) = mapping {
+            http("identity mapper", address);
+        }
+    }
+    for settings in &config.oidc {
+        let connector = oidc::connector(settings, config)?;
+        add("identity provider", settings.jwks.to_string(), Question::Keys, connector, provider);
+    }
+    Ok(peers)
+}

@@ -1,0 +1,116 @@
+//! Decrypts private keys in PKCS #8 with PBES2 (RFC 8018): in DER, or in PEM with the label `ENCRYPTED PRIVATE KEY`.
+
+use pkcs8::{
+    EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef,
+    pkcs5::{
+        EncryptionScheme,
+        pbes2::{Kdf, Parameters},
+    },
+};
+use zeroize::Zeroizing;
+
+use super::{passwords::Password, pem_text};
+
+const LABEL: &str = "ENCRYPTED PRIVATE KEY";
+
+/// The most iterations of PBKDF2. A key with more of them would keep the program busy for seconds.
+const MAX_ITERATIONS: u32 = 1_000_000;
+
+/// The most memory that scrypt may use, in bytes. OpenSSL has the same limit for a key that it makes.
+const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why a key could not be decrypted. The text follows the path of the file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EncryptedKeyError {
+    #[error("cannot be decrypted with this password")]
+    WrongPassword,
+    #[error("is encrypted in a way that the gateway does not know; encrypt it with PBES2")]
+    Unknown,
+    #[error(
+        "needs too much work to be decrypted; encrypt it with at most {MAX_ITERATIONS} iterations"
+    )]
+    TooMuchWork,
+}
+
+/// Whether a file has an encrypted key in PKCS #8.
+pub(super) fn is_present(content: &[u8]) -> bool {
+    encrypted(content).is_some()
+}
+
+/// Decrypts the first encrypted key of a file. Returns the key as a PEM text.
+pub(super) fn decrypt(
+    content: &[u8],
+    password: &Password,
+) -> Result<Zeroizing<Vec<u8>>, EncryptedKeyError> {
+    let der = encrypted(content).ok_or(EncryptedKeyError::Unknown)?;
+    let key =
+        EncryptedPrivateKeyInfoRef::try_from(&der[..]).map_err(|_| EncryptedKeyError::Unknown)?;
+    let EncryptionScheme::Pbes2(parameters) = &key.encryption_algorithm else {
+        return Err(EncryptedKeyError::Unknown);
+    };
+    check_work(parameters)?;
+    // A wrong password and an unknown cipher cannot be told apart by the error, and the password is the usual cause.
+    let key = key.decrypt(password.expose()).map_err(|_| EncryptedKeyError::WrongPassword)?;
+    // With a wrong password, one of 256 keys has a valid padding.
+    PrivateKeyInfoRef::try_from(key.as_bytes()).map_err(|_| EncryptedKeyError::WrongPassword)?;
+    Ok(pem_text::private_key(key.as_bytes()))
+}
+
+fn check_work(parameters: &Parameters) -> Result<(), EncryptedKeyError> {
+    let is_allowed = match &parameters.kdf {
+        Kdf::Pbkdf2(kdf) => kdf.iteration_count <= MAX_ITERATIONS,
+        Kdf::Scrypt(kdf) => {
+            let blocks = u64::from(kdf.block_size) * 128;
+            let memory = kdf.cost_parameter.saturating_mul(blocks);
+            memory.saturating_mul(u64::from(kdf.parallelization)) <= MAX_SCRYPT_BYTES
+        }
+        _ => return Err(EncryptedKeyError::Unknown),
+    };
+    if is_allowed { Ok(()) } else { Err(EncryptedKeyError::TooMuchWork) }
+}
+
+/// The first encrypted key, in DER.
+fn encrypted(content: &[u8]) -> Option<Vec<u8>> {
+    if EncryptedPrivateKeyInfoRef::try_from(content).is_ok() {
+        return Some(content.to_vec());
+    }
+    let sections = pem::parse_many(content).ok()?;
+    sections.into_iter().find(|section| section.tag() == LABEL).map(pem::Pem::into_contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+    use test_support::{
+        key_stores::{
+            AES128_SHA512, AES256, DES3_SHA1, PASSWORD, PBES1, SCRYPT, SLOW, TRADITIONAL,
+        },
+        pki::SERVER,
+    };
+
+    use super::*;
+
+    #[test]
+    fn keys_of_openssl_are_decrypted_with_the_right_password_only() {
+        let decrypt = |content: &[u8], text: &str| decrypt(content, &Password::new(text));
+        for key in [AES256, AES128_SHA512, DES3_SHA1, SCRYPT] {
+            assert!(is_present(key));
+            let decrypted = decrypt(key, PASSWORD).unwrap();
+            let decrypted = PrivateKeyDer::from_pem_slice(&decrypted).unwrap();
+            assert_eq!(decrypted, SERVER.private_key());
+            for wrong in ["", "wrong"] {
+                assert_eq!(decrypt(key, wrong), Err(EncryptedKeyError::WrongPassword));
+            }
+        }
+        let der = pem::parse(AES256).unwrap().into_contents();
+        assert!(is_present(&der) && decrypt(&der, PASSWORD).is_ok());
+        assert_eq!(decrypt(PBES1, PASSWORD), Err(EncryptedKeyError::Unknown));
+        assert_eq!(decrypt(SLOW, PASSWORD), Err(EncryptedKeyError::TooMuchWork));
+        for other in
+            [TRADITIONAL, SERVER.key.as_bytes(), b"", b"-----BEGIN ENCRYPTED PRIVATE KEY-----"]
+        {
+            assert!(!is_present(other));
+            assert_eq!(decrypt(other, PASSWORD), Err(EncryptedKeyError::Unknown));
+        }
+    }
+}

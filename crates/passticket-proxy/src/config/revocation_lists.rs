@@ -1,0 +1,129 @@
+//! Reads the certificate revocation lists (CRLs, RFC 5280 §5) for client certificates: `crls`.
+
+use std::sync::Arc;
+
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
+    server::{VerifierBuilderError, WebPkiClientVerifier},
+};
+use tower_passticket::clock::Timestamp;
+use x509_cert::{
+    Certificate,
+    crl::CertificateList,
+    der::{Decode, Encode},
+    name::Name,
+};
+
+use super::{
+    pem::{self, Wanted},
+    pem_text,
+    problem::quote,
+    reader::{At, Field},
+    secret_file::read_authorization_file,
+};
+
+/// Reads the files, each in PEM or DER. Returns the lists as one PEM text. `authorities` is the PEM text with the
+/// authorities of clients. `None` if there is a problem, which was reported.
+pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+    let roots = certificates(authorities);
+    // All files are read before the function returns, so that the errors of all files are reported.
+    let files: Vec<_> =
+        field.one_or_more().iter().map(|item| read_file(item, &roots, now)).collect();
+    let lists: Vec<_> =
+        files.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
+    if lists.is_empty() {
+        field.at.error("names no file; write the paths of files with certificate revocation lists");
+        return None;
+    }
+    warn_about_missing_lists(&field.at, &roots, &lists);
+    Some(lists.iter().flat_map(|list| pem_text::revocation_list(&list.der)).collect())
+}
+
+/// A list and its issuer.
+struct List {
+    der: CertificateRevocationListDer<'static>,
+    issuer: Name,
+}
+
+fn read_file(field: &Field<'_>, roots: &[CertificateDer<'_>], now: Timestamp) -> Option<Vec<List>> {
+    let path = field.path()?;
+    let content = match read_authorization_file(&path, |text| field.at.warning(text)) {
+        Ok(content) => content,
+        Err(error) => {
+            field.at.error(error);
+            return None;
+        }
+    };
+    let ders = if CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&content).is_ok() {
+        vec![CertificateRevocationListDer::from(content.clone())]
+    } else {
+        let ders = CertificateRevocationListDer::pem_slice_iter(&content);
+        ders.collect::<Result<_, _>>().unwrap_or_default()
+    };
+    let lists: Option<Vec<_>> = ders.into_iter().map(|der| parse(der, roots)).collect();
+    let Some(lists) = lists.filter(|lists| !lists.is_empty()) else {
+        let text = pem::explain(&content, &path, Wanted::RevocationLists).unwrap_or_else(|| {
+            "has no certificate revocation list that TLS supports; write the path of a file with lists of version 2, \
+             in PEM (-----BEGIN X509 CRL-----) or DER"
+                .to_owned()
+        });
+        field.at.error(format_args!("{} {text}", path.display()));
+        return None;
+    };
+    for (list, parsed) in &lists {
+        warn_about_expiry(&field.at, list, parsed, now);
+    }
+    Some(lists.into_iter().map(|(list, _)| list).collect())
+}
+
+/// `None` if the list is malformed, or if TLS does not support it.
+fn parse(
+    der: CertificateRevocationListDer<'static>,
+    roots: &[CertificateDer<'_>],
+) -> Option<(List, CertificateList)> {
+    let parsed = CertificateList::from_der(&der).ok()?;
+    // rustls checks a list only when it makes a verifier.
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots.iter().map(|root| root.clone().into_owned()));
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider)
+        .with_crls([der.clone()])
+        .build();
+    if matches!(built, Err(VerifierBuilderError::InvalidCrl(_))) {
+        return None;
+    }
+    let issuer = parsed.tbs_cert_list.issuer.clone();
+    Some((List { der, issuer }, parsed))
+}
+
+fn warn_about_expiry(at: &At<'_>, list: &List, parsed: &CertificateList, now: Timestamp) {
+    let Some(next) = parsed.tbs_cert_list.next_update else { return };
+    if next.to_unix_duration().as_secs() <= now.as_secs() {
+        at.warning(format_args!(
+            "has the list of {}, which has expired at {next}; client certificates of this authority are refused until \
+             the gateway starts with a new list",
+            quote(&list.issuer.to_string())
+        ));
+    }
+}
+
+/// Warns about authorities without a list: their client certificates are refused.
+fn warn_about_missing_lists(at: &At<'_>, roots: &[CertificateDer<'_>], lists: &[List]) {
+    let issuers: Vec<_> = lists.iter().filter_map(|list| list.issuer.to_der().ok()).collect();
+    for root in roots {
+        let Ok(root) = Certificate::from_der(root) else { continue };
+        let subject = root.tbs_certificate().subject();
+        if subject.to_der().is_ok_and(|name| !issuers.contains(&name)) {
+            at.warning(format_args!(
+                "has no list of the authority {}, so its client certificates are refused; add its list",
+                quote(&subject.to_string())
+            ));
+        }
+    }
+}
+
+fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).flatten().collect()
+}

@@ -1,0 +1,116 @@
+//! Verifies a revocation file without opening it for writing.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use redb::{Database, StorageBackend, backends::InMemoryBackend};
+
+use super::{
+    DurableStore, OpenError, builder, catch_panic, count_pats, load, load_networks, open_error,
+    read_meta,
+};
+
+impl DurableStore {
+    /// Verifies the file at `path`, and does not change it. A store that is opened with this file would be able to
+    /// load it.
+    ///
+    /// The file is locked for a moment only, to find out whether a store has it open. This function reads the file into
+    /// memory, and blocks until the copy is verified.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] if a store has the file open. This store has verified the file. The other errors are those
+    /// of [`open`](Self::open).
+    pub fn verify(path: impl Into<PathBuf>) -> Result<(), OpenError> {
+        let path = path.into();
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(OpenError::Missing { file: path }),
+            Err(source) => return Err(OpenError::Io { file: path, source }),
+        }
+        catch_panic(&path, || {
+            check_unused(&path)?;
+            let verified = verify_copy(&path);
+            // A store that was opened in the meantime may have changed the file while it was copied.
+            if verified.is_err() {
+                check_unused(&path)?;
+            }
+            verified
+        })
+    }
+}
+
+/// [`OpenError::InUse`] if a store has the file open.
+fn check_unused(path: &Path) -> Result<(), OpenError> {
+    let Err(error) = Database::builder().open_read_only(path) else { return Ok(()) };
+    match open_error(path, error.into()) {
+        used @ OpenError::InUse { .. } => Err(used),
+        // Other problems are those of the copy, too. A file that was not closed is repaired when a store opens it.
+        _ => Ok(()),
+    }
+}
+
+fn verify_copy(path: &Path) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io { file: path.to_owned(), source };
+    let content = fs::read(path).map_err(io_error)?;
+    if content.is_empty() {
+        // redb would make a new database.
+        return Err(open_error(path, io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+    }
+    let backend = InMemoryBackend::new();
+    let length = u64::try_from(content.len()).expect("the length of a file is a u64");
+    backend.set_len(length).and_then(|()| backend.write(0, &content)).map_err(io_error)?;
+    drop(content);
+    let database =
+        builder().create_with_backend(backend).map_err(|e| open_error(path, e.into()))?;
+    read_meta(path, &database)?;
+    load(&database).map_err(|e| open_error(path, e))?;
+    count_pats(&database).map_err(|e| open_error(path, e))?;
+    load_networks(&database).map_err(|e| open_error(path, e))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        passticket::UserId,
+        revocation::{Revocation, RevocationStore},
+    };
+
+    #[tokio::test]
+    async fn verify_finds_damage_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        assert!(matches!(DurableStore::verify(&path), Err(OpenError::Missing { .. })));
+        assert!(!path.exists());
+
+        let store = DurableStore::create(&path).unwrap();
+        let user = UserId::new("USER").unwrap();
+        for second in 0..3 {
+            assert!(matches!(DurableStore::verify(&path), Err(OpenError::InUse { .. })));
+            let up_to = Timestamp::from_secs(1_800_000_000 + second);
+            store.record(Revocation::User { user, up_to }).await.unwrap();
+        }
+        // A copy of the file of an open store is like the file of a killed process.
+        let killed = directory.path().join("killed.redb");
+        fs::copy(&path, &killed).unwrap();
+        drop(store);
+
+        for path in [&path, &killed] {
+            let before = fs::read(path).unwrap();
+            DurableStore::verify(path).unwrap();
+            assert!(fs::read(path).unwrap() == before);
+        }
+        DurableStore::open(&path).unwrap();
+        let good = fs::read(&path).unwrap();
+        for content in [&b""[..], b"no database", &good[..good.len() / 2]] {
+            fs::write(&path, content).unwrap();
+            let verified = DurableStore::verify(&path);
+            assert!(matches!(verified, Err(OpenError::Damaged { .. })), "{verified:?}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+    }
+}
