@@ -140,11 +140,14 @@ mod endpoint;
 mod error;
 mod failure_counts;
 mod file_login;
+#[cfg(feature = "remote")]
+mod issuer_logout;
 mod keys;
 mod login;
 mod login_throttle;
 mod login_tokens;
 mod logout;
+mod logout_listener;
 mod openapi;
 mod password_hash;
 mod permission;
@@ -156,6 +159,7 @@ mod response;
 mod revocation_rules;
 mod revocations;
 mod service;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -171,7 +175,10 @@ pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, PatRefusal};
 pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
+#[cfg(feature = "remote")]
+pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};
 pub use login_throttle::LoginThrottleOptions;
+pub use logout_listener::LogoutListener;
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
 pub use platform_error::PlatformError;
