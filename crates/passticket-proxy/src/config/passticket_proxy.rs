@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     admin::{self, AdminSection},
+    forwarders,
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
@@ -23,6 +24,7 @@ use super::{
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
     trusted_proxies::{self, ProxySection},
+    zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
@@ -48,6 +50,9 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) identities: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
     pub(super) oidc: Option<Field<'a>>,
+    pub(super) zowe: Option<ZowePeer>,
+    /// `forwarders.certificates`.
+    pub(super) forwarders: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
@@ -116,6 +121,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
     let oidc = section.optional("oidc");
+    let zowe = zowe_peer::read(section.section("zowe"));
+    let forwarders = forwarders::read(section.section("forwarders"));
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
@@ -161,6 +168,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         identities,
         certificate_mapping,
         oidc,
+        zowe,
+        forwarders,
         delegation,
         audit,
         revocations,
