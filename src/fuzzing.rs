@@ -1,4 +1,5 @@
 //! Functions for the fuzz targets in `fuzz/`. Do not use these functions, because they are not a part of the public
 //! API.
 
+pub use crate::layer::forwarded_chain;
 pub use crate::tls::{proxy_header, serve_io};

@@ -112,6 +112,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "remote")]
+pub mod apiml;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod apiml_path;
 pub mod audit;

@@ -1,5 +1,5 @@
-//! Answers of ZSS (Zowe System Services, which maps identities to users) and of Zowe's SAF endpoint (which checks
-//! permissions).
+//! Answers of ZSS (Zowe System Services, which maps identities to users), of Zowe's SAF endpoint (which checks
+//! permissions), and of Zowe API ML (which says whether a token is still valid).
 
 use std::{
     future::{Ready, ready},
@@ -18,6 +18,7 @@ use hyper_util::{
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tower_passticket::{
+    apiml::Apiml,
     identity::{
         DistributedIdentity, DistributedMapper, IdentityMapper, MapError, ZssCertificates,
         ZssIdentities,
@@ -188,4 +189,35 @@ pub(crate) fn zss(data: &[u8]) {
         (Err(MapError::Failed(error)), _) => assert!(error.len() < 2000),
         (Err(_), _) => {}
     }
+}
+
+/// Input: an answer of API ML about a token, in the form that [`Answer::new`] describes.
+pub(crate) fn apiml(data: &[u8]) {
+    let Some(answer) = Answer::new(data) else { return };
+    let address = Address::parse("http://localhost:1").expect("a valid address");
+    let (login, pat, logout) = block_on(async {
+        let apiml = || Apiml::new(answer.client(), address.clone());
+        (
+            apiml().accepts_login_token("a.b.c", &user("USER")).await,
+            apiml().accepts_pat("a.b.c", "service").await,
+            apiml().log_out("a.b.c").await,
+        )
+    });
+    let Some((status, value)) = answer.framed else { return };
+    match login {
+        Ok(true) => {
+            let value = value.expect("the content of a token is JSON");
+            let named = value["userId"].as_str().and_then(|name| UserId::new(name).ok());
+            assert_eq!((status, named), (200, Some(user("USER"))));
+        }
+        Ok(false) => assert_eq!(status, 401),
+        Err(error) => assert!(error.to_string().len() < 2000),
+    }
+    let ends_empty = answer.bytes.ends_with(b"Content-Length: 0\r\n\r\n");
+    match pat {
+        Ok(true) => assert!(status == 204 || status == 200 && ends_empty, "{status}"),
+        Ok(false) => assert_eq!(status, 401),
+        Err(_) => assert_ne!(status, 401),
+    }
+    assert_eq!(logout.is_ok(), pat.is_ok());
 }

@@ -1,17 +1,21 @@
 //! Certificates, distinguished names, and names that are mapped to a user.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue};
 use tower_passticket::{
+    fuzzing::forwarded_chain,
     identity::{
         CertificateFilter, CertificateMap, CommonNameMapper, DistinguishedName,
         DistributedIdentity, DistributedMap, DistributedMapper, EmailAddress, Fingerprint,
         IdentityMapper, PeerCertificate, Registry,
     },
+    layer::VerifyClientCertificate,
     passticket::UserId,
-    tls::{Connector, ServerTls},
+    tls::{ClientCertificates, Connector, ServerTls},
     token::SigningKey,
 };
 
-use crate::support::{CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, lines, ready};
+use crate::support::{CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, header_lines, lines, ready};
 
 fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
@@ -183,4 +187,27 @@ pub(crate) fn identity_names(data: &[u8]) {
     if let Ok(other) = other {
         assert!(ready(map.map_identity(&other)).is_err());
     }
+}
+
+/// Input: request headers, one a line.
+pub(crate) fn client_cert(data: &[u8]) {
+    let headers = header_lines(data);
+    let Ok(Some(chain)) = forwarded_chain(&headers) else { return };
+    assert!((1..=9).contains(&chain.len()));
+    assert_eq!(headers.get_all("client-cert").iter().count(), 1);
+    // The same certificates in the spelling of RFC 9440 are read in the same way.
+    let spelled = |der: &Vec<u8>| format!(":{}:", BASE64_STANDARD.encode(der));
+    let mut again = HeaderMap::new();
+    let (leaf, intermediates) = chain.split_first().expect("a chain has a certificate");
+    let value = |text: String| HeaderValue::try_from(text).expect("Base64 is a header value");
+    again.insert("client-cert", value(spelled(leaf)));
+    if !intermediates.is_empty() {
+        let list: Vec<_> = intermediates.iter().map(spelled).collect();
+        again.insert("client-cert-chain", value(list.join(", ")));
+    }
+    assert_eq!(forwarded_chain(&again).as_ref(), Ok(&Some(chain.clone())));
+    // No certificate of an unknown authority is accepted.
+    let verifier = ClientCertificates::new(SERVER_CERTIFICATE.as_bytes());
+    let verifier = verifier.expect("the fixture is a certificate");
+    assert!(verifier.verify(leaf, intermediates).is_err());
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The maximum time of a password check. Without this limit, a provider that does not answer would occupy one of the
 /// concurrent checks forever.
-const LONGEST_CHECK: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
 #[derive(Clone, Copy)]
@@ -34,6 +34,8 @@ pub(super) struct Callers<'a> {
     pub(super) memory: &'a PasswordMemory,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
+    /// How long a client waits for a password check, which may take longer.
+    pub(super) wait: Duration,
 }
 
 impl Callers<'_> {
@@ -106,7 +108,7 @@ impl Callers<'_> {
             .check()
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
         let Credentials { password, new_password, .. } = credentials;
-        let Self { login, throttle, memory, clock, .. } = self;
+        let Self { login, throttle, memory, clock, wait, .. } = self;
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let turn = throttle.turn(&user, peer, clock.clone()).await.map_err(|too_early| {
@@ -124,7 +126,7 @@ impl Callers<'_> {
                 }
             },
         };
-        match check(turn, checking).await {
+        match check(turn, checking, wait).await {
             Ok(result) => {
                 if password_change {
                     memory.forget(&user);
@@ -150,7 +152,14 @@ impl Callers<'_> {
 /// Checks a password in a separate task, and counts the result even if the client disconnects. So a wrong password
 /// counts as a failure even if the client disconnects early. A right password does not count as a failure, even if the
 /// client does not wait for the answer.
-pub(super) async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
+///
+/// The client waits at most `wait`. The check then continues, so that a late refusal counts. Otherwise an attacker could
+/// guess without limit while the server is slow, and the security product would count each guess.
+pub(super) async fn check(
+    turn: Turn,
+    checking: LoginFuture,
+    wait: Duration,
+) -> Result<UserId, LoginError> {
     let task = tokio::spawn(async move {
         let result = timeout(LONGEST_CHECK, checking).await;
         let result = result.unwrap_or(Err(LoginError::Unavailable));
@@ -162,8 +171,11 @@ pub(super) async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, L
         }
         result
     });
-    // If the task has no result, the provider has panicked.
-    task.await.unwrap_or(Err(LoginError::Unavailable))
+    match timeout(wait, task).await {
+        // If the task has no result, the provider has panicked.
+        Ok(finished) => finished.unwrap_or(Err(LoginError::Unavailable)),
+        Err(_) => Err(LoginError::Unavailable),
+    }
 }
 
 #[cfg(test)]
@@ -196,7 +208,7 @@ mod tests {
                 let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
                 let (answer, answered) = oneshot::channel();
                 let checking = Box::pin(async move { answered.await.unwrap() });
-                let mut client = Box::pin(check(turn, checking));
+                let mut client = Box::pin(check(turn, checking, LONGEST_CHECK));
                 let poll = std::future::poll_fn(|cx| Poll::Ready(client.as_mut().poll(cx)));
                 assert_eq!(poll.await, Poll::Pending);
                 drop(client);
@@ -216,8 +228,33 @@ mod tests {
         let (throttle, clock) = world();
         for _ in 0..6 {
             let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
-            let result = check(turn, Box::pin(std::future::pending())).await;
+            let result = check(turn, Box::pin(std::future::pending()), LONGEST_CHECK).await;
             assert_eq!(result, Err(LoginError::Unavailable));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_comes_too_late_for_the_client_counts() {
+        for (late, is_held) in [
+            (Err(LoginError::WrongCredentials), true),
+            (Err(LoginError::Unavailable), false),
+            (Ok(user("A")), false),
+        ] {
+            let (throttle, clock) = world();
+            for _ in 0..5 {
+                let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
+                let checking = Box::pin(async move {
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    late
+                });
+                let begun = tokio::time::Instant::now();
+                let result = check(turn, checking, Duration::from_secs(5)).await;
+                assert_eq!(result, Err(LoginError::Unavailable));
+                assert_eq!(begun.elapsed(), Duration::from_secs(5));
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let next = throttle.turn(&user("A"), None, clock.clone()).await;
+            assert_eq!(next.is_err(), is_held, "{late:?}");
         }
     }
 
@@ -226,7 +263,8 @@ mod tests {
         let (throttle, clock) = world();
         for _ in 0..5 {
             let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
-            let result = check(turn, Box::pin(async { panic!("of the test") })).await;
+            let checking = Box::pin(async { panic!("of the test") });
+            let result = check(turn, checking, LONGEST_CHECK).await;
             assert_eq!(result, Err(LoginError::Unavailable));
         }
         assert!(throttle.turn(&user("A"), None, clock.clone()).await.is_err());

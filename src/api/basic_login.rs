@@ -1,6 +1,6 @@
 //! Checks the passwords of `Authorization: Basic` on routes (docs/decisions.md#d24).
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     authenticate::check,
@@ -51,6 +51,8 @@ pub struct BasicLogin {
     pub(super) throttle: Arc<LoginThrottle>,
     pub(super) memory: Arc<PasswordMemory>,
     pub(super) clock: Arc<dyn Clock>,
+    /// How long a request waits for a check.
+    pub(super) wait: Duration,
 }
 
 impl BasicLogin {
@@ -64,7 +66,7 @@ impl BasicLogin {
         let turn = self.throttle.turn(&user, client, self.clock.clone()).await;
         let turn = turn
             .map_err(|early| PasswordError::TooManyAttempts { retry_after: early.retry_after })?;
-        let result = check(turn, self.login.login(user, password)).await;
+        let result = check(turn, self.login.login(user, password), self.wait).await;
         let result = result.map_err(|error| {
             if error == LoginError::Unavailable {
                 log_limited!(warn, "login provider", { %user, %error }, "authentication failed");
@@ -128,10 +130,7 @@ impl fmt::Debug for BasicLogin {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use test_support::{pki, tickets::user};
     use tokio::sync::Semaphore;

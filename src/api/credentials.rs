@@ -22,7 +22,9 @@ impl Credentials {
     ///
     /// # Errors
     /// [`ApiError::InvalidLoginInput`] if a part is missing. [`ApiError::WrongCredentials`] if the name is not a valid
-    /// user id. A wrong password also gives `WrongCredentials`, so this error does not reveal which names are valid.
+    /// user id. A wrong password also gives `WrongCredentials`, so this error does not reveal which names are valid. The
+    /// same error is returned for a password with a control character, such as NUL: no security product accepts one, and
+    /// a server in between may read only the part before it. [`ApiError::NewPasswordRefused`] if the new password has one.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -31,7 +33,22 @@ impl Credentials {
         {
             return Err(ApiError::InvalidLoginInput);
         }
-        UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)
+        let user = UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)?;
+        if has_control(&self.password) {
+            return Err(ApiError::WrongCredentials);
+        }
+        if self.new_password.as_ref().is_some_and(has_control) {
+            return Err(ApiError::NewPasswordRefused);
+        }
+        Ok(user)
+    }
+}
+
+/// Whether a password has a control character of Unicode. A password that is not UTF-8 is checked for those of ASCII.
+fn has_control(password: &Password) -> bool {
+    match str::from_utf8(password.expose()) {
+        Ok(text) => text.contains(char::is_control),
+        Err(_) => password.expose().iter().any(u8::is_ascii_control),
     }
 }
 
@@ -142,6 +159,32 @@ mod tests {
             let got = credentials.check();
             let got = got.as_ref().map(UserId::as_str);
             assert_eq!(got, want.as_ref().copied(), "{username:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_with_control_characters_are_not_passed_on() {
+        let credentials = |password: &[u8], new: Option<&[u8]>| Credentials {
+            username: "user".to_owned(),
+            password: Password::new(password),
+            new_password: new.map(Password::new),
+        };
+        for good in ["a b".as_bytes(), "p\u{e4}\u{20ac}".as_bytes(), b"p\xE4", b"~!\"\\"] {
+            assert!(credentials(good, Some(good)).check().is_ok(), "{good:?}");
+        }
+        for bad in [
+            b"a\0".as_slice(),
+            b"\0",
+            b"a\nb",
+            b"a\r\nX: y",
+            b"a\tb",
+            b"\x7f",
+            b"p\xE4\x1b",
+            "\u{85}".as_bytes(),
+        ] {
+            assert_eq!(credentials(bad, None).check(), Err(ApiError::WrongCredentials), "{bad:?}");
+            let new = credentials(b"right", Some(bad)).check();
+            assert_eq!(new, Err(ApiError::NewPasswordRefused), "{bad:?}");
         }
     }
 

@@ -326,6 +326,9 @@ impl ApiError {
             Self::Token(TokenError::Expired { .. }) => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
             }
+            Self::Token(TokenError::Unavailable(_)) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
+            }
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
@@ -482,7 +485,7 @@ impl ApiError {
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
             // Zowe API ML does not send this header for an expired token.
-            Self::Token(TokenError::Expired { .. }) => None,
+            Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 Some(&messages::INVALID_TOKEN)
             }

@@ -14,7 +14,7 @@ use crate::{
     passticket::UserId,
     revocation::{CheckError, Revocation},
     token::{
-        IssuedToken, Jwt, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken,
+        IssuedToken, Jwt, TokenError, TokenFingerprint, TokenIssuer, TokenVerifier, VerifiedToken,
     },
 };
 
@@ -25,7 +25,7 @@ pub(super) const DOMAIN: &str = "security-domain";
 #[derive(Clone, Copy)]
 pub(super) struct LoginTokens<'a> {
     pub(super) issuer: &'a TokenIssuer,
-    pub(super) verifier: &'a Rs256Verifier,
+    pub(super) verifier: &'a dyn TokenVerifier,
     pub(super) revocations: &'a Revocations,
     pub(super) cookies: &'a CookieNames,
 }
@@ -45,10 +45,18 @@ impl LoginTokens<'_> {
     /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
     /// - [`ApiError::LoggedOut`] if the token is revoked.
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
+    ///
+    /// Tokens of identity providers are [`TokenError::Issuer`]: these endpoints are for login tokens of z/OS users.
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
-        let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
-        let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
-        let token = token.and_then(|token| self.verifier.verify(token));
+        let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
+        let verified = match self.verifier.try_verify_now(text) {
+            Some(verified) => verified,
+            None => self.verifier.verify_token(text).await,
+        };
+        let token = verified.and_then(|verified| match verified {
+            VerifiedToken::External(_) => Err(TokenError::Issuer),
+            verified => Ok(verified),
+        });
         add_token_to_record(request, &token);
         let VerifiedToken::Jwt(jwt) = token? else {
             return Err(ApiError::PersonalAccessToken);

@@ -7,26 +7,32 @@ use super::{
     certificates::ClientCertificates,
     error::ApiError,
     login_tokens::{DOMAIN, LoginTokens},
-    provider::LoginProvider,
     response::{Answer, empty},
+    sessions::Sessions,
 };
-use crate::token::TokenError;
+use crate::token::{TokenError, TokenOrigin};
 
-/// Revokes the caller's login token, and tells the login provider. As in Zowe API ML, the response does not delete the
-/// cookie.
+/// Revokes the caller's login token, and ends the sessions that depend on it. As in Zowe API ML, the response does not
+/// delete the cookie.
+///
+/// If another server has issued the token, the logout is relayed to this server (docs/decisions.md#d48). If the relay
+/// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
-    provider: &dyn LoginProvider,
+    sessions: Sessions<'_>,
 ) -> Answer {
     let jwt = tokens.require(request).await.map_err(as_logout_error)?;
     tokens.revoke(&jwt).await?;
-    provider.logged_out(*jwt.user());
+    sessions.end(*jwt.user());
+    let text = tokens.text(request).and_then(|text| str::from_utf8(text).ok());
+    sessions.relay(jwt.origin(), text.unwrap_or_default()).await?;
     tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Answers with a new login token in a cookie, and revokes the old token.
+/// Answers with a new login token in a cookie, and revokes the old token. A token that another server has issued is
+/// refused: the new token would outlive a logout there.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,
@@ -34,6 +40,9 @@ pub(super) async fn refresh(
 ) -> Answer {
     certificates.require(request)?;
     let jwt = tokens.require(request).await?;
+    if jwt.origin() != TokenOrigin::Gateway {
+        return Err(TokenError::Issuer.into());
+    }
     let response = tokens.issue(request, jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
     tokens.revoke(&jwt).await?;
     tracing::info!(url = request.uri.path(), user = %jwt.user(), "refreshed a login token");

@@ -151,11 +151,14 @@ mod endpoint;
 mod error;
 mod failure_counts;
 mod file_login;
+#[cfg(feature = "remote")]
+mod issuer_logout;
 mod keys;
 mod login;
 mod login_throttle;
 mod login_tokens;
 mod logout;
+mod logout_listener;
 mod oidc_token;
 mod openapi;
 mod password_hash;
@@ -170,6 +173,7 @@ mod revocation_rules;
 mod revocations;
 mod service;
 mod service_list;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -187,7 +191,10 @@ pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, OidcRefusal, PatRefusal};
 pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
+#[cfg(feature = "remote")]
+pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};
 pub use login_throttle::LoginThrottleOptions;
+pub use logout_listener::LogoutListener;
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
 pub use platform_error::PlatformError;

@@ -6,6 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use super::{
     access_token,
     any_credential::AnyCredential,
     apiml_endpoints::{ApimlEndpoints, ApimlGateway},
-    authenticate::Callers,
+    authenticate::{Callers, LONGEST_CHECK},
     authorize::Authorizer,
     basic_login::BasicLogin,
     body,
@@ -37,6 +38,7 @@ use super::{
     login_throttle::{LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
+    logout_listener::LogoutListener,
     oidc_token::OidcTokens,
     openapi::{self, Settings},
     password_memory::PasswordMemory,
@@ -47,9 +49,14 @@ use super::{
     response::{Answer, ResponseBody, empty, typed},
     revocation_rules::RevocationRules,
     revocations::Revocations,
+    sessions::Sessions,
     ticket,
     validate::HeldTokens,
 };
+#[cfg(feature = "remote")]
+use super::{issuer_logout::IssuerLogout, sessions::Relay};
+#[cfg(feature = "remote")]
+use crate::token::TokenOrigin;
 use crate::{
     apiml_path::ApimlPath,
     audit::{Audit, RequestId},
@@ -80,8 +87,15 @@ struct State {
     prefix: AuthPrefix,
     issuer: TokenIssuer,
     verifier: Rs256Verifier,
+    /// Verifies login tokens, and perhaps those of other issuers.
+    login_verifier: Arc<dyn TokenVerifier>,
     public_keys: PublicKeys,
     login: Arc<dyn LoginProvider>,
+    /// How long a client waits for a password check.
+    login_wait: Duration,
+    listeners: Vec<Arc<dyn LogoutListener>>,
+    #[cfg(feature = "remote")]
+    relays: Vec<Relay>,
     throttle: Arc<LoginThrottle>,
     memory: Arc<PasswordMemory>,
     revocations: Revocations,
@@ -129,9 +143,14 @@ impl AuthApi {
         Self(Arc::new(State {
             prefix: AuthPrefix::default(),
             issuer,
+            login_verifier: Arc::new(verifier.clone()),
             verifier,
             public_keys,
             login: Arc::new(login),
+            login_wait: LONGEST_CHECK,
+            listeners: Vec::new(),
+            #[cfg(feature = "remote")]
+            relays: Vec::new(),
             throttle: Arc::default(),
             memory: Arc::new(PasswordMemory::new()),
             revocations: Revocations::new(revocations),
@@ -160,6 +179,36 @@ impl AuthApi {
     #[must_use]
     pub fn with_prefix(self, prefix: AuthPrefix) -> Self {
         self.with(|state| state.prefix = prefix)
+    }
+
+    /// Accepts the login tokens that `verifier` accepts, instead of only those of this gateway. The endpoints `query`,
+    /// `ticket` and `logout` then accept the login tokens of Zowe API ML and of z/OSMF, too, if `verifier` is a
+    #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
+    #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
+    /// that trusts them. `refresh` accepts only tokens of this gateway. Tokens of identity providers are refused.
+    ///
+    /// Use the same verifier as in the [`Authenticator`](crate::layer::Authenticator) of the proxy.
+    #[must_use]
+    pub fn with_login_token_verifier(self, verifier: impl TokenVerifier) -> Self {
+        self.with(|state| state.login_verifier = Arc::new(verifier))
+    }
+
+    /// Calls `listener` at each logout, in addition to the login provider and to earlier listeners.
+    #[must_use]
+    pub fn with_logout_listener(self, listener: impl LogoutListener) -> Self {
+        self.with(|state| state.listeners.push(Arc::new(listener)))
+    }
+
+    /// Relays a logout to `issuer` if a key of this origin has verified the login token. If the issuer does not confirm
+    /// the logout, the token is revoked here, and the answer is 503. Without a relay, the token is only revoked here.
+    #[cfg(feature = "remote")]
+    #[must_use]
+    pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
+        let relay = Relay { origin, issuer: Arc::new(issuer) };
+        self.with(|state| {
+            state.relays.retain(|other| other.origin != origin);
+            state.relays.push(relay);
+        })
     }
 
     /// Turns `ticket` on, with PassTickets from `generator`.
@@ -258,6 +307,16 @@ impl AuthApi {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
+    /// Sets how long a client waits for a password check; then the answer is 503. The check continues for up to a minute
+    /// after its beginning, and its result counts for the login throttle. The default is a minute.
+    ///
+    /// A login provider that asks a server should wait longer than the client. Otherwise, while the server is slow, wrong
+    /// passwords would not count here, although the server counts them.
+    #[must_use]
+    pub fn with_login_wait(self, wait: Duration) -> Self {
+        self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
+    }
+
     /// Sets the store for the networks from which users have logged in. With these networks, the login throttle ensures
     /// that failed logins from other networks do not lock a user out. By default, the networks are kept in memory, and
     /// are lost when the program ends.
@@ -296,6 +355,7 @@ impl AuthApi {
             throttle: self.0.throttle.clone(),
             memory: self.0.memory.clone(),
             clock: self.0.clock.clone(),
+            wait: self.0.login_wait,
         }
     }
 
@@ -351,6 +411,7 @@ impl State {
             memory: &self.memory,
             certificates: self.certificates(),
             clock: &self.clock,
+            wait: self.login_wait,
         }
     }
 
@@ -361,9 +422,18 @@ impl State {
     fn login_tokens(&self) -> LoginTokens<'_> {
         LoginTokens {
             issuer: &self.issuer,
-            verifier: &self.verifier,
+            verifier: &*self.login_verifier,
             revocations: &self.revocations,
             cookies: &self.cookies,
+        }
+    }
+
+    fn sessions(&self) -> Sessions<'_> {
+        Sessions {
+            provider: &*self.login,
+            listeners: &self.listeners,
+            #[cfg(feature = "remote")]
+            relays: &self.relays,
         }
     }
 
@@ -472,7 +542,9 @@ impl State {
             Endpoint::Login => {
                 login::log_in(request, body, self.callers(), self.login_tokens()).await
             }
-            Endpoint::Logout => logout::log_out(request, self.login_tokens(), &*self.login).await,
+            Endpoint::Logout => {
+                logout::log_out(request, self.login_tokens(), self.sessions()).await
+            }
             Endpoint::Query => query::query(request, self.login_tokens()).await,
             Endpoint::Refresh => {
                 logout::refresh(request, self.certificates(), self.login_tokens()).await

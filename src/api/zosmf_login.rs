@@ -13,7 +13,7 @@ use crate::{
 /// Login provider that asks z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
 /// The tokens that z/OSMF issues at a login are kept in [`ZosmfSessions`]. A logout ends the session at z/OSMF. All
-/// logins of a user share one session.
+/// logins of a user share one session, the latest. The earlier session is ended at z/OSMF when the next one begins.
 ///
 /// z/OSMF does not say why it refuses a login. So an expired password and a revoked user are
 /// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or answers something else than a
@@ -69,14 +69,9 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
     }
 
     fn logged_out(&self, user: UserId) {
-        let Some(session) = self.sessions.take(&user) else { return };
-        let zosmf = self.zosmf.clone();
-        tokio::spawn(async move {
-            if let Err(error) = zosmf.log_out(&session).await {
-                let address = zosmf.address();
-                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
-            }
-        });
+        if let Some(session) = self.sessions.take(&user) {
+            self.zosmf.end(user, session);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_TYPE, SET_COOKIE},
 };
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
@@ -155,17 +155,34 @@ const fn refused(error: PlatformError) -> Result<Answer, RemoteError> {
     Ok(Answer::Refused(LoginError::Platform(error)))
 }
 
+/// A login begins a session. A 200 without the cookie of a session is not the answer of ZSS to a right password, even if
+/// its body looks like it.
+///
 /// The body of a refusal is not JSON.
 fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     match reply.status() {
         StatusCode::OK => match reply.json::<Status>()?.status.as_str() {
-            "OK" => Ok(Answer::Accepted),
+            "OK" if begins_session(reply) => Ok(Answer::Accepted),
+            "OK" => Err(RemoteError::Answer("status 200, but no cookie of a session".to_owned())),
             _ => Err(RemoteError::Answer("status 200, but the login is not OK".to_owned())),
         },
         StatusCode::UNAUTHORIZED => refused(PlatformError::WrongPassword),
         StatusCode::PRECONDITION_REQUIRED => refused(PlatformError::PasswordExpired),
         _ => Err(unusable(reply)),
     }
+}
+
+/// Whether a response sets the cookie of a session. Its name is `jedHTTPSession`; newer releases append the port or the
+/// id of the installation.
+fn begins_session(reply: &Reply) -> bool {
+    reply.headers().get_all(SET_COOKIE).iter().any(|line| {
+        let Some(rest) = line.as_bytes().strip_prefix(b"jedHTTPSession") else { return false };
+        let mut parts = rest.splitn(2, |b| *b == b'=');
+        let (suffix, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let end = value.iter().position(|b| *b == b';').unwrap_or(value.len());
+        let is_name = suffix.is_empty() || suffix.starts_with(b".") || suffix.starts_with(b"_");
+        is_name && !value[..end].trim_ascii().is_empty()
+    })
 }
 
 fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
@@ -234,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn a_login_begins_a_session() {
+        for (cookies, want) in [
+            (&["jedHTTPSession=x; Path=/"][..], "ok"),
+            (&["jedHTTPSession.7557=x; Path=/; HttpOnly"], "ok"),
+            (&["a=b", "jedHTTPSession_1=x"], "ok"),
+            (&[], "answer"),
+            (&["a=b"], "answer"),
+            (&["jedHTTPSession=; Max-Age=0"], "answer"),
+            (&["jedHTTPSession"], "answer"),
+            (&["jedHTTPSessions=x"], "answer"),
+            (&["x; jedHTTPSession=x"], "answer"),
+        ] {
+            let mut reply = reply(200, r#"{"status":"OK"}"#);
+            for cookie in cookies {
+                reply = reply.with_header(SET_COOKIE, cookie);
+            }
+            assert_eq!(shown(&decide_login(&reply)), want, "{cookies:?}");
+        }
+    }
+
+    #[test]
     fn a_login_is_decided_by_the_status() {
         for (status, body, want) in [
             (200, r#"{"status":"OK"}"#, "ok"),
@@ -250,7 +288,8 @@ mod tests {
             (500, "", "unavailable"),
             (503, "", "unavailable"),
         ] {
-            assert_eq!(shown(&decide_login(&reply(status, body))), want, "{status} {body}");
+            let reply = reply(status, body).with_header(SET_COOKIE, "jedHTTPSession=x");
+            assert_eq!(shown(&decide_login(&reply)), want, "{status} {body}");
         }
     }
 

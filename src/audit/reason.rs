@@ -193,6 +193,7 @@ impl From<&TokenError> for ReasonCode {
             TokenError::Issuer => Self::TokenIssuer,
             TokenError::Expired { .. } => Self::TokenExpired,
             TokenError::NotYetValid { .. } => Self::TokenNotYetValid,
+            TokenError::LoggedOut => Self::TokenRevoked,
             TokenError::Subject(_) => Self::NoUser,
             TokenError::Unavailable(_) => Self::Unavailable,
         }
@@ -263,7 +264,7 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let minute = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 26] = [
+        let cases: [(ReasonCode, &str, Outcome); 27] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
@@ -271,6 +272,7 @@ mod tests {
             ((&TokenError::Claims("x".into())).into(), "token-claims", Outcome::Refused),
             ((&TokenError::Issuer).into(), "token-issuer", Outcome::Refused),
             ((&TokenError::Unavailable("x".into())).into(), "unavailable", Outcome::Error),
+            ((&TokenError::LoggedOut).into(), "token-revoked", Outcome::Refused),
             ((&TokenError::Expired { secs_ago: 1 }).into(), "token-expired", Outcome::Refused),
             (
                 (&TokenError::NotYetValid { in_secs: 1 }).into(),

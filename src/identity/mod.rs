@@ -32,6 +32,7 @@ mod filter;
 mod fingerprint;
 mod mapper;
 mod name_syntax;
+mod protected_users;
 mod unique;
 #[cfg(feature = "remote")]
 mod zss;
@@ -47,5 +48,6 @@ pub use filter::{CertificateFilter, EmptyFilter};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use mapper::{DistributedMapper, IdentityMapper, MapError, MapFuture};
 pub use name_syntax::{NameProblem, NameSyntaxError};
+pub use protected_users::ProtectedUsers;
 #[cfg(feature = "remote")]
 pub use zss::{ZssCertificates, ZssIdentities};

@@ -31,11 +31,13 @@ mod authentication;
 mod authenticator;
 mod body;
 mod check;
+mod client_cert;
 mod compatibility;
 pub mod connection;
 mod credential;
 mod cross_origin;
 mod failure;
+pub mod forwarded_certificate;
 mod future;
 #[cfg(feature = "proxy")]
 mod message;
@@ -60,6 +62,9 @@ pub use authentication::{Authenticated, Authentication, Proof};
 pub use authenticator::Authenticator;
 pub use body::{ResponseBody, ResponseBodyFuture, ResponseBodyLayer, ResponseBodyService};
 pub use check::CheckService;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use client_cert::forwarded_chain;
 #[cfg(feature = "proxy")]
 pub(crate) use compatibility::NoResponse;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
@@ -68,6 +73,10 @@ pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use cross_origin::{CrossOriginCounts, ForeignOrigins, Origin, OriginError, OriginPolicy};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
+pub use forwarded_certificate::{
+    ForwardedCertificateLayer, ForwardedCertificateService, TrustedForwarders,
+    VerifyClientCertificate,
+};
 pub use future::{LayerFuture, ResponseFuture};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;

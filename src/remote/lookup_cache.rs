@@ -80,6 +80,12 @@ where
         Self { clock, ..self }
     }
 
+    /// The cached result for `key`. `None` if there is none, or if it has expired. Never waits.
+    pub fn cached(&self, key: &K) -> Option<Result<Option<V>, E>> {
+        let entry = self.entries.get(key)?;
+        entry.is_fresh(self.clock.now()).then_some(entry.result)
+    }
+
     /// Returns the result for `key`. If there is a cached result, this is returned. If another caller has begun a
     /// look-up of `key`, its result is returned. In these two cases, `look_up` is not polled. In all other cases, the
     /// result of `look_up` is returned.
@@ -92,13 +98,11 @@ where
         look_up: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
         let before = self.finished.load(Ordering::Acquire);
-        let now = self.clock.now();
-        let fresh = |entry: &Entry<V, E>, now| entry.from <= now && now < entry.until;
-        if let Some(entry) = self.entries.get(key).filter(|entry| fresh(entry, now)) {
-            return entry.result;
+        if let Some(result) = self.cached(key) {
+            return result;
         }
         let entry = self.entries.entry_async(key, |_, entry| {
-            if entry.number > before || fresh(entry, self.clock.now()) {
+            if entry.number > before || entry.is_fresh(self.clock.now()) {
                 EntryAction::Retain(entry.result.clone())
             } else {
                 EntryAction::ReplaceWithGuard
@@ -121,6 +125,12 @@ where
         // The insertion fails if the entry was evicted in the meantime. In that case, the result is not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
         result
+    }
+}
+
+impl<V, E> Entry<V, E> {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.from <= now && now < self.until
     }
 }
 
@@ -170,9 +180,12 @@ mod tests {
             let (cache, clock) = cache(policy);
             assert_eq!(get(&cache, 1, answer).await, answer);
             assert_eq!(get(&cache, 2, Ok(Some(7))).await, Ok(Some(7)), "another key");
+            assert_eq!((cache.cached(&1), cache.cached(&3)), (Some(answer), None));
             clock.advance(Duration::from_millis(secs * 1000 - 1));
+            assert_eq!(cache.cached(&1), Some(answer));
             assert_eq!(get(&cache, 1, Ok(Some(2))).await, answer);
             clock.advance(Duration::from_millis(1));
+            assert_eq!(cache.cached(&1), None);
             assert_eq!(get(&cache, 1, Ok(Some(2))).await, Ok(Some(2)));
             assert_eq!(get(&cache, 1, Ok(Some(3))).await, Ok(Some(2)));
         }

@@ -23,6 +23,7 @@
 mod accepted_connection;
 mod address_requests;
 mod answering;
+mod client_certificates;
 mod client_connection;
 mod client_io;
 mod client_limits;
@@ -55,6 +56,7 @@ mod tcp;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use accepted_connection::serve_io;
+pub use client_certificates::ClientCertificates;
 pub use client_limits::ClientLimits;
 pub use connection_counts::ConnectionCounts;
 pub use connector::{

@@ -221,7 +221,7 @@ mod tests {
         passticket::UserId,
         token::{
             Scopes, TokenFingerprint,
-            verified::{Pat, PatClaims},
+            verified::{Pat, PatClaims, TokenOrigin},
         },
     };
 
@@ -233,6 +233,7 @@ mod tests {
             scopes: Scopes::parse(scopes).unwrap(),
             issued_at: Timestamp::from_secs(NOW - 5),
             expires_at: Timestamp::from_secs(NOW + 5),
+            origin: TokenOrigin::Gateway,
             fingerprint: TokenFingerprint::of("token"),
         }))
     }

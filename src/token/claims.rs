@@ -21,6 +21,9 @@ pub(super) fn header(id: Option<&KeyId>) -> String {
 
 /// `iss` of a login token. The comparison ignores case, as in API ML.
 pub(super) const ISSUER_JWT: &str = "APIML";
+/// `iss` of a token of z/OSMF. The comparison ignores case, as in API ML.
+#[cfg(feature = "remote")]
+pub(super) const ISSUER_ZOSMF: &str = "zOSMF";
 /// `iss` of a Personal Access Token (PAT). The comparison ignores case.
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
@@ -59,6 +62,10 @@ pub(super) struct Claims {
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,
 }
+
+/// How far the clock of another issuer may be ahead of ours, in seconds. The expiry is checked without leeway.
+#[cfg(feature = "remote")]
+pub(super) const LEEWAY_SECS: u64 = 60;
 
 /// Parses a claim that may be absent, but not `null`.
 pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(

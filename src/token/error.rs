@@ -36,12 +36,15 @@ pub enum TokenError {
         /// The seconds since the token expired.
         secs_ago: u64,
     },
-    /// The token is not valid yet (`nbf`).
+    /// The token is not valid yet (`nbf`), or was issued in the future (`iat`).
     #[error("the token becomes valid in {in_secs} s")]
     NotYetValid {
         /// The seconds until the token becomes valid.
         in_secs: u64,
     },
+    /// The signature is right, but the issuer no longer accepts the token. For example, its user has logged out.
+    #[error("the issuer no longer accepts the token")]
+    LoggedOut,
     /// The subject is not a z/OS user id.
     #[error("the subject of the token is not a user id: {0}")]
     Subject(NameError),
@@ -65,6 +68,7 @@ impl TokenError {
             | Self::Claims(_)
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
+            | Self::LoggedOut
             | Self::Subject(_)
             | Self::Unavailable(_) => false,
         }
@@ -88,6 +92,7 @@ mod tests {
             (TokenError::Claims("x".into()), false),
             (TokenError::Expired { secs_ago: 1 }, false),
             (TokenError::NotYetValid { in_secs: 1 }, false),
+            (TokenError::LoggedOut, false),
             (TokenError::Subject(not_a_user), false),
             (TokenError::Unavailable("x".into()), false),
         ];

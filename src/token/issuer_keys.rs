@@ -7,7 +7,9 @@
 //! - A token whose key is not in the set causes a fetch, but at most one every 30 s. The issuer may have a new key.
 //! - One fetch runs at a time. Tokens that need it wait for it. It runs in a task, so a client that disconnects does not
 //!   cancel it.
-//! - If a fetch fails, the last good set stays. If there is no set yet, the next token after 5 s tries again.
+//! - If a fetch fails, the last good set stays until it is older than [`KeyRefresh::max_age`]. If there is no set, the
+//!   next token after 5 s tries again.
+//! - If the issuer lists no usable key, the earlier set is forgotten: the issuer has withdrawn all of its keys.
 
 use std::{
     fmt,
@@ -23,7 +25,11 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, header::ACCEPT};
 use http_body_util::Full;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
     VerifyingKey,
@@ -130,12 +136,16 @@ pub struct UnprotectedUrl(Address);
 pub struct KeyRefresh {
     /// The set is fetched again after this time. At least 30 s.
     pub every: Duration,
+    /// The set is no longer used after this time, even if it could not be fetched again. At least 30 s more than
+    /// [`every`](Self::every). Without such a limit, an attacker who stops all fetches could use a key that the issuer
+    /// has withdrawn for ever.
+    pub max_age: Duration,
 }
 
 impl Default for KeyRefresh {
-    /// Every 10 minutes.
+    /// Every 10 minutes. A set is used for at most 24 hours.
     fn default() -> Self {
-        Self { every: Duration::from_secs(600) }
+        Self { every: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -181,7 +191,7 @@ pub(super) enum Need {
 }
 
 impl IssuerKeys {
-    /// Uses one RSA key, which verifies RS256.
+    /// Uses one RSA key, which verifies RS256. The `kid` of a token does not matter.
     pub fn fixed(key: &VerifyingKey) -> Self {
         Self::with_set(Some(KeySet::of(key)), None)
     }
@@ -226,7 +236,9 @@ impl IssuerKeys {
         if let Some(keys) = Arc::get_mut(&mut self.0)
             && let Some(remote) = &mut keys.remote
         {
-            remote.refresh = KeyRefresh { every: refresh.every.max(PAUSE) };
+            let every = refresh.every.max(PAUSE);
+            let max_age = refresh.max_age.max(every.saturating_add(LONGEST_FETCH));
+            remote.refresh = KeyRefresh { every, max_age };
         }
         self
     }
@@ -262,9 +274,15 @@ impl IssuerKeys {
         self.0.set.load().as_deref().map(|current| f(&current.set))
     }
 
+    /// Whether there is a set.
+    pub(super) fn has_keys(&self) -> bool {
+        self.0.set.load().is_some()
+    }
+
     /// Whether a token with this need should wait for [`refresh`](Self::refresh).
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
+        self.forget_old_set(remote);
         // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay
         // all of its tokens. If the new set lacks the key, the token is verified again.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
@@ -297,17 +315,31 @@ impl IssuerKeys {
     /// Waits for the fetch that runs, or fetches the keys if that is permitted now.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
+        // The source may have panicked. The last good set then stays.
+        let _ = self.start_refresh(remote, need).await;
+    }
+
+    /// Starts a fetch if the set is too old. Does not wait for it, so it can be called for tokens that need no fetch.
+    /// Without a Tokio runtime, it does nothing.
+    pub(super) fn refresh_in_background(&self) {
+        if let Some(remote) = &self.0.remote
+            && Handle::try_current().is_ok()
+            && self.should_refresh(Need::FreshSet)
+        {
+            drop(self.start_refresh(remote, Need::FreshSet));
+        }
+    }
+
+    fn start_refresh(&self, remote: &Remote, need: Need) -> JoinHandle<()> {
         let before = remote.finished.load(Ordering::Acquire);
         let keys = self.clone();
-        let fetching = tokio::spawn(async move {
+        tokio::spawn(async move {
             let Some(remote) = &keys.0.remote else { return };
             let _running = remote.running.lock().await;
             if remote.finished.load(Ordering::Acquire) == before && keys.may_fetch(remote, need) {
                 keys.fetch(remote).await;
             }
-        });
-        // The source may have panicked. The last good set then stays.
-        let _ = fetching.await;
+        })
     }
 
     async fn fetch(&self, remote: &Remote) {
@@ -318,20 +350,56 @@ impl IssuerKeys {
         let fetched = fetched.unwrap_or_else(|_| {
             Err(RemoteError::Unavailable(format!("no response within {LONGEST_FETCH:?}")))
         });
-        let set = fetched
-            .map_err(|error| error.to_string())
-            .and_then(|json| KeySet::parse(&json).map_err(|error| error.to_string()));
-        match set {
-            Ok(set) => self.replace(remote, Current { set, fetched: began }),
-            Err(error) => {
-                let (issuer, has_keys) = (&remote.issuer, self.0.set.load().is_some());
+        match fetched.map(|json| KeySet::parse(&json)) {
+            Ok(Ok(set)) => self.replace(remote, Current { set, fetched: began }),
+            // The issuer says that no key of the earlier set is its key any more.
+            Ok(Err(error @ KeySetError::NoUsableKey { .. })) => {
+                let (issuer, withdrawn) = (&remote.issuer, self.0.set.swap(None).is_some());
+                self.invalidate_caches();
                 log_limited!(
-                    warn, ("keys of an issuer", issuer), { %issuer, %error, has_keys },
-                    "the keys of an issuer could not be fetched; keys that were fetched earlier stay in use"
+                    warn, ("keys of an issuer", issuer), { %issuer, %error, withdrawn },
+                    "an issuer lists no usable key; its tokens are not accepted"
                 );
             }
+            Ok(Err(error)) => self.keep_set(remote, &error),
+            Err(error) => self.keep_set(remote, &error),
         }
         remote.finished.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Logs that a fetch failed.
+    fn keep_set(&self, remote: &Remote, error: &dyn fmt::Display) {
+        self.forget_old_set(remote);
+        let (issuer, has_keys) = (&remote.issuer, self.0.set.load().is_some());
+        log_limited!(
+            warn, ("keys of an issuer", issuer), { %issuer, %error, has_keys },
+            "the keys of an issuer could not be fetched; keys that were fetched earlier stay in use"
+        );
+    }
+
+    /// Forgets the set if it is older than [`KeyRefresh::max_age`].
+    fn forget_old_set(&self, remote: &Remote) {
+        let current = self.0.set.load();
+        let Some(old) = current.as_ref() else { return };
+        if self.0.clock.monotonic().saturating_sub(old.fetched) < remote.refresh.max_age {
+            return;
+        }
+        // Another thread may have replaced the set in the meantime.
+        let previous = self.0.set.compare_and_swap(&*current, None);
+        if previous.as_ref().is_some_and(|previous| Arc::ptr_eq(previous, old)) {
+            self.invalidate_caches();
+            let issuer = &remote.issuer;
+            tracing::error!(
+                %issuer,
+                "the keys of an issuer are too old and could not be fetched again; its tokens are not accepted"
+            );
+        }
+    }
+
+    /// Makes all cached tokens that these keys have verified invalid. Call this after the set has changed.
+    fn invalidate_caches(&self) {
+        let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.iter().for_each(Generation::advance);
     }
 
     fn replace(&self, remote: &Remote, new: Current) {
@@ -342,9 +410,8 @@ impl IssuerKeys {
             None => tracing::info!(%issuer, keys, "fetched the keys of an issuer"),
             // A token of a key that the issuer has withdrawn must not stay in a cache.
             Some(old) if old.set.loses_keys_to(&new.set) => {
-                tracing::info!(%issuer, keys, "the issuer has withdrawn a key");
-                let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
-                caches.iter().for_each(Generation::advance);
+                tracing::info!(%issuer, keys, "the issuer has withdrawn a key, or an algorithm of a key");
+                self.invalidate_caches();
             }
             Some(_) => {}
         }

@@ -1,26 +1,49 @@
 //! Verifies the tokens of several issuers, each with its own keys.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Algorithm, DuplicateIssuer, MAX_TOKEN_LEN, OidcIssuer, Rs256Verifier, TokenError,
+    Algorithm, DuplicateIssuer, MAX_TOKEN_LEN, OidcIssuer, Rs256Verifier, TokenError, TokenOrigin,
     TokenVerifier, VerifiedToken, VerifyFuture,
-    claims::{ISSUER_JWT, ISSUER_PAT, present},
+    claims::{ISSUER_JWT, ISSUER_PAT, ISSUER_ZOSMF, present},
+    issuer_check::IssuerCheck,
     issuer_keys::{IssuerKeys, Need},
     key_set::Signature,
-    rs256::By,
+    rs256::{By, parse_claims},
 };
+use crate::clock::Timestamp;
 
-/// The [`TokenVerifier`] for tokens of several issuers: of this crate, of Zowe API ML, and of OpenID Connect providers.
+/// Keys that are too old are looked for at most once in this time, in seconds.
+const LOOK_EVERY_SECS: u64 = 30;
+
+/// The [`TokenVerifier`] for tokens of several issuers: of this crate, of Zowe API ML, of z/OSMF, and of OpenID Connect
+/// providers.
 ///
 /// A token is verified only with the keys of the issuer that its claim `iss` names (docs/decisions.md#d21). So a
 /// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
 ///
-/// If `own` has a cache ([`Rs256Verifier::with_cache`]), it also caches the tokens of the other issuers. A cached token
-/// costs the same, whatever the number of issuers is.
+/// | issuer | how its tokens are accepted |
+/// |---|---|
+/// | this crate | the keys of `own` |
+/// | API ML (`APIML`) | [`Rs256Verifier::with_apiml_keys`] |
+/// | API ML, if it says that the user has not logged out; also PATs (`APIML_PAT`) | [`with_apiml_check`](Self::with_apiml_check) in addition |
+/// | z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
+/// | OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
+///
+/// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has a cache of the same capacity, also for the
+/// tokens of the other issuers. It is never the cache of another verifier, which may trust other issuers. A cached token
+/// costs the same, whatever the number of issuers is. Keys that are too old are fetched again in the background, even if
+/// all tokens are cached.
 ///
 /// ```
 /// use tower_passticket::{
@@ -48,32 +71,74 @@ pub struct TrustedIssuers(Arc<Issuers>);
 #[derive(Clone)]
 struct Issuers {
     own: Rs256Verifier,
+    /// Whether API ML still accepts its tokens. `None`: it is not asked.
+    apiml: Option<IssuerCheck>,
+    zosmf: Option<Zosmf>,
     providers: Vec<OidcIssuer>,
+    /// The second in which keys that are too old were looked for.
+    looked: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+struct Zosmf {
+    keys: IssuerKeys,
+    check: IssuerCheck,
 }
 
 impl TrustedIssuers {
     /// Accepts the tokens that `own` accepts.
     pub fn new(own: Rs256Verifier) -> Self {
-        Self(Arc::new(Issuers { own, providers: Vec::new() }))
+        // Another value may trust other issuers. With a common cache, each of the two would accept their tokens.
+        let own = own.with_empty_cache();
+        let looked = Arc::default();
+        Self(Arc::new(Issuers { own, apiml: None, zosmf: None, providers: Vec::new(), looked }))
     }
 
     /// Accepts the tokens of this provider, too.
     ///
     /// # Errors
     /// [`DuplicateIssuer`] if a provider with the same issuer was added earlier.
-    pub fn with_oidc(mut self, provider: OidcIssuer) -> Result<Self, DuplicateIssuer> {
-        let issuers = Arc::make_mut(&mut self.0);
-        if issuers.providers.iter().any(|other| other.issuer() == provider.issuer()) {
+    pub fn with_oidc(self, provider: OidcIssuer) -> Result<Self, DuplicateIssuer> {
+        if self.0.providers.iter().any(|other| other.issuer() == provider.issuer()) {
             return Err(DuplicateIssuer(provider.issuer().clone()));
         }
-        if let Some(cache) = issuers.own.cache() {
-            provider.keys().invalidate(cache.generation());
-        }
-        issuers.providers.push(provider);
-        Ok(self)
+        Ok(self.with(|issuers| issuers.providers.push(provider)))
     }
 
-    /// Verifies a token with the keys that are known now.
+    /// Accepts the login tokens of z/OSMF (`iss: zOSMF`, RS256), too. `keys` must be the keys of z/OSMF, and of no other
+    /// issuer. `check` asks z/OSMF about each token, because a signature does not show that the user has logged out at
+    /// z/OSMF (docs/reference/zowe-site.md#zosmf).
+    #[must_use]
+    pub fn with_zosmf(self, keys: IssuerKeys, check: IssuerCheck) -> Self {
+        self.with(|issuers| issuers.zosmf = Some(Zosmf { keys, check }))
+    }
+
+    /// Asks API ML about each token that its keys have verified ([`Rs256Verifier::with_apiml_keys`]) and none of the
+    /// gateway's own keys (docs/decisions.md#d48). Without this check, a token is accepted until it expires, although
+    /// its user has logged out at API ML.
+    ///
+    /// With this check, the Personal Access Tokens of API ML are accepted, too, because API ML says whether they are
+    /// revoked.
+    #[must_use]
+    pub fn with_apiml_check(self, check: IssuerCheck) -> Self {
+        self.with(|issuers| {
+            issuers.apiml = Some(check);
+            issuers.own = issuers.own.clone().with_apiml_pats();
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Issuers)) -> Self {
+        let issuers = Arc::make_mut(&mut self.0);
+        change(issuers);
+        // A clone of the value before this change must not accept the tokens of the new issuer.
+        issuers.own = issuers.own.clone().with_empty_cache();
+        if let Some(cache) = issuers.own.cache() {
+            issuers.keys().for_each(|keys| keys.invalidate(cache.generation()));
+        }
+        self
+    }
+
+    /// Verifies a token with the keys that are known now. Does not ask the issuer.
     fn verify(&self, token: &[u8], last: Last) -> Result<VerifiedToken, Undecided> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() }.into());
@@ -83,7 +148,13 @@ impl TrustedIssuers {
             self.verify_uncached(token, last)
         };
         match self.0.own.cache() {
-            Some(cache) => cache.get_or_verify(token, self.0.own.now(), uncached),
+            Some(cache) => {
+                let now = self.0.own.now();
+                if self.0.is_look_due(now) {
+                    self.0.look_for_old_keys(now);
+                }
+                cache.get_or_verify(token, now, uncached)
+            }
             None => uncached(),
         }
     }
@@ -102,42 +173,36 @@ impl TrustedIssuers {
         };
         let (header, payload) = (decode(header)?, decode(payload)?);
         let issuer = issuer(&payload)?;
-        let Some(provider) =
+        if let Some(provider) =
             self.0.providers.iter().find(|other| other.issuer().as_str() == issuer)
-        else {
-            return match [ISSUER_JWT, ISSUER_PAT].iter().any(|own| issuer.eq_ignore_ascii_case(own))
-            {
-                true => self.verify_apiml(token, refused, last),
-                false => Err(TokenError::Issuer.into()),
-            };
-        };
-        let Header { alg, kid } = Header::parse(&header)?;
-        let algorithm = alg.parse::<Algorithm>().map_err(|_| TokenError::Algorithm)?;
-        if !provider.accepts(algorithm) {
-            return Err(TokenError::Algorithm.into());
-        }
-        let keys = provider.keys();
-        let wait = |need| match last {
-            Last::No if keys.should_refresh(need) => Some(Undecided::Wait(keys.clone(), need)),
-            _ => None,
-        };
-        if let Some(wait) = wait(Need::FreshSet) {
-            return Err(wait);
-        }
-        let signature = decode(signature)?;
-        let checked = keys.with_current(|keys| {
-            keys.check(algorithm, kid.as_deref(), message.as_bytes(), &signature)
-        });
-        match checked {
-            None => Err(unavailable(provider).into()),
-            Some(Signature::Good) => {
-                let claims = provider.check(&payload, own.now())?;
-                Ok(VerifiedToken::external(token.as_bytes(), claims))
+        {
+            let Header { alg, kid } = Header::parse(&header)?;
+            let algorithm = alg.parse::<Algorithm>().map_err(|_| TokenError::Algorithm)?;
+            if !provider.accepts(algorithm) {
+                return Err(TokenError::Algorithm.into());
             }
-            Some(Signature::Bad) => Err(TokenError::Signature.into()),
-            Some(Signature::UnknownKey) => {
-                Err(wait(Need::UnknownKey).unwrap_or(Undecided::Refused(TokenError::Signature)))
+            let signed = Signed { algorithm, kid: kid.as_deref(), message, signature };
+            signed.check(provider.keys(), provider.issuer().as_str(), last)?;
+            let claims = provider.check(&payload, own.now())?;
+            return Ok(VerifiedToken::external(token.as_bytes(), claims));
+        }
+        if let Some(zosmf) = &self.0.zosmf
+            && issuer.eq_ignore_ascii_case(ISSUER_ZOSMF)
+        {
+            let Header { alg, .. } = Header::parse(&header)?;
+            if alg != Algorithm::Rs256.name() {
+                return Err(TokenError::Algorithm.into());
             }
+            // It is not known whether z/OSMF uses the same ids in its tokens and in its list of keys.
+            let algorithm = Algorithm::Rs256;
+            let signed = Signed { algorithm, kid: None, message, signature };
+            signed.check(&zosmf.keys, ISSUER_ZOSMF, last)?;
+            let claims = parse_claims(&payload)?;
+            return Ok(own.check(token, claims, TokenOrigin::Zosmf)?);
+        }
+        match [ISSUER_JWT, ISSUER_PAT].iter().any(|own| issuer.eq_ignore_ascii_case(own)) {
+            true => self.verify_apiml(token, refused, last),
+            false => Err(TokenError::Issuer.into()),
         }
     }
 
@@ -163,9 +228,62 @@ impl TrustedIssuers {
         own.verify_uncached(token, by).or_else(|error| {
             if error == TokenError::Signature {
                 wait(Need::UnknownKey)?;
+                // The token may be one of API ML, whose keys are not known.
+                if !keys.has_keys() {
+                    return Err(unavailable(ISSUER_JWT).into());
+                }
             }
             Err(error.into())
         })
+    }
+
+    /// Verifies a token with the keys of its issuer, which are fetched if necessary.
+    async fn verify_signature(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
+        match self.verify(token, Last::No) {
+            Ok(verified) => return Ok(verified),
+            Err(Undecided::Refused(error)) => return Err(error),
+            Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
+        }
+        // The keys were just fetched, or may not be fetched yet. The token does not wait again.
+        self.verify(token, Last::Yes).map_err(|undecided| match undecided {
+            Undecided::Refused(error) => error,
+            Undecided::Wait(..) => TokenError::Signature,
+        })
+    }
+}
+
+impl Issuers {
+    /// The keys of the issuers that were added to this value.
+    fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
+        let zosmf = self.zosmf.iter().map(|zosmf| &zosmf.keys);
+        self.providers.iter().map(OidcIssuer::keys).chain(zosmf)
+    }
+
+    /// The check of the issuer that has signed a token. `None` if the issuer is not asked.
+    fn check_of(&self, verified: &VerifiedToken) -> Option<&IssuerCheck> {
+        let origin = match verified {
+            VerifiedToken::Jwt(jwt) => jwt.origin(),
+            VerifiedToken::Pat(pat) => pat.origin(),
+            VerifiedToken::External(_) => return None,
+        };
+        match origin {
+            TokenOrigin::Gateway => None,
+            TokenOrigin::Apiml => self.apiml.as_ref(),
+            TokenOrigin::Zosmf => self.zosmf.as_ref().map(|zosmf| &zosmf.check),
+        }
+    }
+
+    /// Whether keys that are too old were not looked for in the last 30 s. A cached token needs no keys, so without this
+    /// look a key that its issuer has withdrawn would stay in use while all tokens are cached.
+    fn is_look_due(&self, now: Timestamp) -> bool {
+        // If the clock was set back, the difference is very large.
+        now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS
+    }
+
+    #[cold]
+    fn look_for_old_keys(&self, now: Timestamp) {
+        self.looked.store(now.as_secs(), Ordering::Relaxed);
+        self.keys().chain(self.own.apiml_keys()).for_each(IssuerKeys::refresh_in_background);
     }
 }
 
@@ -173,24 +291,24 @@ impl TokenVerifier for TrustedIssuers {
     fn verify_token(&self, token: &[u8]) -> VerifyFuture {
         let (issuers, token) = (self.clone(), token.to_vec());
         Box::pin(async move {
-            match issuers.verify(&token, Last::No) {
-                Ok(verified) => return Ok(verified),
-                Err(Undecided::Refused(error)) => return Err(error),
-                Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
+            let verified = issuers.verify_signature(&token).await?;
+            if let Some(check) = issuers.0.check_of(&verified) {
+                let token = str::from_utf8(&token).map_err(|_| TokenError::Malformed)?;
+                check.check(token, &verified).await?;
             }
-            // The keys were just fetched, or may not be fetched yet. The token does not wait again.
-            issuers.verify(&token, Last::Yes).map_err(|undecided| match undecided {
-                Undecided::Refused(error) => error,
-                Undecided::Wait(..) => TokenError::Signature,
-            })
+            Ok(verified)
         })
     }
 
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
-        match self.verify(token, Last::No) {
-            Ok(verified) => Some(Ok(verified)),
-            Err(Undecided::Refused(error)) => Some(Err(error)),
-            Err(Undecided::Wait(..)) => None,
+        let verified = match self.verify(token, Last::No) {
+            Ok(verified) => verified,
+            Err(Undecided::Refused(error)) => return Some(Err(error)),
+            Err(Undecided::Wait(..)) => return None,
+        };
+        match self.0.check_of(&verified) {
+            None => Some(Ok(verified)),
+            Some(check) => check.remembered(&verified).map(|answer| answer.map(|()| verified)),
         }
     }
 }
@@ -199,8 +317,44 @@ impl fmt::Debug for TrustedIssuers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustedIssuers")
             .field("own", &self.0.own)
+            .field("apiml_check", &self.0.apiml)
+            .field("zosmf", &self.0.zosmf)
             .field("providers", &self.0.providers)
             .finish()
+    }
+}
+
+/// The signed parts of a token.
+struct Signed<'a> {
+    algorithm: Algorithm,
+    kid: Option<&'a str>,
+    message: &'a str,
+    /// In base64url.
+    signature: &'a str,
+}
+
+impl Signed<'_> {
+    /// Checks the signature with the keys of `issuer`.
+    fn check(&self, keys: &IssuerKeys, issuer: &str, last: Last) -> Result<(), Undecided> {
+        let wait = |need| match last {
+            Last::No if keys.should_refresh(need) => Some(Undecided::Wait(keys.clone(), need)),
+            _ => None,
+        };
+        if let Some(wait) = wait(Need::FreshSet) {
+            return Err(wait);
+        }
+        let signature = decode(self.signature)?;
+        let message = self.message.as_bytes();
+        let checked =
+            keys.with_current(|keys| keys.check(self.algorithm, self.kid, message, &signature));
+        match checked {
+            None => Err(unavailable(issuer).into()),
+            Some(Signature::Good) => Ok(()),
+            Some(Signature::Bad) => Err(TokenError::Signature.into()),
+            Some(Signature::UnknownKey) => {
+                Err(wait(Need::UnknownKey).unwrap_or(Undecided::Refused(TokenError::Signature)))
+            }
+        }
     }
 }
 
@@ -224,9 +378,8 @@ impl From<TokenError> for Undecided {
     }
 }
 
-fn unavailable(provider: &OidcIssuer) -> TokenError {
-    let issuer = provider.issuer();
-    TokenError::Unavailable(format!("the keys of {issuer} could not be fetched yet").into())
+fn unavailable(issuer: &str) -> TokenError {
+    TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
 /// The claim `iss`, before the signature was checked. It only selects the keys.

@@ -36,7 +36,7 @@ struct Key {
     /// The key in the form that each of its algorithms needs. An algorithm that is not in this list cannot be used with
     /// this key, whatever the header of a token says.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
-    /// The hash of id and public key.
+    /// The hash of public key, id and algorithms.
     fingerprint: [u8; 32],
 }
 
@@ -80,7 +80,7 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token.
+    /// Checks a signature. `id` is the `kid` of the token. A key without an id can have any `kid`.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -88,21 +88,20 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Signature {
-        let is_named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
-        let mut named = self.keys.iter().filter(is_named).peekable();
-        // Without an id, the key of the token may be one that is not in the set yet.
-        let result = match (id, named.peek()) {
-            (Some(_), Some(_)) => Signature::Bad,
-            _ => Signature::UnknownKey,
-        };
-        let mut checked = named.filter_map(|key| key.with(algorithm)).take(MAX_CHECKS);
+        let is_candidate = |key: &&Key| id.is_none() || key.id.is_none() || key.id.as_deref() == id;
+        let candidates = self.keys.iter().filter(is_candidate);
+        let mut checked = candidates.filter_map(|key| key.with(algorithm)).take(MAX_CHECKS);
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        result
+        // If the set has no key with this id, the key of the token may be one that is not in the set yet.
+        match id {
+            Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
+            _ => Signature::UnknownKey,
+        }
     }
 
-    /// Whether `new` lacks a key of this set.
+    /// Whether `new` lacks a key of this set, or has it with other algorithms.
     pub(super) fn loses_keys_to(&self, new: &Self) -> bool {
         let kept: HashSet<_> = new.keys.iter().map(|key| key.fingerprint).collect();
         self.keys.iter().any(|key| !kept.contains(&key.fingerprint))
@@ -174,6 +173,11 @@ impl Key {
         let mut hash = Sha256::new();
         hash.update(&public);
         hash.update(id.as_deref().unwrap_or_default());
+        for (algorithm, _) in &by_algorithm {
+            // No algorithm has a zero byte in its name.
+            hash.update([0]);
+            hash.update(algorithm.name());
+        }
         Some(Self { id, by_algorithm, fingerprint: hash.finalize().into() })
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public
 //! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also
-//! verifies the tokens of OpenID Connect providers. To accept other tokens, implement [`TokenVerifier`].
+//! verifies the tokens of Zowe API ML, of z/OSMF and of OpenID Connect providers. To accept other tokens, implement [`TokenVerifier`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,12 +35,16 @@
 
 #[cfg(feature = "remote")]
 mod algorithm;
+#[cfg(feature = "remote")]
+mod apiml;
 mod cache;
 mod claims;
 mod error;
 mod external;
 mod fingerprint;
 mod issue;
+#[cfg(feature = "remote")]
+mod issuer_check;
 #[cfg(feature = "remote")]
 mod issuer_keys;
 #[cfg(feature = "remote")]
@@ -57,6 +61,8 @@ mod rs256;
 mod scope;
 mod verified;
 mod verifier;
+#[cfg(feature = "remote")]
+mod zosmf;
 
 #[cfg(feature = "remote")]
 pub use algorithm::{Algorithm, AlgorithmError};
@@ -64,6 +70,8 @@ pub use error::TokenError;
 pub use external::{ExternalClaims, ExternalSubject, ExternalToken};
 pub use fingerprint::{ParseFingerprintError, TokenFingerprint};
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
+#[cfg(feature = "remote")]
+pub use issuer_check::{AskFuture, AskIssuer, IssuerCheck, TokenStatus};
 #[cfg(feature = "remote")]
 pub use issuer_keys::{FetchFuture, IssuerKeys, JwkSetSource, JwksUrl, KeyRefresh, UnprotectedUrl};
 #[cfg(feature = "remote")]

@@ -8,15 +8,11 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Algorithm, ExternalClaims, IssuerKeys, IssuerUrl, TokenError};
+use super::{Algorithm, ExternalClaims, IssuerKeys, IssuerUrl, TokenError, claims::LEEWAY_SECS};
 use crate::{
     clock::Timestamp,
     identity::{DistributedIdentity, Registry},
 };
-
-/// How far the clock of a provider may be ahead of ours. A token may be valid only from this time on (`nbf`). The
-/// expiry is checked without leeway.
-const LEEWAY_SECS: u64 = 60;
 
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
@@ -30,7 +26,7 @@ const MAX_AUDIENCES: usize = 64;
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, `azp` is one of the authorized parties. Without
 ///   authorized parties, the audiences count as such (OpenID Connect Core §3.1.3.7).
-/// - It has not expired, and the time in `nbf` has come, or comes within a minute.
+/// - It has not expired, and the times in `nbf` and `iat` have come, or come within a minute.
 /// - It is neither a security event (`events`) nor bound to a key of the client (`cnf`), whose proof is not checked.
 /// - It names a user. The result is a [`DistributedIdentity`] in the registry of the provider, which a
 ///   [`DistributedMapper`](crate::identity::DistributedMapper) maps to a user id (docs/decisions.md#d22).
@@ -166,11 +162,12 @@ impl OidcIssuer {
         if expires_at <= now {
             return Err(TokenError::Expired { secs_ago: now - expires_at });
         }
-        let not_before = seconds(&claims, "nbf")?.unwrap_or(0);
-        if not_before > now.saturating_add(LEEWAY_SECS) {
-            return Err(TokenError::NotYetValid { in_secs: not_before - now });
+        let (not_before, issued_at) = (seconds(&claims, "nbf")?, seconds(&claims, "iat")?);
+        for time in [not_before, issued_at].into_iter().flatten() {
+            if time > now.saturating_add(LEEWAY_SECS) {
+                return Err(TokenError::NotYetValid { in_secs: time - now });
+            }
         }
-        let issued_at = seconds(&claims, "iat")?;
         self.check_audience(&claims)?;
         let name = self.user(&claims)?;
         let user = DistributedIdentity::in_registry(name, &self.registry)

@@ -7,7 +7,11 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 #[cfg(feature = "remote")]
-use super::{Algorithm, IssuerKeys, key_set::Signature};
+use super::{
+    Algorithm, IssuerKeys,
+    claims::{ISSUER_ZOSMF, LEEWAY_SECS},
+    key_set::Signature,
+};
 use super::{
     MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
     VerifyFuture, VerifyingKey,
@@ -35,6 +39,9 @@ pub struct Rs256Verifier {
     keys: Arc<[VerifyingKey]>,
     #[cfg(feature = "remote")]
     apiml: Option<IssuerKeys>,
+    /// Whether PATs that API ML has signed are accepted. The caller must then ask API ML whether they are revoked.
+    #[cfg(feature = "remote")]
+    apiml_pats: bool,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
@@ -46,6 +53,8 @@ impl Rs256Verifier {
             keys: Arc::new([key]),
             #[cfg(feature = "remote")]
             apiml: None,
+            #[cfg(feature = "remote")]
+            apiml_pats: false,
             clock: Arc::new(SystemClock),
             cache: None,
         }
@@ -71,6 +80,7 @@ impl Rs256Verifier {
     /// token for any user (docs/decisions.md#d21).
     ///
     /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked.
+    /// [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check) accepts them.
     /// [`TokenOrigin`] tells whose key has verified a token. The gateway's own keys come first.
     ///
     /// This verifier uses the keys that were fetched before, and fetches none;
@@ -133,14 +143,9 @@ impl Rs256Verifier {
             let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
             self.verify_uncached(token, By::Any)
         };
-        let verified = match &self.cache {
+        match &self.cache {
             Some(cache) => cache.get_or_verify(token, self.clock.now(), uncached),
             None => uncached(),
-        };
-        match verified {
-            // The cache may be that of `TrustedIssuers`, which accepts more tokens than this verifier.
-            Ok(VerifiedToken::External(_)) => Err(TokenError::Issuer),
-            decided => decided,
         }
     }
 
@@ -156,13 +161,7 @@ impl Rs256Verifier {
         let (message, signature) = (message.as_bytes(), decode(signature)?);
         let origin = self.signer(by, named.unwrap_or(0), message, &signature);
         let origin = origin.ok_or(TokenError::Signature)?;
-        let payload = decode(payload)?;
-        if !is_object(&payload) {
-            return Err(TokenError::Malformed);
-        }
-        let claims = serde_json::from_slice(&payload).map_err(|e| {
-            if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
-        })?;
+        let claims = parse_claims(&decode(payload)?)?;
         // A token with a critical extension that we do not support is not valid (RFC 7515 §4.1.11). We support no such
         // extension.
         if has_critical {
@@ -204,7 +203,8 @@ impl Rs256Verifier {
             || others.into_iter().any(|(_, key)| key.has_signed(message, signature))
     }
 
-    fn check(
+    /// Checks the claims of a token that a key of `origin` has signed.
+    pub(super) fn check(
         &self,
         token: &str,
         claims: Claims,
@@ -217,9 +217,15 @@ impl Rs256Verifier {
         if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
+        // A clock of this gateway that was ahead must not make its own tokens invalid: revocation rules treat such
+        // tokens (docs/decisions.md#d8).
+        #[cfg(feature = "remote")]
+        if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
+            return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
+        }
         let user = || UserId::new(&claims.sub).map_err(TokenError::Subject);
         let expires_at = Timestamp::from_secs(claims.exp);
-        if claims.iss.eq_ignore_ascii_case(ISSUER_JWT) {
+        if claims.iss.eq_ignore_ascii_case(login_issuer(origin)) {
             return Ok(VerifiedToken::Jwt(Jwt::new(JwtClaims {
                 user: user()?,
                 issued_at: Timestamp::from_secs(claims.iat),
@@ -229,7 +235,7 @@ impl Rs256Verifier {
                 fingerprint: TokenFingerprint::of(token),
             })));
         }
-        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) && origin == TokenOrigin::Gateway {
+        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) && self.accepts_pats_of(origin) {
             let Some(scopes) = &claims.scopes else {
                 return Err(TokenError::Claims("missing field `scopes`".into()));
             };
@@ -238,11 +244,41 @@ impl Rs256Verifier {
                 scopes: Scopes::from_claim(scopes),
                 issued_at: issued_at(&claims),
                 expires_at,
+                origin,
                 fingerprint: TokenFingerprint::of(token),
             })));
         }
         Err(TokenError::Issuer)
     }
+
+    fn accepts_pats_of(&self, origin: TokenOrigin) -> bool {
+        match origin {
+            TokenOrigin::Gateway => true,
+            #[cfg(feature = "remote")]
+            TokenOrigin::Apiml => self.apiml_pats,
+            _ => false,
+        }
+    }
+}
+
+/// The claim `iss` of a login token that a key of this origin has verified. A key never verifies a token of another
+/// issuer.
+fn login_issuer(origin: TokenOrigin) -> &'static str {
+    match origin {
+        #[cfg(feature = "remote")]
+        TokenOrigin::Zosmf => ISSUER_ZOSMF,
+        _ => ISSUER_JWT,
+    }
+}
+
+/// Reads the claims of a token whose signature was checked.
+pub(super) fn parse_claims(payload: &[u8]) -> Result<Claims, TokenError> {
+    if !is_object(payload) {
+        return Err(TokenError::Malformed);
+    }
+    serde_json::from_slice(payload).map_err(|e| {
+        if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
+    })
 }
 
 /// What [`TrustedIssuers`](super::TrustedIssuers) needs.
@@ -253,6 +289,18 @@ impl Rs256Verifier {
         if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
             keys.invalidate(cache.generation());
         }
+    }
+
+    /// The same verifier with an empty cache of the same capacity, if it has a cache.
+    pub(super) fn with_empty_cache(mut self) -> Self {
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// Accepts PATs of API ML. The caller must ask API ML whether they are revoked.
+    pub(super) fn with_apiml_pats(self) -> Self {
+        Self { apiml_pats: true, ..self }
     }
 
     pub(super) fn cache(&self) -> Option<&TokenCache> {

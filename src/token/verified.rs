@@ -13,7 +13,7 @@ use crate::{clock::Timestamp, passticket::UserId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
-    /// A login token of this crate or of Zowe API ML.
+    /// A login token of this crate, of Zowe API ML or of z/OSMF.
     Jwt(Jwt),
     /// A Personal Access Token of this crate or of Zowe API ML.
     Pat(Pat),
@@ -68,14 +68,17 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// Whose key has verified a login token (docs/decisions.md#d48). The claim `iss` is `APIML` in both cases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose key has verified a token (docs/decisions.md#d48). The claim `iss` does not show this: API ML and the gateway
+/// have the same value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {
     /// A key of this gateway. API ML may have the same key.
     Gateway,
     /// A key of Zowe API ML, and none of this gateway.
     Apiml,
+    /// A key of z/OSMF. The claim `iss` is `zOSMF`.
+    Zosmf,
 }
 
 /// A verified login token. Clones share the claims.
@@ -139,6 +142,7 @@ pub(super) struct PatClaims {
     pub(super) scopes: Scopes,
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
 }
 
@@ -155,6 +159,11 @@ impl Pat {
     /// The services that accept the token.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
+    }
+
+    /// Whose key has verified the token.
+    pub fn origin(&self) -> TokenOrigin {
+        self.0.origin
     }
 
     /// When the token was issued. The precision is a millisecond if this crate issued the token. If another program

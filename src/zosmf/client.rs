@@ -1,6 +1,6 @@
 //! The login service of z/OSMF.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -12,11 +12,15 @@ use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{session::ZosmfSession, sessions::ZosmfSessions};
+use super::{
+    session::{JWT, ZosmfSession},
+    sessions::ZosmfSessions,
+};
 use crate::{
     clock::Timestamp,
+    log_limit::log_limited,
     passticket::UserId,
-    remote::{Address, Client, Connect, RemoteError, Reply},
+    remote::{Address, Client, Connect, RemoteError, Reply, UserToken},
 };
 
 /// z/OSMF refuses requests without this header. Its value may be empty.
@@ -64,7 +68,8 @@ impl<C> Zosmf<C> {
 
 impl<C: Connect> Zosmf<C> {
     /// Logs `user` in, and keeps the session in `sessions`. `password` is a password or a PassTicket for the APPLID
-    /// of z/OSMF.
+    /// of z/OSMF. Sessions that `sessions` no longer keeps, such as the earlier session of the user, are ended at
+    /// z/OSMF in the background.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401; [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers
@@ -79,8 +84,21 @@ impl<C: Connect> Zosmf<C> {
         request.headers_mut().insert(AUTHORIZATION, basic(user, password));
         let reply = self.client.call_once(request).await?;
         let session = decide_login(&reply, user, sessions.clock().now())?;
-        sessions.keep(*user, session);
+        for (user, session) in sessions.keep(*user, session) {
+            self.end(user, session);
+        }
         Ok(())
+    }
+
+    /// Ends a session at z/OSMF in the background. Needs a Tokio runtime.
+    pub(crate) fn end(&self, user: UserId, session: Arc<ZosmfSession>) {
+        let zosmf = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = zosmf.log_out(&session).await {
+                let address = zosmf.address();
+                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
+            }
+        });
     }
 
     /// Replaces the password `old` of `user` by `new`.
@@ -119,20 +137,61 @@ impl<C: Connect> Zosmf<C> {
     /// # Errors
     /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers something else.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
+        // A logout with one of the tokens does not end the other one.
+        for (cookie, token) in session.cookies() {
+            self.end_token(cookie, token).await.map_err(ZosmfError::Remote)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session of a JWT that z/OSMF has issued. A token that z/OSMF no longer accepts is no error.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if z/OSMF cannot be reached, or answers something else.
+    pub async fn log_out_jwt(&self, token: &UserToken) -> Result<(), RemoteError> {
+        self.end_token(JWT, token).await
+    }
+
+    async fn end_token(&self, cookie: &str, token: &UserToken) -> Result<(), RemoteError> {
         let mut request = self.request(Method::DELETE, Full::default())?;
-        session.authenticate(&mut request);
+        token.set_cookie(cookie, &mut request);
         let reply = self.client.call_once(request).await?;
         match reply.status() {
             StatusCode::UNAUTHORIZED => Ok(()),
-            _ => reply.successful().map(drop).map_err(ZosmfError::Remote),
+            _ => reply.successful().map(drop),
         }
+    }
+
+    /// Whether z/OSMF accepts the JWT `token`. Only z/OSMF knows whether the user has logged out.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if z/OSMF cannot be reached, or answers neither 2xx nor 401.
+    pub async fn accepts(&self, token: &UserToken) -> Result<bool, RemoteError> {
+        let mut request = self.request(Method::POST, Full::default())?;
+        token.set_cookie(JWT, &mut request);
+        decide_validation(&self.client.call(request).await?)
+    }
+
+    /// The keys with which z/OSMF signs its JWTs, as a JWK set.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if z/OSMF cannot be reached, or answers with another status than 2xx.
+    pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
+        let uri = self.address.join(&["jwt", "ibm", "api", "zOSMFBuilder", "jwk"]);
+        let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CSRF, HeaderValue::from_static(""));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        self.client.call(request).await?.successful().map(Reply::into_body)
     }
 
     fn request(
         &self,
         method: Method,
         body: Full<Bytes>,
-    ) -> Result<Request<Full<Bytes>>, ZosmfError> {
+    ) -> Result<Request<Full<Bytes>>, RemoteError> {
         let uri = self.address.join(&["zosmf", "services", "authenticate"]);
         let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
         let mut request = Request::new(body);
@@ -189,6 +248,24 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
                 ZosmfError::Remote(RemoteError::Answer(format!("status {status}, but {reason}")))
             }),
         _ => Err(unusable(reply)),
+    }
+}
+
+/// A page for people, such as a login page, is no answer.
+fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
+    let is_page = reply.headers().get(CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
+    });
+    match reply.status() {
+        StatusCode::UNAUTHORIZED => Ok(false),
+        status if status.is_success() && !is_page => Ok(true),
+        status => {
+            let text = format!("status {}", status.as_u16());
+            Err(match status.is_server_error() {
+                true => RemoteError::Unavailable(text),
+                false => RemoteError::Answer(text),
+            })
+        }
     }
 }
 
@@ -272,6 +349,31 @@ mod tests {
             (503, "unavailable"),
         ] {
             assert_eq!(login(status, Some("LtpaToken2=x")), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_valid_if_z_osmf_says_so_and_not_if_a_page_for_people_comes() {
+        for (status, kind, want) in [
+            (200, None, Some(true)),
+            (204, None, Some(true)),
+            (200, Some("application/json"), Some(true)),
+            (200, Some("text/html"), None),
+            (200, Some("Text/HTML; charset=utf-8"), None),
+            (401, None, Some(false)),
+            (401, Some("text/html"), Some(false)),
+            (302, None, None),
+            (403, None, None),
+            (404, None, None),
+            (405, None, None),
+            (500, None, None),
+        ] {
+            let reply = Reply::new(StatusCode::from_u16(status).unwrap(), "");
+            let reply = match kind {
+                None => reply,
+                Some(kind) => reply.with_header(CONTENT_TYPE, kind),
+            };
+            assert_eq!(decide_validation(&reply).ok(), want, "{status} {kind:?}");
         }
     }
 

@@ -3,14 +3,17 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use http::{HeaderMap, Request, header::SET_COOKIE};
+use http::{HeaderMap, header::SET_COOKIE};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 
-const JWT: &str = "jwtToken";
+pub(super) const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
+
+/// The maximum length of a token, in bytes. No server accepts a header with a longer cookie.
+const MAX_TOKEN: usize = 8 * 1024;
 
 /// How long an LTPA token without a JWT is used. The token does not say when it expires. The default of z/OSMF is
 /// more than eight hours, but a site may set a shorter time.
@@ -77,12 +80,14 @@ impl ZosmfSession {
         self.expires_at
     }
 
-    /// Adds the JWT, else the LTPA token, to `request` as a cookie.
-    pub(super) fn authenticate<B>(&self, request: &mut Request<B>) {
-        match &self.tokens {
-            Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => jwt.set_cookie(JWT, request),
-            Tokens::Ltpa(ltpa) => ltpa.set_cookie(LTPA, request),
-        }
+    /// The tokens, each with the name of its cookie.
+    pub(super) fn cookies(&self) -> impl Iterator<Item = (&'static str, &UserToken)> {
+        let (jwt, ltpa) = match &self.tokens {
+            Tokens::Jwt(jwt) => (Some(jwt), None),
+            Tokens::Ltpa(ltpa) => (None, Some(ltpa)),
+            Tokens::Both { jwt, ltpa } => (Some(jwt), Some(ltpa)),
+        };
+        jwt.map(|jwt| (JWT, jwt)).into_iter().chain(ltpa.map(|ltpa| (LTPA, ltpa)))
     }
 }
 
@@ -104,6 +109,9 @@ fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static
     let Some(value) = values.into_iter().find(|value| !value.is_empty()) else { return Ok(None) };
     // Liberty, the server in which z/OSMF runs, may put the value into quotation marks.
     let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    if value.len() > MAX_TOKEN {
+        return Err("a token has more than 8192 bytes");
+    }
     let value = str::from_utf8(value).map_err(|_| "a token is not text")?;
     UserToken::new(value).map(Some).map_err(|_| "a token has a character that is not allowed")
 }
@@ -155,20 +163,19 @@ mod tests {
         let jwt_cookie = &*format!("jwtToken={token}; Path=/; Secure; HttpOnly");
         let ltpa_cookie = "LtpaToken2=ab/c+d==; Path=/";
         for (cookies, jwt, ltpa, expires, sent) in [
-            (vec![jwt_cookie], true, None, 5000, "jwtToken=e30."),
-            (vec![ltpa_cookie], false, Some("ab/c+d=="), 2800, "LtpaToken2=ab/c+d=="),
-            (vec!["LtpaToken2=\"x\""], false, Some("x"), 2800, "LtpaToken2=x"),
-            (vec!["a=b", ltpa_cookie, jwt_cookie], true, Some("ab/c+d=="), 5000, "jwtToken=e30."),
-            (vec!["LtpaToken2=; Max-Age=0", jwt_cookie], true, None, 5000, "jwtToken=e30."),
+            (vec![jwt_cookie], true, None, 5000, &[JWT][..]),
+            (vec![ltpa_cookie], false, Some("ab/c+d=="), 2800, &[LTPA]),
+            (vec!["LtpaToken2=\"x\""], false, Some("x"), 2800, &[LTPA]),
+            (vec!["a=b", ltpa_cookie, jwt_cookie], true, Some("ab/c+d=="), 5000, &[JWT, LTPA]),
+            (vec!["LtpaToken2=; Max-Age=0", jwt_cookie], true, None, 5000, &[JWT]),
         ] {
             let session = read(&cookies).unwrap();
             assert_eq!(session.jwt(), jwt.then_some(&*token), "{cookies:?}");
             assert_eq!(session.ltpa(), ltpa, "{cookies:?}");
             assert_eq!(session.expires_at(), Timestamp::from_secs(expires), "{cookies:?}");
-            let mut request = Request::new(());
-            session.authenticate(&mut request);
-            assert!(request.headers()["cookie"].to_str().unwrap().starts_with(sent), "{cookies:?}");
-            let shown = format!("{session:?} {request:?}");
+            let names: Vec<_> = session.cookies().map(|(name, _)| name).collect();
+            assert_eq!(names, sent, "{cookies:?}");
+            let shown = format!("{session:?}");
             assert!(!shown.contains("e30") && !shown.contains("ab/c"), "{shown}");
         }
     }
@@ -176,6 +183,8 @@ mod tests {
     #[test]
     fn a_response_without_a_usable_token_is_no_login() {
         let other = format!("jwtToken={}", jwt(r#"{"sub":"OTHER","exp":5000}"#));
+        let long = format!("LtpaToken2={}", "x".repeat(MAX_TOKEN + 1));
+        assert!(read(&[&long[..long.len() - 1]]).is_ok());
         let endless = format!("jwtToken={}", jwt(r#"{"sub":"USER"}"#));
         for (cookies, want) in [
             (vec![], "no cookie"),
@@ -186,6 +195,7 @@ mod tests {
             (vec!["jwtToken=a.e30.c"], "no claims"),
             (vec![&endless], "no claims"),
             (vec![&other], "another user"),
+            (vec![&long], "more than 8192 bytes"),
             (vec!["LtpaToken2=a b"], "not allowed"),
             (vec!["LtpaToken2=\u{e4}"], "not allowed"),
         ] {

@@ -47,9 +47,20 @@ impl ZosmfSessions {
         None
     }
 
-    /// Keeps `session` instead of the session that `user` had.
-    pub fn keep(&self, user: UserId, session: ZosmfSession) {
-        self.by_user.insert(user, Arc::new(session));
+    /// Keeps `session` instead of the session that `user` had. Returns the sessions that are no longer kept and have not
+    /// expired: the earlier session of the user, and those that were evicted because there are too many.
+    #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
+    pub fn keep(
+        &self,
+        user: UserId,
+        session: ZosmfSession,
+    ) -> impl Iterator<Item = (UserId, Arc<ZosmfSession>)> {
+        let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
+        // Each session has the same weight, so at most two sessions are removed: the earlier session of the user, and
+        // one that is evicted.
+        self.by_user.insert_with_lifecycle(user, Arc::new(session), &mut gone);
+        let now = self.clock.now();
+        gone.into_iter().flatten().filter(move |(_, session)| now < session.expires_at())
     }
 
     /// Removes the session of `user`, and returns it unless it has expired.
@@ -89,8 +100,10 @@ mod tests {
     fn a_session_is_used_until_a_minute_before_it_expires() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
         let sessions = ZosmfSessions::new(DEFAULT_CAPACITY, clock.clone());
-        sessions.keep(user("A"), session(&*clock, "one"));
-        sessions.keep(user("A"), session(&*clock, "two"));
+        assert_eq!(sessions.keep(user("A"), session(&*clock, "one")).count(), 0);
+        let gone: Vec<_> = sessions.keep(user("A"), session(&*clock, "two")).collect();
+        let [(owner, earlier)] = &gone[..] else { panic!("{gone:?}") };
+        assert_eq!((*owner, earlier.ltpa()), (user("A"), Some("one")));
         assert!(sessions.get(&user("B")).is_none());
         clock.advance(Duration::from_secs(29 * 60 - 1));
         assert_eq!(sessions.get(&user("A")).unwrap().ltpa(), Some("two"));
@@ -104,14 +117,21 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
         let capacity = NonZeroUsize::new(100).unwrap();
         let sessions = ZosmfSessions::new(capacity, clock.clone());
-        sessions.keep(user("A"), session(&*clock, "one"));
+        assert_eq!(sessions.keep(user("A"), session(&*clock, "one")).count(), 0);
         // The last minute is enough to log out.
         clock.advance(Duration::from_secs(29 * 60 + 59));
         assert_eq!(sessions.take(&user("A")).unwrap().ltpa(), Some("one"));
         assert!(sessions.take(&user("A")).is_none());
-        for i in 0..1000 {
-            sessions.keep(user(&format!("U{i}")), session(&*clock, "x"));
-        }
+        let gone: usize = (0..1000)
+            .map(|i| sessions.keep(user(&format!("U{i}")), session(&*clock, "x")).count())
+            .sum();
         assert!(sessions.by_user.len() <= 100, "{sessions:?}");
+        // No session is lost: it is kept, or was returned to be ended at z/OSMF.
+        assert_eq!(gone + sessions.by_user.len(), 1000);
+        // An expired session needs no logout.
+        let last = sessions.keep(user("B"), session(&*clock, "x"));
+        drop(last);
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!(sessions.keep(user("B"), session(&*clock, "y")).count(), 0);
     }
 }

@@ -13,7 +13,8 @@ use passticket_proxy::config::{
 use tower_passticket::{
     api::{Delegation, FileLogin, FileLoginError, LoginProvider, ZosmfLogin, ZssLogin},
     identity::{
-        CommonNameMapper, DistributedMapper, IdentityMapper, ZssCertificates, ZssIdentities,
+        CommonNameMapper, DistributedMapper, IdentityMapper, ProtectedUsers, ZssCertificates,
+        ZssIdentities,
     },
     passticket::UserId,
     remote::{Client, ClientLimits, NoToken, TokenSource, UserToken},
@@ -25,6 +26,9 @@ use tower_passticket::{
 
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long a server may take to check a password. Later answers are lost.
+const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens
 /// of the auth API have the same value in this claim.
@@ -42,6 +46,13 @@ impl Remote {
         let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(TOKEN_LIFETIME);
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
+    }
+
+    /// Creates a client for a provider that checks passwords. Its time limit is longer than that of the client who logs
+    /// in, so that a refusal counts as a wrong password even if it comes too late for the client.
+    fn login_client(&self) -> Client<Connector> {
+        let deadline = self.limits.deadline().max(LONGEST_LOGIN);
+        Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
     }
 
     /// Creates a client for one provider. Each client has its own limit of concurrent requests, so a
@@ -70,10 +81,10 @@ pub(crate) fn login(
 ) -> Result<Arc<dyn LoginProvider>, FileLoginError> {
     Ok(match &config.logins {
         Logins::Zosmf(settings) => {
-            let zosmf = Zosmf::new(remote.client(), settings.address.clone());
+            let zosmf = Zosmf::new(remote.login_client(), settings.address.clone());
             Arc::new(ZosmfLogin::new(zosmf, ZosmfSessions::default()))
         }
-        Logins::Zss(address) => Arc::new(ZssLogin::new(remote.client(), address.clone())),
+        Logins::Zss(address) => Arc::new(ZssLogin::new(remote.login_client(), address.clone())),
         other => Arc::new(FileLogin::new(other.users().iter().cloned())?),
     })
 }
@@ -107,18 +118,20 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
     }
 }
 
-/// The mapper of the users of identity providers.
+/// The mapper of the users of identity providers. No user of a provider is mapped to one of `protected`.
 pub(crate) fn identity_mapper(
     mapping: &IdentityMapping,
+    protected: &[UserId],
     remote: &Remote,
 ) -> Arc<dyn DistributedMapper> {
-    match mapping {
+    let mapper: Arc<dyn DistributedMapper> = match mapping {
         IdentityMapping::File(map) => Arc::new(map.clone()),
         IdentityMapping::Zss(Zss { address, user, .. }) => {
             let (client, tokens) = (remote.client(), remote.tokens.clone());
             Arc::new(ZssIdentities::new(client, address.clone(), *user, tokens))
         }
-    }
+    };
+    Arc::new(ProtectedUsers::new(mapper, protected.iter().copied()))
 }
 
 /// The settings of delegated PassTickets.

@@ -87,11 +87,10 @@ pub(crate) async fn run(
         .saf_file
         .clone()
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
-    let keys: Vec<_> = parts
-        .oidc
-        .iter()
-        .map(|provider| tokio::spawn(provider.keys().clone().keep_fresh()))
-        .collect();
+    let keys: Vec<_> =
+        parts.issuer_keys().map(|keys| tokio::spawn(keys.clone().keep_fresh())).collect();
+    let forwarders = parts.forwarders.as_ref();
+    let forwarders = forwarders.map(|forwarders| tokio::spawn(forwarders.lists().keep_fresh()));
     let tls = parts.tls.clone();
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
@@ -112,7 +111,7 @@ pub(crate) async fn run(
     if let Some(reloading) = reloading {
         reloading.abort();
     }
-    keys.iter().for_each(JoinHandle::abort);
+    keys.iter().chain(&forwarders).for_each(JoinHandle::abort);
     if let Some(admin) = admin {
         admin.stop();
     }

@@ -8,7 +8,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use passticket_proxy::config::{AuditSettings, Config, Encryption, ServiceScheme};
-use tower::ServiceBuilder;
+use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, LoginProvider},
@@ -23,7 +23,7 @@ use tower_passticket::{
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError, Verification},
-    token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers},
+    token::{IssuerKeys, OidcIssuer, Rs256Verifier, TokenIssuer},
 };
 use tower_service::Service;
 
@@ -31,8 +31,10 @@ use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
     exit::Exit,
+    forwarders::Forwarders,
     oidc,
     providers::{self, Remote},
+    site_tokens::SiteTokens,
 };
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
@@ -47,6 +49,10 @@ pub(crate) enum PartsError {
     Tls(#[from] TlsError),
     #[error("components.passticket-proxy.oidc: {0}")]
     Oidc(#[source] TlsError),
+    #[error("components.passticket-proxy.zowe: {0}")]
+    Site(#[source] TlsError),
+    #[error("components.passticket-proxy.forwarders: {0}")]
+    Forwarders(#[source] TlsError),
     #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
 }
@@ -58,7 +64,18 @@ pub(crate) struct Parts {
     connector: Connector,
     login: Arc<dyn LoginProvider>,
     /// The identity providers whose tokens are accepted.
-    pub(crate) oidc: Vec<OidcIssuer>,
+    oidc: Vec<OidcIssuer>,
+    /// The issuers of the site whose tokens are accepted.
+    site: SiteTokens,
+    /// The proxies that may send the certificates of their clients.
+    pub(crate) forwarders: Option<Forwarders>,
+}
+
+impl Parts {
+    /// The keys of other issuers, which are fetched.
+    pub(crate) fn issuer_keys(&self) -> impl Iterator<Item = &IssuerKeys> {
+        self.oidc.iter().map(OidcIssuer::keys).chain(self.site.keys())
+    }
 }
 
 /// Builds the [`Parts`].
@@ -67,11 +84,13 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let for_logins = connector(config, login_verification(config))?;
-    let login = providers::login(config, &Remote::new(for_logins, config))?;
+    let to_login = connector(config, login_verification(config))?;
+    let site = SiteTokens::new(config, &to_login).map_err(PartsError::Site)?;
+    let login = providers::login(config, &Remote::new(to_login, config))?;
     let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
-    Ok(Parts { tls, connector, login, oidc })
+    let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
+    Ok(Parts { tls, connector, login, oidc, site, forwarders })
 }
 
 /// The connector to services and other servers.
@@ -188,7 +207,7 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// `needed`.
 pub(crate) fn gateway(
     config: &Config,
-    Parts { connector, login, oidc, .. }: Parts,
+    Parts { connector, login, oidc, site, forwarders, .. }: Parts,
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
     needed: NeededParts,
@@ -226,6 +245,7 @@ pub(crate) fn gateway(
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_origin_policy(origins.clone())
         .with_login_throttle(config.login_throttle.clone())
+        .with_login_wait(config.timeouts.provider)
         .with_known_networks(revocations.clone())
         .with_passtickets(generator.clone())
         .with_saf(providers::saf(config, &remote))
@@ -239,20 +259,25 @@ pub(crate) fn gateway(
     if let Some(settings) = &config.delegation {
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
-    let authenticator = match (oidc.is_empty(), &config.identity_mapping) {
-        (false, Some(mapping)) => {
-            let issuers =
-                oidc.into_iter().fold(TrustedIssuers::new(verifier), |issuers, provider| {
-                    issuers
-                        .with_oidc(provider)
-                        .expect("the configuration contains each issuer only once")
-                });
-            api = api.with_oidc_tokens(issuers.clone());
+    api = site.relay_logouts(api);
+    let has_oidc = !oidc.is_empty();
+    let authenticator = match site.verifier(&verifier, oidc) {
+        Some(issuers) => {
+            api = api.with_login_token_verifier(issuers.clone());
+            if has_oidc {
+                api = api.with_oidc_tokens(issuers.clone());
+            }
             Authenticator::new(issuers)
-                .with_distributed_identities(providers::identity_mapper(mapping, &remote))
         }
-        // Without providers, the verifier needs not read the issuer of a token.
-        _ => Authenticator::new(verifier),
+        None => Authenticator::new(verifier),
+    };
+    let authenticator = match &config.identity_mapping {
+        Some(mapping) => authenticator.with_distributed_identities(providers::identity_mapper(
+            mapping,
+            &config.protected_users,
+            &remote,
+        )),
+        None => authenticator,
     };
     let mut authenticator = authenticator
         .with_cookie_names(config.cookies.clone())
@@ -333,5 +358,7 @@ pub(crate) fn gateway(
     if let Some(counts) = counts {
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
-    gateway
+    // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
+    // leaves.
+    option_layer(forwarders.map(|forwarders| forwarders.layer())).layer(gateway)
 }

@@ -6,7 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
+pub mod apiml;
 pub mod fake;
+pub mod jws;
 pub mod key_stores;
 pub mod pki;
 pub mod raw;

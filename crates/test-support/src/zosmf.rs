@@ -6,18 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use passticket::clock::{Clock, SystemClock};
-use rcgen::{KeyPair, SigningKey};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     fake::{Answer, Fake, Request},
-    pki,
+    jws, pki,
 };
 
 const AUTHENTICATE: &str = "/zosmf/services/authenticate";
@@ -90,6 +86,25 @@ impl FakeZosmf {
     /// Sets which tokens the next logins give.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
+    }
+
+    /// A JWT of `user`, who has logged in elsewhere.
+    pub fn jwt(&self, user: &str) -> String {
+        let mut state = self.state();
+        state.issued += 1;
+        let token = jwt(user, state.issued);
+        state.valid.insert(token.clone());
+        token
+    }
+
+    /// Makes a token invalid.
+    pub fn end(&self, token: &str) {
+        self.state().valid.remove(token);
+    }
+
+    /// Whether z/OSMF accepts this token.
+    pub fn accepts(&self, token: &str) -> bool {
+        self.state().valid.contains(token)
     }
 
     /// The number of tokens that are valid.
@@ -217,25 +232,12 @@ fn jwt(user: &str, id: u32) -> String {
         "token_type": "Bearer", "jti": format!("id-{id}"), "iss": "zOSMF", "sub": user,
         "iat": now, "exp": now + 28_800,
     });
-    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", encode(json!({"alg": "RS256"})), encode(claims));
-    let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
-    let signature = key.sign(signed.as_bytes()).unwrap();
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims)
 }
 
 /// The public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
 fn jwk() -> Value {
-    use rcgen::PublicKeyData;
-
-    let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
-    // RFC 8017 appendix A.1.1: a sequence of two integers. With 2048 bits, the first integer begins at byte 9, after
-    // the headers of both and a zero. The exponent 65537 is in the last three bytes.
-    let der = key.der_bytes();
-    let (modulus, rest) = der[9..].split_at(256);
-    assert_eq!(rest, [2, 3, 1, 0, 1]);
-    json!({
-        "kty": "RSA", "alg": "RS256", "use": "sig",
-        "n": BASE64_URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
-    })
+    let mut jwk = jws::jwk(pki::OTHER_SIGNING_KEY);
+    (jwk["alg"], jwk["use"]) = ("RS256".into(), "sig".into());
+    jwk
 }

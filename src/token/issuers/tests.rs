@@ -22,8 +22,8 @@ use crate::{
     identity::Registry,
     remote::RemoteError,
     token::{
-        ExternalSubject, FetchFuture, IssuerUrl, KeyId, SigningKey, TokenIssuer, TokenOrigin,
-        VerifyingKey,
+        AskFuture, AskIssuer, ExternalSubject, FetchFuture, IssuerUrl, KeyId, SigningKey,
+        TokenIssuer, TokenStatus, VerifyingKey,
     },
 };
 
@@ -72,10 +72,11 @@ impl ProviderKey {
 /// The keys of the two providers, which take long to make.
 static RSA: LazyLock<ProviderKey> =
     LazyLock::new(|| ProviderKey::rsa(pki::OTHER_SIGNING_KEY, "rsa"));
-static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| {
+static NEW_PEM: LazyLock<String> = LazyLock::new(|| {
     let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    ProviderKey::rsa(&pair.unwrap().serialize_pem(), "new")
+    pair.unwrap().serialize_pem()
 });
+static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| ProviderKey::rsa(&NEW_PEM, "new"));
 static OWN: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
@@ -208,6 +209,8 @@ fn the_claims_of_a_provider_are_checked() {
         ("nbf in a minute", json!({"nbf": NOW + 60}), ok()),
         ("nbf later", json!({"nbf": NOW + 61}), Err(TokenError::NotYetValid { in_secs: 61 })),
         ("nbf is a text", json!({"nbf": "0"}), problem("nbf is not a whole number")),
+        ("iat in a minute", json!({"iat": NOW + 60}), ok()),
+        ("iat later", json!({"iat": NOW + 61}), Err(TokenError::NotYetValid { in_secs: 61 })),
         ("no iat", json!({"iat": null}), ok()),
         ("iat is a text", json!({"iat": "0"}), problem("iat is not a whole number")),
         ("no sub", json!({"sub": null}), problem("no claim names the user")),
@@ -662,9 +665,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
         Ok(Bytes::from_static(b"<html>")),
         Ok(Bytes::from_static(b"[]")),
         Ok(Bytes::from_static(b"{}")),
-        Ok(Bytes::from_static(br#"{"keys": []}"#)),
         Ok(Bytes::from_static(br#"{"keys": {}}"#)),
-        Ok(Bytes::from_static(br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#)),
         Ok(json!({ "keys": many }).to_string().into()),
         Ok(Bytes::from(vec![b' '; 64 * 1024 + 1])),
     ]
@@ -776,16 +777,338 @@ async fn keys_are_kept_fresh_without_tokens() {
     keeping.abort();
 }
 
-/// The verifier of the auth API shares the cache, but accepts no tokens of providers.
+/// Verifiers that are made from one cached verifier trust different issuers.
 #[test]
-fn a_cached_token_of_a_provider_is_foreign_to_our_own_verifier() {
+fn a_cached_token_is_accepted_only_by_verifiers_that_trust_its_issuer() {
     let own = own().with_cache(NonZeroUsize::new(100).unwrap());
-    let issuers =
-        TrustedIssuers::new(own.clone()).with_oidc(provider(IDP, fixed([&*RSA]))).unwrap();
+    let none = TrustedIssuers::new(own.clone());
+    let with_a = none.clone().with_oidc(provider(IDP, fixed([&*RSA]))).unwrap();
+    let with_b = TrustedIssuers::new(own.clone())
+        .with_oidc(provider(OTHER_IDP, fixed([&*NEW_RSA])))
+        .unwrap();
+    let both = with_a.clone().with_oidc(provider(OTHER_IDP, fixed([&*NEW_RSA]))).unwrap();
     let jane = token(&RSA, Alg::RS256, &claims());
-    assert!(verify(&issuers, &jane).is_ok());
-    assert_eq!(own.verify(&jane).unwrap_err(), TokenError::Issuer);
-    assert!(verify(&issuers, &jane).is_ok());
+    let joe = token(&NEW_RSA, Alg::RS256, &with(json!({"iss": OTHER_IDP})));
+    for _ in 0..2 {
+        for (verifier, accepts_jane, accepts_joe) in [
+            (&both, true, true),
+            (&with_a, true, false),
+            (&with_b, false, true),
+            (&none, false, false),
+        ] {
+            assert_eq!(verify(verifier, &jane).is_ok(), accepts_jane, "{verifier:?}");
+            assert_eq!(verify(verifier, &joe).is_ok(), accepts_joe, "{verifier:?}");
+        }
+        assert!(own.verify(&jane).unwrap_err().is_foreign());
+    }
+}
+
+#[tokio::test]
+async fn a_cached_token_starts_a_fetch_of_keys_that_are_too_old() {
+    let source = Source::new(jwk_set([&*RSA, &*NEW_RSA]));
+    let (issuers, clock) = fetching(&source);
+    let stolen = token(&RSA, Alg::RS256, &lasting("stolen"));
+    assert!(decide(&issuers, &stolen).await.is_ok());
+    source.set(Ok(jwk_set([&*NEW_RSA])));
+    clock.advance(Duration::from_secs(599));
+    assert!(issuers.try_verify_now(stolen.as_bytes()).unwrap().is_ok());
+    clock.advance(Duration::from_secs(31));
+    // The token does not wait for the fetch.
+    assert!(issuers.try_verify_now(stolen.as_bytes()).unwrap().is_ok());
+    while source.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(decide(&issuers, &stolen).await.unwrap_err(), TokenError::Signature);
+    assert_eq!(source.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_issuer_that_lists_no_usable_key_has_withdrawn_all() {
+    let none = || Bytes::from_static(br#"{"keys": []}"#);
+    let other_kind = || Bytes::from_static(br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#);
+    for empty in [none(), other_kind()] {
+        let source = Source::new(jwk_set([&*RSA]));
+        let (issuers, clock) = fetching(&source);
+        let jane = token(&RSA, Alg::RS256, &lasting("jane"));
+        assert!(decide(&issuers, &jane).await.is_ok());
+        source.set(Ok(empty));
+        clock.advance(Duration::from_secs(600));
+        let new = token(&RSA, Alg::RS256, &lasting("new"));
+        for token in [&new, &jane] {
+            let got = decide(&issuers, token).await.unwrap_err();
+            assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
+        }
+        source.set(Ok(jwk_set([&*RSA])));
+        clock.advance(Duration::from_secs(5));
+        assert!(decide(&issuers, &jane).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_fetched_again_are_forgotten_after_a_day() {
+    let source = Source::new(jwk_set([&*RSA]));
+    let (issuers, clock) = fetching(&source);
+    let (jane, joe) =
+        (token(&RSA, Alg::RS256, &lasting("jane")), token(&RSA, Alg::RS256, &lasting("joe")));
+    assert!(decide(&issuers, &jane).await.is_ok());
+    source.set(Err(RemoteError::Unavailable("down".to_owned())));
+    clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert!(decide(&issuers, &jane).await.is_ok() && decide(&issuers, &joe).await.is_ok());
+    clock.advance(Duration::from_secs(31));
+    for token in [&jane, &joe, &jane] {
+        let got = decide(&issuers, token).await.unwrap_err();
+        assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
+    }
+    source.set(Ok(jwk_set([&*RSA])));
+    clock.advance(Duration::from_secs(5));
+    assert!(decide(&issuers, &jane).await.is_ok());
+}
+
+#[test]
+fn a_key_without_an_id_verifies_tokens_with_any_id() {
+    let fixed_key = IssuerKeys::fixed(&VerifyingKey::from_jwk(&RSA.jwk).unwrap());
+    let listed = fixed([&RSA.with(json!({"kid": null}))]);
+    for keys in [fixed_key, listed] {
+        let issuers = trusted([provider(IDP, keys)]);
+        for id in [json!(null), json!("rsa"), json!("any")] {
+            let good = token(&RSA.with(json!({ "kid": id })), Alg::RS256, &claims());
+            assert!(verify(&issuers, &good).is_ok(), "{id}");
+            let forged = token(&NEW_RSA.with(json!({ "kid": id })), Alg::RS256, &claims());
+            assert_eq!(verify(&issuers, &forged).unwrap_err(), TokenError::Signature, "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_loses_an_algorithm_is_noticed() {
+    let source = Source::new(jwk_set([&*RSA]));
+    let (issuers, clock) = fetching(&source);
+    let jane = token(&RSA, Alg::RS256, &lasting("jane"));
+    assert!(decide(&issuers, &jane).await.is_ok());
+    source.set(Ok(jwk_set([&RSA.with(json!({"alg": "PS256"}))])));
+    clock.advance(Duration::from_secs(600));
+    let other = token(&RSA, Alg::RS256, &lasting("other"));
+    assert_eq!(decide(&issuers, &other).await.unwrap_err(), TokenError::Signature);
+    assert_eq!(decide(&issuers, &jane).await.unwrap_err(), TokenError::Signature);
+}
+
+/// The tokens were made by PyJWT, so this test does not depend on how a Rust library understands the standard.
+#[test]
+fn tokens_of_a_foreign_library_are_accepted_or_refused_like_ours() {
+    let vectors: Value = serde_json::from_str(include_str!("vectors/pyjwt.json")).unwrap();
+    let algorithms = [Algorithm::Rs256, Algorithm::Ps256];
+    let issuers = trusted([provider(IDP, fixed([&*RSA])).with_algorithms(algorithms)]);
+    let tokens = vectors["tokens"].as_array().unwrap();
+    for vector in tokens {
+        let got = verify(&issuers, vector["token"].as_str().unwrap());
+        assert_eq!(got.is_ok(), vector["accepted"], "{}: {got:?}", vector["case"]);
+    }
+    assert_eq!(tokens.len(), 15);
+}
+
+/// An issuer whose answer a test can change.
+#[derive(Clone)]
+struct Asked(Arc<AskedState>);
+
+struct AskedState {
+    answer: Mutex<Result<TokenStatus, RemoteError>>,
+    calls: AtomicUsize,
+}
+
+impl Asked {
+    fn new() -> Self {
+        let answer = Mutex::new(Ok(TokenStatus::Active));
+        Self(Arc::new(AskedState { answer, calls: AtomicUsize::new(0) }))
+    }
+
+    fn set(&self, answer: Result<TokenStatus, RemoteError>) {
+        *self.0.answer.lock().unwrap() = answer;
+    }
+
+    fn take_calls(&self) -> usize {
+        self.0.calls.swap(0, SeqCst)
+    }
+}
+
+impl AskIssuer for Asked {
+    fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
+        assert_eq!(verified.fingerprint(), crate::token::TokenFingerprint::of(token));
+        let state = self.0.clone();
+        Box::pin(async move {
+            state.calls.fetch_add(1, SeqCst);
+            tokio::task::yield_now().await;
+            state.answer.lock().unwrap().clone()
+        })
+    }
+}
+
+/// Verifies tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`). Both issuers are asked.
+fn site() -> (TrustedIssuers, [Asked; 2], Arc<ManualClock>) {
+    let (clock, asked) = (clock(), [Asked::new(), Asked::new()]);
+    let check = |name, asked: &Asked| {
+        let check = IssuerCheck::new(name, asked.clone());
+        check.with_memory_and_clock(Duration::from_secs(60), clock.clone())
+    };
+    let own = Rs256Verifier::new(OWN.verifying_key())
+        .with_clock(clock.clone())
+        .with_cache(NonZeroUsize::new(100).unwrap())
+        .with_apiml_keys(fixed([&*RSA]));
+    let issuers = TrustedIssuers::new(own)
+        .with_apiml_check(check("API ML", &asked[0]))
+        .with_zosmf(fixed([&*NEW_RSA]), check("z/OSMF", &asked[1]));
+    (issuers, asked, clock)
+}
+
+fn site_token(key: &ProviderKey, iss: &str) -> String {
+    let claims = json!({
+        "iss": iss, "sub": "IBMUSER", "iat": NOW, "exp": NOW + 28_800, "scopes": ["a", "b"],
+        "token_type": "Bearer",
+    });
+    token(&key.with(json!({"kid": null})), Alg::RS256, &claims)
+}
+
+#[tokio::test]
+async fn tokens_of_the_site_are_accepted_only_by_the_keys_of_their_issuer() {
+    let (issuers, asked, _) = site();
+    let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
+    for (key, iss, want) in [
+        (&*RSA, "APIML", Some(TokenOrigin::Apiml)),
+        (&*RSA, "apiml", Some(TokenOrigin::Apiml)),
+        (&*RSA, "APIML_PAT", Some(TokenOrigin::Apiml)),
+        (&*RSA, "zOSMF", None),
+        (&*NEW_RSA, "zOSMF", Some(TokenOrigin::Zosmf)),
+        (&*NEW_RSA, "zosmf", Some(TokenOrigin::Zosmf)),
+        (&*NEW_RSA, "APIML", None),
+        (&*NEW_RSA, "APIML_PAT", None),
+        (&own, "APIML", Some(TokenOrigin::Gateway)),
+        (&own, "APIML_PAT", Some(TokenOrigin::Gateway)),
+        (&own, "zOSMF", None),
+        (&*RSA, "https://idp", None),
+    ] {
+        for _ in 0..2 {
+            let token = site_token(key, iss);
+            let got = match issuers.try_verify_now(token.as_bytes()) {
+                Some(decided) => decided,
+                None => issuers.verify_token(token.as_bytes()).await,
+            };
+            let origin = got.as_ref().ok().map(|verified| match verified {
+                VerifiedToken::Jwt(jwt) => (jwt.origin(), *jwt.user()),
+                VerifiedToken::Pat(pat) => (pat.origin(), *pat.user()),
+                VerifiedToken::External(_) => panic!("{iss}"),
+            });
+            assert_eq!(origin, want.map(|want| (want, user("IBMUSER"))), "{iss}: {got:?}");
+        }
+    }
+    // Each token of the site was asked about once, and the gateway's own tokens never.
+    assert_eq!(asked.each_ref().map(Asked::take_calls), [3, 2]);
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_once_in_a_minute_and_its_silence_refuses_the_token() {
+    let (issuers, asked, clock) = site();
+    let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
+    for (key, iss, asked) in [(&*RSA, "APIML", &asked[0]), (&*NEW_RSA, "zOSMF", &asked[1])] {
+        let token = site_token(key, iss);
+        assert!(issuers.try_verify_now(token.as_bytes()).is_none());
+        assert_eq!(decide(&issuers, &token).await.unwrap(), "IBMUSER");
+        asked.set(Ok(TokenStatus::Ended));
+        clock.advance(Duration::from_millis(59_999));
+        assert!(issuers.try_verify_now(token.as_bytes()).unwrap().is_ok());
+        assert_eq!(asked.take_calls(), 1);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(decide(&issuers, &token).await.unwrap_err(), TokenError::LoggedOut);
+        let remembered = issuers.try_verify_now(token.as_bytes()).unwrap();
+        assert_eq!(remembered.unwrap_err(), TokenError::LoggedOut);
+        assert_eq!(asked.take_calls(), 1);
+        for error in [
+            RemoteError::Unavailable("down".to_owned()),
+            RemoteError::Answer("status 302".to_owned()),
+        ] {
+            asked.set(Err(error));
+            clock.advance(Duration::from_secs(60));
+            let got = decide(&issuers, &token).await.unwrap_err();
+            assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
+        }
+        // The gateway's own tokens do not depend on the issuer.
+        assert!(decide(&issuers, &site_token(&own, "APIML")).await.is_ok());
+        asked.set(Ok(TokenStatus::Active));
+        clock.advance(Duration::from_secs(60));
+        asked.take_calls();
+        let many = (0..20).map(|_| issuers.verify_token(token.as_bytes()));
+        for verifying in many.map(tokio::spawn).collect::<Vec<_>>() {
+            assert!(verifying.await.unwrap().is_ok());
+        }
+        assert_eq!(asked.take_calls(), 1);
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_the_site_are_checked_like_our_own_and_not_from_the_future() {
+    let (issuers, _, _) = site();
+    let signed = |header: Value, members: Value| {
+        let mut claims = json!({"iss": "zOSMF", "sub": "IBMUSER", "iat": NOW, "exp": NOW + 60});
+        merge(&mut claims, members);
+        test_support::jws::sign(NEW_PEM.as_str(), &header, &claims)
+    };
+    let rs256 = || json!({"alg": "RS256"});
+    for (token, want) in [
+        (signed(rs256(), json!({})), None),
+        (signed(json!({"alg": "RS256", "kid": "any", "typ": "JWT"}), json!({})), None),
+        (signed(rs256(), json!({"iat": NOW + 60})), None),
+        (signed(rs256(), json!({"iat": NOW + 61})), Some(TokenError::NotYetValid { in_secs: 61 })),
+        (signed(rs256(), json!({"exp": NOW})), Some(TokenError::Expired { secs_ago: 0 })),
+        (signed(rs256(), json!({"nbf": NOW + 1})), Some(TokenError::NotYetValid { in_secs: 1 })),
+        (signed(json!({"alg": "RS512"}), json!({})), Some(TokenError::Algorithm)),
+        (signed(json!({"alg": "none"}), json!({})), Some(TokenError::Algorithm)),
+        (signed(json!({"alg": "HS256"}), json!({})), Some(TokenError::Algorithm)),
+        (signed(json!({"alg": "RS256", "crit": ["x"]}), json!({})), Some(TokenError::Malformed)),
+    ] {
+        assert_eq!(decide(&issuers, &token).await.err(), want, "{token}");
+    }
+    for members in [
+        json!({"sub": null}),
+        json!({"exp": null}),
+        json!({"iat": null}),
+        json!({"exp": "1900000000"}),
+        json!({"sub": "too long for a user id"}),
+    ] {
+        assert!(decide(&issuers, &signed(rs256(), members.clone())).await.is_err(), "{members}");
+    }
+}
+
+/// Without the check, the gateway would accept PATs that API ML has revoked.
+#[test]
+fn pats_of_api_ml_need_the_check() {
+    let own = own().with_apiml_keys(fixed([&*RSA]));
+    let issuers = TrustedIssuers::new(own.clone());
+    for token in [site_token(&RSA, "APIML_PAT"), site_token(&NEW_RSA, "APIML_PAT")] {
+        assert!(verify(&issuers, &token).is_err() && own.verify(&token).is_err());
+    }
+    assert!(verify(&issuers, &site_token(&RSA, "APIML")).is_ok());
+}
+
+#[tokio::test]
+async fn without_keys_of_api_ml_its_tokens_are_undecided_and_ours_are_not() {
+    let source = Source::new(Bytes::from_static(b"<html>"));
+    let (clock, fetched) = (clock(), source.clone());
+    let keys = IssuerKeys::fetched("API ML", move || fetched.fetch()).with_clock(clock.clone());
+    let own_key = Rs256Verifier::new(OWN.verifying_key()).with_clock(clock.clone());
+    let issuers = TrustedIssuers::new(own_key.with_apiml_keys(keys));
+    let foreign = site_token(&RSA, "APIML");
+    let got = decide(&issuers, &foreign).await.unwrap_err();
+    assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
+    let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
+    assert!(decide(&issuers, &site_token(&own, "APIML")).await.is_ok());
+    source.set(Ok(jwk_set([&RSA.with(json!({"kid": null}))])));
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(decide(&issuers, &foreign).await.unwrap(), "IBMUSER");
+    assert_eq!(
+        decide(&issuers, &site_token(&NEW_RSA, "APIML")).await.unwrap_err(),
+        TokenError::Signature
+    );
 }
 
 #[test]

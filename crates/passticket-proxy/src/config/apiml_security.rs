@@ -10,6 +10,7 @@ use http::HeaderName;
 use regex::bytes::Regex;
 
 use super::{
+    forwarders::{self, ForwardedKeys},
     problem::quote,
     reader::{At, Field, Section},
     settings::{Zss, default_gateway_user},
@@ -39,6 +40,7 @@ pub(super) struct ApimlSecurity<'a> {
     /// The place of `useInternalMapper`, if it is `true`.
     pub(super) internal_mapper: Option<At<'a>>,
     pub(super) certificate_mapper: Option<Zss>,
+    pub(super) forwarded: Option<ForwardedKeys<'a>>,
     pub(super) identity_mapper: Option<Zss>,
     /// `forwardHeader.trustedProxies`. The expression must match the whole address.
     pub(super) trusted_proxies: Option<Regex>,
@@ -58,8 +60,8 @@ pub(super) fn read<'a>(
     let unique = auth.optional("uniqueCookie").filter(Field::is_on);
     // Zowe's schema and its start script spell this key differently
     // (docs/reference/auth-endpoints.md#refresh).
-    let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
-        .map(|name| section.optional(name).and_then(|field| field.boolean()));
+    let refresh = ["allowTokenRefresh", "allowtokenrefresh"].map(|name| section.optional(name));
+    let refresh = same_switch(refresh);
     let delegation = delegation(&mut section);
     let (saf_endpoint, guards) =
         authorization(&mut section.section("authorization"), &mut section.section("saf"));
@@ -67,8 +69,9 @@ pub(super) fn read<'a>(
     let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
     let internal = section.optional("useInternalMapper");
     let internal_mapper = internal.and_then(|field| field.boolean()?.then_some(field.at));
-    let certificate_mapper =
-        mapper(&mut section.section("x509"), "externalMapperUrl", "externalMapperUser");
+    let mut x509 = section.section("x509");
+    let certificate_mapper = mapper(&mut x509, "externalMapperUrl", "externalMapperUser");
+    let forwarded = forwarders::read_zowe(&mut x509);
     let mut switch = |name| section.section(name).optional("enabled").filter(Field::is_on);
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (attls, &x509) {
@@ -80,7 +83,7 @@ pub(super) fn read<'a>(
     ApimlSecurity {
         pats: pats.is_some(),
         client_certificates: x509.is_some() && attls.is_none(),
-        token_refresh: refresh.contains(&Some(true)),
+        token_refresh: refresh.is_some_and(|(is_on, _)| is_on),
         custom_headers,
         strip_headers,
         cookies: cookies(&mut auth.section("cookieProperties"), unique.as_ref(), identifier),
@@ -96,6 +99,7 @@ pub(super) fn read<'a>(
         guards,
         internal_mapper,
         certificate_mapper,
+        forwarded,
         identity_mapper,
         trusted_proxies: section
             .section("forwardHeader")
@@ -108,18 +112,33 @@ pub(super) fn read<'a>(
 /// documentation, its code and older texts spell this key differently
 /// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
-    ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
+    let switches = ["delegatePassticket", "delegatedPassticket"].map(|name| {
         let field = security.optional(name)?;
-        let switch = if field.is_mapping() {
+        if field.is_mapping() {
             let mut section = field.section();
             let enabled = section.optional("enabled");
             section.finish();
-            enabled?
+            enabled
         } else {
-            field
-        };
-        switch.boolean()?.then_some(switch.at)
-    })
+            Some(field)
+        }
+    });
+    same_switch(switches).and_then(|(is_on, at)| is_on.then_some(at))
+}
+
+/// The value of a switch that has two keys, and the place of the key. If both keys are present, their values must be
+/// equal: each of the two could be the one that the operator means.
+fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
+    let [first, second] = keys.map(|field| field.and_then(|f| Some((f.boolean()?, f.at))));
+    if let (Some((value, at)), Some((other, other_at))) = (&first, &second)
+        && value != other
+    {
+        other_at.error(format_args!(
+            "is {other}, but {} is {value}; both keys are the same setting: remove one of them",
+            at.key
+        ));
+    }
+    first.or(second)
 }
 
 /// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class and the name
@@ -356,6 +375,7 @@ mod tests {
             ("{allowTokenRefresh: true}", true),
             ("{allowtokenrefresh: true}", true),
             ("{allowtokenrefresh: false}", false),
+            ("{allowTokenRefresh: true, allowtokenrefresh: true}", true),
         ] {
             let (seen, problems) = read_text(yaml, |security| security.token_refresh);
             assert_eq!((seen, problems), (Some(want), Vec::new()), "{yaml}");
@@ -372,6 +392,7 @@ mod tests {
             ("{delegatePassticket: false}", false),
             ("{delegatePassticket: {enabled: false}}", false),
             ("{delegatePassticket: {}}", false),
+            ("{delegatePassticket: true, delegatedPassticket: {enabled: true}}", true),
             ("{}", false),
         ] {
             let (on, problems) = read_text(yaml, |security| security.delegation.is_some());
@@ -444,6 +465,18 @@ mod tests {
     #[test]
     fn problems_are_reported_at_their_keys() {
         for (yaml, key, text) in [
+            (
+                "{allowTokenRefresh: false, allowtokenrefresh: true}",
+                ".allowtokenrefresh",
+                "is true, but components.gateway.apiml.security.allowTokenRefresh is false; both keys are the same \
+                 setting: remove one of them",
+            ),
+            (
+                "{delegatePassticket: false, delegatedPassticket: {enabled: true}}",
+                ".delegatedPassticket.enabled",
+                "is true, but components.gateway.apiml.security.delegatePassticket is false; both keys are the same \
+                 setting: remove one of them",
+            ),
             (
                 "{allowTokenRefresh: maybe}",
                 ".allowTokenRefresh",

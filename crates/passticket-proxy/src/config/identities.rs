@@ -18,8 +18,13 @@ pub(super) struct Identities {
     pub(super) distributed: Option<DistributedMap>,
 }
 
-/// Reads the file. `registry` is the default registry for distributed identities.
-pub(super) fn read(mut root: Section<'_>, registry: Option<&Registry>) -> Identities {
+/// Reads the file. `registry` is the default registry for distributed identities. `protected` are the users to whom no
+/// distributed identity is mapped.
+pub(super) fn read(
+    mut root: Section<'_>,
+    registry: Option<&Registry>,
+    protected: &[UserId],
+) -> Identities {
     let remedy = "certificates or distributed, with a list below it";
     let field = root.required("identities", remedy);
     root.finish();
@@ -34,8 +39,17 @@ pub(super) fn read(mut root: Section<'_>, registry: Option<&Registry>) -> Identi
             CertificateMap::new(entries).map_err(|error| field.at.error(error)).ok()
         }),
         distributed: distributed.and_then(|field| {
-            let entries =
-                field.items().into_iter().filter_map(|i| distributed_identity(&i, registry));
+            let items = field.items();
+            let entries = items.iter().filter_map(|item| {
+                let (identity, user) = distributed_identity(item, registry)?;
+                if protected.contains(&user) {
+                    item.at.warning(format_args!(
+                        "maps an identity of another registry to {user}, which is the gateway's own user or one of \
+                         delegation.protectedUsers; the gateway refuses this identity: remove this entry"
+                    ));
+                }
+                Some((identity, user))
+            });
             DistributedMap::new(entries).map_err(|error| field.at.error(error)).ok()
         }),
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use tower_passticket::{
     identity::{CertificateMap, DistributedMap, Registry},
-    passticket::Applid,
+    passticket::{Applid, UserId},
     saf::{AccessLevel, Profile},
     tls::Verification,
 };
@@ -31,13 +31,18 @@ pub(super) struct Identification {
     /// The mapping of the users of `oidc`.
     pub(super) identity_mapping: Option<IdentityMapping>,
     pub(super) delegation: Option<DelegationSettings>,
+    /// The users to whom no identity of another registry is mapped.
+    pub(super) protected: Vec<UserId>,
 }
 
 /// Reads the file of identities and combines it with Zowe's own keys (`zowe`) and the section
 /// `components.passticket-proxy` (`ours`).
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
-    let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
+    let mut protected = ours.delegation.protected.clone();
+    protected.push(ours.gateway_user);
+    let identities = identities(ours, registry.as_ref(), &protected, report);
+    let Identities { certificates, distributed } = identities;
     let certificate_mapping = certificate_mapping(zowe, ours, certificates);
     let oidc = ours.oidc.as_ref().map(|list| oidc::read(list, registry.as_ref()));
     let oidc = oidc.unwrap_or_default();
@@ -86,20 +91,18 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             }
             return None;
         };
-        let mut protected = ours.delegation.protected.clone();
-        protected.push(ours.gateway_user);
         Some(DelegationSettings {
             registry,
             mapping,
             grants: ours.delegation.grants.clone(),
-            protected,
+            protected: protected.clone(),
             calls_per_minute: ours.delegation.calls_per_minute,
         })
     });
     let identity_mapping = mapping.filter(|_| !oidc.is_empty());
     let by_delegation = delegation.as_ref().map(|delegation| &delegation.mapping);
     check_verification(zowe, &certificate_mapping, by_delegation.or(identity_mapping.as_ref()));
-    Identification { certificate_mapping, oidc, identity_mapping, delegation }
+    Identification { certificate_mapping, oidc, identity_mapping, delegation, protected }
 }
 
 /// Chooses how distributed identities are mapped to user ids. `None` if the configuration has no mapping.
@@ -230,6 +233,7 @@ fn check_verification(
 fn identities(
     ours: &PassticketProxy<'_>,
     registry: Option<&Registry>,
+    protected: &[UserId],
     report: &Report,
 ) -> Identities {
     let none = Identities { certificates: None, distributed: None };
@@ -238,7 +242,8 @@ fn identities(
     };
     match read_authorization_file(&path, |text| field.at.warning(text)) {
         Ok(bytes) => {
-            identities::read(Document::parse(path, &bytes, report).section(report), registry)
+            let document = Document::parse(path, &bytes, report);
+            identities::read(document.section(report), registry, protected)
         }
         Err(error) => {
             field.at.error(error);

@@ -83,6 +83,14 @@ impl<'a> LoginKeys<'a> {
         users: Option<&Field<'a>>,
         zss_url: &ZssUrl<'a>,
     ) -> Provided<'a> {
+        if let (Some(field), false) =
+            (&zss_url.field, matches!(self.provider, Some((Provider::Saf | Provider::Wrong, _))))
+        {
+            field.at.warning(
+                "has no effect, because auth.provider is not saf; write auth.provider: saf to check passwords with ZSS, \
+                 or remove this key",
+            );
+        }
         match (self.provider.take(), users) {
             (Some((Provider::Wrong, _)), _) => Provided::Wrong,
             (Some((_, at)), Some(users)) => {
@@ -211,6 +219,32 @@ mod tests {
                 problem.clone()
             }
         }
+    }
+
+    #[test]
+    fn a_url_of_zss_without_the_provider_saf_causes_a_warning() {
+        let warnings = |provider: &str| {
+            let yaml = format!(
+                "components:\n  gateway: {{apiml: {{security: {{auth: {{provider: {provider}}}}}}}}}\n  \
+                 passticket-proxy: {{zss: {{url: 'https://zss:7557'}}}}\nzOSMF: {{host: z}}\n"
+            );
+            let report = Report::default();
+            let document = Document::parse("z".into(), yaml.as_bytes(), &report);
+            let mut root = document.section(&report);
+            let mut gateway = root.section("components").section("gateway");
+            let mut security = gateway.section("apiml").section("security");
+            let mut client_tls = root.section("none");
+            let keys = read(&mut security, &mut client_tls, root.section("zOSMF"));
+            let zss = read_zss(own_section::find(&mut root).section("zss"));
+            drop(keys.choose(None, &zss));
+            let (_, warnings) = report.finish(Some(())).unwrap();
+            warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let want = "z:3: components.passticket-proxy.zss.url: has no effect, because auth.provider is not saf; write \
+                    auth.provider: saf to check passwords with ZSS, or remove this key";
+        assert_eq!(warnings("zosmf"), [want]);
+        assert_eq!(warnings("''"), [want]);
+        assert_eq!(warnings("saf"), [""; 0]);
     }
 
     #[test]

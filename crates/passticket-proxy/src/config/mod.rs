@@ -140,6 +140,7 @@ mod description;
 mod encoding;
 mod encrypted_key;
 mod file_access;
+mod forwarders;
 mod identities;
 mod identity_checks;
 mod key_material;
@@ -181,6 +182,7 @@ mod validity;
 mod yaml;
 mod zowe;
 mod zowe_keys;
+mod zowe_peer;
 
 use std::{
     net::SocketAddr,
@@ -192,6 +194,7 @@ use http::HeaderName;
 
 pub use admin::AdminSettings;
 pub use configured_route::{ConfiguredRoute, ServiceScheme};
+pub use forwarders::ForwarderSettings;
 pub use listen::Listen;
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
@@ -202,6 +205,7 @@ pub use settings::{
 };
 pub use setup::ZoweTemplate;
 pub use tls_files::TlsFiles;
+pub use zowe_peer::{CheckLogout, ZowePeer};
 
 use api_defs::Definitions;
 use logins::{LoginKeys, Provided};
@@ -288,6 +292,11 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
+    /// A running Zowe API ML whose tokens are accepted: `components.passticket-proxy.zowe`.
+    pub zowe: Option<ZowePeer>,
+    /// The users to whom no identity of another registry is mapped:
+    /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
+    pub protected_users: Vec<UserId>,
     /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
@@ -301,6 +310,9 @@ pub struct Config {
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
     pub client_certificates: bool,
+    /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
+    /// `...security.x509.acceptForwardedCert` with `certificatesUrls`.
+    pub forwarders: Option<ForwarderSettings>,
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
     /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
@@ -465,6 +477,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         ));
     }
     let security = zowe.security;
+    let forwarders = forwarders::settings(
+        ours.forwarders.as_ref(),
+        security.forwarded.as_ref(),
+        security.client_certificates,
+    );
     Some(Config {
         listen: Listen {
             address: SocketAddr::new(host, zowe.port),
@@ -494,6 +511,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         certificate_mapping: identification.certificate_mapping,
         oidc: identification.oidc,
         identity_mapping: identification.identity_mapping,
+        zowe: ours.zowe,
+        protected_users: identification.protected,
         delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => {
@@ -504,6 +523,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         revocations: revocations?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,
+        forwarders,
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
         request_headers,

@@ -64,6 +64,19 @@ pub(super) fn read(list: &Field<'_>, registry: Option<&Registry>) -> Vec<OidcSet
             ));
         }
     }
+    for (index, (item, provider)) in providers.iter().enumerate() {
+        let Some(provider) = provider else { continue };
+        let mut before = providers[..index].iter().filter_map(|(_, other)| other.as_ref());
+        if let Some(other) = before.find(|other| {
+            other.jwks.to_string() == provider.jwks.to_string() && other.issuer != provider.issuer
+        }) {
+            item.at.warning(format_args!(
+                "has the same jwksUri as {}, so each of the two issuers can sign tokens of the other one; write the \
+                 jwksUri of this issuer, unless one server is both issuers",
+                other.issuer
+            ));
+        }
+    }
     providers.into_iter().filter_map(|(_, provider)| provider).collect()
 }
 

@@ -25,9 +25,28 @@ pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
         }
         (_, None) => components.section("passticket-proxy"),
     };
+    warn_of_near_misses(&components, root);
     // Zowe's schema has this key for each component. The launcher of Zowe does not start this gateway.
     section.optional("enabled").map(|field| field.boolean());
     section
+}
+
+/// Warns of keys that look like the name of the section, but are not read.
+fn warn_of_near_misses(components: &Section<'_>, root: &Section<'_>) {
+    let letters = |name: &str| -> String {
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let wanted = letters(OLD);
+    let is_near = |name: &str| {
+        let letters = letters(name);
+        letters.len() <= 80 && strsim::damerau_levenshtein(&letters, &wanted) <= 3
+    };
+    let components =
+        components.fields().into_iter().filter(|(name, _)| *name != "passticket-proxy");
+    let top = root.fields().into_iter().filter(|(name, _)| *name != OLD);
+    for (_, field) in components.chain(top).filter(|(name, _)| is_near(name)) {
+        field.at.warning(format_args!("is not read; the section of this gateway is {PATH}"));
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +102,31 @@ mod tests {
             ),
         ] {
             assert_eq!(read(text), (None, vec![want]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_that_of_the_section_causes_a_warning() {
+        let warnings = |text: &str| {
+            let report = Report::default();
+            let document = Document::parse("z".into(), text.as_bytes(), &report);
+            drop(find(&mut document.section(&report)));
+            let (_, warnings) = report.finish(Some(())).unwrap();
+            warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (text, key) in [
+            ("components: {passticket_proxy: {host: h}}", "components.passticket_proxy"),
+            ("components: {passticketProxy: {host: h}}", "components.passticketProxy"),
+            ("components: {passtickets-proxy: {host: h}}", "components.passtickets-proxy"),
+            ("components: {pasticket-proxy: {host: h}}", "components.pasticket-proxy"),
+            ("passticket-proxy: {host: h}", "passticket-proxy"),
+            ("passticketproxy: {host: h}", "passticketproxy"),
+        ] {
+            let want = format!("z:1: {key}: is not read; the section of this gateway is {PATH}");
+            assert_eq!(warnings(text), [want], "{text}");
+        }
+        for text in ["components: {passticket-proxy: {}, gateway: {}}", "passticketProxy: {}"] {
+            assert_eq!(warnings(text), [""; 0], "{text}");
         }
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     admin::{self, AdminSection},
+    forwarders,
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
@@ -25,6 +26,7 @@ use super::{
     signing_keys::{self, SigningKeysField},
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
+    zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
@@ -51,6 +53,9 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) identities: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
     pub(super) oidc: Option<Field<'a>>,
+    pub(super) zowe: Option<ZowePeer>,
+    /// `forwarders.certificates`.
+    pub(super) forwarders: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
@@ -124,6 +129,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
     let oidc = section.optional("oidc");
+    let zowe = zowe_peer::read(section.section("zowe"));
+    let forwarders = forwarders::read(section.section("forwarders"));
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
@@ -170,6 +177,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         identities,
         certificate_mapping,
         oidc,
+        zowe,
+        forwarders,
         delegation,
         audit,
         revocations,

@@ -278,7 +278,7 @@ fn the_examples_of_users_saf_identities_and_api_defs_load() {
     check(include_str!("examples/users.yml"), &|root| assert_eq!(users::read(root).len(), 1));
     check(include_str!("examples/saf.yml"), &|root| assert_eq!(saf::read(root).len(), 4));
     check(include_str!("examples/identities.yml"), &|root| {
-        let read = identities::read(root, None);
+        let read = identities::read(root, None, &[]);
         assert!(read.certificates.is_some() && read.distributed.is_some());
     });
     check(include_str!("examples/api-def.yml"), &|root| {
@@ -899,7 +899,7 @@ fn read_as_each_file(yaml: &str) {
     identity_checks::read(&zowe, &ours, &report);
     let registry = Registry::new("r").unwrap();
     for registry in [None, Some(&registry)] {
-        identities::read(section(), registry);
+        identities::read(section(), registry, &[]);
     }
     users::read(section());
     saf::read(section());
@@ -1093,6 +1093,30 @@ fn several_signing_keys_have_rules() {
     assert!(got[0].contains("has 9 keys; write at most 8"), "{got:?}");
 }
 
+#[test]
+fn identities_of_protected_users_cause_a_warning() {
+    let setup = Setup::new();
+    let entries = "distributed:
+    - {user: USER, name: user@example.com}
+    - {user: ibmuser, name: root@example.com}
+    - {user: ZWESVUSR, name: gateway@example.com}
+";
+    setup.write("identities.yml", &format!("identities:\n  {entries}"), 0o644);
+    setup.edit("certificateMapping: file", "certificateMapping: common-name");
+    let problems = setup.problems();
+    for (index, user) in [(1, "IBMUSER"), (2, "ZWESVUSR")] {
+        let line = index + 3;
+        let want =
+            format!("identities.yml:{line}: identities.distributed[{index}]: maps an identity");
+        assert!(
+            problems.iter().any(|got| got.starts_with(&want) && got.contains(user)),
+            "{want} {problems:#?}"
+        );
+    }
+    let config = setup.load().unwrap().config;
+    assert_eq!(config.protected_users.len(), 2);
+}
+
 /// The errors, or the warnings, with these entries of `oidc`.
 fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n    oidc: {entries} "));
@@ -1166,6 +1190,12 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
         (
             format!("[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://b/', audience: x}}]"),
             &["[1]: has the same registry as https://idp/a, so each of the two providers can name"],
+        ),
+        (
+            format!(
+                "[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://idp/keys', audience: x, registry: b}}]"
+            ),
+            &["[1]: has the same jwksUri as https://idp/a, so each of the two issuers can sign"],
         ),
         (with("certificateAuthorities: none.pem"), &["[0].certificateAuthorities: cannot read"]),
     ] {

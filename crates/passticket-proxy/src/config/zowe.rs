@@ -3,7 +3,8 @@
 //!
 //! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Keys
 //! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. The first component
-//! that has a key counts: `zaas`, `apiml`, `gateway` (docs/decisions.md#d47).
+//! that has a key counts: `zaas`, `apiml`, `gateway` (docs/decisions.md#d47). A component that is switched off counts
+//! last.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub(super) struct Zowe<'a> {
 pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     zowe_keys::check(root);
     let mut components = root.section("components");
-    let mut gateway = components.section("apiml").over(components.section("gateway"));
+    let (apiml, gateway) = (components.section("apiml"), components.section("gateway"));
+    let mut gateway = precede(apiml, gateway);
     let mut zowe = gateway.section("zowe").over(root.section("zowe"));
     let certificate = gateway.section("certificate").over(zowe.section("certificate"));
     let (identity, authorities) = key_material::read(certificate);
@@ -74,9 +76,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let health_protected = apiml.section("health").optional("protected");
     let health_protected = health_protected.and_then(|field| field.boolean()).unwrap_or(true);
     let timeout = apiml.section("connection").optional("timeout");
-    let zaas = components.section("zaas").section("apiml").section("security");
     let identifier = zowe.optional("cookieIdentifier");
-    let mut security = zaas.over(apiml.section("security"));
+    let mut zaas = components.section("zaas");
+    let is_zaas_off = is_off(&mut zaas);
+    let zaas = zaas.section("apiml").section("security");
+    let mut security = match is_zaas_off {
+        true => apiml.section("security").over(zaas),
+        false => zaas.over(apiml.section("security")),
+    };
     let logins = logins::read(&mut security, &mut client, root.section("zOSMF"));
     let security = apiml_security::read(security, attls.as_ref(), identifier.as_ref());
     let verify = zowe.optional("verifyCertificates");
@@ -101,6 +108,20 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         security,
         logins,
     }
+}
+
+/// The keys of `component`, and behind them those of `other`. If the component is switched off, those of `other` precede:
+/// Zowe does not run a component that is switched off, so its keys have no effect there.
+fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
+    match is_off(&mut component) {
+        true => other.over(component),
+        false => component.over(other),
+    }
+}
+
+/// Whether a component is switched off.
+fn is_off(component: &mut Section<'_>) -> bool {
+    component.optional("enabled").is_some_and(|field| field.is_word("false"))
 }
 
 /// The address on which the gateway listens. Several addresses are an error, because the gateway has one listener.
@@ -256,6 +277,34 @@ mod tests {
             });
             assert_eq!((seen, problems), (Some(want), Vec::new()), "{components}");
         }
+    }
+
+    #[test]
+    fn a_component_that_is_switched_off_counts_last() {
+        let read = |zaas: &str, apiml: &str| {
+            let seconds = |value| {
+                format!(
+                    "apiml: {{security: {{auth: {{tokenProperties: {{expirationInSeconds: {value}}}}}}}}}"
+                )
+            };
+            let text = format!(
+                "{PEM}components:\n  zaas: {{{zaas}, {}}}\n  apiml: {{{apiml}, port: 2, {}}}\n  gateway: {{enabled: \
+                 false, port: 3, {}}}\n",
+                seconds(1),
+                seconds(2),
+                seconds(3)
+            );
+            read_text(&text, |zowe| (zowe.security.token_lifetime.as_secs(), zowe.port))
+        };
+        let (on, off) = ("enabled: true", "enabled: false");
+        for (zaas, apiml, want) in
+            [(on, on, (1, 2)), (off, on, (2, 2)), (off, off, (3, 3)), (on, off, (1, 3))]
+        {
+            assert_eq!(read(zaas, apiml), (Some(want), Vec::new()), "{zaas} {apiml}");
+        }
+        // A key that only a component has that is switched off still counts.
+        let text = format!("{PEM}components: {{apiml: {{enabled: false, port: 2}}}}\n");
+        assert_eq!(read_text(&text, |zowe| zowe.port), (Some(2), Vec::new()));
     }
 
     #[test]

@@ -66,7 +66,6 @@ const fn key(path: &'static str, effect: Effect) -> Key {
 const OIDC: &str = "components.gateway.apiml.security.oidc.enabled";
 const RATE: &str = "components.gateway.apiml.gateway.servicesToLimitRequestRate";
 const REGISTRY: &str = "components.gateway.apiml.gateway.registry.enabled";
-const FORWARDED: &str = "components.gateway.apiml.security.x509.acceptForwardedCert";
 
 /// Below `zowe`, and below `components.gateway.zowe`, which precedes.
 const ZOWE: &[Key] = &[
@@ -292,7 +291,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.auth.zosmf.jwtEndpoint",
-        Elsewhere("the gateway does not verify tokens of z/OSMF"),
+        Elsewhere("the gateway fetches the keys of z/OSMF from `/jwt/ibm/api/zOSMFBuilder/jwk`"),
     ),
     key(
         "apiml.security.auth.zosmf.serviceId",
@@ -382,10 +381,13 @@ const GATEWAY: &[Key] = &[
     key("apiml.security.webfinger", Warning(Any, "`/gateway/api/v1/auth/oidc/webfinger` is 404")),
     key(
         "apiml.security.x509.acceptForwardedCert",
-        Warning(Is("true"), "a certificate in the header `Client-Cert` is not accepted"),
+        Honoured("certificates in the header `Client-Cert`, from trusted forwarders"),
     ),
-    key("apiml.security.x509.certificatesUrl", Detail(FORWARDED)),
-    key("apiml.security.x509.certificatesUrls", Detail(FORWARDED)),
+    key(
+        "apiml.security.x509.certificatesUrl",
+        Honoured("list of the certificates of trusted forwarders"),
+    ),
+    key("apiml.security.x509.certificatesUrls", Honoured("several such lists")),
     key("apiml.security.x509.enabled", Honoured("client certificates")),
     key(
         "apiml.security.x509.externalMapperUrl",

@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::{
-    PATIENCE, Running, client,
+    PATIENCE, Running, client, jws,
     pki::{self, Authority, SERVER},
     raw::{self, head},
 };
@@ -24,7 +23,7 @@ use tower_passticket::{
     token::{KeyId, SigningKey},
 };
 
-use crate::support::{Demo, serve, with_any_port};
+use crate::support::{Demo, serve, user_service, with_any_port};
 
 const ISSUER: &str = "https://idp.example.com/realms/z";
 
@@ -89,26 +88,6 @@ fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
     jsonwebtoken::encode(&header, &all, &key).unwrap()
 }
 
-/// A service that answers with the user id of the Basic credentials.
-async fn service() -> String {
-    let address = raw::service(async |stream: TcpStream| {
-        let mut stream = BufReader::new(stream);
-        let head = head(&mut stream).await;
-        let basic = head.lines().find_map(|line| line.strip_prefix("authorization: Basic "));
-        let user = basic.map_or("nobody".to_owned(), |basic| {
-            let text = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
-            text.split(':').next().unwrap().to_owned()
-        });
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{user}",
-            user.len()
-        );
-        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
-    })
-    .await;
-    format!("http://{address}")
-}
-
 /// A running gateway that trusts the provider.
 struct Gateway {
     program: Running,
@@ -134,7 +113,7 @@ impl Gateway {
             "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{}\"]\n    routes:\n      - \
              {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
              httpBasicPassTicket, applid: ZOWEAPPL}}\n",
-            service().await
+            user_service().await
         );
         fs::write(path("api-defs/demo.yml"), definition).unwrap();
         let yaml = with_any_port(&fs::read_to_string(path("zowe.yaml")).unwrap());
@@ -210,6 +189,41 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
             _ => 401,
         };
         assert_eq!(gateway.validate(&token).await, status, "{case}");
+    }
+}
+
+/// The tokens are made by hand, without a JWT library.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_no_jwt_library_has_made_become_passtickets_or_are_refused() {
+    let (key, other) = (pki::OTHER_SIGNING_KEY, pki::SIGNING_KEY);
+    let provider = Provider::default();
+    provider.lists(&[key]);
+    let gateway = Gateway::start(&provider).await;
+    let claims = |members: Value| {
+        let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true,
+                             "aud": "gateway", "exp": now() + 600, "iat": now()});
+        for (name, value) in members.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        all
+    };
+    let header = || json!({"typ": "JWT", "alg": "RS256", "kid": "a"});
+    let signed = |members| jws::sign(key, &header(), &claims(members));
+    let refused = || (401, String::new());
+    for (case, token, want) in [
+        ("valid", signed(json!({})), (200, "JANE".to_owned())),
+        ("wrong issuer", signed(json!({"iss": "https://idp.example.com"})), refused()),
+        ("wrong audience", signed(json!({"aud": "x"})), refused()),
+        (
+            "wrong algorithm",
+            jws::sign(key, &json!({"alg": "RS512", "kid": "a"}), &claims(json!({}))),
+            refused(),
+        ),
+        ("expired", signed(json!({"exp": now() - 1})), refused()),
+        ("from the future", signed(json!({"iat": now() + 3600})), refused()),
+        ("key of another issuer", jws::sign(other, &header(), &claims(json!({}))), refused()),
+    ] {
+        assert_eq!(gateway.get(&token).await, want, "{case}");
     }
 }
 

@@ -8,9 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Client, ClientBuilder, Identity};
 use tempfile::TempDir;
-use test_support::{Running, client};
+use test_support::{Running, client, raw};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
 
@@ -155,4 +160,24 @@ pub(crate) fn admin_address(program: &mut Running) -> SocketAddr {
     let line = program.logged("admin port is open");
     let address = line.split("address=").nth(1).unwrap();
     address.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A service that answers with the user id of the Basic credentials.
+pub(crate) async fn user_service() -> String {
+    let address = raw::service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        let head = raw::head(&mut stream).await;
+        let basic = head.lines().find_map(|line| line.strip_prefix("authorization: Basic "));
+        let user = basic.map_or("nobody".to_owned(), |basic| {
+            let text = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
+            text.split(':').next().unwrap().to_owned()
+        });
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{user}",
+            user.len()
+        );
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    format!("http://{address}")
 }

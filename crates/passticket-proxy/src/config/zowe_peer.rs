@@ -1,0 +1,149 @@
+//! Reads where a running Zowe API ML is, and what the gateway asks it: `components.passticket-proxy.zowe`
+//! (docs/decisions.md#d47).
+
+use std::time::Duration;
+
+use super::reader::Section;
+use tower_passticket::remote::Address;
+
+/// How long it is remembered that API ML accepts a token: `checkLogoutSeconds`.
+const MEMORY_SECONDS: u64 = 60;
+
+/// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ZowePeer {
+    /// The address of its gateway: `url`.
+    pub url: Address,
+    /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
+    pub check_logout: CheckLogout,
+}
+
+/// The value of `checkLogout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckLogout {
+    /// A token is accepted until it expires, even if its user has logged out at API ML.
+    Off,
+    /// API ML is asked about each of its tokens.
+    Query {
+        /// How long an answer is remembered: `checkLogoutSeconds`.
+        memory: Duration,
+    },
+}
+
+/// Reads the section. `None` if the file has none, or if a problem was reported.
+pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
+    if section.fields().is_empty() {
+        return None;
+    }
+    let url =
+        section.required("url", "the URL of Zowe's gateway, like https://zowe.example.com:7554");
+    let check = section.optional("checkLogout");
+    let seconds = section.optional("checkLogoutSeconds");
+    section.finish();
+    let url = url.and_then(|field| {
+        let address = field.read(Address::parse)?;
+        if !address.is_protected() {
+            field.at.error(
+                "is http, so a stranger could receive tokens of users, or answer with keys of their own; write https",
+            );
+            return None;
+        }
+        Some(address)
+    });
+    let is_on = check.as_ref().map_or(Some(true), |field| {
+        field.read(|text| match text {
+            "query" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("is unknown; write query or off"),
+        })
+    });
+    let memory = match &seconds {
+        None => Some(MEMORY_SECONDS),
+        Some(field) => field.number(0..=300),
+    };
+    let check_logout = match is_on? {
+        true => CheckLogout::Query { memory: Duration::from_secs(memory?) },
+        false => {
+            if let Some(field) = &check {
+                field.at.warning(
+                    "accepts a login token of API ML until it expires, even if its user has logged out there, and no \
+                     Personal Access Token of API ML; write query, unless API ML must not be asked",
+                );
+            }
+            if let Some(field) = &seconds {
+                field.at.warning("has no effect with checkLogout: off");
+            }
+            CheckLogout::Off
+        }
+    };
+    Some(ZowePeer { url: url?, check_logout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{own_section, problem::Report, reader::Document};
+
+    /// The settings, or the problems: errors, or warnings if there are no errors.
+    fn read_text(yaml: &str) -> (Option<(String, CheckLogout)>, Vec<String>) {
+        let report = Report::default();
+        let text = format!("components: {{passticket-proxy: {{zowe: {yaml}}}}}\n");
+        let document = Document::parse("z".into(), text.as_bytes(), &report);
+        let mut section = own_section::find(&mut document.section(&report));
+        let peer = read(section.section("zowe"));
+        let seen = peer.map(|peer| (peer.url.to_string(), peer.check_logout));
+        match report.finish(Some(seen)) {
+            Ok((seen, warnings)) => (seen, warnings.iter().map(ToString::to_string).collect()),
+            Err(problems) => (None, problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn api_ml_is_asked_unless_this_is_off() {
+        let query = |secs| CheckLogout::Query { memory: Duration::from_secs(secs) };
+        for (yaml, want) in [
+            ("", None),
+            ("{}", None),
+            ("{url: 'https://zowe:7554'}", Some(query(60))),
+            ("{url: 'https://zowe:7554', checkLogout: query}", Some(query(60))),
+            ("{url: 'https://zowe:7554', checkLogoutSeconds: 0}", Some(query(0))),
+            ("{url: 'https://zowe:7554', checkLogoutSeconds: 300}", Some(query(300))),
+        ] {
+            let want = want.map(|check| ("https://zowe:7554/".to_owned(), check));
+            assert_eq!(read_text(yaml), (want, Vec::new()), "{yaml}");
+        }
+        let (seen, warnings) =
+            read_text("{url: 'http://localhost:7554', checkLogout: off, checkLogoutSeconds: 5}");
+        assert_eq!(seen, Some(("http://localhost:7554/".to_owned(), CheckLogout::Off)));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("zowe.checkLogout: accepts a login token"), "{warnings:?}");
+    }
+
+    #[test]
+    fn problems_are_reported_at_their_keys() {
+        for (yaml, want) in [
+            ("{checkLogout: query}", "url: is missing; write the URL of Zowe's gateway"),
+            ("{url: 'http://zowe:7554'}", "url: is http, so a stranger could receive tokens"),
+            ("{url: zowe}", "url: \"zowe\" is no address of a service"),
+            (
+                "{url: 'https://zowe', checkLogout: true}",
+                "checkLogout: is unknown; write query or off",
+            ),
+            (
+                "{url: 'https://zowe', checkLogoutSeconds: 301}",
+                "checkLogoutSeconds: \"301\" is not valid",
+            ),
+            (
+                "{url: 'https://zowe', checkLogouts: off}",
+                "checkLogouts: is an unknown key; did you mean",
+            ),
+        ] {
+            let (seen, problems) = read_text(yaml);
+            let [problem] = &*problems else { panic!("{yaml}: {problems:?}") };
+            let want = format!("z:1: components.passticket-proxy.zowe.{want}");
+            assert!(seen.is_none() && problem.starts_with(&want), "{problem}");
+        }
+    }
+}

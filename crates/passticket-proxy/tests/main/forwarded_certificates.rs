@@ -1,0 +1,169 @@
+//! Certificates of clients that a proxy forwards in `Client-Cert`, over TLS. The proxy is a client with a certificate of
+//! its own, `APIMTST`.
+
+use std::{fs, time::Instant};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::{Client, Method};
+use serde_json::Value;
+use test_support::{
+    PATIENCE,
+    fake::{Answer, Behaviour, Fake},
+    pki::{self, Authority, SERVER},
+    raw::Step,
+};
+
+use crate::support::{Demo, user_service, with_any_port};
+
+const FORWARDER: &str = "APIMTST";
+
+/// Starts a gateway. `edit` changes its zowe.yaml.
+async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
+    let service = user_service().await;
+    let start = move || {
+        let demo = Demo::start();
+        let path = |name: &str| demo.directory.join(name);
+        fs::write(path("certs/site.pem"), Authority::trusted().pem()).unwrap();
+        let definition = format!(
+            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - \
+             {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
+             httpBasicPassTicket, applid: ZOWEAPPL}}\n"
+        );
+        fs::write(path("api-defs/demo.yml"), definition).unwrap();
+        let yaml = with_any_port(&fs::read_to_string(path("zowe.yaml")).unwrap());
+        let yaml = yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]");
+        fs::write(path("zowe.yaml"), edit(yaml) + "    onFailure: reject\n").unwrap();
+        demo.restarted()
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// The certificate of a demo's user, as Zowe writes it into the header.
+fn certificate(demo: &Demo, user: &str) -> String {
+    base64_of(&fs::read_to_string(demo.directory.join(format!("certs/{user}.pem"))).unwrap())
+}
+
+fn base64_of(pem: &str) -> String {
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    assert!(BASE64_STANDARD.decode(&text).is_ok());
+    text
+}
+
+/// The status of a request to the service, and the user if the request was forwarded.
+async fn get(demo: &Demo, client: &Client, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut request = client.request(Method::GET, demo.at("/svc/api/v1/x"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, if status == 200 { text } else { String::new() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
+    let demo =
+        start(|yaml| yaml + &format!("    forwarders: {{certificates: certs/{FORWARDER}.pem}}\n"))
+            .await;
+    let (forwarder, user) = (demo.client_of(FORWARDER), demo.client_of("USER"));
+    let anonymous = demo.client();
+    let (of_user, of_forwarder) = (certificate(&demo, "USER"), certificate(&demo, FORWARDER));
+    let stranger = base64_of(pki::USER.certificate);
+    let rfc = format!(":{of_user}:");
+    let found = |user: &str| (200, user.to_owned());
+    let status = |status| (status, String::new());
+    // `site.pem` is an authority of the gateway, too.
+    let of_site = found("USER");
+    for (case, client, headers, want) in [
+        ("Zowe's spelling", &forwarder, vec![("Client-Cert", &*of_user)], found("USER")),
+        ("RFC 9440", &forwarder, vec![("Client-Cert", &*rfc)], found("USER")),
+        ("another authority", &forwarder, vec![("Client-Cert", &*stranger)], of_site),
+        ("no certificate", &forwarder, vec![], status(401)),
+        ("malformed", &forwarder, vec![("Client-Cert", "MIIB!")], status(400)),
+        ("no certificate in it", &forwarder, vec![("Client-Cert", "AQIDBA==")], status(400)),
+        (
+            "two certificates",
+            &forwarder,
+            vec![("Client-Cert", &*of_user), ("Client-Cert", &*of_user)],
+            status(400),
+        ),
+        ("not a forwarder", &user, vec![("Client-Cert", &*of_forwarder)], found("USER")),
+        ("not a forwarder, malformed", &user, vec![("Client-Cert", "MIIB!")], found("USER")),
+        ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
+    ] {
+        assert_eq!(get(&demo, client, &headers).await, want, "{case}");
+    }
+    // The auth API sees the certificate of the client, too.
+    let login = forwarder.post(demo.auth("login")).header("Client-Cert", &of_user);
+    let login = login.send().await.unwrap();
+    assert_eq!(login.status(), 204);
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let query = anonymous.get(demo.auth("query")).header("cookie", cookie).send().await.unwrap();
+    let content: Value = query.json().await.unwrap();
+    assert_eq!(content["userId"], "USER");
+    let alone = forwarder.post(demo.auth("login")).send().await.unwrap();
+    assert_eq!(alone.status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_unknown_authority_is_refused() {
+    let demo = start(|yaml| {
+        let yaml = yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/ca.pem");
+        yaml + &format!("    forwarders: {{certificates: certs/{FORWARDER}.pem}}\n")
+    })
+    .await;
+    let stranger = base64_of(pki::USER.certificate);
+    let got = get(&demo, &demo.client_of(FORWARDER), &[("Client-Cert", &stranger)]).await;
+    assert_eq!(got, (400, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_forwarders_no_certificate_in_a_header_is_accepted() {
+    let demo = start(|yaml| yaml).await;
+    let of_user = certificate(&demo, "USER");
+    let got = get(&demo, &demo.client_of(FORWARDER), &[("Client-Cert", &of_user)]).await;
+    assert_eq!(got, (200, FORWARDER.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_forwarders_are_in_the_list_of_zowe() {
+    let list = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let answer = list.clone();
+    let fake =
+        Fake::https(SERVER.acceptor(), move |_| Answer::text(200, &answer.lock().unwrap())).await;
+    // At first, the answer is no list.
+    fake.behave(Behaviour::Scripted(vec![Step::send(
+        "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+    )]));
+    let port = fake.address.port();
+    let mut demo = start(move |yaml| {
+        let x509 = "        x509:\n          enabled: true\n";
+        assert!(yaml.contains(x509));
+        yaml.replace(
+            x509,
+            &format!(
+                "{x509}          acceptForwardedCert: true\n          certificatesUrls: \
+                 https://localhost:{port}/gateway/certificates\n"
+            ),
+        )
+    })
+    .await;
+    demo.program.logged("the certificates of trusted forwarders could not be fetched");
+    let of_user = certificate(&demo, "USER");
+    let forwarder = demo.client_of(FORWARDER);
+    let headers = [("Client-Cert", &*of_user)];
+    assert_eq!(get(&demo, &forwarder, &headers).await, (200, FORWARDER.to_owned()));
+
+    let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
+    *list.lock().unwrap() = pem + Authority::trusted().pem();
+    fake.behave(Behaviour::Right);
+    // The program fetches the list again after 30 s, or at its start.
+    let demo = tokio::task::spawn_blocking(move || demo.restarted()).await.unwrap();
+    let forwarder = demo.client_of(FORWARDER);
+    let deadline = Instant::now() + PATIENCE;
+    while get(&demo, &forwarder, &headers).await != (200, "USER".to_owned()) {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,156 @@
+//! A fake Zowe API ML: its certificates, its list of public keys, and the endpoints that verify and end its tokens
+//! (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
+
+use std::{
+    collections::HashSet,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use passticket::clock::{Clock, SystemClock};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    fake::{Answer, Fake, Request},
+    jws, pki,
+};
+
+const AUTH: &str = "/gateway/api/v1/auth/";
+
+/// A fake API ML. Its tokens are signed with [`pki::OTHER_SIGNING_KEY`]. Its list of keys also has [`pki::SIGNING_KEY`],
+/// as the key of an identity provider.
+#[derive(Debug)]
+pub struct FakeApiml {
+    fake: Fake,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The tokens that are valid.
+    valid: HashSet<String>,
+    issued: u32,
+}
+
+impl FakeApiml {
+    /// Starts an API ML.
+    pub async fn https(acceptor: TlsAcceptor) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificates =
+            certificate.self_signed(&key).unwrap().pem() + pki::Authority::trusted().pem();
+        let handle = {
+            let state = state.clone();
+            move |request: &Request| state.lock().unwrap().answer(request, &certificates)
+        };
+        Self { fake: Fake::https(acceptor, handle).await, state }
+    }
+
+    /// A login token of `user`. It is valid for eight hours, or until the user logs out.
+    pub fn login_token(&self, user: &str) -> String {
+        self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
+    }
+
+    /// A Personal Access Token of `user` for `services`.
+    pub fn pat(&self, user: &str, services: &[&str]) -> String {
+        self.issue(json!({
+            "iss": "APIML_PAT", "sub": user, "scopes": services, "auth.prov": "zOSMF",
+        }))
+    }
+
+    /// Makes a token invalid.
+    pub fn end(&self, token: &str) {
+        self.state().valid.remove(token);
+    }
+
+    /// Whether API ML accepts this token.
+    pub fn accepts(&self, token: &str) -> bool {
+        self.state().valid.contains(token)
+    }
+
+    /// Closes the port. New connections are refused.
+    pub async fn stop(&mut self) {
+        self.fake.stop().await;
+    }
+
+    fn issue(&self, mut claims: Value) -> String {
+        let mut state = self.state();
+        state.issued += 1;
+        let now = SystemClock.now().as_secs();
+        claims["jti"] = format!("id-{}", state.issued).into();
+        (claims["iat"], claims["exp"]) = (now.into(), (now + 28_800).into());
+        let token = jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims);
+        state.valid.insert(token.clone());
+        token
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Deref for FakeApiml {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.fake
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: &Request, certificates: &str) -> Answer {
+        let bearer =
+            request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let bearer = bearer.or(request.cookie("apimlAuthenticationToken")).unwrap_or_default();
+        if request.path == "/gateway/certificates" {
+            return Answer::text(200, certificates);
+        }
+        match (&*request.method, request.path.strip_prefix(AUTH).unwrap_or_default()) {
+            ("GET", "keys/public/all") => {
+                let mut provider = jws::jwk(pki::SIGNING_KEY);
+                (provider["kid"], provider["use"]) = ("idp".into(), "sig".into());
+                Answer::json(200, &json!({ "keys": [jws::jwk(pki::OTHER_SIGNING_KEY), provider] }))
+            }
+            ("GET", "query") if self.valid.contains(bearer) => Answer::json(
+                200,
+                &json!({
+                    "domain": "security-domain", "userId": subject(bearer), "creation": 1,
+                    "expiration": 2, "expired": false,
+                }),
+            ),
+            ("POST", "logout") if self.valid.remove(bearer) => Answer::empty(204),
+            ("POST", "access-token/validate") => {
+                let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+                let token = body["token"].as_str().unwrap_or_default();
+                let service = body["serviceId"].as_str().unwrap_or_default();
+                let is_valid =
+                    self.valid.contains(token) && scopes(token).contains(&service.into());
+                Answer::empty(if is_valid { 204 } else { 401 })
+            }
+            ("GET", "query") | ("POST", "logout") => Answer::json(
+                401,
+                &json!({"messages": [{"messageNumber": "ZWEAG102E", "messageContent": "Token is not valid"}]}),
+            ),
+            _ => Answer::empty(404),
+        }
+    }
+}
+
+/// The claims of a token that this fake has signed.
+fn claims(token: &str) -> Value {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+fn subject(token: &str) -> String {
+    claims(token)["sub"].as_str().unwrap().to_owned()
+}
+
+fn scopes(token: &str) -> Vec<Value> {
+    claims(token)["scopes"].as_array().cloned().unwrap_or_default()
+}

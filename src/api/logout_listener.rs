@@ -1,0 +1,49 @@
+//! A trait for parts of a program that keep data of logged-in users.
+
+use std::sync::Arc;
+
+use crate::passticket::UserId;
+
+/// Trait for parts of a program that keep something for logged-in users, such as tokens that other servers have issued
+/// for them. Such data must go when the user logs out.
+///
+/// The trait is implemented for functions, and for `Arc<L>` of each implementation `L`.
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Arc, Mutex}};
+/// use tower_passticket::{api::LogoutListener, passticket::UserId};
+///
+/// /// Tokens of users at another server.
+/// #[derive(Default)]
+/// struct Remembered(Mutex<HashMap<UserId, String>>);
+///
+/// impl LogoutListener for Remembered {
+///     fn logged_out(&self, user: UserId) {
+///         self.0.lock().unwrap().remove(&user);
+///     }
+/// }
+///
+/// let user = UserId::new("USER")?;
+/// let remembered = Arc::new(Remembered::default());
+/// remembered.0.lock().unwrap().insert(user, "token".to_owned());
+/// remembered.logged_out(user);
+/// assert!(remembered.0.lock().unwrap().is_empty());
+/// # Ok::<(), tower_passticket::passticket::NameError>(())
+/// ```
+pub trait LogoutListener: Send + Sync + 'static {
+    /// Is called after a login token of `user` was revoked at a logout. The user may have other login tokens. The method
+    /// must not block.
+    fn logged_out(&self, user: UserId);
+}
+
+impl<F: Fn(UserId) + Send + Sync + 'static> LogoutListener for F {
+    fn logged_out(&self, user: UserId) {
+        self(user);
+    }
+}
+
+impl<L: LogoutListener + ?Sized> LogoutListener for Arc<L> {
+    fn logged_out(&self, user: UserId) {
+        (**self).logged_out(user);
+    }
+}

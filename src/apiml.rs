@@ -1,0 +1,249 @@
+//! The auth endpoints of a running Zowe API ML (the API gateway of Zowe), as another server calls them.
+//!
+//! [`Apiml`] fetches the public keys, asks whether a token is still valid, and logs a user out. The
+//! [tokens](crate::token) of API ML are verified with its keys.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    passticket::UserId,
+    remote::{Address, Client, Connect, RemoteError, Reply},
+};
+
+const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
+
+/// Calls the auth endpoints of a running Zowe API ML (`docs/reference/zowe-site.md#logout`).
+///
+/// Each call sends a token of a user at most to the given address. Redirects are not followed. A response other than
+/// those that API ML gives is an error, and never an answer.
+///
+/// `client` must verify the certificate and the host name of the server. Without this check, another server could
+/// answer with its own keys, and then sign tokens.
+pub struct Apiml<C> {
+    client: Client<C>,
+    address: Address,
+}
+
+impl<C> Apiml<C> {
+    /// Calls API ML at `address` with `client`. The address is that of its gateway, such as `https://zowe.example:7554`.
+    pub fn new(client: Client<C>, address: Address) -> Self {
+        Self { client, address }
+    }
+
+    /// The address of API ML.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl<C: Connect> Apiml<C> {
+    /// The certificates of API ML in PEM, leaf first (`GET /gateway/certificates`).
+    ///
+    /// # Errors
+    /// [`RemoteError`] if API ML cannot be reached, or answers with another status than 2xx.
+    pub async fn certificates(&self) -> Result<Bytes, RemoteError> {
+        self.get(&["gateway", "certificates"], None).await?.successful().map(Reply::into_body)
+    }
+
+    /// The list of public keys (`keys/public/all`). It has the keys of API ML, of z/OSMF, **and of identity providers**.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if API ML cannot be reached, or answers with another status than 2xx.
+    pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
+        let path = [&AUTH[..], &["keys", "public", "all"]].concat();
+        self.get(&path, None).await?.successful().map(Reply::into_body)
+    }
+
+    /// Whether API ML still accepts the login token `token` of `user` (`GET query`).
+    ///
+    /// # Errors
+    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with the content of a token of `user`.
+    pub async fn accepts_login_token(
+        &self,
+        token: &str,
+        user: &UserId,
+    ) -> Result<bool, RemoteError> {
+        let path = [&AUTH[..], &["query"]].concat();
+        decide_query(&self.get(&path, Some(token)).await?, user)
+    }
+
+    /// Whether API ML still accepts the Personal Access Token `token` for `service` (`POST access-token/validate`).
+    ///
+    /// # Errors
+    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with an empty 200 or 204.
+    pub async fn accepts_pat(&self, token: &str, service: &str) -> Result<bool, RemoteError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Validation<'a> {
+            token: &'a str,
+            service_id: &'a str,
+        }
+
+        let body = serde_json::to_vec(&Validation { token, service_id: service });
+        let body = body.map_err(|_| RemoteError::Answer("the request has no JSON".to_owned()))?;
+        let uri = self.uri(&[&AUTH[..], &["access-token", "validate"]].concat())?;
+        let mut request = Request::new(Full::from(body));
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        decide_validation(&self.client.call(request).await?)
+    }
+
+    /// Logs a user out: API ML and its z/OSMF no longer accept the login token `token` (`POST logout`). A token that
+    /// API ML no longer accepts is no error.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with an empty 200 or 204.
+    pub async fn log_out(&self, token: &str) -> Result<(), RemoteError> {
+        let mut request = Request::new(Full::default());
+        let uri = self.uri(&[&AUTH[..], &["logout"]].concat())?;
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+        // An empty success is an answer of API ML, a page for people is not. 401: the token was already logged out.
+        decide_validation(&self.client.call(request).await?).map(drop)
+    }
+
+    async fn get(&self, path: &[&str], token: Option<&str>) -> Result<Reply, RemoteError> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.uri(path)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some(token) = token {
+            request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+        }
+        self.client.call(request).await
+    }
+
+    fn uri(&self, path: &[&str]) -> Result<Uri, RemoteError> {
+        let uri = self.address.join(path);
+        uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))
+    }
+}
+
+impl<C: Clone> Clone for Apiml<C> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), address: self.address.clone() }
+    }
+}
+
+impl<C> fmt::Debug for Apiml<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Apiml").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let value = HeaderValue::from_str(&text);
+    let mut value =
+        value.map_err(|_| RemoteError::Answer("the token is no header value".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A page for people, such as a login page, must not count as "valid". So the content of the token must be in the body.
+fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Content {
+        user_id: String,
+    }
+
+    match reply.status() {
+        StatusCode::UNAUTHORIZED => Ok(false),
+        StatusCode::OK => {
+            let content = reply.json::<Content>().map_err(|_| {
+                RemoteError::Answer("status 200, but not the content of a token".to_owned())
+            })?;
+            match UserId::new(&content.user_id) {
+                Ok(found) if found == *user => Ok(true),
+                _ => Err(RemoteError::Answer("the token is for another user".to_owned())),
+            }
+        }
+        _ => Err(unusable(reply)),
+    }
+}
+
+/// The documents of API ML say 200, the running API ML answers 204.
+fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
+    match reply.status() {
+        StatusCode::UNAUTHORIZED => Ok(false),
+        StatusCode::OK | StatusCode::NO_CONTENT if reply.body().is_empty() => Ok(true),
+        _ => Err(unusable(reply)),
+    }
+}
+
+fn unusable(reply: &Reply) -> RemoteError {
+    let status = reply.status();
+    let text = format!("status {}", status.as_u16());
+    match status.is_server_error() {
+        true => RemoteError::Unavailable(text),
+        false => RemoteError::Answer(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::tickets::user;
+
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply::new(StatusCode::from_u16(status).unwrap(), body)
+    }
+
+    #[test]
+    fn only_the_content_of_the_token_shows_that_it_is_valid() {
+        let content = r#"{"domain":"security-domain","userId":"user","creation":1,"expiration":2,"expired":false}"#;
+        for (status, body, want) in [
+            (200, content, Some(true)),
+            (401, content, Some(false)),
+            (401, "", Some(false)),
+            (200, r#"{"userId":"OTHER"}"#, None),
+            (200, "<html>Log in</html>", None),
+            (200, "", None),
+            (200, "{}", None),
+            (204, "", None),
+            (302, "", None),
+            (400, "", None),
+            (403, "", None),
+            (404, "", None),
+            (500, content, None),
+            (503, "", None),
+        ] {
+            let got = decide_query(&reply(status, body), &user("USER"));
+            assert_eq!(got.ok(), want, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_an_empty_success_shows_that_a_pat_is_valid() {
+        for (status, body, want) in [
+            (204, "", Some(true)),
+            (200, "", Some(true)),
+            (401, "", Some(false)),
+            (401, r#"{"messages":[]}"#, Some(false)),
+            (200, "<html>", None),
+            (201, "", None),
+            (302, "", None),
+            (404, "", None),
+            (500, "", None),
+        ] {
+            assert_eq!(decide_validation(&reply(status, body)).ok(), want, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_is_hidden() {
+        assert_eq!(bearer("a.b.c").unwrap(), "Bearer a.b.c");
+        assert_eq!(format!("{:?}", bearer("a.b.c").unwrap()), "Sensitive");
+        assert!(bearer("a\r\nb").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! API ML as the issuer of tokens: which key is its own, and whether a token is still valid.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    AskFuture, AskIssuer, FetchFuture, JwkSetSource, TokenStatus, VerifiedToken, VerifyingKey,
+};
+use crate::{
+    apiml::Apiml,
+    remote::{Connect, RemoteError},
+};
+
+/// The keys with which API ML signs: the key of its certificate, if API ML also lists it in `keys/public/all`
+/// (docs/reference/zowe-site.md#issuers).
+///
+/// The list alone would not be enough. It also has the keys of identity providers, and with such a key a provider could
+/// sign a token of API ML for any user.
+impl<C: Connect> JwkSetSource for Apiml<C> {
+    fn fetch(&self) -> FetchFuture {
+        let apiml = self.clone();
+        Box::pin(async move {
+            let certificates = apiml.certificates().await?;
+            own_key(&certificates, &apiml.public_keys().await?)
+        })
+    }
+}
+
+/// Asks `query` about login tokens, and `access-token/validate` about PATs.
+impl<C: Connect> AskIssuer for Apiml<C> {
+    fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
+        let (apiml, token, verified) = (self.clone(), token.to_owned(), verified.clone());
+        Box::pin(async move {
+            let token = zeroize::Zeroizing::new(token);
+            let is_accepted = match &verified {
+                VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
+                // API ML revokes a PAT by the token, by its user, or by any of its scopes. So its answer for one of the
+                // scopes is its answer for all of them.
+                VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
+                    Some(service) => apiml.accepts_pat(&token, service.as_str()).await?,
+                    None => false,
+                },
+                VerifiedToken::External(_) => false,
+            };
+            Ok(if is_accepted { TokenStatus::Active } else { TokenStatus::Ended })
+        })
+    }
+}
+
+/// The JWK set with the key of the first certificate. An error if the list does not have this key.
+fn own_key(certificates: &[u8], list: &[u8]) -> Result<Bytes, RemoteError> {
+    #[derive(Deserialize)]
+    struct List {
+        keys: Vec<Value>,
+    }
+
+    let wrong = RemoteError::Answer;
+    let certificate = VerifyingKey::from_pem(certificates).map_err(|error| {
+        wrong(format!("the first certificate of /gateway/certificates {error}"))
+    })?;
+    let list: List = serde_json::from_slice(list)
+        .map_err(|_| wrong("the list of public keys is not a JWK set".to_owned()))?;
+    let is_own = |jwk: &Value| {
+        VerifyingKey::from_jwk(jwk).is_ok_and(|listed| listed.is_same_key(&certificate))
+    };
+    if !list.keys.iter().any(is_own) {
+        return Err(wrong(
+            "the list of public keys does not have the key of the first certificate of /gateway/certificates, so it is \
+             not known which of the listed keys is the key of API ML"
+                .to_owned(),
+        ));
+    }
+    Ok(json!({ "keys": [certificate.to_jwk()] }).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::pki;
+
+    use super::*;
+    use crate::token::SigningKey;
+
+    #[test]
+    fn only_the_key_of_the_certificate_is_the_key_of_api_ml() {
+        let key = |pem: &str| SigningKey::from_pem(pem.as_bytes()).unwrap().verifying_key();
+        let (own, provider) = (key(pki::SIGNING_KEY), key(pki::OTHER_SIGNING_KEY));
+        let list = |keys: &[&VerifyingKey]| {
+            let keys: Vec<_> = keys
+                .iter()
+                .map(|key| {
+                    let jwk = key.to_jwk();
+                    json!({"kty": "RSA", "e": jwk["e"], "n": jwk["n"]})
+                })
+                .collect();
+            json!({ "keys": keys }).to_string()
+        };
+        let all = list(&[&provider, &own]);
+        let found = own_key(own.to_pem().as_bytes(), all.as_bytes()).unwrap();
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        assert_eq!(found, json!({ "keys": [own.to_jwk()] }));
+        for (certificates, list) in [
+            (own.to_pem(), list(&[&provider])),
+            (own.to_pem(), r#"{"keys":[]}"#.to_owned()),
+            (own.to_pem(), "<html>".to_owned()),
+            ("<html>".to_owned(), all),
+        ] {
+            let got = own_key(certificates.as_bytes(), list.as_bytes());
+            assert!(matches!(got, Err(RemoteError::Answer(_))), "{list}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Asks an issuer whether one of its tokens is still valid. A signature does not show that a user has logged out.
+//!
+//! An answer is remembered for a bounded time, and the number of answers is bounded. Only tokens whose signature was
+//! checked have an answer. Requests with the same token share one question. If the issuer does not answer, the token is
+//! not accepted.
+
+use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
+
+use super::{TokenError, TokenFingerprint, VerifiedToken};
+use crate::{
+    clock::Clock,
+    log_limit::log_limited,
+    remote::{CachePolicy, RemoteError, SingleFlightCache},
+};
+
+/// How many answers are remembered.
+const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
+
+/// How long it is remembered that a token is valid.
+const DEFAULT_MEMORY: Duration = Duration::from_secs(60);
+
+/// What an issuer says about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an issuer accepts its token or does not")]
+pub enum TokenStatus {
+    /// The issuer accepts the token.
+    Active,
+    /// The issuer does not accept the token. For example, its user has logged out.
+    Ended,
+}
+
+/// The future that [`AskIssuer::ask`] returns. It borrows neither from the implementation nor from the token.
+pub type AskFuture = Pin<Box<dyn Future<Output = Result<TokenStatus, RemoteError>> + Send>>;
+
+/// Trait for an issuer that says whether one of its tokens is still valid.
+///
+/// `Apiml` and `Zosmf` implement it. The answer for a token must not depend on anything but the token.
+pub trait AskIssuer: Send + Sync + 'static {
+    /// Asks about `token`, whose signature was checked. `verified` has its claims. The future must limit its time.
+    ///
+    /// A response that is neither "valid" nor "not valid" is an error.
+    fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture;
+}
+
+/// Asks an issuer about its tokens, and remembers the answers. Clones share the answers.
+#[derive(Clone)]
+pub struct IssuerCheck(Arc<Inner>);
+
+struct Inner {
+    /// The issuer, for the log.
+    issuer: Box<str>,
+    source: Arc<dyn AskIssuer>,
+    memory: SingleFlightCache<TokenFingerprint, (), RemoteError>,
+}
+
+impl IssuerCheck {
+    /// Asks `source`. An answer is remembered for 60 s: so long, a token may still be accepted after a logout at the
+    /// issuer. The name of the issuer is for the log and for errors.
+    pub fn new(issuer: &str, source: impl AskIssuer) -> Self {
+        Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)
+    }
+
+    /// Sets how long it is remembered that a token is valid. With zero, the issuer is asked for each request. The
+    /// answers so far are forgotten.
+    #[must_use]
+    pub fn with_memory(self, memory: Duration) -> Self {
+        Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
+    }
+
+    /// Sets how long it is remembered that a token is valid, and the clock that measures this time.
+    #[must_use]
+    pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))
+    }
+
+    fn with(
+        issuer: &str,
+        source: Arc<dyn AskIssuer>,
+        memory: Duration,
+        clock: Option<Arc<dyn Clock>>,
+    ) -> Self {
+        let policy = CachePolicy::default().with_entries(ANSWERS).with_found(memory);
+        let memory = SingleFlightCache::new(policy);
+        let memory = match clock {
+            Some(clock) => memory.with_clock(clock),
+            None => memory,
+        };
+        Self(Arc::new(Inner { issuer: issuer.into(), source, memory }))
+    }
+
+    /// The remembered answer. `None` if the issuer must be asked.
+    pub(super) fn remembered(&self, verified: &VerifiedToken) -> Option<Result<(), TokenError>> {
+        let answer = self.0.memory.cached(&verified.fingerprint())?;
+        Some(self.decide(answer))
+    }
+
+    /// Asks the issuer, unless the answer is remembered.
+    pub(super) async fn check(
+        &self,
+        token: &str,
+        verified: &VerifiedToken,
+    ) -> Result<(), TokenError> {
+        let ask = self.0.source.ask(token, verified);
+        let found = async {
+            let status = ask.await?;
+            Ok((status == TokenStatus::Active).then_some(()))
+        };
+        let answer = self.0.memory.get(&verified.fingerprint(), found).await;
+        self.decide(answer)
+    }
+
+    fn decide(&self, answer: Result<Option<()>, RemoteError>) -> Result<(), TokenError> {
+        match answer {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(TokenError::LoggedOut),
+            Err(error) => {
+                let issuer = &self.0.issuer;
+                log_limited!(
+                    warn, ("issuer check", issuer), { %issuer, %error },
+                    "an issuer does not say whether its tokens are valid; they are not accepted"
+                );
+                let text =
+                    format!("{issuer} does not say whether the token is still valid: {error}");
+                Err(TokenError::Unavailable(text.into()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for IssuerCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerCheck")
+            .field("issuer", &self.0.issuer)
+            .field("memory", &self.0.memory)
+            .finish_non_exhaustive()
+    }
+}

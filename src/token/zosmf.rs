@@ -1,0 +1,28 @@
+//! z/OSMF as the issuer of tokens: its keys, and whether a token is still valid.
+
+use super::{AskFuture, AskIssuer, FetchFuture, JwkSetSource, TokenStatus, VerifiedToken};
+use crate::{
+    remote::{Connect, UserToken},
+    zosmf::Zosmf,
+};
+
+/// Fetches the keys with which z/OSMF signs.
+impl<C: Connect> JwkSetSource for Zosmf<C> {
+    fn fetch(&self) -> FetchFuture {
+        let zosmf = self.clone();
+        Box::pin(async move { zosmf.public_keys().await })
+    }
+}
+
+/// Asks z/OSMF to validate a token.
+impl<C: Connect> AskIssuer for Zosmf<C> {
+    fn ask(&self, token: &str, _: &VerifiedToken) -> AskFuture {
+        let (zosmf, token) = (self.clone(), UserToken::new(token));
+        Box::pin(async move {
+            // A verified token has only characters that are allowed in a cookie.
+            let Ok(token) = token else { return Ok(TokenStatus::Ended) };
+            let is_accepted = zosmf.accepts(&token).await?;
+            Ok(if is_accepted { TokenStatus::Active } else { TokenStatus::Ended })
+        })
+    }
+}
