@@ -69,14 +69,9 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
     }
 
     fn logged_out(&self, user: UserId) {
-        let Some(session) = self.sessions.take(&user) else { return };
-        let zosmf = self.zosmf.clone();
-        tokio::spawn(async move {
-            if let Err(error) = zosmf.log_out(&session).await {
-                let address = zosmf.address();
-                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
-            }
-        });
+        if let Some(session) = self.sessions.take(&user) {
+            self.zosmf.end(user, session);
+        }
     }
 }
 

@@ -82,6 +82,7 @@ use super::{
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{OnFailure, Route},
+    schemes::Accepts,
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
@@ -156,29 +157,36 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let extensions = request.extensions();
-        let on_failure = match extensions.get::<Arc<Route>>() {
+        let (on_failure, accepts) = match extensions.get::<Arc<Route>>() {
             Some(route) if route.is_bypass() => {
                 return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
-            Some(route) => route.on_failure(),
-            None => OnFailure::Reject,
+            Some(route) => (route.on_failure(), route.accepts()),
+            None => (OnFailure::Reject, Accepts::AnyCredential),
         };
         let certificate = extensions.get::<PeerCertificate>();
-        match self.authenticator.begin(request.headers(), certificate) {
+        let progress = match accepts {
+            Accepts::ClientCertificate => self.authenticator.begin_with_certificate(certificate),
+            Accepts::AnyCredential | Accepts::AnyCredentialWithToken => {
+                self.authenticator.begin(request.headers(), certificate)
+            }
+        };
+        match progress {
             Progress::Decided(result) => {
                 let outcome = apply_result(
                     &self.authenticator,
                     &self.audit,
                     &mut request,
                     result,
-                    on_failure,
+                    (on_failure, accepts),
                 );
                 LayerFuture::decided(outcome, &mut self.inner, request)
             }
             Progress::Waiting(pending) => {
                 let authenticator = self.authenticator.clone();
                 let audit = self.audit.clone();
-                let waiting = Authenticating { pending, authenticator, audit, on_failure };
+                let route = (on_failure, accepts);
+                let waiting = Authenticating { pending, authenticator, audit, route };
                 LayerFuture::waiting(waiting, &mut self.inner, request)
             }
         }
@@ -191,7 +199,7 @@ pub struct Authenticating<R, M> {
     pending: Pending,
     authenticator: Arc<Authenticator<R, M>>,
     audit: Audit,
-    on_failure: OnFailure,
+    route: (OnFailure, Accepts),
 }
 
 impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
@@ -202,9 +210,9 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
         cx: &mut Context<'_>,
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
-        let Self { pending, authenticator, audit, on_failure } = self.get_mut();
+        let Self { pending, authenticator, audit, route } = self.get_mut();
         let result = ready!(authenticator.poll(pending, cx));
-        Poll::Ready(apply_result(authenticator, audit, request, result, *on_failure))
+        Poll::Ready(apply_result(authenticator, audit, request, result, *route))
     }
 }
 
@@ -216,12 +224,15 @@ fn apply_result<R, M, B>(
     audit: &Audit,
     request: &mut Request<B>,
     result: Result<Authenticated, Refused>,
-    on_failure: OnFailure,
+    (on_failure, accepts): (OnFailure, Accepts),
 ) -> Outcome {
     let authentication = match result {
         Ok(mut authenticated) => {
             if on_failure == OnFailure::ForwardUnchanged {
                 authenticated.withhold(request.headers());
+            }
+            if accepts == Accepts::AnyCredentialWithToken {
+                authenticator.keep_token(&mut authenticated, request.headers());
             }
             authenticator.strip(request.headers_mut());
             Authentication::Authenticated(authenticated)

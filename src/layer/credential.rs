@@ -141,7 +141,6 @@ pub(super) fn select<'a>(
 }
 
 /// The token in the login cookie or in `Authorization: Bearer`.
-#[cfg(feature = "api")]
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     find_login_token(headers, &Cookies::of(headers), names)
 }

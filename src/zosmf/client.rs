@@ -1,6 +1,6 @@
 //! The login service of z/OSMF.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::{session::ZosmfSession, sessions::ZosmfSessions};
 use crate::{
     clock::Timestamp,
+    log_limit::log_limited,
     passticket::UserId,
     remote::{Address, Client, Connect, RemoteError, Reply},
 };
@@ -75,12 +76,37 @@ impl<C: Connect> Zosmf<C> {
         password: &[u8],
         sessions: &ZosmfSessions,
     ) -> Result<(), ZosmfError> {
+        let session = self.open_session(user, password, sessions.clock().now()).await?;
+        sessions.keep(*user, session);
+        Ok(())
+    }
+
+    /// Logs `user` in, and returns the session. `password` is a password or a PassTicket for the APPLID of z/OSMF.
+    /// `now` is the current time.
+    ///
+    /// # Errors
+    /// The errors of [`log_in`](Self::log_in).
+    pub async fn open_session(
+        &self,
+        user: &UserId,
+        password: &[u8],
+        now: Timestamp,
+    ) -> Result<ZosmfSession, ZosmfError> {
         let mut request = self.request(Method::POST, Full::default())?;
         request.headers_mut().insert(AUTHORIZATION, basic(user, password));
         let reply = self.client.call_once(request).await?;
-        let session = decide_login(&reply, user, sessions.clock().now())?;
-        sessions.keep(*user, session);
-        Ok(())
+        decide_login(&reply, user, now)
+    }
+
+    /// Ends a session at z/OSMF in the background. Needs a Tokio runtime.
+    pub(crate) fn end(&self, user: UserId, session: Arc<ZosmfSession>) {
+        let zosmf = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = zosmf.log_out(&session).await {
+                let address = zosmf.address();
+                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
+            }
+        });
     }
 
     /// Replaces the password `old` of `user` by `new`.

@@ -12,6 +12,10 @@ use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
 
+/// The maximum length of a token, in bytes. It bounds the memory of all sessions. A token of z/OSMF has about a
+/// thousand bytes.
+const MAX_TOKEN: usize = 8 * 1024;
+
 /// How long an LTPA token without a JWT is used. The token does not say when it expires. The default of z/OSMF is
 /// more than eight hours, but a site may set a shorter time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -71,6 +75,15 @@ impl ZosmfSession {
         }
     }
 
+    /// Name and value of the cookie with which the session authenticates a request to z/OSMF: `jwtToken` with the JWT,
+    /// else `LtpaToken2` with the LTPA token.
+    pub fn cookie(&self) -> (&'static str, &str) {
+        match &self.tokens {
+            Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => (JWT, jwt.expose()),
+            Tokens::Ltpa(ltpa) => (LTPA, ltpa.expose()),
+        }
+    }
+
     /// The time at which the JWT expires. If there is only an LTPA token, 30 minutes after the login, because such a
     /// token does not say when it expires.
     pub fn expires_at(&self) -> Timestamp {
@@ -104,6 +117,9 @@ fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static
     let Some(value) = values.into_iter().find(|value| !value.is_empty()) else { return Ok(None) };
     // Liberty, the server in which z/OSMF runs, may put the value into quotation marks.
     let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    if value.len() > MAX_TOKEN {
+        return Err("a token is longer than 8 KiB");
+    }
     let value = str::from_utf8(value).map_err(|_| "a token is not text")?;
     UserToken::new(value).map(Some).map_err(|_| "a token has a character that is not allowed")
 }
@@ -165,6 +181,8 @@ mod tests {
             assert_eq!(session.jwt(), jwt.then_some(&*token), "{cookies:?}");
             assert_eq!(session.ltpa(), ltpa, "{cookies:?}");
             assert_eq!(session.expires_at(), Timestamp::from_secs(expires), "{cookies:?}");
+            let (name, value) = session.cookie();
+            assert!(format!("{name}={value}").starts_with(sent), "{cookies:?}");
             let mut request = Request::new(());
             session.authenticate(&mut request);
             assert!(request.headers()["cookie"].to_str().unwrap().starts_with(sent), "{cookies:?}");
@@ -176,6 +194,7 @@ mod tests {
     #[test]
     fn a_response_without_a_usable_token_is_no_login() {
         let other = format!("jwtToken={}", jwt(r#"{"sub":"OTHER","exp":5000}"#));
+        let long = format!("LtpaToken2={}", "x".repeat(MAX_TOKEN + 1));
         let endless = format!("jwtToken={}", jwt(r#"{"sub":"USER"}"#));
         for (cookies, want) in [
             (vec![], "no cookie"),
@@ -186,6 +205,7 @@ mod tests {
             (vec!["jwtToken=a.e30.c"], "no claims"),
             (vec![&endless], "no claims"),
             (vec![&other], "another user"),
+            (vec![&long], "longer than 8 KiB"),
             (vec!["LtpaToken2=a b"], "not allowed"),
             (vec!["LtpaToken2=\u{e4}"], "not allowed"),
         ] {
