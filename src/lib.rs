@@ -112,6 +112,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "remote")]
+pub mod apiml_tickets;
 pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod auth_prefix;

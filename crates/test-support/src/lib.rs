@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
+pub mod apiml_tickets;
 pub mod fake;
 pub mod pki;
 pub mod raw;

@@ -10,14 +10,17 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use passticket::clock::{Clock, SystemClock};
+use passticket::{
+    KeyProfile,
+    clock::{Clock, SystemClock},
+};
 use rcgen::{KeyPair, SigningKey};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     fake::{Answer, Fake, Request},
-    pki,
+    pki, tickets,
 };
 
 const AUTHENTICATE: &str = "/zosmf/services/authenticate";
@@ -58,6 +61,8 @@ struct State {
     /// The tokens that are valid.
     valid: HashSet<String>,
     issued: u32,
+    /// The key of the PassTickets that are accepted as passwords.
+    profile: Option<KeyProfile>,
 }
 
 impl FakeZosmf {
@@ -69,6 +74,7 @@ impl FakeZosmf {
             tokens: Tokens::Both,
             valid: HashSet::new(),
             issued: 0,
+            profile: None,
         }));
         let handle = {
             let state = state.clone();
@@ -90,6 +96,11 @@ impl FakeZosmf {
     /// Sets which tokens the next logins give.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
+    }
+
+    /// Accepts PassTickets of this profile for active users. Without a profile, no PassTicket is accepted.
+    pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
+        self.state().profile = profile;
     }
 
     /// The number of tokens that are valid.
@@ -155,7 +166,12 @@ impl State {
             return Answer::empty(if is_valid { 200 } else { 401 });
         };
         match self.users.get(&user) {
-            Some((right, UserState::Active)) if *right == password => {}
+            Some((right, UserState::Active))
+                if *right == password
+                    || self
+                        .profile
+                        .as_ref()
+                        .is_some_and(|profile| tickets::is_valid(profile, &user, &password)) => {}
             _ => return Answer::json(401, &outcome(8, "the user or the password is wrong")),
         }
         self.issued += 1;
