@@ -12,10 +12,12 @@ mod logging;
 mod oidc;
 mod providers;
 mod reload;
+mod schemes;
 mod serve;
 mod signals;
 mod stack;
 mod terminal;
+mod tickets;
 mod workers;
 
 use std::process::ExitCode;

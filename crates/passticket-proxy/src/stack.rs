@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use passticket_proxy::config::{AuditSettings, Config, Encryption, ServiceScheme};
+use passticket_proxy::config::{AuditSettings, ClientIdentity, Config, Encryption};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
@@ -15,15 +15,16 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, PRIVATE_TOKEN, RouteLayer, Routes, SanitizeLayer,
+        SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError, Verification},
-    token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers},
+    token::{OidcIssuer, Rs256Verifier, ServiceId, TokenIssuer, TrustedIssuers},
+    zosmf::ZosmfSessions,
 };
 use tower_service::Service;
 
@@ -32,6 +33,8 @@ use crate::{
     exit::Exit,
     oidc,
     providers::{self, Remote},
+    schemes::Schemes,
+    tickets::Tickets,
 };
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
@@ -55,9 +58,23 @@ pub(crate) struct Parts {
     /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
     connector: Connector,
+    /// Connect to services.
+    services: ServiceConnectors,
+    /// Connects to servers that receive passwords or PassTickets.
+    login_connector: Connector,
+    /// Connects to a running Zowe that makes PassTickets.
+    zowe_connector: Option<Connector>,
     login: Arc<dyn LoginProvider>,
+    zosmf_sessions: ZosmfSessions,
     /// The identity providers whose tokens are accepted.
     pub(crate) oidc: Vec<OidcIssuer>,
+}
+
+/// The connectors to services. Each has one client certificate, or none.
+struct ServiceConnectors {
+    default: Connector,
+    /// For services with a client certificate of their own.
+    own: Vec<(ServiceId, Connector)>,
 }
 
 /// Builds the [`Parts`].
@@ -67,24 +84,53 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let connector = |verification| {
-        Connector::builder()
+    let connector_as = |verification, identity: Option<&ClientIdentity>| {
+        let builder = Connector::builder()
             .with_verification(verification)
             .with_authorities(&config.tls.authorities)
             .with_connect_timeout(connect)
             .with_policy(config.client_tls.clone())
-            .with_signature_cache()
-            .build()
+            .with_signature_cache();
+        match identity {
+            None => builder.build(),
+            Some(identity) => builder.with_identity(&identity.certificate, &identity.key).build(),
+        }
     };
+    let connector = |verification| connector_as(verification, None);
     // A server that can answer in place of z/OSMF or ZSS can log in any user.
     let login_verification = match config.verify {
         Verification::Disabled => Verification::Strict,
         verification => verification,
     };
-    let login = providers::login(config, &Remote::new(connector(login_verification)?, config))?;
+    let login_connector = connector(login_verification)?;
+    let zosmf_sessions = ZosmfSessions::default();
+    let remote = Remote::new(login_connector.clone(), config);
+    let login = providers::login(config, &remote, &zosmf_sessions)?;
+    let zowe_identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
+    let zowe_connector =
+        zowe_identity.map(|identity| connector_as(login_verification, Some(identity)));
+    let zowe_connector = zowe_connector.transpose()?;
+    let identities = &config.client_identities;
+    let own = identities.services.iter().map(|(service, identity)| {
+        let connector = connector_as(config.verify, Some(identity));
+        connector.map(|connector| (service.clone(), connector))
+    });
+    let services = ServiceConnectors {
+        default: connector_as(config.verify, identities.default.as_ref())?,
+        own: own.collect::<Result<_, TlsError>>()?,
+    };
     let connector = connector(config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
-    Ok(Parts { tls, connector, login, oidc })
+    Ok(Parts {
+        tls,
+        connector,
+        services,
+        login_connector,
+        zowe_connector,
+        login,
+        zosmf_sessions,
+        oidc,
+    })
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
@@ -174,7 +220,9 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// If `counts` is present, requests and decisions are counted.
 pub(crate) fn gateway(
     config: &Config,
-    Parts { connector, login, oidc, .. }: Parts,
+    Parts {
+        connector, services, login_connector, zowe_connector, login, zosmf_sessions, oidc, ..
+    }: Parts,
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
 ) -> impl Service<
@@ -195,6 +243,11 @@ pub(crate) fn gateway(
         .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
+    let login_remote = Remote::new(login_connector, config);
+    let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
+    let generator = Tickets::new(generator, config, zowe_remote.as_ref());
+    let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
+    let login = schemes.dropping_tokens(login);
     let audit = match (counts, audit) {
         (Some(counts), audit) => counts.audit(audit),
         (None, Some(audit)) => Audit::to(audit),
@@ -212,7 +265,7 @@ pub(crate) fn gateway(
         .with_origin_policy(origins.clone())
         .with_login_throttle(config.login_throttle.clone())
         .with_known_networks(revocations.clone())
-        .with_passtickets(generator.clone())
+        .with_passtickets(generator)
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())
         .with_cookie_names(config.cookies.clone())
@@ -252,25 +305,19 @@ pub(crate) fn gateway(
     if !config.client_certificates {
         authenticator = authenticator.without_client_certificates();
     }
-    let routes = config.routes.iter().map(|route| match route.scheme() {
-        ServiceScheme::HttpBasicPassTicket { applid } => {
-            let scheme = PassTicketScheme::new(applid, generator.clone());
-            route.with_scheme(match config.custom_headers.clone() {
-                None => scheme,
-                Some(custom) => scheme.with_custom_headers(custom),
-            })
-        }
-        ServiceScheme::Bypass => route.with_scheme(Bypass),
-    });
+    let routes = config.routes.iter().map(|route| schemes.route(route));
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
-    let mut forward = Forward::new(connector, timeouts)
+    let mut forward = Forward::new(services.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());
+    for (service, connector) in services.own {
+        forward = forward.with_connector_of(service, connector);
+    }
     if let Some(counts) = counts {
         forward = forward.with_counts(counts.forward.clone());
     }

@@ -7,11 +7,14 @@
 use std::net::IpAddr;
 
 use super::{
-    configured_route::{ConfiguredRoute, ServiceScheme},
+    configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme},
     problem::{quote, suggest},
     reader::{At, Field, Section},
 };
-use tower_passticket::{layer::Upstream, token::ServiceId};
+use tower_passticket::{
+    layer::{CertificateHeader, Upstream},
+    token::ServiceId,
+};
 
 /// A service of a definition.
 pub(super) struct Service<'a> {
@@ -124,33 +127,38 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>
         return Some((ServiceScheme::Bypass, None));
     };
     let mut section = field.section();
-    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid` is accepted
-    // here, because it is read later only for some schemes.
+    // Zowe accepts `sso` and `supportsSso`, and ignores them in static definitions. `applid` and `headers` are accepted
+    // here, because they are read later only for some schemes.
     section.accept(&["headers", "sso", "supportsSso", "applid"]);
-    let field = section.required("scheme", "httpBasicPassTicket or bypass");
+    let field = section.required("scheme", SCHEMES);
     let scheme = match field.and_then(|field| Some((field.text()?, field))) {
-        Some(("httpBasicPassTicket", _)) => section
+        Some((name @ ("httpBasicPassTicket" | "safIdt"), _)) => section
             .required("applid", "the APPLID that the service checks PassTickets against")
-            .and_then(|applid| {
-                Some((
-                    ServiceScheme::HttpBasicPassTicket { applid: applid.parse()? },
-                    Some(applid.at),
-                ))
+            .and_then(|field| {
+                let applid = field.parse()?;
+                let scheme = match name {
+                    "safIdt" => ServiceScheme::SafIdt { applid },
+                    _ => ServiceScheme::HttpBasicPassTicket { applid },
+                };
+                Some((scheme, Some(field.at)))
             }),
-        Some(("bypass", _)) => {
+        Some((name @ ("bypass" | "zoweJwt" | "zosmf" | "x509"), _)) => {
             if let Some(applid) = section.optional("applid") {
-                applid.at.warning("has no effect with scheme bypass");
+                applid.at.warning(format_args!("has no effect with scheme {name}"));
             }
-            Some((ServiceScheme::Bypass, None))
-        }
-        Some((known @ ("zoweJwt" | "zosmf" | "x509" | "safIdt"), field)) => {
-            field.at.error(format_args!(
-                "{known} is not supported yet; write httpBasicPassTicket or bypass"
-            ));
-            None
+            let scheme = match name {
+                "zoweJwt" => ServiceScheme::ZoweJwt,
+                "zosmf" => ServiceScheme::Zosmf,
+                "x509" => ServiceScheme::X509 { headers: certificate_headers(&mut section)? },
+                _ => ServiceScheme::Bypass,
+            };
+            Some((scheme, None))
         }
         Some((other, field)) => {
-            let hint = suggest(other, ["httpBasicPassTicket", "bypass"]);
+            let hint = suggest(
+                other,
+                ["httpBasicPassTicket", "zoweJwt", "zosmf", "x509", "safIdt", "bypass"],
+            );
             field.at.error(format_args!("{} is not a scheme{hint}", quote(other)));
             None
         }
@@ -158,6 +166,22 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>
     };
     section.finish();
     scheme
+}
+
+const SCHEMES: &str = "httpBasicPassTicket, zoweJwt, zosmf, x509, safIdt or bypass";
+
+/// Reads the headers of the scheme `x509`: a list of names, or names separated by commas.
+fn certificate_headers(section: &mut Section<'_>) -> Option<CertificateHeaders> {
+    let names = "X-Certificate-Public, X-Certificate-DistinguishedName or X-Certificate-CommonName";
+    let items = section.required("headers", names)?.one_or_more();
+    let mut headers = Vec::new();
+    for item in &items {
+        headers.extend(item.read(|text| {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(str::parse::<CertificateHeader>).collect::<Result<Vec<_>, _>>()
+        })?);
+    }
+    Some(headers.into_iter().collect())
 }
 
 /// Reads the list of routes. In Zowe the key of this list has two names.
@@ -292,6 +316,40 @@ additionalServiceMetadata: []
     }
 
     #[test]
+    fn each_scheme_is_read() {
+        let (public, name) = (CertificateHeader::Public, CertificateHeader::CommonName);
+        let x509 = |headers: &[CertificateHeader]| ServiceScheme::X509 {
+            headers: headers.iter().copied().collect(),
+        };
+        let applid = "A".parse().unwrap();
+        for (authentication, want) in [
+            (
+                "{scheme: httpBasicPassTicket, applid: a}",
+                ServiceScheme::HttpBasicPassTicket { applid },
+            ),
+            ("{scheme: safIdt, applid: A}", ServiceScheme::SafIdt { applid }),
+            ("{scheme: zoweJwt}", ServiceScheme::ZoweJwt),
+            ("{scheme: zosmf, sso: true}", ServiceScheme::Zosmf),
+            ("{scheme: x509, headers: x-certificate-public}", x509(&[public])),
+            (
+                "{scheme: x509, headers: 'X-Certificate-CommonName, X-Certificate-Public'}",
+                x509(&[public, name]),
+            ),
+            ("{scheme: x509, headers: [X-Certificate-CommonName]}", x509(&[name])),
+            ("{scheme: bypass}", ServiceScheme::Bypass),
+        ] {
+            let report = Report::default();
+            let yaml = format!(
+                "services: [{{serviceId: a, instanceBaseUrls: [https://zos], routes: [{{gatewayUrl: api}}], \
+                 authentication: {authentication}}}]"
+            );
+            let document = Document::parse("d".into(), yaml.as_bytes(), &report);
+            let services = read(document.section(&report));
+            assert_eq!(services[0].routes[0].route.scheme(), want, "{authentication}");
+        }
+    }
+
+    #[test]
     fn a_wrong_definition_makes_no_route() {
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
@@ -328,16 +386,30 @@ additionalServiceMetadata: []
             (
                 "{scheme: none}",
                 format!(
-                    "{scheme}\"none\" is not a scheme; known here: bypass, httpBasicPassTicket"
+                    "{scheme}\"none\" is not a scheme; known here: bypass, httpBasicPassTicket, safIdt, x509, \
+                     zosmf, zoweJwt"
                 ),
             ),
             (
-                "{scheme: zoweJwt}",
+                "{scheme: safIdt}",
                 format!(
-                    "{scheme}zoweJwt is not supported yet; write httpBasicPassTicket or bypass"
+                    "{applid}is missing; write the APPLID that the service checks PassTickets \
+                         against"
                 ),
             ),
-            ("{applid: A}", format!("{scheme}is missing; write httpBasicPassTicket or bypass")),
+            (
+                "{scheme: x509}",
+                "d:5: services[0].authentication.headers: is missing; write X-Certificate-Public, \
+                 X-Certificate-DistinguishedName or X-Certificate-CommonName"
+                    .to_owned(),
+            ),
+            (
+                "{scheme: x509, headers: 'X-Certificate-Public,X-Cert'}",
+                "d:5: services[0].authentication.headers: \"X-Cert\" is no header of scheme x509; write \
+                 X-Certificate-Public, X-Certificate-DistinguishedName or X-Certificate-CommonName"
+                    .to_owned(),
+            ),
+            ("{applid: A}", format!("{scheme}is missing; write {SCHEMES}")),
             (
                 "bypass",
                 "d:5: services[0].authentication: must be a mapping; write keys with their values \

@@ -132,6 +132,7 @@ mod admin;
 mod api_defs;
 mod apiml_security;
 mod client_authorities;
+mod client_identity;
 mod configured_route;
 mod encoding;
 mod file_access;
@@ -150,6 +151,7 @@ mod ptktdata;
 mod reader;
 mod routes;
 mod saf;
+mod scheme_peers;
 mod secret_file;
 mod settings;
 mod signing_keys;
@@ -164,8 +166,10 @@ mod users;
 mod yaml;
 mod zowe;
 mod zowe_keys;
+mod zowe_peer;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -174,16 +178,19 @@ use std::{
 use http::HeaderName;
 
 pub use admin::AdminSettings;
-pub use configured_route::{ConfiguredRoute, ServiceScheme};
+pub use client_identity::{ClientIdentities, ClientIdentity};
+pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use listen::Listen;
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
+pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use tls_files::TlsFiles;
+pub use zowe_peer::ZowePeer;
 
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
@@ -199,7 +206,7 @@ use tower_passticket::{
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
-    passticket::{KeyProfiles, UserId},
+    passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
     tls::{TlsPolicy, Verification},
@@ -268,6 +275,8 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
+    /// A running Zowe API ML: `components.passticket-proxy.zowe`.
+    pub zowe: Option<ZowePeer>,
     /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
@@ -306,11 +315,19 @@ pub struct Config {
     /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
     /// `components.passticket-proxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
+    /// The servers and headers that schemes need.
+    pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
-    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key
+    /// for every APPLID of these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
     pub routes: Vec<ConfiguredRoute>,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
+    /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
+    /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
+    pub zowe_tickets: BTreeMap<Applid, Replay>,
+    /// The client certificates towards services.
+    pub client_identities: ClientIdentities,
 }
 
 /// A configuration and its warnings.
@@ -373,6 +390,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         _ => Vec::new(),
     };
     let identification = identity_checks::read(&zowe, &ours, report);
+    let zosmf_peer = zowe.logins.zosmf_peer();
+    let saf_tokens = scheme_peers::saf_tokens(&zowe, &ours.zss);
     let logins = logins(zowe.logins, zowe.security.client_certificates, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
@@ -406,8 +425,24 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     if definitions.iter().all(Document::is_yaml) {
         routes::check_names(&services, overrides);
     }
-    let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
+    let zosmf_applid = zosmf_peer.applid();
+    let routes =
+        routes::assemble(services, overrides, *on_failure, entries, ptktdata, zosmf_applid);
+    let scheme_peers = scheme_peers::read(
+        &routes,
+        logins.as_ref(),
+        &zosmf_peer,
+        saf_tokens,
+        &zowe.security,
+        &ours,
+    );
     let request_headers = routes::request_headers(overrides);
+    let client_identities = ClientIdentities::new(
+        ours.client_identity.clone(),
+        routes::client_identities(overrides),
+        &routes,
+        tls.as_ref(),
+    );
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
@@ -455,6 +490,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         guards: security.guards,
         certificate_mapping: identification.certificate_mapping,
         oidc: identification.oidc,
+        zowe: ours.zowe,
         identity_mapping: identification.identity_mapping,
         delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
@@ -489,9 +525,12 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         limits: ours.limits,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
+        scheme_peers,
         routes,
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),
+        zowe_tickets: ours.zowe_applids,
+        client_identities,
     })
 }
 

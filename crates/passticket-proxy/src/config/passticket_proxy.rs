@@ -12,17 +12,19 @@ use std::{
 
 use super::{
     admin::{self, AdminSection},
+    client_identity::{self, ClientIdentity},
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
     own_section,
     problem::Place,
-    ptktdata::{self, Entries, Environment},
+    ptktdata::{self, Entries, Environment, PtktData, ZoweApplids},
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
     trusted_proxies::{self, ProxySection},
+    zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
@@ -48,6 +50,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) identities: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
     pub(super) oidc: Option<Field<'a>>,
+    pub(super) zowe: Option<ZowePeer>,
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
@@ -61,6 +64,9 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
+    /// The APPLIDs whose PassTickets come from a running Zowe.
+    pub(super) zowe_applids: ZoweApplids,
+    pub(super) client_identity: Option<ClientIdentity>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
@@ -116,6 +122,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
     let oidc = section.optional("oidc");
+    let zowe = zowe_peer::read(section.section("zowe"));
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
@@ -128,7 +135,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let (entries, profiles) = ptktdata::read(section.optional("ptktdata").as_ref(), env);
+    let PtktData { entries, profiles, zowe: zowe_applids } =
+        ptktdata::read(section.optional("ptktdata").as_ref(), env);
+    ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
+    let client_identity =
+        section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
     let mut timeouts = section.section("timeouts");
     let mut seconds = |name, min, default| {
         let number = timeouts.optional(name).and_then(|field| field.number(min..=86_400));
@@ -161,6 +172,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         identities,
         certificate_mapping,
         oidc,
+        zowe,
         delegation,
         audit,
         revocations,
@@ -173,6 +185,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         ptktdata,
         entries,
         profiles,
+        zowe_applids,
+        client_identity,
         handshake,
         drain,
         provider,

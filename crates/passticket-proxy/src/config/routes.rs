@@ -9,6 +9,7 @@ use http::HeaderName;
 
 use super::{
     api_defs::{DefinedRoute, Service},
+    client_identity::{self, ClientIdentity},
     configured_route::{ConfiguredRoute, ServiceScheme},
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
@@ -28,6 +29,7 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    client_identity: Option<ClientIdentity>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -46,6 +48,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         let body_timeout =
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
+        let client_identity =
+            section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -75,6 +79,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
+            client_identity,
             applids,
         });
     }
@@ -118,6 +123,14 @@ pub(super) fn request_headers(overrides: &[Override<'_>]) -> Vec<(ServiceId, Req
     changes.map(|changes| (changes.id.clone(), changes.request_headers.clone())).collect()
 }
 
+/// The services that have a client certificate of their own.
+pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
+    let own = overrides
+        .iter()
+        .filter_map(|settings| Some((settings.id.clone(), settings.client_identity.clone()?)));
+    own.collect()
+}
+
 /// Reports overrides of services that no api-def defines.
 pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) {
     for Override { id, at, .. } in overrides {
@@ -129,13 +142,14 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     }
 }
 
-/// Makes all routes, sorted by prefix, and reports their problems.
+/// Makes all routes, sorted by prefix, and reports their problems. `zosmf` is the APPLID of z/OSMF.
 pub(super) fn assemble<'a>(
     services: Vec<Service<'a>>,
     overrides: &[Override<'a>],
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
+    zosmf: Option<Applid>,
 ) -> Vec<ConfiguredRoute> {
     let mut table: BTreeMap<String, DefinedRoute<'a>> = BTreeMap::new();
     let extra = overrides.iter().flat_map(|settings| override_routes(settings, &services));
@@ -152,7 +166,7 @@ pub(super) fn assemble<'a>(
             table.insert(prefix.to_owned(), defined);
         }
     }
-    check_applids(table.values(), entries, ptktdata);
+    check_applids(table.values(), entries, ptktdata, zosmf);
     let routes = table.into_values().map(|DefinedRoute { route, .. }| {
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
@@ -214,9 +228,13 @@ fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
+    zosmf: Option<Applid>,
 ) {
     let mut unused = entries.clone();
     for DefinedRoute { route, applid_at, .. } in routes {
+        if let (ServiceScheme::Zosmf, Some(applid)) = (route.scheme, zosmf) {
+            unused.remove(&applid);
+        }
         let (Some(applid), Some(at)) = (route.scheme.applid(), applid_at) else {
             continue;
         };

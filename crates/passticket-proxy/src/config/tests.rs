@@ -904,7 +904,14 @@ fn read_as_each_file(yaml: &str) {
     users::read(section());
     saf::read(section());
     let services = api_defs::read(section());
-    routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
+    routes::assemble(
+        services,
+        &ours.overrides,
+        ours.on_failure,
+        &ours.entries,
+        &ours.ptktdata,
+        None,
+    );
     if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));

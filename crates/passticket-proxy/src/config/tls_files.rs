@@ -74,10 +74,10 @@ pub(super) fn read(
     }
 }
 
-type Chain = Vec<CertificateDer<'static>>;
+pub(super) type Chain = Vec<CertificateDer<'static>>;
 
 /// Reads the certificates in the file `path` with `read`.
-fn certificates(
+pub(super) fn certificates(
     field: &Field<'_>,
     path: &str,
     read: impl Fn(&Path) -> Result<Vec<u8>, SecretFileError>,
@@ -105,7 +105,8 @@ fn certificates(
     Some((pem, chain?))
 }
 
-fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
+/// Reads the private key in the file that `field` names.
+pub(super) fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
     let (path, pem) = field.secret_file()?;
     // `explain` is called even if the file can be parsed, because the parser wrongly accepts an encrypted key in
     // OpenSSL's older format.
