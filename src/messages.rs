@@ -102,6 +102,11 @@ catalogue! {
         "The generation of the PassTicket failed. Reason: {}"
         "An error occurred in the SAF Auth Service. Review the reason in the error message."
         "Supply a valid user and application name, and check that corresponding permissions have been set up.";
+    /// No SAF identity token could be made. SAF is the z/OS interface to the security product.
+    SAF_TOKEN_FAILED = "ZWEAG150E" "org.zowe.apiml.security.idt.failed"
+        "SAF IDT generation failed. Reason: {}"
+        "The server that makes SAF identity tokens refused to make one."
+        "Check that PassTickets for the application are set up, and that the security product makes identity tokens for it.";
     /// The request has no credential.
     MISSING_AUTHENTICATION = "ZWEAG160E" "org.zowe.apiml.zaas.security.schema.missingAuthentication"
         "No authentication provided in the request"
@@ -253,6 +258,16 @@ catalogue! {
         "Body in the HTTP request for Personal Access Token does not contain scopes"
         "The request body is not valid"
         "Provide a list of services for which this token will be valid";
+    /// The gateway could not issue a login token.
+    ZOWE_TOKEN_FAILED = "ZWEAZ600W" "org.zowe.apiml.zaas.zoweJwt.noToken"
+        "ZAAS cannot generate or obtain Zowe token. Reason: {}"
+        "The gateway could not sign a token."
+        "Tell the operator of the gateway.";
+    /// z/OSMF has refused to log the user in.
+    ZOSMF_TOKEN_FAILED = "ZWEAZ601W" "org.zowe.apiml.zaas.zosmf.noZosmfTokenReceived"
+        "z/OSMF is not available or z/OSMF response does not contain any token. Reason: {}"
+        "z/OSMF did not log the user in."
+        "Check that the user may use z/OSMF, and that PassTickets for z/OSMF are set up.";
     /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is not valid.
     INVALID_REVOKE_BODY = "ZWEAT607E" "org.zowe.apiml.security.query.invalidRevokeRequestBody"
         "Body in the revoke request is not valid."

@@ -342,9 +342,10 @@ impl ApiError {
                 let status = match error.codes() {
                     SafReturnCodes::NO_PROFILE => StatusCode::BAD_REQUEST,
                     _ if error.retry_after().is_some() => StatusCode::SERVICE_UNAVAILABLE,
+                    _ if error.is_not_authenticated() => StatusCode::UNAUTHORIZED,
                     _ => StatusCode::INTERNAL_SERVER_ERROR,
                 };
-                (status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.codes().text()]))
+                (status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.text()]))
             }
             Self::OnlyCertificate => {
                 plain(StatusCode::UNAUTHORIZED, &messages::MISSING_CERTIFICATE)

@@ -45,7 +45,7 @@ string_enum! {
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
-        /// A client certificate is needed in addition to the token.
+        /// A client certificate is needed, alone or in addition to a token.
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",

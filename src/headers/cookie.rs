@@ -95,6 +95,24 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     }
 }
 
+/// One `Cookie` line with the cookies of `headers` and the cookie `name`. `None` if the value has a character that is
+/// not allowed in a cookie (RFC 6265 §4.1.1).
+pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Option<HeaderValue> {
+    let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
+    if value.is_empty() || !value.bytes().all(allowed) {
+        return None;
+    }
+    let mut line = BytesMut::new();
+    for other in headers.get_all(COOKIE) {
+        line.put_slice(other.as_bytes());
+        line.put_slice(b"; ");
+    }
+    line.put_slice(name.as_bytes());
+    line.put_slice(b"=");
+    line.put_slice(value.as_bytes());
+    HeaderValue::from_maybe_shared(line.freeze()).ok()
+}
+
 /// Splits a `Cookie` line at `;`. Most lines are one cookie with a long token, in which `memchr` searches
 /// faster than a loop over bytes.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -130,6 +148,20 @@ mod tests {
             .iter()
             .map(|line| (COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn a_cookie_is_added_to_one_line_with_the_others() {
+        for (lines, value, want) in [
+            (&[][..], "x.y_z-", Some("n=x.y_z-")),
+            (&["a=1", "b=2; c=3"], "x=", Some("a=1; b=2; c=3; n=x=")),
+            (&["a=1"], "x;y", None),
+            (&["a=1"], "", None),
+            (&[], "x\u{e4}", None),
+        ] {
+            let line = joined_with(&headers(lines), "n", value);
+            assert_eq!(line.as_ref().map(HeaderValue::as_bytes), want.map(str::as_bytes));
+        }
     }
 
     #[test]

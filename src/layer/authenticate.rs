@@ -84,10 +84,11 @@ use super::{
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{ClientBasic, OnFailure, Route},
+    schemes::Accepts,
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    identity::{CommonNameMapper, IdentityMapper},
+    identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -163,11 +164,24 @@ where
                 return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
             Some(route) => {
-                Rules { on_failure: route.on_failure(), client_basic: route.client_basic() }
+                let (on_failure, client_basic) = (route.on_failure(), route.client_basic());
+                Rules { on_failure, client_basic, accepts: route.accepts() }
             }
-            None => Rules { on_failure: OnFailure::Reject, client_basic: ClientBasic::Strip },
+            None => Rules {
+                on_failure: OnFailure::Reject,
+                client_basic: ClientBasic::Strip,
+                accepts: Accepts::AnyCredential,
+            },
         };
-        match self.authenticator.begin(request.headers(), extensions, rules.client_basic) {
+        let progress = match rules.accepts {
+            Accepts::ClientCertificate => {
+                self.authenticator.begin_with_certificate(extensions.get::<PeerCertificate>())
+            }
+            Accepts::AnyCredential | Accepts::AnyCredentialWithToken => {
+                self.authenticator.begin(request.headers(), extensions, rules.client_basic)
+            }
+        };
+        match progress {
             Progress::Decided(result) => {
                 let outcome =
                     apply_result(&self.authenticator, &self.audit, &mut request, result, rules);
@@ -188,6 +202,7 @@ where
 struct Rules {
     on_failure: OnFailure,
     client_basic: ClientBasic,
+    accepts: Accepts,
 }
 
 /// An authentication that waits for another server.
@@ -229,6 +244,9 @@ fn apply_result<R, M, B>(
             if rules.on_failure == OnFailure::ForwardUnchanged {
                 authenticated.withhold(request.headers());
             }
+            if rules.accepts == Accepts::AnyCredentialWithToken {
+                authenticator.keep_token(&mut authenticated, request.headers());
+            }
             authenticator.strip(request.headers_mut());
             Authentication::Authenticated(authenticated)
         }
@@ -253,7 +271,9 @@ fn refuse<R, M, B>(
     match rules.on_failure {
         OnFailure::Reject => {
             let rejection = Rejection::Authentication(failure);
-            return match authenticator.accepts_basic(rules.client_basic) {
+            let accepts_basic = rules.accepts != Accepts::ClientCertificate
+                && authenticator.accepts_basic(rules.client_basic);
+            return match accepts_basic {
                 true => Outcome::RejectAndOfferBasic(rejection),
                 false => Outcome::Reject(rejection),
             };

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use http::HeaderMap;
+use zeroize::Zeroizing;
 
 use super::{credential::Withheld, failure::Failure};
 use crate::{
@@ -28,14 +29,25 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present. They are boxed
-    // to keep `Authenticated` small, because each layer moves an `Authenticated`.
-    withheld: Option<Box<Withheld>>,
+    // Credentials of the client. They are rarely kept. They are boxed to keep `Authenticated` small, because each layer
+    // moves an `Authenticated`.
+    kept: Option<Box<Kept>>,
+}
+
+/// The credentials of the client that are kept after they are removed from the request.
+#[derive(Clone, Default)]
+struct Kept {
+    /// All credential headers, for `OnFailure::ForwardUnchanged` only.
+    withheld: Option<Withheld>,
+    /// The token that is the proof, for a scheme with [`Accepts::AnyCredentialWithToken`] only.
+    ///
+    /// [`Accepts::AnyCredentialWithToken`]: super::Accepts::AnyCredentialWithToken
+    token: Option<Zeroizing<String>>,
 }
 
 impl Authenticated {
     pub(super) fn new(user: UserId, proof: Proof) -> Self {
-        Self { user, proof, withheld: None }
+        Self { user, proof, kept: None }
     }
 
     /// The z/OS user.
@@ -51,12 +63,24 @@ impl Authenticated {
     /// Keeps a copy of the credential headers. If a later layer fails, that later layer puts the headers back with
     /// [`restore`](Self::restore).
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
-        self.withheld = Some(Box::new(Withheld::copy_of(headers)));
+        self.kept.get_or_insert_default().withheld = Some(Withheld::copy_of(headers));
     }
 
     /// Removes the copy that [`withhold`](Self::withhold) made.
     pub(super) fn discard_withheld(&mut self) {
-        self.withheld = None;
+        if let Some(kept) = &mut self.kept {
+            kept.withheld = None;
+        }
+    }
+
+    /// Keeps the text of the token that is the proof.
+    pub(super) fn keep_token(&mut self, token: &str) {
+        self.kept.get_or_insert_default().token = Some(Zeroizing::new(token.to_owned()));
+    }
+
+    /// The token, if [`keep_token`](Self::keep_token) was called.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.kept.as_ref()?.token.as_ref().map(|token| token.as_str())
     }
 
     /// Adds the user and the proof to `record`.
@@ -66,7 +90,7 @@ impl Authenticated {
 
     /// Puts the credential headers back, if [`withhold`](Self::withhold) was called.
     pub(super) fn restore(self, headers: &mut HeaderMap) {
-        if let Some(withheld) = self.withheld {
+        if let Some(withheld) = self.kept.and_then(|kept| kept.withheld) {
             withheld.restore(headers);
         }
     }
@@ -74,7 +98,7 @@ impl Authenticated {
 
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // This output does not show `withheld`, because `withheld` contains raw credentials.
+        // This output does not show `kept`, because `kept` contains raw credentials.
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)

@@ -26,7 +26,8 @@ use crate::{
     passticket::UserId,
     revocation::{CheckError, CheckFuture, RevocationCheck, RevocationIndex},
     token::{
-        ExternalSubject, ExternalToken, TokenError, TokenVerifier, VerifiedToken, VerifyFuture,
+        ExternalSubject, ExternalToken, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
+        VerifyFuture,
     },
 };
 
@@ -157,6 +158,22 @@ impl<R, M> Authenticator<R, M> {
         let passwords = client_basic == ClientBasic::Verify && self.passwords.is_some();
         Accepted { pats: self.pats, passwords }
     }
+
+    /// Keeps the text of the token that is the proof of `authenticated`. The fingerprint is compared, so that a scheme
+    /// never gets a token other than the token that was verified.
+    #[cold]
+    pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
+        let fingerprint = match authenticated.proof() {
+            Proof::Jwt(jwt) => jwt.fingerprint(),
+            Proof::External(token) => token.fingerprint(),
+            Proof::Pat(_) | Proof::Certificate(_) | Proof::Password => return,
+        };
+        let token = credential::login_token(headers, &self.names)
+            .filter(|token| TokenFingerprint::of(token) == fingerprint);
+        if let Some(token) = token.and_then(|token| str::from_utf8(token).ok()) {
+            authenticated.keep_token(token);
+        }
+    }
 }
 
 impl<R, M> fmt::Debug for Authenticator<R, M> {
@@ -251,6 +268,15 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let future = passwords.verify_password(user, basic.password(), client);
         Progress::Waiting(Pending::Password { user, future })
+    }
+
+    /// Starts the decision about the client certificate, and ignores all tokens.
+    #[cold]
+    pub(super) fn begin_with_certificate(&self, certificate: Option<&PeerCertificate>) -> Progress {
+        match certificate {
+            Some(certificate) if self.mapper.is_some() => self.map_certificate(certificate),
+            _ => Progress::refused(Failure::NoCertificate, Presented::Nothing),
+        }
     }
 
     /// Continues a decision that had to wait.

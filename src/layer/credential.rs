@@ -204,7 +204,6 @@ pub(super) fn select<'a>(
 }
 
 /// The token in the login cookie or in `Authorization: Bearer`.
-#[cfg(feature = "api")]
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     let in_cookie = Cookies::of(headers).find(names.jwt());
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))

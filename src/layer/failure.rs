@@ -33,6 +33,9 @@ pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
+    /// The scheme of the route needs a client certificate, and the connection has none.
+    #[error("the connection has no client certificate, which the scheme of the service needs")]
+    NoCertificate,
     /// The gateway does not accept a token of this kind in this place. One example is a login token in the header
     /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs). Another example is a PAT while PATs are turned off.
     #[error("a token of this kind is not accepted in this header or cookie")]
@@ -73,6 +76,7 @@ impl Failure {
             Self::NoCredential | Self::WrongKind => {
                 ApiMessage::new(&messages::MISSING_AUTHENTICATION)
             }
+            Self::NoCertificate => ApiMessage::new(&messages::MISSING_CERTIFICATE),
             Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&messages::EXPIRED_TOKEN),
             Self::Token(TokenError::Unavailable(_))
             | Self::Identity(MapError::Unavailable | MapError::Failed(_))
@@ -86,7 +90,7 @@ impl Failure {
                 ApiMessage::new(&messages::INVALID_TOKEN)
             }
             Self::Password(error) => error.message(),
-            Self::Generate(e) => ApiMessage::with(&messages::TICKET_FAILED, &[&e.codes().text()]),
+            Self::Generate(e) => ApiMessage::with(&messages::TICKET_FAILED, &[&e.text()]),
             Self::Scheme(error) => error.message(),
         }
     }
@@ -98,6 +102,7 @@ impl Failure {
             Self::Generate(error) if error.retry_after().is_some() => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Generate(error) if error.is_not_authenticated() => StatusCode::UNAUTHORIZED,
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Scheme(error) => error.status(),
             Self::Password(error) => error.status(),
@@ -131,6 +136,7 @@ impl From<&Failure> for ReasonCode {
     fn from(failure: &Failure) -> Self {
         match failure {
             Failure::NoCredential => Self::NoCredential,
+            Failure::NoCertificate => Self::CertificateRequired,
             Failure::WrongKind => Self::WrongKind,
             Failure::Token(error) => error.into(),
             Failure::Revocation(error) => (*error).into(),
@@ -164,7 +170,7 @@ mod tests {
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let wait = PasswordError::TooManyAttempts { retry_after: Duration::from_millis(1500) };
         let expired = PasswordError::Refused { reason: ReasonCode::PasswordExpired };
-        let cases: [(Failure, &str, u16); 23] = [
+        let cases: [(Failure, &str, u16); 25] = [
             (Failure::UserMismatch, "ZWEAG102E Token is not valid", 401),
             (PasswordError::Wrong.into(), "ZWEAG120E Invalid username or password", 401),
             (expired.into(), "ZWEAG120E Invalid username or password", 401),
@@ -176,6 +182,11 @@ mod tests {
             ),
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
+            (
+                Failure::NoCertificate,
+                "ZWEAG167E No client certificate provided in the request",
+                401,
+            ),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
             (TokenError::Algorithm.into(), "ZWEAG102E Token is not valid", 401),
             (TokenError::Signature.into(), "ZWEAG102E Token is not valid", 401),
@@ -216,6 +227,12 @@ mod tests {
                  ID is configured properly by referring to Using PassTickets in z/OS Security \
                  Server RACF Security Administrator's Guide.",
                 500,
+            ),
+            (
+                GenerateError::not_authenticated(user, applid).into(),
+                "ZWEAG141E The generation of the PassTicket failed. Reason: Invalid or missing \
+                 authentication",
+                401,
             ),
             (
                 GenerateError::no_slot(user, applid, all_taken).into(),

@@ -49,13 +49,21 @@ mod request_headers;
 pub mod require_authorized;
 pub mod route;
 mod routes;
+#[cfg(feature = "remote")]
+mod saf_idt;
 pub mod sanitize;
 pub mod scheme;
 mod scheme_error;
+#[cfg(feature = "remote")]
+mod scheme_ticket;
 mod schemes;
 pub mod scope;
 #[cfg(test)]
 mod tests;
+mod x509;
+#[cfg(feature = "remote")]
+mod zosmf;
+mod zowe_jwt;
 
 pub use authenticate::{AuthenticateLayer, AuthenticateService, Authenticating};
 pub use authentication::{Authenticated, Authentication, Proof};
@@ -89,10 +97,18 @@ pub use route::{RouteLayer, RouteService};
 pub use routes::{
     ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
 };
+#[cfg(feature = "remote")]
+pub use saf_idt::SafIdtScheme;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
-pub use schemes::{Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+pub use schemes::{
+    Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
+};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
+#[cfg(feature = "remote")]
+pub use zosmf::ZosmfScheme;
+pub use zowe_jwt::ZoweJwtScheme;
 
 pub use crate::{compatibility::Compatibility, headers::strip_hop_by_hop};

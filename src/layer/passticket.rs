@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::schemes::{Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+use super::schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
@@ -91,12 +91,16 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         self.applid
     }
 
-    fn headers_for(&self, user: UserId) -> SchemeFuture {
+    fn headers_for(&self, user: UserId, token: Option<&str>) -> SchemeFuture {
         if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
             let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
             return SchemeFuture::ready(headers.map_err(Into::into));
         }
-        let (future, custom) = (self.generator.generate(&user, &self.applid), self.custom.clone());
+        let future = match self.generator.needs_token() {
+            true => self.generator.generate_with_token(&user, &self.applid, token),
+            false => self.generator.generate(&user, &self.applid),
+        };
+        let custom = self.custom.clone();
         SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
     }
 }
@@ -116,11 +120,11 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     }
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
-        self.headers_for(*request.user())
+        self.headers_for(*request.user(), request.token())
     }
 
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
-        Some(self.headers_for(*authorization.user()))
+        Some(self.headers_for(*authorization.user(), authorization.token()))
     }
 
     fn reserved_headers(&self) -> &[HeaderName] {
@@ -137,6 +141,13 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn replay(&self) -> Replay {
         self.generator.replay(&self.applid)
+    }
+
+    fn accepts(&self) -> Accepts {
+        match self.generator.needs_token() {
+            true => Accepts::AnyCredentialWithToken,
+            false => Accepts::AnyCredential,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use http::{
 use super::{
     path::is_ambiguous,
     scheme_error::SchemeError,
-    schemes::{Scheme, SchemeFuture, SchemeRequest},
+    schemes::{Accepts, Scheme, SchemeFuture, SchemeRequest},
 };
 use crate::{
     authority::is_host_and_port, compatibility::Compatibility, passticket::Replay, token::ServiceId,
@@ -189,6 +189,7 @@ pub struct Route {
     scheme: Arc<dyn Scheme>,
     // `is_bypass` is read once from the scheme, so that all layers see the same value.
     is_bypass: bool,
+    accepts: Accepts,
     replay: Replay,
     on_failure: Option<OnFailure>,
     client_basic: ClientBasic,
@@ -251,13 +252,14 @@ impl Route {
         scheme: impl Scheme,
     ) -> Self {
         let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
-        let scheme = Arc::new(scheme);
+        let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
         Self {
             service,
             prefix,
             upstream,
             scheme,
             is_bypass,
+            accepts,
             replay,
             on_failure: None,
             client_basic: ClientBasic::default(),
@@ -354,6 +356,11 @@ impl Route {
     /// is forwarded with the credentials that the client sent.
     pub fn is_bypass(&self) -> bool {
         self.is_bypass
+    }
+
+    /// Which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
+    pub fn accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// Whether the service accepts the headers of the scheme in more than one request

@@ -152,8 +152,7 @@ impl ReadyToForward {
         let Ready::Prepared { authorized, audit } = self.0.clone() else { return None };
         let route = authorized.route();
         let prepared = route.scheme().prepare_again(&Authorization {
-            user: authorized.user(),
-            proof: authorized.proof(),
+            authenticated: authorized.authenticated(),
             service: route.service(),
         })?;
         let (method, uri, extensions) = (method.clone(), uri.clone(), extensions.clone());
@@ -221,12 +220,8 @@ where
             Step::Prepare(authorized) => authorized,
         };
         let scheme = authorized.route().scheme();
-        let seen = SchemeRequest::new(
-            authorized.user(),
-            authorized.proof(),
-            authorized.route().service(),
-            &request,
-        );
+        let service = authorized.route().service();
+        let seen = SchemeRequest::new(authorized.authenticated(), service, &request);
         match scheme.prepare(&seen).now() {
             Ok(prepared) => {
                 let outcome = finish(&mut request, authorized, prepared, &self.audit);

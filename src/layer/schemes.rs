@@ -9,7 +9,10 @@ use std::{
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{authentication::Proof, failure::Failure};
+use super::{
+    authentication::{Authenticated, Proof},
+    failure::Failure,
+};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Replay, UserId},
@@ -160,6 +163,21 @@ pub trait Scheme: Send + Sync + 'static {
         None
     }
 
+    /// Which credentials of a client count for the service. This function is called once, when the route gets the
+    /// scheme.
+    fn accepts(&self) -> Accepts {
+        Accepts::AnyCredential
+    }
+
+    /// Is called after a user has logged out. A scheme that keeps tokens of users drops those of `user`. The method
+    /// must not block. By default it does nothing.
+    ///
+    /// The layers do not notice a logout. A program calls this method in
+    /// [`LoginProvider::logged_out`](../api/trait.LoginProvider.html#method.logged_out).
+    fn logged_out(&self, user: &UserId) {
+        let _ = user;
+    }
+
     /// Whether the layers authenticate and authorize requests to the service. This function is called once,
     /// when the route gets the scheme.
     ///
@@ -199,9 +217,31 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
         (**self).prepare_again(authorization)
     }
 
+    fn accepts(&self) -> Accepts {
+        (**self).accepts()
+    }
+
+    fn logged_out(&self, user: &UserId) {
+        (**self).logged_out(user);
+    }
+
     fn needs_authorization(&self) -> bool {
         (**self).needs_authorization()
     }
+}
+
+/// Which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accepts {
+    /// The first credential of the request, whichever kind it has ([D6](crate::decisions#d6)).
+    #[default]
+    AnyCredential,
+    /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the client's
+    /// token ([`SchemeRequest::token`]).
+    AnyCredentialWithToken,
+    /// Only the client certificate of the connection. Tokens are not evaluated.
+    ClientCertificate,
 }
 
 /// The scheme `bypass`: no credential is evaluated, and the service receives the credentials that the client
@@ -235,20 +275,24 @@ impl Scheme for Bypass {
 /// [`SchemeLayer`](super::SchemeLayer) creates this type, for a user who may use the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Authorization<'a> {
-    pub(super) user: &'a UserId,
-    pub(super) proof: &'a Proof,
+    pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
 }
 
 impl<'a> Authorization<'a> {
     /// The authorized user.
     pub fn user(&self) -> &'a UserId {
-        self.user
+        self.authenticated.user()
     }
 
     /// The proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
-        self.proof
+        self.authenticated.proof()
+    }
+
+    /// The text of the client's token, as in [`SchemeRequest::token`].
+    pub fn token(&self) -> Option<&'a str> {
+        self.authenticated.token()
     }
 
     /// The service that the request is for.
@@ -261,9 +305,8 @@ impl<'a> Authorization<'a> {
 /// request.
 #[derive(Clone, Copy)]
 pub struct SchemeRequest<'a> {
-    pub(super) user: &'a UserId,
-    pub(super) proof: &'a Proof,
-    pub(super) service: &'a ServiceId,
+    authenticated: &'a Authenticated,
+    service: &'a ServiceId,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
@@ -272,24 +315,30 @@ pub struct SchemeRequest<'a> {
 
 impl<'a> SchemeRequest<'a> {
     pub(super) fn new<B>(
-        user: &'a UserId,
-        proof: &'a Proof,
+        authenticated: &'a Authenticated,
         service: &'a ServiceId,
         request: &'a Request<B>,
     ) -> Self {
         let (method, uri) = (request.method(), request.uri());
         let (headers, extensions) = (request.headers(), request.extensions());
-        Self { user, proof, service, method, uri, headers, extensions }
+        Self { authenticated, service, method, uri, headers, extensions }
     }
 
     /// The authorized user.
     pub fn user(&self) -> &'a UserId {
-        self.user
+        self.authenticated.user()
     }
 
     /// The proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
-        self.proof
+        self.authenticated.proof()
+    }
+
+    /// The text of the token that is the [`proof`](Self::proof), in its compact form. `None` unless the scheme returns
+    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the proof is a Personal Access Token or a client
+    /// certificate: a service never receives a Personal Access Token.
+    pub fn token(&self) -> Option<&'a str> {
+        self.authenticated.token()
     }
 
     /// The service that the request is for.
@@ -322,7 +371,7 @@ impl<'a> SchemeRequest<'a> {
 impl fmt::Debug for SchemeRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SchemeRequest")
-            .field("user", &self.user)
+            .field("user", self.user())
             .field("service", &self.service)
             .field("method", &self.method)
             .field("path", &self.uri.path())

@@ -139,6 +139,10 @@ impl Authorized {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
+    pub(super) fn authenticated(&self) -> &Authenticated {
+        &self.authenticated
+    }
+
     /// Removes the copy of the client's credentials, which is needed only if the scheme fails.
     pub(super) fn discard_withheld(&mut self) {
         self.authenticated.discard_withheld();

@@ -66,6 +66,7 @@ use crate::{
     messages::{self, ApiMessage},
     passticket::Replay,
     stall::Stalled,
+    token::ServiceId,
 };
 
 /// Forwards requests to the services. It is the innermost service of a stack.
@@ -125,15 +126,18 @@ use crate::{
 /// ```
 pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
+    /// The connections to services with a connector of their own.
+    other_pools: Arc<[(ServiceId, Arc<Pool<C, B>>)]>,
     cookies: Arc<CookieNames>,
-    last: Option<LastRoute<B>>,
+    last: Option<LastRoute<C, B>>,
     peer: PeerValues,
 }
 
 /// The route of the last request. The next request usually has the same route. The connections of this route are then
 /// found without the lock of the pool, which all threads share.
-struct LastRoute<B> {
+struct LastRoute<C, B> {
     route: Arc<Route>,
+    pool: Arc<Pool<C, B>>,
     host: Arc<Host<B>>,
     /// The value of `X-Forwarded-Prefix`.
     prefix: Option<HeaderValue>,
@@ -150,10 +154,22 @@ impl<C, B> Forward<C, B> {
             PoolSettings { timeouts, max_connections: MAX_CONNECTIONS, counts: Arc::default() };
         Self {
             pool: Arc::new(ConnectionPool::new(connector, settings)),
+            other_pools: Arc::new([]),
             cookies: Arc::default(),
             last: None,
             peer: PeerValues::default(),
         }
+    }
+
+    /// Connects to `service` with `connector`, instead of the connector of [`new`](Self::new). One use is a client
+    /// certificate for one service. The service does not share connections with other services, even if they have the
+    /// same address. A later call for the same service replaces the connector.
+    #[must_use]
+    pub fn with_connector_of(self, service: ServiceId, connector: C) -> Self {
+        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        let others = self.other_pools.iter().filter(|(other, _)| *other != service).cloned();
+        let other_pools = others.chain([(service.clone(), pool)]).collect();
+        Self { other_pools, last: None, ..self }
     }
 
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
@@ -185,7 +201,11 @@ impl<C: Clone, B> Forward<C, B> {
     }
 
     fn with_settings(self, settings: PoolSettings) -> Self {
-        Self { pool: Arc::new(self.pool.with_settings(settings)), last: None, ..self }
+        let others = self.other_pools.iter().map(|(service, pool)| {
+            (service.clone(), Arc::new(pool.with_settings(settings.clone())))
+        });
+        let other_pools = others.collect();
+        Self { pool: Arc::new(self.pool.with_settings(settings)), other_pools, last: None, ..self }
     }
 }
 
@@ -193,6 +213,7 @@ impl<C, B> Clone for Forward<C, B> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            other_pools: self.other_pools.clone(),
             cookies: self.cookies.clone(),
             last: None,
             peer: PeerValues::default(),
@@ -226,9 +247,11 @@ where
             last => {
                 let upstream =
                     route.upstream().expect("target_of returns only routes with an upstream");
-                let (route, host) = (route.clone(), self.pool.host(upstream)?);
+                let own = self.other_pools.iter().find(|(other, _)| other == route.service());
+                let pool = own.map_or(&self.pool, |(_, pool)| pool).clone();
+                let (route, host) = (route.clone(), pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
-                last.insert(LastRoute { route, host, prefix })
+                last.insert(LastRoute { route, pool, host, prefix })
             }
         };
         let timeouts = self.pool.settings().timeouts;
@@ -241,7 +264,7 @@ where
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
         };
         let pools = Reconnect {
-            pool: self.pool.clone(),
+            pool: last.pool.clone(),
             host: last.host.clone(),
             replay: credential.replay(),
             queue_deadline: None,
@@ -350,9 +373,9 @@ struct ServiceRequest<B> {
 }
 
 /// Builds the request to the service.
-fn service_request<B: Body>(
+fn service_request<C, B: Body>(
     request: Request<B>,
-    LastRoute { route, host, prefix }: &LastRoute<B>,
+    LastRoute { route, host, prefix, .. }: &LastRoute<C, B>,
     progress: &Progress,
     receive: Option<Receive>,
     peer: &mut PeerValues,

@@ -97,6 +97,38 @@ where
         key: &K,
         look_up: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
+        let look_up = async { look_up.await.map(|found| found.map(|value| (value, None))) };
+        self.get_or_look_up(key, look_up).await
+    }
+
+    /// The same as [`get`](Self::get), but each found value says until when it is cached. The policy still says how
+    /// long other results are cached.
+    ///
+    /// # Errors
+    /// The errors of [`get`](Self::get).
+    pub async fn get_until(
+        &self,
+        key: &K,
+        look_up: impl Future<Output = Result<Option<(V, Timestamp)>, E>>,
+    ) -> Result<Option<V>, E> {
+        let look_up =
+            async { look_up.await.map(|found| found.map(|(value, until)| (value, Some(until)))) };
+        self.get_or_look_up(key, look_up).await
+    }
+
+    /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, its result is not cached.
+    pub fn remove(&self, key: &K) -> Option<V> {
+        let (_, entry) = self.entries.remove(key)?;
+        entry.result.ok().flatten()
+    }
+
+    /// The result for `key`. `look_up` returns a value, and the time until which it is cached. Without this time, the
+    /// policy says how long it is cached.
+    async fn get_or_look_up(
+        &self,
+        key: &K,
+        look_up: impl Future<Output = Result<Option<(V, Option<Timestamp>)>, E>>,
+    ) -> Result<Option<V>, E> {
         let before = self.finished.load(Ordering::Acquire);
         if let Some(result) = self.cached(key) {
             return result;
@@ -112,15 +144,19 @@ where
             EntryResult::Retained(result) => return result,
             EntryResult::Vacant(place) | EntryResult::Replaced(place, _) => place,
             // This does not occur, because the closure never asks for a removal, and there is no timeout.
-            EntryResult::Removed(..) | EntryResult::Timeout => return look_up.await,
+            EntryResult::Removed(..) | EntryResult::Timeout => {
+                return look_up.await.map(|found| found.map(|(value, _)| value));
+            }
         };
         let result = look_up.await;
         let (from, policy) = (self.clock.now(), self.policy);
-        let until = from.plus(match result {
-            Ok(Some(_)) => policy.found(),
-            Ok(None) => policy.not_found(),
-            Err(_) => policy.error(),
-        });
+        let (result, until) = match result {
+            Ok(Some((value, until))) => {
+                (Ok(Some(value)), until.unwrap_or_else(|| from.plus(policy.found())))
+            }
+            Ok(None) => (Ok(None), from.plus(policy.not_found())),
+            Err(error) => (Err(error), from.plus(policy.error())),
+        };
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
         // The insertion fails if the entry was evicted in the meantime. In that case, the result is not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
@@ -247,6 +283,42 @@ mod tests {
         let (cache, _) = cache(CachePolicy::default().with_error(Duration::ZERO));
         assert_eq!(get(&cache, 1, Err("down")).await, Err("down"));
         assert_eq!(get(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
+    }
+
+    #[tokio::test]
+    async fn a_value_may_say_until_when_it_is_cached() {
+        let (cache, clock) = cache(CachePolicy::default());
+        let until = Timestamp::from_secs(1300);
+        assert_eq!(cache.get_until(&1, ready(Ok(Some((7, until))))).await, Ok(Some(7)));
+        clock.set(Timestamp::from_secs(1299));
+        assert_eq!(cache.cached(&1), Some(Ok(Some(7))));
+        clock.set(until);
+        assert_eq!(cache.cached(&1), None);
+        assert_eq!(cache.get_until(&1, ready(Err("down"))).await, Err("down"));
+        assert_eq!(cache.cached(&1), Some(Err("down")));
+    }
+
+    #[tokio::test]
+    async fn a_removed_value_is_gone_even_if_its_look_up_was_running() {
+        let (cache, _) = cache(CachePolicy::default());
+        assert_eq!(get(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
+        assert_eq!((cache.remove(&1), cache.remove(&1), cache.cached(&1)), (Some(1), None, None));
+        let go = Arc::new(Semaphore::new(0));
+        let running = tokio::spawn({
+            let (cache, go) = (cache.clone(), go.clone());
+            async move {
+                let look_up = async {
+                    go.acquire().await.unwrap().forget();
+                    Ok(Some(2))
+                };
+                cache.get(&1, look_up).await
+            }
+        });
+        yield_now().await;
+        assert_eq!(cache.remove(&1), None);
+        go.add_permits(1);
+        assert_eq!(running.await.unwrap(), Ok(Some(2)));
+        assert_eq!(cache.cached(&1), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use quick_cache::sync::Cache;
+use zeroize::Zeroizing;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
@@ -126,6 +127,33 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
             Ok(()) => self.shared.generator.try_generate_now(user, applid),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    fn generate_with_token(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+        token: Option<&str>,
+    ) -> GenerateFuture {
+        let (shared, user, applid) = (self.shared.clone(), *user, *applid);
+        let token = token.map(|token| Zeroizing::new(token.to_owned()));
+        Box::pin(async move {
+            match shared.try_permit_now(&user, &applid) {
+                Some(permitted) => permitted?,
+                None => shared.permit(&user, &applid).await?,
+            }
+            match shared.generator.try_generate_now(&user, &applid) {
+                Some(generated) => generated,
+                None => {
+                    let token = token.as_ref().map(|token| token.as_str());
+                    shared.generator.generate_with_token(&user, &applid, token).await
+                }
+            }
+        })
+    }
+
+    fn needs_token(&self) -> bool {
+        self.shared.generator.needs_token()
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {

@@ -21,13 +21,18 @@ use rustls::{
     },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::net::TcpStream;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    error::TlsError, pem::roots, policy::TlsPolicy, signature_cache::SignatureCache,
+    error::TlsError,
+    pem::{certificates, private_key, roots},
+    policy::TlsPolicy,
+    secp521r1::with_secp521r1,
+    signature_cache::SignatureCache,
     tcp::TcpConnector,
 };
 
@@ -84,10 +89,11 @@ impl Connector {
             connect_timeout: CONNECT_TIMEOUT,
             signature_cache: SignatureCache::Off,
             policy: TlsPolicy::default(),
+            identity: None,
         }
     }
 
-    /// Uses a configuration of your own, for instance with a client certificate. The ALPN protocols of the
+    /// Uses a configuration of your own. The ALPN protocols of the
     /// configuration are ignored, because connections to services use HTTP/1.1.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>, connect_timeout: Duration) -> Self {
         let mut config = Arc::unwrap_or_clone(config.into());
@@ -110,7 +116,7 @@ impl fmt::Debug for Connector {
 }
 
 /// Makes a [`Connector`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct ConnectorBuilder<'a> {
     verification: Verification,
@@ -118,6 +124,14 @@ pub struct ConnectorBuilder<'a> {
     connect_timeout: Duration,
     signature_cache: SignatureCache,
     policy: TlsPolicy,
+    identity: Option<Identity<'a>>,
+}
+
+/// The certificate chain and the private key of the gateway, in PEM.
+#[derive(Clone, Copy)]
+struct Identity<'a> {
+    certificate: &'a [u8],
+    key: &'a [u8],
 }
 
 impl<'a> ConnectorBuilder<'a> {
@@ -132,6 +146,18 @@ impl<'a> ConnectorBuilder<'a> {
         'a: 'b,
     {
         ConnectorBuilder { authorities, ..self }
+    }
+
+    /// Presents a client certificate to services that ask for one. `certificate` is the chain, the certificate itself
+    /// first, and `key` its private key, both in PEM. The key may be RSA or ECDSA with P-256, P-384 or P-521.
+    ///
+    /// A connection belongs to the identity of its connector. So clients with different identities need different
+    /// connectors, see [`Forward::with_connector_of`](../proxy/struct.Forward.html#method.with_connector_of).
+    pub fn with_identity<'b>(self, certificate: &'b [u8], key: &'b [u8]) -> ConnectorBuilder<'b>
+    where
+        'a: 'b,
+    {
+        ConnectorBuilder { identity: Some(Identity { certificate, key }), ..self }
     }
 
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
@@ -156,9 +182,11 @@ impl<'a> ConnectorBuilder<'a> {
     ///
     /// # Errors
     /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one. This error does not
-    /// occur if verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
+    /// occur if verification is disabled. [`TlsError::Chain`], [`TlsError::Key`] or [`TlsError::Mismatch`] if the
+    /// client certificate or its key cannot be used. [`TlsError::Config`] if rustls rejects the configuration.
     pub fn build(self) -> Result<Connector, TlsError> {
-        let provider = Arc::new(self.policy.restrict(self.signature_cache.provider()));
+        let provider = self.signature_cache.provider();
+        let provider = Arc::new(self.policy.restrict(with_secp521r1(provider)));
         let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
             Verification::Strict => chain_verifier(self.authorities, &provider)?,
             Verification::NonStrict => Arc::new(LenientVerifier {
@@ -169,13 +197,34 @@ impl<'a> ConnectorBuilder<'a> {
                 Arc::new(LenientVerifier { chain: None, provider: provider.clone() })
             }
         };
+        let identity = match self.identity {
+            None => None,
+            Some(Identity { certificate, key }) => {
+                let chain = certificates(certificate).ok_or(TlsError::Chain)?;
+                let key = private_key(key).ok_or(TlsError::Key)?;
+                Some(CertifiedKey::from_der(chain, key, &provider).map_err(TlsError::Mismatch)?)
+            }
+        };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.policy.versions())
             .map_err(TlsError::Config)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(key) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        };
         Ok(Connector::from_config(config, self.connect_timeout))
+    }
+}
+
+impl fmt::Debug for ConnectorBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectorBuilder")
+            .field("verification", &self.verification)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("has_identity", &self.identity.is_some())
+            .finish_non_exhaustive()
     }
 }
 

@@ -47,6 +47,7 @@ mod policy;
 mod proxy_protocol;
 mod refusal;
 mod response_state;
+mod secp521r1;
 mod server;
 mod server_tls;
 mod signature_cache;
@@ -67,5 +68,6 @@ pub use policy::TlsPolicy;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use proxy_protocol::proxy_header;
+pub use secp521r1::SECP521R1;
 pub use server::{Drained, Server};
 pub use server_tls::{ServerTls, ServerTlsBuilder};

@@ -1,8 +1,8 @@
-//! Reads certificates and certificate revocation lists from PEM documents.
+//! Reads certificates, private keys and certificate revocation lists from PEM documents.
 
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
 };
 
 /// The certificates of a document as trust anchors. `None` if the document has no certificate or a malformed one.
@@ -12,6 +12,11 @@ pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
         roots.add(certificate).ok()?;
     }
     Some(roots)
+}
+
+/// The private key of a document. `None` if the document has none, or one that cannot be read.
+pub(super) fn private_key(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).ok()
 }
 
 /// All certificates of a document. `None` if the document has no certificate or a malformed one.

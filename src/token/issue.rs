@@ -48,6 +48,11 @@ impl TokenIssuer {
         self
     }
 
+    /// The time of the clock of this issuer.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The public key that verifies the tokens.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
@@ -138,6 +143,11 @@ impl IssuedToken {
     /// is a second.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
+    }
+
+    /// The expiry time. From this time on, the token is rejected.
+    pub fn expires_at(&self) -> Timestamp {
+        Timestamp::from_secs(self.issued_at.as_secs().saturating_add(self.lifetime_secs))
     }
 
     /// The lifetime of the token in seconds. It begins at the time of issue.

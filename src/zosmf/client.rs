@@ -80,14 +80,28 @@ impl<C: Connect> Zosmf<C> {
         password: &[u8],
         sessions: &ZosmfSessions,
     ) -> Result<(), ZosmfError> {
-        let mut request = self.request(Method::POST, Full::default())?;
-        request.headers_mut().insert(AUTHORIZATION, basic(user, password));
-        let reply = self.client.call_once(request).await?;
-        let session = decide_login(&reply, user, sessions.clock().now())?;
+        let session = self.open_session(user, password, sessions.clock().now()).await?;
         for (user, session) in sessions.keep(*user, session) {
             self.end(user, session);
         }
         Ok(())
+    }
+
+    /// Logs `user` in, and returns the session. `password` is a password or a PassTicket for the APPLID of z/OSMF.
+    /// `now` is the current time.
+    ///
+    /// # Errors
+    /// The errors of [`log_in`](Self::log_in).
+    pub async fn open_session(
+        &self,
+        user: &UserId,
+        password: &[u8],
+        now: Timestamp,
+    ) -> Result<ZosmfSession, ZosmfError> {
+        let mut request = self.request(Method::POST, Full::default())?;
+        request.headers_mut().insert(AUTHORIZATION, basic(user, password));
+        let reply = self.client.call_once(request).await?;
+        decide_login(&reply, user, now)
     }
 
     /// Ends a session at z/OSMF in the background. Needs a Tokio runtime.

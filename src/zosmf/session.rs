@@ -74,6 +74,15 @@ impl ZosmfSession {
         }
     }
 
+    /// Name and value of the cookie with which the session authenticates a request to z/OSMF: `jwtToken` with the JWT,
+    /// else `LtpaToken2` with the LTPA token.
+    pub fn cookie(&self) -> (&'static str, &str) {
+        match &self.tokens {
+            Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => (JWT, jwt.expose()),
+            Tokens::Ltpa(ltpa) => (LTPA, ltpa.expose()),
+        }
+    }
+
     /// The time at which the JWT expires. If there is only an LTPA token, 30 minutes after the login, because such a
     /// token does not say when it expires.
     pub fn expires_at(&self) -> Timestamp {
@@ -173,6 +182,8 @@ mod tests {
             assert_eq!(session.jwt(), jwt.then_some(&*token), "{cookies:?}");
             assert_eq!(session.ltpa(), ltpa, "{cookies:?}");
             assert_eq!(session.expires_at(), Timestamp::from_secs(expires), "{cookies:?}");
+            let (name, value) = session.cookie();
+            assert_eq!((name, value.is_empty()), (sent[0], false), "{cookies:?}");
             let names: Vec<_> = session.cookies().map(|(name, _)| name).collect();
             assert_eq!(names, sent, "{cookies:?}");
             let shown = format!("{session:?}");

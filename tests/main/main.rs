@@ -16,6 +16,7 @@ mod on_failure;
 mod outbound;
 mod providers;
 mod replay;
+mod service_tls;
 mod token_cache;
 mod upstream;
 mod wire;

@@ -14,11 +14,13 @@ mod logging;
 mod oidc;
 mod providers;
 mod reload;
+mod schemes;
 mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
 mod terminal;
+mod tickets;
 mod workers;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
 //! certificate can also be mapped by its common name, without a file or a server.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use passticket_proxy::config::{
     CertificateMapping, Config, DelegationSettings, IdentityMapping, Logins, Zss,
@@ -32,7 +32,7 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens
 /// of the auth API have the same value in this claim.
-const DOMAIN: &str = "security-domain";
+pub(crate) const DOMAIN: &str = "security-domain";
 
 /// The settings that all HTTP providers share.
 pub(crate) struct Remote {
@@ -55,9 +55,21 @@ impl Remote {
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
     }
 
+    /// Creates a client for a running Zowe that makes PassTickets. It makes one at a time, so more calls than elsewhere
+    /// wait.
+    pub(crate) fn ticket_client(&self) -> Client<Connector> {
+        let max_concurrent = NonZeroUsize::new(32).unwrap_or(NonZeroUsize::MIN);
+        Client::new(self.connector.clone(), self.limits.with_max_concurrent(max_concurrent))
+    }
+
+    /// The source of tokens that are valid for a minute.
+    pub(crate) fn tokens(&self) -> Tokens {
+        self.tokens.clone()
+    }
+
     /// Creates a client for one provider. Each client has its own limit of concurrent requests, so a
     /// slow provider cannot use up the limit of another provider.
-    fn client(&self) -> Client<Connector> {
+    pub(crate) fn client(&self) -> Client<Connector> {
         Client::new(self.connector.clone(), self.limits)
     }
 }
@@ -74,15 +86,16 @@ impl TokenSource for Tokens {
     }
 }
 
-/// The provider that checks passwords.
+/// The provider that checks passwords. It keeps the sessions at z/OSMF in `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,
+    zosmf_sessions: &ZosmfSessions,
 ) -> Result<Arc<dyn LoginProvider>, FileLoginError> {
     Ok(match &config.logins {
         Logins::Zosmf(settings) => {
             let zosmf = Zosmf::new(remote.login_client(), settings.address.clone());
-            Arc::new(ZosmfLogin::new(zosmf, ZosmfSessions::default()))
+            Arc::new(ZosmfLogin::new(zosmf, zosmf_sessions.clone()))
         }
         Logins::Zss(address) => Arc::new(ZssLogin::new(remote.login_client(), address.clone())),
         other => Arc::new(FileLogin::new(other.users().iter().cloned())?),

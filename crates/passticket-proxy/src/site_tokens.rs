@@ -41,7 +41,7 @@ impl SiteTokens {
                     // A server that can answer in place of API ML can sign tokens of any user. So `verifyCertificates`
                     // has no effect here.
                     .with_verification(Verification::Strict)
-                    .with_authorities(&config.tls.authorities)
+                    .with_authorities(&config.tls.service_authorities)
                     .with_connect_timeout(config.timeouts.provider)
                     .with_policy(config.client_tls.clone())
                     .build()?;

@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use passticket_proxy::config::{AuditSettings, Config, Encryption, ServiceScheme};
+use passticket_proxy::config::{AuditSettings, ClientIdentity, Config, Encryption};
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
@@ -15,15 +15,16 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, ClientBasic, PRIVATE_TOKEN, PassTicketScheme,
-        RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError, Verification},
-    token::{IssuerKeys, OidcIssuer, Rs256Verifier, TokenIssuer},
+    token::{IssuerKeys, OidcIssuer, Rs256Verifier, ServiceId, TokenIssuer},
+    zosmf::ZosmfSessions,
 };
 use tower_service::Service;
 
@@ -34,7 +35,9 @@ use crate::{
     forwarders::Forwarders,
     oidc,
     providers::{self, Remote},
+    schemes::Schemes,
     site_tokens::SiteTokens,
+    tickets::Tickets,
 };
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
@@ -62,7 +65,14 @@ pub(crate) struct Parts {
     /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
     connector: Connector,
+    /// Connect to services.
+    services: ServiceConnectors,
+    /// Connects to servers that receive passwords or PassTickets.
+    login_connector: Connector,
+    /// Connects to a running Zowe that makes PassTickets.
+    zowe_connector: Option<Connector>,
     login: Arc<dyn LoginProvider>,
+    zosmf_sessions: ZosmfSessions,
     /// The identity providers whose tokens are accepted.
     oidc: Vec<OidcIssuer>,
     /// The issuers of the site whose tokens are accepted.
@@ -78,33 +88,79 @@ impl Parts {
     }
 }
 
+/// The connectors to services. Each has one client certificate, or none.
+struct ServiceConnectors {
+    default: Connector,
+    /// For services with a client certificate of their own.
+    own: Vec<(ServiceId, Connector)>,
+}
+
 /// Builds the [`Parts`].
 pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     let tls = match config.encryption {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let to_login = connector(config, login_verification(config))?;
-    let site = SiteTokens::new(config, &to_login).map_err(PartsError::Site)?;
-    let login = providers::login(config, &Remote::new(to_login, config))?;
+    let login_verification = login_verification(config);
+    let login_connector = connector(config, login_verification)?;
+    let site = SiteTokens::new(config, &login_connector).map_err(PartsError::Site)?;
+    let zosmf_sessions = ZosmfSessions::default();
+    let remote = Remote::new(login_connector.clone(), config);
+    let login = providers::login(config, &remote, &zosmf_sessions)?;
+    let zowe_identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
+    let zowe_connector =
+        zowe_identity.map(|identity| connector_as(config, login_verification, Some(identity)));
+    let zowe_connector = zowe_connector.transpose()?;
+    let identities = &config.client_identities;
+    let own = identities.services.iter().map(|(service, identity)| {
+        let connector = connector_as(config, config.verify, Some(identity));
+        connector.map(|connector| (service.clone(), connector))
+    });
+    let services = ServiceConnectors {
+        default: connector_as(config, config.verify, identities.default.as_ref())?,
+        own: own.collect::<Result<_, TlsError>>()?,
+    };
     let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
-    Ok(Parts { tls, connector, login, oidc, site, forwarders })
+    Ok(Parts {
+        tls,
+        connector,
+        services,
+        login_connector,
+        zowe_connector,
+        login,
+        zosmf_sessions,
+        oidc,
+        site,
+        forwarders,
+    })
 }
 
-/// The connector to services and other servers.
+/// The connector to servers to which the gateway presents no client certificate.
 pub(crate) fn connector(
     config: &Config,
     verification: Verification,
 ) -> Result<Connector, TlsError> {
-    Connector::builder()
+    connector_as(config, verification, None)
+}
+
+/// The connector to servers to which the gateway presents the client certificate `identity`.
+fn connector_as(
+    config: &Config,
+    verification: Verification,
+    identity: Option<&ClientIdentity>,
+) -> Result<Connector, TlsError> {
+    let builder = Connector::builder()
         .with_verification(verification)
         .with_authorities(&config.tls.service_authorities)
         .with_connect_timeout(config.timeouts.connect.min(MAX_CONNECT_TIMEOUT))
         .with_policy(config.client_tls.clone())
-        .with_signature_cache()
-        .build()
+        .with_signature_cache();
+    match identity {
+        None => builder.build(),
+        Some(identity) => builder.with_identity(&identity.certificate, &identity.key).build(),
+    }
 }
 
 /// How the server that checks passwords is verified. A server that can answer in place of z/OSMF or ZSS can log in any
@@ -207,7 +263,18 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// `needed`.
 pub(crate) fn gateway(
     config: &Config,
-    Parts { connector, login, oidc, site, forwarders, .. }: Parts,
+    Parts {
+        connector,
+        services,
+        login_connector,
+        zowe_connector,
+        login,
+        zosmf_sessions,
+        oidc,
+        site,
+        forwarders,
+        ..
+    }: Parts,
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
     needed: NeededParts,
@@ -229,6 +296,10 @@ pub(crate) fn gateway(
         .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
+    let login_remote = Remote::new(login_connector, config);
+    let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
+    let generator = Tickets::new(generator, config, zowe_remote.as_ref());
+    let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
     let audit = match (counts, audit) {
         (Some(counts), audit) => counts.audit(audit),
         (None, Some(audit)) => Audit::to(audit),
@@ -247,7 +318,7 @@ pub(crate) fn gateway(
         .with_login_throttle(config.login_throttle.clone())
         .with_login_wait(config.timeouts.provider)
         .with_known_networks(revocations.clone())
-        .with_passtickets(generator.clone())
+        .with_passtickets(generator)
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())
         .with_cookie_names(config.cookies.clone())
@@ -259,7 +330,7 @@ pub(crate) fn gateway(
     if let Some(settings) = &config.delegation {
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
-    api = site.relay_logouts(api);
+    api = site.relay_logouts(api).with_logout_listener(schemes.logout_listener());
     let has_oidc = !oidc.is_empty();
     let authenticator = match site.verifier(&verifier, oidc) {
         Some(issuers) => {
@@ -297,16 +368,7 @@ pub(crate) fn gateway(
         // The auth API has all its settings here, so both count the same failed logins.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
-    let routes = config.routes.iter().map(|route| match route.scheme() {
-        ServiceScheme::HttpBasicPassTicket { applid } => {
-            let scheme = PassTicketScheme::new(applid, generator.clone());
-            route.with_scheme(match config.custom_headers.clone() {
-                None => scheme,
-                Some(custom) => scheme.with_custom_headers(custom),
-            })
-        }
-        ServiceScheme::Bypass => route.with_scheme(Bypass),
-    });
+    let routes = config.routes.iter().map(|route| schemes.route(route));
     let routes: Vec<_> =
         routes.map(|route| route.with_compatibility(config.compatibility)).collect();
     api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
@@ -316,9 +378,12 @@ pub(crate) fn gateway(
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
-    let mut forward = Forward::new(connector, timeouts)
+    let mut forward = Forward::new(services.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());
+    for (service, connector) in services.own {
+        forward = forward.with_connector_of(service, connector);
+    }
     if let Some(counts) = counts {
         forward = forward.with_counts(counts.forward.clone());
     }

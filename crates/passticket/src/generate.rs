@@ -92,6 +92,27 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
+    /// The same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a login
+    /// token with which the user has authenticated, or `None`. Callers call this method only if
+    /// [`needs_token`](Self::needs_token) returns `true`.
+    ///
+    /// Implement this method if the other system makes a ticket only for a user whose token it gets. By default, the
+    /// token is ignored.
+    fn generate_with_token(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+        token: Option<&str>,
+    ) -> GenerateFuture {
+        let _ = token;
+        self.generate(user, applid)
+    }
+
+    /// Whether [`generate_with_token`](Self::generate_with_token) reads the token. The default is `false`.
+    fn needs_token(&self) -> bool {
+        false
+    }
+
     /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
     /// A caller that checks permissions calls this method first. If it checked permissions first, a missing key would
@@ -127,6 +148,19 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
         (**self).try_generate_now(user, applid)
+    }
+
+    fn generate_with_token(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+        token: Option<&str>,
+    ) -> GenerateFuture {
+        (**self).generate_with_token(user, applid, token)
+    }
+
+    fn needs_token(&self) -> bool {
+        (**self).needs_token()
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -360,6 +394,7 @@ enum Why {
     Codes(SafReturnCodes),
     NoTimeSlot(NoTimeSlot),
     Unavailable { retry_after: Option<Duration> },
+    NotAuthenticated,
 }
 
 impl Why {
@@ -368,7 +403,9 @@ impl Why {
             Self::Codes(codes) => *codes,
             // z/OS has no return code for these errors. They cannot occur on z/OS, because it makes each ticket itself,
             // and for the current second.
-            Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
+            Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
+                SafReturnCodes::INTERNAL
+            }
         }
     }
 }
@@ -379,9 +416,13 @@ impl fmt::Display for Why {
             Self::Codes(codes) => f.write_str(&codes.text()),
             Self::NoTimeSlot(why) => why.fmt(f),
             Self::Unavailable { .. } => f.write_str("the PassTicket generator is not available"),
+            Self::NotAuthenticated => f.write_str(NOT_AUTHENTICATED),
         }
     }
 }
+
+/// The text of [`GenerateError::not_authenticated`]. It is that of Zowe's API Mediation Layer.
+const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
 
 impl GenerateError {
     /// An error with the return codes of the security product.
@@ -421,6 +462,13 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
+    /// An error of a generator that gets tickets from another system: that system does not accept the credential of the
+    /// user, or there is no credential that it could accept. The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP
+    /// server should answer 401.
+    pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
+        Self::because(user, applid, Why::NotAuthenticated)
+    }
+
     const fn because(user: UserId, applid: Applid, why: Why) -> Self {
         Self { user, applid, why, reason: Reason(None) }
     }
@@ -434,6 +482,19 @@ impl GenerateError {
     /// The reason that was added by [`with_reason`](Self::with_reason).
     pub fn reason(&self) -> Option<&str> {
         self.reason.0.as_deref()
+    }
+
+    /// Whether this is an error of [`not_authenticated`](Self::not_authenticated).
+    pub const fn is_not_authenticated(&self) -> bool {
+        matches!(self.why, Why::NotAuthenticated)
+    }
+
+    /// The text for the client: the meaning of the return codes, or that the credential is not accepted.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self.why {
+            Why::NotAuthenticated => Cow::Borrowed(NOT_AUTHENTICATED),
+            _ => self.codes().text(),
+        }
     }
 
     /// Whether the generator cannot work now. A later attempt may succeed.
@@ -451,7 +512,7 @@ impl GenerateError {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
             Why::Unavailable { retry_after } => retry_after.unwrap_or(Self::MAX_RETRY_AFTER),
-            Why::Codes(_) | Why::NoTimeSlot(_) => return None,
+            Why::Codes(_) | Why::NoTimeSlot(_) | Why::NotAuthenticated => return None,
         };
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
@@ -480,7 +541,7 @@ impl GenerateError {
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
-            Why::Codes(_) | Why::Unavailable { .. } => None,
+            Why::Codes(_) | Why::Unavailable { .. } | Why::NotAuthenticated => None,
         }
     }
 }
@@ -519,6 +580,37 @@ impl SafReturnCodes {
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
+
+    /// The return codes with a [`text`](Self::text) of their own.
+    const KNOWN: [(u32, u32, u32); 14] = [
+        (4, 0, 0),
+        (8, 8, 0),
+        (8, 8, 4),
+        (8, 8, 8),
+        (8, 8, 12),
+        (8, 8, 16),
+        (8, 8, 20),
+        (8, 12, 8),
+        (8, 12, 12),
+        (8, 12, 16),
+        (8, 12, 20),
+        (8, 12, 24),
+        (8, 16, 28),
+        (8, 16, 32),
+    ];
+
+    /// The codes with this [`text`](Self::text). `None` if the text is not known, or if several codes have it.
+    ///
+    /// ```
+    /// use passticket::SafReturnCodes;
+    ///
+    /// let codes = SafReturnCodes::NOT_AUTHORIZED;
+    /// assert_eq!(SafReturnCodes::from_text(&codes.text()), Some(codes));
+    /// ```
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut all = Self::KNOWN.into_iter().map(|(saf, racf, reason)| Self { saf, racf, reason });
+        all.find(|codes| codes.text() == text)
+    }
 
     /// The meaning of the codes. The texts come from Zowe's API Mediation Layer (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 pub mod apiml;
+pub mod apiml_tickets;
 pub mod fake;
 pub mod jws;
 pub mod key_stores;

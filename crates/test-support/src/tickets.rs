@@ -1,6 +1,9 @@
 //! User ids, APPLIDs and a PassTicket key.
 
-use passticket::{Algorithm, Applid, KeyProfile, UserId};
+use passticket::{
+    Algorithm, Applid, KeyProfile, PassTicket, UserId,
+    clock::{Clock, SystemClock},
+};
 
 /// A key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
@@ -20,10 +23,26 @@ pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
+/// Whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
+pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
+    let (Ok(user), Ok(ticket)) = (UserId::new(name), PassTicket::parse(ticket)) else {
+        return false;
+    };
+    profile.evaluate(&user, &ticket, SystemClock.now()).is_ok()
+}
+
 /// A profile of the APPLID `name` with [`LEGACY_KEY`] and replay protection.
 ///
 /// # Panics
 /// This function panics if `name` is not a valid APPLID.
 pub fn key_profile(name: &str) -> KeyProfile {
-    KeyProfile::from_hex(applid(name), Algorithm::Legacy, LEGACY_KEY).unwrap()
+    key_profile_from(name, LEGACY_KEY)
+}
+
+/// A profile of the APPLID `name` with a key of the legacy algorithm, as hexadecimal digits, and replay protection.
+///
+/// # Panics
+/// This function panics if `name` is not a valid APPLID, or if `key` is not a valid key.
+pub fn key_profile_from(name: &str, key: &str) -> KeyProfile {
+    KeyProfile::from_hex(applid(name), Algorithm::Legacy, key).unwrap()
 }

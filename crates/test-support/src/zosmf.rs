@@ -7,13 +7,16 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use passticket::clock::{Clock, SystemClock};
+use passticket::{
+    KeyProfile,
+    clock::{Clock, SystemClock},
+};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     fake::{Answer, Fake, Request},
-    jws, pki,
+    jws, pki, tickets,
 };
 
 const AUTHENTICATE: &str = "/zosmf/services/authenticate";
@@ -54,6 +57,8 @@ struct State {
     /// The tokens that are valid.
     valid: HashSet<String>,
     issued: u32,
+    /// The key of the PassTickets that are accepted as passwords.
+    profile: Option<KeyProfile>,
 }
 
 impl FakeZosmf {
@@ -65,6 +70,7 @@ impl FakeZosmf {
             tokens: Tokens::Both,
             valid: HashSet::new(),
             issued: 0,
+            profile: None,
         }));
         let handle = {
             let state = state.clone();
@@ -105,6 +111,11 @@ impl FakeZosmf {
     /// Whether z/OSMF accepts this token.
     pub fn accepts(&self, token: &str) -> bool {
         self.state().valid.contains(token)
+    }
+
+    /// Accepts PassTickets of this profile for active users. Without a profile, no PassTicket is accepted.
+    pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
+        self.state().profile = profile;
     }
 
     /// The number of tokens that are valid.
@@ -170,7 +181,12 @@ impl State {
             return Answer::empty(if is_valid { 200 } else { 401 });
         };
         match self.users.get(&user) {
-            Some((right, UserState::Active)) if *right == password => {}
+            Some((right, UserState::Active))
+                if *right == password
+                    || self
+                        .profile
+                        .as_ref()
+                        .is_some_and(|profile| tickets::is_valid(profile, &user, &password)) => {}
             _ => return Answer::json(401, &outcome(8, "the user or the password is wrong")),
         }
         self.issued += 1;

@@ -1,4 +1,5 @@
-//! A fake ZSS: the endpoints that check and change passwords (docs/reference/zowe-site.md#zss-login).
+//! A fake ZSS: the endpoints that check and change passwords (docs/reference/zowe-site.md#zss-login), and the endpoint
+//! that makes SAF identity tokens (docs/reference/zowe-site.md#schemes).
 
 use std::{
     collections::HashMap,
@@ -6,11 +7,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use passticket::{
+    KeyProfile,
+    clock::{Clock, SystemClock},
+};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     fake::{Answer, Fake, Request},
+    tickets,
     zosmf::UserState,
 };
 
@@ -19,6 +26,7 @@ use crate::{
 pub struct FakeZss {
     fake: Fake,
     users: Arc<Mutex<Users>>,
+    profile: Arc<Mutex<Option<KeyProfile>>>,
 }
 
 type Users = HashMap<String, (String, UserState)>;
@@ -28,11 +36,20 @@ impl FakeZss {
     pub async fn https(acceptor: TlsAcceptor) -> Self {
         let user = ("validPassword".to_owned(), UserState::Active);
         let users = Arc::new(Mutex::new(HashMap::from([("USER".to_owned(), user)])));
+        let profile = Arc::<Mutex<Option<KeyProfile>>>::default();
         let handle = {
-            let users = users.clone();
-            move |request: &Request| answer(&mut users.lock().unwrap(), request)
+            let (users, profile) = (users.clone(), profile.clone());
+            move |request: &Request| match &*request.path {
+                "/saf/authenticate" => saf_token(profile.lock().unwrap().as_ref(), request),
+                _ => answer(&mut users.lock().unwrap(), request),
+            }
         };
-        Self { fake: Fake::https(acceptor, handle).await, users }
+        Self { fake: Fake::https(acceptor, handle).await, users, profile }
+    }
+
+    /// Makes SAF identity tokens for PassTickets of this profile. Without a profile, each PassTicket is refused.
+    pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
+        *self.profile.lock().unwrap() = profile;
     }
 
     /// Sets the password and the state of a user.
@@ -83,6 +100,24 @@ fn answer(users: &mut Users, request: &Request) -> Answer {
         },
         _ => Answer::empty(404),
     }
+}
+
+/// A SAF identity token. It is valid for an hour.
+fn saf_token(profile: Option<&KeyProfile>, request: &Request) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let [user, pass, appl] =
+        ["username", "pass", "appl"].map(|name| body[name].as_str().unwrap_or_default());
+    let is_valid = profile.is_some_and(|profile| {
+        profile.applid().as_str() == appl && tickets::is_valid(profile, user, pass)
+    });
+    if request.method != "POST" || !is_valid {
+        return Answer::text(401, "Not Authorized");
+    }
+    let now = SystemClock.now().as_secs();
+    let claims = json!({"sub": user, "aud": appl, "iss": "saf", "iat": now, "exp": now + 3600});
+    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let jwt = format!("{}.{}.c2ln", encode(json!({"alg": "HS256"})), encode(claims));
+    Answer::json(201, &json!({ "jwt": jwt }))
 }
 
 fn status(status: u16, text: &str) -> Answer {

@@ -314,10 +314,12 @@ fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
 
 #[cfg(test)]
 mod tests {
-    use tower_passticket::layer::{EncodedPaths, OnFailure};
+    use tower_passticket::layer::{CertificateHeader, EncodedPaths, OnFailure};
 
     use super::*;
-    use crate::config::{problem::Report, ptktdata::Entries, reader::Document, routes};
+    use crate::config::{
+        ServiceScheme, problem::Report, ptktdata::Entries, reader::Document, routes,
+    };
 
     /// Reads a service with the id `Svc` and the keys in `lines`. Returns its routes as `prefix -> upstream
     /// applid`, and the problems.
@@ -359,6 +361,7 @@ mod tests {
             OnFailure::Forward,
             &Entries::new(),
             &ptktdata,
+            None,
         );
         let routes = routes.iter().map(|route| {
             let applid = route.scheme.applid().map(|applid| applid.to_string());
@@ -430,6 +433,44 @@ additionalServiceMetadata: []
     }
 
     #[test]
+    fn each_scheme_is_read() {
+        let (public, name) = (CertificateHeader::Public, CertificateHeader::CommonName);
+        let x509 = |headers: &[CertificateHeader]| ServiceScheme::X509 {
+            headers: headers.iter().copied().collect(),
+        };
+        let applid = "A".parse().unwrap();
+        for (authentication, want) in [
+            (
+                "{scheme: httpBasicPassTicket, applid: a}",
+                ServiceScheme::HttpBasicPassTicket { applid },
+            ),
+            ("{scheme: safIdt, applid: A}", ServiceScheme::SafIdt { applid }),
+            ("{scheme: zoweJwt}", ServiceScheme::ZoweJwt),
+            ("{scheme: zosmf, sso: true}", ServiceScheme::Zosmf),
+            ("{scheme: x509, headers: x-certificate-public}", x509(&[public])),
+            (
+                "{scheme: x509, headers: 'X-Certificate-CommonName, X-Certificate-Public'}",
+                x509(&[public, name]),
+            ),
+            ("{scheme: x509, headers: [X-Certificate-CommonName]}", x509(&[name])),
+            ("{scheme: bypass}", ServiceScheme::Bypass),
+        ] {
+            let report = Report::default();
+            let yaml = format!(
+                "services: [{{serviceId: a, instanceBaseUrls: [https://zos], routes: [{{gatewayUrl: api}}], \
+                 authentication: {authentication}}}]"
+            );
+            let document = Document::parse("d".into(), yaml.as_bytes(), &report);
+            let definitions = read(document.section(&report));
+            let ptktdata = document.section(&report).child("ptktdata");
+            let on_failure = OnFailure::Forward;
+            let routes =
+                routes::assemble(&definitions, &[], on_failure, &Entries::new(), &ptktdata, None);
+            assert_eq!(routes[0].scheme(), want, "{authentication}");
+        }
+    }
+
+    #[test]
     fn a_wrong_definition_makes_no_route() {
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
@@ -462,14 +503,20 @@ additionalServiceMetadata: []
                      safIdt, x509, zosmf, zoweJwt"
                 ),
             ),
+            ("{scheme: safIdt}", missing.clone()),
             (
-                "{scheme: zoweJwt}",
+                "{scheme: x509}",
                 format!(
-                    "{scheme}zoweJwt is not supported yet; write httpBasicPassTicket or bypass, here or to \
-                     components.passticket-proxy.services.svc.scheme"
+                    "{scheme}needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
+                     X-Certificate-CommonName to authentication of the api-def"
                 ),
             ),
-            ("{applid: A}", format!("{scheme}is missing; write httpBasicPassTicket or bypass")),
+            (
+                "{applid: A}",
+                format!(
+                    "{scheme}is missing; write httpBasicPassTicket, zoweJwt, zosmf, x509, safIdt or bypass"
+                ),
+            ),
             (
                 "bypass",
                 "d:5: services[0].authentication: must be a mapping; write keys with their values \

@@ -30,6 +30,10 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) custom_headers: Option<CustomHeaders>,
     /// The names of the custom headers that are present. Only one of the two headers may be present.
     pub(super) strip_headers: Vec<HeaderName>,
+    /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
+    pub(super) jwt_header: Option<HeaderName>,
+    /// `saf.urls.authenticate`: the endpoint that makes SAF identity tokens, for the scheme `safIdt`.
+    pub(super) saf_tokens: Option<Address>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,
     /// The place of `delegatePassticket`, if it is `true`.
@@ -57,14 +61,24 @@ pub(super) fn read<'a>(
     let (custom_headers, mut strip_headers) = custom_headers(&mut auth.section("passticket"));
     let cleared = section.optional("headersToBeCleared").map(|field| field.one_or_more());
     strip_headers.extend(cleared.iter().flatten().filter_map(header_names).flatten());
+    let jwt_header = auth.section("jwt").optional("customAuthHeader").and_then(|field| {
+        field.read(|text| {
+            HeaderName::try_from(text).map_err(|_| {
+                format!("{} is not the name of a header; write one like X-Token", quote(text))
+            })
+        })
+    });
+    strip_headers.extend(jwt_header.clone());
     let unique = auth.optional("uniqueCookie").filter(Field::is_on);
     // Zowe's schema and its start script spell this key differently
     // (docs/reference/auth-endpoints.md#refresh).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"].map(|name| section.optional(name));
     let refresh = same_switch(refresh);
     let delegation = delegation(&mut section);
-    let (saf_endpoint, guards) =
-        authorization(&mut section.section("authorization"), &mut section.section("saf"));
+    let mut saf = section.section("saf");
+    let saf_tokens = saf.section("urls").optional("authenticate");
+    let saf_tokens = saf_tokens.and_then(|field| address(&field));
+    let (saf_endpoint, guards) = authorization(&mut section.section("authorization"), &mut saf);
     let mut oidc = section.section("oidc");
     let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
     let internal = section.optional("useInternalMapper");
@@ -86,6 +100,8 @@ pub(super) fn read<'a>(
         token_refresh: refresh.is_some_and(|(is_on, _)| is_on),
         custom_headers,
         strip_headers,
+        jwt_header,
+        saf_tokens,
         cookies: cookies(&mut auth.section("cookieProperties"), unique.as_ref(), identifier),
         token_lifetime: Duration::from_secs(
             auth.section("tokenProperties")

@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_passticket::{
     layer::{
-        ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture,
-        SchemeRequest, SecurityHeaders, Upstream,
+        CertificateHeader, ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme,
+        SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -26,16 +26,50 @@ pub enum ServiceScheme {
         /// The APPLID for which the service accepts PassTickets.
         applid: Applid,
     },
+    /// `zoweJwt`.
+    ZoweJwt,
+    /// `zosmf`.
+    Zosmf,
+    /// `x509`.
+    X509 {
+        /// The headers that the service receives.
+        headers: CertificateHeaders,
+    },
+    /// `safIdt`.
+    SafIdt {
+        /// The APPLID for which the service accepts SAF identity tokens.
+        applid: Applid,
+    },
     /// `bypass`.
     Bypass,
 }
 
+/// A set of [`CertificateHeader`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertificateHeaders([bool; CertificateHeader::ALL.len()]);
+
+impl CertificateHeaders {
+    /// The headers in the set.
+    pub fn iter(self) -> impl Iterator<Item = CertificateHeader> {
+        let all = CertificateHeader::ALL.into_iter().zip(self.0);
+        all.filter_map(|(header, is_present)| is_present.then_some(header))
+    }
+}
+
+impl FromIterator<CertificateHeader> for CertificateHeaders {
+    fn from_iter<I: IntoIterator<Item = CertificateHeader>>(headers: I) -> Self {
+        let headers: Vec<_> = headers.into_iter().collect();
+        Self(CertificateHeader::ALL.map(|header| headers.contains(&header)))
+    }
+}
+
 impl ServiceScheme {
-    /// The APPLID of the PassTickets that the service receives. `None` for other schemes.
+    /// The APPLID of the PassTickets that the scheme needs. `None` if the service has no APPLID. The scheme `zosmf`
+    /// needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
         match self {
-            Self::HttpBasicPassTicket { applid } => Some(applid),
-            Self::Bypass => None,
+            Self::HttpBasicPassTicket { applid } | Self::SafIdt { applid } => Some(applid),
+            Self::ZoweJwt | Self::Zosmf | Self::X509 { .. } | Self::Bypass => None,
         }
     }
 }

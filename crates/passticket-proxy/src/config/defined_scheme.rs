@@ -1,12 +1,11 @@
-//! The scheme of a service, as its api-def and `components.passticket-proxy.services` describe it. All schemes of Zowe
-//! API ML can be described. [`service_scheme`] says which of them the gateway can build.
+//! The scheme of a service, as its api-def and `components.passticket-proxy.services` describe it.
 
 use std::{fmt, str::FromStr};
 
-use tower_passticket::passticket::Applid;
+use tower_passticket::{layer::CertificateHeader, passticket::Applid};
 
 use super::{
-    configured_route::ServiceScheme,
+    configured_route::{CertificateHeaders, ServiceScheme},
     metadata::{APPLID, CERTIFICATE_HEADERS, Metadata, SCHEME},
     problem::{quote, suggest},
     reader::{At, Field, Section},
@@ -63,63 +62,6 @@ impl FromStr for SchemeName {
     }
 }
 
-/// A header that the scheme `x509` sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CertificateHeader {
-    /// `X-Certificate-Public`: the certificate.
-    Public,
-    /// `X-Certificate-DistinguishedName`: its subject.
-    DistinguishedName,
-    /// `X-Certificate-CommonName`: the common name in its subject.
-    CommonName,
-}
-
-impl CertificateHeader {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Public, "X-Certificate-Public"),
-        (Self::DistinguishedName, "X-Certificate-DistinguishedName"),
-        (Self::CommonName, "X-Certificate-CommonName"),
-    ];
-}
-
-/// A scheme with its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum DefinedScheme {
-    Bypass,
-    HttpBasicPassTicket { applid: Applid },
-    SafIdt { applid: Applid },
-    X509 { headers: Vec<CertificateHeader> },
-    Zosmf,
-    ZoweJwt,
-}
-
-impl DefinedScheme {
-    pub(super) fn name(&self) -> SchemeName {
-        match self {
-            Self::Bypass => SchemeName::Bypass,
-            Self::HttpBasicPassTicket { .. } => SchemeName::HttpBasicPassTicket,
-            Self::SafIdt { .. } => SchemeName::SafIdt,
-            Self::X509 { .. } => SchemeName::X509,
-            Self::Zosmf => SchemeName::Zosmf,
-            Self::ZoweJwt => SchemeName::ZoweJwt,
-        }
-    }
-}
-
-/// The scheme as the gateway builds it. `None` if the gateway cannot build it yet.
-pub(super) fn service_scheme(scheme: &DefinedScheme) -> Option<ServiceScheme> {
-    match *scheme {
-        DefinedScheme::Bypass => Some(ServiceScheme::Bypass),
-        DefinedScheme::HttpBasicPassTicket { applid } => {
-            Some(ServiceScheme::HttpBasicPassTicket { applid })
-        }
-        DefinedScheme::SafIdt { .. }
-        | DefinedScheme::X509 { .. }
-        | DefinedScheme::Zosmf
-        | DefinedScheme::ZoweJwt => None,
-    }
-}
-
 /// The keys `scheme` and `applid` of a service in `components.passticket-proxy.services`. They replace those of the
 /// api-def.
 #[derive(Clone, Default)]
@@ -136,11 +78,11 @@ impl<'a> SchemeOverride<'a> {
     }
 }
 
-/// A scheme, its place, and the place of its APPLID.
+const SCHEMES: &str = "httpBasicPassTicket, zoweJwt, zosmf, x509, safIdt or bypass";
+
+/// A scheme, and the place of its APPLID.
 pub(super) struct Placed<'a> {
-    pub(super) scheme: DefinedScheme,
-    /// `None` if neither the api-def nor our section names a scheme.
-    pub(super) at: Option<At<'a>>,
+    pub(super) scheme: ServiceScheme,
     pub(super) applid_at: Option<At<'a>>,
 }
 
@@ -158,7 +100,7 @@ pub(super) fn scheme_of<'a>(
         (None, None) => match authentication {
             // Zowe API ML chooses bypass or zosmf in this case. The operator probably forgot the key.
             Some(at) => {
-                at.missing("scheme", "httpBasicPassTicket or bypass");
+                at.missing("scheme", SCHEMES);
                 return None;
             }
             // Zowe's Discovery Service has the same rule (docs/reference/data-plane.md#metadata).
@@ -187,24 +129,32 @@ pub(super) fn scheme_of<'a>(
     let (scheme, applid_at) = match name {
         SchemeName::HttpBasicPassTicket => {
             let (applid, at) = applid()?;
-            (DefinedScheme::HttpBasicPassTicket { applid }, Some(at))
+            (ServiceScheme::HttpBasicPassTicket { applid }, Some(at))
         }
         SchemeName::SafIdt => {
             let (applid, at) = applid()?;
-            (DefinedScheme::SafIdt { applid }, Some(at))
+            (ServiceScheme::SafIdt { applid }, Some(at))
         }
-        SchemeName::Bypass => (DefinedScheme::Bypass, None),
+        SchemeName::Bypass => (ServiceScheme::Bypass, None),
         SchemeName::X509 => {
             let headers = metadata.get(CERTIFICATE_HEADERS).map(certificate_headers);
-            (DefinedScheme::X509 { headers: headers.unwrap_or_default() }, None)
+            let headers = headers.unwrap_or_default();
+            if headers == CertificateHeaders::default() {
+                at.as_ref()?.error(
+                    "needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
+                     X-Certificate-CommonName to authentication of the api-def",
+                );
+                return None;
+            }
+            (ServiceScheme::X509 { headers }, None)
         }
-        SchemeName::Zosmf => (DefinedScheme::Zosmf, None),
-        SchemeName::ZoweJwt => (DefinedScheme::ZoweJwt, None),
+        SchemeName::Zosmf => (ServiceScheme::Zosmf, None),
+        SchemeName::ZoweJwt => (ServiceScheme::ZoweJwt, None),
     };
     if applid_at.is_none() {
         unused();
     }
-    Some(Placed { scheme, at, applid_at })
+    Some(Placed { scheme, applid_at })
 }
 
 /// A scheme without its APPLID is an error in our section. In an api-def, it is a warning: the api-defs that Zowe ships
@@ -222,18 +172,18 @@ fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_
     }
 }
 
-/// Unknown names are ignored with a warning. Zowe API ML ignores them, too.
-fn certificate_headers(field: &Field<'_>) -> Vec<CertificateHeader> {
+/// Reads a list of names, or names separated by commas. Unknown names are ignored with a warning. Zowe API ML ignores
+/// them, too.
+fn certificate_headers(field: &Field<'_>) -> CertificateHeaders {
     let mut headers = Vec::new();
-    for name in field.text().unwrap_or_default().split(',').map(str::trim) {
-        match CertificateHeader::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)) {
-            Some((header, _)) if !headers.contains(header) => headers.push(*header),
-            Some(_) => {}
-            None => {
-                let hint = suggest(name, CertificateHeader::ALL.map(|(_, known)| known));
-                field.at.warning(format_args!("{} is not a header of x509{hint}", quote(name)));
+    for item in field.one_or_more() {
+        for name in item.text().unwrap_or_default().split(',').map(str::trim) {
+            match name.parse::<CertificateHeader>() {
+                Ok(header) => headers.push(header),
+                Err(_) if name.is_empty() => {}
+                Err(error) => item.at.warning(error),
             }
         }
     }
-    headers
+    headers.into_iter().collect()
 }

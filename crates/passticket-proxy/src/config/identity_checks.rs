@@ -261,6 +261,8 @@ pub(super) fn check_tickets(
     let gateway = ours.gateway_user;
     let mut applids: Vec<Applid> =
         routes.iter().filter_map(|route| route.scheme.applid()).collect();
+    // The security product decides about the PassTickets of a running Zowe.
+    applids.retain(|applid| !ours.zowe_applids.contains_key(applid));
     applids.sort_unstable();
     applids.dedup();
     for applid in applids {

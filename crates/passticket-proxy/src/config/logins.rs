@@ -15,17 +15,23 @@ const ZOSMF_APPLID: &str = "IZUDFLT";
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
     zosmf: ZosmfKeys<'a>,
-    /// Whether z/OS encrypts the connections of the gateway to other servers: `zowe.network.client.tls.attls`.
-    has_outbound_at_tls: bool,
 }
 
 /// The keys of the section `zOSMF`.
 struct ZosmfKeys<'a> {
     section: Section<'a>,
+    peer: ZosmfPeer<'a>,
+}
+
+/// z/OSMF as the section `zOSMF` describes it.
+#[derive(Clone)]
+pub(super) struct ZosmfPeer<'a> {
     host: Option<Field<'a>>,
     port: Option<Field<'a>>,
     scheme: Option<Field<'a>>,
     applid: Option<Field<'a>>,
+    /// Whether z/OS encrypts the connections of the gateway to other servers: `zowe.network.client.tls.attls`.
+    has_outbound_at_tls: bool,
 }
 
 /// The value of `auth.provider`. `Wrong` is another value, which was reported.
@@ -69,11 +75,9 @@ pub(super) fn read<'a>(
     });
     let mut key = |name| zosmf.optional(name);
     let (host, port, scheme, applid) = (key("host"), key("port"), key("scheme"), key("applId"));
-    LoginKeys {
-        provider,
-        zosmf: ZosmfKeys { section: zosmf, host, port, scheme, applid },
-        has_outbound_at_tls: client_tls.optional("attls").is_some_and(|field| field.is_on()),
-    }
+    let has_outbound_at_tls = client_tls.optional("attls").is_some_and(|field| field.is_on());
+    let peer = ZosmfPeer { host, port, scheme, applid, has_outbound_at_tls };
+    LoginKeys { provider, zosmf: ZosmfKeys { section: zosmf, peer } }
 }
 
 impl<'a> LoginKeys<'a> {
@@ -83,14 +87,6 @@ impl<'a> LoginKeys<'a> {
         users: Option<&Field<'a>>,
         zss_url: &ZssUrl<'a>,
     ) -> Provided<'a> {
-        if let (Some(field), false) =
-            (&zss_url.field, matches!(self.provider, Some((Provider::Saf | Provider::Wrong, _))))
-        {
-            field.at.warning(
-                "has no effect, because auth.provider is not saf; write auth.provider: saf to check passwords with ZSS, \
-                 or remove this key",
-            );
-        }
         match (self.provider.take(), users) {
             (Some((Provider::Wrong, _)), _) => Provided::Wrong,
             (Some((_, at)), Some(users)) => {
@@ -103,10 +99,7 @@ impl<'a> LoginKeys<'a> {
             }
             (None, Some(users)) => Provided::UsersFile(users.clone()),
             (Some((Provider::Saf, _)), None) => match &zss_url.field {
-                Some(field) => {
-                    protected(field.read(Address::parse), &field.at, self.has_outbound_at_tls)
-                        .map_or(Provided::Wrong, Provided::Zss)
-                }
+                Some(field) => self.protected_address(field).map_or(Provided::Wrong, Provided::Zss),
                 None => {
                     zss_url.at.error(
                         "is missing; with auth.provider: saf, write the URL of ZSS, like https://zos.example.com:7557",
@@ -115,36 +108,65 @@ impl<'a> LoginKeys<'a> {
                 }
             },
             (Some((Provider::Zosmf, _)), None) => self.zosmf(),
-            (None, None) if self.zosmf.host.is_some() => self.zosmf(),
+            (None, None) if self.zosmf.peer.host.is_some() => self.zosmf(),
             (None, None) => Provided::Nothing,
         }
     }
 
     /// z/OSMF, if the section `zOSMF` names its host.
     pub(super) fn zosmf_if_present(self) -> Option<Provided<'a>> {
-        self.zosmf.host.is_some().then(|| self.zosmf())
+        self.zosmf.peer.host.is_some().then(|| self.zosmf())
     }
 
     /// Reads the section `zOSMF`.
     fn zosmf(self) -> Provided<'a> {
-        let ZosmfKeys { mut section, port, scheme, applid, .. } = self.zosmf;
-        let host = section.required("host", "the host name of z/OSMF, which checks passwords");
+        let ZosmfKeys { mut section, peer } = self.zosmf;
+        // This reports an absent host.
+        section.required("host", "the host name of z/OSMF, which checks passwords");
+        peer.settings().map_or(Provided::Wrong, Provided::Zosmf)
+    }
+
+    /// z/OSMF, for the scheme `zosmf`.
+    pub(super) fn zosmf_peer(&self) -> ZosmfPeer<'a> {
+        self.zosmf.peer.clone()
+    }
+
+    /// The URL of a server that receives passwords.
+    pub(super) fn protected_address(&self, field: &Field<'_>) -> Option<Address> {
+        protected(field.read(Address::parse), &field.at, self.zosmf.peer.has_outbound_at_tls)
+    }
+}
+
+impl ZosmfPeer<'_> {
+    /// The APPLID of z/OSMF. A wrong value is not reported.
+    pub(super) fn applid(&self) -> Option<Applid> {
+        match &self.applid {
+            None => Applid::new(ZOSMF_APPLID).ok(),
+            Some(field) => Applid::new(field.text()?).ok(),
+        }
+    }
+
+    pub(super) fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// `None` if there is no host, or if a value is wrong, which is reported.
+    pub(super) fn settings(&self) -> Option<ZosmfSettings> {
+        let Self { host, port, scheme, applid, has_outbound_at_tls } = self;
+        let port = port.as_ref();
         let port = port.map_or(Some(443), |field| field.number(1..=u64::from(u16::MAX)));
-        let scheme = scheme.map_or(Some("https"), |field| {
+        let scheme = scheme.as_ref().map_or(Some("https"), |field| {
             field.read(|text| match text {
                 "http" => Ok("http"),
                 "https" => Ok("https"),
                 _ => Err(format!("{} is unknown; write https or http", quote(text))),
             })
         });
-        let applid = applid.map_or_else(
+        let applid = applid.as_ref().map_or_else(
             || Some(Applid::new(ZOSMF_APPLID).expect("should be an APPLID")),
-            |field| field.parse(),
+            Field::parse,
         );
-        let (Some(host), Some(port), Some(scheme), Some(applid)) = (host, port, scheme, applid)
-        else {
-            return Provided::Wrong;
-        };
+        let (host, port, scheme, applid) = (host.as_ref()?, port?, scheme?, applid?);
         let address = host.read(|text| {
             let is_ipv6 = text.contains(':') && !text.starts_with('[');
             let host = if is_ipv6 { format!("[{text}]") } else { text.to_owned() };
@@ -154,10 +176,8 @@ impl<'a> LoginKeys<'a> {
                 format!("{} is not a host; write a host name without port and path", quote(text))
             })
         });
-        match protected(address, &host.at, self.has_outbound_at_tls) {
-            Some(address) => Provided::Zosmf(ZosmfSettings { address, applid }),
-            None => Provided::Wrong,
-        }
+        let address = protected(address, &host.at, *has_outbound_at_tls)?;
+        Some(ZosmfSettings { address, applid })
     }
 }
 
@@ -219,32 +239,6 @@ mod tests {
                 problem.clone()
             }
         }
-    }
-
-    #[test]
-    fn a_url_of_zss_without_the_provider_saf_causes_a_warning() {
-        let warnings = |provider: &str| {
-            let yaml = format!(
-                "components:\n  gateway: {{apiml: {{security: {{auth: {{provider: {provider}}}}}}}}}\n  \
-                 passticket-proxy: {{zss: {{url: 'https://zss:7557'}}}}\nzOSMF: {{host: z}}\n"
-            );
-            let report = Report::default();
-            let document = Document::parse("z".into(), yaml.as_bytes(), &report);
-            let mut root = document.section(&report);
-            let mut gateway = root.section("components").section("gateway");
-            let mut security = gateway.section("apiml").section("security");
-            let mut client_tls = root.section("none");
-            let keys = read(&mut security, &mut client_tls, root.section("zOSMF"));
-            let zss = read_zss(own_section::find(&mut root).section("zss"));
-            drop(keys.choose(None, &zss));
-            let (_, warnings) = report.finish(Some(())).unwrap();
-            warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let want = "z:3: components.passticket-proxy.zss.url: has no effect, because auth.provider is not saf; write \
-                    auth.provider: saf to check passwords with ZSS, or remove this key";
-        assert_eq!(warnings("zosmf"), [want]);
-        assert_eq!(warnings("''"), [want]);
-        assert_eq!(warnings("saf"), [""; 0]);
     }
 
     #[test]

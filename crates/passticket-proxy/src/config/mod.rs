@@ -134,6 +134,7 @@ mod api_defs;
 mod apiml_security;
 mod client_authorities;
 mod client_basic;
+mod client_identity;
 mod configured_route;
 mod defined_scheme;
 mod description;
@@ -166,6 +167,7 @@ mod reader;
 mod revocation_lists;
 mod routes;
 mod saf;
+mod scheme_peers;
 mod secret_file;
 mod settings;
 mod setup;
@@ -185,6 +187,7 @@ mod zowe_keys;
 mod zowe_peer;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -193,11 +196,13 @@ use std::{
 use http::HeaderName;
 
 pub use admin::AdminSettings;
-pub use configured_route::{ConfiguredRoute, ServiceScheme};
+pub use client_identity::{ClientIdentities, ClientIdentity};
+pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
 pub use listen::Listen;
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
+pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
@@ -223,7 +228,7 @@ use tower_passticket::{
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
-    passticket::{KeyProfiles, UserId},
+    passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
     tls::{TlsPolicy, Verification},
@@ -292,11 +297,11 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
-    /// A running Zowe API ML whose tokens are accepted: `components.passticket-proxy.zowe`.
-    pub zowe: Option<ZowePeer>,
     /// The users to whom no identity of another registry is mapped:
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected_users: Vec<UserId>,
+    /// A running Zowe API ML: `components.passticket-proxy.zowe`.
+    pub zowe: Option<ZowePeer>,
     /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
@@ -338,8 +343,11 @@ pub struct Config {
     /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
     /// `components.passticket-proxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
+    /// The servers and headers that schemes need.
+    pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
-    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key
+    /// for every APPLID of these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They have no authentication.
     pub services: Vec<ListedService>,
@@ -348,6 +356,11 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
+    /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
+    /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
+    pub zowe_tickets: BTreeMap<Applid, Replay>,
+    /// The client certificates towards services.
+    pub client_identities: ClientIdentities,
 }
 
 /// A configuration and its warnings.
@@ -418,6 +431,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         _ => Vec::new(),
     };
     let identification = identity_checks::read(&zowe, &ours, report);
+    let zosmf_peer = zowe.logins.zosmf_peer();
+    let saf_tokens = scheme_peers::saf_tokens(&zowe, &ours.zss);
     let logins = logins(zowe.logins, zowe.security.client_certificates, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
@@ -455,9 +470,25 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&definitions, overrides);
     }
     definitions.apply_additions(is_complete);
-    let routes = routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata);
+    let zosmf_applid = zosmf_peer.applid();
+    let routes =
+        routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
+    let scheme_peers = scheme_peers::read(
+        &routes,
+        logins.as_ref(),
+        &zosmf_peer,
+        saf_tokens,
+        &zowe.security,
+        &ours,
+    );
+    let client_identities = ClientIdentities::new(
+        ours.client_identity.clone(),
+        routes::client_identities(overrides),
+        &routes,
+        tls.as_ref(),
+    );
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
@@ -547,11 +578,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         limits: ours.limits,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
+        scheme_peers,
         routes,
         services: listed,
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),
+        zowe_tickets: ours.zowe_applids,
+        client_identities,
     })
 }
 

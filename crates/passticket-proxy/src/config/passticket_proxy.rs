@@ -13,13 +13,14 @@ use std::{
 
 use super::{
     admin::{self, AdminSection},
+    client_identity::{self, ClientIdentity},
     forwarders,
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
     problem::Place,
-    ptktdata::{self, Entries, Environment},
+    ptktdata::{self, Entries, Environment, PtktData, ZoweApplids},
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
@@ -69,6 +70,9 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
+    /// The APPLIDs whose PassTickets come from a running Zowe.
+    pub(super) zowe_applids: ZoweApplids,
+    pub(super) client_identity: Option<ClientIdentity>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
@@ -143,7 +147,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let (entries, profiles) = ptktdata::read(section.optional("ptktdata").as_ref(), env);
+    let PtktData { entries, profiles, zowe: zowe_applids } =
+        ptktdata::read(section.optional("ptktdata").as_ref(), env);
+    ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
+    let client_identity =
+        section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
     let mut timeouts = section.section("timeouts");
     let mut seconds = |name, min, default| {
         let number = timeouts.optional(name).and_then(|field| field.number(min..=86_400));
@@ -191,6 +199,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         ptktdata,
         entries,
         profiles,
+        zowe_applids,
+        client_identity,
         handshake,
         drain,
         provider,

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     problem::{looks_like_key_material, may_contain_secret, quote},
     reader::{At, Field},
+    zowe_peer::ZowePeer,
 };
 use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
 
@@ -21,16 +22,79 @@ pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// with their APPLIDs would be reported as routes without a key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
+/// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
+pub(super) type ZoweApplids = BTreeMap<Applid, Replay>;
+
+/// The entries of the list.
+pub(super) struct PtktData<'a> {
+    pub(super) entries: Entries<'a>,
+    pub(super) profiles: Vec<KeyProfile>,
+    pub(super) zowe: ZoweApplids,
+}
+
+/// Where the PassTickets of an APPLID come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Key,
+    Zowe,
+}
+
+/// Reports that PassTickets of a running Zowe need settings that `peer` does not have. `at` is the place of these
+/// settings.
+pub(super) fn check_zowe(
+    applids: &ZoweApplids,
+    entries: &Entries<'_>,
+    peer: Option<&ZowePeer>,
+    zowe: At<'_>,
+) {
+    let Some((applid, at)) = applids.keys().find_map(|a| Some((a, entries.get(a)?))) else {
+        return;
+    };
+    match peer {
+        None => at.error(format_args!(
+            "has source: zowe, which needs a running Zowe; write {}: {{ url: https://zowe.example.com:7554, \
+             clientCertificate: {{ certificate: PATH, key: PATH }} }}",
+            zowe.key
+        )),
+        Some(peer) if peer.client_identity.is_none() => zowe.error(format_args!(
+            "needs a client certificate that Zowe trusts, because the PassTickets for {applid} come from Zowe; write \
+             clientCertificate: {{ certificate: PATH, key: PATH }}"
+        )),
+        Some(_) => {}
+    }
+}
+
 /// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
-pub(super) fn read<'a>(
-    list: Option<&Field<'a>>,
-    env: Environment<'_>,
-) -> (Entries<'a>, Vec<KeyProfile>) {
+pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktData<'a> {
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
+    let mut zowe = ZoweApplids::new();
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
+        let source = match section.optional("source") {
+            None => Some(Source::Key),
+            Some(field) => field.read(|text| match text {
+                "key" => Ok(Source::Key),
+                "zowe" => Ok(Source::Zowe),
+                _ => Err("is unknown; write key or zowe"),
+            }),
+        };
+        if source == Some(Source::Zowe) {
+            let protection = section.optional("replayProtection").map(|field| field.boolean());
+            for name in ["algorithm", "key", "windowSeconds"] {
+                if let Some(field) = section.optional(name) {
+                    field.at.error("contradicts source: zowe, because Zowe has the key; remove it");
+                }
+            }
+            section.finish();
+            if let Some((applid, at)) = applid
+                && is_first(&mut entries, applid, at)
+            {
+                zowe.insert(applid, replay(protection.flatten()));
+            }
+            continue;
+        }
         let algorithm = section
             .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
             .and_then(|field| field.read(algorithm));
@@ -41,14 +105,10 @@ pub(super) fn read<'a>(
             section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
         section.finish();
 
-        if let Some((applid, at)) = &applid {
-            if let Some(first) = entries.get(applid) {
-                at.error(format_args!(
-                    "{applid} already has an entry in {first}; remove one of them"
-                ));
-                continue;
-            }
-            entries.insert(*applid, at.clone());
+        if let Some((applid, at)) = &applid
+            && !is_first(&mut entries, *applid, at.clone())
+        {
+            continue;
         }
         let (Some((applid, _)), Some(algorithm), Some((key, at))) = (applid, algorithm, key) else {
             continue;
@@ -56,10 +116,7 @@ pub(super) fn read<'a>(
         match KeyProfile::from_hex(applid, algorithm, &key) {
             Ok(profile) => {
                 let window = window.flatten().map_or(DEFAULT_WINDOW, Duration::from_secs);
-                let replay = match protection.flatten() {
-                    Some(false) => Replay::Allowed,
-                    Some(true) | None => Replay::Protected,
-                };
+                let replay = replay(protection.flatten());
                 profiles.push(profile.with_window(window).with_replay(replay));
             }
             // The error contains the length of the key or the position of a wrong character, but not the
@@ -68,7 +125,24 @@ pub(super) fn read<'a>(
                 .error(format_args!("is not a valid {algorithm} key for APPLID {applid}: {error}")),
         }
     }
-    (entries, profiles)
+    PtktData { entries, profiles, zowe }
+}
+
+/// Adds an entry. If the APPLID already has one, this is reported.
+fn is_first<'a>(entries: &mut Entries<'a>, applid: Applid, at: At<'a>) -> bool {
+    if let Some(first) = entries.get(&applid) {
+        at.error(format_args!("{applid} already has an entry in {first}; remove one of them"));
+        return false;
+    }
+    entries.insert(applid, at);
+    true
+}
+
+fn replay(protection: Option<bool>) -> Replay {
+    match protection {
+        Some(false) => Replay::Allowed,
+        Some(true) | None => Replay::Protected,
+    }
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
@@ -181,6 +255,17 @@ mod tests {
             ("{applid: A, algorithm: legacy, key: {env: GOOD}, windowSeconds: 60}", &[]),
             ("{applid: A, algorithm: enhanced-upper, key: {file: enhanced}}", &[]),
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
+            ("{applid: A, source: zowe}", &[]),
+            ("{applid: A, source: zowe, replayProtection: false}", &[]),
+            ("{applid: A, source: key, algorithm: legacy, key: {file: good}}", &[]),
+            (
+                "{applid: A, source: zowe, algorithm: legacy, key: {file: good}}",
+                &["l[0].algorithm: contradicts source: zowe", "l[0].key: contradicts source: zowe"],
+            ),
+            (
+                "{applid: A, source: racf, algorithm: legacy, key: {file: good}}",
+                &["l[0].source: is"],
+            ),
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false}", &[]),
             (
                 "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: NO}",
@@ -279,12 +364,21 @@ mod tests {
             let report = Report::default();
             let file = directory.path().join("f.yaml");
             let document = Document::parse(file, format!("l: [{entry}]").as_bytes(), &report);
-            let (_, profiles) = {
+            let PtktData { profiles, zowe, .. } = {
                 let list = document.section(&report).optional("l");
                 read(list.as_ref(), &env)
             };
             let debug = format!("{profiles:?}");
             let problems = match report.finish(Some(())) {
+                Ok(_) if entry.contains("source: zowe") => {
+                    let replay = match entry.contains("replayProtection: false") {
+                        true => Replay::Allowed,
+                        false => Replay::Protected,
+                    };
+                    let want = (Applid::new("A").unwrap(), replay);
+                    assert_eq!(zowe.into_iter().collect::<Vec<_>>(), [want], "{entry}");
+                    Vec::new()
+                }
                 Ok(_) => {
                     assert_eq!(profiles.len(), 1, "{entry}");
                     let secs = if entry.contains("windowSeconds") { 60 } else { 600 };

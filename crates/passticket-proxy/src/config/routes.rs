@@ -10,8 +10,9 @@ use http::HeaderName;
 use super::{
     api_defs::{Definition, Definitions},
     client_basic,
+    client_identity::{self, ClientIdentity},
     configured_route::{ConfiguredRoute, ServiceScheme},
-    defined_scheme::{DefinedScheme, SchemeOverride, scheme_of, service_scheme},
+    defined_scheme::{SchemeOverride, scheme_of},
     metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
@@ -38,6 +39,7 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    client_identity: Option<ClientIdentity>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -60,6 +62,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         let body_timeout =
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
+        let client_identity =
+            section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -92,6 +96,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
+            client_identity,
             applids,
         });
     }
@@ -158,6 +163,14 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
+/// The services that have a client certificate of their own.
+pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
+    let own = overrides
+        .iter()
+        .filter_map(|settings| Some((settings.id.clone(), settings.client_identity.clone()?)));
+    own.collect()
+}
+
 /// Reports overrides of services that no api-def defines.
 pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'_>]) {
     let services = &definitions.services;
@@ -173,7 +186,6 @@ pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'
 /// A route, and the places of its keys.
 struct DefinedRoute<'a> {
     route: ConfiguredRoute,
-    scheme: DefinedScheme,
     /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
     at: At<'a>,
     /// The place of the APPLID, if the route has one.
@@ -190,13 +202,14 @@ struct Table<'a> {
     broken: Vec<ServiceId>,
 }
 
-/// Makes all routes, sorted by prefix, and reports their problems.
+/// Makes all routes, sorted by prefix, and reports their problems. `zosmf` is the APPLID of z/OSMF.
 pub(super) fn assemble<'a>(
     definitions: &Definitions<'a>,
     overrides: &[Override<'a>],
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
+    zosmf: Option<Applid>,
 ) -> Vec<ConfiguredRoute> {
     let mut table = Table::default();
     for (number, definition) in definitions.services.iter().enumerate() {
@@ -208,7 +221,7 @@ pub(super) fn assemble<'a>(
     for defined in extra.collect::<Vec<_>>() {
         table.insert(defined);
     }
-    check_applids(table.routes.values(), entries, ptktdata);
+    check_applids(table.routes.values(), entries, ptktdata, zosmf);
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
         let mut routes = table.routes.values().filter(is_of_service).peekable();
@@ -216,7 +229,7 @@ pub(super) fn assemble<'a>(
             && routes.peek().is_some()
         {
             let on_failure = settings.on_failure.unwrap_or(on_failure);
-            let is_evaluated = routes.any(|it| it.scheme != DefinedScheme::Bypass);
+            let is_evaluated = routes.any(|it| it.route.scheme != ServiceScheme::Bypass);
             client_basic::check(*client_basic, at, on_failure, is_evaluated);
         }
     }
@@ -249,23 +262,7 @@ impl<'a> Table<'a> {
         let none = SchemeOverride::default();
         let scheme = ours.map_or(&none, |ours| &ours.scheme);
         let placed = scheme_of(id.as_str(), metadata, scheme, authentication.as_ref());
-        let built = placed.as_ref().and_then(|placed| {
-            let scheme = service_scheme(&placed.scheme);
-            if scheme.is_none() {
-                let at = placed.at.as_ref().or(routes.first().map(|path| &path.at));
-                if let Some(at) = at {
-                    at.error(format_args!(
-                        "{} is not supported yet; write httpBasicPassTicket or bypass, here or to \
-                         components.passticket-proxy.services.{id}.scheme",
-                        placed.scheme.name(),
-                    ));
-                }
-            }
-            scheme
-        });
-        let (Some(placed), Some(scheme), Some((first, others))) =
-            (placed, built, instances.split_first())
-        else {
+        let (Some(placed), Some((first, others))) = (placed, instances.split_first()) else {
             self.broken.push(id.clone());
             return;
         };
@@ -286,7 +283,7 @@ impl<'a> Table<'a> {
                 continue;
             };
             let others = others.iter().filter_map(|other| path.at_instance(&other.upstream));
-            match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, scheme) {
+            match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, placed.scheme) {
                 Ok(mut route) => {
                     route.add_instances(others);
                     route = route.with_encoded_paths(encoded_paths);
@@ -295,7 +292,6 @@ impl<'a> Table<'a> {
                     }
                     self.insert(DefinedRoute {
                         route,
-                        scheme: placed.scheme.clone(),
                         at: path.at.clone(),
                         applid_at: placed.applid_at.clone(),
                         definition: Some(number),
@@ -328,7 +324,7 @@ impl<'a> Table<'a> {
             defined.at.error(format_args!(
                 "{prefix} already has a route, in {first}; remove one of them"
             ));
-        } else if first.scheme != defined.scheme {
+        } else if first.route.scheme != defined.route.scheme {
             defined.at.error(format_args!(
                 "{prefix} has another scheme or APPLID in {}; write the same ones to both api-defs, or write scheme \
                  and applid to components.passticket-proxy.services.{}",
@@ -395,7 +391,6 @@ fn override_routes<'a>(
                 }
                 routes.push(DefinedRoute {
                     route,
-                    scheme: DefinedScheme::HttpBasicPassTicket { applid: *applid },
                     at: at.clone(),
                     applid_at: Some(at.clone()),
                     definition: None,
@@ -413,9 +408,13 @@ fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
+    zosmf: Option<Applid>,
 ) {
     let mut unused = entries.clone();
     for DefinedRoute { route, applid_at, .. } in routes {
+        if let (ServiceScheme::Zosmf, Some(applid)) = (route.scheme, zosmf) {
+            unused.remove(&applid);
+        }
         let (Some(applid), Some(at)) = (route.scheme.applid(), applid_at) else {
             continue;
         };

@@ -121,6 +121,22 @@ impl Setup {
 }
 
 #[test]
+fn a_url_of_zss_that_nothing_uses_causes_a_warning() {
+    let zss = "  passticket-proxy:\n    zss: {url: 'https://zss:7557'}\n";
+    let setup = Setup::new();
+    setup.edit("  passticket-proxy:\n", zss);
+    let [warning] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
+    assert!(
+        warning.contains("zss.url: has no effect, because auth.provider is not saf"),
+        "{warning}"
+    );
+    let setup = Setup::new();
+    setup.edit("  passticket-proxy:\n", zss);
+    setup.write("api-defs/dc.yml", &API_DEF.replace("httpBasicPassTicket", "safIdt"), 0o644);
+    assert_eq!(setup.problems(), [""; 0]);
+}
+
+#[test]
 fn the_example_zowe_yaml_loads() {
     let setup = Setup::new();
     let Loaded { config, warnings } = setup.load().unwrap();
@@ -906,7 +922,14 @@ fn read_as_each_file(yaml: &str) {
     let mut definitions = api_defs::read(section());
     definitions.apply_additions(true);
     routes::request_headers(&ours.overrides, &definitions);
-    routes::assemble(&definitions, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
+    routes::assemble(
+        &definitions,
+        &ours.overrides,
+        ours.on_failure,
+        &ours.entries,
+        &ours.ptktdata,
+        None,
+    );
     if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));

@@ -210,10 +210,10 @@ fn is_usable(identity: &Identity<'_>) -> bool {
     false
 }
 
-type Chain = Vec<CertificateDer<'static>>;
+pub(super) type Chain = Vec<CertificateDer<'static>>;
 
 /// Reads the certificates in the file `path` with `read`.
-fn certificates(
+pub(super) fn certificates(
     field: &Field<'_>,
     path: &str,
     read: impl Fn(&Path) -> Result<Vec<u8>, SecretFileError>,
@@ -241,7 +241,11 @@ fn certificates(
     Some((pem, chain?))
 }
 
-fn private_key(field: &Field<'_>, password: &PasswordSetting) -> Option<Zeroizing<Vec<u8>>> {
+/// Reads the private key in the file that `field` names.
+pub(super) fn private_key(
+    field: &Field<'_>,
+    password: &PasswordSetting,
+) -> Option<Zeroizing<Vec<u8>>> {
     let (path, pem) = private_key_file::read(field, password)?;
     // `explain` is called even if the file can be parsed, because the parser wrongly accepts an encrypted key in
     // OpenSSL's older format.

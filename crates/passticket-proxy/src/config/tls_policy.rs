@@ -9,7 +9,7 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
-use tower_passticket::tls::TlsPolicy;
+use tower_passticket::tls::{SECP521R1, TlsPolicy};
 
 use super::{
     problem::quote,
@@ -104,12 +104,13 @@ fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
         let name = match name.to_ascii_lowercase().as_str() {
             "p-256" | "prime256v1" => "secp256r1",
             "p-384" => "secp384r1",
+            "p-521" => "secp521r1",
             _ => name,
         };
         let is_named = |group: &&&'static dyn SupportedKxGroup| {
             group.name().as_str().is_some_and(|own| own.eq_ignore_ascii_case(name))
         };
-        ALL_KX_GROUPS.iter().find(is_named).copied()
+        ALL_KX_GROUPS.iter().chain([&SECP521R1]).find(is_named).copied()
     })
 }
 
@@ -208,8 +209,8 @@ mod tests {
                 vec!["TLS13_AES_256_GCM_SHA384", "TLS13_AES_128_GCM_SHA256"],
             ),
             (
-                "{curves: [secp384r1, prime256v1, x25519, secp521r1]}",
-                vec!["secp384r1", "secp256r1", "X25519"],
+                "{curves: [secp384r1, prime256v1, x25519, secp521r1, sect163k1]}",
+                vec!["secp384r1", "secp256r1", "X25519", "secp521r1"],
             ),
             ("{curves: [P-256]}", vec!["secp256r1"]),
         ] {
@@ -256,14 +257,14 @@ mod tests {
                 "ciphers: has no cipher suite of the TLS versions from minTls to maxTls; write one",
             ),
             (
-                "{curves: [secp521r1]}",
+                "{curves: [sect163k1]}",
                 true,
-                "curves: has no group that this gateway has: \"secp521r1\"; add one, or remove the key",
+                "curves: has no group that this gateway has: \"sect163k1\"; add one, or remove the key",
             ),
             (
-                "{curves: [secp521r1, secp384r1]}",
+                "{curves: [sect163k1, secp384r1]}",
                 false,
-                "curves: has a group that this gateway does not have: \"secp521r1\"",
+                "curves: has a group that this gateway does not have: \"sect163k1\"",
             ),
         ] {
             let (policy, problems) = read_text(yaml);

@@ -249,7 +249,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.auth.jwt.customAuthHeader",
-        Warning(Any, "services do not get the login token in this header"),
+        Honoured("one more header with the token, for the scheme `zoweJwt`"),
     ),
     key(
         "apiml.security.auth.passticket.customAuthHeader",
@@ -359,7 +359,7 @@ const GATEWAY: &[Key] = &[
     key("apiml.security.rauditx", Detail(OIDC)),
     key(
         "apiml.security.saf.provider",
-        Elsewhere("scheme `safIdt`, which is an error in a service definition"),
+        Elsewhere("the gateway always asks ZSS for SAF identity tokens"),
     ),
     key("apiml.security.saf.serviceResourceClass", Honoured("like `authorization.resourceClass`")),
     key(
@@ -367,9 +367,10 @@ const GATEWAY: &[Key] = &[
         Honoured("like `authorization.resourceNamePrefix`"),
     ),
     key(
-        "apiml.security.saf.urls",
-        Elsewhere("scheme `safIdt`, which is an error in a service definition"),
+        "apiml.security.saf.urls.authenticate",
+        Honoured("endpoint that makes SAF identity tokens, for the scheme `safIdt`"),
     ),
+    key("apiml.security.saf.urls.verify", Elsewhere("the gateway verifies no SAF identity tokens")),
     key("apiml.security.ssl", Detail("zowe.verifyCertificates")),
     key(
         "apiml.security.useInternalMapper",

@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::{
+    client_identity::{self, ClientIdentity},
+    reader::Section,
+};
 use tower_passticket::remote::Address;
 
 /// How long it is remembered that API ML accepts a token: `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
-/// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens.
+/// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
+/// PassTickets from it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ZowePeer {
@@ -17,6 +21,11 @@ pub struct ZowePeer {
     pub url: Address,
     /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
     pub check_logout: CheckLogout,
+    /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
+    pub client_identity: Option<ClientIdentity>,
+    /// Whether the gateway signs a login token for the user when it asks for a PassTicket, instead of passing on the
+    /// token of the user: `mint`. This needs API ML's signing key.
+    pub mints: bool,
 }
 
 /// The value of `checkLogout`.
@@ -41,6 +50,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
         section.required("url", "the URL of Zowe's gateway, like https://zowe.example.com:7554");
     let check = section.optional("checkLogout");
     let seconds = section.optional("checkLogoutSeconds");
+    let identity = section.optional("clientCertificate");
+    let mints = section.optional("mint").is_some_and(|field| field.is_on());
     section.finish();
     let url = url.and_then(|field| {
         let address = field.read(Address::parse)?;
@@ -78,7 +89,11 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
             CheckLogout::Off
         }
     };
-    Some(ZowePeer { url: url?, check_logout })
+    let client_identity = match &identity {
+        None => None,
+        Some(field) => Some(client_identity::read(field)?),
+    };
+    Some(ZowePeer { url: url?, check_logout, client_identity, mints })
 }
 
 #[cfg(test)]

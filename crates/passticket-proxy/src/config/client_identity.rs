@@ -1,0 +1,94 @@
+//! Reads the client certificates with which the gateway connects to services:
+//! `components.passticket-proxy.clientCertificate` and `services.ID.clientCertificate`.
+
+use std::fmt;
+
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use tower_passticket::token::ServiceId;
+use zeroize::Zeroizing;
+
+use super::{
+    configured_route::{ConfiguredRoute, ServiceScheme},
+    passwords::PasswordSetting,
+    reader::Field,
+    secret_file::read_public_file,
+    tls_files::{self, TlsFiles},
+};
+
+/// A certificate chain and its private key, in PEM. The key belongs to the first certificate. `Debug` shows no content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate, followed by its intermediate certificates.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIdentity").finish_non_exhaustive()
+    }
+}
+
+/// The client certificates towards services.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClientIdentities {
+    /// For services without an own one: `components.passticket-proxy.clientCertificate`.
+    pub default: Option<ClientIdentity>,
+    /// For these services: `components.passticket-proxy.services.ID.clientCertificate`. A service with the scheme
+    /// `x509` that has neither key gets the certificate of the gateway (`zowe.certificate.pem`), as in API ML.
+    pub services: Vec<(ServiceId, ClientIdentity)>,
+}
+
+impl ClientIdentities {
+    pub(super) fn new(
+        default: Option<ClientIdentity>,
+        mut services: Vec<(ServiceId, ClientIdentity)>,
+        routes: &[ConfiguredRoute],
+        own: Option<&TlsFiles>,
+    ) -> Self {
+        if let (None, Some(own)) = (&default, own) {
+            for route in routes {
+                let service = route.route.service();
+                if matches!(route.scheme(), ServiceScheme::X509 { .. })
+                    && services.iter().all(|(id, _)| id != service)
+                {
+                    let (certificate, key) = (own.certificate.clone(), own.key.clone());
+                    services.push((service.clone(), ClientIdentity { certificate, key }));
+                }
+            }
+        }
+        Self { default, services }
+    }
+}
+
+/// Reads `{certificate: PATH, key: PATH}`. A problem is reported, and the result is `None`.
+pub(super) fn read(field: &Field<'_>) -> Option<ClientIdentity> {
+    let mut section = field.section();
+    let certificate =
+        section.required("certificate", "the path of a PEM file with the certificate");
+    let key = section.required("key", "the path of a PEM file with the key of the certificate");
+    section.finish();
+    let chain = certificate
+        .as_ref()
+        .and_then(|field| tls_files::certificates(field, field.text()?, read_public_file));
+    let pem =
+        key.as_ref().and_then(|field| tls_files::private_key(field, &PasswordSetting::Absent));
+    let ((certificate, chain), pem) = (chain?, pem?);
+    let der = PrivateKeyDer::from_pem_slice(&pem).ok()?;
+    if let Err(error) = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()) {
+        key?.at.error(match error {
+            rustls::Error::InconsistentKeys(_) => {
+                "is not the key of the certificate beside it; write the path of the file with the key of that certificate"
+            }
+            _ => "cannot be used with the certificate beside it; write the paths of a certificate and its RSA or ECDSA key",
+        });
+        return None;
+    }
+    Some(ClientIdentity { certificate, key: pem })
+}

@@ -1,0 +1,119 @@
+//! The servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of a
+//! header for `zoweJwt`. ZSS is a server of Zowe on z/OS.
+
+use http::HeaderName;
+use tower_passticket::remote::Address;
+
+use super::{
+    apiml_security::ApimlSecurity,
+    configured_route::{ConfiguredRoute, ServiceScheme},
+    logins::{ZosmfPeer, ZssUrl},
+    passticket_proxy::PassticketProxy,
+    settings::{Logins, ZosmfSettings},
+    zowe::Zowe,
+};
+
+/// The servers and settings that schemes need.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SchemePeers {
+    /// z/OSMF. Present if a route has the scheme `zosmf`.
+    pub zosmf: Option<ZosmfSettings>,
+    /// The endpoint of ZSS that makes SAF identity tokens: `...security.saf.urls.authenticate`, or
+    /// `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
+    /// `safIdt`.
+    pub saf_tokens: Option<Address>,
+    /// The name of one more header with the token, for the scheme `zoweJwt`: `...security.auth.jwt.customAuthHeader`.
+    pub jwt_header: Option<HeaderName>,
+}
+
+/// The endpoint that makes SAF identity tokens, as the keys describe it.
+pub(super) enum SafTokens {
+    Unknown,
+    At(Address),
+    /// A problem was reported.
+    Wrong,
+}
+
+/// Finds the endpoint. A wrong value of `zss.url` is reported here only if no other key has already chosen ZSS.
+pub(super) fn saf_tokens(zowe: &Zowe<'_>, zss: &ZssUrl<'_>) -> SafTokens {
+    match (&zowe.security.saf_tokens, &zss.field) {
+        (Some(address), _) => SafTokens::At(address.clone()),
+        (None, None) => SafTokens::Unknown,
+        (None, Some(field)) => {
+            let base = field.text().unwrap_or_default().trim_end_matches('/');
+            match Address::parse(&format!("{base}/saf/authenticate")) {
+                Ok(address) if address.is_protected() => SafTokens::At(address),
+                _ => {
+                    // This reports the problem.
+                    zowe.logins.protected_address(field);
+                    SafTokens::Wrong
+                }
+            }
+        }
+    }
+}
+
+/// Finds what the schemes of `routes` need, and reports what is missing.
+pub(super) fn read(
+    routes: &[ConfiguredRoute],
+    logins: Option<&Logins>,
+    zosmf: &ZosmfPeer<'_>,
+    saf_tokens: SafTokens,
+    security: &ApimlSecurity<'_>,
+    ours: &PassticketProxy<'_>,
+) -> SchemePeers {
+    let first = |is_wanted: fn(ServiceScheme) -> bool| {
+        let route = routes.iter().find(|route| is_wanted(route.scheme()))?;
+        Some(route.route.service().as_str())
+    };
+    let mut peers = SchemePeers { jwt_header: security.jwt_header.clone(), ..<_>::default() };
+    if let Some(service) = first(|scheme| scheme == ServiceScheme::Zosmf) {
+        peers.zosmf = match logins {
+            Some(Logins::Zosmf(settings)) => Some(settings.clone()),
+            _ => zosmf.settings(),
+        };
+        if peers.zosmf.is_none() && !zosmf.has_host() {
+            ours.at.error(format_args!(
+                "has the service {service} with scheme zosmf, which needs z/OSMF; write zOSMF: {{ host: NAME, port: \
+                 NUMBER }} at the top level of the file"
+            ));
+        }
+        let applid = peers.zosmf.as_ref().map(|settings| settings.applid);
+        if let Some(applid) = applid.filter(|applid| !ours.entries.contains_key(applid)) {
+            ours.ptktdata.warning(format_args!(
+                "has no key for {applid}, the APPLID of z/OSMF, so only users who have logged in at z/OSMF get a token \
+                 for the service {service}; write - {{ applid: {applid}, algorithm: legacy, key: {{ file: \
+                 ptktdata/{applid}.key }} }}"
+            ));
+        }
+    }
+    let with_saf_idt = first(|scheme| matches!(scheme, ServiceScheme::SafIdt { .. }));
+    if let (None, Some(field), Some(Logins::Zosmf(_) | Logins::Users(_))) =
+        (with_saf_idt, &ours.zss.field, logins)
+    {
+        field.at.warning(
+            "has no effect, because auth.provider is not saf, and no service has the scheme safIdt; write auth.provider: \
+             saf to check passwords with ZSS, or remove this key",
+        );
+    }
+    if let Some(service) = with_saf_idt {
+        match saf_tokens {
+            SafTokens::At(address) => peers.saf_tokens = Some(address),
+            SafTokens::Wrong => {}
+            SafTokens::Unknown => ours.at.error(format_args!(
+                "has the service {service} with scheme safIdt, which needs ZSS; write zss: {{ url: \
+                 https://zos.example.com:7557 }}, or components.gateway.apiml.security.saf.urls.authenticate"
+            )),
+        }
+    }
+    if let Some(service) = first(|scheme| matches!(scheme, ServiceScheme::X509 { .. }))
+        && !security.client_certificates
+    {
+        ours.at.warning(format_args!(
+            "has the service {service} with scheme x509, but the gateway asks clients for no certificates, so each \
+             request fails; write components.gateway.apiml.security.x509.enabled: true"
+        ));
+    }
+    peers
+}

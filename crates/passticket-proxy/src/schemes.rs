@@ -1,0 +1,123 @@
+//! Builds the schemes of the routes. A scheme decides what a service receives in place of the client's credential.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use passticket_proxy::config::{Config, ConfiguredRoute, ServiceScheme};
+use tower_passticket::{
+    api::LogoutListener,
+    layer::{
+        Bypass, CustomHeaders, PassTicketScheme, Route, SafIdtScheme, Scheme, X509Scheme,
+        ZosmfScheme, ZoweJwtScheme,
+    },
+    passticket::{Applid, PassTicketGenerator},
+    tls::Connector,
+    token::TokenIssuer,
+    zosmf::{Zosmf, ZosmfSessions},
+};
+
+use crate::{
+    providers::{DOMAIN, Remote},
+    tickets::Tickets,
+};
+
+/// The maximum lifetime of the login tokens that services get with the scheme `zoweJwt`, if the client has no login
+/// token. A service can use such a token after the client's credential was revoked, so the time is short.
+const ZOWE_JWT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// The schemes of all routes.
+pub(crate) struct Schemes<G> {
+    tickets: Tickets<G>,
+    custom_headers: Option<CustomHeaders>,
+    zowe_jwt: ZoweJwtScheme,
+    zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
+    saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
+}
+
+impl<G: PassTicketGenerator + Clone> Schemes<G> {
+    /// `remote` makes the clients of servers that receive PassTickets. `logins` has the sessions of users who have
+    /// logged in at z/OSMF.
+    pub(crate) fn new(
+        config: &Config,
+        remote: &Remote,
+        tickets: &Tickets<G>,
+        logins: &ZosmfSessions,
+    ) -> Self {
+        let peers = &config.scheme_peers;
+        let lifetime = config.token_lifetime.min(ZOWE_JWT_LIFETIME);
+        let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(lifetime);
+        let mut zowe_jwt = ZoweJwtScheme::new(issuer, DOMAIN, config.cookies.clone());
+        if let Some(name) = peers.jwt_header.clone() {
+            zowe_jwt = zowe_jwt.with_header(name);
+        }
+        let zosmf = peers.zosmf.as_ref().map(|settings| {
+            let zosmf = Zosmf::new(remote.client(), settings.address.clone());
+            ZosmfScheme::new(zosmf, tickets.clone(), settings.applid, logins.clone())
+        });
+        let applids = config.routes.iter().filter_map(|route| match route.scheme() {
+            ServiceScheme::SafIdt { applid } => Some(applid),
+            _ => None,
+        });
+        let saf_idt = peers.saf_tokens.as_ref().map(|address| {
+            let scheme = |applid| {
+                let client = remote.client();
+                SafIdtScheme::new(client, address.clone(), tickets.clone(), applid)
+            };
+            applids.map(|applid| (applid, scheme(applid))).collect()
+        });
+        Self {
+            tickets: tickets.clone(),
+            custom_headers: config.custom_headers.clone(),
+            zowe_jwt,
+            zosmf,
+            saf_idt: saf_idt.unwrap_or_default(),
+        }
+    }
+
+    /// The route with the implementation of its scheme.
+    pub(crate) fn route(&self, route: &ConfiguredRoute) -> Route {
+        match route.scheme() {
+            ServiceScheme::HttpBasicPassTicket { applid } => {
+                // The source is chosen here, and not for each request.
+                match self.tickets.zowe(&applid) {
+                    Some(zowe) => route.with_scheme(self.pass_ticket(applid, zowe.clone())),
+                    None => {
+                        let local = self.tickets.local().clone();
+                        route.with_scheme(self.pass_ticket(applid, local))
+                    }
+                }
+            }
+            ServiceScheme::ZoweJwt => route.with_scheme(self.zowe_jwt.clone()),
+            ServiceScheme::Zosmf => route.with_scheme(
+                self.zosmf.clone().expect("the configuration has z/OSMF if a route needs it"),
+            ),
+            ServiceScheme::X509 { headers } => route.with_scheme(X509Scheme::new(headers.iter())),
+            ServiceScheme::SafIdt { applid } => route.with_scheme(
+                self.saf_idt
+                    .get(&applid)
+                    .expect("the configuration has ZSS if a route needs it")
+                    .clone(),
+            ),
+            ServiceScheme::Bypass => route.with_scheme(Bypass),
+        }
+    }
+
+    fn pass_ticket<T: PassTicketGenerator>(
+        &self,
+        applid: Applid,
+        tickets: T,
+    ) -> PassTicketScheme<T> {
+        let scheme = PassTicketScheme::new(applid, tickets);
+        match self.custom_headers.clone() {
+            None => scheme,
+            Some(custom) => scheme.with_custom_headers(custom),
+        }
+    }
+
+    /// Drops the tokens of a user who has logged out.
+    pub(crate) fn logout_listener(&self) -> impl LogoutListener {
+        let mut schemes: Vec<Arc<dyn Scheme>> = vec![Arc::new(self.zowe_jwt.clone())];
+        schemes.extend(self.zosmf.iter().map(|scheme| Arc::new(scheme.clone()) as _));
+        schemes.extend(self.saf_idt.values().map(|scheme| Arc::new(scheme.clone()) as _));
+        move |user| schemes.iter().for_each(|scheme| scheme.logged_out(&user))
+    }
+}

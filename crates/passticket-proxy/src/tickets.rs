@@ -1,0 +1,108 @@
+//! The sources of PassTickets: the keys of the gateway, and a running Zowe (`source: zowe`).
+
+use std::sync::Arc;
+
+use passticket_proxy::config::Config;
+use tower_passticket::{
+    apiml_tickets::ApimlTickets,
+    passticket::{
+        Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, Replay, UserId,
+    },
+    tls::Connector,
+};
+
+use crate::providers::Remote;
+
+/// Makes a PassTicket with a key of the gateway, or asks a running Zowe. The APPLID decides.
+#[derive(Clone)]
+pub(crate) struct Tickets<G> {
+    local: G,
+    zowe: Option<Arc<Zowe>>,
+}
+
+struct Zowe {
+    tickets: ApimlTickets<Connector>,
+    applids: Vec<Applid>,
+}
+
+impl<G: PassTicketGenerator> Tickets<G> {
+    /// `local` has the keys of the gateway. `remote` makes the client of Zowe.
+    pub(crate) fn new(local: G, config: &Config, remote: Option<&Remote>) -> Self {
+        let zowe = match (&config.zowe, remote) {
+            (Some(peer), Some(remote)) if !config.zowe_tickets.is_empty() => {
+                let mut tickets = ApimlTickets::new(remote.ticket_client(), peer.url.clone());
+                if peer.mints {
+                    tickets = tickets.with_minted_tokens(remote.tokens());
+                }
+                for (applid, replay) in &config.zowe_tickets {
+                    tickets = tickets.with_replay(*applid, *replay);
+                }
+                let applids = config.zowe_tickets.keys().copied().collect();
+                Some(Arc::new(Zowe { tickets, applids }))
+            }
+            _ => None,
+        };
+        Self { local, zowe }
+    }
+
+    /// Zowe, if the PassTickets of `applid` come from there.
+    pub(crate) fn zowe(&self, applid: &Applid) -> Option<&ApimlTickets<Connector>> {
+        let zowe = self.zowe.as_deref()?;
+        zowe.applids.contains(applid).then_some(&zowe.tickets)
+    }
+
+    /// The generator that has the keys of the gateway.
+    pub(crate) fn local(&self) -> &G {
+        &self.local
+    }
+}
+
+impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
+        match self.zowe(applid) {
+            Some(zowe) => zowe.generate(user, applid),
+            None => self.local.generate(user, applid),
+        }
+    }
+
+    fn try_generate_now(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        match self.zowe(applid) {
+            Some(zowe) => zowe.try_generate_now(user, applid),
+            None => self.local.try_generate_now(user, applid),
+        }
+    }
+
+    fn generate_with_token(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+        token: Option<&str>,
+    ) -> GenerateFuture {
+        match self.zowe(applid) {
+            Some(zowe) => zowe.generate_with_token(user, applid, token),
+            None => self.local.generate_with_token(user, applid, token),
+        }
+    }
+
+    fn needs_token(&self) -> bool {
+        self.zowe.as_ref().is_some_and(|zowe| zowe.tickets.needs_token())
+    }
+
+    fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        match self.zowe(applid) {
+            Some(zowe) => zowe.precheck(user, applid),
+            None => self.local.precheck(user, applid),
+        }
+    }
+
+    fn replay(&self, applid: &Applid) -> Replay {
+        match self.zowe(applid) {
+            Some(zowe) => zowe.replay(applid),
+            None => self.local.replay(applid),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`, against fakes of a service, z/OSMF and ZSS.
+
+use std::{fs, time::Duration};
+
+use crate::support::{Demo, with_any_port};
+use reqwest::RequestBuilder;
+use serde_json::Value;
+use test_support::{
+    fake::{Answer, Behaviour, Fake, Request},
+    pki::{self, Authority},
+    raw::Step,
+    tickets,
+    zosmf::{FakeZosmf, Tokens, UserState},
+    zss::FakeZss,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+const AUTHENTICATE: &str = "POST /zosmf/services/authenticate";
+
+/// The services. Each has the path `/ID/api/v1`.
+const DEFINITIONS: &str = "\
+services:
+  - serviceId: jwt
+    instanceBaseUrls: [SERVICE]
+    routes: [{gatewayUrl: api/v1}]
+    authentication: {scheme: zoweJwt}
+  - serviceId: zosmf
+    instanceBaseUrls: [SERVICE]
+    routes: [{gatewayUrl: api/v1}]
+    authentication: {scheme: zosmf}
+  - serviceId: saf
+    instanceBaseUrls: [SERVICE]
+    routes: [{gatewayUrl: api/v1}]
+    authentication: {scheme: safIdt, applid: ZOWEAPPL}
+  - serviceId: cert
+    instanceBaseUrls: [SERVICE]
+    routes: [{gatewayUrl: api/v1}]
+    authentication:
+      scheme: x509
+      headers: X-Certificate-Public, X-Certificate-DistinguishedName, X-Certificate-CommonName
+";
+
+struct Site {
+    demo: Demo,
+    service: Fake,
+    zosmf: FakeZosmf,
+    zss: FakeZss,
+}
+
+impl Site {
+    /// Starts the gateway with users of a file. `ours` has lines of `components.passticket-proxy`.
+    async fn start(ours: &'static str) -> Self {
+        let acceptor = || pki::SERVER.acceptor();
+        let service = Fake::https(acceptor(), |_| Answer::text(200, "ok")).await;
+        let zosmf = FakeZosmf::https(acceptor()).await;
+        let zss = FakeZss::https(acceptor()).await;
+        let ports = [&service, &*zosmf, &*zss].map(|fake| fake.address.port());
+        // Starting the program blocks the thread.
+        let start = move || {
+            let demo = Demo::start();
+            let [service, zosmf, zss] = ports;
+            let definitions =
+                DEFINITIONS.replace("SERVICE", &format!("'https://localhost:{service}'"));
+            fs::write(demo.directory.join("api-defs/demo.yml"), definitions).unwrap();
+            fs::write(demo.directory.join("certs/other.pem"), Authority::trusted().pem()).unwrap();
+            let path = demo.directory.join("zowe.yaml");
+            let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
+            let yaml = yaml
+                .replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]")
+                .replace(
+                    "      security:\n",
+                    "      security:\n        auth: {jwt: {customAuthHeader: X-Token}}\n",
+                )
+                .replace(
+                    "    users: users.yml\n",
+                    &format!(
+                        "    users: users.yml\n    timeouts: {{providerSeconds: 2}}\n    \
+                         zss: {{url: 'https://localhost:{zss}'}}\n{ours}"
+                    ),
+                );
+            let zosmf = format!("zOSMF: {{host: localhost, port: {zosmf}, applId: ZOWEAPPL}}\n");
+            fs::write(&path, yaml + &zosmf).unwrap();
+            demo.restarted()
+        };
+        let demo = tokio::task::spawn_blocking(start).await.unwrap();
+        let key = fs::read_to_string(demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
+        zosmf.accept_tickets(Some(tickets::key_profile_from("ZOWEAPPL", key.trim())));
+        zss.accept_tickets(Some(tickets::key_profile_from("ZOWEAPPL", key.trim())));
+        zosmf.set_user("APIMTST", "itsPassword", UserState::Active);
+        Self { demo, service, zosmf, zss }
+    }
+
+    fn get(&self, user: Option<&str>, service: &str) -> RequestBuilder {
+        let client = match user {
+            Some(user) => self.demo.client_of(user),
+            None => self.demo.client(),
+        };
+        client.get(self.demo.at(&format!("/{service}/api/v1/x")))
+    }
+
+    /// Sends a request. Returns the request that the service received.
+    async fn send(&self, request: RequestBuilder) -> Request {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().get("x-zowe-auth-failure"), None);
+        self.service.requests().pop().unwrap()
+    }
+
+    /// Sends a request. Returns the texts of the failure in the response and in the request to the service.
+    async fn failure(&self, request: RequestBuilder) -> String {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let text = response.headers()["x-zowe-auth-failure"].to_str().unwrap().to_owned();
+        let request = self.service.requests().pop().unwrap();
+        assert_eq!(request.header("x-zowe-auth-failure"), Some(&*text));
+        for credential in ["authorization", "cookie", "x-saf-token", "x-token"] {
+            assert_eq!(request.header(credential), None);
+        }
+        text
+    }
+
+    async fn log_out(&self, token: &str) {
+        let request = self.demo.client().post(self.demo.auth("logout")).bearer_auth(token);
+        assert_eq!(request.send().await.unwrap().status(), 204);
+    }
+}
+
+/// Waits until `condition` is true.
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + test_support::PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition does not become true");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
+    let site = Site::start("").await;
+    let token = site.demo.login().await;
+    let cookie = format!("a=1; apimlAuthenticationToken={token}; b=2");
+    for request in [
+        site.get(None, "jwt").header("cookie", cookie),
+        site.get(None, "jwt").header("cookie", "a=1; b=2").bearer_auth(&token),
+        site.get(Some("APIMTST"), "jwt").header("cookie", "a=1; b=2").bearer_auth(&token),
+    ] {
+        let seen = site.send(request.header("x-token", "forged")).await;
+        let want = format!("a=1; b=2; apimlAuthenticationToken={token}");
+        assert_eq!(seen.header("cookie"), Some(&*want));
+        assert_eq!(seen.header("x-token"), Some(&*token));
+        assert_eq!(seen.header("authorization"), None);
+    }
+
+    let issued = async |request| {
+        let seen = site.send(request).await;
+        let token = seen.cookie("apimlAuthenticationToken").unwrap().to_owned();
+        assert_eq!(seen.header("x-token"), Some(&*token));
+        assert_eq!(seen.header("private-token"), None);
+        token
+    };
+    let pat = site.demo.pat(&["jwt"]).await;
+    let first = issued(site.get(Some("USER"), "jwt")).await;
+    // The token is a login token of the user.
+    let query = site.demo.client().get(site.demo.auth("query")).bearer_auth(&first);
+    let body: Value = query.send().await.unwrap().json().await.unwrap();
+    assert_eq!(body["userId"], "USER");
+    assert!(first != token && first != pat);
+    assert_eq!(issued(site.get(Some("USER"), "jwt")).await, first);
+    assert_eq!(issued(site.get(None, "jwt").header("private-token", &pat)).await, first);
+    assert_ne!(issued(site.get(Some("APIMTST"), "jwt")).await, first);
+    site.log_out(&token).await;
+    assert_ne!(issued(site.get(Some("USER"), "jwt")).await, first);
+    // A revoked token is not sent.
+    let text = site.failure(site.get(None, "jwt").bearer_auth(&token)).await;
+    assert_eq!(text, "ZWEAG102E Token is not valid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
+    let site = Site::start("").await;
+    for (tokens, name) in
+        [(Tokens::Both, "jwtToken"), (Tokens::Ltpa, "LtpaToken2"), (Tokens::Jwt, "jwtToken")]
+    {
+        site.zosmf.issue(tokens);
+        let token = site.demo.login().await;
+        let first = site.send(site.get(Some("USER"), "zosmf").header("cookie", "a=1")).await;
+        assert!(first.header("cookie").unwrap().starts_with(&format!("a=1; {name}=")));
+        assert_eq!(first.header("authorization"), None);
+        let forged = "LtpaToken2=forged; jwtToken=forged";
+        let again = site.get(None, "zosmf").bearer_auth(&token).header("cookie", forged);
+        let again = site.send(again).await;
+        assert_eq!(again.header("cookie"), first.header("cookie").map(|line| &line[5..]));
+        assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
+        let valid = site.zosmf.valid_tokens();
+        site.log_out(&token).await;
+        until(|| site.zosmf.valid_tokens() < valid).await;
+        assert_eq!(site.zosmf.take_requests(), ["DELETE /zosmf/services/authenticate"]);
+    }
+    // Requests of one user that arrive together wait for one session.
+    site.zosmf.behave(Behaviour::Slow(Duration::from_millis(300)));
+    let request = site.get(Some("USER"), "zosmf");
+    let requests = (0..20).map(|_| request.try_clone().unwrap().send());
+    for response in requests.collect::<JoinSet<_>>().join_all().await {
+        assert_eq!(response.unwrap().headers().get("x-zowe-auth-failure"), None);
+    }
+    site.send(site.get(Some("APIMTST"), "zosmf")).await;
+    assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn saf_idt_asks_for_one_token_for_each_user() {
+    let site = Site::start("").await;
+    let token = site.demo.login().await;
+    let first = site.send(site.get(Some("USER"), "saf")).await;
+    let saf_token = first.header("x-saf-token").unwrap();
+    assert_eq!(saf_token.split('.').count(), 3);
+    let forged = site.get(None, "saf").bearer_auth(&token).header("x-saf-token", "forged");
+    assert_eq!(site.send(forged).await.header("x-saf-token"), Some(saf_token));
+    assert_eq!(site.zss.take_requests(), ["POST /saf/authenticate"]);
+    site.send(site.get(Some("APIMTST"), "saf")).await;
+    assert_eq!(site.zss.take_requests(), ["POST /saf/authenticate"]);
+    site.log_out(&token).await;
+    site.send(site.get(Some("USER"), "saf")).await;
+    assert_eq!(site.zss.take_requests(), ["POST /saf/authenticate"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x509_sends_the_certificate_of_the_connection_only() {
+    let site = Site::start("").await;
+    let token = site.demo.login().await;
+    let forged = |request: RequestBuilder| {
+        request
+            .header("x-certificate-commonname", "forged")
+            .header("x-certificate-other", "forged")
+            .header("client-cert", "forged")
+            .bearer_auth(&token)
+    };
+    let seen = site.send(forged(site.get(Some("APIMTST"), "cert"))).await;
+    let pem = fs::read_to_string(site.demo.directory.join("certs/APIMTST.pem")).unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    assert_eq!(seen.header("x-certificate-public"), Some(&*base64));
+    assert_eq!(seen.header("x-certificate-distinguishedname"), Some("CN=APIMTST"));
+    assert_eq!(seen.header("x-certificate-commonname"), Some("APIMTST"));
+    for header in ["x-certificate-other", "client-cert", "authorization"] {
+        assert_eq!(seen.header(header), None);
+    }
+    let text = site.failure(forged(site.get(None, "cert"))).await;
+    assert_eq!(text, "ZWEAG167E No client certificate provided in the request");
+    assert_eq!(site.service.requests().pop().unwrap().header("x-certificate-commonname"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_refuse_or_do_not_answer_are_failures() {
+    let site = Site::start("").await;
+    // z/OSMF and ZSS refuse each PassTicket. The second request sends no PassTicket.
+    site.zosmf.accept_tickets(None);
+    site.zss.accept_tickets(None);
+    for _ in 0..2 {
+        let text = site.failure(site.get(Some("USER"), "zosmf")).await;
+        assert!(text.starts_with("ZWEAZ601W z/OSMF is not available or"), "{text}");
+        let text = site.failure(site.get(Some("USER"), "saf")).await;
+        assert!(text.starts_with("ZWEAG150E SAF IDT generation failed."), "{text}");
+    }
+    assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
+    assert_eq!(site.zss.take_requests(), ["POST /saf/authenticate"]);
+
+    let site = Site::start("    onFailure: reject\n").await;
+    let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n";
+    for (name, behaviour) in [
+        ("no login", Behaviour::Scripted(vec![Step::send(html)])),
+        ("redirect", Behaviour::Scripted(vec![Step::send(redirect)])),
+        ("closed", Behaviour::Scripted(vec![])),
+        ("no answer", Behaviour::Scripted(vec![Step::Stall])),
+        ("late", Behaviour::Slow(Duration::from_secs(60))),
+    ] {
+        site.zosmf.behave(behaviour.clone());
+        site.zss.behave(behaviour);
+        for service in ["zosmf", "saf"] {
+            let response = site.get(Some("USER"), service).send().await.unwrap();
+            assert_eq!(response.status(), 503, "{service} {name}");
+            let text = response.headers()["x-zowe-auth-failure"].to_str().unwrap();
+            assert!(text.starts_with("ZWEAG104E"), "{service} {name}: {text}");
+        }
+        assert_eq!(site.zosmf.take_requests().len(), 1, "{name}");
+        assert_eq!(site.zss.take_requests().len(), 1, "{name}");
+        // The error is kept for a second.
+        sleep(Duration::from_millis(1100)).await;
+    }
+    site.zosmf.behave(Behaviour::Right);
+    site.zss.behave(Behaviour::Right);
+    site.send(site.get(Some("USER"), "zosmf")).await;
+    site.send(site.get(Some("USER"), "saf")).await;
+    assert_eq!(site.get(None, "cert").send().await.unwrap().status(), 401);
+
+    // Each call of a scheme has one audit record.
+    for (scheme, outcome) in [("zosmf", "error"), ("zosmf", "success"), ("safIdt", "success")] {
+        let is_wanted = |line: &str| {
+            line.contains("\"event\":\"scheme\"")
+                && line.contains(&format!("\"scheme\":\"{scheme}\""))
+                && line.contains(&format!("\"outcome\":\"{outcome}\""))
+                && line.contains("\"applid\":\"ZOWEAPPL\"")
+        };
+        let file = site.demo.directory.join("audit.jsonl");
+        // The records are written in the background.
+        until(|| fs::read_to_string(&file).unwrap().lines().any(is_wanted)).await;
+    }
+}

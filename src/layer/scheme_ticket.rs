@@ -1,0 +1,31 @@
+//! PassTickets for schemes that exchange them for another token.
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use crate::passticket::{Applid, PassTicket, PassTicketGenerator, UserId};
+
+/// The text of a client's token, for a generator that needs it. It is copied only then.
+pub(super) type Token = Option<Zeroizing<String>>;
+
+pub(super) fn token_for(tickets: &impl PassTicketGenerator, token: Option<&str>) -> Token {
+    token.filter(|_| tickets.needs_token()).map(|token| Zeroizing::new(token.to_owned()))
+}
+
+/// Makes a PassTicket of `user` for `applid`.
+pub(super) async fn ticket(
+    tickets: &impl PassTicketGenerator,
+    user: &UserId,
+    applid: &Applid,
+    token: Token,
+) -> Result<PassTicket, Failure> {
+    let generated = match tickets.try_generate_now(user, applid) {
+        Some(generated) => generated,
+        None if tickets.needs_token() => {
+            let token = token.as_ref().map(|token| token.as_str());
+            tickets.generate_with_token(user, applid, token).await
+        }
+        None => tickets.generate(user, applid).await,
+    };
+    Ok(generated?)
+}

@@ -1,0 +1,248 @@
+//! The scheme `zosmf`: the service receives a token of z/OSMF.
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderName, header::COOKIE};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    authentication::Proof,
+    failure::Failure,
+    scheme_error::SchemeError,
+    scheme_ticket::{Token, ticket, token_for},
+    schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
+};
+use crate::{
+    audit::AuditRecord,
+    clock::{Clock, SystemClock, Timestamp},
+    headers::cookie,
+    messages::{self, ApiMessage},
+    passticket::{Applid, PassTicketGenerator, Replay, UserId},
+    remote::{CachePolicy, Connect, SingleFlightCache},
+    token::TokenOrigin,
+    zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
+};
+
+/// A session is not used in the last minute before it expires, so that a request that is on its way does not arrive too
+/// late.
+const MARGIN_MILLIS: u64 = 60_000;
+
+/// The number of users whose sessions are kept. A session has two tokens of at most 8 KiB.
+const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
+
+/// After z/OSMF has refused a PassTicket, the scheme does not try again for this time, because the security product
+/// counts refused PassTickets as wrong passwords.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+
+/// The issuer of the JWTs of z/OSMF.
+const ISSUER: &str = "zOSMF";
+
+/// The scheme `zosmf`: the service receives a token of z/OSMF in the cookie `jwtToken` (a JWT) or `LtpaToken2` (an LTPA
+/// token, an opaque token of IBM servers).
+///
+/// The token is the first of these:
+///
+/// 1. The client's own token, if it is a JWT of z/OSMF, or a login token of API ML with the claim `ltpa`.
+/// 2. The token of the session in [`ZosmfSessions`], which [`ZosmfLogin`](../api/struct.ZosmfLogin.html) has kept when
+///    the user logged in.
+/// 3. The token of a session that the scheme opens with a PassTicket for the APPLID of z/OSMF. The scheme keeps it
+///    until a minute before it expires, or until the user logs out, and for at most 5,000 users. It opens one session
+///    for each user at a time.
+///
+/// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
+/// further PassTicket of the user for a minute, because the security product counts refused PassTickets. Clones share
+/// the sessions.
+///
+/// ```no_run
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower_passticket::{
+///     layer::ZosmfScheme,
+///     passticket::{Applid, KeyProfiles, LocalGenerator},
+///     remote::{Client, ClientLimits},
+///     zosmf::{Zosmf, ZosmfSessions},
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // For TLS, use `tls::Connector` instead of `HttpConnector`.
+/// let client = Client::new(HttpConnector::new(), ClientLimits::default());
+/// let zosmf = Zosmf::new(client, "http://localhost:10443".parse()?);
+/// let tickets = LocalGenerator::new(KeyProfiles::default());
+/// let sessions = ZosmfSessions::default();
+/// let scheme = ZosmfScheme::new(zosmf, tickets, Applid::new("IZUDFLT")?, sessions);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ZosmfScheme<C, G>(Arc<Shared<C, G>>);
+
+struct Shared<C, G> {
+    zosmf: Zosmf<C>,
+    tickets: G,
+    applid: Applid,
+    logins: ZosmfSessions,
+    /// The sessions that this scheme has opened. `None` if z/OSMF has refused the PassTicket.
+    opened: SingleFlightCache<UserId, Arc<ZosmfSession>, Failure>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
+    /// Creates a scheme that opens sessions at `zosmf` with PassTickets of `tickets` for `applid`. `logins` has the
+    /// sessions of users who have logged in with a password.
+    pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
+        let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
+        let opened = SingleFlightCache::new(policy);
+        let clock = Arc::new(SystemClock);
+        Self(Arc::new(Shared { zosmf, tickets, applid, logins, opened, clock }))
+    }
+}
+
+impl<C, G> Clone for ZosmfScheme<C, G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C, G> fmt::Debug for ZosmfScheme<C, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZosmfScheme")
+            .field("zosmf", &self.0.zosmf)
+            .field("applid", &self.0.applid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
+    fn name(&self) -> &'static str {
+        "zosmf"
+    }
+
+    fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
+        let (user, headers) = (*request.user(), request.headers());
+        if let Some(own) = request.token().and_then(|token| own_token(request.proof(), token)) {
+            return SchemeFuture::ready(match &own {
+                OwnToken::Jwt(jwt) => with_cookie(headers, "jwtToken", jwt),
+                OwnToken::Ltpa(ltpa) => with_cookie(headers, "LtpaToken2", ltpa),
+            });
+        }
+        if let Some(session) = self.0.logins.get(&user) {
+            return SchemeFuture::ready(with_session(headers, &session));
+        }
+        if let Some(opened) = self.0.opened.cached(&user) {
+            let session = opened.and_then(|session| session.ok_or_else(refused));
+            return SchemeFuture::ready(
+                session.and_then(|session| with_session(headers, &session)),
+            );
+        }
+        // The future needs only the cookies of the request.
+        let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
+        let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
+        let token = token_for(&shared.tickets, request.token());
+        SchemeFuture::pending(async move {
+            let session = shared.opened.get_until(&user, shared.open(user, token)).await?;
+            let session = session.ok_or_else(refused)?;
+            with_session(&cookies, &session)
+        })
+    }
+
+    /// Earlier layers remove the cookies of z/OSMF.
+    fn reserved_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    fn annotate(&self, record: AuditRecord) -> AuditRecord {
+        record.with_applid(self.0.applid)
+    }
+
+    fn accepts(&self) -> Accepts {
+        Accepts::AnyCredentialWithToken
+    }
+
+    /// Ends the sessions of `user` at z/OSMF in the background. This method needs a tokio runtime.
+    fn logged_out(&self, user: &UserId) {
+        let sessions = [self.0.opened.remove(user), self.0.logins.take(user)];
+        for session in sessions.into_iter().flatten() {
+            self.0.zosmf.end(*user, session);
+        }
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::Allowed
+    }
+}
+
+impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
+    /// Opens a session, and returns it with the time until which it is used. `None` if z/OSMF refuses the PassTicket.
+    async fn open(
+        &self,
+        user: UserId,
+        token: Token,
+    ) -> Result<Option<(Arc<ZosmfSession>, Timestamp)>, Failure> {
+        let ticket = ticket(&self.tickets, &user, &self.applid, token).await?;
+        let opened = self.zosmf.open_session(&user, ticket.expose_bytes(), self.clock.now()).await;
+        match opened {
+            Ok(session) => {
+                let until = session.expires_at().as_millis();
+                let until = Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS));
+                Ok(Some((Arc::new(session), until)))
+            }
+            Err(ZosmfError::Refused) => Ok(None),
+            Err(error) => Err(SchemeError::unavailable(error.to_string(), None).into()),
+        }
+    }
+}
+
+fn refused() -> Failure {
+    let message = ApiMessage::with(&messages::ZOSMF_TOKEN_FAILED, &["The login was refused"]);
+    SchemeError::failed(
+        "z/OSMF refuses the PassTicket of the user; check the key and zOSMF.applId, and whether the user may use z/OSMF",
+    )
+    .with_message(message)
+    .into()
+}
+
+fn with_session(headers: &HeaderMap, session: &ZosmfSession) -> Result<SchemeHeaders, Failure> {
+    let (name, value) = session.cookie();
+    with_cookie(headers, name, value)
+}
+
+fn with_cookie(headers: &HeaderMap, name: &str, value: &str) -> Result<SchemeHeaders, Failure> {
+    let line = cookie::joined_with(headers, name, value).ok_or_else(|| {
+        SchemeError::failed("the token of z/OSMF has a character that a cookie cannot contain")
+    })?;
+    Ok(SchemeHeaders::new().with(COOKIE, line))
+}
+
+/// A token of z/OSMF that the client itself has sent.
+enum OwnToken<'a> {
+    Jwt(&'a str),
+    Ltpa(Zeroizing<String>),
+}
+
+/// The token of z/OSMF in a verified token. Other issuers than API ML and z/OSMF are not trusted to name one.
+fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: Option<String>,
+        ltpa: Option<Zeroizing<String>>,
+    }
+
+    match proof {
+        Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
+            Some(OwnToken::Jwt(token))
+        }
+        // The gateway itself issues no token with the claim `ltpa`.
+        Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
+            let payload = token.split('.').nth(1)?;
+            let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
+            let claims: Claims = serde_json::from_slice(&payload).ok()?;
+            match claims {
+                Claims { iss: Some(iss), .. } if iss.eq_ignore_ascii_case(ISSUER) => {
+                    Some(OwnToken::Jwt(token))
+                }
+                Claims { ltpa, .. } => ltpa.filter(|ltpa| !ltpa.is_empty()).map(OwnToken::Ltpa),
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! TLS to services: client certificates, and services that accept only certain curves.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use rcgen::KeyPair;
+use test_support::pki::{APIMTST, Authority, SERVER, USER};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_passticket::{
+    identity::PeerCertificate,
+    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    rustls::{
+        ServerConfig, SupportedProtocolVersion,
+        crypto::{SupportedKxGroup, aws_lc_rs},
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+        version::{TLS12, TLS13},
+    },
+    tls::{Connector, SECP521R1},
+    token::ServiceId,
+};
+
+/// A server that needs a client certificate of the trusted authority.
+fn server(
+    groups: &[&'static dyn SupportedKxGroup],
+    certificate: &str,
+    key: &str,
+    version: &'static SupportedProtocolVersion,
+) -> TlsAcceptor {
+    let mut provider = aws_lc_rs::default_provider();
+    if !groups.is_empty() {
+        provider.kx_groups = groups.to_vec();
+    }
+    let provider = Arc::new(provider);
+    let roots = Arc::new(Authority::trusted().roots());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Starts a service that answers each request with the common name of the client certificate, and keeps its
+/// connections. Returns its URL.
+async fn service(acceptor: TlsAcceptor) -> String {
+    let address = test_support::raw::service(move |stream: TcpStream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+            let certificate = PeerCertificate::from_der(certificate).unwrap();
+            let name = certificate.common_name().unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+            let mut stream = BufReader::new(stream);
+            loop {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                if stream.get_mut().write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    format!("https://localhost:{}", address.port())
+}
+
+fn connector(identity: Option<(&str, &str)>) -> Connector {
+    let builder = Connector::builder().with_authorities(Authority::trusted().pem().as_bytes());
+    match identity {
+        None => builder.build().unwrap(),
+        Some((certificate, key)) => {
+            builder.with_identity(certificate.as_bytes(), key.as_bytes()).build().unwrap()
+        }
+    }
+}
+
+fn id(service: &str) -> ServiceId {
+    ServiceId::new(service).unwrap()
+}
+
+/// A stack with a route for each of `services`. All of them lead to `url`.
+fn stack(
+    forward: Forward<Connector, Full<Bytes>>,
+    url: &str,
+    services: &[&str],
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = http::Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send,
+> + Clone {
+    let upstream = Upstream::parse(url).unwrap();
+    let routes = services
+        .iter()
+        .map(|service| Route::new(id(service), "", upstream.clone(), Bypass).unwrap());
+    ServiceBuilder::new().layer(RouteLayer::new(Routes::new(routes).unwrap())).service(forward)
+}
+
+/// Status and body of the answer to `GET /{service}/x`.
+async fn get<S>(stack: &S, service: &str) -> (StatusCode, Bytes)
+where
+    S: Service<
+            Request<Full<Bytes>>,
+            Response = http::Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone,
+{
+    let request = Request::get(format!("/{service}/x")).body(Full::default()).unwrap();
+    let response = stack.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    (status, response.into_body().collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn a_connection_of_one_identity_is_never_used_for_another() {
+    for version in [&TLS12, &TLS13] {
+        let url = service(server(&[], SERVER.certificate, SERVER.key, version)).await;
+        let user = connector(Some((USER.certificate, USER.key)));
+        let other = connector(Some((APIMTST.certificate, APIMTST.key)));
+        let forward = Forward::new(user, ForwardTimeouts::default())
+            .with_connector_of(id("other"), other)
+            .with_connector_of(id("nobody"), connector(None))
+            // The settings apply to all connectors.
+            .with_max_connections(2.try_into().unwrap());
+        let stack = stack(forward, &url, &["one", "two", "other", "nobody"]);
+        for _ in 0..3 {
+            for (service, want) in [("one", "USER"), ("other", "APIMTST"), ("two", "USER")] {
+                let (status, body) = get(&stack, service).await;
+                assert_eq!((status.as_u16(), &*body), (200, want.as_bytes()), "{service}");
+            }
+            let (status, _) = get(&stack, "nobody").await;
+            assert!(status.is_server_error(), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn services_and_identities_may_use_p384_or_p521_only() {
+    let authority = Authority::trusted();
+    for (name, algorithm, group) in [
+        ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384, aws_lc_rs::kx_group::SECP384R1),
+        ("P-521", &rcgen::PKCS_ECDSA_P521_SHA512, SECP521R1),
+    ] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let certificate = authority.certify(&key, |_| {});
+        let key = key.serialize_pem();
+        for version in [&TLS12, &TLS13] {
+            let url = service(server(&[group], &certificate, &key, version)).await;
+            let identity = connector(Some((&certificate, &key)));
+            let stack = stack(Forward::new(identity, ForwardTimeouts::default()), &url, &["svc"]);
+            let (status, body) = get(&stack, "svc").await;
+            assert_eq!((status.as_u16(), &*body), (200, &b"USER"[..]), "{name} {version:?}");
+        }
+    }
+}
+
+#[test]
+fn an_identity_that_cannot_be_used_is_an_error() {
+    let build = |certificate: &str, key: &str| {
+        let builder = Connector::builder().with_authorities(Authority::trusted().pem().as_bytes());
+        let built = builder.with_identity(certificate.as_bytes(), key.as_bytes()).build();
+        built.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(build(USER.certificate, USER.key), "");
+    assert!(build("", USER.key).contains("the certificate chain has no certificate"));
+    assert!(build(USER.certificate, "").contains("the private key cannot be read"));
+    assert!(build(USER.certificate, APIMTST.key).contains("does not fit the certificate"));
+}
