@@ -19,8 +19,8 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
-/// The time limit for requests that are still in flight when their connection is evicted. The connection keeps its
-/// place until these requests end.
+/// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
+/// until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// Time limits of the connection of a client.
@@ -31,7 +31,7 @@ pub(super) struct ClientTimeouts {
     /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
     /// HTTP/1.1.
     pub(super) head: Duration,
-    /// The time in which a client must take a minimum number of bytes of a response.
+    /// The time in which a client must take a certain minimum number of bytes of a response.
     pub(super) send: Duration,
 }
 
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// Compares the connection with its last known state. Returns whether a time limit begins or ends now.
+    /// Compares the connection with its last known state. Returns true if a time limit begins or ends now.
     fn observe(&mut self) -> bool {
         let connection = &*self.connection;
         let (changes, read) = (connection.changes(), connection.read());

@@ -31,11 +31,11 @@ use super::{
     tcp::TcpConnector,
 };
 
-/// The default of the time limit for a TCP connection. The name resolution is included.
+/// Default of the time limit for opening a TCP connection, including the name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How strictly the certificates of services are verified. The variants are the values of Zowe's
-/// configuration key `zowe.verifyCertificates` (`docs/reference/data-plane.md#verify-certificates`).
+/// How strictly the certificates of services are verified. The variants are the values of the setting
+/// `zowe.verifyCertificates` in Zowe's configuration file (`docs/reference/data-plane.md#verify-certificates`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verification {
@@ -155,8 +155,8 @@ impl<'a> ConnectorBuilder<'a> {
     /// Builds the connector.
     ///
     /// # Errors
-    /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one. This error does not
-    /// occur if verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
+    /// [`TlsError::Authorities`] if the PEM document contains no CA certificate, or a malformed one. If verification is
+    /// disabled, this error does not occur. [`TlsError::Config`] if rustls rejects the configuration.
     pub fn build(self) -> Result<Connector, TlsError> {
         let provider = Arc::new(self.policy.restrict(self.signature_cache.provider()));
         let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
@@ -271,8 +271,8 @@ fn chain_verifier(
         .map_err(|_| TlsError::Authorities)
 }
 
-/// Accepts any host name. If `chain` is `None`, it also accepts any certificate. The peer must still prove that it
-/// holds the private key of its certificate.
+/// Accepts any host name. If `chain` is `None`, also accepts any certificate. The peer must always prove that it holds
+/// the private key of its certificate.
 #[derive(Debug)]
 struct LenientVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -292,7 +292,8 @@ impl ServerCertVerifier for LenientVerifier {
         let verified =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // webpki checks the name only after it has verified the chain, so this error means that the chain is valid.
+            // The library webpki checks the host name only after it has verified the chain. So after this error, the
+            // chain is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -86,9 +86,10 @@ impl ClientStream {
 }
 
 /// Takes back a connection that was lent to hyper.
+/// Takes back a connection that was lent to hyper.
 ///
-/// If the end of the connection is also the end of the current response, dropping this value resets the connection.
-/// Without the reset, the client would take a part of the response for the whole response.
+/// A response without a length may end only with the connection. In this case, dropping this value resets the
+/// connection. Without the reset, the client would take a part of the response for the whole response.
 pub(super) enum Lender {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,

@@ -5,7 +5,8 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// The certificates of a document as trust anchors. `None` if the document has no certificate or a malformed one.
+/// Returns the certificates of a document as trust anchors. Returns `None` if the document contains no certificate, or
+/// a malformed one.
 pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
@@ -14,7 +15,7 @@ pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     Some(roots)
 }
 
-/// All certificates of a document. `None` if the document has no certificate or a malformed one.
+/// Returns all certificates of a document. Returns `None` if the document contains no certificate, or a malformed one.
 pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!all.is_empty()).then_some(all)
