@@ -214,9 +214,9 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// Wraps the body of the service's response in the body type of the gateway's responses. The headers of the response do
 /// not change.
 ///
-/// # Errors The error of the body, if the body has already failed. The client can then still get a 502, because no part
-/// of the response was sent to it.
-/// can still get 502.
+/// # Errors
+/// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
+/// response was sent to it.
 fn client_response<B: Send + 'static>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,

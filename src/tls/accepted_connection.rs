@@ -127,7 +127,8 @@ impl Serving {
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
     /// becomes idle or stalled.
     ///
-    /// # Errors The reason why the connection must be closed.
+    /// # Errors
+    /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
         let mut result = self.settings.limits.admit(source, self.settings.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result

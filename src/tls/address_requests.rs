@@ -66,7 +66,8 @@ impl RequestsByAddress {
     /// Records that a client in `network` begins a request on a connection of a trusted proxy. Call [`end`](Self::end)
     /// when the request ends.
     ///
-    /// # Errors The network already has its maximum number of requests in flight. The request is not recorded.
+    /// # Errors
+    /// The network already has its maximum number of requests in flight. The request is not recorded.
     pub(super) fn begin(&self, network: SourceNetwork) -> Result<(), TooManyRequests> {
         let counters = &mut *self.counters();
         let entry = self.entry(counters, network);
@@ -145,7 +146,8 @@ pub(super) struct CountedAddress {
 impl CountedAddress {
     /// Records that a request begins on the connection. Call [`end`](Self::end) when the request ends.
     ///
-    /// # Errors The address already has its maximum number of requests in flight. The request is not recorded.
+    /// # Errors
+    /// The address already has its maximum number of requests in flight. The request is not recorded.
     pub(super) fn begin(&self) -> Result<(), TooManyRequests> {
         self.counter.begin()
     }

@@ -86,7 +86,6 @@ impl ClientStream {
 }
 
 /// Takes back a connection that was lent to hyper.
-/// Takes back a connection that was lent to hyper.
 ///
 /// A response without a length may end only with the connection. In this case, dropping this value resets the
 /// connection. Without the reset, the client would take a part of the response for the whole response.
