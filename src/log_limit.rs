@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_cause_leaves_its_count() {
+    fn the_count_of_a_removed_cause_is_kept() {
         let limit = LogLimit::default();
         let start = Instant::now();
         for cause in 0..MAX_CAUSES {

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_without_end_is_possible() {
+    async fn a_limit_beyond_the_range_of_the_clock_is_possible() {
         let now = Instant::now();
         assert!(MinimumProgress::new(Duration::MAX).waiting(now, 0).is_ok_and(|end| end > now));
     }

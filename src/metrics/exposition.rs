@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(debug_assertions, should_panic(expected = "twice_total is written twice"))]
-    fn a_second_block_of_a_metric_is_a_mistake_in_the_program() {
+    fn a_metric_must_not_be_written_twice() {
         const TWICE: Description = Description::counter("twice_total", "Twice.");
         let got = text(|e| {
             e.value(&TWICE, 1);

@@ -710,7 +710,7 @@ mod tests {
 
     /// A waiting request may get a connection that is closed before the request is sent. The request then waits again.
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_in_the_queue_no_longer_than_the_limit_in_all() {
+    async fn the_queue_limit_covers_all_waits_of_a_request() {
         let services = Arc::new(Mutex::new(Vec::new()));
         let connected = services.clone();
         let connector = service_fn(move |_: Uri| {

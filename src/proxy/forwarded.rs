@@ -79,8 +79,10 @@ pub(super) struct ServiceHeaders<'a> {
 /// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`.
 ///
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
-/// any client can send such values (CVE-2025-41235). It also replaces `Forwarded` of a trusted proxy if the request has
-/// `X-Forwarded-For`: a proxy that writes only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
+/// any client can send such values (CVE-2025-41235).
+///
+/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces its `Forwarded`. A proxy that writes
+/// only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,

@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_have_no_header_fields() {
+    fn fields_for_headers_only_are_removed_from_trailers() {
         let mut trailers = HeaderMap::new();
         for name in [
             "set-cookie",

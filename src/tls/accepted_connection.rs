@@ -187,7 +187,7 @@ impl Serving {
             }
             CloseReason::AddressLimit => {
                 let limit = self.settings.limits.connections_per_address();
-                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
+                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: the client address has reached limits.connectionsPerAddress, and none of its connections is idle");
             }
             _ => {}
         }

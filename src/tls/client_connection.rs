@@ -201,8 +201,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client may take the current response as slowly as it likes. This value applies only to HTTP/1.1,
-    /// because an HTTP/2 connection has several responses at a time.
+    /// Whether the client may take the current response at any speed. This value applies only to HTTP/1.1, because an
+    /// HTTP/2 connection has several responses at a time.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
@@ -370,7 +370,7 @@ impl InFlight {
         self.connection.shared.counts.as_deref()
     }
 
-    /// Records that the client may take the response as slowly as it likes.
+    /// Records that the client may take the response at any speed.
     pub(super) fn set_has_no_send_limit(&self) {
         self.connection.has_no_send_limit.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Limits the connections of clients, over all servers of a process ([D28](crate::decisions#d28)).
+//! Limits the connections of clients, over all servers of a process ([D28](crate::decisions#d28)). Each open connection
+//! holds a *place*. The number of places is limited.
 
 use std::{
     cell::Cell,
@@ -413,8 +414,8 @@ impl Candidates {
     }
 }
 
-/// Keeps the connections that have been idle longest, and sorts them. Keeps only a part of the connections, so that
-/// sorting costs less than the search.
+/// Keeps the connections that have been idle or stalled longest, and sorts them. Keeps only a part of the connections,
+/// so that sorting costs less than the search.
 fn keep_longest(found: &mut Vec<(u64, u64)>) {
     let kept = found.len().div_ceil(16).max(MIN_CANDIDATES);
     if kept < found.len() {
@@ -652,7 +653,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_gets_its_source_later() {
+    async fn the_source_of_a_connection_can_be_set_later() {
         let limits = limits(4, 1);
         let place = admit(&limits, ClientSource::Exempt);
         assert_eq!(limits.set_source(&place, source(1)), Ok(Evicted::No));

@@ -1,6 +1,9 @@
-//! Decides when the gateway closes the connection of a client. There are four reasons: the connection is idle for too
-//! long, the client does not finish the head of a request, the client does not take a response, or another client needs
-//! the place of this connection.
+//! Decides when the gateway closes the connection of a client. There are four reasons:
+//!
+//! - The connection is idle for too long.
+//! - The client does not finish the head of a request.
+//! - The client does not take a response.
+//! - Another client needs the place of this connection.
 
 use std::{
     pin::{Pin, pin},
@@ -310,7 +313,7 @@ mod tests {
                 &[(80, Close(CloseReason::Head))],
             ),
             (
-                "pings are no heads, and do not make an HTTP/2 connection busy",
+                "pings are not heads, and do not make an HTTP/2 connection busy",
                 Http2,
                 &[(30, Read), (60, Read), (74, Check), (75, Check)],
                 &[(75, ShutDown(CloseReason::Idle))],
@@ -322,7 +325,7 @@ mod tests {
                 &[(75, ShutDown(CloseReason::Idle)), (135, Abort)],
             ),
             (
-                "the bytes of a body are no head",
+                "the bytes of a body are not a head",
                 Http1,
                 &[(1, Request), (2, Read), (3, Read), (3, End), (34, Check)],
                 &[],

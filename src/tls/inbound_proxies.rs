@@ -86,7 +86,7 @@ impl InboundProxies {
             // know. The HTTP headers on this connection may come from that client, so they are not trusted.
             Ok(Ok(ProxyHeader::Local)) => Ok(Ends { peer, local, proxies: None }),
             Ok(Err(ReadError::Malformed(error))) => {
-                log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
+                log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed: the header of the PROXY protocol is missing or malformed");
                 Err(ProxyRefusal::Malformed)
             }
             // This is logged at a low level, because health checks of load balancers often close the connection without

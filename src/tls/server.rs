@@ -29,8 +29,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, it waits up to this time for a request on each idle connection, because a client may
-/// already have sent a request.
+/// How long the server waits at its shutdown for a request on each idle connection. A client may already have sent such
+/// a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -169,7 +169,7 @@ impl Server {
     /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A
     /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the header says that the proxy itself is the client (`LOCAL`) or that the proxy does not know the addresses
+    /// If the header says that the proxy itself is the client (`LOCAL`), or that the proxy does not know the addresses
     /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
@@ -228,10 +228,10 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
-    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to one second or a quarter of
-    /// the drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have
-    /// not finished at the drain timeout are aborted. The server then waits up to one second until the futures of the
-    /// aborted requests have been dropped.
+    /// flight have finished, and returns. Idle HTTP/1.1 connections stay open for up to one second or a quarter of the
+    /// drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have not
+    /// finished at the drain timeout are aborted. The server then waits up to one second until the futures of the aborted
+    /// requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>

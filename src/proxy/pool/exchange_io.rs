@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_cannot_be_reached_again_is_named() {
+    fn a_failed_reconnect_is_reported() {
         let mut old = Builder::new();
         old.write(b"GET").read(b"");
         let mut io = io(old, None);
