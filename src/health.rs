@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Whether a component works. If it does not work, this contains the reason.
+/// Whether a component works. If it does not work, the value contains the reason.
 ///
 /// ```
 /// use tower_passticket::health::Health;

@@ -4,7 +4,7 @@
 //! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and generate a
 //! PassTicket. A PassTicket is a password for one user and one application that is valid for a few minutes. The z/OS
 //! service receives `Authorization: Basic user:PassTicket`, or the headers of another [`Scheme`](layer::Scheme). All of
-//! this happens in one process. The program `passticket-proxy` offers the same without writing code.
+//! this happens in one process. The program `passticket-proxy` offers the same to users who write no code.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service

@@ -64,8 +64,8 @@ impl ConnectionInfo {
     }
 
     /// Whether the peer is a trusted proxy. In this case, the proxy of this crate appends its values to the headers
-    /// `X-Forwarded-*`. It appends to `Forwarded` only if `X-Forwarded-For` is absent. Otherwise, it replaces all these
-    /// headers.
+    /// `X-Forwarded-*`. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
+    /// proxy, the proxy of this crate replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }

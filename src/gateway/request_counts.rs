@@ -10,7 +10,7 @@ const REQUESTS: Description = Description::counter(
      there was a response are not included.",
 );
 
-/// The part of the gateway that answers a request.
+/// The part of the gateway to which a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {

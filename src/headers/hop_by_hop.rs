@@ -24,6 +24,7 @@ const FORWARDING: [&str; 6] = [
 /// Removes hop-by-hop headers. These are the headers that a `Connection` line names, and the headers that are always
 /// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and `-Proto`
 /// stay, even if `Connection` names them (CVE-2022-31813).
+///
 /// Call this function before you set headers of your own. If you set `Authorization` first, a client that sends
 /// `Connection: authorization` makes this function remove your header. A second call, for example by a proxy, does not
 /// remove your header, because the first call has removed all `Connection` lines.

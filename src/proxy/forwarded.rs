@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// The maximum length in bytes of a header that a trusted proxy sends. A longer list of client addresses is replaced by
-/// the address of the client. Any other longer header is removed.
+/// A header of a trusted proxy is kept up to this length in bytes. A longer list of client addresses is replaced by the
+/// address of the client. Any other longer header is removed.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the

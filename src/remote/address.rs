@@ -17,8 +17,8 @@ impl Address {
     /// Parses `https://host[:port][/path]` or `http://host[:port][/path]`.
     ///
     /// # Errors
-    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the text. If the
-    /// text contains `@`, the error does not contain it, because the part before the `@` may contain a password.
+    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the
+    /// text, but not if the text contains `@`: the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {

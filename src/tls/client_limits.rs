@@ -39,7 +39,8 @@ const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 const MIN_CANDIDATES: usize = 64;
 
 /// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
-/// longer than this for a place (`MAX_WAIT` in `server.rs`), so it can get the place of a stalled connection.
+/// longer than this for a place (`MAX_WAIT` in `accepted_connection.rs`), so it can get the place of a stalled
+/// connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
 /// If no search has looked at a stalled connection for this time, the next search counts its stall from 0 again.

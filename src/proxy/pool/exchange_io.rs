@@ -1,6 +1,5 @@
 //! Reads and writes the bytes of a connection, and knows where each exchange begins.
 //!
-//! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
 //! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
 //!    connection ends before the first byte of the response, this module replaces it by a new connection, without
 //!    hyper's knowledge. It writes the bytes of the request to the new connection. A request is sent again at most once

@@ -27,7 +27,7 @@
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than it. The first waiter of all runtimes gets the slot. |
+//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |
