@@ -44,13 +44,13 @@ impl AuthPrefix {
         Ok(Self(path.into()))
     }
 
-    /// The path. It has no trailing slash.
+    /// Returns the path. It has no trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part of `path` after the prefix, with the leading slash, such as `/login`. `None` if `path` is
-    /// not below the prefix.
+    /// Returns the part of `path` after the prefix, with the leading slash, such as `/login`. Returns `None` if `path`
+    /// is not below the prefix.
     pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(&*self.0).filter(|rest| rest.starts_with('/'))
     }
@@ -81,7 +81,7 @@ const MAX_SHOWN: usize = 80;
 
 /// The error for a path that cannot be the prefix of the auth API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the auth API cannot be served below {path:?}, which {rule}; write a path like {DEFAULT}")]
+#[error("the auth API cannot be served below {path:?}, which {rule}; use a path like {DEFAULT}")]
 pub struct AuthPrefixError {
     path: String,
     rule: Rule,

@@ -2,7 +2,7 @@
 
 use http::uri::Authority;
 
-/// The bytes of a registered name: unreserved, percent-encoded or a sub-delimiter (RFC 3986 §3.2.2).
+/// The bytes that a registered name may contain: unreserved, percent-encoded or sub-delimiter (RFC 3986 §3.2.2).
 #[cfg(feature = "proxy")]
 static NAME: [bool; 256] = {
     let mut table = [false; 256];
@@ -47,11 +47,11 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
         }
 }
 
-/// Whether `authority` is a host, with or without a port. The type [`Authority`] also accepts a user and a
-/// password, a port that is not a number, and an empty host.
+/// Whether `authority` is a host, with or without a port. The type [`Authority`] also accepts three things that this
+/// function refuses: a user and a password, a port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
-    // The text is also searched for `@`, because a user may be equal to the host, as in `gw@gw`.
+    // The text is also searched for `@`, because the user may have the same name as the host, as in `gw@gw`.
     let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
     !authority.host().is_empty()
         && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())

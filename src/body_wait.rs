@@ -1,13 +1,13 @@
 //! Records whether a request waits for its client to send the body.
 //!
 //! The code that reads the body of a request cannot easily reach the code that counts the requests of a connection. An
-//! extension in the request would cost an allocation. But both pieces of code run in the same poll. So the code that
-//! reads the body sets a thread-local flag, and the code that counts the requests checks the flag after the poll.
+//! extension in the request would cost an allocation. But both run in the same poll. So the code that reads the body
+//! sets a thread-local flag, and the other code checks the flag after the poll.
 
 use std::cell::Cell;
 
 thread_local! {
-    /// This flag is valid only during the poll of one request.
+    /// Valid only during the poll of one request.
     static IS_PENDING: Cell<bool> = const { Cell::new(false) };
 }
 

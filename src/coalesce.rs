@@ -1,7 +1,7 @@
 //! Joins the small slices of a vectored write into one plain write.
 //!
-//! hyper passes the head of a message and its body as two slices. A vectored write costs the kernel more
-//! than a plain write (`benches/choices.md`), so small slices are first copied into one buffer.
+//! hyper passes the head of a message and its body as two slices. A vectored write takes the kernel longer than a plain
+//! write (`benches/choices.md`). So small slices are first copied into one buffer.
 
 use std::{
     cell::RefCell,
@@ -16,7 +16,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// If all slices together have more bytes than this, a vectored write costs less than copying them.
+/// If all slices together have more bytes than this, a vectored write costs less than copying the slices.
 const MAX_COPY: usize = 4096;
 
 /// Wraps the connection `T`, and joins the small slices of its vectored writes.
@@ -26,7 +26,7 @@ pub(crate) struct CoalesceWrites<T> {
     progress: Option<Arc<WriteProgress>>,
 }
 
-/// Records whether the peer accepts the bytes that are written. This type is needed because hyper does not report it.
+/// Records whether the peer accepts the bytes that are written. hyper does not report this.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     is_blocked: AtomicBool,

@@ -1,5 +1,4 @@
-//! Displays an error and its sources on one line, for the log. The sources are shown because the last source is often
-//! the actual cause.
+//! Displays an error and its sources on one line, for the log. The last source is often the actual cause.
 
 use std::{error::Error, fmt};
 

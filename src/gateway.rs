@@ -39,7 +39,7 @@ pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 /// auth API.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each request to one of three places. The path decides which:
+/// Sends each request to one of three places. The path of the request decides which:
 ///
 /// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
 ///   gateway answers 503.
@@ -48,20 +48,20 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///   `/application/health`.
 /// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
 ///
-/// The gateway answers 400 to malformed requests. These are:
+/// The gateway answers 400 to malformed requests:
 ///
 /// - HTTP/1.1 requests that do not have exactly one valid `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
-/// - requests whose target has a user, or a scheme other than `http` and `https`.
+/// - requests whose target contains a user, or a scheme other than `http` and `https`.
 ///
-/// It answers 501 if the body has a transfer coding other than `chunked`.
+/// The gateway answers 501 if the body has a transfer coding other than `chunked`.
 ///
 /// Each request gets a [`RequestId`] extension, unless it already has one. Each response has this id in the header
-/// `X-Request-Id`, unless the service has set that header. The gateway does not use the `X-Request-Id` of a client. It
-/// only forwards this header to the service.
+/// `X-Request-Id`, unless the service has set this header. The gateway forwards the `X-Request-Id` of a client to the
+/// service, but does not use it otherwise.
 ///
-/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always be ready.
-/// The services of this crate are always ready. `A` is cloned for each request to the auth API.
+/// `R` should always be ready, as the services of this crate are. While `R` is not ready, the gateway accepts no
+/// requests, not even requests for `A`. `A` is cloned for each request to the auth API.
 ///
 /// The response bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer of `R` changes the
 /// type of the response body, convert the body with [`ResponseBody::new`].
@@ -87,13 +87,13 @@ enum ApimlPaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrictTransportSecurity {
-    /// How long a browser applies the policy. Zero makes browsers forget an earlier policy.
+    /// How long a browser applies the policy. With zero, browsers forget an earlier policy.
     pub max_age: Duration,
-    /// Which hosts the policy is for.
+    /// The hosts to which the policy applies.
     pub hosts: StrictHosts,
 }
 
-/// The hosts that a [`StrictTransportSecurity`] is for.
+/// The hosts to which a [`StrictTransportSecurity`] applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StrictHosts {
     /// The host of the gateway.
@@ -104,7 +104,7 @@ pub enum StrictHosts {
 }
 
 impl Default for StrictTransportSecurity {
-    /// The policy is for one year and for the host of the gateway.
+    /// The policy applies to the host of the gateway for one year.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(365 * 24 * 3600), hosts: StrictHosts::default() }
     }
@@ -167,7 +167,7 @@ impl<A, R> Gateway<A, R> {
 
     /// Adds `Strict-Transport-Security` (RFC 6797) to each response. If a service has set this header, the gateway
     /// replaces it, because the header applies to the host of the gateway. Browsers that have received the header use
-    /// only HTTPS for this host. So all clients must reach the gateway by HTTPS.
+    /// only HTTPS for this host. So do not use it if any client reaches the gateway by HTTP.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
@@ -332,7 +332,7 @@ fn timed_out() -> Response<ResponseBody> {
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Reports only that the gateway is running. The services are not checked.
+/// Answers that the gateway is running. Does not check the services.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -360,8 +360,8 @@ mod tests {
     const HEALTH: &str = "/application/health";
 
     /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
-    /// `X-Request-Id` of the client. For the path `/own`, the response also has its own `X-Request-Id`, as the response
-    /// of a service may have.
+    /// `X-Request-Id` of the client. For the path `/own`, the response also sets `X-Request-Id` itself, as a service
+    /// may do.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();

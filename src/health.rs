@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Whether a component works. If it does not work, contains the reason.
+/// Whether a component works. If it does not work, the value contains the reason.
 ///
 /// ```
 /// use tower_passticket::health::Health;
@@ -26,7 +26,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// A component that does not work. `reason` must contain no secret.
+    /// Creates the health of a component that does not work. `reason` must contain no secret.
     pub fn down(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Down { reason: reason.into() }
     }

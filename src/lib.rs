@@ -1,11 +1,10 @@
 //! z/OS single sign-on as Tower layers.
 //!
-//! This crate is for authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a
-//! client certificate or a Personal Access Token (PAT). The layers verify this credential, check access,
-//! and generate a PassTicket: a password for one user and one application that is valid for a few
-//! minutes. The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
-//! [`Scheme`](layer::Scheme). All of this happens in one process. To use the crate without writing code, run
-//! the program `passticket-proxy`, which is built from it.
+//! This crate is for authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a client
+//! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and generate a
+//! PassTicket. A PassTicket is a password for one user and one application that is valid for a few minutes. The z/OS
+//! service receives `Authorization: Basic user:PassTicket`, or the headers of another [`Scheme`](layer::Scheme). All of
+//! this happens in one process. The program `passticket-proxy` offers the same to users who write no code.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
@@ -34,7 +33,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
-//! // The service accepts PassTickets for this application name (APPLID) and this key.
+//! // The service accepts PassTickets for this application name (APPLID) and this PassTicket key.
 //! let applid = Applid::new("ZOWEAPPL")?;
 //! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
 //!     .with_replay(Replay::Allowed);
@@ -99,8 +98,8 @@
 //! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
 //! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
 //!
-//! By default, only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full` turns on
-//! all features except `test-util` and `fuzzing`. No feature changes the behaviour of another feature.
+//! By default, only the core is compiled. The core contains no TLS and no HTTP client or server. The feature `full`
+//! turns on all features except `test-util` and `fuzzing`. No feature changes what another feature does.
 //!
 //! # Examples
 //! - Handlers of an axum router behind the layers: `examples/axum.rs`.
@@ -162,14 +161,13 @@ pub mod token;
 #[cfg(feature = "remote")]
 pub mod zosmf;
 
-/// This crate re-exports `hyper`, because signatures of this crate use hyper's bodies and I/O traits.
+/// Re-exports `hyper`, because signatures of this crate use hyper's bodies and I/O traits.
 #[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]
 #[doc(no_inline)]
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// This crate re-exports `rustls` for your own TLS configurations, because it accepts only the types of this version of
-/// `rustls`.
+/// Re-exports `rustls` for your own TLS configurations. This crate accepts only the types of this version of `rustls`.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;

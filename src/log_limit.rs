@@ -1,5 +1,5 @@
-//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, it permits at most one line
-//! per second. Without this limit, one broken service could fill the disk with equal lines.
+//! Limits the log lines at level `WARN` and `ERROR` that requests cause. At most one line per second is logged for each
+//! cause. Without this limit, one broken service could fill the disk with equal lines.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum number of causes that have their own entry.
 const MAX_CAUSES: usize = 256;
 
-/// The key of the shared entry. All causes that have no entry of their own use the shared entry.
+/// The table key of the shared entry, which all causes without an entry of their own use.
 const SHARED: u64 = 0;
 
 /// The limit for the whole process.
@@ -22,7 +22,8 @@ static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
 /// Logs a line, unless a line with the same cause was logged in the last second. A call has the form
 /// `log_limited!(warn, CAUSE, { FIELDS }, "message")`. Fields and message have the syntax of the macros of `tracing`.
-/// The line also has the field `suppressed`, see [`LogPermit`]. [`permit`] explains what a cause is.
+/// If lines were suppressed, the line also has the field `suppressed` (see [`LogPermit`]). [`permit`] explains what a
+/// cause is.
 macro_rules! log_limited {
     ($level:ident, $cause:expr, { $($fields:tt)* }, $message:literal) => {
         if let Some($crate::log_limit::LogPermit { suppressed }) =
@@ -37,15 +38,15 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. If this number is 0, the
-    /// field is `None`, and the line has no field `suppressed`.
+    /// The number of lines with this cause that were suppressed since the last logged line. It is `None` instead of 0.
+    /// The line then has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
-/// Whether a line with this cause may be logged now. `None` means that the line is suppressed and counted. The next
-/// logged line with this cause contains the count.
+/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed and counted. The
+/// next logged line with this cause contains the count.
 ///
-/// A cause stands for a problem that an operator fixes in one place. It consists of the message and, for example, the
+/// A cause identifies a problem that an operator fixes in one place. It consists of the message and, for example, the
 /// service. It contains no value that differs from request to request.
 #[cold]
 pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
@@ -70,8 +71,8 @@ impl LogLimit {
         let mut cause = self.hasher.hash_one(cause);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
-            // The counts of the removed causes are added to the shared entry, so that each suppressed line
-            // stays counted.
+            // The counts of the removed causes are added to the shared entry, so that no suppressed line is lost from
+            // the count.
             let mut moved = 0;
             lines.retain(|key, last| {
                 let is_kept =
@@ -82,8 +83,7 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // If the shared entry is made here, its time is set to the past, so that the next line that uses the
-                // shared entry is logged.
+                // A new shared entry gets a time in the past, so that the next line that uses this entry is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;
@@ -129,7 +129,7 @@ mod tests {
             ("a", 1999, None),
             ("a", 5000, after(1)),
             ("a", 6000, PERMITTED),
-            // A monotonic clock never goes back. If it went back, the limit would suppress the line.
+            // Time never goes back on a monotonic clock. If it did, the limit would suppress the line.
             ("a", 3000, None),
         ] {
             let now = start + Duration::from_millis(millis);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_cause_leaves_its_count() {
+    fn the_count_of_a_removed_cause_is_kept() {
         let limit = LogLimit::default();
         let start = Instant::now();
         for cause in 0..MAX_CAUSES {

@@ -1,6 +1,6 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! An error response contains such a message if it comes from the gateway itself, and not from a service.
+//! The gateway puts such a message into each error response of its own, but not into the responses of services.
 //! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the documentation of Zowe
 //! (`docs/reference/error-messages.md`).
 
@@ -10,24 +10,24 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-/// One entry of the message catalogue.
+/// One entry of the message catalogue: the template of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
     number: &'static str,
     key: &'static str,
-    /// The text. `{}` stands for an argument.
+    /// The text. Each `{}` is replaced by an argument.
     text: &'static str,
     reason: &'static str,
     action: &'static str,
 }
 
 impl Template {
-    /// The number with its type letter, such as `ZWEAG120E`.
+    /// Returns the number with its type letter, such as `ZWEAG120E`.
     pub fn number(&self) -> &'static str {
         self.number
     }
 
-    /// The text, with `{}` in the place of each argument.
+    /// Returns the text, with `{}` in the place of each argument.
     pub fn text(&self) -> &'static str {
         self.text
     }
@@ -296,13 +296,13 @@ pub struct ApiMessage {
 }
 
 impl ApiMessage {
-    /// A message without arguments.
+    /// Creates a message without arguments.
     pub const fn new(template: &'static Template) -> Self {
         Self { template, text: Cow::Borrowed(template.text) }
     }
 
-    /// A message in which `arguments` replace the `{}` of the text, in order. If there are too few
-    /// arguments, the remaining `{}` stay.
+    /// Creates a message in which `arguments` replace the `{}` of the text, in order. If there are too few arguments,
+    /// the remaining `{}` stay.
     pub fn with(template: &'static Template, arguments: &[&str]) -> Self {
         let mut pieces = template.text.split("{}");
         let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -321,18 +321,18 @@ impl ApiMessage {
         Self { text: Cow::Owned(format!("{text}: {detail}")), ..self }
     }
 
-    /// The number with its type letter, such as `ZWEAG120E`.
+    /// Returns the number with its type letter, such as `ZWEAG120E`.
     pub fn number(&self) -> &'static str {
         self.template.number
     }
 
-    /// The number and the text on one line, for logs and for the header `X-Zowe-Auth-Failure`.
+    /// Returns the number and the text on one line, for logs and for the header `X-Zowe-Auth-Failure`.
     pub fn line(&self) -> String {
         format!("{} {}", self.template.number, self.text)
     }
 
-    /// The message as the JSON document `{"messages": […]}`. The fields have the same order as in Zowe.
-    /// Empty fields are left out.
+    /// Returns the message as the JSON document `{"messages": […]}`. The fields have the same order as in Zowe. Empty
+    /// fields are left out.
     pub fn to_json(&self) -> Bytes {
         let document = Document {
             messages: [View {
@@ -344,12 +344,12 @@ impl ApiMessage {
                 message_key: self.template.key,
             }],
         };
-        // Serialization cannot fail, because all keys and values are strings.
+        // Serialization cannot fail, because all field names and values are strings.
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// The message as an HTTP response with `status`. The headers of the response tell browsers not to store the
-    /// response and not to guess its content type.
+    /// Returns the message as an HTTP response with `status`. The headers of the response tell browsers not to store
+    /// the response and not to guess its content type.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;
@@ -385,7 +385,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// Escapes HTML as API ML does, because a web page may insert the text into its HTML without escaping.
+/// Escapes HTML as API ML does, because a web page may insert the text into its HTML without escaping it.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);
@@ -403,7 +403,7 @@ fn escape_html(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The headers that every response of the gateway itself has ([D46](crate::decisions#d46)).
+/// The headers of every response that the gateway itself makes ([D46](crate::decisions#d46)).
 pub(crate) static SECURITY_HEADERS: [(HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -417,16 +417,15 @@ pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// The longest `Retry-After` ([D45](crate::decisions#d45)).
+/// The maximum of `Retry-After` ([D45](crate::decisions#d45)).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up. The value is at most 10.
+/// Returns the value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up, and at most 10.
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
-/// The seconds of a wait. They are rounded up, so that a client that waits for this number of seconds does not retry
-/// too early.
+/// Returns a wait in seconds, rounded up. So a client that waits for this number of seconds does not retry too early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

@@ -1,4 +1,4 @@
-//! Checks that a peer that should send or take data makes a minimum progress.
+//! Checks that a peer makes a minimum progress while it should send or take data.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A peer must send or take this many bytes within each time limit, as long as data waits for it.
 pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 
-/// Replaces a time limit whose end the clock cannot represent.
+/// Used for a time limit whose end the clock cannot represent.
 pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The peer has made less than the minimum progress.
@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// A time limit between two bytes would not end the connection of a peer that sends or takes one byte per minute.
-/// Therefore, the limit is a minimum number of bytes in a period.
+/// A time limit for the next byte would not stop a peer that sends or takes one byte per minute. Therefore, the limit
+/// is a minimum number of bytes in a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -55,7 +55,7 @@ impl MinimumProgress {
         self.window = None;
     }
 
-    /// Call this when the gateway has not waited for the peer for `time`, but will wait for the peer again.
+    /// Call this when the gateway has not waited for the peer for `time`, but will wait for it again.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {
@@ -63,8 +63,8 @@ impl MinimumProgress {
         }
     }
 
-    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. If the gateway still
-    /// waits at the returned time, call this function again.
+    /// Call this while the gateway waits for the peer. `bytes` is the number of bytes that the peer has sent or taken
+    /// so far. If the gateway still waits at the returned time, call this function again.
     pub(crate) fn waiting(&mut self, now: Instant, bytes: u64) -> Result<Instant, Stalled> {
         match self.window {
             Some(Window { end, .. }) if now < end => return Ok(end),
@@ -79,11 +79,11 @@ impl MinimumProgress {
     }
 }
 
-/// The minimum progress with a timer, for a future that waits for the peer.
+/// A [`MinimumProgress`] with a timer, for a future that waits for the peer.
 #[derive(Debug)]
 pub(crate) struct StallTimer {
     progress: MinimumProgress,
-    /// `None` until the first wait. For most peers, the gateway never waits.
+    /// `None` until the first wait. Most peers never make the gateway wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -105,8 +105,8 @@ impl StallTimer {
         self.progress.skip(time);
     }
 
-    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Returns `Ready` if the
-    /// peer makes too little progress.
+    /// Call this while the gateway waits for the peer. `bytes` is the number of bytes that the peer has sent or taken
+    /// so far. Returns `Ready` if the peer makes too little progress.
     #[cold]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {
         loop {
@@ -129,7 +129,7 @@ mod tests {
 
     /// An event at a given second.
     enum Event {
-        /// The gateway waits. The number is the total number of bytes so far.
+        /// The gateway waits. The number is the number of bytes since the start.
         Waiting(u64),
         Clear,
     }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_without_end_is_possible() {
+    async fn a_limit_beyond_the_range_of_the_clock_is_possible() {
         let now = Instant::now();
         assert!(MinimumProgress::new(Duration::MAX).waiting(now, 0).is_ok_and(|end| end > now));
     }

@@ -7,19 +7,19 @@ use std::{
 
 /// The IP address of a client: the address of the peer, or the address that a trusted proxy has announced.
 ///
-/// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains, so equal clients have equal
-/// addresses.
+/// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains. So the addresses of the same client are
+/// equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// The address. It is never an IPv4-mapped IPv6 address.
+    /// Returns the address. It is never an IPv4-mapped IPv6 address.
     pub fn ip(self) -> IpAddr {
         self.0
     }
 
-    /// Parses an address as proxies write it: with or without a port. An IPv6 address may be in brackets. Returns
-    /// `None` for an unspecified address, such as `0.0.0.0`, because no client has such an address.
+    /// Parses an address in the forms that proxies use: with or without a port, and IPv6 addresses also in brackets.
+    /// Returns `None` for an unspecified address, such as `0.0.0.0`, because no client has such an address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let ip = match text.strip_prefix('[') {
             Some(rest) => {

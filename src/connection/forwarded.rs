@@ -2,7 +2,8 @@
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the trusted proxy in front of the gateway has
 //! written the last element. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! Elements that the client itself sent are to the left of this address. So a client cannot hide its address with them.
+//! Elements that the client itself sent are to the left of this address. So a client cannot hide its address with such
+//! elements.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,7 +20,7 @@ pub(crate) enum AddressHeader {
 }
 
 impl AddressHeader {
-    /// `X-Forwarded-For`, if it is present.
+    /// Returns `X-Forwarded-For` if it is present, otherwise `Forwarded`.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         if headers.contains_key(&X_FORWARDED_FOR) { Self::XForwardedFor } else { Self::Forwarded }
     }
@@ -28,11 +29,11 @@ impl AddressHeader {
 /// The maximum number of elements that are read. There are rarely more than three proxies.
 const MAX_ELEMENTS: usize = 32;
 
-/// The maximum length of an element in bytes. An element of `Forwarded` can be longer than an address, because it can
+/// The maximum length of an element in bytes. An element of `Forwarded` may be longer than an address, because it may
 /// contain a host name.
 const MAX_LENGTH: usize = 512;
 
-/// The client that the headers of a trusted proxy announce.
+/// What the headers of a trusted proxy say about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.
@@ -44,7 +45,7 @@ pub(super) enum Announced {
 /// Why the headers of a trusted proxy are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("X-Forwarded-For has an element that is no IP address")]
+    #[error("X-Forwarded-For has an element that is not an IP address")]
     XForwardedFor,
     #[error("Forwarded has an element that RFC 7239 does not permit")]
     Forwarded,
@@ -54,7 +55,7 @@ pub(super) enum Malformed {
     TooMany,
 }
 
-/// The client that the `header` of a trusted proxy announces.
+/// Returns the client that the `header` of a trusted proxy announces.
 pub(super) fn announced(
     header: AddressHeader,
     headers: &HeaderMap,
@@ -104,11 +105,11 @@ fn right_most(
     Ok(Announced::Nobody)
 }
 
-/// The node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). `None` if the element is
+/// Returns the node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). Returns `None` if the element is
 /// malformed.
 ///
 /// The header is split at each comma, and the element at each semicolon. If a quoted string contains a comma or a
-/// semicolon, each part of the string has only one of its quotes. The element then counts as malformed.
+/// semicolon, each part has only one of the two quotes. The element then counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
@@ -249,10 +250,10 @@ mod tests {
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // The client has sent an opening quotation mark. This quotation mark does not hide the element that the
-            // proxy has appended.
+            // The client has sent an opening quotation mark. The element that the proxy has appended is found
+            // nevertheless.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
-            // The client has chosen the value of `host`, which the proxy has put in quotation marks.
+            // The client has chosen the value of `host`. The proxy has put this value in quotation marks.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
             (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),

@@ -1,8 +1,8 @@
 //! Information about the connection on which a request arrived, and about its client.
 //!
 //! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] contains the
-//! proxies that are trusted to announce the addresses of their clients. For a request from such a proxy,
-//! [`ConnectionInfo::client`] is the address of the client, and not the address of the proxy.
+//! proxies that may announce the addresses of their clients. For a request from such a proxy,
+//! [`ConnectionInfo::client`] is the address of the client, not the address of the proxy.
 
 mod address;
 mod forwarded;
@@ -23,14 +23,14 @@ use forwarded::{Announced, announced};
 /// The connection on which a request arrived, as an extension of the request.
 ///
 /// The listener of this crate inserts the extension. With another server, use
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer. They also
-/// contain the address of the client if it differs from the address of the peer. The login throttle uses the address of
-/// the client. The proxy uses this type to set `X-Forwarded-*` and `Forwarded`.
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and the
+/// address of the client if it is a different one. The login throttle uses the address of the client. The proxy uses
+/// this type to set `X-Forwarded-*` and `Forwarded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address of the client, or of a proxy between the client and this gateway. If a proxy has announced an
-    /// address with the PROXY protocol, this field contains the announced address.
+    /// The address of the client, or of a proxy between the client and this gateway. If the connection began with a
+    /// header of the PROXY protocol, this is the address in that header.
     pub peer: SocketAddr,
     /// The local address that the peer connected to.
     pub local: SocketAddr,
@@ -44,41 +44,41 @@ pub struct ConnectionInfo {
 enum Sender {
     /// The peer is the client.
     Client,
-    /// The peer is a trusted proxy. The address would be read from this header, but the header is absent or announces
-    /// no client.
+    /// The peer is a trusted proxy. The address of the client would be in this header, but the header is absent or
+    /// announces no client.
     Proxy(AddressHeader),
-    /// The peer is a trusted proxy. According to this header, it sent the request for this client.
+    /// The peer is a trusted proxy. It sent the request for this client, according to this header.
     ProxyFor(ClientAddress, AddressHeader),
 }
 
 impl ConnectionInfo {
-    /// A connection from the client `peer` to `local`.
+    /// Describes a connection from the client `peer` to `local`.
     pub const fn new(peer: SocketAddr, local: SocketAddr, protocol: Protocol) -> Self {
         Self { peer, local, protocol, sender: Sender::Client }
     }
 
-    /// The address of the client. This is the address that a trusted proxy has announced. If no proxy has announced an
-    /// address, it is the address of the peer.
+    /// Returns the address of the client: the address that a trusted proxy has announced, or the address of the peer if
+    /// no proxy has announced one.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Whether the peer is a trusted proxy. The proxy of this crate appends its values to the headers `X-Forwarded-*`
-    /// of a trusted proxy. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
-    /// proxy, it replaces all these headers.
+    /// Whether the peer is a trusted proxy. In this case, the proxy of this crate appends its values to the headers
+    /// `X-Forwarded-*`. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
+    /// proxy, the proxy of this crate replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
 
     /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if `X-Forwarded-For` is
-    /// absent. `headers` must be the headers of the request before a layer has changed them.
+    /// absent. `headers` must be the headers as they arrived, before a layer has changed them.
     ///
     /// The headers count only if the peer is one of `proxies`. The client is then the right-most address
     /// that does not belong to `proxies`. The elements to the left of this address may come from the client,
     /// so they are not read.
     ///
     /// If there is no such address, the client is the peer. The headers count as malformed if an element that has to be
-    /// read is malformed, or if more than 32 elements have to be read. In this case, the client is the peer, and
+    /// read is malformed, or if more than 32 elements have to be read. The client is then the peer, and
     /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that none of these headers has an effect.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
@@ -102,14 +102,14 @@ impl ConnectionInfo {
             Ok(Announced::Client(client)) => Sender::ProxyFor(client, header),
             Ok(Announced::Nobody) => Sender::Proxy(header),
             Err(error) => {
-                log_limited!(warn, ("forwarded", peer), { %peer, %error }, "a trusted proxy sent a malformed header; its own address is used as the address of the client");
+                log_limited!(warn, ("forwarded", peer), { %peer, %error }, "a trusted proxy sent a malformed header; the address of the proxy is used as the address of the client");
                 Sender::Client
             }
         };
         Self { sender, ..self }
     }
 
-    /// The address of the client, if a trusted proxy has announced it in a header.
+    /// Returns the address of the client if a trusted proxy has announced it in a header.
     pub(crate) fn announced_client(&self) -> Option<ClientAddress> {
         match self.sender {
             Sender::Client | Sender::Proxy(_) => None,
@@ -117,7 +117,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// The header from which the address of the client was read. `None` if the peer is not a trusted proxy.
+    /// Returns the header from which the address of the client was read. Returns `None` if the peer is not a trusted
+    /// proxy.
     #[cfg(feature = "proxy")]
     pub(crate) fn address_header(&self) -> Option<AddressHeader> {
         match self.sender {

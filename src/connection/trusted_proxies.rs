@@ -1,11 +1,12 @@
-//! The proxies that are trusted to announce the addresses of their clients.
+//! The proxies that may announce the addresses of their clients.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// The addresses of the proxies that are trusted to announce the addresses of their clients.
+/// The addresses of the proxies that may announce the addresses of their clients.
 ///
-/// List only proxies that set `X-Forwarded-For`, append to it, or remove the lines that their clients sent. If a proxy
-/// passes on the header of its client unchanged, the client can choose its own address.
+/// List only proxies that set `X-Forwarded-For` or append to it. A proxy that only removes the lines that its clients
+/// sent is safe, too. If a proxy passes on the header of its client unchanged, the client can choose the address that
+/// the gateway sees.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -28,8 +29,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 pub struct TrustedProxies(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
 
 impl TrustedProxies {
-    /// The proxies whose address `is_trusted` accepts. The server of this crate calls `is_trusted` for the peer once
-    /// per connection, and not for each request. It also calls `is_trusted` for each address that a trusted proxy
+    /// Trusts each proxy whose address `is_trusted` accepts. The server of this crate calls `is_trusted` for the peer
+    /// once per connection, not for each request. It also calls `is_trusted` for each address that a trusted proxy
     /// announces. `is_trusted` never gets an IPv4-mapped IPv6 address.
     pub fn new(is_trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_trusted))

@@ -10,7 +10,7 @@ const REQUESTS: Description = Description::counter(
      there was a response are not included.",
 );
 
-/// The destination of a request.
+/// The part of the gateway to which a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
@@ -93,7 +93,7 @@ impl Label for StatusClass {
     }
 }
 
-/// The number of responses of a [`Gateway`](super::Gateway), by kind of request and status class.
+/// Counts the responses of a [`Gateway`](super::Gateway) by kind of request and status class.
 #[derive(Debug, Default)]
 pub struct RequestCounts(CounterFamily<(RequestKind, StatusClass)>);
 
@@ -102,7 +102,7 @@ impl RequestCounts {
         self.0.increment((kind, status.into()));
     }
 
-    /// The number of responses of this kind and class.
+    /// Returns the number of responses of this kind and class.
     pub fn get(&self, kind: RequestKind, class: StatusClass) -> u64 {
         self.0.get((kind, class))
     }

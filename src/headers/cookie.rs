@@ -1,7 +1,7 @@
 //! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
 //!
-//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie
-//! is found and removed even if some servers would read it as a part of a quoted value.
+//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie is found and
+//! removed even if some servers would read it as a part of a quoted value.
 
 use bytes::{BufMut, BytesMut};
 use http::{
@@ -17,7 +17,7 @@ impl<'a> Cookies<'a> {
         Self(headers.get_all(COOKIE))
     }
 
-    /// The first non-empty value of a cookie with this name, without surrounding quotes.
+    /// Returns the first non-empty value of a cookie with this name, without surrounding quotes.
     pub(crate) fn find(&self, name: &str) -> Option<&'a [u8]> {
         self.0
             .iter()
@@ -29,10 +29,10 @@ impl<'a> Cookies<'a> {
     }
 }
 
-/// Removes each cookie unless `keep` returns true for its name. The remaining cookies are joined into one line (RFC
-/// 6265 §5.4). Their content does not change. A cookie without `=` or without a name is removed, because a service
-/// might read it as a credential. A cookie is also removed if a server that separates cookies at commas (RFC 2109
-/// §4.3.4) would find an unwanted cookie in it.
+/// Removes each cookie unless `keep` returns true for its name. Joins the remaining cookies into one line (RFC 6265
+/// §5.4), and does not change their content. Removes a cookie without `=` or without a name, because a service might
+/// read it as a credential. Some servers separate cookies at commas (RFC 2109 §4.3.4). If such a server would find an
+/// unwanted cookie in a wanted cookie, the wanted cookie is removed, too.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| {
         split(pair).is_some_and(|(name, _)| keep(name))
@@ -72,7 +72,7 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             line.set_sensitive(true);
             headers.insert(COOKIE, line);
         }
-        // This cannot happen, because parts of header values, joined by "; ", are a valid header value.
+        // This cannot happen: parts of header values that are joined by "; " are a valid header value.
         Err(_) => {
             headers.remove(COOKIE);
         }
@@ -88,7 +88,7 @@ pub(crate) fn join(headers: &mut HeaderMap) {
         return;
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // This cannot fail, because header values, joined by "; ", are a valid header value.
+    // This cannot fail: header values that are joined by "; " are a valid header value.
     if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);

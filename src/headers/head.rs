@@ -3,8 +3,8 @@
 use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 
-/// The response to `HEAD`: the head of the response to `GET`, with the length of its body (RFC 9110 §9.3.2).
-/// hyper removes the body over HTTP/1.1, but over HTTP/2 it would send the body, which is a protocol error.
+/// Makes the response to `HEAD`: the head of the response to `GET`, with the length of the body (RFC 9110 §9.3.2). Over
+/// HTTP/1.1, hyper would remove the body. Over HTTP/2, hyper would send it, which is a protocol error.
 pub(crate) fn without_body<B: Body + Default>(response: Response<B>) -> Response<B> {
     if response.body().is_end_stream() {
         return response;

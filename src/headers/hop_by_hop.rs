@@ -1,4 +1,4 @@
-//! Hop-by-hop headers: headers that are for one connection only (RFC 9110 §7.6.1).
+//! Hop-by-hop headers: headers that apply to one connection only (RFC 9110 §7.6.1).
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -10,8 +10,8 @@ use super::{list::list_items, sweep::sweep};
 const KEEP_ALIVE: &str = "keep-alive";
 const TRAILERS: &str = "trailers";
 
-/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them. If
-/// they did not stay, a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
+/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
+/// Otherwise, a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -25,9 +25,9 @@ const FORWARDING: [&str; 6] = [
 /// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and `-Proto`
 /// stay, even if `Connection` names them (CVE-2022-31813).
 ///
-/// Call this function before you set headers of your own. A client can send `Connection: authorization`. If the call
-/// came after you set `Authorization`, it would remove your header. A second call, for example by a proxy, does not
-/// remove it, because the first call has removed all `Connection` lines.
+/// Call this function before you set headers of your own. If you set `Authorization` first, a client that sends
+/// `Connection: authorization` makes this function remove your header. A second call, for example by a proxy, does not
+/// remove your header, because the first call has removed all `Connection` lines.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HopByHop::of(headers).strip(headers);
 }
@@ -37,8 +37,8 @@ pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So one loop of
-/// the caller can find the hop-by-hop headers and other headers.
+/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the caller
+/// can look for hop-by-hop headers and for other headers in one loop.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
@@ -89,7 +89,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.connection_names_any {
-            // The lines are cloned, because headers are removed while the names are read. These clones are cheap.
+            // Removing headers while the names are read needs clones of the lines. These clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
                 let is_forwarding =
@@ -131,8 +131,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// The names in a `Connection` line, except `keep-alive`. `keep-alive` can be left out, because the header `Keep-Alive`
-/// is always removed. Most lines contain no other name.
+/// Returns the names in a `Connection` line, except `keep-alive`. `keep-alive` can be left out, because the header
+/// `Keep-Alive` is always removed. Most lines contain no other name.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }

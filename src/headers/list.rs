@@ -3,12 +3,12 @@
 #[cfg(feature = "proxy")]
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The items of one line, without blanks at both ends. An item may be empty.
+/// Returns the items of one line, without blanks at both ends. An item may be empty.
 pub(crate) fn list_items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// The items of all lines of a header.
+/// Returns the items of all lines of a header.
 #[cfg(feature = "proxy")]
 pub(crate) fn all_list_items<'h>(
     headers: &'h HeaderMap,

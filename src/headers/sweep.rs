@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-/// Removes each header if `unwanted` returns true for its name. Returns the removed names.
+/// Removes each header for whose name `unwanted` returns true. Returns the removed names.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
     mut unwanted: impl FnMut(&HeaderName) -> bool,

@@ -1,4 +1,4 @@
-//! The Tower service of each layer that decides without waiting. It checks the head of the request, and then forwards
+//! The Tower service for all layers that decide without waiting. It checks the head of the request, and then forwards
 //! or rejects the request.
 
 use std::task::{Context, Poll};
@@ -17,8 +17,8 @@ pub trait Check {
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 
-/// A service that runs the check `C` of a layer before the inner service. Each layer has a type alias for
-/// its own service, such as [`ScopeService`](super::ScopeService).
+/// A service that runs the check `C` of a layer before the inner service `S`. Each layer has a type alias for its
+/// service, such as [`ScopeService`](super::ScopeService).
 #[derive(Clone, Debug)]
 pub struct CheckService<S, C> {
     inner: S,

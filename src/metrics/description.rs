@@ -2,7 +2,7 @@
 
 /// The name, the help text and the kind of a metric.
 ///
-/// Make it a `const`. The compiler then checks the name.
+/// Make a description a `const`. The compiler then checks its name.
 ///
 /// ```compile_fail
 /// use tower_passticket::metrics::Description;
@@ -66,11 +66,13 @@ impl Description {
     }
 }
 
-/// The name of a label. Make it a `const`. The compiler then checks the name.
+/// The name of a label. Make it a `const`, so that the compiler checks the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelName(&'static str);
 
 impl LabelName {
+    /// Creates a label name.
+    ///
     /// # Panics
     /// This function panics in two cases: `name` contains other characters than ASCII letters, digits and `_`, or it
     /// begins with a digit.

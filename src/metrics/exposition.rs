@@ -34,8 +34,8 @@ impl Exposition {
         }
     }
 
-    /// Writes a metric with label values that no [`Label`](super::Label) defines, such as the version of the
-    /// program. A client must not be able to choose these values. If there is no sample, nothing is written.
+    /// Writes a metric with label values that no [`Label`](super::Label) defines, such as the version of the program.
+    /// Do not use values that a client can choose. If there is no sample, nothing is written.
     pub fn series<'v, const N: usize, V: Into<i128>>(
         &mut self,
         metric: &Description,
@@ -53,8 +53,8 @@ impl Exposition {
         self.text
     }
 
-    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. Returns `false` and writes nothing if the
-    /// text already has this metric, because a second block with the same name would make the whole text invalid.
+    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. If the text already contains this metric,
+    /// returns `false` and writes nothing, because a second block with the same name would make the whole text invalid.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(debug_assertions, should_panic(expected = "twice_total is written twice"))]
-    fn a_second_block_of_a_metric_is_a_mistake_in_the_program() {
+    fn a_metric_must_not_be_written_twice() {
         const TWICE: Description = Description::counter("twice_total", "Twice.");
         let got = text(|e| {
             e.value(&TWICE, 1);

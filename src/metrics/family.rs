@@ -19,18 +19,18 @@ pub trait Label: Copy + Send + Sync + 'static {
     fn value(self) -> &'static str;
 }
 
-/// A combination of labels: a tuple of one or two [`Label`]s.
+/// A combination of label values: a tuple of one or two [`Label`]s.
 pub trait LabelSet: Copy + Send + Sync + 'static {
-    /// How many combinations there are.
+    /// The number of combinations.
     const COUNT: usize;
 
-    /// The number of this combination. It is less than [`COUNT`](Self::COUNT).
+    /// Returns the index of this combination. It is less than [`COUNT`](Self::COUNT).
     fn index(self) -> usize;
 
-    /// All combinations, in the order of [`index`](Self::index).
+    /// Returns all combinations, in the order of [`index`](Self::index).
     fn all() -> impl Iterator<Item = Self>;
 
-    /// Names and texts of the labels.
+    /// Returns the names and values of the labels.
     fn pairs(self) -> impl Iterator<Item = (LabelName, &'static str)>;
 }
 
@@ -66,7 +66,7 @@ impl<A: Label, B: Label> LabelSet for (A, B) {
     }
 }
 
-/// One counter for each combination of labels. All counters exist from the start, with the value 0.
+/// A group of counters: one for each combination of labels. All counters exist from the start, with the value 0.
 pub struct CounterFamily<L> {
     counters: Box<[Counter]>,
     labels: PhantomData<fn(L)>,
@@ -82,12 +82,12 @@ impl<L: LabelSet> CounterFamily<L> {
         }
     }
 
-    /// The value for this combination.
+    /// Returns the counter value for this combination.
     pub fn get(&self, labels: L) -> u64 {
         self.counters.get(labels.index()).map_or(0, Counter::get)
     }
 
-    /// All combinations with their values.
+    /// Returns all combinations with their counter values.
     pub fn iter(&self) -> impl Iterator<Item = (L, u64)> {
         L::all().map(|labels| (labels, self.get(labels)))
     }

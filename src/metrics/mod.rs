@@ -1,11 +1,11 @@
 //! Counters and gauges, and their text for Prometheus.
 //!
-//! Names and labels are fixed when the program is compiled. A label is an enum that implements [`Label`],
-//! so a client can neither choose a label value nor add series. Incrementing a [`Counter`] is one atomic
-//! addition: it takes no lock and allocates nothing.
+//! Names and labels are fixed when the program is compiled. A label is an enum that implements [`Label`]. So a client
+//! can neither choose a label value nor add time series. Incrementing a [`Counter`] is one atomic addition, which takes
+//! no lock and allocates nothing.
 //!
-//! Each module that counts something has a struct of counters, and implements [`Collect`] for it. A
-//! [`MetricRegistry`] collects the values of all these structs into one text. An embedder serves this text with
+//! Each module that counts something has a struct of counters, and implements [`Collect`] for it. A [`MetricRegistry`]
+//! collects the values of all these structs into one text. An application serves this text with the content type
 //! [`CONTENT_TYPE`]:
 //!
 //! ```

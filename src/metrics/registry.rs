@@ -6,7 +6,8 @@ use super::exposition::Exposition;
 
 /// A source of metrics, such as a struct of counters.
 pub trait Collect: Send + Sync + 'static {
-    /// Writes the current values. The registry calls this method for each scrape. The method must not block.
+    /// Writes the current values. The registry calls this method for each scrape (each request for the metrics). It
+    /// must not block.
     fn collect(&self, exposition: &mut Exposition);
 }
 
@@ -23,19 +24,19 @@ pub struct MetricRegistry {
 }
 
 impl MetricRegistry {
-    /// A registry without metrics.
+    /// Creates a registry without metrics.
     pub const fn new() -> Self {
         Self { sources: Vec::new() }
     }
 
-    /// Adds the metrics of `source`. A metric must not have two sources.
+    /// Adds the metrics of `source`. Two sources must not have the same metric.
     #[must_use]
     pub fn with(mut self, source: impl Collect) -> Self {
         self.sources.push(Box::new(source));
         self
     }
 
-    /// The current values of all metrics, as text in the format of Prometheus.
+    /// Returns the current values of all metrics, as text in the format of Prometheus.
     pub fn expose(&self) -> String {
         let mut exposition = Exposition::default();
         for source in &self.sources {

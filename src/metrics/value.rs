@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// A counter with the value 0.
+    /// Creates a counter with the value 0.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -17,7 +17,7 @@ impl Counter {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -28,7 +28,7 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// A gauge with the value 0.
+    /// Creates a gauge with the value 0.
     pub const fn new() -> Self {
         Self(AtomicI64::new(0))
     }
@@ -43,7 +43,7 @@ impl Gauge {
         self.0.fetch_sub(1, Relaxed);
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Counts connections to services, requests that wait or are refused at a limit, and requests that are sent again.
+//! Counts connections to services, requests that wait for a connection or are refused, and second attempts.
 
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
@@ -38,7 +38,7 @@ pub struct ForwardCounts {
 pub(super) enum Retry {
     /// The service refused a connection.
     Refused,
-    /// The service closed an idle connection while a request was on its way.
+    /// The service closed an idle connection while the gateway was sending a request on it.
     Closed,
 }
 
@@ -59,7 +59,7 @@ impl Label for Retry {
 }
 
 impl ForwardCounts {
-    /// The number of connections to services: in use, idle, being made and being closed.
+    /// The number of connections to services. Connections that are being opened or closed are included.
     pub fn open(&self) -> i64 {
         self.open.get()
     }

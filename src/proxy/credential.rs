@@ -13,10 +13,10 @@ use crate::{
     passticket::Replay,
 };
 
-/// The credential of a request.
+/// The credential that the scheme has added to a request.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// The service accepts the credential twice, or the request has no credential.
+    /// The service accepts the same credential twice, or the request has no credential.
     Repeatable,
     /// The service accepts the credential only once. The scheme needs these values to make another credential.
     Single(ClientHead),
@@ -26,7 +26,7 @@ pub(super) enum Credential {
     Spent,
 }
 
-/// Parts of the request as the client sent it.
+/// Parts of the request as the client sent it. The scheme needs them to make another credential.
 #[derive(Debug)]
 pub(super) struct ClientHead {
     pub(super) method: Method,
@@ -43,8 +43,8 @@ impl Credential {
         }
     }
 
-    /// The headers with another credential, if the scheme can make one. The scheme makes another credential at most
-    /// once per request.
+    /// Returns the headers with another credential, or `None` if the scheme cannot make one. The scheme makes another
+    /// credential at most once per request.
     #[cold]
     pub(super) fn poll_renewed(&mut self, cx: &mut Context<'_>) -> Poll<NewHeaders> {
         if let Self::Single(ClientHead { method, uri, extensions }) = self {

@@ -1,5 +1,5 @@
-//! One exchange with a service: connect, send the request, wait for the head of the response (its status and
-//! headers).
+//! One exchange with a service: the gateway connects, sends the request, and waits for the head of the response (its
+//! status and headers).
 //!
 //! An idle connection from the pool may turn out to be closed. If no part of the request was sent, the
 //! request is sent over another connection (RFC 9112 §9.3.1). [`resend`] says which requests are sent again
@@ -46,7 +46,7 @@ pub(super) enum Exchange<C, B> {
         request: Box<Request<RequestBody<B>>>,
         pools: Reconnect<C, B>,
     },
-    /// The request was passed to the connection. The connection has not been polled since the request was passed to it.
+    /// The request was passed to the connection, but the connection has not been polled since then.
     Queued {
         sending: Sending<RequestBody<B>>,
         connection: Box<PooledConnection<RequestBody<B>>>,
@@ -61,14 +61,14 @@ pub(super) enum Exchange<C, B> {
 }
 
 /// Provides another connection if an idle connection turns out to be closed. A request on a new connection does not
-/// need this value.
+/// need it.
 pub(super) struct Reconnect<C, B> {
     pub(super) pool: Arc<Pool<C, B>>,
     pub(super) host: Arc<Host<B>>,
     /// Whether the service accepts the credential of the request twice.
     pub(super) replay: Replay,
-    /// The time until which the request may wait for a connection. This time is set when the request first needs a new
-    /// connection. If a connection is closed before the request is sent, the request may wait again, but only until
+    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// connection. A connection may be closed before the request is sent. The request then waits again, but only until
     /// this time.
     pub(super) queue_deadline: Option<Instant>,
 }
@@ -76,8 +76,8 @@ pub(super) struct Reconnect<C, B> {
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// Either the connection failed before or immediately after the end of the response's head, or the gateway could
-    /// not read the body of the request.
+    /// The exchange failed for one of two reasons. Either the connection failed before or immediately after the end of
+    /// the response's head, or the gateway could not read the body of the request.
     Interrupted(hyper::Error),
     /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). The gateway cannot pass
     /// this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
@@ -124,9 +124,8 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response. The wait fails if no frame of the request's body is sent within the time
-    /// `timeout`. Before the first frame, this time counts from the start of the exchange. `credential` is the
-    /// credential of the request.
+    /// Waits for the head of the response. Fails if no frame of the request's body is sent for `timeout`. Before the
+    /// first frame, this time counts from the start of the exchange. `credential` is the credential of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -151,8 +150,8 @@ where
                     Self::send(connection, *request, is_reused.then_some(pools), deadline)
                 }
                 Self::Queued { sending, connection, reconnect } => {
-                    // Let the other ready tasks run first. Their requests are then written directly one after the
-                    // other, so the service is woken only once. A wake-up costs more than a write.
+                    // Let the other ready tasks run first. Their requests are then written one directly after the
+                    // other, so the service wakes up only once. A wake-up costs more than a write.
                     *self = Self::Sending { sending, connection, reconnect };
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -183,10 +182,11 @@ where
                         }
                         Err(error) => error,
                     };
-                    // The error contains the request only if no part of it was sent.
+                    // The error contains the request if no part of the request was sent.
                     match (error.take_message(), reconnect) {
                         (Some(request), Some(pools)) => {
-                            // The drop frees the slot of the connection. This request may get the slot again.
+                            // This drop frees the slot of the connection. The request may get the same slot for its
+                            // next connection.
                             drop(connection);
                             Self::begin(pools, request, timeout, progress)
                         }
@@ -215,8 +215,8 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// not change.
 ///
 /// # Errors
-/// The error of the body, if the body has already failed. No part of the response was sent to the client, so the client
-/// can still get 502.
+/// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
+/// response was sent to it.
 fn client_response<B: Send + 'static>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,

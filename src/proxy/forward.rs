@@ -1,13 +1,13 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its
-//!    route has the scheme `bypass` (no credential is evaluated). The response to any other request is 500.
-//! 2. The prefix of the path is replaced, `Host`, `Forwarded` and `X-Forwarded-*` are set, and hop-by-hop headers are
+//! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
+//!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
+//! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. Hop-by-hop headers are
 //!    removed in both directions.
-//! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
-//!    request to the service is cancelled.
-//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location` and cookie
-//!    paths that point to the instance are rewritten to the gateway. If the route has
+//! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
+//!    service is cancelled.
+//! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
+//!    `Content-Location` and cookie paths that point to the instance are rewritten to the gateway. If the route has
 //!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
@@ -73,11 +73,11 @@ use crate::{
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
-/// includes the time to connect. The connector should have a shorter limit of its own, so that the client gets 503, and
-/// not 504, if the service cannot be reached. `B` is the body of requests.
+/// includes the time to connect. The connector should have a shorter limit of its own. Then the client gets 503, not
+/// 504, if the service cannot be reached. `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps a reference
-/// to the connections of its last request, and these connections belong to the runtime of that request.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime, because a clone refers to
+/// the connections of its last request. These connections belong to the runtime of that request.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -147,7 +147,7 @@ struct LastRoute<C, B> {
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
 impl<C, B> Forward<C, B> {
-    /// Makes a `Forward` that connects to the services with `connector`. It makes up to 256 connections to one
+    /// Creates a `Forward` that connects to the services with `connector`. It opens up to 256 connections to one
     /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         let settings =
@@ -184,16 +184,16 @@ impl<C: Clone, B> Forward<C, B> {
     /// covers connections in use and idle connections of all runtimes. Default: 256.
     ///
     /// At the limit, requests wait. In each runtime, the request that has waited longest is served first. After
-    /// [`ForwardTimeouts::queue`] the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result
-    /// shares no connections with earlier clones of this value.
+    /// [`ForwardTimeouts::queue`], the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The returned
+    /// value shares no connections with earlier clones of this value.
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
         self.with_settings(settings)
     }
 
-    /// Counts connections and requests in `counts`. The result shares no connections with earlier clones of this
-    /// value.
+    /// Counts connections and requests in `counts`. The returned value shares no connections with earlier clones of
+    /// this value.
     #[must_use]
     pub fn with_counts(self, counts: Arc<ForwardCounts>) -> Self {
         let settings = PoolSettings { counts, ..self.pool.settings().clone() };
@@ -353,8 +353,8 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
-/// The time limit for the body of a request. The result is `None` if there is no body. It is also `None` for gRPC,
-/// because a body of gRPC may be endless.
+/// Returns the time limit for the body of a request. Returns `None` if there is no body, and for gRPC, because its
+/// bodies may be endless.
 fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     if request.body().is_end_stream() {
         return None;
@@ -508,7 +508,7 @@ fn unknown_coding(route: &Route) -> Response<ResponseBody> {
     no_response(route, NoResponse::Broken)
 }
 
-/// The response of the gateway after a failed exchange.
+/// Makes the response of the gateway after a failed exchange.
 #[cold]
 fn failed(
     error: &ExchangeError,
@@ -734,7 +734,7 @@ mod tests {
 
     /// A waiting request may get a connection that is closed before the request is sent. The request then waits again.
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_in_the_queue_no_longer_than_the_limit_in_all() {
+    async fn the_queue_limit_covers_all_waits_of_a_request() {
         let services = Arc::new(Mutex::new(Vec::new()));
         let connected = services.clone();
         let connector = service_fn(move |_: Uri| {

@@ -1,5 +1,5 @@
-//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service how the client is connected to
-//! the gateway.
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service how the client reached the
+//! gateway.
 
 use std::net::IpAddr;
 
@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// The maximum length in bytes of a header of a trusted proxy. If the header is a longer list of addresses, the gateway
-/// replaces it by the address of the client. Other longer headers are removed.
+/// A header of a trusted proxy is kept up to this length in bytes. A longer list of client addresses is replaced by the
+/// address of the client. Any other longer header is removed.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the
@@ -42,8 +42,8 @@ struct Peer {
 }
 
 impl PeerValues {
-    /// The values for this connection and this host. `None` if a value is not a valid header value. This does not
-    /// occur.
+    /// Returns the values for this connection and this host. Returns `None` if a value is not a valid header value,
+    /// which does not occur.
     fn get(
         &mut self,
         ConnectionInfo { peer, protocol, .. }: &ConnectionInfo,
@@ -79,8 +79,10 @@ pub(super) struct ServiceHeaders<'a> {
 /// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`.
 ///
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
-/// any client can send such values (CVE-2025-41235). It also replaces `Forwarded` of a trusted proxy if the request has
-/// `X-Forwarded-For`: a proxy that writes only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
+/// any client can send such values (CVE-2025-41235).
+///
+/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces its `Forwarded`. A proxy that writes
+/// only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -91,7 +93,7 @@ pub(super) fn set_forwarded(
     let kept = connection.and_then(|connection| Some((connection, connection.address_header()?)));
     let mut kept = kept.map(|(connection, header)| Kept::of(headers, connection, header));
     sweep(headers, is_forwarded);
-    // HTTP/2 has the host in the URI, HTTP/1.1 has it in the header `Host`.
+    // HTTP/2 requests have the host in the URI. HTTP/1.1 requests have it in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
     // An absolute URI may contain a user and a password. These are not passed on.
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
@@ -114,8 +116,8 @@ pub(super) fn set_forwarded(
             Protocol::Http => 80,
             Protocol::Https => 443,
         };
-        // This is the port that the client used. It differs from the port of the listener if a port mapping is in front
-        // of the gateway.
+        // This is the port that the client used. It differs from the port of the listener if a device in front of the
+        // gateway maps ports.
         let port = host.as_ref().and_then(port_of);
         set(&PORT, HeaderValue::from(port.unwrap_or(default)));
     }
@@ -130,7 +132,7 @@ pub(super) fn set_forwarded(
     }
 }
 
-/// The values of a trusted proxy. The lines of each header are joined into one line.
+/// The values of a trusted proxy. Several lines of one header are joined into one line.
 struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
 
 impl Kept {
@@ -142,8 +144,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // A client may send a long list, in order to make the gateway remove the address that the proxy has
-                // appended. So the gateway keeps this address.
+                // A client may send a list so long that the whole header is discarded, together with the address that
+                // the proxy has appended. So the gateway keeps this address.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -210,13 +212,13 @@ fn port_of(host: &HeaderValue) -> Option<u16> {
     port.parse().ok()
 }
 
-/// The address as text. A dual-stack socket reports the address of an IPv4 client as an IPv4-mapped IPv6 address. This
-/// function returns the IPv4 address.
+/// Formats the address. A dual-stack socket reports the address of an IPv4 client as an IPv4-mapped IPv6 address. The
+/// result is then the IPv4 address.
 fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
 
-/// The parameter `for` of an element of `Forwarded` (RFC 7239 §6).
+/// Formats the parameter `for` of an element of `Forwarded` (RFC 7239 §6).
 fn node(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => format!("for={ip}"),
@@ -224,7 +226,7 @@ fn node(ip: IpAddr) -> String {
     }
 }
 
-/// The element of this gateway in `Forwarded` (RFC 7239 §4).
+/// Formats the element of this gateway in `Forwarded` (RFC 7239 §4).
 fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<u8> {
     let mut element = node(ip).into_bytes();
     if let Some(host) = host {

@@ -23,8 +23,8 @@ use crate::{
 
 /// Records how much of a request's body has been sent.
 ///
-/// With this record, the proxy can distinguish a long upload from a service that does not respond. The
-/// proxy can also find out whether the client or the service has disconnected.
+/// The proxy uses this record to distinguish a long upload from a service that does not respond. The record also shows
+/// whether the client or the service has disconnected.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
@@ -49,15 +49,15 @@ impl Progress {
         Self { start: Instant::now(), shared }
     }
 
-    /// The deadline: `timeout` after the last frame of the body was passed on, or `timeout` after the start if there
-    /// was no frame yet.
+    /// Returns the deadline: `timeout` after the last frame of the body was passed on. If there was no frame yet, the
+    /// time counts from the start.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));
         self.start + Duration::from_millis(last_frame) + timeout
     }
 
-    /// Restarts the time of [`deadline`](Self::deadline): it counts from `now`.
+    /// Restarts the time of [`deadline`](Self::deadline), so that it counts from `now`.
     pub(super) fn restart(&mut self, now: Instant) {
         match &self.shared {
             Some(shared) => {
@@ -105,7 +105,7 @@ impl Progress {
     }
 }
 
-/// Watches whether the client sends the body of a request.
+/// Watches whether the client sends the body of a request fast enough.
 #[derive(Debug)]
 pub(super) struct Receive {
     timer: StallTimer,
@@ -128,8 +128,8 @@ impl Receive {
     /// Call this while the client has not sent the next frame. Returns `Ready` if the client has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
-            // Since the last frame, the service took no data for a while. The client did not have to send data during
-            // this while, so it does not count.
+            // The service took no data for a while after the last frame. During this time, the client did not have to
+            // send data, so the time does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -149,7 +149,7 @@ pin_project! {
         // Whether the length of the body was known at the start.
         has_length: bool,
         progress: Progress,
-        // `None` if the client may send as slowly as it likes.
+        // `None` if the client may send at any speed.
         receive: Option<Receive>,
     }
 }
@@ -185,8 +185,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
         }
         let is_last = match &frame {
             None => true,
-            // The frame is also the last frame if its end is the end of the announced length, because hyper does not
-            // poll the body again after this length, even if `is_end_stream` is still false.
+            // This frame is also the last one if it ends at the announced length. hyper does not poll the body again
+            // after this length, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()

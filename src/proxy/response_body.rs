@@ -37,8 +37,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        // The connection goes back to the pool when the body has ended. If this value is dropped before
-        // the end, the connection is closed.
+        // The connection goes back to the pool at the end of the body. If this value is dropped before, the connection
+        // is closed.
         Upstream {
             first: FirstFrame,
             #[pin]
@@ -50,7 +50,7 @@ pin_project! {
     }
 }
 
-/// The part of a body that has arrived together with the head. Trailers are boxed, because they are rare and large.
+/// The part of a body that arrived together with the head. Trailers are boxed, because they are rare and large.
 #[derive(Debug, Default)]
 enum FirstFrame {
     #[default]
@@ -143,7 +143,7 @@ impl ResponseBody {
         Self { kind: Kind::Boxed { body: body.map_err(Into::into).boxed_unsync() } }
     }
 
-    /// The body of a response that arrives on `connection`. `first` is the frame that was read together with the
+    /// Makes the body of a response that arrives on `connection`. `first` is the frame that was read together with the
     /// head.
     pub(super) fn upstream<B: Send + 'static>(
         first: Option<Frame<Bytes>>,
@@ -253,7 +253,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Why a [`ResponseBody`] ended early. [`source`](StdError::source) has the cause.
+/// Why a [`ResponseBody`] ended early. [`source`](StdError::source) returns the cause.
 #[derive(Debug)]
 pub struct BodyError(BodyErrorKind);
 

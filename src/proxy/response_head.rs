@@ -1,7 +1,6 @@
 //! Turns the head of a service's response into the head of the response to the client.
 //!
-//! One pass over the headers finds out which of the following changes are necessary. Most responses need few of
-//! them.
+//! One pass over the headers finds out which of the following changes are necessary. Most responses need only a few.
 //!
 //! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
 //!    that only a header section may have (RFC 9110 §6.5.1).
@@ -10,8 +9,9 @@
 //!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
-//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added,
-//!    unless the service has set a header for the same purpose or the route forbids it (docs/decisions.md#d46).
+//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
+//!    are not added if the service has set a header for the same purpose, or if the route forbids it
+//!    (docs/decisions.md#d46).
 //!
 //! `prepare` also finds out from the `Content-Type` whether the body is a stream of events.
 
@@ -29,8 +29,9 @@ use crate::{
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. A service may use another coding only if the
-/// gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other coding. The client could not decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. The client could not decode this body. A
+/// service may use another coding only if the gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other
+/// coding.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -149,16 +150,16 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// A length of up to 19 digits always fits into a `u64`.
+/// Whether `length` is a number of up to 19 digits, which always fits into a `u64`.
 fn is_number(length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Returns true if hyper has decoded the whole body. hyper removes one coding, `chunked`. Old servers send `identity`
+/// Returns true if hyper decodes the body completely. hyper removes one coding, `chunked`. Old servers send `identity`
 /// if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads until the service closes the
-/// connection. So `identity` together with `Content-Length` is refused: if the service keeps the connection open, the
-/// body never ends.
+/// connection. If the service keeps the connection open, the body never ends. So this function returns false for
+/// `identity` together with `Content-Length`.
 fn has_known_coding(headers: &HeaderMap) -> bool {
     let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
@@ -168,8 +169,8 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Replaces a list of equal lengths by this length (RFC 9110 §8.6). hyper checks the length of a response only if the
-/// response has a body. If the response has no body, this function removes a malformed length.
+/// Replaces a list of equal lengths by one length (RFC 9110 §8.6). hyper checks the length only if the response has a
+/// body. Without a body, this function removes a malformed length.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {
@@ -213,14 +214,14 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Whether a line sets a cookie of the gateway. The line is split at commas, because some clients do so, as RFC 2109
-/// §4.2.2 allowed.
+/// Whether a line sets a cookie of the gateway. The line is split at commas, because some clients split it there, as
+/// RFC 2109 §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
 
-/// The name of the cookie that the client would send. A browser stores `=name=value` as a cookie without a name, and
-/// sends it as `name=value`.
+/// Returns the name that the cookie has when the client sends it back. A browser stores `=name=value` as a cookie
+/// without a name, and sends it as `name=value`.
 fn cookie_name(line: &[u8]) -> &[u8] {
     let pair = line.split(|b| *b == b';').next().unwrap_or_default();
     let start = pair.iter().take_while(|b| **b == b'=' || b.is_ascii_whitespace()).count();
@@ -228,8 +229,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/`
-/// stays, because it means all paths of the host.
+/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/` does
+/// not change, because it means all paths of the host.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
@@ -251,15 +252,15 @@ fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
 }
 
-/// The value of the attribute `Path` of a cookie.
+/// Returns the value of the attribute `Path` of a cookie.
 fn path_of(attribute: &[u8]) -> Option<&[u8]> {
     let at = attribute.iter().position(|b| *b == b'=')?;
     let (name, path) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());
     name.eq_ignore_ascii_case(b"Path").then_some(path)
 }
 
-/// The value of `Trailer` without the names that [`filter_trailers`] removes. hyper sends only trailers that the head
-/// of the response announces.
+/// Returns the value of `Trailer` without the names that [`filter_trailers`] removes. hyper sends only trailers that
+/// the head of the response announces.
 #[cold]
 fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     let names: Vec<_> = all_list_items(headers, &TRAILER)
@@ -270,8 +271,8 @@ fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
 }
 
-/// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): those for
-/// framing, routing, authentication, caching and cookies. A client might merge them into the headers.
+/// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): fields for framing,
+/// routing, authentication, caching and cookies. A client might merge them into the headers.
 #[cold]
 pub(super) fn filter_trailers(trailers: &mut HeaderMap) {
     let names: Vec<_> = trailers.keys().filter(|name| is_header_only(name)).cloned().collect();
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_have_no_header_fields() {
+    fn fields_for_headers_only_are_removed_from_trailers() {
         let mut trailers = HeaderMap::new();
         for name in [
             "set-cookie",

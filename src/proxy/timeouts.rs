@@ -37,20 +37,20 @@ impl Default for ForwardTimeouts {
 }
 
 impl ForwardTimeouts {
-    /// Sets the response timeout: how long the gateway waits for the head of the response. The time starts again with
-    /// each piece of the request that is sent, so it does not limit a long upload. The time to connect is included.
+    /// Sets the response timeout: how long the gateway waits for the head of the response. The time to connect is
+    /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
     ///
-    /// A service may send its response before it has read the whole request. If the service then accepts no more bytes,
-    /// the connection is closed after a quarter to a half of the response timeout. If the response timeout is shorter
-    /// than four seconds, the connection is closed after one to two seconds. These times begin when the response is no
-    /// longer being read.
+    /// A service may send its response before it has read the whole request. If it then accepts no more bytes of the
+    /// request, the gateway closes the connection. This happens a quarter to a half of the response timeout after the
+    /// response is no longer being read. If the response timeout is shorter than four seconds, it happens after one to
+    /// two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout: a client must send at least 4 KiB of the body of its request in this time, as long as
-    /// the service takes more. If the client sends less, the answer is 408. There is no receive timeout for gRPC.
+    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of the body of its request, as
+    /// long as the service takes more. Otherwise the answer is 408. There is no receive timeout for gRPC.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }
@@ -63,7 +63,7 @@ impl ForwardTimeouts {
         Self { idle, ..self }
     }
 
-    /// Sets how long a request may wait in total for a connection, when all connections that
+    /// Sets how long a request may wait in total for a connection. A request waits when all connections that
     /// [`with_max_connections`](super::Forward::with_max_connections) permits are in use. After this time, the response
     /// is 503 with `Retry-After`. This time is not a part of the response timeout.
     #[must_use]
@@ -71,9 +71,9 @@ impl ForwardTimeouts {
         Self { queue, ..self }
     }
 
-    /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits a
-    /// pause of the service, and not the whole response. The time counts only while the gateway waits for the
-    /// service, and not while the client does not read.
+    /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits each
+    /// pause of the service, not the whole response. The time counts only while the gateway waits for the service.
+    /// While the client does not read, it does not count.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
     /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or `-web`, has
@@ -98,7 +98,7 @@ impl ForwardTimeouts {
         self.idle
     }
 
-    /// How long a request waits for a connection at the limit.
+    /// How long a request waits for a connection when all permitted connections are in use.
     pub fn queue(&self) -> Duration {
         self.queue
     }

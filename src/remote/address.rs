@@ -8,9 +8,8 @@ use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, and optionally a port and a path.
 ///
-/// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the
-/// traffic can use the token. [`is_protected`](Self::is_protected) checks whether an address follows this
-/// rule.
+/// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the traffic could
+/// use this token. [`is_protected`](Self::is_protected) checks whether an address follows this rule.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address(Uri);
 
@@ -18,8 +17,8 @@ impl Address {
     /// Parses `https://host[:port][/path]` or `http://host[:port][/path]`.
     ///
     /// # Errors
-    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the text,
-    /// unless the text contains `@`, because the part before the `@` may contain a password.
+    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the
+    /// text, but not if the text contains `@`: the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {
@@ -46,14 +45,14 @@ impl Address {
             || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The address as a URI, unchanged.
+    /// Returns the address as a URI, unchanged.
     pub(crate) fn uri(&self) -> Uri {
         self.0.clone()
     }
 
     /// Adds path segments to the address. Each segment is percent-encoded (RFC 3986 §2.1). A slash at the end of the
-    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because such a segment has a
-    /// special meaning in a path even if it is encoded. Also returns `None` if the result is too long for a URI.
+    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because these have a special
+    /// meaning in a path even if they are encoded. Also returns `None` if the result is too long for a URI.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());
@@ -96,7 +95,7 @@ impl fmt::Debug for Address {
 
 /// The text is not the address of a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address of a service; write https://host:port/path, without user, ? and #")]
+#[error("{0:?} is not the address of a service; use https://host:port/path, without user, ? and #")]
 pub struct AddressError(String);
 
 #[cfg(test)]
@@ -140,7 +139,7 @@ mod tests {
             "https://host/a b",
         ] {
             let error = Address::parse(bad).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{bad:?} is no address")), "{error}");
+            assert!(error.starts_with(&format!("{bad:?} is not the address")), "{error}");
         }
         let error = Address::parse("https://user:secret@host/").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");

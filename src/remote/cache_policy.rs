@@ -2,8 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// Limits of a [`SingleFlightCache`](super::SingleFlightCache): the number of entries, and how long each kind
-/// of result is cached. If the time of a kind is zero, results of this kind are not cached.
+/// Limits of a [`SingleFlightCache`](super::SingleFlightCache): the number of entries, and how long each kind of result
+/// is cached. With the time 0, results of this kind are not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
     entries: NonZeroUsize,
@@ -13,8 +13,8 @@ pub struct CachePolicy {
 }
 
 impl Default for CachePolicy {
-    /// The cache has 1,000 entries. It keeps found values for 60 s, the fact that a value was not found for 10 s, and
-    /// errors for 1 s.
+    /// The cache has up to 1,000 entries. It keeps a found value for 60 s, the result "not found" for 10 s, and an
+    /// error for 1 s.
     fn default() -> Self {
         Self {
             entries: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),
@@ -38,15 +38,15 @@ impl CachePolicy {
         Self { found, ..self }
     }
 
-    /// Sets how long the cache remembers that there is no value.
+    /// Sets how long the result "not found" is cached.
     #[must_use]
     pub fn with_not_found(self, not_found: Duration) -> Self {
         Self { not_found, ..self }
     }
 
     /// Sets how long an error is cached. Use a short time: while an error is cached, the service is not called, even if
-    /// it has recovered. If the time is zero, a failed look-up returns its error only to the callers that waited for
-    /// it. Each later caller calls the service again.
+    /// it has recovered. If the time is zero, only the callers that waited for a failed look-up get its error. Each
+    /// later caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {
         Self { error, ..self }
@@ -62,7 +62,7 @@ impl CachePolicy {
         self.found
     }
 
-    /// How long the cache remembers that there is no value.
+    /// How long the result "not found" is cached.
     pub fn not_found(&self) -> Duration {
         self.not_found
     }

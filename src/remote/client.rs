@@ -18,19 +18,19 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// The maximum size of a response body, in bytes. This is more than enough, because a response of ZSS (Zowe System
-/// Services) has a few hundred bytes.
+/// The maximum size of a response body, in bytes. A response of ZSS (Zowe System Services) has only a few hundred
+/// bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// Calls an HTTP service over pooled connections. `C` is the connector.
 ///
-/// Clones share connections and limits. Make one client per service. If two services shared a client, a slow service
+/// Clones share connections and limits. Make one client per service: if two services shared a client, a slow service
 /// could use up the concurrent calls that the other service needs. Redirects are not followed. A client needs a tokio
 /// runtime.
 ///
-/// A request of [`call`](Self::call) may reach the service twice. If the connection is closed before the head of
-/// the response is complete, the client sends the request one more time. Therefore, use `call` for idempotent
-/// requests only, and [`call_once`](Self::call_once) for other requests.
+/// [`call`](Self::call) may send its request twice. If the connection is closed before the head of the response is
+/// complete, the client sends the request one more time. Therefore, use `call` for idempotent requests only, and
+/// [`call_once`](Self::call_once) for other requests.
 pub struct Client<C> {
     http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
     limits: ClientLimits,
@@ -45,12 +45,12 @@ struct Permits {
 }
 
 impl<C: Connect> Client<C> {
-    /// Makes a client that connects with `connector`.
+    /// Creates a client that connects with `connector`.
     pub fn new(connector: C, limits: ClientLimits) -> Self {
         let max_concurrent = limits.max_concurrent().get().min(Semaphore::MAX_PERMITS);
         let all = max_concurrent.saturating_add(limits.max_waiting()).min(Semaphore::MAX_PERMITS);
         let http = legacy::Client::builder(TokioExecutor::new())
-            // This timer is needed, because hyper-util ignores the idle timeout without it.
+            // hyper-util ignores the idle timeout if it has no timer.
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle())
             .pool_max_idle_per_host(max_concurrent)
@@ -61,8 +61,8 @@ impl<C: Connect> Client<C> {
         Self { http, limits, permits: Arc::new(permits) }
     }
 
-    /// Sends `request` and reads the whole response. The URI of the request must be absolute. The result is
-    /// `Ok` for each status of the response. To check the status, use [`Reply::successful`].
+    /// Sends `request` and reads the whole response. The URI of the request must be absolute. Returns `Ok` for each
+    /// status of the response. To check the status, use [`Reply::successful`].
     ///
     /// # Errors
     /// - [`RemoteError::Unavailable`] in three cases: the service cannot be reached, the response is cut off or not
@@ -78,10 +78,11 @@ impl<C: Connect> Client<C> {
         self.limited(exchange).await
     }
 
-    /// Like [`call`](Self::call), but the request reaches the service at most once. For requests that must not be
-    /// repeated, such as a password check: the security product counts each wrong password.
+    /// Like [`call`](Self::call), but sends the request at most once. Use it for requests that must not be repeated,
+    /// such as a password check: the security product counts each wrong password.
     ///
-    /// The connection is not used again. So the service cannot have closed it while it was idle.
+    /// The connection is closed after the call. So a client that uses only `call_once` has no idle connections that the
+    /// service could have closed.
     ///
     /// # Errors
     /// The errors of [`call`](Self::call).
@@ -90,7 +91,7 @@ impl<C: Connect> Client<C> {
         self.limited(self.exchange(request)).await
     }
 
-    /// Runs `exchange` when fewer than the maximum number of calls are running, and within the deadline.
+    /// Runs `exchange` within the deadline, as soon as fewer than the maximum number of calls are running.
     async fn limited(
         &self,
         exchange: impl Future<Output = Result<Reply, Failed>>,
@@ -112,8 +113,8 @@ impl<C: Connect> Client<C> {
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
-            // The status alone says that the server refuses the credential. If such an answer were a failure, a wrong
-            // password would not count.
+            // The status alone says that the service refuses the credential. If such an answer were an error because
+            // its body cannot be read, a wrong password would not be counted.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
             Err(error) if error.is::<LengthLimitError>() => return Err(Failed::TooLarge),
             Err(error) => {
@@ -160,8 +161,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. If the service closes an idle connection, the client may notice it only
-/// when it sends the next request.
+/// Whether the service closed the connection. The client may notice only when it sends the next request that the
+/// service has closed an idle connection.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -171,8 +172,8 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // `UnexpectedEof` is not in this list, because rustls returns this error for each close without
-            // `close_notify`, even if the head of the response was complete.
+            // `UnexpectedEof` is not in this list. rustls returns it for each close without `close_notify`, even if the
+            // head of the response was complete.
             return matches!(
                 error.kind(),
                 io::ErrorKind::BrokenPipe
@@ -230,8 +231,8 @@ impl Reply {
     /// Parses the body, which must be a JSON object.
     ///
     /// # Errors
-    /// [`RemoteError::Answer`] if the body is not the expected JSON. The error says where the problem is, but contains
-    /// no part of the body.
+    /// [`RemoteError::Answer`] if the body is not the expected JSON. The error contains the position of the problem,
+    /// but no part of the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
         let error = |detail| {
             let status = self.status.as_u16();
@@ -273,8 +274,8 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// Either too many calls are waiting, or the service cannot be reached, does not respond in time, cuts its response
-    /// off, or answers 5xx.
+    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Or too many
+    /// calls are waiting.
     #[error("not available: {0}")]
     Unavailable(String),
     /// The service has answered, but the response cannot be used.

@@ -46,8 +46,7 @@ impl ClientLimits {
         Self { max_concurrent, ..self }
     }
 
-    /// Sets how many calls may wait while the maximum number of calls is running. Calls beyond this number fail
-    /// immediately.
+    /// Sets how many calls may wait while the maximum number of calls is running. Further calls fail immediately.
     #[must_use]
     pub fn with_max_waiting(self, max_waiting: usize) -> Self {
         Self { max_waiting, ..self }

@@ -1,12 +1,11 @@
 //! A cache for the results of look-ups in another service. At most one look-up per key runs at a time.
 //!
-//! - An entry expires when its time is over. It also expires when the clock is set back to a time before the
-//!   entry was made.
-//! - While one caller looks a key up, other callers of the same key wait. The waiting callers get the result of this
-//!   look-up, even if it is an error. If the future of the first caller is dropped, one of the waiting callers does the
-//!   look-up.
-//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO, so many new keys evict only
-//!   few of the entries that were used more than once.
+//! - An entry expires when its time is over. It also expires when the clock is set back to a time before the entry was
+//!   made.
+//! - While one caller looks a key up, other callers with the same key wait. They get the result of this look-up, even
+//!   if it is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
+//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO. So a large number of new keys evicts
+//!   only few of the entries that were used more than once.
 
 use std::{
     fmt,
@@ -41,9 +40,9 @@ pub struct SingleFlightCache<K, V, E> {
     entries: Cache<K, Entry<V, E>>,
     policy: CachePolicy,
     clock: Arc<dyn Clock>,
-    /// The number of finished look-ups. A caller reads this number before it waits. If the [`Entry::number`] of the
-    /// entry that it gets is larger, the look-up of this entry finished while the caller waited. The caller then uses
-    /// the result of this look-up, even if the entry has already expired.
+    /// The number of finished look-ups. A caller reads this number before it waits. If the entry that it gets has a
+    /// larger [`Entry::number`], the look-up of this entry finished while the caller waited. The caller then uses the
+    /// result, even if the entry has already expired.
     finished: AtomicU64,
 }
 
@@ -64,7 +63,7 @@ where
     V: Clone,
     E: Clone,
 {
-    /// Makes an empty cache.
+    /// Creates an empty cache.
     pub fn new(policy: CachePolicy) -> Self {
         Self {
             entries: Cache::new(policy.entries().get()),
@@ -158,7 +157,7 @@ where
             Err(error) => (Err(error), from.plus(policy.error())),
         };
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
-        // The insertion fails if the entry was evicted in the meantime. In that case, the result is not cached.
+        // The insertion fails if the entry was evicted in the meantime. The result is then not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
         result
     }

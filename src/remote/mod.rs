@@ -1,6 +1,6 @@
 //! HTTP clients for other services, such as ZSS (Zowe System Services, a server on z/OS).
 //!
-//! A slow or failing service must not stall the gateway. These two types limit the effect of such a service:
+//! Two types limit the effect of a slow or failing service on the gateway:
 //!
 //! - [`Client`] has a deadline, a concurrency limit and a limit for the size of a response.
 //! - [`SingleFlightCache`] caches results for a short time. Callers that look the same key up at the same

@@ -11,16 +11,15 @@ use crate::passticket::UserId;
 /// (`docs/reference/identity-and-saf.md#asking-token`).
 const TOKEN_COOKIE: &str = "apimlAuthenticationToken";
 
-/// The login token of a user. `Debug` does not show the token. The memory of the token is overwritten when it is
-/// dropped.
+/// The login token of a user. `Debug` does not show the token. When this value is dropped, its memory is overwritten.
 pub struct UserToken(Zeroizing<String>);
 
 impl UserToken {
-    /// Takes a token, usually a JWT in compact form. The text must be a valid cookie value.
+    /// Creates a `UserToken` from a token, usually a JWT in compact form. The text must be a valid cookie value.
     ///
     /// # Errors
-    /// [`NoToken`] if the text is empty or has a character that is not allowed in a cookie value
-    /// (RFC 6265 §4.1.1).
+    /// [`NoToken`] if the text is empty or contains a character that is not allowed in a cookie value (RFC 6265
+    /// §4.1.1).
     pub fn new(text: impl Into<String>) -> Result<Self, NoToken> {
         let text = Zeroizing::new(text.into());
         let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
@@ -32,7 +31,7 @@ impl UserToken {
         Ok(Self(text))
     }
 
-    /// The token. Do not store it in logs or errors.
+    /// Returns the token. Do not write it to logs or errors.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -45,7 +44,7 @@ impl UserToken {
     /// Adds the token to `request` as the cookie `name`.
     pub(crate) fn set_cookie<B>(&self, name: &str, request: &mut Request<B>) {
         let line = Zeroizing::new(format!("{name}={}", &*self.0));
-        // This always succeeds, because `new` accepts only characters that are allowed in a header value.
+        // This always succeeds: `new` accepts only characters that are allowed in a header value.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);
             request.headers_mut().insert(COOKIE, value);
@@ -65,7 +64,7 @@ impl fmt::Debug for UserToken {
 pub struct NoToken(String);
 
 impl NoToken {
-    /// Makes an error with a reason for the log. The reason must not contain the token.
+    /// Creates an error with a reason for the log. The reason must not contain the token.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
@@ -73,9 +72,9 @@ impl NoToken {
 
 /// Provides the token that identifies a user to a service.
 ///
-/// [`token`](Self::token) is called before each call to the service and must not block. If it takes long to get a
-/// token, cache the token. The trait is implemented for functions, and for `Arc<T>` of each implementation `T`,
-/// including `Arc<dyn TokenSource>`.
+/// [`token`](Self::token) is called before each call to the service, and must not block. If it takes long to get a
+/// token, cache the token. The trait is implemented for functions. It is also implemented for `Arc<T>` if `T`
+/// implements it, and for `Arc<dyn TokenSource>`.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Serves one accepted connection of a client: takes a place for it, does the TLS handshake, serves its requests, and
-//! closes it. During a shutdown, the connection ends after the requests in flight.
+//! Serves one accepted connection of a client: admits it under the connection limits, does the TLS handshake, answers
+//! the requests, and closes the connection. During a shutdown, the connection ends after its requests in flight.
 
 use std::{
     convert::Infallible,
@@ -61,12 +61,12 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// Limits for closing a connection after a failed TLS handshake. The number of bytes is enough for the head of a
-/// request and the beginning of its body, which a client may send as plain HTTP.
+/// Limits for closing a connection after a failed TLS handshake. A client may have sent an HTTP request without TLS. So
+/// the limit of bytes has room for the head of a request and the beginning of its body.
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
-/// If all connections are busy, up to this number of new connections wait for a place, each for up to [`MAX_WAIT`].
+/// If all connections are busy, up to this number of new connections wait for a place, each for at most [`MAX_WAIT`].
 const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -74,12 +74,12 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How often a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The default of the send timeout.
+/// Default of [`Server::with_send_timeout`](super::Server::with_send_timeout).
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Up to this size, h2 passes the headers of a request to the server. The server answers 431 if the headers exceed
-/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR. Many
-/// clients then report only the reset, so this size is larger than [`MAX_HEADERS`].
+/// Maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed [`MAX_HEADERS`], the server
+/// answers 431. If they exceed this size, `h2` answers 431 and then resets the stream with PROTOCOL_ERROR. Many clients
+/// then report only the reset, so this size is larger than [`MAX_HEADERS`].
 const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
 /// The settings of the server for its connections.
@@ -91,8 +91,8 @@ pub(super) struct ConnectionSettings {
     pub(super) timeouts: ClientTimeouts,
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
-    /// During the shutdown, the server waits this long for a request on an idle connection, and again this long until
-    /// the clients have closed their connections. The rest of the drain timeout is for requests in flight.
+    /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
+    /// connection. Requests in flight may use the rest of the drain timeout.
     pub(super) shutdown_wait: Duration,
 }
 
@@ -124,11 +124,11 @@ impl Serving {
         }
     }
 
-    /// Takes a place for a connection. If all connections are busy, waits until a connection becomes idle or stalled,
-    /// for up to [`MAX_WAIT`].
+    /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
+    /// becomes idle or stalled.
     ///
     /// # Errors
-    /// Why the connection must be closed.
+    /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
         let mut result = self.settings.limits.admit(source, self.settings.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
@@ -150,7 +150,7 @@ impl Serving {
     /// Sets the source of a connection that was admitted before its source was known.
     ///
     /// # Errors
-    /// Why the connection must be closed.
+    /// The reason why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
         let result = self.settings.limits.set_source(place, ends.source());
         let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
@@ -177,8 +177,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. `ConnectionLimit` is not logged here: this eviction is logged for the
-    /// new connection that takes the place.
+    /// Logs that a new connection gets no place. Does not log `ConnectionLimit`: `log_eviction` logs this reason for
+    /// the new connection that takes the place.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -187,7 +187,7 @@ impl Serving {
             }
             CloseReason::AddressLimit => {
                 let limit = self.settings.limits.connections_per_address();
-                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
+                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: the client address has reached limits.connectionsPerAddress, and none of its connections is idle");
             }
             _ => {}
         }
@@ -275,8 +275,8 @@ impl Accepted {
             Ok(ends) => ends,
             Err(refusal) => return counted.proxy_header_refused(refusal),
         };
-        // A connection already takes a place while it waits for the header of the proxy, so the number of waiting
-        // connections is limited.
+        // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
+        // limited.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = match serving.admit(source, peer).await {
             Ok(place) => place,
@@ -368,8 +368,8 @@ impl Accepted {
                         return;
                     }
                 };
-                // This `match` is separate from the `match` that computes `accepted`, because that `match` keeps the
-                // large future of the handshake alive until its end.
+                // Do not merge this `match` with the `match` that computes `accepted`: the large future of the
+                // handshake stays alive until the end of that `match`.
                 match accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
@@ -413,7 +413,7 @@ enum Ended {
     Cut,
 }
 
-/// A connection that ends when its client exceeds a time limit or loses its place.
+/// A connection that is closed when its client exceeds a time limit, or when another client needs its place.
 struct WatchedConnection<'a> {
     connection: Served,
     watch: Watch,
@@ -493,8 +493,8 @@ async fn until_ended(
         if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
             return ended;
         }
-        // The connection has not ended in time, although all requests have been answered. The client does not end the
-        // connection, or does not finish the head of a request.
+        // All requests have been answered, but the connection did not end in time. Either the client keeps the
+        // connection open, or it does not finish the head of a request.
         if client.changes() == before && client.is_idle() {
             return Ended::Cut;
         }
@@ -592,8 +592,8 @@ where
 }
 
 impl<S> ConnectionService<S> {
-    /// The connection of a trusted proxy, with the client that the headers of a request announce. `None` if the peer is
-    /// not a trusted proxy.
+    /// Returns the [`ConnectionInfo`] of a request from a trusted proxy, with the client that its `headers` announce.
+    /// Returns `None` if the peer is not a trusted proxy.
     fn proxied_connection(&self, headers: &HeaderMap) -> Option<ConnectionInfo> {
         let proxies = self.proxies.as_ref()?;
         Some(self.connection.with_headers_of_trusted_proxy(proxies, headers))
@@ -624,7 +624,7 @@ impl<S> ConnectionService<S> {
 }
 
 pin_project! {
-    /// The future of a request, for a service that was ready, or for a service that must become ready first.
+    /// The future of a request. If the service was not ready, the future first waits until it is ready.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },

@@ -1,9 +1,9 @@
 //! Counts the requests in flight of each client address ([D28](crate::decisions#d28)).
 //!
-//! A connection of a client keeps the counter of its address ([`CountedAddress`]), so its requests take no lock. A
-//! connection of a trusted proxy carries requests of many clients, so each of its requests looks up the counter of its
-//! client. The lock of the counters is separate from that of the connections, which a search for an idle connection
-//! holds for longer.
+//! Each connection of a client keeps the counter of its address ([`CountedAddress`]), so its requests take no lock. A
+//! connection of a trusted proxy carries requests of many clients, so each of these requests looks up the counter of
+//! its client. The counters have a lock of their own, because a search for an idle connection holds the lock of the
+//! connections for longer.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -17,7 +17,7 @@ use std::{
 
 use super::client_source::SourceNetwork;
 
-/// The table keeps memory for about this many addresses. It gives back more memory if it does not need it any more.
+/// When entries are removed, the table keeps memory for about this many addresses.
 const KEPT_CAPACITY: usize = 1024;
 
 /// The counters of all addresses that have a connection or a request in flight.
@@ -29,7 +29,7 @@ pub(super) struct RequestsByAddress {
 struct Entry {
     counter: Arc<Counter>,
     /// The number of connections of the address, plus the number of its requests in flight on connections of trusted
-    /// proxies. Without any, the entry is removed.
+    /// proxies. At 0, the entry is removed.
     users: usize,
 }
 
@@ -40,7 +40,7 @@ struct Counter {
     in_flight: AtomicUsize,
 }
 
-/// The address already has its maximum of requests in flight.
+/// The address already has its maximum number of requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyRequests;
 
@@ -63,14 +63,16 @@ impl RequestsByAddress {
         Self { max, counters: Mutex::default() }
     }
 
-    /// Records a request of `network` on a connection of a trusted proxy. Call [`end`](Self::end) when it ends.
+    /// Records that a client in `network` begins a request on a connection of a trusted proxy. Call [`end`](Self::end)
+    /// when the request ends.
     ///
     /// # Errors
-    /// The address already has its maximum. The request is not recorded.
+    /// The network already has its maximum number of requests in flight. The request is not recorded.
     pub(super) fn begin(&self, network: SourceNetwork) -> Result<(), TooManyRequests> {
         let counters = &mut *self.counters();
         let entry = self.entry(counters, network);
-        // The maximum is not 0, so the first request of a new entry is never refused. So no entry stays without a user.
+        // The maximum is not 0, so the first request of a new entry is never refused. So each entry has at least one
+        // user.
         entry.counter.begin()?;
         entry.users += 1;
         Ok(())
@@ -85,7 +87,7 @@ impl RequestsByAddress {
         remove_user(counters, network);
     }
 
-    /// The counter for a connection of `network`.
+    /// Returns the counter for a connection from `network`.
     pub(super) fn counted_address(self: &Arc<Self>, network: SourceNetwork) -> CountedAddress {
         let counters = &mut *self.counters();
         let entry = self.entry(counters, network);
@@ -104,7 +106,7 @@ impl RequestsByAddress {
         })
     }
 
-    /// The lock is held only for the duration of a function of this module.
+    /// Locks the counters. Only functions of this module hold the lock, each until it returns.
     fn counters(&self) -> MutexGuard<'_, HashMap<SourceNetwork, Entry>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,10 +144,10 @@ pub(super) struct CountedAddress {
 }
 
 impl CountedAddress {
-    /// Records a request on the connection. Call [`end`](Self::end) when it ends.
+    /// Records that a request begins on the connection. Call [`end`](Self::end) when the request ends.
     ///
     /// # Errors
-    /// The address already has its maximum. The request is not recorded.
+    /// The address already has its maximum number of requests in flight. The request is not recorded.
     pub(super) fn begin(&self) -> Result<(), TooManyRequests> {
         self.counter.begin()
     }

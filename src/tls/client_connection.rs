@@ -1,8 +1,8 @@
 //! The state of one connection of a client: its requests, its bytes, and the time since which it is idle.
 //!
 //! All changing values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
-//! request changes only the values of its own connection and the counter of its address. It takes no lock, unless a
-//! trusted proxy announces its client.
+//! request changes only the values of its own connection and the counter of its address. The request takes no lock,
+//! unless a trusted proxy announces its client.
 
 use std::{
     pin::Pin,
@@ -39,7 +39,7 @@ pub(super) const MAX_HEADERS: usize = 64 * 1024;
 /// The data that the connections of one [`ClientLimits`](super::ClientLimits) share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    /// The zero of [`ClientConnection::idle_since_millis`].
+    /// [`ClientConnection::idle_since_millis`] counts from this time.
     pub(super) epoch: Instant,
     pub(super) headers: Arc<HeaderBudget>,
     pub(super) requests: Arc<RequestsByAddress>,
@@ -65,7 +65,7 @@ pub(super) enum WaitsFor {
     Client,
 }
 
-/// Why a connection is evicted. An evicted connection must be closed, so that another connection can have its place.
+/// Why a connection is evicted, that is, closed to give its place to another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     /// The connection is idle. If a request begins just before the close, it is still answered.
@@ -78,8 +78,8 @@ pub(super) enum Eviction {
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,
-    /// The client's address. This is empty if the peer is a trusted proxy. A request then counts for the client that
-    /// the proxy announces.
+    /// The client's address. It is empty if the peer is a trusted proxy. A request then counts for the client that the
+    /// proxy announces.
     address: OnceLock<CountedAddress>,
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
@@ -144,7 +144,7 @@ impl ClientConnection {
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
     }
 
-    /// Counts the requests for this address. Call this before the first request.
+    /// Sets the address for which the requests count. Call this before the first request.
     pub(super) fn set_address(&self, address: CountedAddress) {
         // `set` never fails, because a connection gets its address only once.
         let _ = self.address.set(address);
@@ -155,13 +155,13 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// When the last request ended, or when the connection was accepted. The time is in milliseconds, which can be
-    /// compared between connections.
+    /// When the last request ended, or when the connection was accepted. The milliseconds of different connections can
+    /// be compared.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
 
-    /// When the last request ended, or when the connection was accepted.
+    /// When the last request ended. Before the first request: when the connection was accepted.
     pub(super) fn idle_since(&self) -> Instant {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
@@ -192,8 +192,8 @@ impl ClientConnection {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Records the result of a write: the number of bytes that were written, or that the client takes no bytes at
-    /// present.
+    /// Records the result of a write: the number of bytes that were written, or `Pending` if the client takes no bytes
+    /// at present.
     pub(super) fn add_written(&self, written: Poll<usize>) {
         self.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(bytes) = written {
@@ -201,8 +201,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client may take the current response as slowly as it likes. This value applies only to HTTP/1.1,
-    /// because an HTTP/2 connection has several responses at a time.
+    /// Whether the client may take the current response at any speed. This value applies only to HTTP/1.1, because an
+    /// HTTP/2 connection has several responses at a time.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
@@ -270,7 +270,7 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-/// The milliseconds since `epoch`. This number can be compared between connections.
+/// Returns the milliseconds since `epoch`. The results for different connections can be compared.
 pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -324,7 +324,7 @@ impl InFlight {
     /// Compares the request with the limits. `announced` is the client that a trusted proxy announces for the request.
     ///
     /// # Errors
-    /// The reason if the request must be refused. A refused request stays in flight until its answer is sent.
+    /// The reason why the request must be refused. A refused request stays in flight until hyper gets its answer.
     pub(super) fn check<B>(
         &mut self,
         request: &Request<B>,
@@ -333,9 +333,9 @@ impl InFlight {
     ) -> Result<(), Refusal> {
         let connection = &*self.connection;
         let bytes = match version {
-            // The bytes that were read since the last request are the head, and perhaps the rest of a body. Adding the
-            // lengths of all header fields takes longer than comparing this number, so the lengths are added only if
-            // more than `MAX_HEADERS` bytes were read.
+            // The bytes that were read since the last request are the head, and perhaps the rest of the previous body.
+            // If they are at most `MAX_HEADERS`, the head is not too large. Only otherwise are the lengths of all
+            // header fields added, because adding them takes longer than this comparison.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
@@ -370,7 +370,7 @@ impl InFlight {
         self.connection.shared.counts.as_deref()
     }
 
-    /// Records that the client may take the response as slowly as it likes.
+    /// Records that the client may take the response at any speed.
     pub(super) fn set_has_no_send_limit(&self) {
         self.connection.has_no_send_limit.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Limits the connections of clients, over all servers of a process ([D28](crate::decisions#d28)).
+//! Limits the connections of clients, over all servers of a process ([D28](crate::decisions#d28)). Each open connection
+//! holds a *place*. The number of places is limited.
 
 use std::{
     cell::Cell,
@@ -20,28 +21,29 @@ use super::{
 };
 use crate::stall::MIN_PROGRESS;
 
-/// The default of the maximum number of open connections.
+/// Default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// The default of the maximum number of requests in flight per address.
+/// Default of the maximum number of requests in flight per address.
 const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
-/// The default of the memory for headers.
+/// Default of the memory for headers, in bytes.
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
 /// The minimum time between two searches for connections to close. A search looks at each connection. Without this
 /// minimum, an attacker who opens many connections could cause one search per connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// If a search finds more connections than this, it keeps at least this number as candidates, so that they suffice
-/// until the next search.
+/// If a search finds more connections than this, it keeps at least this number as candidates. They must suffice until
+/// the next search.
 const MIN_CANDIDATES: usize = 64;
 
 /// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
-/// longer than this for a place (`MAX_WAIT` in `server.rs`), so it can get the place of a stalled connection.
+/// longer than this for a place (`MAX_WAIT` in `accepted_connection.rs`), so it can get the place of a stalled
+/// connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a connection for this time, the time for which the connection has stalled begins anew.
+/// If no search has looked at a stalled connection for this time, the next search counts its stall from 0 again.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
 /// If the process has too many open files, at most one connection is closed in each period of this length.
@@ -96,7 +98,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// The time since which a connection has waited for its client. This time is updated only by searches.
+/// The time since which a connection has waited for its client. Only searches update this time.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -104,16 +106,16 @@ struct Stall {
     bytes_at_start: u64,
 }
 
-/// The connections that the last search has found as candidates for eviction. In each list, the connection to close
+/// The connections that the last search has found as candidates for eviction. In each list, the candidate to close
 /// first is at the end.
 ///
-/// A connection that became idle after the search is not in the lists, but it has been idle for a shorter time than the
+/// A connection that became idle after the search is not in the lists. But it has been idle for a shorter time than the
 /// candidates. So the first candidate that is still idle has been idle longest of all connections, and one search is
 /// enough for many evictions.
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
-    /// Entries are valid only until the next search.
+    /// The entries are valid only until the next search.
     stalled_since_and_id: Vec<(u64, u64)>,
     searched_at: Option<u64>,
 }
@@ -133,8 +135,8 @@ impl ClientLimits {
         }
     }
 
-    /// Sets the maximum number of open connections of one address. If `per_address` is not below the maximum number of
-    /// all connections, it has no effect.
+    /// Sets the maximum number of open connections of one address. It has no effect if it is not below the maximum
+    /// number of all connections.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
         Self { per_address, ..self }
@@ -148,8 +150,8 @@ impl ClientLimits {
         Self { requests: Arc::new(RequestsByAddress::new(requests_per_address)), ..self }
     }
 
-    /// Sets the memory for the headers of all requests in flight, in bytes. The size of a header field is its length
-    /// plus 128 bytes. Requests that would exceed this limit are answered with 503. Each connection can use 16 KiB in
+    /// Limits the memory for the headers of all requests in flight, in bytes. The size of a header field is its length
+    /// plus 128 bytes. A request that would exceed this limit is answered with 503. Each connection can use 16 KiB in
     /// addition to this limit. Default: 256 MiB.
     #[must_use]
     pub fn with_header_bytes(self, bytes: usize) -> Self {
@@ -169,7 +171,7 @@ impl ClientLimits {
     /// Takes a place for a new connection. If no place is free, an idle or stalled connection is evicted.
     ///
     /// # Errors
-    /// Why the new connection must be closed.
+    /// The reason why the new connection must be closed.
     pub(super) fn admit(
         self: &Arc<Self>,
         source: ClientSource,
@@ -180,7 +182,7 @@ impl ClientLimits {
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections.get() {
             // An evicted connection ends as soon as its task runs. So there are many evicted connections only if the
-            // tasks do not get to run. In that case, no more connections are evicted.
+            // tasks do not get to run. In this case, more evictions would not help.
             let max_evicted = MIN_CANDIDATES.max(self.connections.get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
@@ -205,7 +207,7 @@ impl ClientLimits {
     /// Sets the source of a connection that was admitted as [`ClientSource::Exempt`].
     ///
     /// # Errors
-    /// Why the connection must be closed.
+    /// The reason why the connection must be closed.
     pub(super) fn set_source(
         &self,
         place: &Admitted,
@@ -224,7 +226,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If an address already has its maximum of connections, evicts one of them.
+    /// If the address already has its maximum number of connections, evicts one of them.
     fn make_room_in_share(
         &self,
         table: &mut Table,
@@ -274,7 +276,7 @@ impl ClientLimits {
         }
     }
 
-    /// The lock is held only for the duration of a function of this module.
+    /// Locks the table. Only functions of this module hold the lock, each until it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -313,14 +315,14 @@ impl Table {
         }
     }
 
-    /// Closes a connection. Returns false if none can be closed.
+    /// Evicts one connection. Returns false if none can be evicted.
     fn evict_one(&mut self, now: u64) -> bool {
         let all = self.open.iter().map(|(id, entry)| (*id, entry));
         let found = self.candidates.next(&self.open, all, now);
         self.evict(found)
     }
 
-    /// Closes a connection of an address. Returns false if none can be closed.
+    /// Evicts one connection of an address. Returns false if none can be evicted.
     fn evict_one_of(&mut self, network: SourceNetwork, now: u64) -> bool {
         let open = &self.open;
         let Some(address) = self.addresses.get_mut(&network) else { return false };
@@ -329,7 +331,8 @@ impl Table {
         self.evict(found)
     }
 
-    /// An evicted connection keeps its entry until it has ended, but does not count for the limits any more.
+    /// Evicts the connection that was found. It keeps its entry until it has ended, but it does not count for the
+    /// limits.
     fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
         let Some((id, why)) = found else { return false };
         let Some(entry) = self.open.get(&id) else { return false };
@@ -385,7 +388,7 @@ impl Candidates {
         keep_longest(stalled);
     }
 
-    /// Takes the connection that has been idle longest, if it has been idle since the search without a break.
+    /// Takes the candidate that has been idle longest. Skips candidates that have had a request since the search.
     fn next_idle(&mut self, open: &HashMap<u64, Entry>) -> Option<u64> {
         while let Some((idle_since, id)) = self.idle_since_and_id.pop() {
             if let Some(Entry { connection, .. }) = open.get(&id)
@@ -412,8 +415,8 @@ impl Candidates {
     }
 }
 
-/// Keeps the connections that have been idle longest, and sorts them. Keeps only a part of the connections, so that
-/// sorting costs less than the search.
+/// Keeps the connections that have been idle or stalled longest, and sorts them. Keeps only a part of the connections,
+/// so that sorting costs less than the search.
 fn keep_longest(found: &mut Vec<(u64, u64)>) {
     let kept = found.len().div_ceil(16).max(MIN_CANDIDATES);
     if kept < found.len() {
@@ -424,8 +427,8 @@ fn keep_longest(found: &mut Vec<(u64, u64)>) {
 }
 
 impl Entry {
-    /// The time since which the connection has waited for its client without progress. `None` if the connection does
-    /// not count as stalled.
+    /// Returns the time since which the connection has waited for its client without progress. Returns `None` if the
+    /// connection does not count as stalled.
     fn stalled_since(&self, now: u64) -> Option<u64> {
         let connection = &*self.connection;
         if !connection.waits_for_client() {
@@ -444,7 +447,7 @@ impl Entry {
     }
 }
 
-/// Says whether another connection was closed for a new one.
+/// Whether another connection was evicted for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,
@@ -530,7 +533,7 @@ mod tests {
         assert!(!evicted(&open)[0]);
         assert!(evicted(&open)[1..].iter().all(|evicted| *evicted));
         assert!(evicted(&new).iter().all(|evicted| !evicted));
-        // An evicted connection does not count any more. So its end does not free a place for another connection.
+        // An evicted connection does not count for the limit. So its end does not free a place for another connection.
         drop(open.split_off(1));
         advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
         let (_, evicted) = limits.admit(source(2), None).unwrap();
@@ -634,7 +637,7 @@ mod tests {
         let (third, evicted) = limits.admit(source(1), None).unwrap();
         assert_eq!(evicted, Evicted::OfSameAddress);
         assert!(first.connection().is_evicted());
-        // If the address has no idle connection, its new connection is refused.
+        // If the address has no idle connection, a new connection of the address is refused.
         let _busy = [&second, &third].map(|open| InFlight::begin(open.connection()));
         for _ in 0..2 {
             advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
@@ -651,7 +654,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_gets_its_source_later() {
+    async fn the_source_of_a_connection_can_be_set_later() {
         let limits = limits(4, 1);
         let place = admit(&limits, ClientSource::Exempt);
         assert_eq!(limits.set_source(&place, source(1)), Ok(Evicted::No));
@@ -695,7 +698,7 @@ mod tests {
             assert_eq!(has_begun, is_served, "{announced:?}, after {} requests", in_flight.len());
             in_flight.push(request);
         }
-        // The end of a refused request does not make room, and that of a request in flight does.
+        // The end of a refused request frees no place. The end of a request in flight does.
         drop(in_flight.remove(3));
         assert!(!begin(&proxy, Some("192.0.2.1")).0);
         drop(in_flight.remove(0));

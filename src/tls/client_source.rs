@@ -13,7 +13,7 @@ pub(super) enum ClientSource {
 }
 
 impl ClientSource {
-    /// A connection from `address`.
+    /// Returns the source of a connection from `address`.
     pub(super) fn of(address: IpAddr) -> Self {
         Self::Client(SourceNetwork::of(address))
     }

@@ -1,6 +1,9 @@
-//! Decides when the gateway closes the connection of a client. There are four reasons: the connection is idle for too
-//! long, the client does not finish the head of a request, the client does not take a response, or another client needs
-//! the place of this connection.
+//! Decides when the gateway closes the connection of a client. There are four reasons:
+//!
+//! - The connection is idle for too long.
+//! - The client does not finish the head of a request.
+//! - The client does not take a response.
+//! - Another client needs the place of this connection.
 
 use std::{
     pin::{Pin, pin},
@@ -19,8 +22,8 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
-/// The time limit for requests that are still in flight when their connection is evicted. The connection keeps its
-/// place until these requests end.
+/// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
+/// until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// Time limits of the connection of a client.
@@ -31,7 +34,7 @@ pub(super) struct ClientTimeouts {
     /// The maximum time from the first byte to the last byte of the head of a request. This limit applies only to
     /// HTTP/1.1.
     pub(super) head: Duration,
-    /// The time in which a client must take a minimum number of bytes of a response.
+    /// The time in which a client must take a certain minimum number of bytes of a response.
     pub(super) send: Duration,
 }
 
@@ -135,7 +138,7 @@ impl State {
         }
     }
 
-    /// Compares the connection with its last known state. Returns whether a time limit begins or ends now.
+    /// Compares the connection with its last known state. Returns true if a time limit begins or ends now.
     fn observe(&mut self) -> bool {
         let connection = &*self.connection;
         let (changes, read) = (connection.changes(), connection.read());
@@ -310,7 +313,7 @@ mod tests {
                 &[(80, Close(CloseReason::Head))],
             ),
             (
-                "pings are no heads, and do not make an HTTP/2 connection busy",
+                "pings are not heads, and do not make an HTTP/2 connection busy",
                 Http2,
                 &[(30, Read), (60, Read), (74, Check), (75, Check)],
                 &[(75, ShutDown(CloseReason::Idle))],
@@ -322,7 +325,7 @@ mod tests {
                 &[(75, ShutDown(CloseReason::Idle)), (135, Abort)],
             ),
             (
-                "the bytes of a body are no head",
+                "the bytes of a body are not a head",
                 Http1,
                 &[(1, Request), (2, Read), (3, Read), (3, End), (34, Check)],
                 &[],

@@ -36,11 +36,11 @@ use super::{
     tcp::TcpConnector,
 };
 
-/// The default of the time limit for a TCP connection. The name resolution is included.
+/// Default of the time limit for opening a TCP connection, including the name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How strictly the certificates of services are verified. The variants are the values of Zowe's
-/// configuration key `zowe.verifyCertificates` (`docs/reference/data-plane.md#verify-certificates`).
+/// How strictly the certificates of services are verified. The variants are the values of the setting
+/// `zowe.verifyCertificates` in Zowe's configuration file (`docs/reference/data-plane.md#verify-certificates`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verification {
@@ -320,8 +320,8 @@ fn chain_verifier(
         .map_err(|_| TlsError::Authorities)
 }
 
-/// Accepts any host name. If `chain` is `None`, it also accepts any certificate. The peer must still prove that it
-/// holds the private key of its certificate.
+/// Accepts any host name. If `chain` is `None`, also accepts any certificate. The peer must always prove that it holds
+/// the private key of its certificate.
 #[derive(Debug)]
 struct LenientVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -341,7 +341,8 @@ impl ServerCertVerifier for LenientVerifier {
         let verified =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // webpki checks the name only after it has verified the chain, so this error means that the chain is valid.
+            // The library webpki checks the host name only after it has verified the chain. So after this error, the
+            // chain is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! Keeps a request counted as in flight until the body of its response has ended, and records how the client
+//! Counts a request as in flight until the body of its response has ended, and records the progress of the client that
 //! takes this body.
 
 use std::{
@@ -25,8 +25,8 @@ use super::{
 use crate::stall::Stalled;
 use crate::{body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
 
-/// An HTTP/2 stream gets the body in pieces of this size, the maximum size of a frame. A slow client must take each
-/// piece within the time limit. A service may send much larger pieces, and a slow client could not take these in time.
+/// An HTTP/2 stream gets the body in pieces of at most this size, which is the maximum size of a frame. A slow client
+/// must take each piece within the time limit. It could not take the much larger pieces that a service may send.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {
@@ -83,8 +83,7 @@ where
         let this = self.project();
         let Some(response) = this.response.as_pin_mut() else {
             let refusal = this.refusal.take().expect("polled after completion");
-            // The answer is small and complete, so the request ends now, and not only when the client has taken the
-            // answer.
+            // The answer is small and complete. So the request ends now, before the client has taken the answer.
             *this.in_flight = None;
             return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
                 body: None,
@@ -113,7 +112,7 @@ where
         {
             counts.add_closed(CloseReason::Receive);
         }
-        // A body of known length cannot be endless, whatever its content type is.
+        // A body of known length has an end, whatever its content type is.
         let has_no_limit = body.size_hint().exact().is_none()
             && head.headers.get(CONTENT_TYPE).is_some_and(content_type::is_endless);
         if has_no_limit && let Some(in_flight) = this.in_flight {
@@ -136,14 +135,14 @@ where
 pin_project! {
     /// The body of a response. hyper drops it after the last frame.
     pub(super) struct CountedBody<B> {
-        // `None` if the gateway has refused the request.
+        // `None` if the request was refused.
         #[pin]
         body: Option<B>,
-        // The part of the most recent frame that was not passed on yet.
+        // The part of the most recent frame that hyper has not received yet.
         rest: Bytes,
         piece: usize,
         has_no_limit: bool,
-        // `None` if the gateway has refused the request.
+        // `None` if the request was refused.
         in_flight: Option<InFlight>,
     }
 }

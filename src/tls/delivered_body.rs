@@ -1,4 +1,5 @@
-//! The body of a response. If it fails, it fails only after the bytes before the failure have been sent to the client.
+//! The body of a response. If it fails, it reports the failure only after all earlier bytes have been sent to the
+//! client.
 
 use std::{
     pin::Pin,
@@ -14,8 +15,8 @@ use super::client_connection::ClientConnection;
 
 pin_project! {
     /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards the bytes that it has not
-    /// written yet. The client might then get nothing. It could not know that its request was executed, and might send
-    /// the request again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
+    /// written yet. The client might then get nothing. Such a client cannot know that its request was executed, and
+    /// might send the request again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
     #[derive(Debug)]
     pub(super) struct DeliveredBody<B> {
         #[pin]

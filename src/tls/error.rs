@@ -6,20 +6,22 @@
 pub enum TlsError {
     /// The certificate chain has no certificate, or one of its certificates is malformed.
     #[error(
-        "the certificate chain has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----), leaf first"
+        "the certificate chain has no certificate, or a malformed one; it must be PEM (-----BEGIN CERTIFICATE-----), leaf first"
     )]
     Chain,
     /// The private key cannot be read.
     #[error(
-        "the private key cannot be read; write it unencrypted as PEM: PKCS #8, PKCS #1 or SEC 1"
+        "the private key cannot be read; it must be unencrypted PEM: PKCS #8, PKCS #1 or SEC 1"
     )]
     Key,
-    /// The key does not belong to the certificate, or TLS does not support its kind.
-    #[error("the private key does not fit the certificate, or TLS does not support its kind: {0}")]
+    /// The private key does not match the certificate, or TLS does not support this kind of key.
+    #[error(
+        "the private key does not match the certificate, or TLS does not support this kind of key: {0}"
+    )]
     Mismatch(#[source] rustls::Error),
     /// There is no CA certificate, or one of the CA certificates is malformed.
     #[error(
-        "the document of CA certificates has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
+        "the document of CA certificates has no certificate, or a malformed one; it must be PEM (-----BEGIN CERTIFICATE-----)"
     )]
     Authorities,
     /// There is no certificate revocation list, or one of the lists is malformed or of an unsupported kind.

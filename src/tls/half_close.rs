@@ -4,7 +4,7 @@
 //!
 //! The request of a client that has disconnected must be cancelled. So the server must distinguish the cases:
 //!
-//! | the client | seen | the request is cancelled |
+//! | The client … | The server sees … | The request is cancelled … |
 //! |---|---|---|
 //! | resets the connection, or ends TLS without `close_notify` | an error | immediately |
 //! | closes before the response | the end of its data, then a reset as the answer to the probe | after about a second |
@@ -37,13 +37,13 @@ use super::{client_connection::ClientConnection, client_io::ClientIo};
 /// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A client gets the probe if it has waited this long for the response since it closed its sending side.
+/// The client gets the probe this long after it has closed its sending side, unless the response is ready before.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long after the probe the server looks for the reset for the first time.
+/// The time between the probe and the first check for a reset.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 
-/// The time between two later looks for a reset.
+/// The time between two later checks for a reset.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Most operating systems forget a connection about a minute after the client has closed it. From then on, they answer
@@ -55,8 +55,8 @@ const KEEPALIVE: TcpKeepalive =
 pub(super) trait ClientSocket {
     fn tcp(&self) -> &TcpStream;
 
-    /// Waits until the client has closed its sending side. Fails if the connection has failed. If data must be read to
-    /// see the end, this data is added to `ahead`.
+    /// Waits until the client has closed its sending side. Fails if the connection has failed. The function may have to
+    /// read data before it sees the end. It adds this data to `ahead`.
     fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>>;
 }
 
@@ -92,8 +92,8 @@ impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
     }
 }
 
-/// Wraps the connection `S` for hyper. hyper must not read while it waits for a response. This is the option
-/// `half_close` of hyper's builder.
+/// Wraps the connection `S` for hyper. Set the option `half_close` of hyper's builder, so that hyper does not read
+/// while it waits for a response.
 pub(super) struct HalfCloseStream<S> {
     stream: S,
     client: Arc<ClientConnection>,

@@ -20,7 +20,7 @@ pub(super) struct InboundProxies {
     pub(super) proxy_protocol: Option<TrustedProxies>,
 }
 
-/// The ends of a connection, as seen by the client.
+/// The two addresses of a connection, as seen by the client.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
     /// The client, or the proxy that speaks HTTP with the gateway.
@@ -46,7 +46,7 @@ impl InboundProxies {
     /// begin with a header of the PROXY protocol. The caller must then call [`read_ends`](Self::read_ends).
     ///
     /// # Errors
-    /// The connection must be closed. The reason has been logged.
+    /// The connection must be closed. This function has logged the reason.
     pub(super) fn ends(
         &self,
         peer: SocketAddr,
@@ -70,7 +70,7 @@ impl InboundProxies {
     /// Reads the header of the PROXY protocol, for at most `time_left`.
     ///
     /// # Errors
-    /// The connection must be closed. The reason has been logged.
+    /// The connection must be closed. This function has logged the reason.
     pub(super) async fn read_ends(
         &self,
         stream: &mut TcpStream,
@@ -86,7 +86,7 @@ impl InboundProxies {
             // know. The HTTP headers on this connection may come from that client, so they are not trusted.
             Ok(Ok(ProxyHeader::Local)) => Ok(Ends { peer, local, proxies: None }),
             Ok(Err(ReadError::Malformed(error))) => {
-                log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
+                log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed: the header of the PROXY protocol is missing or malformed");
                 Err(ProxyRefusal::Malformed)
             }
             // This is logged at a low level, because health checks of load balancers often close the connection without

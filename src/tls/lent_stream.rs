@@ -56,8 +56,8 @@ impl ClientStream {
     /// Closes the connection so that the client can still read the last response.
     ///
     /// After a response that broke off, the server sends no `close_notify`. So the client sees that the response is not
-    /// complete, even if the response has no length (RFC 8446 §6.1). Without TLS, a connection with such a response is
-    /// reset, although the client may then lose the part of the response that was sent.
+    /// complete, even if the response has no length (RFC 8446 §6.1). Without TLS, the connection is reset if the
+    /// response has no length, although the client may then lose the part of the response that was sent.
     pub(super) async fn close(self, last: LastResponse) {
         let closed = async {
             let stream = match self {
@@ -87,8 +87,8 @@ impl ClientStream {
 
 /// Takes back a connection that was lent to hyper.
 ///
-/// If the end of the connection is also the end of the current response, dropping this value resets the connection.
-/// Without the reset, the client would take a part of the response for the whole response.
+/// A response without a length may end only with the connection. In this case, dropping this value resets the
+/// connection. Without the reset, the client would take a part of the response for the whole response.
 pub(super) enum Lender {
     Tcp {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,

@@ -1,5 +1,5 @@
-//! Closes a connection so that the client can still read the last bytes. These are a response, or the TLS alert after a
-//! failed handshake.
+//! Closes a connection so that the client can still read the last bytes that were sent: a response, or the TLS alert
+//! after a failed handshake.
 
 use std::{
     future::poll_fn,
@@ -14,8 +14,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Limits for the time that the server waits until a client closes its side, and for the number of bytes that the
-/// server discards.
+/// Limits for a close: how long the server waits until the client closes its side, and how many bytes the server
+/// discards meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LingerLimits {
     /// The limit for the whole close.
@@ -28,8 +28,8 @@ pub(super) struct LingerLimits {
 
 /// Closes a connection so that the client can still read the last bytes.
 ///
-/// First the write side is shut down. Then everything that the client still sends is read and discarded. The connection
-/// is closed when the client closes its side, or when the first of the `limits` is reached.
+/// First the server closes its sending side. Then it reads and discards everything that the client still sends. The
+/// connection is closed when the client closes its side, or when the first of the `limits` is reached.
 ///
 /// Closing a connection with unread bytes would send a reset (RFC 1122 §4.2.2.13). A reset may delete bytes
 /// that the client has not read yet. Therefore the connection is closed in stages (RFC 9112 §9.6).

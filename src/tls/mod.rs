@@ -11,11 +11,11 @@
 //! [`tower_passticket::rustls`](crate::rustls), so that the versions of rustls match.
 //!
 //! # Signature cache
-//! With [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`], the process caches
-//! up to 10,000 valid signatures of certificates, in about 1 MiB. When a peer connects again with the same certificate,
-//! the signature of this certificate is not verified again. This saves 14 % of the time of a handshake with a client
-//! certificate (`benches/choices.md`). Each full handshake still checks expiry, key usage, trust, and the proof that
-//! the peer holds the private key.
+//! [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`] turn on a cache that all
+//! servers and connectors of the process share. It holds up to 10,000 valid signatures of certificates, in about 1 MiB.
+//! When a peer connects again with the same certificate, the signature of this certificate is not verified again. This
+//! saves 14 % of the time of a handshake with a client certificate (`benches/choices.md`). Each full handshake still
+//! checks expiry, key usage, trust, and the proof that the peer holds the private key.
 //!
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.

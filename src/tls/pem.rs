@@ -5,7 +5,8 @@ use rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
 };
 
-/// The certificates of a document as trust anchors. `None` if the document has no certificate or a malformed one.
+/// Returns the certificates of a document as trust anchors. Returns `None` if the document contains no certificate, or
+/// a malformed one.
 pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {

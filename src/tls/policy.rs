@@ -6,7 +6,7 @@ use rustls::{
 };
 
 /// The TLS versions, the cipher suites and the key exchange groups of a [`Server`](super::Server) or of a
-/// [`Connector`](super::Connector). The default is what [`rustls`](crate::rustls) uses with aws-lc-rs.
+/// [`Connector`](super::Connector). The default is the default of [`rustls`](crate::rustls) with aws-lc-rs.
 ///
 /// ```
 /// use tower_passticket::{

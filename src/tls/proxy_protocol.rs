@@ -204,7 +204,7 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // This is the command LOCAL, whose other fields are ignored, or the command PROXY with an unspecified address
+        // Either the command LOCAL, whose other fields are ignored. Or the command PROXY, with an unspecified address
         // family or with a client on a UNIX socket.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
         // This is the command PROXY with TCP over IPv4 or IPv6.

@@ -26,11 +26,10 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The answer to the client.
+    /// Returns the answer to the client.
     ///
-    /// If one address has too many requests, the status is 429. The status is not 503, because a load balancer could
-    /// conclude from a 503 that the gateway is down for all clients. Apache HttpClient repeats a request after 429 and
-    /// after 503.
+    /// If one address has too many requests, the status is 429. After a 503, a load balancer could conclude that the
+    /// gateway is down for all clients. Apache HttpClient repeats a request after 429 and after 503.
     pub(super) fn response(self) -> Response<Bytes> {
         let (message, status) = match self {
             Self::RequestsPerAddress => {

@@ -61,8 +61,8 @@ impl ResponseState {
         self.is_complete.load(Ordering::Relaxed)
     }
 
-    /// Records whether the end of the connection is the end of the response, because the client uses HTTP/1.0 and
-    /// the response has no length (RFC 9112 §6.3).
+    /// Records whether the response ends only with the connection (RFC 9112 §6.3). This is the case if the client uses
+    /// HTTP/1.0 and the response has no length.
     pub(super) fn set_ends_with_connection(&self, ends: bool) {
         self.ends_with_connection.store(ends, Ordering::Relaxed);
     }

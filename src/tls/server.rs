@@ -29,8 +29,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, it waits up to this time for a request on each idle connection, because a client may
-/// already have sent a request.
+/// How long the server waits at its shutdown for a request on each idle connection. A client may already have sent such
+/// a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -42,8 +42,8 @@ const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would see the
-/// progress of a slow client later. The receive buffer in the kernel of the client also delays this, but the server
+/// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
+/// the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the server
 /// cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
@@ -147,8 +147,9 @@ impl Server {
         Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Serves plain HTTP to AT-TLS, or to another program on this machine that uses TLS with the clients.
-    /// [`ConnectionInfo::protocol`](crate::connection::ConnectionInfo::protocol) is HTTPS, because the clients use HTTPS.
+    /// Serves plain HTTP to AT-TLS (TLS in the network stack of z/OS), or to another program on this machine that does
+    /// TLS with the clients. [`ConnectionInfo::protocol`](crate::connection::ConnectionInfo::protocol) is HTTPS,
+    /// because the clients use HTTPS.
     pub fn behind_tls(listener: TcpListener) -> Self {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
@@ -168,7 +169,7 @@ impl Server {
     /// [`ConnectionInfo::local`](crate::connection::ConnectionInfo::local) then contain the addresses of this header. A
     /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no header.
     ///
-    /// If the header says that the proxy itself is the client (`LOCAL`) or that the proxy does not know the addresses
+    /// If the header says that the proxy itself is the client (`LOCAL`), or that the proxy does not know the addresses
     /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
@@ -227,10 +228,10 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
-    /// flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to one second or a quarter of
-    /// the drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have
-    /// not finished at the drain timeout are aborted. The server then waits up to one second until the futures of the
-    /// aborted requests have been dropped.
+    /// flight have finished, and returns. Idle HTTP/1.1 connections stay open for up to one second or a quarter of the
+    /// drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have not
+    /// finished at the drain timeout are aborted. The server then waits up to one second until the futures of the aborted
+    /// requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -285,7 +286,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        // An error means that no connection is left, so there is nothing to do.
+        // An error means that no connection is left. So the error is ignored.
         let _ = end.send(true);
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
@@ -336,9 +337,9 @@ fn keep_alive(listener: &TcpListener) {
 }
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
-/// before the server could accept it, the server continues immediately. If the process or the system has too many open
-/// files or too little memory, the server closes the longest idle connection, and waits a moment until the file of this
-/// connection is closed. If no connection is idle, the server must wait until a request ends.
+/// before the server accepted it, the server continues immediately. If the process or the system has too many open
+/// files or too little memory, the server closes the longest idle connection. It then waits a moment until the file of
+/// this connection is closed. If no connection is idle, the server can continue only when a request ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -361,8 +362,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the process or the system has too many open files or too little memory, so that the end of another
-/// connection helps.
+/// Whether the process or the system has too many open files or too little memory. Closing another connection then
+/// helps.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

@@ -1,11 +1,11 @@
 //! A cache of valid certificate signatures.
 //!
 //! A client that connects again presents the same certificate, with the same signature of the certificate authority.
-//! With this cache, this signature is verified only once, which saves 14 % of the time of a handshake with a client
-//! certificate (`benches/choices.md`). A signature that is valid for a key and a message stays valid, so this fact can
-//! be cached. Nothing else is cached. Each full handshake still checks whether the certificate has expired, what it may
-//! be used for, and whether its authority is trusted. Each full handshake also verifies the signature by which the peer
-//! proves that it holds the private key.
+//! With this cache, this signature is verified only once. This saves 14 % of the time of a handshake with a client
+//! certificate (`benches/choices.md`). The result can be cached, because a signature that is valid for a public key and
+//! a message stays valid. Nothing else is cached. Each full handshake still checks whether the certificate has expired,
+//! what it may be used for, and whether its authority is trusted. Each full handshake also verifies the signature by
+//! which the peer proves that it holds the private key.
 //!
 //! The cache is off by default because of a timing attack. An attacker who has a copy of a client's
 //! certificate can measure how long a handshake takes to fail. This time shows whether that client has
@@ -57,7 +57,7 @@ fn caching_provider() -> CryptoProvider {
     provider
 }
 
-/// The valid signatures. The key is [`Caching::digest`].
+/// The valid signatures. The cache key is [`Caching::digest`].
 type Valid = LazyLock<Cache<[u8; 32], ()>>;
 
 /// The cache that all listeners and connectors of the process share. Only certificates that a trusted authority has
@@ -68,14 +68,14 @@ static VALID: Valid = LazyLock::new(|| Cache::new(MAX_SIGNATURES));
 #[derive(Debug)]
 struct Caching {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
-    /// The index of `algorithm` in the list of rustls. This index is a part of the cache key, so that algorithms that
-    /// differ only in the keys that they accept do not share entries.
+    /// The index of `algorithm` in the list of rustls. Some algorithms differ only in the public keys that they accept.
+    /// The index is a part of the cache key, so that such algorithms do not share entries.
     index: usize,
     valid: &'static Valid,
 }
 
 impl Caching {
-    /// The cache key: a digest of everything on which the result depends.
+    /// Computes the cache key: a digest of everything on which the result depends.
     fn digest(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
         let mut digest = Sha256::new();
         digest.update((self.index as u64).to_be_bytes());
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// An algorithm that counts its calls. It accepts a signature if the signature ends with the key.
+    /// An algorithm that counts its calls. It accepts a signature if the signature ends with the public key.
     #[derive(Debug)]
     struct Counting(AtomicUsize);
 
@@ -165,8 +165,8 @@ mod tests {
         static COUNTING: Counting = Counting(AtomicUsize::new(0));
         let with_index = |index| Caching { algorithm: &COUNTING, index, valid: &VALID };
         let (first, second) = (with_index(1), with_index(2));
-        // Each case has four values: the algorithm; an array with the key, the message and the signature; whether the
-        // signature is valid; and whether the algorithm is called.
+        // Each case has four values: the algorithm; an array with the public key, the message and the signature;
+        // whether the signature is valid; and whether the algorithm is called.
         let cases: [(&Caching, [&str; 3], bool, bool); 10] = [
             (&first, ["key", "message", "by key"], true, true),
             (&first, ["key", "message", "by key"], true, false),

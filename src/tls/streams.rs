@@ -43,7 +43,7 @@ pub(super) fn service_is_pending() {
 }
 
 /// Records that the body of the response has passed on `bytes` bytes, because the stream had room for them. If
-/// `has_no_limit` is true, the client may take the response as slowly as it likes.
+/// `has_no_limit` is true, the client may take the response at any speed.
 pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
     let polled = POLLED.get();
     POLLED.set(Polled { has_no_limit, bytes: polled.bytes + bytes as u64, ..polled });

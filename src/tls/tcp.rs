@@ -77,7 +77,7 @@ impl Service<Uri> for TcpConnector {
     }
 }
 
-/// The host, without the brackets of an IPv6 address, and the port.
+/// Returns the host, without the brackets of an IPv6 address, and the port.
 fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     let host = uri.host()?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -102,7 +102,7 @@ async fn connect(host: &str, port: u16) -> Result<TokioIo<TcpStream>, TcpError> 
     let stream =
         stream.await.unwrap_or_else(|| Err(TcpError::NoAddress { host: host.to_owned() }))?;
     // The gateway writes whole messages, so the kernel need not wait for more bytes. An error means that the connection
-    // has ended. This error is ignored, because the first write fails, too.
+    // has ended. The error is ignored, because the first write then fails, too.
     let _ = stream.set_nodelay(true);
     Ok(TokioIo::new(stream))
 }

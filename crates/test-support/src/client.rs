@@ -1,4 +1,4 @@
-//! An HTTP client for tests. It is made with `reqwest`, and is not the client of `tower-passticket`.
+//! An HTTP client for tests. It uses `reqwest`, not the client of `tower-passticket`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::process::PATIENCE;
 
-/// A client that trusts only these certificate authorities (PEM).
+/// Creates a client that trusts only these certificate authorities (PEM).
 pub fn client(authorities: &[u8]) -> ClientBuilder {
     Client::builder()
         .no_proxy()
@@ -14,8 +14,8 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-/// The user and the password or PassTicket of a `Basic` header. `headers` is a JSON object with the headers of a
-/// request, as the demo service returns them.
+/// Returns the user and the password or PassTicket of a `Basic` header. `headers` is a JSON object with the headers of
+/// a request, in the form that the demo service returns.
 pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();

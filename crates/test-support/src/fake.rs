@@ -1,5 +1,5 @@
-//! HTTPS servers that behave rightly, slowly, wrongly or not at all. Fakes of the servers of a Zowe installation are
-//! made of them.
+//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. The fakes of the servers of a Zowe
+//! installation use them.
 
 use std::{
     collections::VecDeque,
@@ -24,21 +24,21 @@ use crate::raw::{Step, listener, read_head, run_steps};
 pub struct Request {
     /// The method.
     pub method: String,
-    /// The path with the query string.
+    /// The path, with the query string.
     pub path: String,
-    /// Names in lower case, and values.
+    /// The names of the headers, in lower case, and their values.
     pub headers: Vec<(String, String)>,
     /// The body. A request without `Content-Length` has no body.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// The first header with this name, in lower case.
+    /// Returns the first header with this name. `name` must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// The value of this cookie.
+    /// Returns the value of this cookie.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = self.header("cookie")?.split(';');
         pairs
@@ -53,25 +53,25 @@ impl Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Names and values, without `Content-Length`.
+    /// The names and values of the headers, without `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
 }
 
 impl Answer {
-    /// An empty response.
+    /// Creates an empty response.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
     }
 
-    /// A JSON document.
+    /// Creates a response with a JSON document.
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         let headers = vec![("Content-Type", "application/json".to_owned())];
         Self { status, headers, body: body.to_string() }
     }
 
-    /// A text.
+    /// Creates a response with a text.
     pub fn text(status: u16, body: &str) -> Self {
         let headers = vec![("Content-Type", "text/plain".to_owned())];
         Self { status, headers, body: body.to_owned() }
@@ -93,19 +93,19 @@ impl Answer {
 /// How a [`Fake`] behaves.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// It answers as the real server would.
+    /// The server answers as the real server would.
     Right,
-    /// It answers as the real server would, but only after this time.
+    /// The server answers as the real server would, but only after this time.
     Slow(Duration),
-    /// It reads the request, and then runs these steps instead of answering.
+    /// The server reads the request, and then runs these steps instead of answering.
     Scripted(Vec<Step>),
 }
 
 #[derive(Debug)]
 struct Behaviours {
-    /// For the next requests, one each.
+    /// The behaviours for the next requests: one for each request.
     next: VecDeque<Behaviour>,
-    /// For the requests after these.
+    /// The behaviour for all later requests.
     then: Behaviour,
 }
 
@@ -148,22 +148,23 @@ impl Fake {
         Self { address, behaviours, requests, accepting }
     }
 
-    /// Changes how the server behaves from the next request on.
+    /// Changes how the server behaves, beginning with the next request.
     pub fn behave(&self, behaviour: Behaviour) {
         self.behave_in_turn([], behaviour);
     }
 
-    /// Changes how the server behaves: for the next requests as in `next`, one each, and then as in `then`.
+    /// Changes how the server behaves: each behaviour in `next` applies to one of the next requests, and `then` to all
+    /// later requests.
     pub fn behave_in_turn(&self, next: impl Into<VecDeque<Behaviour>>, then: Behaviour) {
         *self.behaviours.lock().unwrap() = Behaviours { next: next.into(), then };
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Method and path of the requests so far, which are then forgotten.
+    /// Returns method and path of the requests so far, and then forgets these requests.
     pub fn take_requests(&self) -> Vec<String> {
         let requests = std::mem::take(&mut *self.requests.lock().unwrap());
         requests.iter().map(|r| format!("{} {}", r.method, r.path)).collect()

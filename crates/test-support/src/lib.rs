@@ -1,7 +1,7 @@
-//! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, fakes of the servers of
-//! a Zowe installation, an HTTP client, and a program under test.
+//! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, fakes of the
+//! servers of a Zowe installation, an HTTP client, and a runner for a program under test.
 //!
-//! This crate must not depend on `tower-passticket`. If it did, the unit tests of `tower-passticket` would contain two
+//! This crate must not depend on `tower-passticket`. Otherwise, the unit tests of `tower-passticket` would contain two
 //! copies of each type of `tower-passticket`, and these copies are not compatible.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]

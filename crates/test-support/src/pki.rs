@@ -1,7 +1,7 @@
 //! Keys and certificates. The private keys are published, so **never trust these keys outside of tests.**
 //!
-//! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are
-//! valid until 2126. `cargo run -p test-support --example make-pki` replaces these files.
+//! The files in `pki/` are committed, because generating an RSA key takes long. The certificates are valid until 2126.
+//! `cargo run -p test-support --example make-pki` replaces these files.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY` refuses
-/// tokens that are signed with this key.
+/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY` refuses tokens
+/// that are signed with it.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -49,22 +49,22 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The private key for rcgen, the library that makes certificates.
+    /// Returns the private key for rcgen, the library that makes certificates.
     pub fn key_pair(&self) -> KeyPair {
         KeyPair::from_pem(self.key).unwrap()
     }
 
-    /// The certificate, for rustls.
+    /// Returns the certificate for rustls.
     pub fn certificate_der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
 
-    /// The private key, for rustls.
+    /// Returns the private key for rustls.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// An acceptor of TLS connections that presents this certificate. Clients need no certificate.
+    /// Returns an acceptor of TLS connections that presents this certificate. Clients need no certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -84,19 +84,19 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The authority that signed [`SERVER`], [`USER`] and [`APIMTST`].
+    /// Returns the authority that signed [`SERVER`], [`USER`] and [`APIMTST`].
     pub fn trusted() -> Self {
         let (certificate, key) = (include_str!("../pki/ca.pem"), include_str!("../pki/ca.key"));
         Self::new("CA", certificate, key)
     }
 
-    /// An authority with the same name as [`Self::trusted`], but with another key.
+    /// Returns an authority with the same name as [`Self::trusted`], but with another key.
     pub fn namesake() -> Self {
         let certificate = include_str!("../pki/namesake.pem");
         Self::new("CA", certificate, include_str!("../pki/namesake.key"))
     }
 
-    /// An authority whose name and key differ from the name and the key of [`Self::trusted`].
+    /// Returns an authority whose name and key both differ from those of [`Self::trusted`].
     pub fn stranger() -> Self {
         let certificate = include_str!("../pki/stranger.pem");
         Self::new("another", certificate, include_str!("../pki/stranger.key"))
@@ -107,20 +107,20 @@ impl Authority {
         Self { certificate, issuer }
     }
 
-    /// The certificate of the authority, in PEM format.
+    /// Returns the certificate of the authority, in PEM format.
     pub fn pem(&self) -> &'static str {
         self.certificate
     }
 
-    /// The trusted roots of a peer that trusts only this authority.
+    /// Returns the root certificates of a peer that trusts only this authority.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
         roots
     }
 
-    /// A TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of protocols
-    /// that the connector offers.
+    /// Returns a TLS connector that trusts only servers with a certificate of this authority. `alpn` is the list of
+    /// protocols that the connector offers.
     pub fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -132,7 +132,7 @@ impl Authority {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has the
+    /// Signs a certificate for `key`, and returns the certificate in PEM format. It is for `localhost` and has the
     /// common name `USER`. `change` can change the parameters of the certificate before it is signed.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
@@ -174,7 +174,7 @@ fn revocation_list_params() -> CertificateRevocationListParams {
     }
 }
 
-/// A self-signed certificate in DER format. Its subject is empty, unless `change` sets the subject.
+/// Returns a self-signed certificate in DER format. Its subject is empty, unless `change` sets the subject.
 pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -182,12 +182,12 @@ pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     params.self_signed(&USER.key_pair()).unwrap().der().to_vec()
 }
 
-/// A self-signed certificate in DER format. Its subject has only this common name.
+/// Returns a self-signed certificate in DER format. Its subject has only this common name.
 pub fn self_signed_with_name(common_name: &str) -> Vec<u8> {
     self_signed(|params| params.distinguished_name.push(DnType::CommonName, common_name))
 }
 
-/// The parameters for the certificate of an authority.
+/// Returns the parameters for the certificate of an authority.
 pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(name);
@@ -196,7 +196,7 @@ pub fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// The parameters for the certificate of a server at `localhost`, or of a user.
+/// Returns the parameters for the certificate of a server at `localhost`, or of a user.
 pub fn leaf_params(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.distinguished_name = subject(common_name);

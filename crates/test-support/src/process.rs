@@ -37,14 +37,15 @@ impl Running {
         Self::start_after("", program, args)
     }
 
-    /// Does the same as [`start`](Self::start), but the program can open only `open_files` files.
+    /// Does the same as [`start`](Self::start), but limits the number of files that the program can open to
+    /// `open_files`.
     pub fn start_with_open_files(open_files: usize, program: &str, args: &[&str]) -> Self {
         Self::start_after(&format!("ulimit -n {open_files} && "), program, args)
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
         // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores this
-        // signal, and the program inherits this setting. So the program is not killed, but gets a write error.
+        // signal, and the program inherits this setting. So the program gets a write error, and is not killed.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
@@ -85,7 +86,8 @@ impl Running {
         line.unwrap_or_else(|| panic!("program ended early:\n{}", self.log.lock().unwrap()))
     }
 
-    /// Waits until a line of the log contains `text`, and returns this line. `None` if the program ends without it.
+    /// Waits until a line of the log contains `text`, and returns this line. Returns `None` if the program ends without
+    /// such a line.
     pub fn logged_before_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -132,7 +134,7 @@ impl Running {
         (status, self.log.lock().unwrap().clone())
     }
 
-    /// The peak size of the memory (resident set) of the process so far, in KiB.
+    /// Returns the peak memory (resident set) of the process so far, in KiB.
     pub fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -21,14 +21,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A listener on a free port of the loopback interface, and its address.
+/// Opens a listener on a free port of the loopback interface. Returns the listener and its address.
 pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// Starts a service that calls `handle` for each connection, in a separate task. Returns its address.
+/// Starts a service that calls `handle` for each connection, in a separate task. Returns the address of the service.
 pub async fn service<F>(mut handle: impl FnMut(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -64,7 +64,7 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::R
 /// Reads and discards `length` bytes.
 ///
 /// # Panics
-/// This function panics if the stream ends earlier.
+/// This function panics if the stream ends before `length` bytes.
 pub async fn discard(stream: &mut (impl AsyncRead + Unpin), length: usize) {
     stream.read_exact(&mut vec![0; length]).await.unwrap();
 }
@@ -83,8 +83,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Pauses for this time.
     Wait(Duration),
-    /// Waits until bytes arrive, but does not read them. If the service closes the connection after this step, the
-    /// kernel resets the connection because of the unread bytes.
+    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel resets
+    /// the connection because of the unread bytes.
     LeaveUnread,
     /// Closes the service's side of the connection. The client can still send.
     ShutDown,
@@ -109,12 +109,12 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// A service over TCP.
+    /// Starts a service over TCP.
     pub async fn http(steps: impl Into<Vec<Step>>) -> Self {
         Self::start(steps.into(), None).await
     }
 
-    /// A service over TLS.
+    /// Starts a service over TLS.
     pub async fn https(acceptor: TlsAcceptor, steps: impl Into<Vec<Step>>) -> Self {
         Self::start(steps.into(), Some(acceptor)).await
     }
@@ -137,7 +137,7 @@ impl Scripted {
         Self { address, connections, results }
     }
 
-    /// The number of connections so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -156,8 +156,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // With this option, the kernel sends the bytes of each step immediately. Without it, a reset could discard bytes
-    // that are not sent yet.
+    // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset could discard bytes
+    // that the kernel has not sent.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,

@@ -5,10 +5,11 @@ use passticket::{
     clock::{Clock, SystemClock},
 };
 
-/// A key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of tests.
+/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of
+/// tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
-/// The user id `name`.
+/// Returns the user id `name`.
 ///
 /// # Panics
 /// This function panics if `name` is not a valid user id.
@@ -16,7 +17,8 @@ pub fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// The APPLID (name of an application) `name`.
+/// Returns the APPLID (name of an application) `name`.
+///
 /// # Panics
 /// This function panics if `name` is not a valid APPLID.
 pub fn applid(name: &str) -> Applid {

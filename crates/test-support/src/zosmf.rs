@@ -1,4 +1,5 @@
-//! A fake z/OSMF: the login service, the key of its JWTs, and `/zosmf/info` (docs/reference/zowe-site.md#zosmf).
+//! A fake z/OSMF (IBM's management server on z/OS): the login service, the key of its JWTs, and `/zosmf/info`
+//! (docs/reference/zowe-site.md#zosmf).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +33,7 @@ pub enum UserState {
     Revoked,
 }
 
-/// Which tokens a login gives.
+/// The tokens that a login returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tokens {
     /// Only a JWT.
@@ -43,7 +44,7 @@ pub enum Tokens {
     Both,
 }
 
-/// A fake z/OSMF. Its JWTs are signed with [`pki::OTHER_SIGNING_KEY`].
+/// A fake z/OSMF. It signs its JWTs with [`pki::OTHER_SIGNING_KEY`].
 #[derive(Debug)]
 pub struct FakeZosmf {
     fake: Fake,
@@ -62,7 +63,7 @@ struct State {
 }
 
 impl FakeZosmf {
-    /// Starts a z/OSMF with the user `USER`, whose password is `validPassword`.
+    /// Starts a fake z/OSMF with the user `USER`, whose password is `validPassword`.
     pub async fn https(acceptor: TlsAcceptor) -> Self {
         let user = ("validPassword".to_owned(), UserState::Active);
         let state = Arc::new(Mutex::new(State {
@@ -84,12 +85,12 @@ impl FakeZosmf {
         self.state().users.insert(name.to_owned(), (password.to_owned(), state));
     }
 
-    /// The password of a user.
+    /// Returns the password of a user.
     pub fn password(&self, name: &str) -> Option<String> {
         self.state().users.get(name).map(|(password, _)| password.clone())
     }
 
-    /// Sets which tokens the next logins give.
+    /// Sets which tokens the next logins return.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
     }
@@ -233,7 +234,7 @@ fn outcome(return_code: u32, message: &str) -> Value {
     json!({"returnCode": return_code, "reasonCode": 0, "message": message})
 }
 
-/// User and password of a `Basic` header. The user is in upper case.
+/// Returns the user and the password of a `Basic` header. The user is in upper case.
 fn basic(request: &Request) -> Option<(String, String)> {
     let encoded = request.header("authorization")?.strip_prefix("Basic ")?;
     let plain = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
@@ -241,7 +242,7 @@ fn basic(request: &Request) -> Option<(String, String)> {
     Some((user.to_uppercase(), password.to_owned()))
 }
 
-/// A JWT like those of z/OSMF. It is valid for eight hours.
+/// Makes a JWT like those of z/OSMF. It is valid for eight hours.
 fn jwt(user: &str, id: u32) -> String {
     let now = SystemClock.now().as_secs();
     let claims = json!({
@@ -251,7 +252,7 @@ fn jwt(user: &str, id: u32) -> String {
     jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims)
 }
 
-/// The public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
+/// Returns the public key of [`pki::OTHER_SIGNING_KEY`] as a JWK.
 fn jwk() -> Value {
     let mut jwk = jws::jwk(pki::OTHER_SIGNING_KEY);
     (jwk["alg"], jwk["use"]) = ("RS256".into(), "sig".into());

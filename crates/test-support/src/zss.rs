@@ -32,7 +32,7 @@ pub struct FakeZss {
 type Users = HashMap<String, (String, UserState)>;
 
 impl FakeZss {
-    /// Starts a ZSS with the user `USER`, whose password is `validPassword`.
+    /// Starts a fake ZSS with the user `USER`, whose password is `validPassword`.
     pub async fn https(acceptor: TlsAcceptor) -> Self {
         let user = ("validPassword".to_owned(), UserState::Active);
         let users = Arc::new(Mutex::new(HashMap::from([("USER".to_owned(), user)])));

@@ -4,8 +4,8 @@
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in
-//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if the request began to wait
-//!   less than [`MAX_OVERTAKEN`] after that waiter.
+//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if it began to wait less than
+//!   [`MAX_OVERTAKEN`] later.
 //! - If no waiter of the connection's runtime may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one. The request then gets
@@ -28,9 +28,8 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
 
-/// A request may overtake a request of another runtime that began to wait earlier, but only if the difference is less
-/// than this time. Without this rule, most connections would be closed at the limit, because the first waiter usually
-/// belongs to another runtime.
+/// A request may overtake a request of another runtime that began to wait up to this time earlier. Without this rule,
+/// most connections would be closed at the limit, because the first waiter usually belongs to another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -67,7 +66,7 @@ pub(super) trait IdleConnections: Send + Sync {
     fn close_oldest(&self) -> bool;
 }
 
-/// A waiting request gets one of these two things at the end of its wait.
+/// What a waiting request gets at the end of its wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.
@@ -76,7 +75,7 @@ pub(super) enum Grant<T> {
     Slot(Slot<T>),
 }
 
-/// The result of [`ConnectionLimit::offer`]. It says what the owner of the free connection must do.
+/// The result of [`ConnectionLimit::offer`]: what the owner of the free connection must do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
     /// A waiting request has taken the connection.
@@ -110,13 +109,13 @@ impl<T> ConnectionLimit<T> {
         state.pools.push(pool);
     }
 
-    /// Whether a request waits. A pool calls this function while its idle connections are locked. So either the pool
-    /// sees the waiting request, or the waiting request finds the idle connection.
+    /// Whether a request waits. A pool calls this function while it holds the lock of its idle connections. So either
+    /// the pool sees the waiting request, or the waiting request finds the idle connection.
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes a slot for a request of `runtime`. At the limit, the request waits.
+    /// Takes a slot for a request of `runtime`. If all slots are in use, returns a future that waits.
     pub(super) fn acquire(self: &Arc<Self>, runtime: runtime::Id) -> Result<Slot<T>, Waiting<T>> {
         let mut state = lock(&self.state);
         if state.open < self.max {
@@ -145,7 +144,7 @@ impl<T> ConnectionLimit<T> {
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
-                // `next` was the first waiter of the whole queue, so the ids in `promised` stay in ascending order.
+                // `next` was the first waiter of the whole queue. So the ids in `promised` stay in ascending order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
             }
@@ -153,7 +152,7 @@ impl<T> ConnectionLimit<T> {
             // any code.
             drop(state);
             match next.grant.send(Grant::Connection(connection)) {
-                // The waiting request was dropped in the meantime, so the connection comes back.
+                // The waiting request was dropped in the meantime, and the channel returns the connection.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
             }
@@ -171,8 +170,8 @@ impl<T> ConnectionLimit<T> {
         };
         self.update_waiting(&state);
         drop(state);
-        // If the waiting request was dropped in the meantime, `send` returns the slot, and the slot is dropped here.
-        // The drop passes the slot on to the next request.
+        // If the waiting request was dropped in the meantime, `send` returns the slot, and this line drops it. Dropping
+        // the slot passes it on to the next request.
         drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 
@@ -193,7 +192,7 @@ impl<T> ConnectionLimit<T> {
     }
 }
 
-/// The position of the waiter that is served next when a connection of `runtime` is free.
+/// Returns the position of the waiter that is served next when a connection of `runtime` is free.
 fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
     let first = queue.front()?;
     let mut may_overtake =
@@ -299,7 +298,7 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
-    /// Changes the start time of the last waiter, as if this waiter had come later.
+    /// Changes the start time of the last waiter, as if it had begun to wait later.
     fn delay_last(limit: &ConnectionLimit<&'static str>) {
         lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
     }
@@ -335,7 +334,7 @@ mod tests {
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
-        // A connection has already been closed for the first waiter, so the next free connection goes to another
+        // A connection has already been closed for the first waiter. So the next free connection goes to another
         // waiter.
         assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
@@ -356,7 +355,7 @@ mod tests {
         drop(first);
         let granted = slot(&mut last);
         drop(last);
-        // A slot that a dropped waiter has not taken goes to the next waiter.
+        // A slot that a waiter did not take before it was dropped goes to the next waiter.
         let unread = waits(&limit, here);
         let mut next = waits(&limit, here);
         drop(granted);

@@ -36,9 +36,9 @@ use crate::{
     },
 };
 
-/// The minimum of `max_stall`. If a service has sent its response but accepts no more bytes of the request, its
-/// connection is closed after `max_stall` to 2 × `max_stall`. `max_stall` is a quarter of the response timeout, but at
-/// least this time.
+/// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. A service may have sent its
+/// response, but accept no more bytes of the request. Its connection is then closed after `max_stall` to 2 ×
+/// `max_stall`.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.
@@ -68,8 +68,8 @@ struct Target {
 }
 
 /// Shuts down and closes connections that have been idle for too long. Each service has its own reaper. The reaper runs
-/// in a task of the runtime to which the connections belong. When that runtime ends, the reaper is dropped, because the
-/// connections can no longer be used.
+/// in a task of the runtime of the connections. When this runtime ends, the reaper is dropped, because the connections
+/// can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,
@@ -102,7 +102,7 @@ impl<C, B> Drop for IdleReaper<C, B> {
 }
 
 impl<C, B> ConnectionPool<C, B> {
-    /// Makes a pool that connects with `connector`.
+    /// Creates a pool that connects with `connector`.
     pub(in crate::proxy) fn new(connector: C, settings: PoolSettings) -> Self {
         Self { connector: Mutex::new(connector), settings, hosts: Mutex::default() }
     }
@@ -113,7 +113,7 @@ impl<C, B> ConnectionPool<C, B> {
 }
 
 impl<C: Clone, B> ConnectionPool<C, B> {
-    /// A pool with other settings, and without connections.
+    /// Returns a pool with other settings, and without connections.
     pub(in crate::proxy) fn with_settings(&self, settings: PoolSettings) -> Self {
         Self::new(lock(&self.connector).clone(), settings)
     }
@@ -125,7 +125,7 @@ where
     C::Response: Read + Write + Unpin + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// The connections to `upstream` in the current runtime.
+    /// Returns the connections to `upstream` in the current runtime.
     pub(in crate::proxy) fn host(
         self: &Arc<Self>,
         upstream: &Upstream,
@@ -160,12 +160,12 @@ where
         Ok(host)
     }
 
-    /// Returns a connection for a request. If the limit of connections has a free slot, this is a new connection.
-    /// Otherwise the request waits until it gets a slot, or a connection that another request no longer uses.
+    /// Returns a connection for a request. If a slot is free, this is a new connection. Otherwise the request waits. It
+    /// then gets a slot for a new connection, or a connection that another request has finished with.
     ///
-    /// Fails if the request still waits at `queue_deadline`. Also fails if the new connection is not open at `deadline`.
-    /// If the request had to wait for a slot, `deadline` does not apply. Instead, the new connection must be open
-    /// within the response timeout after the request got the slot.
+    /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
+    /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
+    /// response timeout after the request got the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -175,9 +175,9 @@ where
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
         let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
-        // Bytes of a request body that the service does not accept fill the flow-control window of the client's HTTP/2
-        // connection. Other uploads on this connection then stall. `max_stall` should be shorter than the response
-        // timeout, so that these uploads can continue before they time out.
+        // The service may not accept the bytes of a request body. These bytes then fill the flow-control window of the
+        // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
+        // the response timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let (mut deadline, mut waited_until) = (deadline, None);
@@ -217,8 +217,8 @@ where
     }
 }
 
-/// Opens a connection. If the service refuses the connection, tries once more. Nothing was sent, and a service that is
-/// being restarted may accept the next attempt.
+/// Opens a connection. If the service refuses the connection, tries once more. This is safe, because nothing was sent.
+/// It helps if the service is being restarted.
 async fn open<C>(
     mut connector: C,
     uri: &Uri,
@@ -250,7 +250,7 @@ fn is_refused(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// The limit of the instance to which `target` belongs, if the instance has connections in any runtime.
+/// Returns the limit of the instance of `target`, if the instance has connections in any runtime.
 fn limit_of<B>(
     hosts: &HashMap<Target, Arc<HostPool<B>>>,
     target: &Target,
@@ -260,7 +260,7 @@ fn limit_of<B>(
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// The future of a connection that is being made, or for which a request waits.
+/// The future of a connection that is being opened, or for which a request waits.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 

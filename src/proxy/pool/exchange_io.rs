@@ -1,10 +1,10 @@
 //! Reads and writes the bytes of a connection, and knows where each exchange begins.
 //!
-//! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
-//!    ends before the first byte of the response, a new connection takes its place below hyper, and the bytes of the
-//!    request are written to the new connection. A request is sent again at most once ([D29](crate::decisions#d29)).
-//!    [`Resend`] says which requests may be sent again. If the service accepts a credential only once, the request gets
-//!    a new credential before it is sent again ([`NewHeaders`]).
+//! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
+//!    connection ends before the first byte of the response, this module replaces it by a new connection, without
+//!    hyper's knowledge. It writes the bytes of the request to the new connection. A request is sent again at most once
+//!    ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again. If the service accepts a
+//!    credential only once, the request gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
 //! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
@@ -42,8 +42,8 @@ const MAX_KEPT: usize = 16 * 1024;
 /// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// Says whether the gateway may send a request again on a new connection, if the first connection ends before the
-/// response begins.
+/// Whether the gateway may send a request again on a new connection, if the first connection ends before the response
+/// begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The request is never sent again, because the connection was made for this request.
@@ -53,12 +53,12 @@ pub(in crate::proxy) enum Resend {
     /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
     /// idempotent (RFC 9110 §9.2.2) and the service accepts the credential twice.
     BeforeBody,
-    /// The request is sent again under the conditions of `BeforeBody`, but the service accepts the credential only
-    /// once. If the connection accepted the whole head, the request needs a new credential.
+    /// Like `BeforeBody`, but the service accepts the credential only once. If the connection accepted the whole head,
+    /// the request needs a new credential.
     WithNewHeaders,
 }
 
-/// Messages about an exchange between the I/O and the task that polls the I/O.
+/// Signals between the I/O and the task that polls it.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeSignals {
     /// The [`Resend`] of the exchange that has begun, plus 1. [`NONE`](Self::NONE) if no exchange has begun.
@@ -68,7 +68,7 @@ pub(super) struct ExchangeSignals {
 }
 
 /// The headers with the new credential for a request that is sent again. They replace all headers with the same names.
-/// `None` means that there is no new credential, so the request is not sent again.
+/// `None` means that there is no new credential. The request is then not sent again.
 pub(in crate::proxy) type NewHeaders = Option<HeaderMap>;
 
 impl ExchangeSignals {
@@ -103,7 +103,7 @@ impl ExchangeSignals {
         headers.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The [`Resend`] of the exchange that has begun since the last call, if there is one.
+    /// Returns the [`Resend`] of the exchange that has begun since the last call, if there is one.
     fn take(&self) -> Option<Resend> {
         let resend = match self.begun.load(Ordering::Relaxed) {
             Self::NONE => return None,
@@ -122,7 +122,7 @@ pub(super) type Reconnect<T> = Box<dyn FnMut() -> Reconnecting<T> + Send>;
 
 type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// The connection that should replace a closed connection could not be made.
+/// The new connection that should replace a closed connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect again after the service has closed an idle connection")]
 pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
@@ -140,7 +140,7 @@ pub(super) struct ExchangeIo<T, A> {
 }
 
 enum Phase<T> {
-    /// The status of the response has arrived, or no request was sent yet. Bytes pass through unchanged.
+    /// Bytes pass through unchanged, because the status of the response has arrived, or no request was sent yet.
     Passing,
     /// The status of the response has not arrived.
     Awaited,
@@ -173,8 +173,8 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Writes, unless the connection is being replaced. In that case, the write is pending, and the read that replaces
-    /// the connection wakes the task.
+    /// Writes, unless the connection is being replaced. Then the write is pending. The read that replaces the
+    /// connection wakes the task.
     fn poll_written(
         &mut self,
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
@@ -234,7 +234,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         Poll::Ready(Ok(()))
     }
 
-    /// Forgets the bytes of a request that is not sent again. A small buffer is kept for the next request.
+    /// Discards the bytes of a request that will not be sent again. Keeps a small buffer for the next request.
     fn forget_sent(&mut self) {
         self.sent.clear();
         if self.sent.capacity() > KEPT_CAPACITY {
@@ -242,7 +242,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Begins to replace a connection that the service has closed, if the request may be sent again.
+    /// Begins to replace a connection that the service has closed, but only if the request may be sent again.
     #[cold]
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);
@@ -254,7 +254,8 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
                 self.signals.clear_new_headers();
                 Phase::WantsHeaders
             }
-            // A service does not evaluate the credential of an incomplete head, so the credential can be sent again.
+            // A service does not evaluate the credential of an incomplete head. So the same credential can be sent
+            // again.
             Resend::IfUnsent | Resend::BeforeBody | Resend::WithNewHeaders => {
                 Phase::Reconnecting((self.reconnect)())
             }
@@ -262,7 +263,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         self.resend = Resend::Never;
     }
 
-    /// Makes the new connection, and writes the request to it.
+    /// Opens the new connection, and writes the request to it.
     #[cold]
     fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Phase::WantsHeaders = self.phase {
@@ -399,7 +400,7 @@ mod tests {
 
     type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
 
-    /// Makes an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the script
+    /// Creates an `ExchangeIo` on a connection with the script `old`. A reconnect gives a connection with the script
     /// `new`. If `new` is `None`, the reconnect fails.
     fn io(mut old: Builder, new: Option<Builder>) -> Io {
         let mut new = new.map(|mut script| TokioIo::new(script.build()));
@@ -558,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_cannot_be_reached_again_is_named() {
+    fn a_failed_reconnect_is_reported() {
         let mut old = Builder::new();
         old.write(b"GET").read(b"");
         let mut io = io(old, None);

@@ -1,6 +1,6 @@
 //! The idle connections to one service, and the type of a connection in use.
 //!
-//! To *drain* a connection means to move it into a separate task, which shuts TLS down and closes the
+//! To *drain* a connection means to move it into a separate task, which finishes writing, shuts TLS down and closes the
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
 
 use std::{
@@ -36,8 +36,8 @@ const MAX_IDLE: usize = 256;
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// The number of times that the reaper has run. Each idle connection stores this number instead of the time,
-    /// because reading the clock would cost more.
+    /// How often the reaper has run. Each idle connection stores this number instead of a time, because reading the
+    /// clock would cost more.
     tick: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
@@ -99,8 +99,8 @@ impl<B> HostPool<B> {
         &self.limit
     }
 
-    /// Takes the most recently used connection that is ready for a request, if there is one. Drops the more recently
-    /// used connections, because they are not ready.
+    /// Takes the most recently used connection that is ready for a request, if there is one. Drops all connections that
+    /// were used more recently, because they are not ready.
     pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
         let mut idle = lock(&self.idle);
         loop {
@@ -111,7 +111,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Keeps a connection that is ready. If requests wait, the first of them gets the connection or its slot.
+    /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
+    /// slot.
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
         let since = self.tick.load(Ordering::Relaxed);
         loop {
@@ -128,7 +129,7 @@ impl<B> HostPool<B> {
             match self.limit.offer(connection, self.runtime) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
-                // The waiting request has been dropped in the meantime.
+                // The waiting request was dropped in the meantime.
                 Offer::Keep(kept) => connection = kept,
             }
         }
@@ -182,8 +183,8 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 
 /// A connection in use. [`give_back`](Self::give_back) ends the exchange.
 ///
-/// If this value is dropped before `give_back`, the connection is closed. If the service has already answered, the rest
-/// of the request is sent before the connection is closed.
+/// If this value is dropped without `give_back`, the connection is closed. If the service has already answered, the
+/// rest of the request is sent first.
 pub(in crate::proxy) struct PooledConnection<B> {
     upstream: UpstreamConnection<B>,
     pause: BodyPause,
@@ -201,7 +202,7 @@ struct BodyPause {
     since: Option<Instant>,
 }
 
-/// Why a body ended early.
+/// Why the body of a response ended early.
 #[derive(Debug)]
 pub(in crate::proxy) enum FrameError {
     Broken(hyper::Error),
@@ -224,7 +225,7 @@ impl<B> PooledConnection<B> {
         self.upstream.poll_response(sending, cx)
     }
 
-    /// Whether the request needs new headers, because it is sent again.
+    /// Whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
         self.upstream.wants_headers()
     }
@@ -234,7 +235,7 @@ impl<B> PooledConnection<B> {
         self.upstream.set_new_headers(headers);
     }
 
-    /// The first frame of the response's body, if it has arrived together with the head.
+    /// Returns the first frame of the response's body, if it has arrived together with the head.
     pub(in crate::proxy) fn first_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -257,7 +258,7 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Waits until the service has paused for too long.
+    /// Waits until the service pauses for too long.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<FrameError> {
         let Some(limit) = self.pause.limit else { return Poll::Pending };
         let since = match self.pause.since {
@@ -329,15 +330,15 @@ impl<B> PooledConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins an exchange. `deadline` is the deadline of the response, as far as it is known.
+    /// Begins an exchange. `deadline` is the deadline of the response, as far as the caller knows it.
     pub(in crate::proxy) fn send(
         &mut self,
         request: Request<B>,
         resend: Resend,
         deadline: Instant,
     ) -> Sending<B> {
-        // The limit of pauses in the body of the last response may have set the timer to a time minutes later. So the
-        // timer is advanced.
+        // The timer may still be set to a time minutes away, for pauses in the body of the last response. So the timer
+        // is advanced.
         self.upstream.advance_timer(deadline);
         self.upstream.send(request, resend)
     }

@@ -26,7 +26,7 @@ enum At {
     Informational { line_is_empty: bool },
 }
 
-/// The result for the bytes that have arrived so far.
+/// The result of a check of the bytes that have arrived so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The final response has begun. Its bytes need not be checked.
@@ -45,7 +45,7 @@ pub(in crate::proxy) struct TooManyInformational;
 impl InformationalLimit {
     /// Checks the next bytes of a response.
     pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
-        // Most responses take this path, because no informational response comes before them.
+        // Most responses take this path, because they have no informational responses before them.
         if self.at == At::Start
             && let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2'..=b'5', ..] = bytes
         {

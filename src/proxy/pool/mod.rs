@@ -1,11 +1,11 @@
 //! A pool of connections to the services.
 //!
-//! Each combination of a tokio runtime and a service (scheme and authority) has a stack of idle connections. The
-//! connection that was used last is used next. The pool of `hyper-util` is not used, because it does more work for each
-//! request than this proxy needs. (`benches/compare` has a minimal proxy with the pool of `hyper-util`.)
+//! Each pair of a tokio runtime and a service (scheme and authority) has a stack of idle connections. The connection
+//! that was used last is used next. The pool of `hyper-util` is not used, because it does more work for each request
+//! than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with that pool.)
 //!
-//! All runtimes together have a limited number of connections to an instance ([`connection_limit`]). A connection
-//! holds a slot from the state *connecting* until it is closed. At the limit, requests wait.
+//! The number of connections to an instance is limited over all runtimes ([`connection_limit`]). A connection holds a
+//! slot from the state *connecting* until it is closed. At the limit, requests wait.
 //!
 //! # States of a connection
 //! | state | owner | polled by |
@@ -27,7 +27,7 @@
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or one of the other requests has waited at least 250 ms longer. The first waiter of all runtimes gets the slot. |
+//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |
@@ -38,8 +38,7 @@
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
 //! A connection handles one exchange at a time (HTTP/1.1 without pipelining). If the service sends bytes that belong to
-//! no response, the connection is closed and not reused. If the connection were reused, those bytes could become the
-//! response to the next request.
+//! no response, the connection is closed. If it were reused, these bytes could become the response to the next request.
 
 mod connection_limit;
 mod connection_pool;

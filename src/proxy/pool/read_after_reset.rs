@@ -1,9 +1,9 @@
 //! Reads what a service sent before it reset the connection.
 //!
 //! A service may send its response before it has read the whole upload, and close the connection immediately. The
-//! network stack of the service then resets the connection (RFC 9112 §9.6). Writing fails, but the response can still
-//! be read. hyper does not read the response, because hyper stops when a write fails. Therefore, a write that fails
-//! with a reset returns `Pending` here, as if the service were not ready to accept more bytes. The reset is reported
+//! network stack of the service then resets the connection (RFC 9112 §9.6). The next write fails, but the response can
+//! still be read. hyper stops when a write fails, so it would not read the response. Therefore, a write that fails with
+//! a reset returns `Pending` here, as if the service did not accept more bytes at the moment. The reset is reported
 //! when nothing is left to read.
 
 use std::{
@@ -17,7 +17,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 /// The maximum number of bytes per read after a reset.
 const CHUNK: usize = 8192;
 
-/// A connection `T` to a service. The function `A` returns whether a response is awaited.
+/// A connection `T` to a service. The function `A` returns whether the gateway waits for a response.
 #[derive(Debug)]
 pub(super) struct ReadAfterReset<T, A> {
     io: T,
@@ -60,8 +60,8 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // The write does not have to register a waker, because the remaining bytes, and then the end, make the
-            // connection readable. The read then wakes the task.
+            // The write need not register a waker. The remaining bytes, and then the end, make the connection readable,
+            // and the read wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -94,7 +94,7 @@ impl<T: Read + Unpin, A> ReadAfterReset<T, A> {
         }
         self.writing = WriteState::Reset(reset);
         Poll::Ready(match (reset, read) {
-            // Linux reports `BrokenPipe` if the service had closed its side before the reset. A close may mark the end
+            // Linux reports `BrokenPipe` if the service had closed its side before the reset. This close may be the end
             // of the response (RFC 9112 §6.3), so it is not an error.
             (ErrorKind::BrokenPipe, Ok(())) => Ok(()),
             _ => Err(reset.into()),

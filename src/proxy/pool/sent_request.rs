@@ -16,7 +16,7 @@ pub(super) enum Sent {
 }
 
 impl Sent {
-    /// `sent` contains the bytes that were sent.
+    /// Returns how much of a request the bytes in `sent` contain.
     pub(super) fn of(sent: &[u8]) -> Self {
         match sent.windows(END.len()).position(|bytes| bytes == END) {
             None => Self::PartOfHead,
@@ -27,7 +27,8 @@ impl Sent {
 }
 
 /// Replaces headers in `head`, the head of a request. Each header of `new` replaces the header with the same name.
-/// Returns whether the head has each of them exactly once. Otherwise the head has changed since the scheme prepared it.
+/// Returns false, and changes nothing, if `head` does not contain each of them exactly once. The head has then changed
+/// since the scheme prepared it.
 #[must_use]
 pub(super) fn replace_headers(head: &mut Vec<u8>, new: &HeaderMap) -> bool {
     let mut replaced = Vec::with_capacity(head.len() + 64);

@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection to a service. The task that waits for the response polls the connection.
 //!
 //! In hyper, a connection is a future that usually runs in a separate task. The task of the request and the task of the
-//! connection then wake each other twice per request (`benches/choices.md` has the cost). In this module, the task that
-//! reads the response polls the connection, so no other task has to be woken.
+//! connection then wake each other twice per request (`benches/choices.md` contains the cost). In this module, the task
+//! that reads the response also polls the connection, so it wakes no other task.
 
 use std::{
     fmt,
@@ -39,8 +39,8 @@ use tower::BoxError;
 use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// The maximum number of headers of a response. If the number is above 100, hyper allocates two tables of headers (8
-/// KiB each) on the heap for each response.
+/// The maximum number of headers of a response. It is above 100, so hyper allocates two tables of headers (8 KiB each)
+/// on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error. The error contains the request if no part of it was sent.
@@ -56,11 +56,11 @@ pub(super) struct UpstreamConnection<B> {
     signal: Arc<Signal>,
     /// The I/O also has a reference to this value.
     exchange: Arc<ExchangeSignals>,
-    /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
-    /// connection keep the first waker that they get.
+    /// `signal` as a waker. The connection is always polled with this waker, because some parts of the connection keep
+    /// the first waker that they get.
     waker: Waker,
-    /// Shows whether bytes still have to be written. hyper does not show this, and reports a connection
-    /// with unwritten bytes as ready for the next request.
+    /// Shows whether bytes still have to be written. hyper does not show this. It reports a connection with unwritten
+    /// bytes as ready for the next request.
     writes: Arc<WriteProgress>,
     /// The runtime of the connection. The response may be read in another runtime, or outside of a runtime.
     runtime: Handle,
@@ -72,8 +72,7 @@ pub(super) struct UpstreamConnection<B> {
 }
 
 pin_project! {
-    /// The connection of hyper. The connection is closed when this value is dropped. After the close, the slot is given
-    /// back.
+    /// The connection of hyper. Dropping this value closes the connection, and then gives the slot back.
     struct Driven<T, S> {
         #[pin]
         connection: T,
@@ -108,7 +107,7 @@ where
     /// `max_stall` applies when the response is no longer read but a part of the request still has to be written. If
     /// the service then accepts no bytes for `max_stall` to 2 × `max_stall`, the connection is closed.
     ///
-    /// `slot` is dropped when `io` is closed. `reconnect` makes the connection for a request that is sent again.
+    /// `slot` is dropped when `io` is closed. `reconnect` opens the connection for a request that is sent again.
     pub(super) async fn handshake<I>(
         io: I,
         reconnect: Reconnect<I>,
@@ -152,7 +151,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| sending.as_mut().poll(cx))
     }
 
-    /// Whether the request needs new headers, because it is sent again.
+    /// Whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         self.exchange.wants_headers()
     }
@@ -171,7 +170,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| body.as_mut().poll_frame(cx))
     }
 
-    /// The first frame of the response's body, if it has arrived together with the head. Reads nothing.
+    /// Returns the first frame of the response's body, if it has arrived together with the head. Reads nothing.
     pub(super) fn first_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -205,8 +204,8 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Lets the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
-    /// the timer may fire as late as the deadline of an earlier exchange.
+    /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
+    /// it may fire as late as the deadline of an earlier exchange.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
@@ -233,8 +232,8 @@ impl<B> UpstreamConnection<B> {
             self.driver = Driver::Ended;
             return wanted(cx);
         }
-        // This poll has the waker of the reader. When tokio's cooperative budget is used up, the poll returns `Pending`
-        // although there is data, and tokio wakes this waker.
+        // This poll uses the waker of the reader. When tokio's cooperative budget is used up, the poll returns
+        // `Pending` although there is data, and tokio wakes this waker.
         let polled = signal.poll_without_waking(|| wanted(cx));
         if polled.is_pending() {
             signal.reader.register(cx.waker());
@@ -246,8 +245,8 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Moves the connection into a separate task, which sends the request even if the client does not read the
-    /// response. If the connection stayed with the reader, a client that reads only after it has sent everything would
-    /// wait forever.
+    /// response. Otherwise, the connection would stop whenever the client does not read. A client that reads only after
+    /// it has sent everything would wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
@@ -257,8 +256,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice. The connection notices that its sender was dropped only after it has
-                    // written everything, and nothing wakes it after the last write.
+                    // Poll twice: the connection notices only after its last write that its sender was dropped, and
+                    // nothing wakes it after this write.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);
@@ -272,8 +271,8 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Checks what the connection can do next. After this call, the connection wakes no task until the
-    /// next exchange.
+    /// Checks what the connection can do next. After this call, the connection wakes no task until the next exchange
+    /// begins.
     pub(super) fn state(&mut self) -> ConnectionState {
         let Driver::Reader(connection) = &mut self.driver else { return ConnectionState::Closed };
         let can_send = || self.sender.is_ready() && !self.writes.is_blocked();
@@ -311,8 +310,8 @@ pub(super) enum ConnectionState {
 }
 
 /// Completes when the response is no longer read and the service has accepted no bytes of the request for `max_stall`
-/// to 2 × `max_stall`. The connection must not wait longer, because the bytes that the service does not accept fill a
-/// flow-control window of the client. All requests of an HTTP/2 connection share this window (RFC 9113 §5.2.1).
+/// to 2 × `max_stall`. A longer wait would harm other requests: the bytes that the service does not accept fill a
+/// flow-control window that all requests of the client's HTTP/2 connection share (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {
@@ -332,8 +331,8 @@ async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
 impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_released.store(true, Ordering::Relaxed);
-        // The separate task that drives the connection may be waiting until the response is read. From now on, nothing
-        // reads the response, so the task is woken here.
+        // The separate task that drives the connection may be waiting until the response is read. Nothing reads the
+        // response after this drop, so wake the task.
         self.signal.wake_by_ref();
     }
 }
@@ -350,8 +349,8 @@ struct Signal {
 }
 
 impl Signal {
-    /// Polls `received` for data that the connection has read. Taking the data may wake the connection. This wake-up is
-    /// not passed to the reader, because the reader polls the connection whenever no data is left.
+    /// Polls `received` for data that the connection has read. Taking the data may wake the connection. The reader does
+    /// not get this wake-up, because it polls the connection anyway when no data is left.
     fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);
@@ -369,7 +368,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set the flag before waking the reader. Then a reader that registers its waker too late to be woken sees the
+        // Set the flag before waking the reader. A reader that registers its waker too late to be woken then sees the
         // flag.
         self.is_raised.store(true, Ordering::Relaxed);
         self.reader.wake();

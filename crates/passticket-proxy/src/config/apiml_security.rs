@@ -559,8 +559,8 @@ mod tests {
             (
                 "{x509: {externalMapperUrl: zss}}",
                 ".x509.externalMapperUrl",
-                "\"zss\" is no address of a service; write https://host:port/path, without user, ? \
-                 and #",
+                "\"zss\" is not the address of a service; use https://host:port/path, without \
+                 user, ? and #",
             ),
             (
                 "{auth: {uniqueCookie: true}}",
