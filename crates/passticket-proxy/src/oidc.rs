@@ -1,4 +1,5 @@
-//! Makes the identity providers of the configuration, with the clients that fetch their keys.
+//! Creates an [`OidcIssuer`] for each identity provider of the configuration. Its HTTP client fetches the provider's
+//! keys.
 
 use passticket_proxy::config::{Config, OidcSettings};
 use tower_passticket::{
@@ -7,7 +8,7 @@ use tower_passticket::{
     token::{IssuerKeys, JwksUrl, KeyRefresh, OidcIssuer},
 };
 
-/// Makes the providers. Nothing is fetched yet.
+/// Creates the providers. Their keys are fetched later.
 pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
     config.oidc.iter().map(|settings| provider(settings, config)).collect()
 }
@@ -15,8 +16,8 @@ pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
 fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
     let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.authorities);
     let connector = Connector::builder()
-        // A server that can answer in place of the provider can sign tokens. So `verifyCertificates` has no effect
-        // here.
+        // An attacker's server in place of the provider could send its own keys, and so sign valid tokens. So the
+        // certificate of the provider is verified even if `verifyCertificates` is off.
         .with_verification(Verification::Strict)
         .with_authorities(authorities)
         .with_connect_timeout(config.timeouts.provider)

@@ -76,7 +76,8 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
             .with_signature_cache()
             .build()
     };
-    // A server that can answer in place of z/OSMF or ZSS can log in any user.
+    // An attacker's server in place of z/OSMF or ZSS could log in as any user. So their certificates are always
+    // verified.
     let login_verification = match config.verify {
         Verification::Disabled => Verification::Strict,
         verification => verification,
@@ -235,7 +236,7 @@ pub(crate) fn gateway(
             Authenticator::new(issuers)
                 .with_distributed_identities(providers::identity_mapper(mapping, &remote))
         }
-        // Without providers, the verifier needs not read the issuer of a token.
+        // Without providers, the verifier does not need to read the issuer of a token.
         _ => Authenticator::new(verifier),
     };
     let mut authenticator = authenticator
