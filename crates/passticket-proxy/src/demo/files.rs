@@ -148,8 +148,8 @@ fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams 
 fn saf_yml() -> String {
     format!(
         "\
-# Permissions, in the form of Zowe's saf.yml: class, resource, level, users. A resource may be a
-# generic profile of RACF. The gateway reads a change within seconds.
+# Permissions, in the form of Zowe's saf.yml: class, resource, level, users. A resource may be a generic profile of
+# RACF. The gateway reads this file again within seconds after a change.
 safAccess:
   ZOWE:
     # Revoke tokens of other users (READ), and remove expired revocations (UPDATE).
@@ -220,7 +220,7 @@ components:
         oidc:
           registry: {REGISTRY}
 
-  # The settings for which Zowe has no key.
+  # Settings that Zowe does not have.
   passticket-proxy:
     host: 127.0.0.1
     signingKey: keys/jwt.pem
@@ -237,7 +237,7 @@ components:
     audit:
       file: audit.jsonl
     revocations: revocations.redb
-    # Off, so that browsers do not use HTTPS for everything else on localhost.
+    # Off, because browsers would otherwise require HTTPS for all other servers on localhost.
     strictTransportSecurity:
       enabled: false
     apiDefs: api-defs
