@@ -89,29 +89,29 @@ impl AuditFile {
         Ok(Self { path, queue, wake, writer: Mutex::new(Some(writer)) })
     }
 
-    /// The path of the current file.
+    /// Returns the path of the current file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number of lost records so far. A record is lost in three cases: the queue is full, the sink was
+    /// Returns the number of lost records so far. A record is lost in three cases: the queue is full, the sink was
     /// [closed](Self::close) before, or writing fails while the sink is being closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }
 
-    /// The number of written records so far.
+    /// Returns the number of written records so far.
     pub fn written(&self) -> u64 {
         self.queue.shared.written.load(SeqCst)
     }
 
-    /// The number of failed writes, syncs and rotations so far.
+    /// Returns the number of failed writes, syncs and rotations so far.
     pub fn write_errors(&self) -> u64 {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Whether the file can be written: the last write succeeded, and the writer thread runs. A full queue is not a
-    /// fault of the file, so only [`dropped`](Self::dropped) shows it.
+    /// Returns whether the file can be written: the last write succeeded, and the writer thread runs. A full queue is
+    /// not a fault of the file, so only [`dropped`](Self::dropped) shows it.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {
@@ -125,8 +125,8 @@ impl AuditFile {
         }
     }
 
-    /// Whether the writer thread has ended. It ends after [`close`](Self::close), or because of an error in the
-    /// program. After its end, the sink writes nothing.
+    /// Returns whether the writer thread has ended. The thread ends after [`close`](Self::close), or because of an
+    /// error in the program. After that, the sink writes nothing.
     pub fn has_ended(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.as_ref().is_none_or(JoinHandle::is_finished)
@@ -194,7 +194,7 @@ pub struct AuditFileError {
 }
 
 impl AuditFileError {
-    /// The path of the file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -24,10 +24,10 @@ const FILE: LabelName = LabelName::new("file");
 /// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to
 /// the first file, because the login throttle limits their number.
 ///
-/// In the second file, one line stands for all requests with the same client, service, event and reason within a
-/// second. The field `count` of the line is the number of these requests, and the other fields are those of the first
-/// request. If there are more than 1,024 such lines in a second, further requests are counted in lines without client
-/// and service.
+/// In the second file, one line counts all requests of one second that have the same client, service, event and reason.
+/// The field `count` of the line is the number of these requests, and the other fields are those of the first request.
+/// If there are more than 1,024 such lines in a second, further requests are counted in lines without client and
+/// service.
 ///
 /// The methods of [`AuditFile`] describe when records are lost. The sink is [available](AuditSink::is_available) if the
 /// first file is available.
@@ -54,17 +54,17 @@ impl AuditFiles {
         })
     }
 
-    /// The file with the decisions about users.
+    /// Returns the file with the decisions about users.
     pub fn decisions(&self) -> &AuditFile {
         &self.decisions
     }
 
-    /// The file with the requests that were not authenticated.
+    /// Returns the file with the requests that were not authenticated.
     pub fn unauthenticated(&self) -> &AuditFile {
         &self.unauthenticated
     }
 
-    /// Whether both files can be written, see [`AuditFile::health`].
+    /// Returns whether both files can be written, see [`AuditFile::health`].
     pub fn health(&self) -> Health {
         match self.decisions.health() {
             Health::Up => self.unauthenticated.health(),
@@ -72,7 +72,7 @@ impl AuditFiles {
         }
     }
 
-    /// Whether one of the writer threads has ended, see [`AuditFile::has_ended`].
+    /// Returns whether one of the writer threads has ended, see [`AuditFile::has_ended`].
     pub fn has_ended(&self) -> bool {
         self.decisions.has_ended() || self.unauthenticated.has_ended()
     }
@@ -120,7 +120,7 @@ fn is_unauthenticated(record: &AuditRecord) -> bool {
     match record.reason {
         None => false,
         // An abandoned request of an authenticated user belongs to the first file, because its action may have been
-        // done. In a login, the user is not verified yet.
+        // done. An abandoned login belongs to the second file, because its user is not verified yet.
         Some(ReasonCode::Abandoned) => record.user.is_none() || record.event == Event::Login,
         Some(reason) => reason.needs_no_credential(),
     }

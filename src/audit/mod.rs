@@ -21,7 +21,7 @@
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //!
 //! There is also a record of each request that is refused before its sender is authenticated. [`AuditFiles`] writes
-//! sums of such records to a separate file, so that they cannot displace the other records.
+//! sums of such records to a separate file, so that a large number of them cannot push out the other records.
 //!
 //! There is no record of a request on a route with the scheme `bypass`, because there is no decision. If [`AuditFile`]
 //! had to drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 pub enum Fsync {
     /// The operating system decides.
     Never,
-    /// The writer syncs at most about this time after a write.
+    /// The writer syncs within about this many seconds after a write.
     EverySeconds(NonZeroU32),
     /// The writer syncs after each write. A write contains the records that were waiting, up to about 64 KiB.
     EveryBatch,
@@ -93,7 +93,7 @@ impl AuditFileOptions {
         Self { fsync, ..self }
     }
 
-    /// The options of a file with sums.
+    /// Returns the options of a file with sums.
     pub(super) fn summed_up(self) -> Self {
         Self { lines: Lines::Sum, keep: self.keep.min(MAX_KEPT_SUMS), ..self }
     }

@@ -52,7 +52,7 @@ impl Queue {
         (Self { records, capacity, half, shared: Arc::default() }, receiver)
     }
 
-    /// Whether the queue has room and the last write succeeded.
+    /// Returns whether the queue has room and the last write succeeded.
     pub(super) fn is_available(&self) -> bool {
         let Shared { waiting, is_stuck, .. } = &*self.shared;
         !is_stuck.load(SeqCst) && waiting.load(SeqCst) < self.capacity

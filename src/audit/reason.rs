@@ -105,7 +105,7 @@ string_enum! {
     }
 }
 
-/// The party whose action or problem leads to a reason.
+/// The party that causes a refusal or an error.
 #[derive(Clone, Copy)]
 enum Cause {
     /// Any client, even a client that never had a valid credential.
@@ -169,7 +169,7 @@ impl ReasonCode {
         }
     }
 
-    /// The outcome of an event with this reason: [`Outcome::Refused`] or [`Outcome::Error`].
+    /// Returns the outcome of an event with this reason: [`Outcome::Refused`] or [`Outcome::Error`].
     pub const fn outcome(self) -> Outcome {
         match self.cause() {
             Cause::AnyClient | Cause::KnownClient => Outcome::Refused,

@@ -172,7 +172,8 @@ impl AuditRecord {
         }
     }
 
-    /// The address of the client. This is [`client`](Self::client) if it is present. If not, it is the address of the
+    /// Returns the address of the client. This is [`client`](Self::client) if it is present. If not, it is the address
+    /// of the
     /// [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
@@ -262,7 +263,7 @@ impl AuditRecord {
         line.end();
     }
 
-    /// Writes a line that stands for `count` requests. `self` is the record of the first of these requests.
+    /// Writes a line that describes `count` requests. `self` is the record of the first of these requests.
     pub(super) fn write_sum(&self, count: u64, bytes: &mut Vec<u8>) {
         let mut line = Object::begin(bytes);
         self.write_to(&mut line);

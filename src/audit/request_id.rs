@@ -49,12 +49,12 @@ impl RequestId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The id in `extensions`, as the value of a log field.
+    /// Returns the id in `extensions`, as the value of a log field.
     pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
         extensions.get::<Self>().copied().map(display)
     }
 
-    /// The id as a header value.
+    /// Returns the id as a header value.
     #[cfg(feature = "proxy")]
     pub(crate) fn header_value(self) -> Option<http::HeaderValue> {
         http::HeaderValue::from_bytes(&self.digits()).ok()
@@ -70,7 +70,7 @@ impl RequestId {
     }
 }
 
-/// The lower 48 bits of `number` as hexadecimal digits.
+/// Returns the lower 48 bits of `number` as hexadecimal digits.
 fn hexadecimal(number: u64) -> [u8; 12] {
     let digit = |nibble: u64| b"0123456789abcdef"[(nibble & 15) as usize];
     std::array::from_fn(|at| digit(number >> (4 * (11 - at))))

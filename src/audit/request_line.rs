@@ -36,7 +36,7 @@ pub struct RequestLine {
 }
 
 impl RequestLine {
-    /// The method and the path of a request.
+    /// Creates the request line from the method and the URI of a request.
     pub fn new(method: &Method, uri: &Uri) -> Self {
         let (method, path) = (method.as_str(), uri.path());
         let is_short = method.len() <= MAX_METHOD && path.len() <= MAX_PATH;
@@ -59,18 +59,18 @@ impl RequestLine {
         Self { text: text.into_boxed_str(), method_length }
     }
 
-    /// The method, such as `GET`.
+    /// Returns the method, such as `GET`.
     pub fn method(&self) -> &str {
         &self.text[..self.method_length.into()]
     }
 
-    /// The path, such as `/files/api/v1/x`.
+    /// Returns the path, such as `/files/api/v1/x`.
     pub fn path(&self) -> &str {
         &self.text[self.method_length.into()..]
     }
 }
 
-/// Whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object.
+/// Returns whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object.
 ///
 /// This function does not use `str::contains`, because `RouteLayer` calls `str::contains` with a constant. If
 /// `str::contains` had a second caller, the compiler would no longer specialize it for `RouteLayer`. This would cost

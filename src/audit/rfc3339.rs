@@ -40,7 +40,7 @@ pub(super) fn rfc3339(time: Timestamp) -> Text {
     text
 }
 
-/// The text of a time in whole seconds since 1970. The milliseconds in the text are 000.
+/// Returns the text of a time in whole seconds since 1970. The milliseconds in the text are 000.
 fn with_date(secs: u64) -> Text {
     // The conversion fails only for times after LAST.
     let date =

@@ -61,7 +61,7 @@ fn number(digits: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// The path with a number, such as `audit.jsonl.2`.
+/// Returns the path with a number, such as `audit.jsonl.2`.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut numbered = path.as_os_str().to_owned();
     numbered.push(format!(".{number}"));

@@ -14,9 +14,9 @@ pub trait AuditSink: Send + Sync + 'static {
     /// sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
-    /// Whether the sink expects to keep a record that it gets now. While the result is `false`, requests for actions
-    /// that must not happen without a record are rejected (docs/decisions.md#d12). All other requests continue. This
-    /// method must not block.
+    /// Returns whether the sink expects to keep a record that it gets now. While the result is `false`, requests for
+    /// actions that must not happen without a record are rejected (docs/decisions.md#d12). All other requests continue.
+    /// This method must not block.
     fn is_available(&self) -> bool {
         true
     }
@@ -59,18 +59,18 @@ impl Audit {
         Self(self.0.map(|to| Arc::new(Destination { sink: to.sink.clone(), clock })))
     }
 
-    /// Whether there is a sink.
+    /// Returns whether there is a sink.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether the sink expects to keep a record, see [`AuditSink::is_available`]. If there is no sink, the result is
-    /// `true`.
+    /// Returns whether the sink expects to keep a record, see [`AuditSink::is_available`]. If there is no sink, the
+    /// result is `true`.
     pub fn is_available(&self) -> bool {
         self.0.as_ref().is_none_or(|to| to.sink.is_available())
     }
 
-    /// The time for a record that is made now. If there is no sink, the time is 1970-01-01.
+    /// Returns the time for a record that is made now. If there is no sink, the time is 1970-01-01.
     pub fn now(&self) -> Timestamp {
         self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
     }

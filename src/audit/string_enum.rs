@@ -16,7 +16,7 @@ macro_rules! string_enum {
             /// All variants, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The string for this variant in audit records.
+            /// Returns the string for this variant in audit records.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $string,)+

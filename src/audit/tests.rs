@@ -136,7 +136,7 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
 
 const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
 
-/// A record in which every field has a value.
+/// Returns a record in which every field has a value.
 fn full_record(detail: Detail) -> AuditRecord {
     let der = pki::self_signed_with_name("rcgen self signed cert");
     let certificate = PeerCertificate::from_der(der).unwrap();
@@ -298,7 +298,7 @@ fn options() -> AuditFileOptions {
     AuditFileOptions::default().with_fsync(Fsync::Never)
 }
 
-/// The path of a log in a new directory.
+/// Returns the path of a log in a new directory.
 fn log_path() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.jsonl");
@@ -367,7 +367,7 @@ fn open_adds_a_newline_to_an_incomplete_last_line() {
     }
 }
 
-/// A queue and its writer. The writer does not run yet.
+/// Returns a queue and its writer. The writer does not run yet.
 fn queue_and_writer(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
     let (queue, records) = Queue::new(options.queue);
     let shared = queue.shared.clone();

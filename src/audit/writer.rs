@@ -466,8 +466,8 @@ fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Whether the path names the open file. If this cannot be determined, the result is `true`, so that the open file is
-/// kept.
+/// Returns whether the path names the open file. If this cannot be determined, the result is `true`, so that the open
+/// file is kept.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

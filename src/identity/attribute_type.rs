@@ -55,7 +55,7 @@ impl AttributeType {
         ObjectIdentifier::new(oid).ok().map(Self)
     }
 
-    /// The name that `Display` writes, such as `CN`, `OU` or `emailAddress`. `None` for a type without a
+    /// Returns the name that `Display` writes, such as `CN`, `OU` or `emailAddress`, or `None` for a type without a
     /// known name.
     pub fn name(self) -> Option<&'static str> {
         let oid = self.0.to_string();

@@ -40,8 +40,8 @@ impl PeerCertificate {
     /// Parses a DER certificate (RFC 5280 §4.1). Does not verify the signature or the dates.
     ///
     /// # Errors
-    /// [`CertificateError`] if the bytes are not a certificate, or if an attribute type has a number of more than
-    /// 32 bits.
+    /// [`CertificateError`] if the bytes are not a certificate, or if a number in an attribute type (an OID) has more
+    /// than 32 bits.
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
         let der = Bytes::from(der.into());
         let certificate =
@@ -69,56 +69,54 @@ impl PeerCertificate {
         })))
     }
 
-    /// The certificate in DER.
+    /// Returns the certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.0.der
     }
 
-    /// The certificate in DER, as shared bytes that can be sent without a copy.
+    /// Returns the certificate in DER, as shared bytes that can be sent without a copy.
     #[cfg(feature = "remote")]
     pub(super) fn der_bytes(&self) -> &Bytes {
         &self.0.der
     }
 
-    /// The SHA-256 hash of the DER. `openssl x509 -fingerprint -sha256` shows the same hash.
+    /// Returns the SHA-256 hash of the DER. `openssl x509 -fingerprint -sha256` shows the same hash.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.0.sha256
     }
 
-    /// The end of the validity period (RFC 5280 §4.1.2.5). The certificate is still valid at this time, and no longer
-    /// valid after it. The handshake checks the validity period, but a connection or a resumed TLS session may last
-    /// longer.
+    /// Returns the end of the validity period (RFC 5280 §4.1.2.5). The certificate is valid up to and including this
+    /// time. The handshake checks the validity period, but a connection or a resumed TLS session may last longer.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
 
-    /// The subject as escaped text (RFC 4514), for logs. To compare names, use
+    /// Returns the subject as escaped text (RFC 4514), for logs. To compare names, use
     /// [`subject_name`](Self::subject_name). To read the common name, use
     /// [`common_name`](Self::common_name).
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// The subject: the holder of the certificate. It may be empty (RFC 5280 §4.1.2.6).
+    /// Returns the subject: the holder of the certificate. It may be empty (RFC 5280 §4.1.2.6).
     pub fn subject_name(&self) -> &DistinguishedName {
         &self.0.subject_name
     }
 
-    /// The issuer as escaped text (RFC 4514), for logs. To compare names, use
+    /// Returns the issuer as escaped text (RFC 4514), for logs. To compare names, use
     /// [`issuer_name`](Self::issuer_name).
     pub fn issuer(&self) -> &str {
         &self.0.issuer
     }
 
-    /// The issuer: the authority that signed the certificate.
+    /// Returns the issuer: the authority that signed the certificate.
     pub fn issuer_name(&self) -> &DistinguishedName {
         &self.0.issuer_name
     }
 
-    /// The common name of the subject. If the subject has several common names, this is the first one
-    /// in the order of the certificate, as in Zowe API ML
-    /// (docs/reference/identity-and-saf.md#common-name). `None` if the subject has no common name, or
-    /// if this common name is not a UTF8String, PrintableString or IA5String.
+    /// Returns the common name of the subject. If the subject has several common names, this is the first one in the
+    /// order of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). `None` if the
+    /// subject has no common name, or if this common name is not a UTF8String, PrintableString or IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -138,8 +136,8 @@ pub struct CertificateError(String);
 /// The object identifier id-at-commonName (RFC 5280 §A.1).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// Refuses an attribute type if it has a number of more than 32 bits. `x509_cert` keeps only 32 bits of each number, so
-/// such a type would look like another type.
+/// Refuses an attribute type (an OID) that contains a number of more than 32 bits. `x509_cert` keeps only 32 bits of
+/// each number, so such a type would look like another type.
 fn check_types(name: &Name) -> Result<(), CertificateError> {
     let mut types = name.iter().map(|attribute| attribute.oid);
     if types.all(|oid| has_own_text(&oid)) {
@@ -152,8 +150,8 @@ fn has_own_text(oid: &ObjectIdentifier) -> bool {
     ObjectIdentifier::new(&oid.to_string()).is_ok_and(|same| same == *oid)
 }
 
-/// The text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4
-/// are not needed, because user ids are ASCII.
+/// Returns the text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4 are not
+/// needed, because user ids are ASCII.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {

@@ -63,18 +63,18 @@ impl DistinguishedName {
         Self(rdns.into())
     }
 
-    /// Whether the name has no parts. The subject of a certificate can be empty. A
+    /// Returns whether the name has no parts. The subject of a certificate can be empty. A
     /// [`CertificateFilter`](super::CertificateFilter) cannot be made from an empty name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The number of parts.
+    /// Returns the number of parts.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The parts, with the most specific part first.
+    /// Returns the parts, with the most specific part first.
     pub fn rdns(&self) -> &[Rdn] {
         &self.0
     }
@@ -95,8 +95,8 @@ impl Rdn {
         Self(attributes.into())
     }
 
-    /// The attributes without duplicates, in a fixed order. The order does not depend on how the name
-    /// was written.
+    /// Returns the attributes without duplicates, in a fixed order. The order does not depend on how the name was
+    /// written.
     pub fn attributes(&self) -> &[Attribute] {
         &self.0
     }
@@ -107,12 +107,12 @@ impl Attribute {
         Self { kind, value }
     }
 
-    /// The type of the attribute.
+    /// Returns the type of the attribute.
     pub fn kind(&self) -> AttributeType {
         self.kind
     }
 
-    /// The value without escapes. `None` if the value cannot be read as text.
+    /// Returns the value without escapes, or `None` if the value cannot be read as text.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),

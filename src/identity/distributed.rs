@@ -51,12 +51,12 @@ impl DistributedIdentity {
         Self { name: email.0.clone(), registry: registry.clone() }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The registry that the name belongs to.
+    /// Returns the registry that the name belongs to.
     pub fn registry(&self) -> &str {
         self.registry.as_str()
     }
@@ -95,7 +95,7 @@ impl Registry {
         check(What::Registry, text).map(|()| Self(text.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -147,7 +147,7 @@ impl EmailAddress {
         }
     }
 
-    /// The address.
+    /// Returns the address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -236,7 +236,7 @@ impl IdentityError {
         Self { what, text: text.chars().take(80).collect(), rule }
     }
 
-    /// The rule that the text violates.
+    /// Returns the rule that the text violates.
     pub fn rule(&self) -> IdentityRule {
         self.rule
     }

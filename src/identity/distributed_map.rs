@@ -17,9 +17,9 @@ use crate::passticket::UserId;
 /// provider may send `Jane.Doe@Example.com` although the table contains `jane.doe@example.com`.
 ///
 /// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
-/// lower case in the part before the `@`, but in practice they do not distinguish it. If two addresses of one registry
-/// in the table differ only in the case of ASCII letters, this is an error. Letters that are not ASCII are compared
-/// exactly, because systems have different rules for their case.
+/// lower case in the part before the `@`, but in practice they do not. If two addresses of one registry in the table
+/// differ only in the case of ASCII letters, this is an error. Letters that are not ASCII are compared exactly, because
+/// systems have different rules for their case.
 ///
 /// ```
 /// use tower_passticket::{

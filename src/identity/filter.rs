@@ -16,8 +16,8 @@ use super::{
 ///   the filter. `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
 /// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in the filter,
 ///   and the issuers are *equal*. RACF never combines a subject with a partial issuer. A filter with a partial issuer
-///   is not reported as an error, because a partial name looks like a full name. But such a filter does not match the
-///   certificates of the issuer that was meant.
+///   is not reported as an error, because a partial name cannot be distinguished from a full name. But such a filter
+///   does not match the certificates of the issuer that was meant.
 ///
 /// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific filter.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -32,13 +32,13 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Matches only the certificate with this fingerprint. In RACF, registering a certificate (`RACDCERT ADD`) has the
-    /// same effect.
+    /// Creates a filter that matches only the certificate with this fingerprint. In RACF, registering a certificate
+    /// (`RACDCERT ADD`) has the same effect.
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
     }
 
-    /// Matches certificates whose subject ends with `subject`.
+    /// Creates a filter that matches certificates whose subject ends with `subject`.
     ///
     /// # Errors
     /// [`EmptyFilter`] if `subject` has no parts, because such a filter would match every certificate.
@@ -46,7 +46,7 @@ impl CertificateFilter {
         not_empty(subject).map(Kind::Subject).map(Self)
     }
 
-    /// Matches certificates whose issuer ends with `issuer`.
+    /// Creates a filter that matches certificates whose issuer ends with `issuer`.
     ///
     /// # Errors
     /// [`EmptyFilter`] if `issuer` has no parts.
@@ -54,7 +54,7 @@ impl CertificateFilter {
         not_empty(issuer).map(Kind::Issuer).map(Self)
     }
 
-    /// Matches certificates whose issuer equals `issuer` and whose subject ends with `subject`.
+    /// Creates a filter that matches certificates whose issuer equals `issuer` and whose subject ends with `subject`.
     ///
     /// # Errors
     /// [`EmptyFilter`] if one of the names has no parts.
@@ -66,7 +66,7 @@ impl CertificateFilter {
         Ok(Self(Kind::SubjectAndIssuer { subject, issuer }))
     }
 
-    /// Whether the filter matches this certificate.
+    /// Returns whether the filter matches this certificate.
     pub fn matches(&self, certificate: &PeerCertificate) -> bool {
         let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
         match &self.0 {

@@ -63,7 +63,7 @@ impl fmt::Debug for Fingerprint {
 /// The text is not a SHA-256 fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no SHA-256 fingerprint; write 64 hexadecimal digits, as \
+    "{0:?} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as \
      `openssl x509 -noout -fingerprint -sha256` shows them"
 )]
 pub struct FingerprintError(String);

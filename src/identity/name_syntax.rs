@@ -6,7 +6,7 @@
 //!   becomes a separate part of the name, so the name could match a filter that it must not match.
 //! - It reads some texts wrongly. It treats blanks around separators as a part of the value, reads one hexadecimal
 //!   digit as a whole byte, and accepts values that are not UTF-8.
-//! - Its errors do not contain the text or the mistake. An operator needs the text and the mistake.
+//! - Its errors contain neither the text nor the mistake, but an operator needs both.
 
 use std::str::FromStr;
 
@@ -19,14 +19,16 @@ use super::{
 
 /// The text is not a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no distinguished name: {problem}; write it as CN=name,OU=unit,O=company,C=DE")]
+#[error(
+    "{text:?} is not a distinguished name: {problem}; write it as CN=name,OU=unit,O=company,C=DE"
+)]
 pub struct NameSyntaxError {
     text: String,
     problem: NameProblem,
 }
 
 impl NameSyntaxError {
-    /// The fault in the text.
+    /// Returns the fault in the text.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
@@ -96,7 +98,7 @@ fn parse(text: &str) -> Result<DistinguishedName, NameProblem> {
     }
 }
 
-/// The index at which a value ends. This is the index of the first `,` or `+` that is not escaped, or the
+/// Returns the index at which a value ends. This is the index of the first `,` or `+` that is not escaped, or the
 /// length of the text.
 fn end_of_value(text: &str) -> Result<usize, NameProblem> {
     let mut escaped = false;
@@ -264,8 +266,8 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// A name that we and x509-cert can compare. Its attribute types are the types of RFC 4514 §3, except C and DC.
-    /// x509-cert encodes all values of C and DC as a string type that permits only ASCII.
+    /// Returns a name that we and x509-cert can compare. Its attribute types are the types of RFC 4514 §3, except C and
+    /// DC. x509-cert encodes all values of C and DC as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }

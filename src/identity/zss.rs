@@ -35,9 +35,10 @@ const MAX_CERTIFICATE: usize = 4096;
 /// sends `POST {address}` with the certificate in DER
 /// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// The gateway calls ZSS under its own user id, with a token from `T`. A certificate is mapped if all four return codes
-/// of the response are 0 and the response has a user id. (Zowe API ML does not check the return codes.) A certificate
-/// of more than 4096 bytes is not sent, and has no user, because the z/OS service that ZSS calls does not accept it.
+/// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped if all four
+/// return codes of the response are 0 and the response has a user id. (Zowe API ML does not check the return codes.) A
+/// certificate of more than 4096 bytes is not sent, and has no user, because the z/OS service that ZSS calls does not
+/// accept it.
 ///
 /// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
 /// look-ups of the same certificate share one call.
@@ -47,8 +48,8 @@ pub struct ZssCertificates<C, T> {
 }
 
 impl<C, T> ZssCertificates<C, T> {
-    /// Calls ZSS at `address` with `client`. `asking` is the user id under which the gateway calls ZSS
-    /// (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
+    /// Creates a mapper that calls ZSS at `address` with `client`. `asking` is the user id under which the gateway
+    /// calls ZSS (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
@@ -99,8 +100,8 @@ pub struct ZssIdentities<C, T> {
 }
 
 impl<C, T> ZssIdentities<C, T> {
-    /// Calls ZSS at `address` with `client`. `asking` is the user id under which the gateway calls ZSS
-    /// (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
+    /// Creates a mapper that calls ZSS at `address` with `client`. `asking` is the user id under which the gateway
+    /// calls ZSS (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
@@ -220,7 +221,7 @@ struct Answer {
     racf_reason_code: i64,
 }
 
-/// The user id of a response, or `None` if no user is mapped.
+/// Returns the user id of a response, or `None` if no user is mapped.
 ///
 /// The return codes decide whether a user is mapped. The status does not decide this, because ZSS sends each of the
 /// statuses 400, 401 and 500 for several return codes, and also when it rejects the request. A response without return

@@ -57,7 +57,7 @@ const FORMAT: &str = "format";
 const SALT: &str = "salt";
 /// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 const TRUSTED: &str = "trustedTime";
-/// The number of calls of [`commit`]. The second transaction of each call of [`commit`] increments this number.
+/// The number of calls of [`commit`]. Each call increments this number in its second transaction.
 const SEALS: &str = "seals";
 
 /// The file format that this version reads and writes.
@@ -67,7 +67,7 @@ const FORMAT_VERSION: u32 = 1;
 /// the index in memory.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The operator is warned if expired revocations are kept for more than this time.
+/// If expired revocations are kept for longer than this, the program warns the operator.
 const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
@@ -105,16 +105,16 @@ const WRITE_ERRORS: Description = Description::counter(
 /// dropped.
 ///
 /// # Cost
-/// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`]. With a million
-/// rules, a check takes nearly the same time as with ten rules.
+/// A check reads memory only. It hashes one block with SHA-256, and looks the hash up in a [`RevocationIndex`]. With a
+/// million rules, a check takes nearly the same time as with ten rules.
 ///
 /// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
 /// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime,
 /// so a runtime that shuts down or has no free blocking thread cannot lose or delay a write. `benches/revocation.rs`
 /// measures checks and writes.
 ///
-/// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
-/// (docs/decisions.md#d39): if the clock is ahead, an eviction removes fewer revocations.
+/// Eviction removes expired revocations. It does not trust a wall clock that has advanced further than the monotonic
+/// clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer revocations.
 /// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. If an eviction has removed something,
 /// it rewrites the file to make the file smaller. This takes about a second for half a million rules. Writes wait until
 /// the eviction ends, but checks do not wait.
@@ -125,8 +125,8 @@ const WRITE_ERRORS: Description = Description::counter(
 /// a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is random, and the
 /// file contains it. A token cannot be computed from its hash. A reader who has a token can find it in the file by
 /// computing its hash. Users and services are stored by name. The names are not secret, and they let an administrator
-/// read which rules exist. `knownNetworks` has hashes of the salt, a user and a network from which the user has logged
-/// in ([`KnownNetworks`]).
+/// read which rules exist. `knownNetworks` lists the networks from which each user has logged in ([`KnownNetworks`]),
+/// as salted hashes.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -236,7 +236,7 @@ impl DurableStore {
         Ok(Self { index, networks, salt, name, faults, commands, writer })
     }
 
-    /// Whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
+    /// Returns whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
     ///
     /// Checks work even if the store is down, and they see all revocations of this process. But the calls for new
     /// revocations return errors, and some revocations may be lost at a restart. After a failed write, the store tries
@@ -256,8 +256,8 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts `now` even if it is ahead of the
-    /// time that the store can confirm, or far behind this time. Call this only if an administrator has confirmed that
+    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even one that is ahead
+    /// of the time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that
     /// the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
@@ -266,13 +266,13 @@ impl DurableStore {
         self.send(|reply| Command::TrustClock(now, reply))
     }
 
-    /// Whether the writer thread has ended. Only a defect of the program can cause this. After the end of the thread,
-    /// the store writes nothing. The program should exit, so that it is started again.
+    /// Returns whether the writer thread has ended. Only a defect of the program can cause this. After the end of the
+    /// thread, the store writes nothing. The program should exit, so that it is started again.
     pub fn has_ended(&self) -> bool {
         self.writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// All entries as text, so that tests can compare them.
+    /// Returns all entries as text, so that tests can compare them.
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         self.index.entries()
@@ -492,7 +492,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The options for an existing database. redb verifies every checksum when it opens the database.
+/// Returns the options for an existing database. redb verifies every checksum when it opens the database.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
@@ -651,7 +651,7 @@ enum Write {
     Networks([u8; HASH], Vec<u8>),
 }
 
-/// Identifies a file, whatever its name is.
+/// Identifies a file independently of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     #[cfg(unix)]
@@ -710,7 +710,7 @@ struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
-    /// The file that the store opened at its start. The index contains its revocations.
+    /// The file that the store opened at its start. The index contains the revocations of this file.
     id: FileId,
     faults: Arc<Faults>,
     /// `None` after an error, because redb then accepts no writes until the database is reopened.
@@ -773,7 +773,7 @@ impl Writer {
         if self.is_failing {
             let unwritten = self.unwritten.len();
             if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
-                tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; the revocations that were not written are in it now");
+                tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; it contains the revocations that could not be written before");
             }
         } else if let Err(problem) = self.check_id() {
             self.fail(problem);
@@ -814,8 +814,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        // Revocations of single PATs. The rules of the group should revoke these PATs, but miss them because of their
-        // later issue time.
+        // Revocations of single PATs. The rules of the group should revoke these PATs, but miss them, because the PATs
+        // have a later issue time than the rules.
         let mut missed = Vec::new();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
@@ -861,8 +861,8 @@ impl Writer {
         }
     }
 
-    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` is the reach of the
-    /// revocation, and the next write begins with this revocation.
+    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` contains its [`Reach`],
+    /// and the next write begins with this revocation.
     fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
         self.index.apply(&revocation);
         if let Some(reach) = unwritten {
@@ -911,11 +911,11 @@ impl Writer {
         self.index.drop_stale(trusted);
         if wall < stored {
             let behind_secs = stored.as_secs() - wall.as_secs();
-            tracing::warn!(file = %self.name, behind_secs, "the clock is far behind the time of the last eviction, so it does not set the trusted time back; set the clock. If the clock is right, start the program once with --trust-clock");
+            tracing::warn!(file = %self.name, behind_secs, "the clock is far behind the time of the last eviction, so the store does not trust it; set the clock. If the clock is right, start the program once with --trust-clock");
         }
         if trusted.plus(LAG) < wall {
             let ahead_secs = wall.as_secs() - trusted.as_secs();
-            tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
+            tracing::warn!(file = %self.name, ahead_secs, "the clock has advanced by more than the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
         }
         Ok(evicted)
     }
@@ -959,13 +959,14 @@ impl Writer {
         }
     }
 
-    /// The reason why the store is down although the file can be written. `None` if no revocations were lost.
+    /// Returns the reason why the store is down although the file can be written, or `None` if no revocations were
+    /// lost.
     fn lost(&self) -> Option<String> {
         let lost = self.unwritten.lost();
         (lost > 0).then(|| {
             format!(
                 "{lost} revocations are only in memory, because {} could not be written for a long time; \
-                 repeat them, then restart the program",
+                 repeat these revocations, then restart the program",
                 self.name
             )
         })
@@ -1034,7 +1035,7 @@ fn read_trusted_time(
 }
 
 /// Advances the trusted time in the file by the monotonic time that has passed. If the file has no trusted time, does
-/// nothing. The first eviction sets it.
+/// nothing, because the first eviction sets the trusted time.
 fn advance_trusted_time(txn: &WriteTransaction, uptime: Uptime) -> Result<(), redb::Error> {
     let mut meta = txn.open_table(META)?;
     if let Some(last) = last_reading(&meta)? {
@@ -1122,8 +1123,9 @@ impl<'txn> Tables<'txn> {
     }
 }
 
-/// Writes the revocations that could not be written before. If there are rules with the current time among them, also
-/// writes and returns revocations of the registered PATs that these rules miss because of their later issue time.
+/// Writes the revocations that could not be written before. Some of these revocations may be rules with the current
+/// time. Such a rule misses registered PATs with a later issue time. So this function also writes revocations of these
+/// PATs, and returns them.
 fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
     let mut missed = Vec::new();
     if unwritten.is_empty() {

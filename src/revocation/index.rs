@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The number of shards of each map. Each shard has its own lock. While a shard grows or is cleaned up, the checks that
-/// need this shard wait. With this number of shards, each shard is small. With a million rules, one shard has about
+/// need this shard wait. With this number of shards, these waits are short: with a million rules, a shard has about
 /// 4,000 rules.
 const SHARDS: usize = 256;
 
@@ -66,7 +66,7 @@ impl Hasher for AlreadyHashed {
         }
     }
 
-    // The argument is the length of the fingerprint, which is always the same.
+    // The argument is the length of the fingerprint. This length is always the same, so it is not hashed.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -155,7 +155,7 @@ impl RevocationIndex {
         }
     }
 
-    /// All entries as text, so that tests can compare them.
+    /// Returns all entries as text, so that tests can compare them.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         let tokens = self.tokens.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_hits_pats_that_were_issued_at_its_time_or_before() {
+    fn a_rule_revokes_pats_that_were_issued_at_its_time_or_before() {
         let pat = pat("user", "a,b");
         let user = |name: &str, up_to| Revocation::User {
             user: UserId::new(name).unwrap(),

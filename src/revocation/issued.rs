@@ -30,7 +30,7 @@ impl PatCounts {
         Ok(())
     }
 
-    /// Removes a PAT that could not be registered.
+    /// Reverses [`reserve`](Self::reserve) for a PAT that could not be registered.
     #[cfg(feature = "store")]
     pub(super) fn release(&mut self, user: UserId) {
         if let Some(count) = self.0.get_mut(&user) {
@@ -58,8 +58,8 @@ pub(super) mod scope_hashes {
         scopes.iter().flat_map(hash).collect()
     }
 
-    /// Whether one of the services is `service`. If one of the services has the same hash as `service`, the result is
-    /// wrongly `true`. A rule then revokes a PAT that it should not revoke.
+    /// Returns whether one of the services is `service`. If another service has the same hash by chance, the result is
+    /// wrongly `true`, and a rule revokes a PAT that it should not revoke.
     pub(in crate::revocation) fn contain(hashes: &[u8], service: &ServiceId) -> bool {
         let hash = hash(service);
         hashes.chunks_exact(LEN).any(|other| other == hash)

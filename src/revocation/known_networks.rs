@@ -1,5 +1,5 @@
-//! The networks from which users have logged in. With them, the login throttle ensures that an attacker elsewhere
-//! cannot lock a user out in such a network.
+//! The networks from which users have logged in. With this list, the login throttle prevents an attacker in another
+//! network from locking out a user who logs in from a known network.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 pub struct ClientNetwork(IpAddr);
 
 impl ClientNetwork {
-    /// The lowest address of the network.
+    /// Returns the lowest address of the network.
     pub fn address(self) -> IpAddr {
         self.0
     }
@@ -55,7 +55,7 @@ impl From<IpAddr> for ClientNetwork {
 ///
 /// [`DurableStore`](super::DurableStore) stores the networks in its file. [`NetworkMemory`] stores them in memory.
 pub trait KnownNetworks: Send + Sync + 'static {
-    /// Whether `user` has logged in from `network` within the time `max_age` before `now`.
+    /// Returns whether `user` has logged in from `network` within the time `max_age` before `now`.
     fn is_known(
         &self,
         user: &UserId,
@@ -113,7 +113,7 @@ impl KnownNetworks for NetworkMemory {
 }
 
 impl NetworkMemory {
-    /// The memory of a store. `salted` is the state of SHA-256 after it has hashed the salt of the store.
+    /// Creates the memory of a store. `salted` is the state of SHA-256 after it has hashed the salt of the store.
     #[cfg(feature = "store")]
     pub(super) fn new(salted: Sha256, networks: Networks) -> Self {
         Self { salted, networks: Mutex::new(networks) }
@@ -130,8 +130,8 @@ impl NetworkMemory {
     }
 }
 
-/// The number of a day since 1970-01-01. With a finer time, each login would change the stored networks. With a day, a
-/// login changes them at most once a day.
+/// The day of a login, as the number of days since 1970-01-01. With a finer time, each login would change the stored
+/// networks. With whole days, only the first login from a network on a day changes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(u32);
 
@@ -140,7 +140,8 @@ impl Day {
         Self(u32::try_from(time.as_secs() / DAY_SECS).unwrap_or(u32::MAX))
     }
 
-    /// If the clock was set back, `self` may be in the future. It then does not count as too old.
+    /// Returns whether `self` is at most `max_age` before `today`. If the clock was set back, `self` may be after
+    /// `today`. The result is then `true`.
     fn is_within(self, max_age: Duration, today: Self) -> bool {
         u64::from(today.0.saturating_sub(self.0)) * DAY_SECS <= max_age.as_secs()
     }
@@ -231,7 +232,7 @@ impl Networks {
         self.0.contains_key(&user)
     }
 
-    /// The networks of a user, as bytes for a file.
+    /// Returns the networks of a user, as bytes for a file.
     #[cfg(feature = "store")]
     pub(super) fn to_bytes(&self, user: [u8; HASH]) -> Vec<u8> {
         let logins = self.0.get(&user).into_iter().flatten();
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_a_24_of_ipv4_or_a_56_of_ipv6() {
+    fn a_network_is_24_bits_of_ipv4_or_56_bits_of_ipv6() {
         for (address, want) in [
             ("192.0.2.77", "192.0.2.0"),
             ("::ffff:192.0.2.77", "192.0.2.0"),

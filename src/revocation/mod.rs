@@ -120,7 +120,7 @@ impl IssuedPat {
         }
     }
 
-    /// The revocation of this PAT alone.
+    /// Returns the revocation of this PAT alone.
     pub fn revocation(&self) -> Revocation {
         Revocation::Token { token: self.token, expires_at: self.expires_at }
     }
@@ -373,7 +373,7 @@ pub enum StoreError {
         limit: u32,
     },
     /// The store accepts no more writes, because of an error in the program.
-    #[error("{store} takes no more writes; restart the program and report what its log says")]
+    #[error("{store} accepts no more writes; restart the program and report what its log says")]
     Ended {
         /// The name of the store.
         store: Arc<str>,
@@ -382,13 +382,13 @@ pub enum StoreError {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether the revocation of a token is still needed at `now`. From `expires_at` on, the revocation is not needed,
-/// because verifiers reject the token as expired.
+/// Returns whether the revocation of a token is still needed at `now`. From `expires_at` on, the revocation is not
+/// needed, because verifiers reject the token as expired.
 fn is_token_revocation_needed(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }
 
-/// Whether a rule is still needed at `now`. The rule revokes only PATs that were issued at `up_to` or before.
+/// Returns whether a rule is still needed at `now`. The rule revokes only PATs that were issued at `up_to` or before.
 /// When [`Validity::MAX`] has passed since `up_to`, all these PATs have expired.
 fn is_rule_needed(up_to: Timestamp, now: Timestamp) -> bool {
     now <= up_to.plus(DAY * u32::from(Validity::MAX.days()))

@@ -1,8 +1,8 @@
 //! The time that an eviction trusts (docs/decisions.md#d39).
 //!
 //! Assume that the wall clock is ahead. An eviction that trusted the wall clock would remove revocations of tokens that
-//! become valid again when the clock is corrected. So the store keeps the last time that it trusted, and trusts the
-//! wall clock only as far as monotonic time has passed since then.
+//! become valid again when the clock is corrected. So the store keeps the last time that it trusted. It trusts the wall
+//! clock only up to this time plus the monotonic time that has passed since then.
 
 use std::{
     fs,
@@ -32,8 +32,8 @@ pub(super) struct Uptime {
 }
 
 impl Uptime {
-    /// On Linux, this is the uptime of the machine, including the time in suspension. So the time in which the program
-    /// does not run also counts. On other systems, this is the uptime of this process.
+    /// On Linux, returns the uptime of the machine, including the time in suspension. So the time in which the program
+    /// does not run also counts. On other systems, returns the uptime of this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
     }
@@ -61,7 +61,7 @@ pub(super) struct TrustedReading {
 }
 
 impl TrustedReading {
-    /// Returns the next reading, if the wall clock now shows `wall`.
+    /// Returns the next reading when the wall clock shows `wall`.
     ///
     /// Normally, the result has the time of the wall clock. This is so even if the wall clock is behind `self`, because
     /// `self` may be ahead of the real time. There are two exceptions:
@@ -79,7 +79,7 @@ impl TrustedReading {
         if is_trusted { Self { time: wall, ..advanced } } else { advanced }
     }
 
-    /// The time of `self` plus the monotonic time that has certainly passed.
+    /// Returns the time of `self` plus the monotonic time that has certainly passed.
     pub(super) fn advance_without_clock(&self, uptime: Uptime) -> Self {
         let passed = if uptime.boot == self.uptime.boot {
             uptime.since_boot.saturating_sub(self.uptime.since_boot)
@@ -89,13 +89,13 @@ impl TrustedReading {
         Self { time: self.time.plus(passed), uptime }
     }
 
-    /// Whether the wall clock is so far behind `self` that it is not trusted.
+    /// Returns whether the wall clock is so far behind `self` that it is not trusted.
     pub(super) fn is_far_ahead_of(&self, wall: Timestamp) -> bool {
         wall.plus(MAX_BEHIND) < self.time
     }
 
-    /// The bytes for the file. They contain the time and the uptime, both in milliseconds, and the identity of the
-    /// boot.
+    /// Returns the bytes for the file. They contain the time and the uptime, both in milliseconds, and the identity of
+    /// the boot.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let since_boot = u64::try_from(self.uptime.since_boot.as_millis()).unwrap_or(u64::MAX);
         let time = self.time.as_millis().to_be_bytes();

@@ -27,7 +27,7 @@ const CLASS: &str = "ZOWE";
 /// The maximum length of a resource name in RACF (class descriptor table).
 const MAX_RESOURCE: usize = 246;
 
-/// A [`SafProvider`] that calls the SAF endpoint of Zowe. In the configuration of Zowe, the key
+/// A [`SafProvider`] that calls the SAF endpoint of Zowe. In the configuration of Zowe, the setting
 /// `apiml.security.authorization.endpoint.url` contains the address of the endpoint
 /// (docs/reference/identity-and-saf.md#saf-endpoint).
 ///

@@ -42,17 +42,17 @@ impl Profile {
         self
     }
 
-    /// The class of the resources.
+    /// Returns the class of the resources.
     pub fn class(&self) -> &str {
         &self.class
     }
 
-    /// The name, which determines the resources that this profile protects.
+    /// Returns the name, which determines the resources that this profile protects.
     pub fn name(&self) -> &ProfileName {
         &self.name
     }
 
-    /// The access of `user`. `None` if the profile gives no access to the user.
+    /// Returns the access of `user`, or `None` if the profile gives no access to the user.
     pub fn access(&self, user: &UserId) -> Option<AccessLevel> {
         self.access.iter().filter(|(listed, _)| listed == user).map(|(_, level)| *level).max()
     }
@@ -62,11 +62,11 @@ impl Profile {
 /// file `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. In
 /// addition, the resource may be a pattern.
 ///
-/// As in RACF, only the most specific profile that matches the resource decides. If a profile has the exact name of the
-/// resource, it decides. If there is no such profile, the most specific pattern that matches decides, in the order of
-/// RACF. If a user has several levels in the deciding profile, the highest level counts, and includes the lower levels.
-/// Access is refused if no profile matches the resource, or if the deciding profile does not list the user.
-/// `FileSaf::default()` has no profiles.
+/// As in RACF, only one profile decides about a resource. If a profile has the exact name of the resource, this profile
+/// decides. Otherwise, the most specific pattern that matches the name decides. RACF's rules define which pattern is
+/// more specific. If a user has several levels in the deciding profile, the highest level counts, and includes the
+/// lower levels. Access is refused if no profile matches the resource, or if the deciding profile does not list the
+/// user. `FileSaf::default()` has no profiles.
 ///
 /// A check takes a few look-ups. More profiles do not make a check slower, unless the names of many
 /// profiles are equal up to their first `%` or `*`.
@@ -83,8 +83,8 @@ struct Shared {
     version: AtomicU64,
 }
 
-// The hasher is fast, but an attacker who can choose keys could cause hash collisions. This is safe here, because only
-// the operator chooses the keys of these maps.
+// The hasher is fast, but an attacker who can choose the keys of a map could cause hash collisions. This is safe here,
+// because only the operator chooses the keys of these maps.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
@@ -136,7 +136,7 @@ fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
 }
 
 impl Class {
-    /// The access list of the profile with this name. If there is no such profile, an empty profile is added.
+    /// Returns the access list of the profile with this name. Adds an empty profile if there is no such profile.
     fn access_list(&mut self, name: ProfileName) -> &mut AccessList {
         match name.into_kind() {
             Kind::Discrete(name) => self.discrete.entry(name).or_default(),
@@ -162,9 +162,9 @@ impl Class {
         self.prefix_lengths.dedup();
     }
 
-    /// The access list of the most specific profile that matches `resource`. A discrete profile is always the most
-    /// specific. If two generic profiles with different literal prefixes match, the profile with the longer prefix is
-    /// more specific. A test in `profile.rs` checks this rule.
+    /// Returns the access list of the most specific profile that matches `resource`. A discrete profile is always the
+    /// most specific. If two generic profiles with different literal prefixes match, the profile with the longer prefix
+    /// is more specific. A test in `profile.rs` checks this rule.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
             self.prefix_lengths

@@ -64,7 +64,7 @@ pub enum AccessLevel {
 impl AccessLevel {
     const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Control, Self::Alter];
 
-    /// The name of the level in security products: `READ`, `UPDATE`, `CONTROL` or `ALTER`.
+    /// Returns the name of the level in security products: `READ`, `UPDATE`, `CONTROL` or `ALTER`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "READ",
@@ -181,9 +181,9 @@ pub trait SafProvider: Send + Sync + 'static {
         None
     }
 
-    /// The version of the permissions. The version changes whenever any answer may have changed. So a caller may use a
-    /// cached answer as long as the version does not change. `None` (the default) means that answers may change at any
-    /// time.
+    /// Returns the version of the permissions. The version changes whenever any answer may have changed. So a caller
+    /// may use a cached answer as long as the version does not change. `None` (the default) means that answers may
+    /// change at any time.
     fn version(&self) -> Option<u64> {
         None
     }

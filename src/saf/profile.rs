@@ -58,7 +58,7 @@ impl ProfileName {
         Generic::parse(name).map(|generic| Self(Kind::Generic(generic))).map_err(error)
     }
 
-    /// The name as it was passed to [`new`](Self::new).
+    /// Returns the name as it was passed to [`new`](Self::new).
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Kind::Discrete(name) => name,
@@ -66,7 +66,7 @@ impl ProfileName {
         }
     }
 
-    /// Whether the name matches this resource. Several profiles may match the same resource.
+    /// Returns whether the name matches this resource. Several profiles may match the same resource.
     pub fn matches(&self, resource: &str) -> bool {
         match &self.0 {
             Kind::Discrete(name) => **name == *resource,
@@ -171,8 +171,8 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is not a
-    /// part of the prefix. The names of all resources that this pattern matches begin with this part.
+    /// Returns the part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is
+    /// not a part of the prefix. The names of all resources that this pattern matches begin with this part.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];
@@ -187,7 +187,7 @@ impl Generic {
         matches(&self.qualifiers, Some(resource))
     }
 
-    /// A sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
+    /// Returns a sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
     /// Security Administrator's Guide, "Generic profile checking of general resources"). The patterns are compared from
     /// left to right. Where they differ, the more specific pattern has a literal character instead of `%`, `%` instead
     /// of `*`, or `*` instead of `**`.
@@ -208,7 +208,7 @@ impl Generic {
     }
 }
 
-/// Whether the end of a pattern matches the end of a resource's name. `qualifiers` are the qualifiers of the
+/// Returns whether the end of a pattern matches the end of a resource's name. `qualifiers` are the qualifiers of the
 /// pattern that are not compared yet. `resource` is the part of the name that is not compared yet, or `None` if the
 /// name has no more qualifiers.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
@@ -245,7 +245,7 @@ fn split_first_qualifier(names: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `name` begins with `prefix`. `%` in `prefix` matches any character.
+/// Returns whether `name` begins with `prefix`. `%` in `prefix` matches any character.
 fn has_prefix(name: &str, prefix: &str) -> bool {
     name.len() >= prefix.len() && prefix.bytes().zip(name.bytes()).all(|(p, n)| p == b'%' || p == n)
 }

@@ -43,9 +43,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway.
     ///
-    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section components.passticket-proxy
-    /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting
-    /// connections, finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
+    /// With --config, the gateway reads a zowe.yaml: Zowe's own settings, and the section components.passticket-proxy
+    /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting connections,
+    /// finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
     /// (components.passticket-proxy.saf) again.
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
@@ -127,8 +127,8 @@ pub(crate) struct Serve {
     /// gateway only: a new file has no revocations.
     #[arg(long, conflicts_with = "demo")]
     new_store: bool,
-    /// Confirm that the clock of the machine is right, although it is ahead of the time that has passed since
-    /// the last eviction of expired revocations. The log says when this is needed.
+    /// Trust the clock of the machine, even if it contradicts the time in the revocation file. The log says when this
+    /// option is needed.
     #[arg(long, conflicts_with = "demo")]
     trust_clock: bool,
     /// Run the demo on loopback.
@@ -183,7 +183,7 @@ pub(crate) enum ServeSource {
 }
 
 impl Serve {
-    /// The configuration to serve, or the demo. The error says which option is missing.
+    /// Returns the configuration to serve, or the demo. The error says which option is missing.
     pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
             Some(file) => Ok(ServeSource::Config {
@@ -218,7 +218,7 @@ const ESM_EXAMPLES: &str = "\
 Examples:
   Print all commands that a configuration needs
     passticket-proxy esm --esm racf --from-config zowe.yaml
-  Let the gateway make PassTickets for two applications
+  Permit the gateway to make PassTickets for two applications
     passticket-proxy esm --esm tss passticket --applid IZUDFLT --applid OMVSAPPL
   Define the PassTicket key of an application
     passticket-proxy esm --esm racf keys --applid IZUDFLT --algorithm enhanced-mixed
@@ -249,14 +249,14 @@ pub(crate) struct Esm {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EsmTopic {
-    /// Let the gateway make PassTickets for the users of applications.
+    /// Permit the gateway to make PassTickets for all users of applications.
     Passticket {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
     },
-    /// Define the PassTicket keys of applications. Replay protection is as in the zowe.yaml of
-    /// --from-config. Without --from-config, it is off.
+    /// Define the PassTicket keys of applications. With --from-config, the zowe.yaml decides whether replay protection
+    /// is on. Without --from-config, replay protection is off.
     Keys {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
@@ -265,7 +265,7 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Let users obtain PassTickets for other users, who are named by e-mail address.
+    /// Permit users to obtain PassTickets for other users, who are named by e-mail address.
     Delegate {
         /// The user id of a caller's client certificate. Can be given several times.
         #[arg(long, required = true)]
@@ -289,7 +289,7 @@ pub(crate) struct EsmIdentity {
     /// The subject of the user's certificates: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
     #[arg(long, value_name = "DN")]
     pub(crate) subject: Option<NameOperand>,
-    /// The issuer of the certificates [default: any that the gateway trusts].
+    /// The issuer of the certificates [default: any issuer that the gateway trusts].
     #[arg(long, value_name = "DN", requires = "subject")]
     pub(crate) issuer: Option<NameOperand>,
     /// The label of the mapping [default: "Zowe" and the user id].

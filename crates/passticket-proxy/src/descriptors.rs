@@ -10,10 +10,10 @@ use passticket_proxy::config::LimitSettings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tower_passticket::tls::ClientLimits;
 
-/// Descriptors for files, logs, the admin port and signals.
+/// The number of descriptors that are reserved for files, logs, the admin port and signals.
 const KEPT: u64 = 32;
 
-/// Descriptors of a worker thread: its runtime and its listener.
+/// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -30,8 +30,8 @@ pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLim
         tracing::warn!(
             open_files,
             needed,
-            "the process cannot open enough files for {configured} clients (limits.connections); it serves \
-             {connections}; raise the hard limit (ulimit -Hn), or set limits.connections"
+            "the process cannot open enough files for {configured} clients (limits.connections), so the gateway \
+             serves only {connections}; raise the hard limit (ulimit -Hn), or set limits.connections to a lower number"
         );
     }
     let client_limits = ClientLimits::new(connections);
@@ -64,15 +64,15 @@ fn own_files(workers: usize) -> u64 {
     KEPT + KEPT_PER_WORKER * workers as u64
 }
 
-/// The number of clients that can be served with this limit of open files. Each client may need a connection to a
-/// service.
+/// Returns the number of clients that can be served with this limit of open files. Each client may need a connection to
+/// a service.
 fn possible_clients(open_files: u64, workers: usize) -> NonZeroUsize {
     let clients = open_files.saturating_sub(own_files(workers)) / 2;
     let clients = usize::try_from(clients).unwrap_or(usize::MAX);
     NonZeroUsize::new(clients).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The limit of open files that this number of clients needs.
+/// Returns the limit of open files that this number of clients needs.
 fn needed_files(clients: NonZeroUsize, workers: usize) -> u64 {
     own_files(workers) + 2 * clients.get() as u64
 }

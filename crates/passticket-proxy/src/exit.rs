@@ -17,7 +17,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// A usage error with one problem.
+    /// Creates a usage error with one problem.
     pub(crate) fn usage(problem: impl ToString) -> Self {
         Self::Usage(vec![problem.to_string()])
     }

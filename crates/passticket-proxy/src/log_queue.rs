@@ -39,8 +39,8 @@ const DROPPED_LINES: Description = Description::counter(
     "Log lines that were lost, because standard error did not accept them.",
 );
 
-/// The lines that were lost since the start of the program. This is a static variable, because the log starts before
-/// everything else.
+/// The number of lines that were lost since the start of the program. This is a static variable, because the log starts
+/// before everything else.
 static DROPPED: Counter = Counter::new();
 
 /// The metrics of the log.

@@ -45,7 +45,7 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// The text that the standard library would print for a panic.
+/// Returns the text that the standard library would print for a panic.
 fn describe(panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));

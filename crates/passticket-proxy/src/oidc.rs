@@ -1,4 +1,5 @@
-//! Makes the identity providers of the configuration, with the clients that fetch their keys.
+//! Creates an [`OidcIssuer`] for each identity provider of the configuration. Its HTTP client fetches the provider's
+//! keys.
 
 use passticket_proxy::config::{Config, OidcSettings};
 use tower_passticket::{
@@ -7,7 +8,7 @@ use tower_passticket::{
     token::{IssuerKeys, JwksUrl, KeyRefresh, OidcIssuer},
 };
 
-/// Makes the providers. Nothing is fetched yet.
+/// Creates the providers. Their keys are fetched later.
 pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
     config.oidc.iter().map(|settings| provider(settings, config)).collect()
 }

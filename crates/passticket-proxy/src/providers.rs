@@ -74,8 +74,8 @@ impl Remote {
     }
 }
 
-/// Issues the login tokens with which the gateway authenticates to providers. The gateway asks about one user, and the
-/// token in the request is for this user.
+/// Issues the login tokens with which the gateway authenticates to providers. Each token is for the user whom the caller
+/// names.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -102,7 +102,8 @@ pub(crate) fn login(
     })
 }
 
-/// The provider of permissions for the auth API. It is the endpoint if an endpoint is configured, and the file if not.
+/// Returns the provider of permissions for the auth API: Zowe's SAF endpoint if it is configured, otherwise the
+/// permissions file.
 ///
 /// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF
 /// class `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, every request would have to
@@ -119,7 +120,7 @@ pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     }
 }
 
-/// The mapper of client certificates.
+/// Returns the mapper of client certificates.
 pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn IdentityMapper> {
     match &config.certificate_mapping {
         CertificateMapping::File(map) => Arc::new(map.clone()),
@@ -147,7 +148,7 @@ pub(crate) fn identity_mapper(
     Arc::new(ProtectedUsers::new(mapper, protected.iter().copied()))
 }
 
-/// The settings of delegated PassTickets.
+/// Returns the settings of delegated PassTickets.
 pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Delegation {
     let registry = settings.registry.clone();
     let mut delegation = match &settings.mapping {

@@ -161,7 +161,7 @@ struct Version {
 }
 
 impl Version {
-    /// The version of the file at `path`. `None` if there is no file.
+    /// Returns the version of the file at `path`, or `None` if there is no file.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -188,7 +188,7 @@ mod tests {
     /// The first half of [`GOOD`].
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
-    /// A short text for the outcome. `2 new` means that two profiles were read and that this is a change.
+    /// Returns a short text for the outcome. `2 new` means that two profiles were read and that this is a change.
     fn describe(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Nothing => "nothing".to_owned(),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requested_change_takes_effect_at_once() {
+    fn a_requested_change_takes_effect_immediately() {
         let mut watched = Watched::new();
         let poll_now = |watched: &mut Watched| describe(&watched.watch.poll_now(&watched.path));
         assert_eq!(poll_now(&mut watched), "nothing");

@@ -1,4 +1,4 @@
-//! `serve --config`: runs the gateway until SIGTERM or SIGINT.
+//! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -139,8 +139,8 @@ pub(crate) async fn run(
 }
 
 /// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads
-/// has ended, and returns a name for the data that it wrote. This data is then no longer written until the program is
-/// started again.
+/// has ended, and returns the name of the data that this thread wrote. This data is not written again until the program
+/// is restarted.
 async fn ended_thread(stores: &Stores) -> &'static str {
     let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
     loop {

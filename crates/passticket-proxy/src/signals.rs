@@ -7,8 +7,8 @@ use tokio::{
 
 use crate::exit::Exit;
 
-/// The signals. After a value of this type was created, the signals no longer end the process by their default action.
-/// This is so even after the value was dropped.
+/// The signals. Once a value of this type has been created, these signals do not end the process by their default
+/// action, even after the value was dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,

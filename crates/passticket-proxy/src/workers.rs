@@ -212,7 +212,7 @@ mod tests {
     /// A worker. The argument becomes `true` when the worker must end.
     type Worker = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<u8> + Send>;
 
-    /// A worker that runs until its argument becomes `true`.
+    /// Returns a worker that runs until its argument becomes `true`.
     fn obedient() -> Worker {
         Box::new(|mut stop| {
             let runtime = Builder::new_current_thread().build()?;

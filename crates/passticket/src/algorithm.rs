@@ -18,7 +18,7 @@ pub enum Algorithm {
 impl Algorithm {
     pub(super) const ALL: [Self; 3] = [Self::Legacy, Self::EnhancedUpper, Self::EnhancedMixed];
 
-    /// The text form, which [`FromStr`] parses.
+    /// Returns the text form, which [`FromStr`] parses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",

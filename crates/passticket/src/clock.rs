@@ -12,33 +12,33 @@ use std::{
 /// A point in time, in milliseconds since 1970-01-01 00:00 UTC.
 ///
 /// Tokens and PassTickets count in seconds, and revocation rules count in milliseconds. This type has named
-/// conversions, so that the units are not mixed up.
+/// conversions, so that callers do not mix up the units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The point in time this many seconds after the epoch. A number that is too large gives the
-    /// latest timestamp.
+    /// Returns the point in time this many seconds after the epoch. A number that is too large gives the latest
+    /// timestamp.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
 
-    /// The point in time this many milliseconds after the epoch.
+    /// Returns the point in time this many milliseconds after the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Whole seconds since the epoch, rounded down.
+    /// Returns the whole seconds since the epoch, rounded down.
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// This point in time plus `duration`. A sum that is too large gives the latest timestamp.
+    /// Returns this point in time plus `duration`. A sum that is too large gives the latest timestamp.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
@@ -72,10 +72,10 @@ pub struct TimestampError(Timestamp);
 ///
 /// [`SystemClock`] is the default everywhere. [`ManualClock`] is for tests, and changes only when a test changes it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The time since a starting point, which is the same for all clocks of the process. This time never goes
+    /// Returns the time since a starting point, which is the same for all clocks of the process. This time never goes
     /// backwards, even if the clock of the machine is set back. In the default implementation, the starting point is
     /// the first call of this method.
     fn monotonic(&self) -> Duration {
@@ -116,7 +116,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self { now: AtomicU64::new(now.0), monotonic: AtomicU64::new(0) }
     }

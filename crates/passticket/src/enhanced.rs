@@ -52,8 +52,8 @@ impl EnhancedType {
         }
     }
 
-    /// The number of time bits in a ticket. Type MIXED has all 48 bits of the six bytes. Type UPPER
-    /// clears seven of them, because eight digits in base 36 cannot hold 48 bits.
+    /// Returns the number of time bits in a ticket. Type MIXED has all 48 bits of the six bytes. Type UPPER clears
+    /// seven of them, because eight digits in base 36 cannot hold 48 bits.
     const fn time_bits(self) -> u32 {
         match self {
             Self::Upper => 41,
@@ -61,7 +61,8 @@ impl EnhancedType {
         }
     }
 
-    /// The mask for `x` in step 4: a bit is 1 if this round keeps it. `round` counts from 1.
+    /// Returns the mask for `x` in step 4. A bit of the mask is 1 if this round keeps that bit of `x`. `round` counts
+    /// from 1.
     const fn mask(self, round: u8) -> u32 {
         match self {
             Self::Upper if !round.is_multiple_of(2) => LOW_17_BITS,
@@ -69,8 +70,8 @@ impl EnhancedType {
         }
     }
 
-    /// The number that the eight digits in `ticket` stand for. `None` if a character is not a digit of this type, or if
-    /// the number has more than [`time_bits`](Self::time_bits) bits.
+    /// Returns the number that the eight digits in `ticket` stand for. Returns `None` if a character is not a digit of
+    /// this type, or if the number has more than [`time_bits`](Self::time_bits) bits.
     fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
         let mut value = 0;
         for character in ticket {
@@ -79,7 +80,7 @@ impl EnhancedType {
         (value >> self.time_bits() == 0).then_some(value)
     }
 
-    /// The value of one digit. Type UPPER also accepts lower case.
+    /// Returns the value of one digit. Type UPPER also accepts lower case.
     const fn index(self, character: u8) -> Option<u8> {
         match (character, self) {
             (b'0'..=b'9', _) => Some(character - b'0'),
@@ -98,7 +99,7 @@ pub(super) trait KeyedHash {
     /// The error if the key cannot be used. It is [`Infallible`] for a key in memory.
     type Error;
 
-    /// The left 6 bytes of `H(message)`, as a number.
+    /// Returns the left 6 bytes of `H(message)`, as a number.
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
@@ -129,7 +130,8 @@ impl KeyedHash for dyn KeySource {
     }
 }
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless to an
+/// attacker.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     alphabet: EnhancedType,
@@ -171,8 +173,7 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(ticket)
     }
 
-    /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
-    /// ticket.
+    /// Returns the time that this ticket is for, in seconds since the epoch, or `None` if no key can make this ticket.
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
     /// The evaluation sets these bits to zero. In rounds 3 and 5 this is their true value, because `L` is the `x` of
@@ -191,7 +192,7 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(Some((join(left, right) ^ self.hash) & ((1 << alphabet.time_bits()) - 1)))
     }
 
-    /// `d` of step 4: the left 3 bytes of `H(R || byte(n) || ua)`. `round` counts from 1.
+    /// Computes `d` of step 4: the left 3 bytes of `H(R || byte(n) || ua)`. `round` counts from 1.
     fn digest(&self, right: u32, round: u8) -> Result<u32, K::Error> {
         let mut message = [0; 20];
         message[..4].copy_from_slice(&(right << 8 | u32::from(round)).to_be_bytes());

@@ -126,8 +126,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether the application accepts a PassTicket in more than one request. If the result is [`Replay::Protected`]
-    /// (the default), a failed request is not sent again with the same PassTicket.
+    /// Returns whether the application accepts a PassTicket in more than one request. If the result is
+    /// [`Replay::Protected`] (the default), callers must not send a failed request again with the same PassTicket.
     fn replay(&self, applid: &Applid) -> Replay {
         let _ = applid;
         Replay::Protected
@@ -179,8 +179,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
-/// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID get the same
-/// ticket in this second. The number of requests is not limited.
+/// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
+/// get the same ticket. The number of requests is not limited.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never gets the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
@@ -249,12 +249,12 @@ pub struct LocalGenerator {
 }
 
 impl LocalGenerator {
-    /// A generator with the system clock. Make one per process and clone it.
+    /// Creates a generator with the system clock. Make one per process and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
         Self::starting(profiles, StartSecond::Skipped)
     }
 
-    /// A generator for a short job that makes a few tickets and exits.
+    /// Creates a generator for a short job that makes a few tickets and exits.
     ///
     /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no ticket in the second
     /// in which it starts. A short job may not want to wait for the next second. So a generator from `one_shot` also
@@ -425,19 +425,19 @@ impl fmt::Display for Why {
 const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
 
 impl GenerateError {
-    /// An error with the return codes of the security product.
+    /// Creates an error with the return codes of the security product.
     pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
         Self::because(user, applid, Why::Codes(codes))
     }
 
-    /// An error for a ticket that has no time slot, see [replay protection](LocalGenerator#replay-protection).
+    /// Creates an error for a ticket that has no time slot, see [replay protection](LocalGenerator#replay-protection).
     pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// An error of a generator that cannot work now. For example, the generator gets tickets from another system, and
-    /// that system is down. `retry_after` is the time after which the generator is expected to work again, if it is
-    /// known.
+    /// Creates an error of a generator that cannot work now. For example, the generator gets tickets from another
+    /// system, and that system is down. `retry_after` is the time after which the generator is expected to work again,
+    /// if this time is known.
     ///
     /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
@@ -479,7 +479,7 @@ impl GenerateError {
         Self { reason: Reason(Some(reason.into())), ..self }
     }
 
-    /// The reason that was added by [`with_reason`](Self::with_reason).
+    /// Returns the reason that was added by [`with_reason`](Self::with_reason).
     pub fn reason(&self) -> Option<&str> {
         self.reason.0.as_deref()
     }
@@ -502,7 +502,7 @@ impl GenerateError {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// How long to wait before the next attempt. This is the time until the user has a time slot again
+    /// Returns how long to wait before the next attempt. This is the time until the user has a time slot again
     /// ([`NoTimeSlot::AllTaken`]), or the time until an unavailable generator is expected to work again. `None` for all
     /// other errors.
     ///
@@ -522,22 +522,22 @@ impl GenerateError {
     /// says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-    /// The user of the ticket.
+    /// Returns the user of the ticket.
     pub const fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The APPLID of the ticket.
+    /// Returns the APPLID of the ticket.
     pub const fn applid(&self) -> &Applid {
         &self.applid
     }
 
-    /// The return codes.
+    /// Returns the return codes.
     pub const fn codes(&self) -> SafReturnCodes {
         self.why.codes()
     }
 
-    /// Why there is no time slot, if this is the cause of the error.
+    /// Returns why there is no time slot, if this is the cause of the error.
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),

@@ -65,7 +65,8 @@ use super::algorithm::Algorithm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait KeySource: fmt::Debug + Send + Sync + 'static {
-    /// The algorithm of the key. It must not change, because a profile calls this method only once.
+    /// Returns the algorithm of the key. The result must always be the same, because a profile calls this method only
+    /// once.
     fn algorithm(&self) -> Algorithm;
 
     /// Computes the keyed function of the algorithm.
@@ -102,7 +103,7 @@ pub struct KeySourceError {
 }
 
 impl KeySourceError {
-    /// An error with a reason for the operator's log. The reason must not contain secrets.
+    /// Creates an error with a reason for the operator's log. The reason must not contain secrets.
     pub fn new(reason: impl Into<Arc<str>>) -> Self {
         Self { reason: reason.into(), retry_after: None }
     }
@@ -113,12 +114,12 @@ impl KeySourceError {
         Self { retry_after: Some(retry_after), ..self }
     }
 
-    /// The reason.
+    /// Returns the reason.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The time after which the key is expected to work again, if the source knows it.
+    /// Returns the time after which the key is expected to work again, if the source knows it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

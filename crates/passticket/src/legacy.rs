@@ -69,7 +69,8 @@ impl BlockCipher for dyn KeySource {
 
 const EBCDIC_BLANK: u8 = 0x40;
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless to an
+/// attacker.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,
@@ -106,8 +107,7 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(translate(join(left, right)))
     }
 
-    /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
-    /// ticket.
+    /// Returns the time that this ticket is for, in seconds since the epoch, or `None` if no key can make this ticket.
     ///
     /// A ticket contains only the low 32 bits of its time. The result is the time with these bits that is nearest to
     /// `now`.
@@ -122,7 +122,7 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(Some(unwrap_near(self.r3 ^ join(left, right), now)))
     }
 
-    /// `d` of step 5: the left 2 bytes of `E(R || pad)`. `round` counts from 0.
+    /// Computes `d` of step 5: the left 2 bytes of `E(R || pad)`. `round` counts from 0.
     fn digest(&self, right: u16, round: usize) -> Result<u16, K::Error> {
         let block = u64::from(right) << 48 | self.pads[round % 2];
         Ok((self.key.encrypt(block)? >> 48) as u16)
@@ -148,7 +148,7 @@ fn translate(bits: u32) -> [u8; LEN] {
     })
 }
 
-/// Reverses step 6. `None` if no 32 bits give this text.
+/// Reverses step 6. Returns `None` if no value of 32 bits gives this text.
 ///
 /// The character with index `v` stands for the group `v` or the group `v + 36`. These two candidates end with the same
 /// two bits, because 36 is a multiple of 4. But they begin with different bits. A group begins with the last two bits
@@ -173,8 +173,8 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     Some(bits)
 }
 
-/// The time with the low 32 bits `low` that is nearest to `now`. All times are in seconds since the epoch. The low 32
-/// bits wrap around in 2106.
+/// Returns the time that is nearest to `now` and has the low 32 bits `low`. All times are in seconds since the epoch.
+/// The low 32 bits wrap around in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
     // If the nearest time is before 1970, the result is the next later time with these bits, which is `low` itself.
@@ -206,7 +206,7 @@ impl Permutation {
         this
     }
 
-    /// The inverse of the permutation that [`new`](Self::new) makes from `table`.
+    /// Returns the inverse of the permutation that [`new`](Self::new) makes from `table`.
     const fn inverse(table: &[u8; 16]) -> Self {
         let mut inverse = [0; 16];
         let mut to = 0;

@@ -47,12 +47,12 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// The rule that the text violates.
+    /// Returns the rule that the text violates.
     pub fn rule(&self) -> NameRule {
         self.rule
     }
 
-    /// The text, truncated to 40 characters.
+    /// Returns the text, truncated to 40 characters.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -89,17 +89,17 @@ macro_rules! name {
                 Name::parse($what, value).map(Self)
             }
 
-            /// The name in upper case and without padding.
+            /// Returns the name in upper case and without padding.
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
             }
 
-            /// The name as ASCII bytes, in upper case and without padding.
+            /// Returns the name as ASCII bytes, in upper case and without padding.
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
             }
 
-            /// The name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
+            /// Returns the name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
             pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
                 self.0.0.map(ebcdic)
             }

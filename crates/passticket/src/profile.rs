@@ -21,10 +21,10 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: ten minutes before and ten minutes after the clock, as in RACF.
+/// The default of [`KeyProfile::with_window`]: a ticket may be ten minutes older or newer than the clock, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// The alphabet of an enhanced algorithm. `None` for the legacy algorithm.
+/// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     match algorithm {
         Algorithm::Legacy => None,
@@ -91,17 +91,17 @@ enum KeySchedule {
 }
 
 impl KeyProfile {
-    /// A profile for legacy PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    /// Creates a profile for legacy PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn legacy(applid: Applid, key: &LegacyKey) -> Self {
         Self::new(applid, KeySchedule::Legacy(Box::new(Schedule::new(key))))
     }
 
-    /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    /// Creates a profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
         Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(key)), alphabet))
     }
 
-    /// A profile for PassTickets of the source's algorithm with [`DEFAULT_WINDOW`] and
+    /// Creates a profile for PassTickets of the source's algorithm with [`DEFAULT_WINDOW`] and
     /// [`Replay::Protected`]. The key stays in the source.
     pub fn from_source(applid: Applid, source: impl KeySource) -> Self {
         let algorithm = source.algorithm();
@@ -115,7 +115,7 @@ impl KeyProfile {
         )
     }
 
-    /// A profile with a key in hex digits. The key must have the length that the algorithm needs.
+    /// Creates a profile with a key in hex digits. The key must have the length that the algorithm needs.
     ///
     /// # Errors
     /// The [`KeyError`] of [`LegacyKey::from_hex`] or [`EnhancedKey::from_hex`].
@@ -155,12 +155,12 @@ impl KeyProfile {
         self
     }
 
-    /// The APPLID that tickets of this profile are for.
+    /// Returns the APPLID that tickets of this profile are for.
     pub fn applid(&self) -> &Applid {
         &self.applid
     }
 
-    /// The algorithm of this profile.
+    /// Returns the algorithm of this profile.
     pub fn algorithm(&self) -> Algorithm {
         match &self.key {
             KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => Algorithm::Legacy,
@@ -173,13 +173,13 @@ impl KeyProfile {
         }
     }
 
-    /// The window. The time of a ticket may be earlier or later than the clock of the evaluating system by at most this
-    /// duration.
+    /// Returns the window. The time of a ticket may be earlier or later than the clock of the evaluating system by at
+    /// most this duration.
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// Whether the evaluating system accepts a ticket more than once.
+    /// Returns whether the evaluating system accepts a ticket more than once.
     pub fn replay(&self) -> Replay {
         self.replay
     }
@@ -210,12 +210,11 @@ impl KeyProfile {
         Ok(UserTickets { profile: self, user: *user, pair })
     }
 
-    /// The ticket that logs `user` on to this profile's application at `time`. Only the whole
-    /// seconds of `time` count.
+    /// Returns the ticket that logs `user` on to this profile's application at `time`. Only the whole seconds of `time`
+    /// count.
     ///
-    /// For the same user and the same second, this method gives the same ticket, with or without replay
-    /// protection. If the
-    /// application has replay protection, the caller must choose a new second for each ticket, as
+    /// For the same user and the same second, this method gives the same ticket, with or without replay protection. If
+    /// the application has replay protection, the caller must choose a new second for each ticket, as
     /// [`LocalGenerator`](super::LocalGenerator) does.
     ///
     /// # Errors
@@ -276,7 +275,7 @@ enum Pair<'a> {
 }
 
 impl UserTickets<'_> {
-    /// The user of the tickets.
+    /// Returns the user of the tickets.
     pub fn user(&self) -> &UserId {
         &self.user
     }
@@ -351,13 +350,13 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    /// The second that the ticket was made for.
+    /// Returns the second that the ticket was made for.
     pub fn generated_at(&self) -> Timestamp {
         self.generated_at
     }
 
-    /// The age of the ticket when it was evaluated, in seconds. The age is negative if the clock of the system that
-    /// made the ticket is ahead.
+    /// Returns the age of the ticket when it was evaluated, in seconds. The age is negative if the clock of the system
+    /// that made the ticket is ahead.
     pub fn age_secs(&self) -> i64 {
         age_secs(self.generated_at, self.now)
     }
@@ -388,8 +387,8 @@ const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The algorithm of the profile cannot make this text, whatever the key is. The text may be a password, or a ticket
-    /// of another algorithm.
+    /// The algorithm of the profile cannot make this text with any key. The text may be a password, or a ticket of
+    /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
     /// Either the text is not a ticket of this user, APPLID and key, or it is such a ticket, but its time is more than
@@ -420,7 +419,7 @@ pub enum Refusal {
     },
 }
 
-/// The age of a ticket as text. If the time of the ticket is ahead, the text says how far it is ahead.
+/// Returns the age of a ticket as text. If the time of the ticket is in the future, the text says how far.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     match age_secs(generated_at, now) {
         age @ 0.. => format!("{age} s old"),
@@ -434,8 +433,8 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<ByApplid>);
 
-// The hash function is fast, but not safe against chosen keys. The APPLIDs in this map come from the operator, so a
-// client cannot cause hash collisions.
+// The hash function is fast, but an attacker who can choose the entries of a map can cause hash collisions. The APPLIDs
+// in this map come from the operator, so clients cannot choose them.
 type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
@@ -459,12 +458,12 @@ impl KeyProfiles {
         Ok(Self(Arc::new(map)))
     }
 
-    /// The profile for an APPLID, if there is one.
+    /// Returns the profile for an APPLID, if there is one.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.get(applid)
     }
 
-    /// All profiles, in no defined order.
+    /// Returns all profiles, in no defined order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<KeyProfile>> {
         self.0.values()
     }
@@ -478,7 +477,7 @@ pub struct DuplicateApplid {
 }
 
 impl DuplicateApplid {
-    /// The APPLID that occurs twice.
+    /// Returns the APPLID that occurs twice.
     pub fn applid(&self) -> &Applid {
         &self.applid
     }
@@ -762,7 +761,7 @@ mod tests {
         "[A-Za-z0-9#@$]{1,8}"
     }
 
-    /// An algorithm and a key for it.
+    /// Returns an algorithm and a key for it.
     fn algorithm_and_key() -> impl Strategy<Value = (Algorithm, Vec<u8>)> {
         let enhanced = || prop::collection::vec(any::<u8>(), 32..=256);
         prop_oneof![

@@ -44,18 +44,18 @@ impl PassTicket {
         bytes.try_into().map(Self).map_err(|_| PassTicketError::Length { found: bytes.len() })
     }
 
-    /// The eight characters, for the code that sends them. Do not log them.
+    /// Returns the eight characters, for the code that sends them. Do not log them.
     pub fn expose(&self) -> &str {
         str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// A ticket that an algorithm has made. This function does not check that all characters belong
-    /// to the algorithm's alphabet, which is ASCII.
+    /// Creates a ticket from the text that an algorithm has made. This function does not check that all characters
+    /// belong to the algorithm's alphabet, which is ASCII.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }
 
-    /// The eight characters as ASCII bytes, for the code that sends them. Do not log them.
+    /// Returns the eight characters as ASCII bytes, for the code that sends them. Do not log them.
     pub const fn expose_bytes(&self) -> &[u8; LEN] {
         &self.0
     }

@@ -57,7 +57,7 @@ pub(super) enum StartSecond {
 }
 
 impl TimeSlots {
-    /// The time slots of a process that starts at `start`.
+    /// Creates the time slots of a process that starts at `start`.
     pub(super) fn new(start: Timestamp, start_second: StartSecond) -> Self {
         Self::with_capacity(PAIRS, start, start_second)
     }
@@ -126,8 +126,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest unused slot of a pair, if it is not later than `now`. `last` is the last reserved slot of the pair, if
-/// it is known. It need not be known if it is before `latest - spare`.
+/// Returns the earliest unused slot of a pair, if this slot is not later than `now`. `last` is the last reserved slot
+/// of the pair. It may be missing if that slot is before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,

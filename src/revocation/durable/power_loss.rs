@@ -1,10 +1,10 @@
 //! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
 //!
-//! The test records the order in which the database writes to its file. For every third event of this record, it makes
-//! files that a disk may contain after a power failure at this event. These rules apply:
+//! The test records the order in which the database writes to its file. For every third event of this record, the test
+//! makes files that a disk may contain after a power failure at this event. These rules apply:
 //!
 //! - All data that was written before the last `sync_data` is on the disk.
-//! - Any of the sectors and any of the changes of the length that were written later may be on the disk.
+//! - Of the sectors and length changes that were written later, any subset may be on the disk.
 
 use std::{
     collections::BTreeSet,
@@ -195,7 +195,7 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
     (first, events)
 }
 
-/// The entries of the first revocations.
+/// Returns the entries of the first revocations.
 fn confirmed_entries(count: usize) -> BTreeSet<String> {
     let index = RevocationIndex::default();
     (0..count).for_each(|i| index.apply(&rule(i)));

@@ -22,7 +22,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A handle that counts each audit record. It also writes the record to `file`, if there is a file.
+    /// Returns a handle that counts each audit record, and writes it to `file` if there is a file.
     pub(crate) fn audit(&self, file: Option<Arc<AuditFiles>>) -> Audit {
         Audit::to(CountingSink::new(self.audit.clone(), file))
     }

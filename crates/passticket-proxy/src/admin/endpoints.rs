@@ -83,7 +83,7 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
     }
 }
 
-/// Whether the request names an IP address, `localhost` or no host.
+/// Returns whether the request names an IP address, `localhost` or no host.
 ///
 /// This check prevents DNS rebinding. In this attack, the domain of a web page resolves to the loopback address. The
 /// browser then sends requests of the page to this port, and the page can read the responses. Such requests name the
@@ -106,7 +106,8 @@ impl Refusal {
     fn into_response(self) -> Response<Bytes> {
         match self {
             Self::ForeignHost => {
-                let text = "the admin port serves requests to an IP address or to localhost only";
+                let text =
+                    "the admin port serves only requests whose host is an IP address or localhost";
                 let message = ApiMessage::with(&messages::BAD_REQUEST, &[text]);
                 message.into_response(StatusCode::MISDIRECTED_REQUEST)
             }

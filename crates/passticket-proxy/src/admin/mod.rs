@@ -98,7 +98,7 @@ impl Admin {
         Ok(Self { counts, stop, thread })
     }
 
-    /// The counters of the gateway.
+    /// Returns the counters of the gateway.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -111,7 +111,7 @@ impl Admin {
     }
 }
 
-/// The registry of all metrics.
+/// Returns the registry of all metrics.
 fn registry(counts: &Counts, stores: &Stores, components: &Components) -> MetricRegistry {
     let registry = MetricRegistry::new()
         .with(Process::new(components.clone()))

@@ -105,17 +105,17 @@ impl Status {
         &self.0
     }
 
-    /// Whether every component works.
+    /// Returns whether every component works.
     pub(super) fn is_up(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Returns true if all components work that PassTickets and Personal Access Tokens need.
+    /// Returns whether the components that PassTickets and Personal Access Tokens need are all working.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }
 
-    /// The status of the gateway and of every component, as JSON.
+    /// Returns the status of the gateway and of every component, as JSON.
     pub(super) fn document(&self) -> Value {
         document(self.is_up(), &self.0)
     }
@@ -128,7 +128,7 @@ impl Status {
     }
 }
 
-/// The status and the components as JSON. If there are no components, the JSON contains only the status.
+/// Returns the status and the components as JSON. If there are no components, the JSON contains only the status.
 fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value {
     let components = parts.into_iter().map(|part| {
         let mut component = json!({"status": part.health.as_str()});
@@ -178,7 +178,7 @@ impl WorkerState {
         match expected {
             0 => Health::down("the worker threads have not started yet"),
             _ if running < expected => Health::down(format!(
-                "{running} of {expected} worker threads run; the log says why"
+                "{running} of {expected} worker threads run; the log says why the others ended"
             )),
             _ => Health::Up,
         }

@@ -19,8 +19,7 @@ use crate::{
 /// The default user id of the gateway. Zowe's installation jobs give this user id to Zowe's started task.
 const ZOWESRV: &str = "ZWESVUSR";
 
-/// The applications to define. Each application occurs once, and they are sorted by APPLID. An APPLID is the name of an
-/// application in the security product.
+/// The applications to define, sorted by APPLID. An APPLID is the name of an application in the security product.
 type Applications = BTreeMap<Applid, Application>;
 
 /// The definitions that a configuration needs in the security product.
@@ -85,7 +84,7 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The commands of the topic `identity`.
+/// Returns the commands of the topic `identity`.
 fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<Commands>, Exit> {
     let EsmIdentity { user, email, registry, subject, issuer, label } = args;
     if email.is_none() && subject.is_none() {
@@ -114,8 +113,8 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
         }
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
-                "--from-config has no values for this topic; use --from-config with passticket or \
-                 keys, or without a topic",
+                "this topic cannot be combined with --from-config; leave out --from-config, or use it \
+                 with passticket, with keys, or without a topic",
             ));
         }
         _ => false,
@@ -129,7 +128,8 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The applications of the configuration. If there is no configuration, the applications of the command line.
+/// Returns the applications of the configuration. If there is no configuration, returns the applications of the command
+/// line.
 fn applications(
     applids: &[Applid],
     algorithm: Option<Algorithm>,

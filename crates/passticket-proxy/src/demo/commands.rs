@@ -23,7 +23,7 @@ passticket-proxy runs on {url}, with a service behind it that evaluates PassTick
 The configuration is {zowe_yaml}; its directory has all other files.
 Ctrl-C stops the gateway and the service.
 
-Log in, and let the service echo the request. The request has Basic {USER}:PassTicket, and no token.
+Log in, and let the service echo the request. The service receives Basic {USER}:PassTicket, and no token.
   {curl} -c {jar} {basic} {auth}/login && {curl} -b {jar} {service}/request
 
 Make a Personal Access Token for this service, and let the service evaluate the PassTicket.

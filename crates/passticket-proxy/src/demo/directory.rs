@@ -110,7 +110,7 @@ impl DemoDirectory {
         self.path.join(name)
     }
 
-    /// Whether all of these files exist.
+    /// Returns whether all of these files exist.
     ///
     /// # Errors
     /// [`DemoError::NotMadeByDemo`] if one of the files exists, but the demo did not make it.
@@ -160,7 +160,7 @@ impl DemoDirectory {
         self.replace(&path, access, content)
     }
 
-    /// Whether this file exists. If the file exists but the demo did not make it, this is an error.
+    /// Returns whether this file exists. It is an error if the file exists but the demo did not make it.
     fn has(&self, name: &str) -> Result<bool, DemoError> {
         let path = self.path(name);
         match fs::symlink_metadata(&path) {
@@ -171,7 +171,7 @@ impl DemoDirectory {
         }
     }
 
-    /// The content of the list.
+    /// Returns the content of the list.
     fn list(&self) -> String {
         let lines = |(name, hashes): (&String, &BTreeSet<String>)| {
             hashes.iter().map(|hash| format!("{hash}  {name}\n")).collect::<String>()

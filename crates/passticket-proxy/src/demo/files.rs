@@ -14,8 +14,9 @@ use tower_passticket::api::{Password, hash_password};
 
 use super::directory::{Access, DemoDirectory, DemoError};
 
-/// The user of the demo. Zowe's own integration tests use the same user id and password.
+/// The user id of the demo's user. Zowe's own integration tests use the same user id and password.
 pub(super) const USER: &str = "USER";
+/// The password of [`USER`].
 pub(super) const PASSWORD: &str = "validPassword";
 /// The name of the demo's service in the security product.
 pub(super) const APPLID: &str = "ZOWEAPPL";
@@ -26,8 +27,9 @@ pub(super) const OTHER_USER: &str = "APIMTST";
 /// The user id of the gateway.
 const GATEWAY: &str = "ZWESVUSR";
 
-/// The e-mail address of [`USER`], and its registry.
+/// The e-mail address of [`USER`].
 pub(super) const EMAIL: &str = "user@example.com";
+/// The user directory that contains [`EMAIL`]. The security product calls such a directory a registry.
 const REGISTRY: &str = "ldaps://directory.example.com";
 
 /// The users with a client certificate.
@@ -72,7 +74,7 @@ impl DemoFiles {
         self.directory.write("zowe.yaml", Access::Public, &zowe_yaml(gateway))
     }
 
-    /// The path of a file in the directory.
+    /// Returns the path of a file in the directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)
     }
@@ -146,8 +148,8 @@ fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams 
 fn saf_yml() -> String {
     format!(
         "\
-# Permissions, in the form of Zowe's saf.yml: class, resource, level, users. A resource may be a
-# generic profile of RACF. The gateway reads a change within seconds.
+# Permissions, in the form of Zowe's saf.yml: class, resource, level, users. A resource may be a generic profile of
+# RACF. The gateway reads this file again within seconds after a change.
 safAccess:
   ZOWE:
     # Revoke tokens of other users (READ), and remove expired revocations (UPDATE).
@@ -218,7 +220,7 @@ components:
         oidc:
           registry: {REGISTRY}
 
-  # The settings for which Zowe has no key.
+  # Settings that Zowe does not have.
   passticket-proxy:
     host: 127.0.0.1
     # The authorities of services. Here they are those of clients, too.
@@ -237,7 +239,7 @@ components:
     audit:
       file: audit.jsonl
     revocations: revocations.redb
-    # Off, so that browsers do not use HTTPS for everything else on localhost.
+    # Off, because browsers would otherwise require HTTPS for all other servers on localhost.
     strictTransportSecurity:
       enabled: false
     apiDefs: api-defs

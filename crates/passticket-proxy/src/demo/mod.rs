@@ -24,8 +24,8 @@ use crate::{
 };
 use files::DemoFiles;
 
-/// The remedy in the error message if the gateway cannot listen. The service of the demo has no such remedy, because it
-/// always listens on a free port.
+/// The remedy in the error message if the gateway cannot listen. The demo's service needs no remedy, because it always
+/// listens on a free port.
 const GATEWAY_REMEDY: &str = "; choose another port with --port, or a free port with --port 0";
 
 pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {

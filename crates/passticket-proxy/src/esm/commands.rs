@@ -40,7 +40,7 @@ impl Commands {
         commands
     }
 
-    /// The lines, without newlines.
+    /// Returns the lines, without newlines.
     pub fn lines(&self) -> impl ExactSizeIterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
@@ -121,7 +121,7 @@ impl Commands {
     }
 }
 
-/// The position at which to break a line within an operand: between two letters or digits.
+/// Returns the position at which to break a line within an operand: between two letters or digits.
 ///
 /// TSO removes blanks at the beginning of the next line. A line that is broken between two letters or digits loses
 /// nothing, because the next line begins with a letter or a digit. For the same reason, the next line cannot begin a

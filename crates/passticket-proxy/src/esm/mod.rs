@@ -86,7 +86,7 @@ pub enum Esm {
 impl Esm {
     const ALL: [Self; 3] = [Self::Racf, Self::Acf2, Self::TopSecret];
 
-    /// The text that [`FromStr`] accepts for this product.
+    /// Returns the text that [`FromStr`] accepts for this product.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Racf => "racf",
@@ -95,7 +95,7 @@ impl Esm {
         }
     }
 
-    /// The name of the product in comments and messages.
+    /// Returns the name of the product in comments and messages.
     const fn name(self) -> &'static str {
         match self {
             Self::Racf => "RACF",
@@ -130,8 +130,8 @@ impl FromStr for Esm {
 #[error("{0:?} is not a known security product; write racf, acf2 or tss")]
 pub struct EsmError(String);
 
-/// Permits the gateway's user id to make PassTickets for all users of the applications. The permission
-/// is `UPDATE` on `IRRPTAUTH.<applid>.*` in class `PTKTDATA`
+/// Returns the commands that permit the gateway's user id to make PassTickets for all users of the applications. The
+/// permission is `UPDATE` on `IRRPTAUTH.<applid>.*` in class `PTKTDATA`
 /// (docs/reference/security-products.md#ticket-permission).
 pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     let applications: Vec<_> = applids.iter().map(ToString::to_string).collect();
@@ -163,8 +163,8 @@ impl From<&KeyProfile> for Application {
     }
 }
 
-/// Gives each application its PassTicket key, with the replay protection that the gateway expects
-/// (docs/reference/security-products.md#key-profiles).
+/// Returns the commands that give each application its PassTicket key, with the replay protection that the gateway
+/// expects (docs/reference/security-products.md#key-profiles).
 ///
 /// For ACF2 and Top Secret, the commands for keys of enhanced PassTickets are not publicly documented. For such a key,
 /// the result contains a comment instead of a command.
@@ -204,16 +204,15 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     commands
 }
 
-/// The APPLIDs of the applications with this replay protection. `None` if there are none.
+/// Returns the APPLIDs of the applications with this replay protection, or `None` if there are none.
 fn applids_with(applications: &[Application], replay: Replay) -> Option<String> {
     let matching = applications.iter().filter(|application| application.replay == replay);
     let applids: Vec<_> = matching.map(|application| application.applid.to_string()).collect();
     (!applids.is_empty()).then(|| applids.join(", "))
 }
 
-/// Permits users to call the endpoint for delegated PassTickets. The permission is `READ` on
-/// `APIML.DELEGATE.PASSTICKET` in class `ZOWE`
-/// (docs/reference/security-products.md#delegation-permission).
+/// Returns the commands that permit users to call the endpoint for delegated PassTickets. The permission is `READ` on
+/// `APIML.DELEGATE.PASSTICKET` in class `ZOWE` (docs/reference/security-products.md#delegation-permission).
 pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
     let values: Vec<_> = users.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("delegated PassTickets", &values);
@@ -248,8 +247,8 @@ pub enum Identity<'a> {
     },
 }
 
-/// Maps an identity to a user id, and permits the gateway's user id to look up mappings. The permission
-/// is `READ` on `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`
+/// Returns the commands that map an identity to a user id, and permit the gateway's user id to look up mappings. The
+/// permission is `READ` on `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`
 /// (docs/reference/security-products.md#identity-mappings).
 ///
 /// # Errors
@@ -363,7 +362,7 @@ fn legacy_only(
     legacy
 }
 
-/// The comment for a product whose records contain one mapping each. `name` is the name of the record.
+/// Returns the comment for a product whose records contain one mapping each. `name` is the name of the record.
 fn one_mapping(user: &UserId, name: &str) -> String {
     format!(
         "Each record contains one mapping. To map a second identity to {user}, write another name \
@@ -371,7 +370,7 @@ fn one_mapping(user: &UserId, name: &str) -> String {
     )
 }
 
-/// The text that a command contains instead of a key. No product accepts it as a key.
+/// Returns the text that a command contains instead of a key. No product accepts it as a key.
 fn key_placeholder(applid: &Applid) -> String {
     format!("<16-hex-digits-of-{applid}>")
 }

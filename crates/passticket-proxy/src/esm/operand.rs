@@ -36,7 +36,7 @@ const EMAIL: Rule = Rule {
     name: "e-mail address",
     characters: "@._-'",
     max_len: EmailAddress::MAX_LEN,
-    remedy: "write one of at most 246 letters, digits and . _ - ' with one @",
+    remedy: "write name@domain with at most 246 letters, digits and . _ - '",
 };
 const REGISTRY: Rule = Rule {
     name: "registry",
@@ -102,7 +102,7 @@ pub struct OperandError {
 }
 
 impl OperandError {
-    /// The rule that the text breaks.
+    /// Returns the rule that the text breaks.
     pub fn problem(&self) -> &OperandProblem {
         &self.problem
     }
@@ -147,7 +147,7 @@ macro_rules! operand {
         pub struct $type(String);
 
         impl $type {
-            /// The text for a command, before apostrophes are doubled.
+            /// Returns the text for a command, before apostrophes are doubled.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -187,8 +187,8 @@ operand! {
     /// The [`Registry`] of a distributed identity. It must be the value of
     /// `components.gateway.apiml.security.oidc.registry`.
     ///
-    /// It has 1 to 255 letters, digits, blanks and `. , _ - ' : / @ # $ %`. `*` is not permitted, because it stands for
-    /// any registry in the security products.
+    /// It has 1 to 255 letters, digits, blanks and `. , _ - ' : / @ # $ %`. `*` is not permitted, because in the
+    /// security products it means any registry.
     RegistryOperand, registry
 }
 
@@ -216,7 +216,7 @@ operand! {
 }
 
 impl Label {
-    /// The default label for a user: `Zowe` and the user id.
+    /// Returns the default label for a user: `Zowe` and the user id.
     pub fn of(user: &UserId) -> Self {
         Self(format!("Zowe {user}"))
     }
@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(
             error,
             "e-mail address \"x\\ny@z\" has the character '\\n' where it cannot be written safely; \
-             write one of at most 246 letters, digits and . _ - ' with one @"
+             write name@domain with at most 246 letters, digits and . _ - '"
         );
         let error = "DC=com".parse::<NameOperand>().unwrap_err().to_string();
         assert!(error.contains("CN=Jane Doe,OU=Payroll") && !error.contains('\n'), "{error}");

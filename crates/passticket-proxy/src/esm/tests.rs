@@ -251,7 +251,7 @@ fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
     }
 }
 
-/// Ordinary texts, and texts that try to add commands.
+/// Returns ordinary texts, and texts that try to add commands.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,_:/@#$%'-]{1,260}",
