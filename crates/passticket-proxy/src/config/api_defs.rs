@@ -1,5 +1,6 @@
 //! Reads Zowe static definitions, also called api-defs: `api-defs/*.yml`
-//! (docs/reference/data-plane.md#static-definitions). `examples/api-def.yml` is an example.
+//! (docs/reference/data-plane.md#static-definitions). An example is
+//! `crates/passticket-proxy/src/config/examples/api-def.yml`.
 //!
 //! A static definition lists services. For each service, it contains the URLs, the routes, and the scheme. The scheme
 //! says which credential the service receives from the gateway.
@@ -34,7 +35,7 @@ pub(super) struct DefinedRoute<'a> {
 pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
     let services = root.optional("services").map(|field| field.items()).unwrap_or_default();
     if let Some(field) = root.optional("additionalServiceMetadata") {
-        field.at.warning("is not supported yet; write its values to the services themselves");
+        field.at.warning("is not supported yet; move its values to the entries in services");
     }
     root.accept(&["catalogUiTiles"]);
     root.finish();
@@ -62,8 +63,8 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 
     let id = id?;
     let is_valid = upstream.is_some() && scheme.is_some();
-    // If the service is not valid, its routes are removed at the end of this function. The placeholders make it
-    // possible to check these routes first, so that their problems are also reported.
+    // If the service is not valid, the end of this function removes its routes. The placeholders make it possible to
+    // check the routes before, so that the problems of the routes are also reported.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
     let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
@@ -118,14 +119,14 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Reads the scheme of a service, and the place of its APPLID. If `authentication` is absent, the scheme is `bypass`.
-/// If the scheme is wrong, this is reported, and the result is `None`.
+/// If the scheme is wrong, reports an error and returns `None`.
 fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>>)> {
     let Some(field) = section.optional("authentication") else {
         return Some((ServiceScheme::Bypass, None));
     };
     let mut section = field.section();
-    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid` is accepted
-    // here, because it is read later only for some schemes.
+    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. Not every scheme below
+    // reads `applid`. It is accepted here, so that `finish` does not report it as an unknown key.
     section.accept(&["headers", "sso", "supportsSso", "applid"]);
     let field = section.required("scheme", "httpBasicPassTicket or bypass");
     let scheme = match field.and_then(|field| Some((field.text()?, field))) {
@@ -160,7 +161,7 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>
     scheme
 }
 
-/// Reads the list of routes. In Zowe the key of this list has two names.
+/// Reads the list of routes. As in Zowe, the list may have the name `routes` or `routedServices`.
 fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
     if let (Some(_), Some(alias)) = (&routes, &alias) {
@@ -189,7 +190,7 @@ fn define<'a>(
         None => Some(upstream.clone()),
     };
     let gateway_url = gateway_url?;
-    // A blank gatewayUrl stands for all paths of the service.
+    // A blank gatewayUrl means all paths of the service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
     match ConfiguredRoute::new(id.clone(), path, upstream?, scheme) {
         Ok(route) => Some((route, gateway_url.at)),
@@ -205,7 +206,7 @@ fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
     let joined = upstream.join(path);
     match Upstream::parse(&joined.to_string()) {
         Ok(parsed) if parsed == joined => Ok(joined),
-        _ => Err(format!("{} cannot stand in a path; write segments like api/v1", quote(path))),
+        _ => Err(format!("{} cannot be part of a path; write segments like api/v1", quote(path))),
     }
 }
 
@@ -366,17 +367,17 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a b"),
-                "d:5: services[0].routes[0].gatewayUrl: \"a b\" cannot stand in a path; write \
+                "d:5: services[0].routes[0].gatewayUrl: \"a b\" cannot be part of a path; write \
                  segments like api/v1",
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: /../x"),
-                "d:6: services[0].routes[0].serviceRelativeUrl: \"/../x\" cannot stand in a path; \
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"/../x\" cannot be part of a path; \
                  write segments like api/v1",
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: 'x#y'"),
-                "d:6: services[0].routes[0].serviceRelativeUrl: \"x#y\" cannot stand in a path; \
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"x#y\" cannot be part of a path; \
                  write segments like api/v1",
             ),
             lines(
@@ -449,8 +450,7 @@ additionalServiceMetadata: []
         assert_eq!(
             problems,
             [
-                "d:1: additionalServiceMetadata: is not supported yet; write its values to the services \
-              themselves"
+                "d:1: additionalServiceMetadata: is not supported yet; move its values to the entries in services"
             ]
         );
     }

@@ -20,7 +20,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The settings of one service for which api-defs have no keys: `components.passticket-proxy.services.<id>`.
+/// The settings of one service in `components.passticket-proxy.services.<id>`. Api-defs have no keys for these
+/// settings.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -28,8 +29,8 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
-    /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
-    /// key.
+    /// The paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of
+    /// the entry in `applids`.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -112,13 +113,14 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// The services that change the table of removed request headers.
+/// Returns the services with settings in `requestHeaders`. These settings change which headers the gateway removes from
+/// requests.
 pub(super) fn request_headers(overrides: &[Override<'_>]) -> Vec<(ServiceId, RequestHeaders)> {
     let changes = overrides.iter().filter(|changes| changes.request_headers != <_>::default());
     changes.map(|changes| (changes.id.clone(), changes.request_headers.clone())).collect()
 }
 
-/// Reports overrides of services that no api-def defines.
+/// Reports an error for each override whose service is not in an api-def.
 pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) {
     for Override { id, at, .. } in overrides {
         if !services.iter().any(|service| service.id == *id) {
@@ -184,9 +186,9 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((upstream, rest)) = parent else {
-            // Nothing is reported here in two cases. If the service has no api-def, check_names reports this. If a
-            // route of the service was left out because of a problem, the path may be below that route, and its problem
-            // was already reported.
+            // In two cases, nothing is reported here, because the cause is reported elsewhere. First, the service has
+            // no api-def: `check_names` reports it. Second, a route of the service was left out because of a problem,
+            // which was already reported. The path may be below that route.
             if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
@@ -208,8 +210,8 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
     routes
 }
 
-/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry in `ptktdata` if no route uses
-/// its APPLID.
+/// Reports an error for each route whose APPLID has no entry in `ptktdata`. Reports a warning for each entry in
+/// `ptktdata` whose APPLID no route uses.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
@@ -223,17 +225,17 @@ fn check_applids<'t, 'a: 't>(
         unused.remove(&applid);
         if !entries.contains_key(&applid) {
             at.error(format_args!(
-                "service {} needs a PassTicket key for {applid}; write to {} of {}: - {{ applid: \
+                "service {} needs a PassTicket key for {applid}; in {}, add this item to {}: - {{ applid: \
                  {applid}, algorithm: legacy, key: {{ file: ptktdata/{applid}.key }} }}",
                 route.route.service(),
-                ptktdata.key,
                 ptktdata.file.display(),
+                ptktdata.key,
             ));
         }
     }
     for (applid, at) in unused {
         at.warning(format_args!(
-            "no service has APPLID {applid}; remove the entry, or write the APPLID to a service"
+            "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
         ));
     }
 }

@@ -362,7 +362,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: unhashed\n", 0o600),
-            &["users.yml:2: users.USER: is not an Argon2 hash (not shown); write"],
+            &["users.yml:2: users.USER: is not an Argon2 hash (the value is not shown); write"],
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
@@ -558,7 +558,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
             &[
                 "api-defs/dc.yml:6: services[0].authentication.applid: service dcpassticket needs a \
-               PassTicket key for OTHER; write to components.passticket-proxy.ptktdata of zowe.yaml: - { \
+               PassTicket key for OTHER; in zowe.yaml, add this item to components.passticket-proxy.ptktdata: - { \
                applid: OTHER, algorithm: legacy, key: { file: ptktdata/OTHER.key } }",
             ],
         ),

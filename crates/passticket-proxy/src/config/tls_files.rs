@@ -17,17 +17,18 @@ use super::{
     },
 };
 
-/// The PEM texts for the TLS listener and the TLS client.
+/// The PEM texts for the TLS listener, and for TLS connections to services.
 ///
-/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) each contain at least one certificate. The
-/// key belongs to the first certificate in `certificate`. `Debug` shows no content.
+/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) each contain at least one certificate.
+/// [`key`](Self::key) is the private key of the first certificate in `certificate`. `Debug` shows no content.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,
     /// The private key of the gateway's certificate.
     pub key: Zeroizing<Vec<u8>>,
-    /// The certificates of the authorities (CAs) that the gateway trusts for clients and for services.
+    /// The certificates of the authorities (CAs) from which the gateway accepts certificates of clients and of
+    /// services.
     pub authorities: Vec<u8>,
 }
 
@@ -55,8 +56,8 @@ pub(super) fn read(
             let (field, text) = match error {
                 rustls::Error::InconsistentKeys(_) => (
                     key_field,
-                    "is not the key of zowe.certificate.pem.certificate; write the path of the \
-                     file with the key of that certificate",
+                    "is not the private key of the certificate in zowe.certificate.pem.certificate; \
+                     set it to the path of the file with that private key",
                 ),
                 rustls::Error::InvalidCertificate(_) => (
                     chain_field,
@@ -65,7 +66,8 @@ pub(super) fn read(
                 ),
                 _ => (
                     key_field,
-                    "is not a key that TLS can use; write the path of a file with an RSA or ECDSA key",
+                    "is not a private key that TLS can use; write the path of a file with an RSA or \
+                     ECDSA private key",
                 ),
             };
             field.at.error(text);
@@ -133,7 +135,7 @@ pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
         field.at.error("names no file; write the paths of PEM files with the authorities");
         return None;
     }
-    // All files are read before the function returns, so that the errors of all files are reported.
+    // All files are read, even after an error, so that the errors of all files are reported.
     let read: Vec<_> = paths
         .iter()
         .map(|(item, path)| {
