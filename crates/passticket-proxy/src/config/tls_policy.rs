@@ -133,8 +133,9 @@ fn known<T>(field: &Field<'_>, kind: &str, find: impl Fn(&str) -> Option<T>) -> 
     }
     let unknown = unknown.join(", ");
     if found.is_empty() {
+        let unknown = if unknown.is_empty() { unknown } else { format!(" (unknown: {unknown})") };
         field.at.error(format_args!(
-            "lists no {kind} that this gateway supports (unknown: {unknown}); add one, or remove this setting"
+            "lists no {kind} that this gateway supports{unknown}; add one, or remove this setting"
         ));
         return None;
     }
@@ -254,6 +255,11 @@ mod tests {
                 true,
                 "ciphers: lists no cipher suite that this gateway supports (unknown: \"A\", \"B\"); add one, or remove \
                  this setting",
+            ),
+            (
+                "{ciphers: ','}",
+                true,
+                "ciphers: lists no cipher suite that this gateway supports; add one, or remove this setting",
             ),
             (
                 "{ciphers: [A, TLS_AES_128_GCM_SHA256]}",
