@@ -1,5 +1,5 @@
-//! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF or
-//! ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
+//! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF
+//! or ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
 
 use super::{
     problem::quote,
@@ -60,8 +60,8 @@ pub(super) fn read<'a>(
             "zosmf" => Ok(Provider::Zosmf),
             "saf" => Ok(Provider::Saf),
             _ => Err(format!(
-                "{} is unknown; write zosmf or saf, or remove the key and write \
-                 components.passticket-proxy.users: PATH",
+                "{} is unknown; write zosmf or saf, or remove this key and set \
+                 components.passticket-proxy.users to the path of a file",
                 quote(text)
             )),
         });
@@ -163,7 +163,8 @@ pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
     ZssUrl { field, at }
 }
 
-/// `address`, if passwords that are sent to it do not cross the network in clear text.
+/// Returns `address` if passwords that are sent to it do not cross the network in clear text. Otherwise reports an
+/// error.
 fn protected(address: Option<Address>, at: &At<'_>, has_at_tls: bool) -> Option<Address> {
     let address = address?;
     if !address.is_protected() && !has_at_tls {
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// Which server checks passwords, or the only problem.
+    /// Returns which server checks passwords. If there is a problem, returns the problem; there must be only one.
     fn chosen(yaml: &str) -> String {
         let report = Report::default();
         let document = Document::parse("z".into(), yaml.as_bytes(), &report);
@@ -248,8 +249,8 @@ mod tests {
             (
                 provider("dummy"),
                 &format!(
-                    "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove the key and write \
-                     components.passticket-proxy.users: PATH"
+                    "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove this key and set \
+                     components.passticket-proxy.users to the path of a file"
                 ),
             ),
             (

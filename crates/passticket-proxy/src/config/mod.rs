@@ -33,12 +33,14 @@
 //!    (docs/reference/zowe-yaml-keys.md).
 //! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
-//!    stands for the whole service. The template `${{ a.b }}` stands for the value of the key `a.b`, and
-//!    `${HOSTNAME}` for the name of the machine. Another template is an error if the gateway needs the value.
+//!    means the whole service.
+//!
+//!    The template `${{ a.b }}` is replaced by the value of the key `a.b`, and `${HOSTNAME}` by the host name. Another
+//!    template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes) belong in files that
 //!    only their owner can access, see [`read_secret_file`]. PassTicket keys can also be in environment variables.
-//!    Problems and `Debug` never show a key or a password hash from these files and variables. If a value in another
-//!    place looks like a PassTicket key or a private key, a problem does not show this value, either.
+//!    Problems and `Debug` never show the content of these files and variables. If a value in another place looks like
+//!    a PassTicket key or a private key, problems do not show this value, either.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
@@ -46,7 +48,8 @@
 //!
 //! `host` is an IP address or a host name. A host name is resolved only once, at the start. If the name has several
 //! addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on
-//! the first IPv6 address. `0.0.0.0` stands for all IPv4 addresses of the machine, and `::` for all its addresses.
+//! the first IPv6 address. `0.0.0.0` means all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6
+//! addresses.
 //!
 //! # Other files
 //!
@@ -72,9 +75,9 @@
 //! subject, by its issuer, or by subject and issuer (see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! The gateway refuses to read a file of `saf` or `identities` if users other than its owner may write it. There is one
-//! exception: if only the owner and a group of the gateway's own process may write the file, the gateway reads it and
-//! warns.
+//! If users other than the owner may write the file of `saf` or the file of `identities`, the gateway refuses to read
+//! it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
+//! gateway reads it and logs a warning.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
@@ -286,7 +289,7 @@ pub struct Config {
     /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
     /// keys is present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
-    /// The services that change the table of removed request headers:
+    /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
@@ -303,8 +306,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
-    /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
-    /// `components.passticket-proxy.strictTransportSecurity`.
+    /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
+    /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
     /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
@@ -410,7 +413,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let request_headers = routes::request_headers(overrides);
     if routes.is_empty() {
         ours.at.warning(
-            "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
+            "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
@@ -504,8 +507,8 @@ fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
     }
 }
 
-/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
-/// `audit.jsonl`.
+/// Returns the default path of the audit file for requests that were not authenticated: `audit.unauthenticated.jsonl`
+/// in the directory of `audit.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();
     name.push(".unauthenticated");
@@ -516,7 +519,7 @@ fn beside(audit: &Path) -> PathBuf {
     audit.with_file_name(name)
 }
 
-/// `None` if there is a problem, which was reported.
+/// Chooses who checks passwords. If there is a problem, reports it and returns `None`.
 fn logins<'a>(
     keys: LoginKeys<'a>,
     client_certificates: bool,
@@ -534,8 +537,8 @@ fn logins<'a>(
         Provided::Nothing => {
             if !client_certificates {
                 ours.at.warning(
-                    "names no users, and client certificates are off, so no user can log in; write \
-                     users: PATH, or zOSMF.host, or enable x509",
+                    "names no users, and client certificates are off, so no user can log in; set users to \
+                     the path of a file, set zOSMF.host, or set x509.enabled to true",
                 );
             }
             Some(Logins::Users(Vec::new()))

@@ -17,7 +17,7 @@ pub(super) struct SigningKeys {
     pub(super) retained: Vec<VerifyingKey>,
 }
 
-/// The keys as the section names them.
+/// The setting of the section that lists the signing keys.
 pub(super) enum SigningKeysField<'a> {
     /// `signingKey`.
     One(Field<'a>),
@@ -25,7 +25,7 @@ pub(super) enum SigningKeysField<'a> {
     Several(Field<'a>),
 }
 
-/// Reads which of the two keys the section has. Neither or both are an error.
+/// Finds the setting `signingKey` or `signingKeys`. A section with both settings, or with neither, is an error.
 pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a>> {
     let several = section.optional("signingKeys");
     let Some(several) = several else {
@@ -34,7 +34,7 @@ pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a
     };
     if let Some(one) = section.optional("signingKey") {
         one.at.error(
-            "stands beside signingKeys; move its file to an entry of signingKeys (file: PATH), and remove this key",
+            "is present together with signingKeys; add its file to signingKeys (file: PATH), and remove this setting",
         );
         return None;
     }
@@ -66,7 +66,7 @@ fn several(list: &Field<'_>) -> Option<SigningKeys> {
     let mut is_good = true;
     let signing = entries.iter().filter(|entry| entry.signs.is_some()).count();
     if signing == 0 {
-        list.at.error("has no key that signs; write signs: true to one entry");
+        list.at.error("has no key that signs; set signs: true in one entry");
         is_good = false;
     }
     for (index, entry) in entries.iter().enumerate() {
@@ -74,7 +74,7 @@ fn several(list: &Field<'_>) -> Option<SigningKeys> {
         if let Some(signs) = &entry.signs
             && before.iter().any(|other| other.signs.is_some())
         {
-            signs.at.error("makes a second key sign; write signs: true to one entry only");
+            signs.at.error("makes a second key sign; set signs: true in only one entry");
             is_good = false;
         }
         if let Some((id, at)) = &entry.id

@@ -108,7 +108,7 @@ impl Setup {
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
-    /// The errors, or the warnings if there are no errors. Their paths are relative to the temporary
+    /// Returns the errors, or the warnings if there are no errors. The file paths in them are relative to the temporary
     /// directory.
     fn problems(&self) -> Vec<String> {
         let problems = match self.load() {
@@ -399,7 +399,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
             &[
                 "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
-                "needs a mapping of e-mail addresses; write identities.distributed",
+                "needs a mapping of e-mail addresses; set components.passticket-proxy.identities to",
             ],
         ),
         (
@@ -418,14 +418,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("          registry: ldaps", "          #"),
             &[
                 "identities.yml:5: identities.distributed[0]: has no registry; write one here, or",
-                "needs the registry of the e-mail addresses; write it to oidc.registry",
+                "needs the registry of the e-mail addresses; set oidc.registry to its name",
             ],
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
             &[
-                "components.passticket-proxy.identities: has certificates, but certificateMapping does not use \
-               them; write certificateMapping: file, or remove them",
+                "components.passticket-proxy.identities: contains identities.certificates, but certificateMapping \
+               does not use them; set certificateMapping to file, or remove identities.certificates",
             ],
         ),
         (
@@ -436,9 +436,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; write components.passticket-proxy.certificateMapping: file, zss or common-name (with \
-               common-name, the holder of a certificate with CN=IBMUSER, from any of \
-               certificateAuthorities, is IBMUSER)",
+               cannot do; set components.passticket-proxy.certificateMapping to file, zss or common-name (with \
+               common-name, a client acts as IBMUSER if any of certificateAuthorities issued it a certificate \
+               with CN=IBMUSER)",
             ],
         ),
         (
@@ -459,9 +459,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
-            &[
-                "components.passticket-proxy.certificateMapping: needs the URL of the mapper; write it to",
-            ],
+            &["components.passticket-proxy.certificateMapping: needs the URL of a mapper; set"],
         ),
         (
             |s| {
@@ -484,7 +482,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: needs client certificates; write x509: { enabled: true }"],
+            &["delegatePassticket: needs client certificates; set x509.enabled to true"],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -606,8 +604,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:82: components.passticket-proxy.ptktdata[1].key: must not be the key itself; write { \
-               file: PATH }",
+                "zowe.yaml:82: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+               write { file: PATH }",
             ],
         ),
         // The following changes cause only warnings.
@@ -615,14 +613,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &[
                 "components.passticket-proxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; write to the file of \
-                 saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
+                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of saf, add \
+                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
             ],
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
             &[
-                "components.passticket-proxy.identities: has certificates, which are not used; write",
+                "components.passticket-proxy.identities: contains identities.certificates, which are not used; set",
             ],
         ),
         (
@@ -633,7 +631,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
             &[
-                "components.passticket-proxy.identities: has certificates, which are not used; write",
+                "components.passticket-proxy.identities: contains identities.certificates, which are not used; set",
             ],
         ),
         (
@@ -1020,7 +1018,7 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
 
-/// The texts of the errors, or of the warnings, after `signingKey` was replaced by `keys`.
+/// Replaces `signingKey` by `keys`, and returns the texts of the errors, or the warnings if there are no errors.
 fn key_problems(keys: &str) -> Vec<String> {
     let setup = Setup::new();
     setup.write("new.key", pki::OTHER_SIGNING_KEY, 0o600);
@@ -1040,16 +1038,16 @@ fn several_signing_keys_have_rules() {
         (
             "signingKey: jwt.key\n    signingKeys: [{file: jwt.key, signs: true}] ",
             &[
-                "zowe.yaml:36: components.passticket-proxy.signingKey: stands beside signingKeys; move its file",
+                "zowe.yaml:36: components.passticket-proxy.signingKey: is present together with signingKeys; add",
             ],
         ),
         (
             "signingKeys: [{file: jwt.key}, {file: new.key, signs: false}] ",
-            &[": has no key that signs; write signs: true to one entry"],
+            &[": has no key that signs; set signs: true in one entry"],
         ),
         (
             "signingKeys: [{file: jwt.key, signs: true}, {file: new.key, signs: true}] ",
-            &["[1].signs: makes a second key sign; write signs: true to one entry only"],
+            &["[1].signs: makes a second key sign; set signs: true in only one entry"],
         ),
         (
             "signingKeys: [{file: jwt.key, kid: a, signs: true}, {file: new.key, kid: a}] ",
@@ -1090,7 +1088,7 @@ fn several_signing_keys_have_rules() {
     assert!(got[0].contains("has 9 keys; write at most 8"), "{got:?}");
 }
 
-/// The errors, or the warnings, with these entries of `oidc`.
+/// Loads the example with these entries of `oidc`. Returns the errors, or the warnings if there are no errors.
 fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n    oidc: {entries} "));
     setup.problems()
@@ -1158,11 +1156,15 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
         ),
         (
             format!("[{{{good}}}, {{{good}}}]"),
-            &["[1]: has the issuer https://idp/a of an earlier entry; remove one of them"],
+            &[
+                "[1]: has the issuer https://idp/a of an earlier entry; remove one of the two entries",
+            ],
         ),
         (
             format!("[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://b/', audience: x}}]"),
-            &["[1]: has the same registry as https://idp/a, so each of the two providers can name"],
+            &[
+                "[1]: has the same registry as https://idp/a, so each of the two providers can issue",
+            ],
         ),
         (with("certificateAuthorities: none.pem"), &["[0].certificateAuthorities: cannot read"]),
     ] {

@@ -2,8 +2,8 @@
 //! `apiml_security` reads the keys below `components.gateway.apiml.security`.
 //!
 //! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Keys
-//! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. The first component
-//! that has a key counts: `zaas`, `apiml`, `gateway` (docs/decisions.md#d47).
+//! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. If several components
+//! contain the same key, `zaas` has precedence over `apiml`, and `apiml` over `gateway` (docs/decisions.md#d47).
 
 use std::time::Duration;
 
@@ -32,13 +32,13 @@ pub(super) struct Zowe<'a> {
     pub(super) attls: Option<At<'a>>,
     /// The TLS versions, cipher suites and groups of the listener.
     pub(super) server_tls: TlsPolicy,
-    /// Those of connections to services and other servers.
+    /// The TLS versions, cipher suites and groups of connections to services and other servers.
     pub(super) client_tls: TlsPolicy,
     pub(super) port: u16,
     pub(super) port_at: Place,
     /// The address of `listenAddresses` or `vipaIp`.
     pub(super) addresses: Option<Field<'a>>,
-    /// The list is empty if `externalDomains` is absent.
+    /// The origins of the gateway. Empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) cors: bool,
@@ -81,7 +81,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
             "certificate",
             "the path of a PEM file with the certificate chain of the gateway",
         ),
-        key: pem.required("key", "the path of a PEM file with the key of the certificate"),
+        key: pem.required("key", "the path of a PEM file with the private key of the certificate"),
         authorities: pem.required(
             "certificateAuthorities",
             "the paths of PEM files with the authorities of clients and services",
