@@ -536,7 +536,7 @@ fn hpack_string(text: &[u8]) -> Vec<u8> {
 fn request_with_tokens() -> Vec<u8> {
     let literal =
         |name: &[u8], value: &[u8]| [&[0x40], &*hpack_string(name), &*hpack_string(value)].concat();
-    // 0x82 stands for `:method: GET`, and 0x87 for `:scheme: https` (RFC 7541 appendix A).
+    // 0x82 encodes `:method: GET`, and 0x87 encodes `:scheme: https` (RFC 7541 appendix A).
     let block = [
         vec![0x82, 0x87],
         literal(b":path", b"/svc/api/v1/x"),
