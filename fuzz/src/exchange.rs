@@ -570,8 +570,8 @@ pub(crate) fn http2_client(data: &[u8]) {
     check_frames(&output);
 }
 
-/// Asserts that the output consists of frames of an HTTP/2 server, and that headers and data are only on
-/// streams with an odd number, which the client opened (RFC 9113 §4.1, §5.1.1).
+/// Asserts that the output consists of frames of an HTTP/2 server (RFC 9113 §4.1). Headers and data must be on streams
+/// that the client opened. These streams have odd numbers (RFC 9113 §5.1.1).
 fn check_frames(mut output: &[u8]) {
     let mut is_first = true;
     while let Some((head, rest)) = output.split_first_chunk::<9>() {

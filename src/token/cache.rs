@@ -163,8 +163,8 @@ impl TokenCache {
             // Another thread verifies this token now.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
-                // The check of the other thread has failed. If this thread kept the guard, all other threads would wait
-                // for the check of this thread, and would then check the token one after the other.
+                // The check of the other thread has failed. The guard is dropped here. If this thread kept it, all
+                // other threads would wait for this thread, and would then check the token one after the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };

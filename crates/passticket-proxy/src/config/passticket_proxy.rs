@@ -187,7 +187,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     }
 }
 
-/// `None` if the key `enabled` is `false`.
+/// Reads the section. Returns `None` if the key `enabled` is `false`.
 fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransportSecurity> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let seconds = section.optional("maxAge").and_then(|field| field.number(0..=315_360_000));
@@ -322,8 +322,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
-/// directory, sorted by name.
+/// Returns the files of one item of `apiDefs`. If the item is a directory, the result is all `*.yml` and `*.yaml` files
+/// in the directory, sorted by name.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {
