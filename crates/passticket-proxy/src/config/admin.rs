@@ -24,8 +24,7 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
-    /// Returns a text that explains why the admin port cannot be opened, and names the key to change and
-    /// the remedy.
+    /// Returns a text that says why the admin port cannot be opened, which key to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write 127.0.0.1";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)

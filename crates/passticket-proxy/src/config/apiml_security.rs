@@ -73,8 +73,8 @@ pub(super) fn read<'a>(
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (attls, &x509) {
         field.at.warning(
-            "has no effect with AT-TLS, which does not pass client certificates on; switch off one of \
-             the two",
+            "has no effect with AT-TLS, which does not pass client certificates on; switch off x509 or \
+             attls",
         );
     }
     ApimlSecurity {
@@ -215,7 +215,7 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
-        field.at.error("is http, which would send tokens of users unencrypted; write https");
+        field.at.error("uses http, so tokens of users would be sent unencrypted; write https");
         return None;
     }
     Some(address)
@@ -246,7 +246,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
-/// The names of headers in a text, separated by commas.
+/// Reads names of headers that are separated by commas.
 fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     field.read(|text| {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -475,7 +475,7 @@ mod tests {
             (
                 "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
                 ".x509.externalMapperUrl",
-                "is http, which would send tokens of users unencrypted; write https",
+                "uses http, so tokens of users would be sent unencrypted; write https",
             ),
             (
                 "{useInternalMapper: yes}",

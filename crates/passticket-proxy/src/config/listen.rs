@@ -24,8 +24,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Returns a text that explains why the gateway cannot listen. The text also names the key to change, and says what
-    /// to write.
+    /// Returns a text that says why the gateway cannot listen, which key to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write an address of this machine, or 0.0.0.0 for all of them";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)

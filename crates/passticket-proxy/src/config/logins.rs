@@ -11,7 +11,7 @@ use tower_passticket::{passticket::Applid, remote::Address};
 /// The APPLID of z/OSMF in a system with default settings.
 const ZOSMF_APPLID: &str = "IZUDFLT";
 
-/// The keys that are not in our section.
+/// The settings for logins that are not in our section.
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
     zosmf: ZosmfKeys<'a>,
@@ -28,7 +28,7 @@ struct ZosmfKeys<'a> {
     applid: Option<Field<'a>>,
 }
 
-/// The value of `auth.provider`. `Wrong` is another value, which was reported.
+/// The value of `auth.provider`. `Wrong` means any other value. It was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Provider {
     Zosmf,
@@ -36,20 +36,20 @@ enum Provider {
     Wrong,
 }
 
-/// The server that checks passwords.
+/// The server or the file with which the gateway checks passwords.
 pub(super) enum Provided<'a> {
     /// The file that this field names.
     UsersFile(Field<'a>),
     Zosmf(ZosmfSettings),
     Zss(Address),
-    /// No server: no user can log in with a password.
+    /// Neither a server nor a file: no user can log in with a password.
     Nothing,
     /// A problem was reported.
     Wrong,
 }
 
-/// Reads `auth.provider` of `security`, the merged section `apiml.security`. `client_tls` is
-/// `zowe.network.client.tls`, and `zosmf` the section `zOSMF`.
+/// Reads `auth.provider`, and the settings of z/OSMF. `security` is the merged section `apiml.security`, `client_tls`
+/// is the section `zowe.network.client.tls`, and `zosmf` is the section `zOSMF`.
 pub(super) fn read<'a>(
     security: &mut Section<'a>,
     client_tls: &mut Section<'a>,

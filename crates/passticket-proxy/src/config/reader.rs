@@ -63,7 +63,7 @@ impl Document {
         self.root.is_some()
     }
 
-    /// The document as a mapping. An empty document is an empty mapping.
+    /// Returns the document as a mapping. An empty document is an empty mapping.
     pub(super) fn section<'a>(&'a self, report: &'a Report) -> Section<'a> {
         let at = At { file: &self.file, report, line: 1, key: String::new() };
         match &self.root {
@@ -92,7 +92,7 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
-    /// Reports that the last name of this key is wrong. `error` may contain the name.
+    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if may_contain_secret(name) {
             self.error("is a wrong name (not shown: it may contain a secret)");
@@ -109,14 +109,14 @@ impl<'a> At<'a> {
         Problem::new(self.place(), &text.to_string())
     }
 
-    /// The place of the key `name` in this mapping.
+    /// Returns the place of the key `name` in this mapping.
     fn with_key(&self, line: usize, name: &str) -> Self {
         let mut key = self.key.clone();
         push_name(&mut key, name);
         Self { line, key, ..*self }
     }
 
-    /// The place of an item of this list.
+    /// Returns the place of an item of this list.
     fn with_index(&self, line: usize, index: usize) -> Self {
         let mut key = self.key.clone();
         push_index(&mut key, index);

@@ -9,7 +9,7 @@ use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
 /// The maximum number of keys. A token with a wrong signature costs one check for each key.
 const MAX_KEYS: usize = 8;
 
-/// The keys of the gateway.
+/// The signing keys of the gateway.
 pub(super) struct SigningKeys {
     /// The key that signs.
     pub(super) signing: SigningKey,
@@ -105,10 +105,10 @@ fn several(list: &Field<'_>) -> Option<SigningKeys> {
 }
 
 struct Entry<'a> {
-    /// The key, and the key `file` of the entry. `None` if the file has a problem, which was reported.
+    /// The signing key, and the setting `file` of the entry. `None` if the file has a problem, which was reported.
     key: Option<(Key, Field<'a>)>,
     id: Option<(KeyId, Field<'a>)>,
-    /// The key `signs` of the entry, if it is `true`.
+    /// The setting `signs` of the entry, if it is `true`.
     signs: Option<Field<'a>>,
 }
 

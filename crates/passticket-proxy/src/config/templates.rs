@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_long_values_stay_as_they_are() {
+    fn circular_templates_and_long_values_stay_as_they_are() {
         assert_eq!(resolved("{a: '${{ x }}', x: '${{ a }}'}"), "${{ a }}");
         let mut text = "a0: 0123456789\n".to_owned();
         for i in 1..=7 {

@@ -104,14 +104,15 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// The address on which the gateway listens. Several addresses are an error, because the gateway has one listener.
+/// Reads the address on which the gateway listens. Several addresses are an error, because the gateway has one
+/// listener.
 fn addresses<'a>(server: &mut Section<'a>) -> Option<Field<'a>> {
     let vipa = server.optional("vipaIp");
     let Some(field) = server.optional("listenAddresses") else { return vipa };
     let addresses = field.one_or_more();
     if let [_, second, ..] = &addresses[..] {
         second.at.error(
-            "is the second address, but the gateway listens on one; write one address, or 0.0.0.0 for all",
+            "is a second address, but the gateway listens on one address only; write one address, or 0.0.0.0 for all",
         );
     }
     addresses.into_iter().next()
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_the_gateway_precede_those_of_zowe() {
+    fn keys_of_the_gateway_have_precedence_over_those_of_zowe() {
         let text = format!(
             "{PEM}components: {{gateway: {{certificate: {{pem: {{certificate: c2}}}}, zowe: {{verifyCertificates: \
              NONSTRICT, certificate: {{pem: {{certificate: c3, key: k3}}}}, network: {{server: {{listenAddresses: \
@@ -298,8 +299,8 @@ mod tests {
             assert_eq!(read(server), (Some(want.map(str::to_owned)), Vec::new()), "{server}");
         }
         let (_, problems) = read("listenAddresses: [192.0.2.1, 192.0.2.2]");
-        let want = "z:1: zowe.network.server.listenAddresses[1]: is the second address, but the gateway listens on \
-                    one; write one address, or 0.0.0.0 for all";
+        let want = "z:1: zowe.network.server.listenAddresses[1]: is a second address, but the gateway listens on \
+                    one address only; write one address, or 0.0.0.0 for all";
         assert_eq!(problems, [want]);
     }
 
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS, \
-              which does not pass client certificates on; switch off one of the two"]
+              which does not pass client certificates on; switch off x509 or attls"]
         );
     }
 
