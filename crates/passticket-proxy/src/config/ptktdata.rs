@@ -249,7 +249,7 @@ mod tests {
                    hex digit; ",
                 ],
             ),
-            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; write"]),
+            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; store"]),
             (
                 "{applid: A, algorithm: enhanced-mixed, key: {file: good}}",
                 &["l[0].key: is not a valid enhanced-mixed key for APPLID A: the key has 16 \

@@ -340,7 +340,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("tls/server.key", USER.key, 0o600),
-            &["zowe.yaml:6: zowe.certificate.pem.key: is not the key of"],
+            &["zowe.yaml:6: zowe.certificate.pem.key: is not the private key of"],
         ),
         (
             |s| s.edit("tls/ca.pem", "tls/ca.pem, tls/server.key, gone"),
@@ -746,7 +746,7 @@ fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
             let problems = setup.problems();
             let want = match is_refused {
                 true => format!("(mode {mode:04o}); run: chmod "),
-                false => format!("is writable by its group (mode {mode:04o}), as on a volume"),
+                false => format!("is writable by its group (mode {mode:04o}), as is usual"),
             };
             let found = problems.iter().find(|problem| problem.contains(&want));
             assert!(found.is_some_and(|found| found.ends_with(file)), "{file}: {problems:?}");
