@@ -30,7 +30,7 @@ use tower_passticket::{
     },
 };
 
-/// The name under which the users of the provider are mapped to z/OS users.
+/// The name of the provider in the table that maps its users to z/OS users.
 const REGISTRY: &str = "idp.example.com";
 
 #[tokio::main]
@@ -43,7 +43,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connector = Connector::builder().with_authorities(&std::fs::read(ca_file)?).build()?;
     let client = Client::new(connector, ClientLimits::default());
     let keys = IssuerKeys::fetched(issuer, JwksUrl::new(client, jwks_uri.parse()?)?);
-    // Without this task, the first token waits until the keys were fetched.
+    // This task fetches the keys now and again later. Without this task, the first request waits until the keys are
+    // fetched.
     tokio::spawn(keys.clone().keep_fresh());
 
     let provider =
@@ -55,10 +56,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, app(own_tokens()?, provider)?).await?)
 }
 
-/// Makes the router. It accepts the tokens of `own`, and those of `provider`.
+/// Makes the router. It accepts the tokens that `own` verifies, and the tokens of `provider`.
 fn app(own: Rs256Verifier, provider: OidcIssuer) -> Result<Router, Box<dyn std::error::Error>> {
     let issuers = TrustedIssuers::new(own).with_oidc(provider)?;
-    // The table of users. In production, read it from a file, or ask the security product.
+    // The table that maps users of the provider to z/OS users. In production, read it from a file, or ask the security
+    // product.
     let jane = DistributedIdentity::new("jane@example.com", REGISTRY)?;
     let users = DistributedMap::new([(jane, UserId::new("JANE")?)])?;
     let authenticator = Authenticator::new(issuers)

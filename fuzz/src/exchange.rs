@@ -536,7 +536,7 @@ fn hpack_string(text: &[u8]) -> Vec<u8> {
 fn request_with_tokens() -> Vec<u8> {
     let literal =
         |name: &[u8], value: &[u8]| [&[0x40], &*hpack_string(name), &*hpack_string(value)].concat();
-    // 0x82 stands for `:method: GET`, and 0x87 for `:scheme: https` (RFC 7541 appendix A).
+    // 0x82 encodes `:method: GET`, and 0x87 encodes `:scheme: https` (RFC 7541 appendix A).
     let block = [
         vec![0x82, 0x87],
         literal(b":path", b"/svc/api/v1/x"),
@@ -570,8 +570,8 @@ pub(crate) fn http2_client(data: &[u8]) {
     check_frames(&output);
 }
 
-/// Asserts that the output consists of frames of an HTTP/2 server, and that headers and data are only on
-/// streams with an odd number, which the client opened (RFC 9113 §4.1, §5.1.1).
+/// Asserts that the output consists of frames of an HTTP/2 server (RFC 9113 §4.1). Headers and data must be on streams
+/// that the client opened. These streams have odd numbers (RFC 9113 §5.1.1).
 fn check_frames(mut output: &[u8]) {
     let mut is_first = true;
     while let Some((head, rest)) = output.split_first_chunk::<9>() {

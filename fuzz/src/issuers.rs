@@ -18,7 +18,7 @@ use crate::support::{HEADER, KEY, NOW, signed, verifier};
 const ISSUER: &str = "https://idp.example.com/";
 const AUDIENCE: &str = "gateway";
 
-/// Accepts our own tokens, and those of a provider with these keys.
+/// Makes a verifier that accepts our own tokens, and the tokens of a provider with these keys.
 fn issuers(keys: IssuerKeys) -> TrustedIssuers {
     let issuer = IssuerUrl::new(ISSUER).expect("the issuer is a URL");
     let registry = Registry::new("idp").expect("the name is a registry");
@@ -29,7 +29,7 @@ fn issuers(keys: IssuerKeys) -> TrustedIssuers {
 static ISSUERS: LazyLock<TrustedIssuers> =
     LazyLock::new(|| issuers(IssuerKeys::fixed(&KEY.verifying_key())));
 
-/// Input: the claims of a token. Its header and signature are valid, for us and for the provider.
+/// Input: the claims of a token. The header and the signature of the token are valid, for us and for the provider.
 pub(crate) fn issuer_claims(data: &[u8]) {
     let token = signed(HEADER.as_bytes(), data);
     let verified = ISSUERS.try_verify_now(token.as_bytes()).expect("the keys are fixed");

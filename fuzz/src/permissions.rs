@@ -64,7 +64,7 @@ fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
     let [qualifier, rest @ ..] = resource else { return false };
     let is_last = following.is_empty();
     match first.strip_suffix('*') {
-        // `*` stands for one qualifier. At the end of the name, it stands for one or more qualifiers.
+        // `*` matches one qualifier. At the end of the name, `*` matches one or more qualifiers.
         Some("") if is_last => !(qualifier.is_empty() && rest.is_empty()),
         Some("") => !qualifier.is_empty() && qualifiers_match(following, rest),
         Some(start) if is_last => starts(qualifier, start),
@@ -77,7 +77,7 @@ fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
     }
 }
 
-/// Returns whether `qualifier` begins with `start`, in which `%` stands for any character.
+/// Returns whether `qualifier` begins with `start`. In `start`, `%` matches any character.
 fn starts(qualifier: &str, start: &str) -> bool {
     let mut bytes = qualifier.bytes();
     start.bytes().all(|want| bytes.next().is_some_and(|got| want == b'%' || want == got))

@@ -53,7 +53,7 @@ fn claims() -> String {
     format!(r#"{{"sub":"{LOGIN_USER}","iat":{NOW},"exp":{exp},"iss":"APIML"}}"#)
 }
 
-/// Input: the header of a token. Its claims and signature are valid.
+/// Input: the header of a token. The claims and the signature of the token are valid.
 pub(crate) fn token_header(data: &[u8]) {
     let Ok(_) = VERIFIER.verify(&signed(data, claims().as_bytes())) else { return };
     let header: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
@@ -61,7 +61,7 @@ pub(crate) fn token_header(data: &[u8]) {
     assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
 }
 
-/// Input: the claims of a token. Its header and signature are valid.
+/// Input: the claims of a token. The header and the signature of the token are valid.
 pub(crate) fn token_claims(data: &[u8]) {
     let Ok(token) = VERIFIER.verify(&signed(HEADER.as_bytes(), data)) else { return };
     let claims: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
@@ -133,7 +133,7 @@ pub(crate) fn public_keys(data: &[u8]) {
     {
         assert_eq!(read.expect("a written key can be read").to_jwk(), written);
     }
-    // The PAT of the targets was signed with the key of the targets, and no other key verifies it.
+    // Our own key has signed this PAT, and no other key verifies it.
     let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
     assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
 }

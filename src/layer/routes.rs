@@ -612,7 +612,7 @@ pub enum RouteError {
     )]
     Upstream(String),
     /// The text cannot be a part of a path.
-    #[error("{0:?} cannot stand in a path; write segments like api/v1")]
+    #[error("{0:?} cannot be part of a path; write segments like api/v1")]
     GatewayUrl(String),
     /// Two routes have the same prefix.
     #[error("two routes have the prefix {0}")]

@@ -1,8 +1,8 @@
 //! A cache of verified tokens. It is needed because an RSA signature check costs more than all other work for a
 //! request.
 //!
-//! - The cache holds only verified tokens. So a client that sends many bad tokens cannot fill it. Each bad token costs
-//!   at most one signature check.
+//! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
+//!   token costs at most one signature check.
 //! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold the text of a
 //!   token. An attacker does not know the random key, so the attacker cannot search for a second text with the same
 //!   hash.
@@ -10,10 +10,10 @@
 //!   not hold revocations, because the caller checks them for each request.
 //! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is used more than
 //!   once stays in the cache, even if many tokens arrive that are used only once.
-//! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads block until
-//!   this check ends. This check has already begun, so it ends earlier than a check that a waiting thread would begin
-//!   now. If the check fails, each waiting thread verifies the token itself, at the same time as the others. So a bad
-//!   token on many connections delays a thread by at most one check.
+//! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
+//!   the result. This takes less time than a second check, because the first check has already begun. If the first
+//!   check fails, all waiting threads verify the token themselves, at the same time. So a bad token on many connections
+//!   delays a thread by at most one check.
 
 use std::{
     fmt,
@@ -36,10 +36,11 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of two. Rounding up
-/// less than doubles the number. So if there are several shards, each shard can hold at least half of this weight. This
-/// is enough for the heaviest possible PAT, which has the maximum length and the shortest possible scopes. A single
-/// shard holds the whole capacity.
+/// The capacity of the cache divided by this weight, rounded up to a power of two, is the number of shards.
+///
+/// Rounding up less than doubles the number, so each of several shards can hold at least half of this weight. This is
+/// enough for the heaviest possible PAT: a PAT of the maximum length with the shortest possible scopes. If there is
+/// only one shard, it has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -50,8 +51,8 @@ pub(super) struct TokenCache {
 
 /// The generation of a cache. When it advances, all tokens in the cache become unreachable, and are evicted later.
 ///
-/// A look-up reads the generation before it verifies a token. So a token that was verified with a key that has been
-/// withdrawn since then is never found again.
+/// A look-up reads the generation before it verifies a token. If a key is withdrawn during this check, the generation
+/// advances. So no later look-up finds the token that was verified with the withdrawn key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Generation(Arc<AtomicU64>);
 
@@ -63,7 +64,7 @@ impl Generation {
 
     /// Mixes the generation into a hash.
     fn mix(&self, mut hash: Hash128) -> TokenHash {
-        // An odd factor, so that each generation has another value.
+        // The factor is odd, so the product is different for each generation.
         hash.h1 ^= self.0.load(Ordering::Acquire).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         TokenHash(hash)
     }
@@ -162,8 +163,8 @@ impl TokenCache {
             // Another thread verifies this token now.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
-                // The check of the other thread has failed. If this thread kept the guard, all other threads would wait
-                // for the check of this thread, and would then check the token one after the other.
+                // The check of the other thread has failed. The guard is dropped here. If this thread kept it, all
+                // other threads would wait for this thread, and would then check the token one after the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
@@ -178,8 +179,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. The weight of a token is 1. The weight of a PAT is higher by 1 for every four
-/// scopes. A weight of 1 stands for less than 400 bytes of memory.
+/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes. A unit of weight
+/// is less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 

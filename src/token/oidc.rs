@@ -61,8 +61,9 @@ pub struct OidcIssuer {
 }
 
 impl OidcIssuer {
-    /// Accepts tokens of `issuer` that are meant for `audience`. Their users belong to `registry`. `keys` must be the
-    /// keys of this issuer, and of no other one. By default the algorithm is RS256, and the user is in the claim `sub`.
+    /// Accepts tokens of `issuer` whose claim `aud` contains `audience`. The users of these tokens belong to
+    /// `registry`. All keys in `keys` must be keys of this issuer. By default the algorithm is RS256, and the user is
+    /// in the claim `sub`.
     ///
     /// An empty audience matches no token.
     pub fn new(
@@ -82,14 +83,15 @@ impl OidcIssuer {
         }
     }
 
-    /// Accepts tokens for this audience, too.
+    /// Also accepts tokens for this audience.
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Sets the clients for which the provider may issue tokens (`azp`). Each token must then name one of them.
+    /// Sets the authorized parties: the clients for which the provider may issue tokens. The claim `azp` of each token
+    /// must be one of them.
     #[must_use]
     pub fn with_authorized_parties(
         mut self,
@@ -99,19 +101,23 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the accepted algorithms. Without any, no token is accepted.
+    /// Sets the accepted algorithms. If `algorithms` is empty, no token is accepted.
     #[must_use]
     pub fn with_algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self
     }
 
-    /// Sets the claims that name the user. The first one that the token has decides; if its value is not usable, the
-    /// token is refused, and no further claim is tried. Without any, no token is accepted.
+    /// Sets the claims that may name the user. The first listed claim that the token contains names the user. If its
+    /// value is not usable, the token is refused; the claims after it are not tried. If `fields` is empty, no token is
+    /// accepted.
     ///
-    /// A field is the name of a claim, or a path into nested objects with dots between the names. A claim whose name is
-    /// the whole text comes first. The value is a text, or a list with exactly one text. If the field is `email`, the
-    /// claim `email_verified` must be `true`, because many providers let users enter any address.
+    /// A field is the name of a claim, or a path into nested objects with dots between the names. If the token has a
+    /// claim whose name is the whole field, with the dots, that claim is used, and not the path. The value must be a
+    /// text, or a list with exactly one text.
+    ///
+    /// If the field is `email`, the claim `email_verified` must be `true` or the text `"true"`, because many providers
+    /// let users enter any address.
     #[must_use]
     pub fn with_user_id_fields(
         mut self,
@@ -153,7 +159,8 @@ impl OidcIssuer {
         if claims.contains_key("events") {
             return Err(problem("events: the token is a security event"));
         }
-        // RFC 7800: the client must prove that it has a key. Without this check, a stolen token would work.
+        // The token is bound to a key (RFC 7800): only a client that proves that it has this key may use the token.
+        // This crate does not check such a proof, so it would also accept a stolen token.
         if claims.contains_key("cnf") {
             return Err(problem("cnf: tokens that are bound to a key are not supported"));
         }
@@ -171,7 +178,7 @@ impl OidcIssuer {
         self.check_audience(&claims)?;
         let name = self.user(&claims)?;
         let user = DistributedIdentity::in_registry(name, &self.registry)
-            // The error contains the name, which is personal data.
+            // Only the rule is shown, because `error` also contains the name, which is personal data.
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
@@ -221,11 +228,15 @@ impl OidcIssuer {
                 Value::String(text) => text,
                 Value::Array(items) => match items.as_slice() {
                     [Value::String(text)] => text,
-                    _ => return Err(problem(&format!("{field} is not exactly one text"))),
+                    _ => {
+                        return Err(problem(&format!(
+                            "{field} is a list, but not of exactly one text"
+                        )));
+                    }
                 },
                 _ => return Err(problem(&format!("{field} is not a text"))),
             };
-            // Many providers let users enter any address, and do not confirm it.
+            // Many providers let users enter any address, and do not check that it is theirs.
             let is_verified = || {
                 let verified = claims.get("email_verified");
                 verified.is_some_and(|verified| verified == true || verified == "true")
@@ -239,7 +250,8 @@ impl OidcIssuer {
     }
 }
 
-/// The claim with this name, else the value at this path. `null` counts as absent.
+/// Returns the claim with the name `field`. If there is none, returns the value at the path `field`. `null` counts as
+/// absent.
 fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
     let at_path = || {
         let mut names = field.split('.');
@@ -249,7 +261,8 @@ fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
     claims.get(field).or_else(at_path).filter(|value| !value.is_null())
 }
 
-/// A time in whole seconds. A claim with another type is an error, so that no check is skipped.
+/// Reads a claim that contains a time in whole seconds. A claim of another type is an error, so that no check is
+/// skipped.
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let error = || problem(&format!("{name} is not a whole number"));
@@ -260,8 +273,8 @@ fn problem(text: &str) -> TokenError {
     TokenError::Claims(text.chars().take(120).collect::<String>().into())
 }
 
-/// Reads the claims that a check uses. Each of them may occur only once (RFC 7519 §4). A map alone would use the last
-/// one. Other claims are skipped, because most tokens have many of them.
+/// Reads the claims that a check uses. Each of them may occur only once (RFC 7519 §4). A plain [`serde_json::Map`]
+/// would silently keep the last one. Other claims are skipped, because most tokens have many of them.
 struct UsedClaims<'a>(&'a OidcIssuer);
 
 impl UsedClaims<'_> {

@@ -417,8 +417,8 @@ async fn ask_until_closed(
     }
 }
 
-/// At the shutdown, an idle connection stays open for a short time, in which the client can send one more request.
-/// Then the server closes it.
+/// During a shutdown, an idle connection stays open for a short time, so that the client can send one more request.
+/// Then the server closes the connection.
 #[tokio::test]
 async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     for transport in BOTH {
@@ -455,8 +455,8 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     }
 }
 
-/// The port is closed although clients connect all the time, and although a request is in flight. This request is
-/// answered afterwards.
+/// The port is closed even if clients connect all the time and a request is in flight. The server answers this request
+/// after it has closed the port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
     for transport in BOTH {
@@ -503,7 +503,7 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
     }
 }
 
-/// The number is 0 as soon as `run` returns, also if the server cuts off a connection.
+/// The number of open connections is 0 as soon as `run` returns, even if the server cuts off a connection.
 #[tokio::test]
 async fn after_a_shutdown_no_connection_is_counted_as_open() {
     let answer = service_fn(async |request: Request<Incoming>| {
@@ -568,8 +568,8 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// A TCP FIN alone does not show whether the client has closed the connection or only its sending side.
-/// Nevertheless the gateway must notice that the client has gone.
+/// A TCP FIN alone does not show whether the client has closed the whole connection, or only its sending side. The
+/// gateway must nevertheless detect a client that has closed the whole connection.
 #[tokio::test]
 async fn the_request_of_a_client_that_has_gone_is_cancelled() {
     for (transport, leaves) in [

@@ -182,7 +182,7 @@ async fn at_the_limit_the_longest_idle_connection_of_all_servers_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_only_connects_is_closed_for_a_new_client() {
+async fn a_connection_without_a_request_is_closed_for_a_new_client() {
     let limits = limits(100, 200);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut silent = Vec::new();
@@ -233,7 +233,7 @@ async fn at_the_limit_of_an_address_its_longest_idle_connection_is_closed() {
     let mut third = Client::connect(address).await;
     timeout(A_SECOND, third.get("/")).await.unwrap();
     assert!(first.closed().await < A_SECOND);
-    // Now the address has no idle connection, so the server closes each of its new connections at once.
+    // Now the address has no idle connection, so the server closes each new connection of this address at once.
     for client in [&mut second, &mut third] {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
@@ -388,7 +388,7 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
         () = answered => {}
         _ = &mut connection => panic!("closed"),
     }
-    // `connection` is not polled any more, so the HTTP/2 client reads nothing from here on.
+    // Nothing polls `connection` after this line, so the HTTP/2 client reads nothing.
     let mut half_sent = Client::connect(plain.1).await;
     half_sent.send("GET / HT").await;
     sleep(Duration::from_millis(100)).await;
@@ -674,8 +674,8 @@ impl Held {
     }
 }
 
-/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight of an address. Its service holds each
-/// request for `/held`.
+/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight for each address. The service holds each
+/// request for `/held`: it waits with the answer.
 struct BehindProxy {
     address: SocketAddr,
     held: mpsc::UnboundedReceiver<Held>,
@@ -811,7 +811,7 @@ async fn over_http2_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     held.answer();
     assert_eq!(first.await, 200);
     let deadline = Instant::now() + PATIENCE;
-    // The stream ends in a task of its own, a moment after the client has its response.
+    // The stream ends in a task of its own, a moment after the client has received its response.
     while send("/", client).await != 200 {
         assert!(Instant::now() < deadline, "still refused");
     }
@@ -833,7 +833,7 @@ async fn requests_of_a_peer_that_is_not_trusted_count_for_the_peer() {
     }
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     assert_eq!(stranger.status_for(Some("203.0.113.3")).await, "429");
-    // A proxy can announce a client that also has connections of its own.
+    // A proxy can announce the address of a client that also connects directly.
     let mut proxy = Client::connect(server.address).await;
     assert_eq!(proxy.status_for(Some("127.0.0.2")).await, "429");
     assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");

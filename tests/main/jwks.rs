@@ -1,4 +1,4 @@
-//! Fetches the keys of an identity provider over TLS. The server answers rightly, late, wrongly, or not at all.
+//! Fetches the keys of an identity provider over TLS. The server sends a correct, a late or a wrong answer, or none.
 
 use std::{
     sync::{
@@ -44,7 +44,8 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Starts a TLS server that counts its requests and answers each with these bytes, and then waits. Returns its port.
+/// Starts a TLS server that counts its requests. It answers each request with these bytes, and then waits. Returns its
+/// port and the count.
 async fn server(answer: String) -> (u16, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let (acceptor, counted) = (SERVER.acceptor(), requests.clone());
@@ -65,7 +66,7 @@ async fn server(answer: String) -> (u16, Arc<AtomicUsize>) {
     (address.port(), requests)
 }
 
-/// The error of a valid token, if the keys are at this port.
+/// Verifies a valid token with the keys that the server at this port sends. Returns the error, if there is one.
 async fn verify(port: u16, authority: &Authority) -> Option<TokenError> {
     let connector =
         Connector::builder().with_authorities(authority.pem().as_bytes()).build().unwrap();

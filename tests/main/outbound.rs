@@ -269,8 +269,8 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes a connection without announcing this in a response. The gateway may already have sent
-/// the next request.
+/// A service that closes a connection without `Connection: close` in a response. The gateway may already have sent the
+/// next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,

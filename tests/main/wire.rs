@@ -392,7 +392,7 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
     }
 }
 
-/// What a service does after it has answered an upload early, that is before it has read the body.
+/// What a service does after it has answered an upload early. "Early" means: before it has read the body.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
     /// The service reads until the gateway closes the connection.

@@ -281,11 +281,11 @@ fn the_user_is_in_the_first_claim_that_exists() {
         // An unusable value is not skipped.
         (
             json!({"email": "e@x", "groups": {"memberOf": ["g", "h"]}}),
-            problem("groups.memberOf is not exactly one text"),
+            problem("groups.memberOf is a list, but not of exactly one text"),
         ),
         (
             json!({"email": "e@x", "groups": {"memberOf": []}}),
-            problem("groups.memberOf is not exactly one text"),
+            problem("groups.memberOf is a list, but not of exactly one text"),
         ),
         (
             json!({"email": "e@x", "groups": {"memberOf": {"a": "b"}}}),

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdminSettings {
-    /// The loopback address and the port. Port 0 stands for any free port.
+    /// The loopback address and the port. Port 0 means any free port.
     pub address: SocketAddr,
     /// The place of `components.passticket-proxy.admin.port`.
     pub port_at: Place,
@@ -24,8 +24,7 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
-    /// Returns a text that explains why the admin port cannot be opened, and names the key to change and
-    /// the remedy.
+    /// Returns a text that says why the admin port cannot be opened, which key to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write 127.0.0.1";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)
@@ -52,8 +51,8 @@ pub(super) fn read(mut section: Section<'_>) -> AdminSection<'_> {
 }
 
 impl AdminSection<'_> {
-    /// The settings. `None` if `port` is absent, because there is no admin port in this case. A wrong host is an error
-    /// even if `port` is absent.
+    /// Returns the settings. If `port` is absent, there is no admin port, and the result is `None`. A wrong host is an
+    /// error even if `port` is absent.
     pub(super) fn settings(&self, resolve: Resolve<'_>) -> Option<AdminSettings> {
         let host = match &self.host {
             None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -73,20 +72,20 @@ impl AdminSection<'_> {
             && *port == gateway
             && *port != 0
         {
-            at.error(format_args!("{port} is the port of the gateway, too; write another port"));
+            at.error(format_args!("{port} is also the port of the gateway; write another port"));
         }
     }
 }
 
-/// An address that only programs of this machine can reach.
+/// Returns the address of a host. Refuses an address that other machines can reach.
 fn loopback(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
     let host = address(text, resolve)?;
     if host.is_loopback() {
         return Ok(host);
     }
     Err(format!(
-        "{host} can be reached from other machines. There the admin port would need client \
-         certificates, which it does not support yet; write 127.0.0.1, and let probes run \
+        "{host} can be reached from other machines. On such an address the admin port would need \
+         client certificates, which it does not support yet; write 127.0.0.1, and let probes run \
          'passticket-proxy health' on this machine or in this container"
     ))
 }
@@ -118,7 +117,7 @@ mod tests {
     fn the_admin_port_is_off_without_port_and_on_loopback_only() {
         let remote = |key: &str, host: &str| {
             format!(
-                "z:{key}: {host} can be reached from other machines. There the admin port would need \
+                "z:{key}: {host} can be reached from other machines. On such an address the admin port would need \
                  client certificates, which it does not support yet; write 127.0.0.1, and let probes \
                  run 'passticket-proxy health' on this machine or in this container"
             )
@@ -142,7 +141,7 @@ mod tests {
             ),
             (
                 "port: 7554\n",
-                Err("z:1: port: 7554 is the port of the gateway, too; write another port"
+                Err("z:1: port: 7554 is also the port of the gateway; write another port"
                     .to_owned()),
             ),
             ("prt: 1\n", Err("z:1: prt: is an unknown key; did you mean port?".to_owned())),

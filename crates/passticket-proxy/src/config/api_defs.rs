@@ -1,5 +1,6 @@
 //! Reads Zowe static definitions, also called api-defs: `api-defs/*.yml`
-//! (docs/reference/data-plane.md#static-definitions). `examples/api-def.yml` is an example.
+//! (docs/reference/data-plane.md#static-definitions). An example is
+//! `crates/passticket-proxy/src/config/examples/api-def.yml`.
 //!
 //! A static definition lists services. For each service, it contains the URLs, the routes, and the scheme. The scheme
 //! says which credential the service receives from the gateway. `additionalServiceMetadata` adds settings to services
@@ -256,7 +257,7 @@ fn metadata<'a>(section: &mut Section<'a>) -> Option<(Metadata<'a>, Option<At<'a
     (!is_broken).then_some((metadata, authentication))
 }
 
-/// Reads the list of routes. In Zowe the key of this list has two names.
+/// Reads the list of routes. As in Zowe, the list may have the name `routes` or `routedServices`.
 fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
     if let (Some(_), Some(alias)) = (&routes, &alias) {
@@ -275,7 +276,7 @@ fn path<'a>(field: &Field<'a>) -> Option<DefinedPath<'a>> {
     let relative_url = section.optional("serviceRelativeUrl");
     section.finish();
     let gateway_url = gateway_url?;
-    // A blank gatewayUrl stands for all paths of the service.
+    // A blank gatewayUrl means all paths of the service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
     Some(DefinedPath { gateway_url: without_pattern(path), at: gateway_url.at, relative_url })
 }
@@ -308,7 +309,7 @@ fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
     let joined = upstream.join(path);
     match Upstream::parse(&joined.to_string()) {
         Ok(parsed) if parsed == joined => Ok(joined),
-        _ => Err(format!("{} cannot stand in a path; write segments like api/v1", quote(path))),
+        _ => Err(format!("{} cannot be part of a path; write segments like api/v1", quote(path))),
     }
 }
 
@@ -545,17 +546,17 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a b"),
-                "d:5: services[0].routes[0].gatewayUrl: \"a b\" cannot stand in a path; write \
+                "d:5: services[0].routes[0].gatewayUrl: \"a b\" cannot be part of a path; write \
                  segments like api/v1",
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: /../x"),
-                "d:6: services[0].routes[0].serviceRelativeUrl: \"/../x\" cannot stand in a path; \
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"/../x\" cannot be part of a path; \
                  write segments like api/v1",
             ),
             lines(
                 &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: 'x#y'"),
-                "d:6: services[0].routes[0].serviceRelativeUrl: \"x#y\" cannot stand in a path; \
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"x#y\" cannot be part of a path; \
                  write segments like api/v1",
             ),
             lines(

@@ -28,7 +28,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers that are present. Only one of the two headers may be present.
+    /// The names of the custom headers. If only one of the two keys is present, the list has only one name.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,
@@ -90,8 +90,8 @@ pub(super) fn read<'a>(
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (attls, &x509) {
         field.at.warning(
-            "has no effect with AT-TLS, which does not pass client certificates on; switch off one of \
-             the two",
+            "has no effect with AT-TLS, which does not pass client certificates on; switch off x509 or \
+             attls",
         );
     }
     ApimlSecurity {
@@ -124,8 +124,8 @@ pub(super) fn read<'a>(
     }
 }
 
-/// The place of the key that switches delegated PassTickets on. `None` if delegated PassTickets are off. Zowe's
-/// documentation, its code and older texts spell this key differently
+/// Returns the place of the key that switches delegated PassTickets on. `None` if they are off. Zowe's documentation,
+/// Zowe's code and older texts spell this key differently
 /// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     let switches = ["delegatePassticket", "delegatedPassticket"].map(|name| {
@@ -221,8 +221,8 @@ fn authorization(
 /// (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
-/// The value of a setting that has two keys, and the place of the key. If both keys are present, their
-/// values must be equal.
+/// Reads a setting for which Zowe has two keys. Returns the value and the place of its key. If both keys are present,
+/// their values must be equal.
 fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
     let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
     if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
@@ -250,7 +250,7 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
-        field.at.error("is http, which would send tokens of users unencrypted; write https");
+        field.at.error("uses http, so tokens of users would be sent unencrypted; write https");
         return None;
     }
     Some(address)
@@ -281,7 +281,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
-/// The names of headers in a text, separated by commas.
+/// Reads names of headers that are separated by commas.
 fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     field.read(|text| {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -294,8 +294,8 @@ fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     })
 }
 
-/// Reads the names of the cookies. With `unique`, `identifier` is appended to the name of the login cookie, so that
-/// browsers tell several Zowe of one host apart (docs/reference/auth-endpoints.md#cookies).
+/// Reads the names of the cookies. With `unique`, `identifier` is appended to the name of the login cookie. So a
+/// browser can keep the cookies of several Zowe installations on one host (docs/reference/auth-endpoints.md#cookies).
 fn cookies(
     section: &mut Section<'_>,
     unique: Option<&Field<'_>>,
@@ -304,7 +304,7 @@ fn cookies(
     let defaults = CookieNames::default();
     let mut name = |key| {
         section.optional(key)?.read(|text| {
-            // The name of a cookie is a token, like the name of a header (RFC 6265 §4.1.1).
+            // The name of a cookie has the same syntax as the name of a header (RFC 6265 §4.1.1).
             match HeaderName::try_from(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(_) => Err(format!(
@@ -326,7 +326,7 @@ fn cookies(
                 jwt = text.map(|text| format!("{name}.{text}"));
             }
             None => unique.at.error(
-                "needs the end of the cookie's name; write zowe.cookieIdentifier, or uniqueCookie: false",
+                "needs zowe.cookieIdentifier, the end of the cookie's name; set it, or set uniqueCookie to false",
             ),
         }
     }
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_header_without_the_second_is_stripped_but_not_sent() {
+    fn one_custom_header_without_the_other_is_removed_from_requests_but_not_sent() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
         let (seen, problems) =
             read_text(yaml, |security| (security.custom_headers.is_none(), security.strip_headers));
@@ -524,7 +524,7 @@ mod tests {
             (
                 "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
                 ".x509.externalMapperUrl",
-                "is http, which would send tokens of users unencrypted; write https",
+                "uses http, so tokens of users would be sent unencrypted; write https",
             ),
             (
                 "{useInternalMapper: yes}",
@@ -565,7 +565,7 @@ mod tests {
             (
                 "{auth: {uniqueCookie: true}}",
                 ".auth.uniqueCookie",
-                "needs the end of the cookie's name; write zowe.cookieIdentifier, or uniqueCookie: false",
+                "needs zowe.cookieIdentifier, the end of the cookie's name; set it, or set uniqueCookie to false",
             ),
             (
                 "{delegatePassticket: {enable: true}}",

@@ -29,16 +29,16 @@ fn check_authority(at: &At<'_>, names: &PeerCertificate, certificate: &Certifica
     let (subject, issuer) = (quote(names.subject()), quote(names.issuer()));
     if names.subject_name() != names.issuer_name() {
         at.warning(format_args!(
-            "has the intermediate certificate {subject} of the authority {issuer}. TLS trusts it like a \
-             root: it does not check whether it has expired or is revoked, and what {issuer} forbids \
-             has no effect. If that is not intended, name the root instead"
+            "contains {subject}, an intermediate certificate that the authority {issuer} issued. TLS trusts \
+             this certificate like a root: TLS does not check whether it has expired or is revoked, and \
+             restrictions by {issuer} have no effect. If that is not intended, list the root instead"
         ));
     }
     if let Some(length) = path_length(certificate) {
         at.warning(format_args!(
-            "has the authority {subject}, whose certificate permits {length} authorities below it. TLS \
-             does not enforce this for an authority that is named here, so certificates of further \
-             authorities below it are accepted. If such authorities exist, map certificates by a file \
+            "contains the authority {subject}, whose certificate permits {length} levels of authorities below \
+             it. TLS does not enforce this limit for an authority that is listed here, so it also accepts \
+             certificates from deeper levels. If such authorities exist, map certificates by a file \
              with their issuers (components.passticket-proxy.certificateMapping: file)"
         ));
     }
@@ -94,8 +94,8 @@ mod tests {
         assert_eq!(warnings("no certificate"), [""; 0]);
         let found = warnings(&format!("{root_pem}\n{intermediate}\n{limited}"));
         let starts = [
-            "z:1: a: has the intermediate certificate \"CN=Sub\" of the authority \"CN=Root\". TLS",
-            "z:1: a: has the authority \"CN=Short\", whose certificate permits 0 authorities below it.",
+            "z:1: a: contains \"CN=Sub\", an intermediate certificate that the authority \"CN=Root\" issued.",
+            "z:1: a: contains the authority \"CN=Short\", whose certificate permits 0 levels of authorities",
         ];
         assert_eq!(found.len(), 2, "{found:?}");
         for (warning, start) in found.iter().zip(starts) {

@@ -20,8 +20,8 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// Users other than the owner and a group of this process can read the file, or users other than the owner can
-    /// write it. The file contains a secret.
+    /// The file contains a secret, and too many users can access it: users other than the owner and a group of this
+    /// process can read it, or users other than the owner can write it.
     Readable,
     /// Users other than the owner and a group of this process can write the file.
     Writable,
@@ -51,7 +51,7 @@ impl Access {
         Self { uid: 0, gid: 0, mode: 0o600 }
     }
 
-    /// The first fault of a file. `None` if the file is accepted.
+    /// Returns why a file is refused, or why it causes a warning. `None` if the file is accepted without a warning.
     pub(super) fn fault(self, guard: Guard, process: &ProcessUser) -> Option<Fault> {
         let Self { uid, gid, mode } = self;
         let is_of_our_group = process.has_group(gid);

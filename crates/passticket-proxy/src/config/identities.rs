@@ -1,4 +1,5 @@
-//! Reads the file of identities, `components.passticket-proxy.identities`. `examples/identities.yml` is an example.
+//! Reads the file of identities, `components.passticket-proxy.identities`. An example is
+//! `crates/passticket-proxy/src/config/examples/identities.yml`.
 //!
 //! The file maps client certificates and distributed identities to user ids. A distributed identity is
 //! a name in a registry outside z/OS, such as an e-mail address.

@@ -1,9 +1,9 @@
 //! Checks keys that depend on each other. These are the keys for identity mapping, for delegated PassTickets, and for
 //! permissions to make PassTickets.
 //!
-//! A PassTicket is a short-lived password of z/OS for one application. A caller obtains a delegated
-//! PassTicket for another user, whom the caller names by e-mail address. ZSS is a server of Zowe on z/OS
-//! that maps certificates and e-mail addresses to user ids. AT-TLS is the TLS of the z/OS TCP/IP stack.
+//! A PassTicket is a short-lived password of z/OS for one application. A delegated PassTicket is for another user than
+//! the caller; the caller names this user by e-mail address. ZSS is a server of Zowe on z/OS that maps certificates and
+//! e-mail addresses to user ids. AT-TLS is the TLS of the z/OS TCP/IP stack.
 
 use super::{
     configured_route::ConfiguredRoute,
@@ -50,18 +50,18 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let mapping = is_mapping_used.then(|| identity_mapping(zowe, ours, distributed)).flatten();
     if let (Some(list), None, false) = (&ours.oidc, &mapping, oidc.is_empty()) {
         list.at.error(
-            "needs a mapping of the users of the providers to user ids; write identities.distributed to a file and the path \
-             of that file to components.passticket-proxy.identities, or the URL of a mapper to oidc.identityMapperUrl",
+            "needs a mapping of the users of the providers to user ids; set components.passticket-proxy.identities to the \
+             path of a file with identities.distributed, or set oidc.identityMapperUrl to the URL of a mapper",
         );
     }
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
             at.error(
-                "needs client certificates, which AT-TLS does not pass on; write false here or for \
-                 attls",
+                "needs client certificates, which AT-TLS does not pass on; set this key or attls to \
+                 false",
             );
         } else if !zowe.security.client_certificates {
-            at.error("needs client certificates; write x509: { enabled: true }, or write false here");
+            at.error("needs client certificates; set x509.enabled to true, or this key to false");
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
@@ -72,22 +72,21 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         if ours.delegation.grants.is_none() {
             at.warning(
                 "lets each caller with READ on the SAF resource of delegated PassTickets obtain \
-                 PassTickets for every user that is not protected; write callers with their users to \
+                 PassTickets for every user that is not protected; list the callers and their users in \
                  components.passticket-proxy.delegation.callers",
             );
         }
         let Some(mapping) = mapping.clone() else {
             at.error(
-                "needs a mapping of e-mail addresses; write identities.distributed to a file and \
-                 the path of that file to components.passticket-proxy.identities, or the URL of a mapper to \
-                 oidc.identityMapperUrl",
+                "needs a mapping of e-mail addresses; set components.passticket-proxy.identities to the path \
+                 of a file with identities.distributed, or set oidc.identityMapperUrl to the URL of a mapper",
             );
             return None;
         };
         let Some(registry) = registry else {
             // If the key is present, its value is wrong, and the problem has already been reported.
             if zowe.security.registry.is_none() {
-                at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
+                at.error("needs the registry of the e-mail addresses; set oidc.registry to its name");
             }
             return None;
         };
@@ -150,10 +149,10 @@ fn certificate_mapping(
                  certificates are mapped"
             )),
             None => at.error(
-                "makes Zowe map certificates in RACF, which this gateway cannot do; write \
-                 components.passticket-proxy.certificateMapping: file, zss or common-name (with common-name, the \
-                 holder of a certificate with CN=IBMUSER, from any of certificateAuthorities, is \
-                 IBMUSER)",
+                "makes Zowe map certificates in RACF, which this gateway cannot do; set \
+                 components.passticket-proxy.certificateMapping to file, zss or common-name (with common-name, a \
+                 client acts as IBMUSER if any of certificateAuthorities issued it a certificate with \
+                 CN=IBMUSER)",
             ),
         }
     }
@@ -163,12 +162,12 @@ fn certificate_mapping(
         match by {
             Some((MapCertificatesBy::File, _)) => {}
             None if zowe.security.client_certificates => field.at.error(
-                "has certificates, but certificateMapping does not use them; write \
-                 certificateMapping: file, or remove them",
+                "contains identities.certificates, but certificateMapping does not use them; set \
+                 certificateMapping to file, or remove identities.certificates",
             ),
             Some(_) | None => field.at.warning(
-                "has certificates, which are not used; write certificateMapping: file, or remove \
-                 them",
+                "contains identities.certificates, which are not used; set certificateMapping to file, or \
+                 remove identities.certificates",
             ),
         }
     }
@@ -177,8 +176,8 @@ fn certificate_mapping(
             Some(map) => CertificateMapping::File(map),
             None => {
                 at.error(
-                    "needs a file with identities.certificates; write its path to \
-                     components.passticket-proxy.identities",
+                    "needs a file with identities.certificates; set \
+                     components.passticket-proxy.identities to the path of that file",
                 );
                 CertificateMapping::CommonName
             }
@@ -188,8 +187,8 @@ fn certificate_mapping(
         }
         (Some((MapCertificatesBy::Zss, at)), None) => {
             at.error(
-                "needs the URL of the mapper; write it to \
-                 components.gateway.apiml.security.x509.externalMapperUrl",
+                "needs the URL of a mapper; set components.gateway.apiml.security.x509.externalMapperUrl \
+                 to that URL",
             );
             CertificateMapping::CommonName
         }
@@ -278,7 +277,7 @@ pub(super) fn check_tickets(
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);
             at.warning(format_args!(
                 "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway cannot make \
-                 PassTickets for {applid}; write to the file of saf, below safAccess: PTKTDATA: {{ \
+                 PassTickets for {applid}; in the file of saf, add below safAccess: PTKTDATA: {{ \
                  {prefix}*: {{ UPDATE: [{gateway}] }} }}"
             ));
         }

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listen {
-    /// The address and the port. Port 0 stands for any free port.
+    /// The address and the port. Port 0 means any free port.
     pub address: SocketAddr,
     /// The place of `components.gateway.port`.
     pub port_at: Place,
@@ -24,8 +24,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Returns a text that explains why the gateway cannot listen. The text also names the key to change, and says what
-    /// to write.
+    /// Returns a text that says why the gateway cannot listen, which key to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write an address of this machine, or 0.0.0.0 for all of them";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)
@@ -61,9 +60,9 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads the address: an IP address or a host name. The key `host` of our section precedes Zowe's key. If both are
-/// absent, or the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The second result is the place of
-/// the key.
+/// Reads the address: an IP address or a host name. The key `host` of our section has precedence over Zowe's key. If
+/// both keys are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The second result is
+/// the place of the key.
 ///
 /// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
 /// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.

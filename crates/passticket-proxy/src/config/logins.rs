@@ -1,5 +1,5 @@
-//! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF or
-//! ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
+//! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF
+//! or ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
 
 use super::{
     problem::quote,
@@ -11,7 +11,7 @@ use tower_passticket::{passticket::Applid, remote::Address};
 /// The APPLID of z/OSMF in a system with default settings.
 const ZOSMF_APPLID: &str = "IZUDFLT";
 
-/// The keys that are not in our section.
+/// The settings for logins that are not in our section.
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
     zosmf: ZosmfKeys<'a>,
@@ -34,7 +34,7 @@ pub(super) struct ZosmfPeer<'a> {
     has_outbound_at_tls: bool,
 }
 
-/// The value of `auth.provider`. `Wrong` is another value, which was reported.
+/// The value of `auth.provider`. `Wrong` means any other value. It was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Provider {
     Zosmf,
@@ -42,20 +42,20 @@ enum Provider {
     Wrong,
 }
 
-/// The server that checks passwords.
+/// The server or the file with which the gateway checks passwords.
 pub(super) enum Provided<'a> {
     /// The file that this field names.
     UsersFile(Field<'a>),
     Zosmf(ZosmfSettings),
     Zss(Address),
-    /// No server: no user can log in with a password.
+    /// Neither a server nor a file: no user can log in with a password.
     Nothing,
     /// A problem was reported.
     Wrong,
 }
 
-/// Reads `auth.provider` of `security`, the merged section `apiml.security`. `client_tls` is
-/// `zowe.network.client.tls`, and `zosmf` the section `zOSMF`.
+/// Reads `auth.provider`, and the settings of z/OSMF. `security` is the merged section `apiml.security`, `client_tls`
+/// is the section `zowe.network.client.tls`, and `zosmf` is the section `zOSMF`.
 pub(super) fn read<'a>(
     security: &mut Section<'a>,
     client_tls: &mut Section<'a>,
@@ -66,8 +66,8 @@ pub(super) fn read<'a>(
             "zosmf" => Ok(Provider::Zosmf),
             "saf" => Ok(Provider::Saf),
             _ => Err(format!(
-                "{} is unknown; write zosmf or saf, or remove the key and write \
-                 components.passticket-proxy.users: PATH",
+                "{} is unknown; write zosmf or saf, or remove this key and set \
+                 components.passticket-proxy.users to the path of a file",
                 quote(text)
             )),
         });
@@ -196,7 +196,8 @@ pub(super) fn read_zss(mut section: Section<'_>) -> ZssUrl<'_> {
     ZssUrl { field, at }
 }
 
-/// `address`, if passwords that are sent to it do not cross the network in clear text.
+/// Returns `address` if passwords that are sent to it do not cross the network in clear text. Otherwise reports an
+/// error.
 fn protected(address: Option<Address>, at: &At<'_>, has_at_tls: bool) -> Option<Address> {
     let address = address?;
     if !address.is_protected() && !has_at_tls {
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// Which server checks passwords, or the only problem.
+    /// Returns which server checks passwords. If there is a problem, returns the problem; there must be only one.
     fn chosen(yaml: &str) -> String {
         let report = Report::default();
         let document = Document::parse("z".into(), yaml.as_bytes(), &report);
@@ -281,8 +282,8 @@ mod tests {
             (
                 provider("dummy"),
                 &format!(
-                    "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove the key and write \
-                     components.passticket-proxy.users: PATH"
+                    "z:1: {key}: \"dummy\" is unknown; write zosmf or saf, or remove this key and set \
+                     components.passticket-proxy.users to the path of a file"
                 ),
             ),
             (

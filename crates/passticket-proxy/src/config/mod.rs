@@ -47,7 +47,8 @@
 //!
 //! `host` is an IP address or a host name. A host name is resolved only once, at the start. If the name has several
 //! addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on
-//! the first IPv6 address. `0.0.0.0` stands for all IPv4 addresses of the machine, and `::` for all its addresses.
+//! the first IPv6 address. `0.0.0.0` means all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6
+//! addresses.
 //!
 //! # Other files
 //!
@@ -73,9 +74,9 @@
 //! subject, by its issuer, or by subject and issuer (see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! The gateway refuses to read a file of `saf` or `identities` if users other than its owner may write it. There is one
-//! exception: if only the owner and a group of the gateway's own process may write the file, the gateway reads it and
-//! warns.
+//! If users other than the owner may write the file of `saf` or the file of `identities`, the gateway refuses to read
+//! it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
+//! gateway reads it and logs a warning.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
@@ -323,7 +324,7 @@ pub struct Config {
     /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
     /// keys is present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
-    /// The services that change the table of removed request headers:
+    /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
@@ -340,8 +341,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
-    /// The policy of `Strict-Transport-Security`, for TLS by the gateway and by AT-TLS. `None` if it is off:
-    /// `components.passticket-proxy.strictTransportSecurity`.
+    /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
+    /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
@@ -491,7 +492,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     );
     if routes.is_empty() {
         ours.at.warning(
-            "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
+            "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
@@ -618,7 +619,7 @@ fn beside(audit: &Path) -> PathBuf {
     audit.with_file_name(name)
 }
 
-/// `None` if there is a problem, which was reported.
+/// Chooses who checks passwords. If there is a problem, reports it and returns `None`.
 fn logins<'a>(
     keys: LoginKeys<'a>,
     client_certificates: bool,
@@ -636,8 +637,8 @@ fn logins<'a>(
         Provided::Nothing => {
             if !client_certificates {
                 ours.at.warning(
-                    "names no users, and client certificates are off, so no user can log in; write \
-                     users: PATH, or zOSMF.host, or enable x509",
+                    "names no users, and client certificates are off, so no user can log in; set users to \
+                     the path of a file, set zOSMF.host, or set x509.enabled to true",
                 );
             }
             Some(Logins::Users(Vec::new()))

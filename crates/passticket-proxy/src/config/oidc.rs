@@ -49,7 +49,7 @@ pub(super) fn read(list: &Field<'_>, registry: Option<&Registry>) -> Vec<OidcSet
         if before.any(|other| other.issuer == provider.issuer) {
             let issuer = &provider.issuer;
             item.at.error(format_args!(
-                "has the issuer {issuer} of an earlier entry; remove one of them"
+                "has the issuer {issuer} of an earlier entry; remove one of the two entries"
             ));
         }
     }
@@ -58,8 +58,8 @@ pub(super) fn read(list: &Field<'_>, registry: Option<&Registry>) -> Vec<OidcSet
         let mut before = providers[..index].iter().filter_map(|(_, other)| other.as_ref());
         if let Some(other) = before.find(|other| other.registry == provider.registry) {
             item.at.warning(format_args!(
-                "has the same registry as {}, so each of the two providers can name the users of the other one; write \
-                 another registry, unless they have the same users",
+                "has the same registry as {}, so each of the two providers can issue tokens for the users of the other \
+                 one; write another registry, unless both providers have the same users",
                 other.issuer
             ));
         }
@@ -80,7 +80,7 @@ pub(super) fn read(list: &Field<'_>, registry: Option<&Registry>) -> Vec<OidcSet
     providers.into_iter().filter_map(|(_, provider)| provider).collect()
 }
 
-/// The items of a list or a single value. If there are none, this is reported.
+/// Returns the items of a list, or a single value as a list. If there are no items, reports an error.
 fn one_or_more<'a>(field: &Field<'a>) -> Option<Vec<Field<'a>>> {
     let items = field.one_or_more();
     if items.is_empty() {
@@ -128,7 +128,7 @@ fn provider(item: &Field<'_>, default: Option<&Registry>) -> Option<OidcSettings
         }
         Some(address)
     });
-    // An empty list must not mean that a check is left out.
+    // An empty list is an error, because it could switch a check off.
     let texts = |field: &Field<'_>| -> Option<Vec<String>> {
         let items = one_or_more(field)?;
         items.iter().map(|item| item.text().map(str::to_owned)).collect()

@@ -9,7 +9,8 @@ const PATH: &str = "components.passticket-proxy";
 /// The name of the section in older files, at the top level.
 const OLD: &str = "passticketProxy";
 
-/// The section. A file with the section at both places is reported: one of the two would have no effect.
+/// Finds the section. If a file has the section at both places, reports an error, because one of the two would have no
+/// effect.
 pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
     let mut components = root.section("components");
     let (component, old) = (components.present("passticket-proxy"), root.present(OLD));
@@ -143,7 +144,7 @@ mod tests {
         };
         assert_eq!(read(&format!("{component}{old}")), (None, vec![text(4, 2)]));
         assert_eq!(read(&format!("{old}{component}")), (None, vec![text(1, 4)]));
-        // A blank section counts, too: an operator may have left it by mistake.
+        // A blank section also counts, because an operator may have left it by mistake.
         assert_eq!(read(&format!("{component}passticketProxy:\n")), (None, vec![text(4, 2)]));
     }
 }

@@ -215,7 +215,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     }
 }
 
-/// `None` if the key `enabled` is `false`.
+/// Reads the section. Returns `None` if the key `enabled` is `false`.
 fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransportSecurity> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let seconds = section.optional("maxAge").and_then(|field| field.number(0..=315_360_000));

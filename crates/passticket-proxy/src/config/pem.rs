@@ -33,11 +33,11 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
              pkcs8 -topk8 -in {file} -out NEW.key)"
         ),
         (Kind::Pkcs12, Wanted::PrivateKey) => format!(
-            "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in {file} \
+            "is a PKCS12 file, not PEM; extract the private key with: (umask 077; openssl pkcs12 -in {file} \
              -nocerts -nodes -out NEW.key)"
         ),
         (Kind::Pkcs12, Wanted::Certificates) => format!(
-            "is a PKCS12 file, not PEM; take the certificates out with: openssl pkcs12 -in {file} \
+            "is a PKCS12 file, not PEM; extract the certificates with: openssl pkcs12 -in {file} \
              -nokeys -out NEW.pem"
         ),
         (Kind::JavaKeyStore(store), wanted) => {
@@ -131,8 +131,8 @@ impl Kind {
     }
 }
 
-/// The content of the ASN.1 SEQUENCE at the start of `bytes`, followed by the bytes after the SEQUENCE. The
-/// SEQUENCE is in DER, or in BER with indefinite length.
+/// Returns `bytes` without the header (tag and length) of the ASN.1 SEQUENCE at the start. The SEQUENCE is in DER, or
+/// in BER with indefinite length.
 fn in_sequence(bytes: &[u8]) -> Option<&[u8]> {
     match bytes {
         [0x30, len, rest @ ..] if *len <= 0x80 => Some(rest),
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// The text of `explain` up to the first comma or semicolon.
+    /// Returns the text of `explain` up to the first comma or semicolon.
     fn format_name(content: &[u8], wanted: Wanted) -> Option<String> {
         let text = explain(content, Path::new("f"), wanted)?;
         Some(text.split([',', ';']).next().unwrap().to_owned())

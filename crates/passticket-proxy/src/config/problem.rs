@@ -10,8 +10,7 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` writes `zowe.yaml:12: components.passticket-proxy.users`. If the line or the key is not known, it is left
-/// out.
+/// `Display` writes `zowe.yaml:12: components.passticket-proxy.users`. It leaves out a line or a key that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
@@ -25,16 +24,17 @@ impl Place {
         Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The path of the file. For the zowe.yaml, it is the path that was passed to
-    /// [`Config::load`](super::Config::load). A relative path in the zowe.yaml is appended to the directory of the
-    /// zowe.yaml.
+    /// The path of the file. The path of the zowe.yaml is the one that was passed to
+    /// [`Config::load`](super::Config::load). If the zowe.yaml names another file by a relative path, that path starts
+    /// at the directory of the zowe.yaml.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1. `None` if the place is a whole file. Also `None` for an absent key, if the place is in
-    /// [`Listen`](super::Listen). For an absent key in a [`Problem`], this is the line of the mapping that lacks the
-    /// key.
+    /// The line, counted from 1. `None` if the place is a whole file.
+    ///
+    /// If the zowe.yaml does not contain the key, a [`Problem`] has the line of the mapping that lacks the key. A
+    /// [`Listen`](super::Listen) has no line for such a key.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
@@ -61,9 +61,9 @@ impl fmt::Display for Place {
 
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
-/// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line shows
-/// no key and no password hash from a secret file, no value that looks like a PassTicket key, and no name that may
-/// contain a key or a password hash.
+/// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line never
+/// shows a secret: no cryptographic key or password hash from a secret file, no value that looks like a PassTicket key,
+/// and no YAML name that may contain one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -129,7 +129,7 @@ impl std::error::Error for Problems {}
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
-    /// The keys that were read, present or absent.
+    /// The paths of all keys that a reader has looked up. Some of these keys may be absent.
     #[cfg(test)]
     read: RefCell<HashSet<String>>,
 }
@@ -153,8 +153,8 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// Returns the errors if there are any. If not, returns `value` and the warnings. A caller that passes `None` must
-    /// have reported an error.
+    /// Returns the errors if there are any. If not, returns `value` and the warnings. Before a caller passes `None`, it
+    /// must report an error.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
@@ -189,8 +189,8 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     path.push_str(&shown_name(name));
 }
 
-/// The form in which a problem shows a name: on one line, and cut if it is long. A name that may contain a
-/// secret is not shown.
+/// Returns a name in the form that a problem shows: on one line, and cut if it is long. If the name may contain a
+/// secret, the result is `(not shown)`.
 pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     if may_contain_secret(name) {
         Cow::Borrowed("(not shown)")
@@ -199,16 +199,18 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a name may contain a key, a password hash or a part of them. If a colon or a quote is missing in
-/// the YAML, a secret value becomes a name, or a part of a name.
+/// Whether a name may contain a secret: a cryptographic key, a password hash, or a part of one. If a colon or a quote
+/// is missing in the YAML, a secret value becomes a name, or a part of a name.
 ///
-/// The rule does not look for secrets, which can have any form. A name passes if a secret of 64 bits
-/// is too long for it, or if it looks like a name:
+/// The rule does not recognize secrets, because a secret can have any form. It recognizes harmless names, and returns
+/// `false` for them. A name of up to 8 characters is harmless: it is too short for a secret of 64 bits. A longer name
+/// is harmless if all of these are true:
 ///
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
-/// - It has at most 7 digits, and at most 8 hex digits in a row, even if there is punctuation between them.
-/// - A part between dots of more than 8 characters has only one case, or it consists of words, such as
-///   `cookieNamePAT`. Text in base64 changes between upper case, lower case and digits more often.
+/// - It has at most 7 digits.
+/// - It has at most 8 hex digits in a row. Punctuation does not end the row.
+/// - Each part between the dots has at most 8 characters, or letters of only one case, or it consists of words
+///   (`cookieNamePAT`). Random base64 switches between cases and digits more often than such words.
 pub(super) fn may_contain_secret(name: &str) -> bool {
     if name.chars().count() <= MAX_SHORT {
         return false;
@@ -230,9 +232,9 @@ fn longest_hex_run(text: &str) -> usize {
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Whether a part of a name has only one case, or only letters that are words. A word is a run of letters of
-/// one case, or one upper-case letter with the lower-case letters after it. Any three words in a row must have
-/// at least 8 letters. About 1 of 500 random texts of 22 characters in base64 passes.
+/// Whether a part of a name has letters of only one case, or has no digit and consists of words. A word is a run of
+/// letters of one case, or an upper-case letter and the lower-case letters after it. Any three neighboring words must
+/// have at least 8 letters in total. About 1 of 500 random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {
@@ -266,8 +268,8 @@ pub(super) fn push_index(path: &mut String, index: usize) {
     path.push_str(&format!("[{index}]"));
 }
 
-/// The form in which a problem shows a value: in quotes, and cut if it is long. A value that looks
-/// like key material is not shown.
+/// Returns a value in the form that a problem shows: in quotes, and cut if it is long. If the value looks like key
+/// material, the result does not contain it.
 pub(super) fn quote(value: &str) -> String {
     if looks_like_key_material(value) {
         "the value (not shown: it looks like a secret key)".to_owned()
@@ -276,21 +278,23 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits
-/// (64 bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
-/// The hex digits may be one word among other words. But with other characters beside them, they are a part of another
-/// value, such as a path. Names have the stricter rule of [`may_contain_secret`].
+/// Whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits (64 bits).
+/// Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
+///
+/// The hex digits may be one word of a longer text. A word that also has other characters, such as
+/// `E001193519561977.key`, is not key material, because it may be a path. For names, see the stricter
+/// [`may_contain_secret`].
 pub(super) fn looks_like_key_material(text: &str) -> bool {
     if text.contains("PRIVATE KEY") || text.contains("$argon2") || is_base64_of_der(text) {
         return true;
     }
-    // If a quote is missing in the YAML, a value also contains the lines after it.
+    // If a quote is missing in the YAML, the value continues on the next lines, so it may contain a key as one word.
     let is_separator = |c: char| c.is_whitespace() || "{}[],\"'".contains(c);
     is_hex_key(text) || text.split(is_separator).any(is_hex_key)
 }
 
-/// Whether a text consists of at least 16 hex digits (64 bits), with the separators that
-/// [`looks_like_key_material`] names.
+/// Whether a text consists of at least 16 hex digits (64 bits) and the separators that [`looks_like_key_material`]
+/// lists.
 fn is_hex_key(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
@@ -305,8 +309,8 @@ fn is_hex_key(text: &str) -> bool {
     digits >= 16
 }
 
-/// Whether a text has the form of the content of a PEM file without its first and last line: the base64 of a long
-/// sequence in DER.
+/// Whether a text looks like the base64 lines of a PEM file (without the BEGIN and END lines). Such text encodes a long
+/// DER SEQUENCE.
 fn is_base64_of_der(text: &str) -> bool {
     let is_base64 =
         |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);
@@ -320,8 +324,8 @@ pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     known.sort_unstable();
     known.dedup();
     let lower = word.to_ascii_lowercase();
-    // The comparison takes quadratic time, so a word of more than 80 bytes is not compared. No known word is longer
-    // than 80 bytes.
+    // The comparison takes quadratic time, so a word of more than 80 bytes is not compared. All known words are
+    // shorter.
     let nearest = (word.len() <= 80)
         .then(|| {
             known
@@ -420,7 +424,7 @@ mod tests {
             "E001.1935.1956.1977",
             "E001_193519561977",
             "E0011935 19561977",
-            // A typo: O for 0, G for 6, a digit too many or too few.
+            // Keys with a typo: O in place of 0, G in place of 6, one digit too many, one digit too few.
             "EO01193519561977",
             "E00119351956197G",
             "E0011935G9561977",
@@ -470,7 +474,7 @@ mod tests {
                 assert_eq!(path, "(not shown)", "{name}");
             }
         }
-        // A name with other punctuation than names have is not shown either.
+        // A name with unusual punctuation, such as a blank or a colon, is not shown either.
         for name in ["a name with blanks", "a name, quoted", "replay:Protection", "\u{e4}nderung.x"]
         {
             assert_eq!(shown_name(name), "(not shown)", "{name}");

@@ -18,8 +18,8 @@ use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile
 /// Looks up an environment variable.
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The place of each entry, by APPLID. Entries with a wrong key are included. If they were not included, the routes
-/// with their APPLIDs would be reported as routes without a key.
+/// The place of each entry, by APPLID. An entry with a wrong PassTicket key is included. Otherwise, the routes with its
+/// APPLID would also be reported, as routes without a PassTicket key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 /// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
@@ -156,8 +156,8 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
 fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     if !field.is_mapping() {
         field.at.error(
-            "must not be the key itself; write { file: PATH } of a file with the key in hex, or \
-             { env: NAME }",
+            "must not be the PassTicket key itself; write { file: PATH } of a file with the key in hex, \
+             or { env: NAME }",
         );
         return None;
     }
@@ -166,8 +166,8 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     if section.fields().iter().any(|(name, _)| !["file", "env"].contains(name)) {
         // The names may be parts of the key, for example in { 0xE0, 0x01 }.
         field.at.error(
-            "has other keys than file and env (not shown, because they may be parts of the key \
-             itself); write { file: PATH } or { env: NAME }",
+            "has other settings than file and env (not shown, because they may be parts of the \
+             PassTicket key); write { file: PATH } or { env: NAME }",
         );
         return None;
     }
@@ -177,8 +177,8 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
         let is_plain = !text.contains(['/', '.']);
         if looks_like_key_material(text) || is_plain && may_contain_secret(text) {
             field.at.error(
-                "looks like the key itself (not shown); write it to a file that only you can read, and \
-                 the path of that file here",
+                "looks like the PassTicket key itself (not shown); store the key in a file that only you \
+                 can read, and write { file: PATH }",
             );
             return None;
         }
@@ -199,7 +199,7 @@ fn from_file(field: &Field<'_>) -> Option<Zeroizing<String>> {
         Ok(text) => Some(Zeroizing::new(text.to_owned())),
         Err(_) => {
             field.at.error(format_args!(
-                "{} is not a text file; write the key in hex into it",
+                "{} is not a text file; store the key in it in hex",
                 path.display()
             ));
             None
@@ -278,31 +278,31 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: E001193519561977}",
-                &["l[0].key: must not be the key itself; write { file"],
+                &["l[0].key: must not be the PassTicket key itself; write { file"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key: has other keys than file and env (not shown, because"],
+                &["l[0].key: has other settings than file and env (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
-                &["l[0].key.file: looks like the key itself"],
+                &["l[0].key.file: looks like the PassTicket key itself"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {env: E001193519561977}}",
-                &["l[0].key.env: looks like the key itself"],
+                &["l[0].key.env: looks like the PassTicket key itself"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {0xE0, 0x01, 0x19, 0x35, 0x20, 0x56, 0x21, 0x77}}",
-                &["l[0].key: has other keys than file and env (not shown, because"],
+                &["l[0].key: has other settings than file and env (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: EO01193519561977}}",
-                &["l[0].key.file: looks like the key itself"],
+                &["l[0].key.file: looks like the PassTicket key itself"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {env: \"E001193519561977,\"}}",
-                &["l[0].key.env: looks like the key itself"],
+                &["l[0].key.env: looks like the PassTicket key itself"],
             ),
             (
                 "{applid: E001193519561977, algorithm: E001193519561977, key: {file: good}}",
@@ -334,7 +334,7 @@ mod tests {
                    hex digit; ",
                 ],
             ),
-            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; write"]),
+            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; store"]),
             (
                 "{applid: A, algorithm: enhanced-mixed, key: {file: good}}",
                 &["l[0].key: is not a valid enhanced-mixed key for APPLID A: the key has 16 \

@@ -52,7 +52,7 @@ impl Document {
         Self { file, root }
     }
 
-    /// The document with its templates replaced. `env` looks up an environment variable.
+    /// Replaces the templates in the document. `env` looks up an environment variable.
     pub(super) fn with_templates(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         if let Some(root) = &mut self.root {
             templates::resolve(root, &|| templates::host_name(env));
@@ -64,7 +64,7 @@ impl Document {
         self.root.is_some()
     }
 
-    /// The document as a mapping. An empty document is an empty mapping.
+    /// Returns the document as a mapping. An empty document is an empty mapping.
     pub(super) fn section<'a>(&'a self, report: &'a Report) -> Section<'a> {
         let at = At { file: &self.file, report, line: 1, key: String::new() };
         match &self.root {
@@ -93,7 +93,7 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
-    /// Reports that the last name of this key is wrong. `error` may contain the name.
+    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if may_contain_secret(name) {
             self.error("is a wrong name (not shown: it may contain a secret)");
@@ -115,14 +115,14 @@ impl<'a> At<'a> {
         Problem::new(self.place(), &text.to_string())
     }
 
-    /// The place of the key `name` in this mapping.
+    /// Returns the place of the key `name` in this mapping.
     fn with_key(&self, line: usize, name: &str) -> Self {
         let mut key = self.key.clone();
         push_name(&mut key, name);
         Self { line, key, ..*self }
     }
 
-    /// The place of an item of this list.
+    /// Returns the place of an item of this list.
     fn with_index(&self, line: usize, index: usize) -> Self {
         let mut key = self.key.clone();
         push_index(&mut key, index);
@@ -144,7 +144,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The text of a single value. If the value is null, a list, a mapping or a template, this is reported.
+    /// Returns the text of a single value. Reports a value that is null, a list, a mapping or a template.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) if is_template(text) => self.report_template(),
@@ -184,7 +184,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A single value, parsed with the `FromStr` of its type.
+    /// Parses a single value with the `FromStr` of its type.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
     }
@@ -211,7 +211,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A path. A relative path starts at the directory of the file that contains this value.
+    /// Returns the value as a path. A relative path starts at the directory of the file that contains this value.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.path_of(self.text()?)
     }
@@ -241,7 +241,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The items of a list. Null counts as an empty list. If the value is not a list, this is reported.
+    /// Returns the items of a list. Null counts as an empty list. Reports a value that is not a list.
     pub(super) fn items(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Seq(items) => self.indexed(items),
@@ -257,7 +257,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The items of a list. A single value counts as a list of one item.
+    /// Returns the items of a list. A single value counts as a list of one item.
     pub(super) fn one_or_more(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Scalar(_) => vec![self.clone()],
@@ -265,8 +265,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value as a mapping. A blank value counts as an empty mapping. If the value is not a mapping, this is
-    /// reported, but the required keys of the section are not reported as missing.
+    /// Returns the value as a mapping. A blank value counts as an empty mapping. If the value is not a mapping, this
+    /// function reports that, and the result does not report its required keys as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
@@ -350,8 +350,8 @@ impl<'a> Section<'a> {
         Self { at, entries: &[], first: Vec::new(), broken: false, known: Vec::new() }
     }
 
-    /// This section for the keys that it has, and `other` for the other keys. Mappings below the same key are
-    /// combined, too. Absent keys are reported at their places in `other`.
+    /// Combines two sections. A key is read from this section, or from `other` if it is absent or blank here. Mappings
+    /// below the same key are also combined. Absent keys are reported at their places in `other`.
     pub(super) fn over(self, other: Self) -> Self {
         let mut first = self.first;
         first.push((self.at, self.entries));
@@ -359,7 +359,7 @@ impl<'a> Section<'a> {
         Self { first, broken: self.broken || other.broken, ..other }
     }
 
-    /// The values of a key in all mappings.
+    /// Returns the values of a key in all mappings.
     fn values(&self, name: &str) -> impl Iterator<Item = Field<'a>> {
         let first = self.first.iter().map(|(at, entries)| (at, *entries));
         let all = first.chain([(&self.at, self.entries)]);
@@ -391,7 +391,7 @@ impl<'a> Section<'a> {
         self.values(name).find(|field| !field.is_blank())
     }
 
-    /// The value of a key, if the key is present.
+    /// Returns the value of a key if the key is present. The value may be blank.
     pub(super) fn present(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.read(name);
         self.values(name).next()
@@ -403,7 +403,7 @@ impl<'a> Section<'a> {
         self.at.report.read(self.child(name).key);
     }
 
-    /// The value of a required key. If the value is missing or blank, this is reported. `remedy` says what to write.
+    /// Returns the value of a required key. Reports a key that is missing or blank. `remedy` says what to write.
     pub(super) fn required(&mut self, name: &'static str, remedy: &str) -> Option<Field<'a>> {
         let field = self.optional(name);
         if field.is_some() {
@@ -417,7 +417,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// The mapping below a key. If the key is absent, the mapping is empty.
+    /// Returns the mapping below a key. If the key is absent, the mapping is empty.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         self.read(name);
         let absent = Self { broken: self.broken, ..Self::empty(self.child(name)) };
@@ -430,13 +430,13 @@ impl<'a> Section<'a> {
         first.fold(last, |section, before| before.over(section))
     }
 
-    /// The place of an absent key, with the line of this mapping.
+    /// Returns the place of an absent key, with the line of this mapping.
     pub(super) fn child(&self, name: &str) -> At<'a> {
         self.at.with_key(self.at.line, name)
     }
 
-    /// The place of a key. `field` is the value of the key, if the key is present. The place of an
-    /// absent key has no line.
+    /// Returns the place of a key. `field` is the value of the key if the key is present. The place of an absent key
+    /// has no line.
     pub(super) fn place_of(&self, name: &str, field: Option<&Field<'_>>) -> Place {
         match field {
             Some(field) => field.at.place(),

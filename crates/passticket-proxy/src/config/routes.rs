@@ -402,8 +402,8 @@ fn override_routes<'a>(
     routes
 }
 
-/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry in `ptktdata` if no route uses
-/// its APPLID.
+/// Reports an error for each route whose APPLID has no entry in `ptktdata`. Reports a warning for each entry in
+/// `ptktdata` whose APPLID no route uses.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
@@ -421,17 +421,17 @@ fn check_applids<'t, 'a: 't>(
         unused.remove(&applid);
         if !entries.contains_key(&applid) {
             at.error(format_args!(
-                "service {} needs a PassTicket key for {applid}; write to {} of {}: - {{ applid: \
+                "service {} needs a PassTicket key for {applid}; in {}, add this item to {}: - {{ applid: \
                  {applid}, algorithm: legacy, key: {{ file: ptktdata/{applid}.key }} }}",
                 route.route.service(),
-                ptktdata.key,
                 ptktdata.file.display(),
+                ptktdata.key,
             ));
         }
     }
     for (applid, at) in unused {
         at.warning(format_args!(
-            "no service has APPLID {applid}; remove the entry, or write the APPLID to a service"
+            "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
         ));
     }
 }

@@ -15,10 +15,12 @@ const MAX_LEN: u64 = 1 << 20;
 
 /// Reads a file that contains a secret: a key or password hashes.
 ///
-/// The file must be a regular file of at most 1 MiB. Only its owner may access it, but a group of this process may read
-/// it. The permissions of the opened file are checked, so it has no effect if another program replaces the file after
-/// the check. The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of
-/// these bytes in memory. On systems without Unix permissions, the permissions are not checked.
+/// The file must be a regular file of at most 1 MiB. Only its owner may write it. Only its owner and a group of this
+/// process may read it. On systems without Unix permissions, these permissions are not checked. The function checks the
+/// file that it has opened, so another program cannot replace the file between the check and the read.
+///
+/// The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of these bytes in
+/// memory.
 ///
 /// # Errors
 /// [`SecretFileError`] contains the path and the problem, and usually what to do. It contains no content
@@ -86,8 +88,11 @@ pub enum SecretFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Other users can access the file. This is one of three cases: users outside of the file's group can access it,
-    /// its group can write it, or its group can read it but this process does not belong to this group.
+    /// Users other than the owner can access the file, in one of these ways:
+    ///
+    /// - Users outside of the file's group can access it.
+    /// - The file's group can write it.
+    /// - The file's group can read it, but this process does not belong to this group.
     #[error(
         "{} is accessible to users other than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
@@ -260,9 +265,9 @@ fn check_access(
         Some(Fault::WritableByOurGroup) => {
             let file = path.display();
             Ok(Some(format!(
-                "{file} is writable by its group (mode {mode:04o}), as on a volume of a container \
-                 (fsGroup) or with the umask 002; unless each member of the group may decide which user a \
-                 client is and what is revoked, run: chmod g-w {file}"
+                "{file} is writable by its group (mode {mode:04o}), as is usual on a volume of a container \
+                 (fsGroup) and with the umask 002; each member of the group can change which user a client is, \
+                 or what is revoked; to prevent this, run: chmod g-w {file}"
             )))
         }
     }

@@ -71,7 +71,7 @@ pub enum Logins {
 }
 
 impl Logins {
-    /// The users of the file. Empty if a server checks passwords.
+    /// Returns the users of the file. The list is empty if a server checks passwords.
     pub fn users(&self) -> &[(UserId, PasswordHash)] {
         match self {
             Self::Users(users) => users,
@@ -189,9 +189,13 @@ pub struct LimitSettings {
 }
 
 impl Default for LimitSettings {
-    /// The limits are: 10,000 tokens, 4,096 tickets, 10,000 connections of clients in total, 5,000 connections per
-    /// client address, 256 connections to an instance, 256 requests in flight per client address, and 256 MiB of
-    /// headers.
+    /// The default limits:
+    ///
+    /// - 10,000 tokens and 4,096 PassTickets in the caches
+    /// - 10,000 client connections in total, and 5,000 per client address
+    /// - 256 connections to an instance of a service
+    /// - 256 requests in flight per client address
+    /// - 256 MiB of headers
     fn default() -> Self {
         const {
             Self {

@@ -12,7 +12,7 @@ use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
 /// The maximum number of keys. A token with a wrong signature costs one check for each key.
 const MAX_KEYS: usize = 8;
 
-/// The keys of the gateway.
+/// The signing keys of the gateway.
 pub(super) struct SigningKeys {
     /// The key that signs.
     pub(super) signing: SigningKey,
@@ -20,7 +20,7 @@ pub(super) struct SigningKeys {
     pub(super) retained: Vec<VerifyingKey>,
 }
 
-/// The keys as the section names them.
+/// The setting of the section that lists the signing keys.
 pub(super) enum SigningKeysField<'a> {
     /// `signingKey`.
     One(Field<'a>),
@@ -28,7 +28,7 @@ pub(super) enum SigningKeysField<'a> {
     Several(Field<'a>),
 }
 
-/// Reads which of the two keys the section has. Neither or both are an error.
+/// Finds the setting `signingKey` or `signingKeys`. A section with both settings, or with neither, is an error.
 pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a>> {
     let several = section.optional("signingKeys");
     let Some(several) = several else {
@@ -37,7 +37,7 @@ pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a
     };
     if let Some(one) = section.optional("signingKey") {
         one.at.error(
-            "stands beside signingKeys; move its file to an entry of signingKeys (file: PATH), and remove this key",
+            "is present together with signingKeys; add its file to signingKeys (file: PATH), and remove this setting",
         );
         return None;
     }
@@ -73,7 +73,7 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
     let mut is_good = true;
     let signing = entries.iter().filter(|entry| entry.signs.is_some()).count();
     if signing == 0 {
-        list.at.error("has no key that signs; write signs: true to one entry");
+        list.at.error("has no key that signs; set signs: true in one entry");
         is_good = false;
     }
     for (index, entry) in entries.iter().enumerate() {
@@ -81,7 +81,7 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
         if let Some(signs) = &entry.signs
             && before.iter().any(|other| other.signs.is_some())
         {
-            signs.at.error("makes a second key sign; write signs: true to one entry only");
+            signs.at.error("makes a second key sign; set signs: true in only one entry");
             is_good = false;
         }
         if let Some((id, at)) = &entry.id
@@ -112,10 +112,10 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
 }
 
 struct Entry<'a> {
-    /// The key, and the key `file` of the entry. `None` if the file has a problem, which was reported.
+    /// The signing key, and the setting `file` of the entry. `None` if the file has a problem, which was reported.
     key: Option<(Key, Field<'a>)>,
     id: Option<(KeyId, Field<'a>)>,
-    /// The key `signs` of the entry, if it is `true`.
+    /// The setting `signs` of the entry, if it is `true`.
     signs: Option<Field<'a>>,
 }
 

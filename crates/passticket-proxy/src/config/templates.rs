@@ -1,19 +1,23 @@
 //! Replaces the templates in the values of a zowe.yaml: `${{ a.b }}` by the value of the key `a.b`, and `${HOSTNAME}`
-//! by the name of the machine (docs/decisions.md#d47). Zowe evaluates the text between the braces as JavaScript; this
-//! gateway only resolves paths of keys.
+//! by the host name (docs/decisions.md#d47). Zowe evaluates the text between the braces as JavaScript. This gateway
+//! supports only paths of keys there.
 
 use std::{cell::Cell, fs};
 
 use super::yaml::{Node, Value};
 
-/// The maximum number of templates that are replaced, and the maximum length of a value. The value of a template can
-/// contain more templates. Without these limits, a short file could use much memory and time.
+// The value of a template can contain more templates. Without these limits, a short file could cost much memory and
+// time.
+
+/// The maximum number of templates in a file that are replaced.
 const MAX_TEMPLATES: usize = 1_000;
+/// The maximum length of a value in bytes after its templates were replaced.
 const MAX_LENGTH: usize = 4_096;
+/// How deep templates may be nested: the value of a template contains a template, and so on.
 const MAX_DEPTH: usize = 8;
 
-/// Replaces the templates. A value with a template that cannot be resolved stays as it is. If the gateway needs this
-/// value, [`Field`](super::reader::Field) reports it.
+/// Replaces the templates. A value with a template that cannot be resolved stays as it is. If the gateway reads such a
+/// value later, [`Field`](super::reader::Field) reports an error.
 pub(super) fn resolve(root: &mut Node, host_name: &dyn Fn() -> Option<String>) {
     let templates = Templates { root, host_name, left: Cell::new(MAX_TEMPLATES) };
     let mut values = Vec::new();
@@ -21,7 +25,8 @@ pub(super) fn resolve(root: &mut Node, host_name: &dyn Fn() -> Option<String>) {
     replace(root, &mut values.into_iter());
 }
 
-/// The name of the machine: the environment variable `HOSTNAME`, or the name that Linux has.
+/// The host name: the environment variable `HOSTNAME`. If it is unset or empty, the content of
+/// `/proc/sys/kernel/hostname`.
 pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let of_linux = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = env("HOSTNAME").filter(|name| !name.is_empty()).or_else(of_linux)?;
@@ -41,7 +46,8 @@ struct Templates<'a> {
 }
 
 impl Templates<'_> {
-    /// The new value of each text with a template, in the order of the file. `None` if the text stays as it is.
+    /// Appends to `values` the new value of each text with a template, in the order of the file. `None` means that the
+    /// text stays as it is.
     fn collect(&self, node: &Node, values: &mut Vec<Option<String>>) {
         match &node.value {
             Value::Scalar(text) if is_template(text) => values.push(self.text(text, MAX_DEPTH)),
@@ -75,7 +81,7 @@ impl Templates<'_> {
         Some(resolved)
     }
 
-    /// The value of the key `path`, if it is a text.
+    /// Returns the value of the key `path`, with its templates replaced. `None` if the value is not a text.
     fn key(&self, path: &str, depth: usize) -> Option<String> {
         let node = path.split('.').try_fold(self.root, |node, name| match &node.value {
             Value::Map(entries) => {
@@ -110,7 +116,7 @@ mod tests {
     use super::*;
     use crate::config::yaml;
 
-    /// The value of the key `x` after the templates were replaced.
+    /// Replaces the templates in `text`, and returns the value of the key `x`.
     fn resolved(text: &str) -> String {
         let mut root = yaml::parse(text).0.unwrap();
         resolve(&mut root, &|| Some("zos1".to_owned()));
@@ -122,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_becomes_the_value_of_its_key_and_hostname_the_name_of_the_machine() {
+    fn a_path_becomes_the_value_of_its_key_and_hostname_becomes_the_host_name() {
         for (text, want) in [
             ("{a: {b: 7554}, x: '${{ a.b }}'}", "7554"),
             ("{a: {b: v}, x: '${{a.b}}'}", "v"),
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_long_values_stay_as_they_are() {
+    fn circular_templates_and_long_values_stay_as_they_are() {
         assert_eq!(resolved("{a: '${{ x }}', x: '${{ a }}'}"), "${{ a }}");
         let mut text = "a0: 0123456789\n".to_owned();
         for i in 1..=7 {

@@ -108,7 +108,7 @@ impl Setup {
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
-    /// The errors, or the warnings if there are no errors. Their paths are relative to the temporary
+    /// Returns the errors, or the warnings if there are no errors. The file paths in them are relative to the temporary
     /// directory.
     fn problems(&self) -> Vec<String> {
         let problems = match self.load() {
@@ -356,7 +356,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("tls/server.key", USER.key, 0o600),
-            &["zowe.yaml:6: zowe.certificate.pem.key: is not the key of"],
+            &["zowe.yaml:6: zowe.certificate.pem.key: is not the private key of"],
         ),
         (
             |s| s.edit("tls/ca.pem", "tls/ca.pem, tls/server.key, gone"),
@@ -378,7 +378,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: unhashed\n", 0o600),
-            &["users.yml:2: users.USER: is not an Argon2 hash (not shown); write"],
+            &["users.yml:2: users.USER: is not an Argon2 hash (the value is not shown); write"],
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
@@ -415,7 +415,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
             &[
                 "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
-                "needs a mapping of e-mail addresses; write identities.distributed",
+                "needs a mapping of e-mail addresses; set components.passticket-proxy.identities to",
             ],
         ),
         (
@@ -434,14 +434,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("          registry: ldaps", "          #"),
             &[
                 "identities.yml:5: identities.distributed[0]: has no registry; write one here, or",
-                "needs the registry of the e-mail addresses; write it to oidc.registry",
+                "needs the registry of the e-mail addresses; set oidc.registry to its name",
             ],
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
             &[
-                "components.passticket-proxy.identities: has certificates, but certificateMapping does not use \
-               them; write certificateMapping: file, or remove them",
+                "components.passticket-proxy.identities: contains identities.certificates, but certificateMapping \
+               does not use them; set certificateMapping to file, or remove identities.certificates",
             ],
         ),
         (
@@ -452,9 +452,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
-               cannot do; write components.passticket-proxy.certificateMapping: file, zss or common-name (with \
-               common-name, the holder of a certificate with CN=IBMUSER, from any of \
-               certificateAuthorities, is IBMUSER)",
+               cannot do; set components.passticket-proxy.certificateMapping to file, zss or common-name (with \
+               common-name, a client acts as IBMUSER if any of certificateAuthorities issued it a certificate \
+               with CN=IBMUSER)",
             ],
         ),
         (
@@ -475,9 +475,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
-            &[
-                "components.passticket-proxy.certificateMapping: needs the URL of the mapper; write it to",
-            ],
+            &["components.passticket-proxy.certificateMapping: needs the URL of a mapper; set"],
         ),
         (
             |s| {
@@ -500,7 +498,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: needs client certificates; write x509: { enabled: true }"],
+            &["delegatePassticket: needs client certificates; set x509.enabled to true"],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -574,7 +572,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
             &[
                 "api-defs/dc.yml:6: services[0].authentication.applid: service dcpassticket needs a \
-               PassTicket key for OTHER; write to components.passticket-proxy.ptktdata of zowe.yaml: - { \
+               PassTicket key for OTHER; in zowe.yaml, add this item to components.passticket-proxy.ptktdata: - { \
                applid: OTHER, algorithm: legacy, key: { file: ptktdata/OTHER.key } }",
             ],
         ),
@@ -622,8 +620,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:82: components.passticket-proxy.ptktdata[1].key: must not be the key itself; write { \
-               file: PATH }",
+                "zowe.yaml:82: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+               write { file: PATH }",
             ],
         ),
         // The following changes cause only warnings.
@@ -631,14 +629,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &[
                 "components.passticket-proxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; write to the file of \
-                 saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
+                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of saf, add \
+                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
             ],
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
             &[
-                "components.passticket-proxy.identities: has certificates, which are not used; write",
+                "components.passticket-proxy.identities: contains identities.certificates, which are not used; set",
             ],
         ),
         (
@@ -649,7 +647,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
             &[
-                "components.passticket-proxy.identities: has certificates, which are not used; write",
+                "components.passticket-proxy.identities: contains identities.certificates, which are not used; set",
             ],
         ),
         (
@@ -764,7 +762,7 @@ fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
             let problems = setup.problems();
             let want = match is_refused {
                 true => format!("(mode {mode:04o}); run: chmod "),
-                false => format!("is writable by its group (mode {mode:04o}), as on a volume"),
+                false => format!("is writable by its group (mode {mode:04o}), as is usual"),
             };
             let found = problems.iter().find(|problem| problem.contains(&want));
             assert!(found.is_some_and(|found| found.ends_with(file)), "{file}: {problems:?}");
@@ -1046,7 +1044,7 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
 
-/// The texts of the errors, or of the warnings, after `signingKey` was replaced by `keys`.
+/// Replaces `signingKey` by `keys`, and returns the texts of the errors, or the warnings if there are no errors.
 fn key_problems(keys: &str) -> Vec<String> {
     let setup = Setup::new();
     setup.write("new.key", pki::OTHER_SIGNING_KEY, 0o600);
@@ -1066,16 +1064,16 @@ fn several_signing_keys_have_rules() {
         (
             "signingKey: jwt.key\n    signingKeys: [{file: jwt.key, signs: true}] ",
             &[
-                "zowe.yaml:36: components.passticket-proxy.signingKey: stands beside signingKeys; move its file",
+                "zowe.yaml:36: components.passticket-proxy.signingKey: is present together with signingKeys; add",
             ],
         ),
         (
             "signingKeys: [{file: jwt.key}, {file: new.key, signs: false}] ",
-            &[": has no key that signs; write signs: true to one entry"],
+            &[": has no key that signs; set signs: true in one entry"],
         ),
         (
             "signingKeys: [{file: jwt.key, signs: true}, {file: new.key, signs: true}] ",
-            &["[1].signs: makes a second key sign; write signs: true to one entry only"],
+            &["[1].signs: makes a second key sign; set signs: true in only one entry"],
         ),
         (
             "signingKeys: [{file: jwt.key, kid: a, signs: true}, {file: new.key, kid: a}] ",
@@ -1208,11 +1206,15 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
         ),
         (
             format!("[{{{good}}}, {{{good}}}]"),
-            &["[1]: has the issuer https://idp/a of an earlier entry; remove one of them"],
+            &[
+                "[1]: has the issuer https://idp/a of an earlier entry; remove one of the two entries",
+            ],
         ),
         (
             format!("[{{{good}}}, {{issuer: 'https://b', jwksUri: 'https://b/', audience: x}}]"),
-            &["[1]: has the same registry as https://idp/a, so each of the two providers can name"],
+            &[
+                "[1]: has the same registry as https://idp/a, so each of the two providers can issue",
+            ],
         ),
         (
             format!(

@@ -26,7 +26,7 @@ use super::{
 };
 use tower_passticket::clock::Timestamp;
 
-/// The PEM texts for the TLS listener and the TLS client.
+/// The PEM texts for the TLS listener, and for TLS connections to services.
 ///
 /// [`certificate`](Self::certificate), [`authorities`](Self::authorities) and
 /// [`service_authorities`](Self::service_authorities) each contain at least one certificate. The key belongs to the
@@ -273,7 +273,7 @@ pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
         field.at.error("names no file; write the paths of PEM files with the authorities");
         return None;
     }
-    // All files are read before the function returns, so that the errors of all files are reported.
+    // All files are read, even after an error, so that the errors of all files are reported.
     let read: Vec<_> = paths
         .iter()
         .map(|(item, path)| {

@@ -1,5 +1,5 @@
-//! Reads Zowe's keys for TLS: `minTls`, `maxTls`, `ciphers` and `curves` below `zowe.network.server.tls` (the listener)
-//! and `zowe.network.client.tls` (connections to services).
+//! Reads Zowe's TLS settings: the YAML keys `minTls`, `maxTls`, `ciphers` and `curves`. The keys below
+//! `zowe.network.server.tls` are for the listener, those below `zowe.network.client.tls` for connections to services.
 
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
@@ -16,8 +16,8 @@ use super::{
     reader::{Field, Section},
 };
 
-/// The policies of the listener and of the connections to services. As in Zowe, the cipher suites of the listener are
-/// also those of the connections to services, unless these have their own key.
+/// Reads the policy of the listener and the policy of connections to services. As in Zowe, connections to services use
+/// the listener's cipher suites, unless `zowe.network.client.tls.ciphers` is set.
 pub(super) fn read(server: &mut Section<'_>, client: &mut Section<'_>) -> [TlsPolicy; 2] {
     let ciphers = server.optional("ciphers");
     let own = client.optional("ciphers").or_else(|| ciphers.clone());
@@ -40,7 +40,7 @@ fn policy(section: &mut Section<'_>, ciphers: Option<&Field<'_>>) -> TlsPolicy {
     policy.with_versions(versions)
 }
 
-/// The versions from `min` to `max`. An absent key does not restrict them.
+/// Returns the TLS versions from `min` to `max`. If `min` or `max` is absent, the range has no limit on that side.
 fn versions(
     min: Option<Field<'_>>,
     max: Option<Field<'_>>,
@@ -49,7 +49,9 @@ fn versions(
     if let (Some(field), Some(lowest)) = (&min, lowest)
         && lowest < 12
     {
-        field.at.warning("permits versions before TLS 1.2, which this gateway does not have");
+        field.at.warning(
+            "permits versions before TLS 1.2; this gateway supports only TLS 1.2 and TLS 1.3; write TLSv1.2",
+        );
     }
     let permitted = lowest.unwrap_or(0)..=highest.unwrap_or(u8::MAX);
     let versions = [(13, &TLS13), (12, &TLS12)].into_iter();
@@ -59,13 +61,14 @@ fn versions(
         .collect();
     if let (true, Some(field)) = (versions.is_empty(), max.or(min)) {
         field.at.error(
-            "permits neither TLS 1.2 nor TLS 1.3; write TLSv1.3, and minTls: TLSv1.2 or TLSv1.3",
+            "leaves neither TLS 1.2 nor TLS 1.3 in the range from minTls to maxTls; set maxTls to TLSv1.3, and minTls \
+             to TLSv1.2 or TLSv1.3",
         );
     }
     versions
 }
 
-/// The version as a number, 12 for TLS 1.2.
+/// Returns the TLS version as a number, such as 12 for TLS 1.2.
 fn version(text: &str) -> Result<u8, String> {
     match text.to_ascii_lowercase().as_str() {
         "tlsv1" | "tlsv1.0" => Ok(10),
@@ -76,7 +79,7 @@ fn version(text: &str) -> Result<u8, String> {
     }
 }
 
-/// The cipher suites with names of the IANA registry.
+/// Reads a list of cipher suites. Their names are those of the IANA registry.
 fn cipher_suites(
     field: &Field<'_>,
     versions: &[&SupportedProtocolVersion],
@@ -92,13 +95,14 @@ fn cipher_suites(
         versions.iter().any(|version| version.version == suite.version().version)
     };
     if !versions.is_empty() && !suites.iter().any(is_usable) {
-        field.at.error("has no cipher suite of the TLS versions from minTls to maxTls; write one");
+        field.at.error("lists no cipher suite for the TLS versions from minTls to maxTls; add one");
         return None;
     }
     Some(suites)
 }
 
-/// The key exchange groups. The names are those of the IANA registry and of NIST.
+/// Reads a list of key exchange groups. Their names are those of the IANA registry, or the names `P-256` and `P-384` of
+/// NIST, or the name `prime256v1` of OpenSSL.
 fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
     known(field, "group", |name| {
         let name = match name.to_ascii_lowercase().as_str() {
@@ -114,7 +118,8 @@ fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
     })
 }
 
-/// The values of a list that `find` knows. Unknown values cause a warning, or an error if no value is known.
+/// Reads a list of names, and returns the values for which `find` returns `Some`. Other names cause a warning. If no
+/// name is left, they cause an error.
 fn known<T>(field: &Field<'_>, kind: &str, find: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     let mut found = Vec::new();
     let mut unknown = Vec::new();
@@ -129,13 +134,16 @@ fn known<T>(field: &Field<'_>, kind: &str, find: impl Fn(&str) -> Option<T>) -> 
     }
     let unknown = unknown.join(", ");
     if found.is_empty() {
+        let unknown = if unknown.is_empty() { unknown } else { format!(" (unknown: {unknown})") };
         field.at.error(format_args!(
-            "has no {kind} that this gateway has: {unknown}; add one, or remove the key"
+            "lists no {kind} that this gateway supports{unknown}; add one, or remove this setting"
         ));
         return None;
     }
     if !unknown.is_empty() {
-        field.at.warning(format_args!("has a {kind} that this gateway does not have: {unknown}"));
+        field.at.warning(format_args!(
+            "is used without {unknown}, because this gateway supports no such {kind}"
+        ));
     }
     Some(found)
 }
@@ -145,8 +153,8 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// Reads the keys of the listener. Returns the policy (`None` if there are errors), and the errors, or the warnings
-    /// if there are no errors.
+    /// Reads the TLS settings of the listener. If there are errors, returns `None` and the errors. Otherwise returns
+    /// the policy and the warnings.
     fn read_text(server: &str) -> (Option<TlsPolicy>, Vec<String>) {
         let report = Report::default();
         let document = Document::parse("z".into(), server.as_bytes(), &report);
@@ -219,17 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn values_that_restrict_to_nothing_are_errors_and_unknown_names_warnings() {
+    fn a_setting_without_any_usable_value_is_an_error_and_an_unknown_name_a_warning() {
         for (yaml, is_error, text) in [
             (
                 "{minTls: TLSv1.3, maxTls: TLSv1.2}",
                 true,
-                "maxTls: permits neither TLS 1.2 nor TLS 1.3; write TLSv1.3, and minTls: TLSv1.2 or TLSv1.3",
+                "maxTls: leaves neither TLS 1.2 nor TLS 1.3 in the range from minTls to maxTls; set maxTls to TLSv1.3, \
+                 and minTls to TLSv1.2 or TLSv1.3",
             ),
             (
                 "{maxTls: TLSv1.1}",
                 true,
-                "maxTls: permits neither TLS 1.2 nor TLS 1.3; write TLSv1.3, and minTls: TLSv1.2 or TLSv1.3",
+                "maxTls: leaves neither TLS 1.2 nor TLS 1.3 in the range from minTls to maxTls; set maxTls to TLSv1.3, \
+                 and minTls to TLSv1.2 or TLSv1.3",
             ),
             (
                 "{minTls: SSLv3}",
@@ -239,22 +249,28 @@ mod tests {
             (
                 "{minTls: TLSv1.1}",
                 false,
-                "minTls: permits versions before TLS 1.2, which this gateway does not have",
+                "minTls: permits versions before TLS 1.2; this gateway supports only TLS 1.2 and TLS 1.3; write TLSv1.2",
             ),
             (
                 "{ciphers: [A, B]}",
                 true,
-                "ciphers: has no cipher suite that this gateway has: \"A\", \"B\"; add one, or remove the key",
+                "ciphers: lists no cipher suite that this gateway supports (unknown: \"A\", \"B\"); add one, or remove \
+                 this setting",
+            ),
+            (
+                "{ciphers: ','}",
+                true,
+                "ciphers: lists no cipher suite that this gateway supports; add one, or remove this setting",
             ),
             (
                 "{ciphers: [A, TLS_AES_128_GCM_SHA256]}",
                 false,
-                "ciphers: has a cipher suite that this gateway does not have: \"A\"",
+                "ciphers: is used without \"A\", because this gateway supports no such cipher suite",
             ),
             (
                 "{ciphers: [TLS_AES_128_GCM_SHA256], maxTls: TLSv1.2}",
                 true,
-                "ciphers: has no cipher suite of the TLS versions from minTls to maxTls; write one",
+                "ciphers: lists no cipher suite for the TLS versions from minTls to maxTls; add one",
             ),
             (
                 "{curves: [sect163k1]}",
@@ -277,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ciphers_of_the_listener_are_also_those_towards_services() {
+    fn connections_to_services_use_the_ciphers_of_the_listener() {
         let report = Report::default();
         let yaml = b"server: {ciphers: [TLS_AES_128_GCM_SHA256], minTls: TLSv1.3}\nclient: {maxTls: TLSv1.2}\n";
         let document = Document::parse("z".into(), yaml, &report);
@@ -285,7 +301,7 @@ mod tests {
         let policies = read(&mut root.section("server"), &mut root.section("client"));
         assert_eq!(policies.len(), 2);
         let errors = report.finish(Some(())).unwrap_err();
-        let want = "z:1: server.ciphers: has no cipher suite of the TLS versions from minTls to maxTls; write one";
+        let want = "z:1: server.ciphers: lists no cipher suite for the TLS versions from minTls to maxTls; add one";
         assert_eq!(errors.to_string(), want);
     }
 }

@@ -61,7 +61,7 @@ impl ProxySection<'_> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {
             at.error(
-                "needs the addresses of the proxies, because any client could announce an address; \
+                "needs the addresses of the proxies, because otherwise any client could announce a false address; \
                  write trustedProxies: [CIDR]",
             );
             return None;
@@ -118,19 +118,19 @@ const NO_PROXIES: [IpAddr; 3] = [
 /// Reads Zowe's key: a Java regular expression for the whole address of the peer.
 pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
     let expression = field.read(|text| {
-        // The expression must also be valid on its own. If this were not checked, its parentheses could close the group
-        // around it.
+        // The expression is also compiled on its own. Otherwise, an unbalanced `)` in it could close the group that the
+        // second compilation puts around it.
         let compiled = compile(text).and_then(|_| compile(&format!(r"\A(?:{text})\z")));
         compiled.map_err(|error| {
             let (text, error) = (quote(text), error.to_string());
             let error = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!(
-                "{text} is no regular expression that this gateway supports ({error}); write networks \
-                 to components.passticket-proxy.trustedProxies instead"
+                "{text} is no regular expression that this gateway supports ({error}); list the networks \
+                 in components.passticket-proxy.trustedProxies instead"
             )
         })
     })?;
-    // Several addresses, because a test may use one of them.
+    // At least two of these addresses must match, because a real test setup may list one of them.
     if NO_PROXIES.iter().filter(|ip| expression.is_match(java_text(**ip).as_bytes())).count() > 1 {
         field.at.warning(TRUSTS_ALL);
     }
@@ -252,7 +252,7 @@ mod tests {
             (
                 "proxyProtocol: required",
                 "key: '10[.].*'",
-                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because any client could announce an address; write trustedProxies: [CIDR]".to_owned(),
+                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because otherwise any client could announce a false address; write trustedProxies: [CIDR]".to_owned(),
             ),
             (
                 "proxyProtocol: v2",
@@ -267,12 +267,12 @@ mod tests {
             (
                 "",
                 "key: '(?!10).*'",
-                "z:2: zowe.key: \"(?!10).*\" is no regular expression that this gateway supports (look-around, including look-ahead and look-behind, is not supported); write networks to components.passticket-proxy.trustedProxies instead".to_owned(),
+                "z:2: zowe.key: \"(?!10).*\" is no regular expression that this gateway supports (look-around, including look-ahead and look-behind, is not supported); list the networks in components.passticket-proxy.trustedProxies instead".to_owned(),
             ),
             (
                 "",
                 "key: 'a)|(b'",
-                "z:2: zowe.key: \"a)|(b\" is no regular expression that this gateway supports (unopened group); write networks to components.passticket-proxy.trustedProxies instead".to_owned(),
+                "z:2: zowe.key: \"a)|(b\" is no regular expression that this gateway supports (unopened group); list the networks in components.passticket-proxy.trustedProxies instead".to_owned(),
             ),
         ] {
             let (_, problems) = read_text(ours, zowe, &[]);

@@ -1,16 +1,16 @@
 //! Reads the file that the key `components.passticket-proxy.users` names. The file contains the users and their
-//! password hashes. `examples/users.yml` is an example.
+//! password hashes. An example is `crates/passticket-proxy/src/config/examples/users.yml`.
 
 use std::collections::HashMap;
 
 use super::reader::{At, Section};
 use tower_passticket::{api::PasswordHash, passticket::UserId};
 
-/// Reads the users, in the order of the file. If an entry is wrong, it is reported and left out.
+/// Reads the users, in the order of the file. Reports each wrong entry, and leaves it out.
 pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
-    let remedy = "one line for each user below users; passticket-proxy passwd prints such a line";
+    let remedy = "one line for each user under users; the command passticket-proxy passwd prints such a line";
     let entries = root.required("users", remedy).map(|field| field.section().fields());
     for (name, field) in entries.unwrap_or_default() {
         let user = match UserId::new(name) {
@@ -32,7 +32,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
             Ok(hash) => users.push((user, hash)),
             // The error does not show the value, because the value may be the password itself.
             Err(_) => field.at.error(
-                "is not an Argon2 hash (not shown); write the line that passticket-proxy passwd prints",
+                "is not an Argon2 hash (the value is not shown); write the line that passticket-proxy passwd prints",
             ),
         }
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn each_entry_is_read_or_reported() {
-        let not_a_hash = ": is not an Argon2 hash (not shown); write the line that";
+        let not_a_hash = ": is not an Argon2 hash (the value is not shown); write the line that";
         for (entries, want) in [
             (format!("user: '{HASH}'\n  apimtst: '{HASH}'"), Ok(vec!["USER", "APIMTST"])),
             (

@@ -137,8 +137,8 @@ impl<'input> Builder<'input> {
             Event::SequenceStart(anchor, _) => (Value::Seq(self.items(depth)?), anchor),
             Event::MappingStart(anchor, _) => (Value::Map(self.entries(depth)?), anchor),
             Event::Alias(anchor) => {
-                // The parser itself reports an unknown anchor. So if the anchor is not in the map, it belongs to a node
-                // that is not complete yet, and the alias is inside this node.
+                // The parser itself reports an unknown anchor. So an anchor that is not in the map belongs to a node
+                // that is not complete yet. The alias is inside this node.
                 let Some(node) = self.anchors.get(&anchor) else {
                     return Err(self.fault("the alias is inside the value that it refers to"));
                 };
@@ -228,7 +228,7 @@ impl<'input> Builder<'input> {
         Ok(entries)
     }
 
-    /// The entries that a merge key adds. `node` is the value of the merge key.
+    /// Returns the entries that a merge key adds. `node` is the value of the merge key.
     fn merged(&self, node: Node) -> Result<Vec<Entry>, Fault> {
         let mapping = |node: Node| match node.value {
             Value::Map(entries) => Ok(entries),

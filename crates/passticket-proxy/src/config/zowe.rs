@@ -33,13 +33,13 @@ pub(super) struct Zowe<'a> {
     pub(super) attls: Option<At<'a>>,
     /// The TLS versions, cipher suites and groups of the listener.
     pub(super) server_tls: TlsPolicy,
-    /// Those of connections to services and other servers.
+    /// The TLS versions, cipher suites and groups of connections to services and other servers.
     pub(super) client_tls: TlsPolicy,
     pub(super) port: u16,
     pub(super) port_at: Place,
     /// The address of `listenAddresses` or `vipaIp`.
     pub(super) addresses: Option<Field<'a>>,
-    /// The list is empty if `externalDomains` is absent.
+    /// The origins of the gateway. Empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) cors: bool,
@@ -131,7 +131,7 @@ fn addresses<'a>(server: &mut Section<'a>) -> Option<Field<'a>> {
     let addresses = field.one_or_more();
     if let [_, second, ..] = &addresses[..] {
         second.at.error(
-            "is the second address, but the gateway listens on one; write one address, or 0.0.0.0 for all",
+            "is a second address, but the gateway listens on one address only; write one address, or 0.0.0.0 for all",
         );
     }
     addresses.into_iter().next()
@@ -348,8 +348,8 @@ mod tests {
             assert_eq!(read(server), (Some(want.map(str::to_owned)), Vec::new()), "{server}");
         }
         let (_, problems) = read("listenAddresses: [192.0.2.1, 192.0.2.2]");
-        let want = "z:1: zowe.network.server.listenAddresses[1]: is the second address, but the gateway listens on \
-                    one; write one address, or 0.0.0.0 for all";
+        let want = "z:1: zowe.network.server.listenAddresses[1]: is a second address, but the gateway listens on \
+                    one address only; write one address, or 0.0.0.0 for all";
         assert_eq!(problems, [want]);
     }
 
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS, \
-              which does not pass client certificates on; switch off one of the two"]
+              which does not pass client certificates on; switch off x509 or attls"]
         );
     }
 

@@ -10,8 +10,8 @@ use super::{
 /// A key and its effect in this gateway.
 #[derive(Debug)]
 struct Key {
-    /// The path below the section of the table. If no row has a longer path that begins with this path, the row
-    /// stands for all keys below it, too.
+    /// The path below the section of the table. If no row has a longer path that begins with this path, the row also
+    /// covers all keys below this path.
     path: &'static str,
     effect: Effect,
 }
@@ -67,7 +67,7 @@ const OIDC: &str = "components.gateway.apiml.security.oidc.enabled";
 const RATE: &str = "components.gateway.apiml.gateway.servicesToLimitRequestRate";
 const REGISTRY: &str = "components.gateway.apiml.gateway.registry.enabled";
 
-/// Below `zowe`, and below `components.gateway.zowe`, which precedes.
+/// The keys below `zowe`. They can also be below `components.gateway.zowe`, which has precedence.
 const ZOWE: &[Key] = &[
     key(
         "certificate.keystore.alias",
@@ -172,8 +172,8 @@ const ZOWE: &[Key] = &[
     key("workspaceDirectory", Elsewhere("Zowe's programs")),
 ];
 
-/// Below `components.gateway`, and below `components.apiml`. Those below `apiml.security` also below
-/// `components.zaas`.
+/// The keys below `components.gateway` and below `components.apiml`. The keys that begin with `apiml.security` can also
+/// be below `components.zaas`.
 const GATEWAY: &[Key] = &[
     key("apiml.cache", Elsewhere("Zowe's Caching Service")),
     key("apiml.catalog", Elsewhere("Zowe's API Catalog")),
@@ -486,7 +486,8 @@ pub(super) fn check(root: &Section<'_>) {
     }
 }
 
-/// Of the component zaas, only the keys below `apiml.security` concern a gateway. Other components are other programs.
+/// Checks the keys of a component. In the component `zaas`, only the keys below `apiml.security` concern a gateway.
+/// Components other than `gateway`, `apiml` and `zaas` are other programs.
 fn check_component(name: &str, component: &Field<'_>) {
     if !matches!(name, "gateway" | "apiml" | "zaas") || component.is_blank() {
         return;
@@ -627,7 +628,7 @@ mod tests {
         }
     }
 
-    /// Each key with a value that causes a message, and with one that does not.
+    /// Tests each key with a value that causes a message, and with a value that does not.
     #[test]
     fn each_key_causes_the_message_of_its_row() {
         for (path, key) in all() {

@@ -50,7 +50,7 @@ impl Gateway {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// The value of a series.
+    /// Returns the value of a series (a metric with its labels).
     async fn metric(&self, series: &str) -> i64 {
         let text = self.ask(Method::GET, "/metrics").await.text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -39,8 +39,8 @@ enum Credential {
     Pat,
 }
 
-/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand for new
-/// tokens, and `{BIG}` stands for a text that is too large.
+/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` are replaced by new
+/// tokens, and `{BIG}` is replaced by a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
@@ -591,7 +591,7 @@ fn the_gateway_does_not_start_with_a_damaged_revocation_file() {
     assert_eq!(fs::read(file).unwrap(), b"not a store");
 }
 
-/// The revocation file must exist, unless `--new-store` tells the gateway to create it.
+/// The revocation file must exist. With the option `--new-store`, the gateway creates it.
 #[test]
 fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     let directory = tempfile::tempdir().unwrap();

@@ -241,7 +241,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
 
     let user = demo.client_of("USER");
-    // Removes expired revocations. For this, the user needs the permission UPDATE on APIML.SERVICES.
+    // This request removes expired revocations, for which the user needs the permission UPDATE on APIML.SERVICES.
     let evict = async |client: &Client| {
         client.delete(demo.auth("access-token/evict")).send().await.unwrap().status()
     };

@@ -340,7 +340,7 @@ fn errors_about_private_keys_name_the_format_of_the_file() {
     let old = "is an encrypted private key in the old format of OpenSSL, which the gateway cannot decrypt; decrypt it \
                with: (umask 077; openssl pkey -in ";
     let pkcs12 =
-        "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in ";
+        "is a PKCS12 file, not PEM; extract the private key with: (umask 077; openssl pkcs12 -in ";
     for (content, want) in [
         (&b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"[..], encrypted),
         (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", old),
@@ -355,7 +355,7 @@ fn errors_about_private_keys_name_the_format_of_the_file() {
         }
     }
     let certificate = demo.check(yaml.replace("certs/localhost.pem", "other.key"));
-    check(&certificate, 2, "", "take the certificates out with: openssl pkcs12 -in ");
+    check(&certificate, 2, "", "extract the certificates with: openssl pkcs12 -in ");
 }
 
 #[test]

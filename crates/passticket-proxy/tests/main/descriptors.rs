@@ -58,15 +58,15 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
     let builder = || client(&authorities).build().unwrap();
 
-    // More clients connect than the gateway can open files.
+    // The number of clients is larger than the number of files that the gateway can open.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let silent = silent_connections(200, address).await;
     is_served(builder, &url).await;
     program.logged("limits.connections reached");
     drop(silent);
 
-    // The client sends more requests than the gateway can open files. The gateway closes idle connections for
-    // new clients.
+    // The number of concurrent requests is larger than the number of files that the gateway can open. The gateway
+    // closes idle connections, so that it can serve new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
     // The client sends all later requests on the HTTP/2 connection of this request. Without this connection,
@@ -94,7 +94,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     }
 }
 
-/// Each number of open files lets the start fail in another place.
+/// With each number of open files, the start fails at a different place.
 #[test]
 fn a_start_without_enough_files_fails_with_a_message() {
     let directory = TempDir::new().unwrap();
@@ -105,7 +105,7 @@ fn a_start_without_enough_files_fails_with_a_message() {
     for open_files in fewest.. {
         let mut program = Running::start_with_open_files(open_files, PROGRAM, &args);
         if program.logged_before_end("cannot open enough files").is_some() {
-            // How many numbers fail depends on the worker threads, and so on the machine.
+            // How many of the numbers are too small depends on the number of worker threads, and so on the machine.
             assert!(open_files > fewest, "the start needs more than {fewest} files");
             break;
         }

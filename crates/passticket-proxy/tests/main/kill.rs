@@ -63,7 +63,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Revokes `pats` (Personal Access Tokens), and kills the program at a random moment of the revocations.
+    /// Revokes `pats` (Personal Access Tokens), and kills the program at a random moment during the revocations.
     /// Returns the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
         let answered = Arc::new(Mutex::new(Vec::new()));

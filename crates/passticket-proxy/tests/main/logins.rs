@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 const AUTHENTICATE: &str = "/zosmf/services/authenticate";
 
-/// Starts the gateway. It trusts `authority` besides that of the demo. `edit` changes the zowe.yaml, which names no
-/// users.
+/// Starts the gateway. It trusts `authority` and the authority of the demo. `edit` changes a zowe.yaml without the key
+/// `users`.
 async fn gateway(
     authority: &Authority,
     edit: impl FnOnce(String) -> String + Send + 'static,
@@ -96,7 +96,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Answers that are neither a login nor a refusal.
+/// Returns answers that mean neither a successful login nor a refusal.
 fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
     let html = "<html><form action=login></form></html>";
     let huge = "x".repeat(100_000);
@@ -120,8 +120,8 @@ fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// Checks that the gateway answers 503 while `server` is wrong, slow and away, that it sends each password only once,
-/// and that none of the answers counts as a wrong password.
+/// Makes `server` answer wrongly, and then slowly. Checks that the gateway answers 503, that it sends each password
+/// only once, and that none of the failed logins counts as a wrong password.
 async fn check_failures(demo: &Demo, server: &Fake) {
     server.take_requests();
     for (name, steps) in nonsense() {
@@ -132,7 +132,7 @@ async fn check_failures(demo: &Demo, server: &Fake) {
             assert_eq!(server.take_requests().len(), 1, "{name} {new:?}");
         }
     }
-    // The status is enough for a refusal.
+    // The status 401 alone is a refusal, even if the body is incomplete.
     let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\nabc";
     server.behave(Behaviour::Scripted(vec![Step::send(refused)]));
     assert_eq!(login(demo, "USER", "wrong", None).await.0, 401);
@@ -141,7 +141,7 @@ async fn check_failures(demo: &Demo, server: &Fake) {
     let begun = Instant::now();
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // More than 4 wrong passwords would cause a wait.
+    // If the failed logins counted as wrong passwords, there would be more than 4, and the user would have to wait.
     server.behave(Behaviour::Slow(Duration::from_millis(200)));
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(204, ""));
     server.behave(Behaviour::Right);
@@ -221,7 +221,7 @@ async fn zosmf_refuses_passwords_and_changes_them() {
     assert_eq!(login(&demo, "OLD", "new2", None).await, same(204, ""));
     until(|| zosmf.valid_tokens() == 2).await;
 
-    // The throttle is in front: after too many wrong passwords, z/OSMF is not asked.
+    // After too many wrong passwords, the throttle refuses logins without a request to z/OSMF.
     for i in 0.. {
         zosmf.take_requests();
         let (status, _) = login(&demo, "VICTIM", "guess", None).await;
@@ -256,7 +256,7 @@ async fn the_fake_zosmf_signs_with_the_key_that_it_publishes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zosmf_that_fails_is_503_and_no_guess() {
+async fn a_failing_zosmf_gives_503_and_no_login_counts_as_a_wrong_password() {
     let mut zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
     let demo = with_zosmf(&zosmf).await;
     check_failures(&demo, &zosmf).await;

@@ -1,4 +1,5 @@
-//! Tokens of an identity provider on routes. The provider is a TLS server of the test, which lists its keys.
+//! Tests of requests to services with tokens of an identity provider. The provider is a TLS server in the test, which
+//! sends the list of its keys.
 
 use std::{
     fs,
@@ -232,7 +233,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     let key = pki::OTHER_SIGNING_KEY;
     let provider = Provider::default();
     let listed = json!({ "keys": [jwk(key)] }).to_string();
-    // A redirect is not followed, also if its body would be right.
+    // The gateway does not follow a redirect, even if the body of the redirect is a correct list of keys.
     provider.answers("302 Found", "location: https://localhost:1/\r\n", &listed);
     let mut gateway = Gateway::start(&provider).await;
     let line = gateway.program.logged("the keys of an issuer could not be fetched");

@@ -58,7 +58,7 @@ impl Gateway {
         Self { demo, _definitions: definitions }
     }
 
-    /// The headers that the service receives.
+    /// Sends a request. Returns the headers that the service receives.
     async fn get(&self, headers: &[(&str, &str)]) -> Value {
         let request = self.demo.client().get(self.demo.at("/svc/api/v1/x"));
         let request = headers.iter().fold(request, |r, (name, value)| r.header(*name, *value));
@@ -80,7 +80,7 @@ impl Gateway {
         String::from_utf8(answer).unwrap()
     }
 
-    /// The value of this field in the audit record of the only request.
+    /// Returns the value of this field in the audit record. There must be exactly one request.
     async fn audited(&self, file: &str, field: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! The signing key is replaced while users are logged in.
+//! Tests that an operator can replace the signing key while users are logged in.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -10,7 +10,7 @@ use crate::support::Demo;
 
 const ONE_KEY: &str = "  signingKey: keys/jwt.pem\n";
 
-/// Rewrites the keys in the zowe.yaml of a demo, and starts the program again.
+/// Replaces the setting `signingKey` or `signingKeys` of a demo by `entries`, and starts the program again.
 fn with_keys(demo: Demo, entries: &str) -> Demo {
     let path = demo.directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
@@ -24,7 +24,7 @@ async fn query(demo: &Demo, token: &str) -> StatusCode {
     demo.client().get(demo.auth("query")).bearer_auth(token).send().await.unwrap().status()
 }
 
-/// The `kid` of each key that `keys/public/PATH` lists.
+/// Returns the `kid` of each key that `keys/public/PATH` lists.
 async fn ids(demo: &Demo, path: &str) -> Vec<Option<String>> {
     let url = demo.auth(&format!("keys/public/{path}"));
     let set: Value = demo.client().get(url).send().await.unwrap().json().await.unwrap();

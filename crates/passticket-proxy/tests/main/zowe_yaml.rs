@@ -39,7 +39,7 @@ async fn the_listener_has_the_tls_versions_of_zowe() {
     }
 }
 
-/// The service has only TLS 1.2.
+/// The service supports only TLS 1.2.
 #[tokio::test]
 async fn services_are_connected_with_the_tls_versions_of_zowe() {
     for (keys, is_connected) in [
@@ -47,7 +47,7 @@ async fn services_are_connected_with_the_tls_versions_of_zowe() {
         ("server: {tls: {minTls: TLSv1.3}}", true),
         ("client: {tls: {minTls: TLSv1.3}}", false),
         ("client: {tls: {ciphers: [TLS_AES_256_GCM_SHA384]}}", false),
-        // As in Zowe, the cipher suites of the listener are also those towards services.
+        // As in Zowe, connections to services use the cipher suites of the listener.
         ("server: {tls: {ciphers: [TLS_AES_256_GCM_SHA384]}}", false),
     ] {
         let demo = Demo::start();

@@ -72,17 +72,17 @@ impl Demo {
         Self { program, directory, printed: String::new(), url, _temporary }
     }
 
-    /// A client without a certificate. It trusts the authority of the demo.
+    /// Makes a client without a certificate. It trusts the authority of the demo.
     pub(crate) fn client(&self) -> Client {
         self.builder().build().unwrap()
     }
 
-    /// A client that presents the certificate of this user.
+    /// Makes a client that presents the certificate of this user.
     pub(crate) fn client_of(&self, user: &str) -> Client {
         self.builder().identity(self.identity(user)).build().unwrap()
     }
 
-    /// A builder of clients that trust the authority of the demo.
+    /// Returns a builder of clients that trust the authority of the demo.
     pub(crate) fn builder(&self) -> ClientBuilder {
         client(&fs::read(self.directory.join("certs/ca.pem")).unwrap())
     }
@@ -93,12 +93,12 @@ impl Demo {
         Identity::from_pem(&pem).unwrap()
     }
 
-    /// The URL of a path.
+    /// Returns the URL of a path.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// The URL of an endpoint of the auth API.
+    /// Returns the URL of an endpoint of the auth API.
     pub(crate) fn auth(&self, path: &str) -> String {
         self.at(&format!("/gateway/api/v1/auth/{path}"))
     }

@@ -30,7 +30,7 @@ struct Siem {
 }
 
 impl Siem {
-    /// Takes the record that was stored since the last call. Panics if there is not exactly one.
+    /// Takes the record that was stored since the last call. Panics unless there is exactly one record.
     #[track_caller]
     fn take_one(&self) -> AuditRecord {
         let mut records = self.records.lock().unwrap();
@@ -68,7 +68,7 @@ impl IdentityMapper for ByUnit {
     }
 }
 
-/// The mapper with this name. A program would read the name from its configuration.
+/// Returns the mapper with this name. A program would read the name from its configuration.
 fn mapper(name: &str) -> Arc<dyn IdentityMapper> {
     match name {
         "unit" => Arc::new(ByUnit),

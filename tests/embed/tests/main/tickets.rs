@@ -118,7 +118,7 @@ fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     (user.to_owned(), PassTicket::parse(ticket).unwrap())
 }
 
-/// A generator of the application. It stands for another system, which works or is down.
+/// A generator of the application. It simulates another system, which works or is down.
 #[derive(Clone, Default)]
 struct Remote {
     down: Option<GenerateError>,
@@ -143,8 +143,7 @@ impl PassTicketGenerator for Remote {
     }
 }
 
-/// A provider of the application for logins, permission checks and user mapping. It stands for another
-/// system.
+/// A provider of the application for logins, permission checks and user mapping. It simulates another system.
 #[derive(Clone)]
 struct Directory;
 
@@ -316,7 +315,7 @@ async fn permitted_generator_calls_a_custom_generator_only_for_permitted_tickets
     }
 }
 
-/// Stands for a key in a hardware security module (HSM), which computes HMACs with the key.
+/// Simulates a key in a hardware security module (HSM), which computes HMACs with the key.
 #[derive(Debug)]
 struct HsmKey {
     key: [u8; 32],

@@ -83,8 +83,8 @@ struct Introspection {
     provider: Arc<Provider>,
 }
 
-/// Stands for the server of the identity provider. It knows some opaque tokens. A test can lock the mutex to
-/// delay the response.
+/// Simulates the server of the identity provider, which knows some opaque tokens. A test can lock the mutex to delay
+/// the response.
 #[derive(Default)]
 struct Provider(Mutex<()>);
 

@@ -1,4 +1,4 @@
-//! Layers of `tower-http` can be placed outside, between and inside of the layers of `tower-passticket`.
+//! Layers of `tower-http` can be placed outside, between and inside the layers of `tower-passticket`.
 
 use std::{convert::Infallible, time::Duration};
 
