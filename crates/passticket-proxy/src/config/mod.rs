@@ -141,6 +141,7 @@ mod defined_scheme;
 mod description;
 mod encoding;
 mod encrypted_key;
+mod environment;
 mod file_access;
 mod forwarders;
 mod identities;
@@ -214,10 +215,10 @@ pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
 use api_defs::Definitions;
+use environment::Environment;
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
-use ptktdata::Environment;
 use reader::{At, Document, Field};
 use secret_file::{
     Other, check_store, directory_warning, public_file_warning, read_authorization_file,

@@ -6,8 +6,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::{
+    environment::Environment,
     problem::may_contain_secret,
-    ptktdata::Environment,
     reader::{Field, Section},
     secret_file::read_secret_file,
 };

@@ -9,14 +9,12 @@ use std::{collections::BTreeMap, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
+    environment::Environment,
     problem::{looks_like_key_material, may_contain_secret, quote},
     reader::{At, Field},
     zowe_peer::ZowePeer,
 };
 use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
-
-/// Looks up an environment variable.
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// The place of each entry, by APPLID. An entry with a wrong PassTicket key is included. Otherwise, the routes with its
 /// APPLID would also be reported, as routes without a PassTicket key.

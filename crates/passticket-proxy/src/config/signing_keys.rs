@@ -1,10 +1,10 @@
 //! Reads the keys that sign and verify the gateway's own tokens: `signingKey`, or `signingKeys` with several keys.
 
 use super::{
+    environment::Environment,
     passwords::{self, PasswordSetting},
     pem::{self, Wanted},
     private_key_file,
-    ptktdata::Environment,
     reader::{Field, Section},
 };
 use tower_passticket::token::{KeyId, RsaKeyError, SigningKey, VerifyingKey};
