@@ -114,7 +114,8 @@ impl fmt::Debug for PasswordMemory {
     }
 }
 
-/// A check in progress. When the last request has its result, the check is removed from the memory.
+/// A check in progress. When a request has its result, or when no request waits for it, the check is removed from the
+/// memory, so that a later request begins another one.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     hash: KeyedHash,
@@ -134,8 +135,9 @@ impl Check {
 impl Drop for Check {
     fn drop(&mut self) {
         let mut state = self.memory.state();
-        // One reference is in the memory, and one is here.
-        if Arc::strong_count(&self.result) <= 2 {
+        let is_ours = state.checks.get(&self.hash).is_some_and(|it| Arc::ptr_eq(it, &self.result));
+        // Without waiting requests, one reference is in the memory, and one is here.
+        if is_ours && (self.result.initialized() || Arc::strong_count(&self.result) <= 2) {
             state.checks.remove(&self.hash);
         }
     }
@@ -205,17 +207,22 @@ mod tests {
     #[tokio::test]
     async fn equal_passwords_share_one_check_and_the_check_is_removed() {
         let memory = Arc::new(PasswordMemory::new());
-        let [one, two] = [1, 1].map(|byte| memory.join(KeyedHash([byte; 32])));
+        let [one, two, abandoned] = [1, 1, 3].map(|byte| memory.join(KeyedHash([byte; 32])));
         let other = memory.join(KeyedHash([2; 32]));
         assert_eq!(one.run(|| async { Ok(user("A")) }).await, Ok(user("A")));
-        assert_eq!(two.run(|| async { panic!("a second check") }).await, Ok(user("A")));
         assert_eq!(
             other.run(|| async { Err(PasswordError::Wrong) }).await,
             Err(PasswordError::Wrong)
         );
-        drop((one, other));
-        assert_eq!(memory.state().checks.len(), 1);
+        drop((one, other, abandoned));
+        assert!(memory.state().checks.is_empty());
+        // The first check has ended, so a later request begins another one. Both keep their results.
+        let later = memory.join(KeyedHash([1; 32]));
+        assert_eq!(later.run(|| async { Ok(user("B")) }).await, Ok(user("B")));
+        assert_eq!(two.run(|| async { panic!("a second check") }).await, Ok(user("A")));
         drop(two);
+        assert_eq!(memory.state().checks.len(), 1);
+        drop(later);
         assert!(memory.state().checks.is_empty());
     }
 }

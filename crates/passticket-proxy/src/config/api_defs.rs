@@ -482,7 +482,7 @@ additionalServiceMetadata: []
         let mut cases = Vec::new();
         for (authentication, want) in [
             ("{scheme: httpBasicPassTicket}", missing.clone()),
-            ("{scheme: httpBasicPassTicket, applid: ' '}", missing.clone()),
+            ("{scheme: httpBasicPassTicket, applid: ' '}", missing),
             (
                 "{scheme: httpBasicPassTicket, applid: NINECHARS}",
                 format!(

@@ -80,8 +80,9 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! `apiDefs` names files with static definitions, or directories with such files. These keys of a
-//! definition have an effect:
+//! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
+//! `services` replace those of its definition. These keys of a definition have an effect, and some keys of its metadata
+//! (docs/reference/service-metadata.md):
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
