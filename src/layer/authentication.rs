@@ -83,6 +83,11 @@ impl Authenticated {
         self.kept.as_ref()?.token.as_ref().map(|token| token.as_str())
     }
 
+    /// The token, if it is a login token.
+    pub(super) fn login_token(&self) -> Option<&str> {
+        self.token().filter(|_| matches!(self.proof, Proof::Jwt(_)))
+    }
+
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.proof.add_to_record(record).with_user(self.user)

@@ -120,11 +120,11 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     }
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
-        self.headers_for(*request.user(), request.token())
+        self.headers_for(*request.user(), request.login_token())
     }
 
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
-        Some(self.headers_for(*authorization.user(), authorization.token()))
+        Some(self.headers_for(*authorization.user(), authorization.login_token()))
     }
 
     fn reserved_headers(&self) -> &[HeaderName] {

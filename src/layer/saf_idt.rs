@@ -124,7 +124,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
             return SchemeFuture::ready(headers(token));
         }
         let shared = self.0.clone();
-        let token = token_for(&shared.tickets, request.token());
+        let token = token_for(&shared.tickets, request.login_token());
         SchemeFuture::pending(async move {
             headers(shared.tokens.get_until(&user, shared.ask(user, token)).await)
         })

@@ -295,6 +295,11 @@ impl<'a> Authorization<'a> {
         self.authenticated.token()
     }
 
+    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    pub(super) fn login_token(&self) -> Option<&'a str> {
+        self.authenticated.login_token()
+    }
+
     /// The service that the request is for.
     pub fn service(&self) -> &'a ServiceId {
         self.service
@@ -339,6 +344,11 @@ impl<'a> SchemeRequest<'a> {
     /// certificate: a service never receives a Personal Access Token.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
+    }
+
+    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    pub(super) fn login_token(&self) -> Option<&'a str> {
+        self.authenticated.login_token()
     }
 
     /// The service that the request is for.

@@ -137,7 +137,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         // The future needs only the cookies of the request.
         let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
         let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
-        let token = token_for(&shared.tickets, request.token());
+        let token = token_for(&shared.tickets, request.login_token());
         SchemeFuture::pending(async move {
             let session = shared.opened.get_until(&user, shared.open(user, token)).await?;
             let session = session.ok_or_else(refused)?;

@@ -295,7 +295,7 @@ pub(crate) fn gateway(
     let generator = LocalGenerator::new(config.profiles.clone())
         .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
-    let remote = Remote::new(connector.clone(), config);
+    let remote = Remote::new(connector, config);
     let login_remote = Remote::new(login_connector, config);
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());

@@ -1,19 +1,17 @@
 //! A fake API ML: the endpoint that makes PassTickets (docs/reference/zowe-site.md#ticket-sources, call A).
 
-use std::{ops::Deref, sync::Arc};
+use std::ops::Deref;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use passticket::{
     KeyProfile, UserId,
     clock::{Clock, SystemClock},
 };
-use rustls::{ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     fake::{Answer, Fake, Request},
-    pki::{Authority, SERVER},
+    pki::{Clients, SERVER},
 };
 
 /// A fake API ML that makes PassTickets.
@@ -24,11 +22,14 @@ pub struct FakeTickets {
 
 impl FakeTickets {
     /// Starts an API ML that makes PassTickets of `profile`. It serves only clients with a certificate of
-    /// [`Authority::trusted`]. A token is accepted if its issuer is `APIML` and it has not expired: the fake does not
+    /// [`Authority::trusted`](crate::pki::Authority::trusted). A token is accepted if its issuer is `APIML` and it has not expired: the fake does not
     /// verify the signature.
     pub async fn https(profile: KeyProfile) -> Self {
         let handle = move |request: &Request| answer(&profile, request);
-        Self { fake: Fake::https(acceptor(), handle).await }
+        Self {
+            fake: Fake::https(SERVER.acceptor_of_clients(Clients::MustHaveCertificate), handle)
+                .await,
+        }
     }
 }
 
@@ -38,20 +39,6 @@ impl Deref for FakeTickets {
     fn deref(&self) -> &Fake {
         &self.fake
     }
-}
-
-/// An acceptor that needs a client certificate of [`Authority::trusted`].
-fn acceptor() -> TlsAcceptor {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::new(Authority::trusted().roots());
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(vec![SERVER.certificate_der()], SERVER.private_key())
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 fn answer(profile: &KeyProfile, request: &Request) -> Answer {

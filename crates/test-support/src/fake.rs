@@ -30,6 +30,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body. A request without `Content-Length` has no body.
     pub body: Vec<u8>,
+    /// The client certificate of the connection, as DER. `None` if the acceptor asks for none, or the client has none.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl Request {
@@ -196,6 +198,8 @@ async fn connection(
     let length = request.header("content-length").and_then(|length| length.parse().ok());
     request.body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut request.body).await?;
+    let certificates = stream.get_ref().get_ref().1.peer_certificates();
+    request.certificate = certificates.and_then(|all| all.first()).map(|leaf| leaf.to_vec());
     requests.lock().unwrap().push(request.clone());
     let behaviour = {
         let mut behaviours = behaviours.lock().unwrap();
@@ -224,5 +228,5 @@ fn parse(head: &str) -> Request {
         let (name, value) = line.split_once(':').unwrap();
         (name.to_ascii_lowercase(), value.trim().to_owned())
     });
-    Request { method, path, headers: headers.collect(), body: Vec::new() }
+    Request { method, path, headers: headers.collect(), body: Vec::new(), certificate: None }
 }

@@ -13,6 +13,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -64,7 +65,25 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// Returns an acceptor of TLS connections that presents this certificate. Clients need no certificate.
+    /// An acceptor of TLS connections that presents this certificate, and asks clients for a certificate.
+    pub fn acceptor_of_clients(&self, clients: Clients) -> TlsAcceptor {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(Authority::trusted().roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+        let verifier = match clients {
+            Clients::MayHaveCertificate => verifier.allow_unauthenticated(),
+            Clients::MustHaveCertificate => verifier,
+        };
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![self.certificate_der()], self.private_key())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// An acceptor of TLS connections that presents this certificate. Clients need no certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -74,6 +93,15 @@ impl Identity {
             .unwrap();
         TlsAcceptor::from(Arc::new(config))
     }
+}
+
+/// Which clients an acceptor serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Clients with a certificate of [`Authority::trusted`], and clients without a certificate.
+    MayHaveCertificate,
+    /// Only clients with a certificate of [`Authority::trusted`].
+    MustHaveCertificate,
 }
 
 /// A certificate authority.

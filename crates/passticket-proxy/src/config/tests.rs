@@ -894,6 +894,122 @@ fn optional_keys_have_defaults() {
     assert_eq!(saf.unwrap(), Ok(Access::Refused));
 }
 
+/// The errors, or the warnings, with this scheme in the api-def, and with these keys in our section and at the top level.
+fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) {
+    let setup = Setup::new();
+    let old = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
+    setup.write("api-defs/dc.yml", &API_DEF.replace(old, scheme), 0o644);
+    setup.write("client.pem", USER.certificate, 0o644);
+    setup.write("client.key", USER.key, 0o600);
+    setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n{ours}    #"));
+    setup.edit("zowe:\n", &format!("{top}zowe:\n"));
+    let problems = setup.problems();
+    // The example has keys for these APPLIDs, and applids of paths below the service.
+    let problems = problems.into_iter().filter(|text| !text.contains("no service has APPLID"));
+    (setup, problems.collect())
+}
+
+#[test]
+fn schemes_need_their_servers() {
+    let zosmf = "zOSMF: {host: zosmf.example, applId: ZOWEAPPL}\n";
+    let zss = "    zss: {url: 'https://zss.example:7557/'}\n";
+    let (setup, problems) = scheme_problems("{scheme: zosmf}", "", zosmf);
+    assert_eq!(problems, [""; 0]);
+    let peers = setup.load().unwrap().config.scheme_peers;
+    assert_eq!(peers.zosmf.unwrap().address.to_string(), "https://zosmf.example:443/");
+    let (setup, problems) = scheme_problems("{scheme: safIdt, applid: ZOWEAPPL}", zss, "");
+    assert_eq!(problems, [""; 0]);
+    let peers = setup.load().unwrap().config.scheme_peers;
+    assert_eq!(peers.saf_tokens.unwrap().to_string(), "https://zss.example:7557/saf/authenticate");
+    for (scheme, ours, top, want) in [
+        ("{scheme: zosmf}", "", "", "with scheme zosmf, which needs z/OSMF; write zOSMF: { host"),
+        ("{scheme: zosmf}", "", "zOSMF: {host: z}\n", "no key for IZUDFLT, the APPLID of z/OSMF"),
+        ("{scheme: zosmf}", "", "zOSMF: {host: z, port: 0}\n", "zOSMF.port: \"0\" is not valid"),
+        (
+            "{scheme: safIdt, applid: ZOWEAPPL}",
+            "",
+            "",
+            "with scheme safIdt, which needs ZSS; write",
+        ),
+        (
+            "{scheme: safIdt, applid: ZOWEAPPL}",
+            "    zss: {url: 'http://zss.example'}\n",
+            "",
+            "zss.url: would be called with http",
+        ),
+    ] {
+        let (_, problems) = scheme_problems(scheme, ours, top);
+        let [problem] = &*problems else { panic!("{scheme} {top}: {problems:?}") };
+        assert!(problem.contains(want), "{problem}");
+    }
+}
+
+#[test]
+fn client_certificates_and_a_running_zowe_have_rules() {
+    let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
+    let identity = "clientCertificate: {certificate: client.pem, key: client.key}";
+    let (setup, problems) = scheme_problems(scheme, &format!("    {identity}\n"), "");
+    assert_eq!(problems, [""; 0]);
+    let config = setup.load().unwrap().config;
+    assert!(config.client_identities.default.is_some());
+    assert!(!format!("{config:?}").contains("PRIVATE"));
+    // A service with the scheme x509 gets the certificate of the gateway.
+    let x509 = "{scheme: x509, headers: X-Certificate-Public}";
+    let (setup, _) = scheme_problems(x509, "", "");
+    let identities = setup.load().unwrap().config.client_identities;
+    assert_eq!(identities.services[0].1.certificate, CERTIFICATE.as_bytes());
+
+    let wrong = "clientCertificate: {certificate: client.pem, key: jwt.key}";
+    for (ours, want) in [
+        (wrong.to_owned(), "clientCertificate.key: is not the key of the certificate beside it"),
+        (
+            "clientCertificate: {certificate: client.pem}".to_owned(),
+            "clientCertificate.key: is missing",
+        ),
+        ("clientCertificate: {certificate: gone.pem, key: client.key}".to_owned(), "gone.pem"),
+        ("zowe: {mint: true}".to_owned(), "zowe.url: is missing"),
+        ("zowe: {url: 'http://zowe.example'}".to_owned(), "zowe.url: is http"),
+        (
+            format!("zowe: {{url: 'https://zowe.example', {wrong}}}"),
+            "zowe.clientCertificate.key: is not",
+        ),
+    ] {
+        let (_, problems) = scheme_problems(scheme, &format!("    {ours}\n"), "");
+        let [problem] = &*problems else { panic!("{ours}: {problems:?}") };
+        assert!(problem.contains(want), "{problem}");
+    }
+
+    for (ours, want) in [
+        (String::new(), Some("source: zowe, which needs a running Zowe; write components")),
+        (
+            "    zowe: {url: 'https://zowe.example'}\n".to_owned(),
+            Some("zowe: needs a client certificate"),
+        ),
+        (format!("    zowe: {{url: 'https://zowe.example', {identity}}}\n"), None),
+    ] {
+        let (setup, _) = scheme_problems(scheme, &ours, "");
+        setup.edit("algorithm: enhanced-mixed ", "source: zowe #");
+        setup.edit("key: { file: ptktdata/ZOWEAPPL.key }", "#");
+        setup.write(
+            "saf.yml",
+            "safAccess: {PTKTDATA: {IRRPTAUTH.ADMAPPL.*: {UPDATE: [ZWESVUSR]}}}\n",
+            0o644,
+        );
+        let problems = setup.problems();
+        match want {
+            Some(want) => {
+                assert!(problems.len() == 1 && problems[0].contains(want), "{problems:?}");
+            }
+            None => {
+                let config = setup.load().unwrap().config;
+                assert_eq!(config.zowe_tickets.len(), 1);
+                // Zowe decides who gets its PassTickets.
+                assert!(problems.iter().all(|text| !text.contains("ZOWEAPPL")), "{problems:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_missing_zowe_yaml_is_one_problem() {
     let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();

@@ -1,13 +1,13 @@
 //! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`, against fakes of a service, z/OSMF and ZSS.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use crate::support::{Demo, with_any_port};
 use reqwest::RequestBuilder;
 use serde_json::Value;
 use test_support::{
     fake::{Answer, Behaviour, Fake, Request},
-    pki::{self, Authority},
+    pki::{self, Authority, Clients},
     raw::Step,
     tickets,
     zosmf::{FakeZosmf, Tokens, UserState},
@@ -53,8 +53,15 @@ struct Site {
 impl Site {
     /// Starts the gateway with users of a file. `ours` has lines of `components.passticket-proxy`.
     async fn start(ours: &'static str) -> Self {
+        Self::start_with(None, ours).await
+    }
+
+    /// Starts the gateway in front of a service that asks for client certificates, if `clients` is present.
+    async fn start_with(clients: Option<Clients>, ours: &'static str) -> Self {
         let acceptor = || pki::SERVER.acceptor();
-        let service = Fake::https(acceptor(), |_| Answer::text(200, "ok")).await;
+        let asking = clients.map(|clients| pki::SERVER.acceptor_of_clients(clients));
+        let asking = asking.unwrap_or_else(acceptor);
+        let service = Fake::https(asking, |_| Answer::text(200, "ok")).await;
         let zosmf = FakeZosmf::https(acceptor()).await;
         let zss = FakeZss::https(acceptor()).await;
         let ports = [&service, &*zosmf, &*zss].map(|fake| fake.address.port());
@@ -66,6 +73,12 @@ impl Site {
                 DEFINITIONS.replace("SERVICE", &format!("'https://localhost:{service}'"));
             fs::write(demo.directory.join("api-defs/demo.yml"), definitions).unwrap();
             fs::write(demo.directory.join("certs/other.pem"), Authority::trusted().pem()).unwrap();
+            for (name, identity) in [("one", pki::USER), ("two", pki::APIMTST)] {
+                let file = |end| demo.directory.join(format!("certs/{name}.{end}"));
+                fs::write(file("pem"), identity.certificate).unwrap();
+                fs::write(file("key"), identity.key).unwrap();
+                fs::set_permissions(file("key"), fs::Permissions::from_mode(0o600)).unwrap();
+            }
             let path = demo.directory.join("zowe.yaml");
             let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
             let yaml = yaml
@@ -250,6 +263,24 @@ async fn x509_sends_the_certificate_of_the_connection_only() {
     let text = site.failure(forged(site.get(None, "cert"))).await;
     assert_eq!(text, "ZWEAG167E No client certificate provided in the request");
     assert_eq!(site.service.requests().pop().unwrap().header("x-certificate-commonname"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_get_the_client_certificates_of_the_configuration() {
+    let asking = Some(Clients::MayHaveCertificate);
+    let site = Site::start_with(asking, "").await;
+    assert_eq!(site.send(site.get(Some("USER"), "jwt")).await.certificate, None);
+    let keys = "    clientCertificate: {certificate: certs/one.pem, key: certs/one.key}
+    services: {saf: {clientCertificate: {certificate: certs/two.pem, key: certs/two.key}}}
+";
+    let site = Site::start_with(asking, keys).await;
+    for _ in 0..2 {
+        for (service, want) in [("jwt", pki::USER), ("saf", pki::APIMTST), ("cert", pki::USER)] {
+            let seen = site.send(site.get(Some("USER"), service)).await;
+            let want = want.certificate_der().to_vec();
+            assert!(seen.certificate == Some(want), "{service}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
