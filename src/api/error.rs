@@ -314,7 +314,8 @@ impl ApiError {
             Self::Unavailable
             | Self::StoreUnavailable
             | Self::AuditUnavailable
-            | Self::Saf(SafError::Unavailable) => {
+            | Self::Saf(SafError::Unavailable)
+            | Self::Token(TokenError::Unavailable(_)) => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
             }
             Self::CertificateRequired => {
@@ -325,9 +326,6 @@ impl ApiError {
             }
             Self::Token(TokenError::Expired { .. }) => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
-            }
-            Self::Token(TokenError::Unavailable(_)) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
             }
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)

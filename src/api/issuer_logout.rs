@@ -21,7 +21,7 @@ pub trait IssuerLogout: Send + Sync + 'static {
 impl<C: Connect> IssuerLogout for Apiml<C> {
     fn log_out(&self, token: &str) -> IssuerLogoutFuture {
         let (apiml, token) = (self.clone(), zeroize::Zeroizing::new(token.to_owned()));
-        Box::pin(async move { Apiml::log_out(&apiml, &token).await })
+        Box::pin(async move { Self::log_out(&apiml, &token).await })
     }
 }
 

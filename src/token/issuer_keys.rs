@@ -252,18 +252,25 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. The future never ends. Run
-    /// it in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. While there are no keys, it
+    /// tries again after 5 s, and then at growing intervals: some issuers never have keys, such as a z/OSMF without JWTs.
+    /// The future never ends. Run it in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
+        let mut after_failure = FIRST_PAUSE;
         loop {
             self.refresh(Need::FreshSet).await;
             let pause = match self.0.set.load().as_deref() {
                 Some(current) => {
                     let age = self.0.clock.monotonic().saturating_sub(current.fetched);
+                    after_failure = FIRST_PAUSE;
                     remote.refresh.every.saturating_sub(age).max(PAUSE)
                 }
-                None => FIRST_PAUSE,
+                None => {
+                    let pause = after_failure;
+                    after_failure = after_failure.saturating_mul(2).min(remote.refresh.every);
+                    pause
+                }
             };
             sleep(pause).await;
         }

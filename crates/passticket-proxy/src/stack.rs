@@ -414,7 +414,11 @@ pub(crate) fn gateway(
     // requests to the auth API. SanitizeLayer marks the headers of requests to services.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
-    let mut gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
+    // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
+    // leaves.
+    let forwarded = || option_layer(forwarders.as_ref().map(Forwarders::layer));
+    let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
+    let mut gateway = Gateway::new(api, forwarded().layer(routed))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {
@@ -423,7 +427,5 @@ pub(crate) fn gateway(
     if let Some(counts) = counts {
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
-    // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
-    // leaves.
-    option_layer(forwarders.map(|forwarders| forwarders.layer())).layer(gateway)
+    gateway
 }

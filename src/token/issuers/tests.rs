@@ -763,18 +763,21 @@ async fn keys_are_kept_fresh_without_tokens() {
             self.0.elapsed()
         }
     }
-    let source = Source::new(jwk_set([&*RSA]));
-    let keys = IssuerKeys::fetched(IDP, {
-        let source = source.clone();
-        move || source.fetch()
-    });
-    let keys = keys.with_clock(Arc::new(Paused(tokio::time::Instant::now())));
-    let keeping = tokio::spawn(keys.keep_fresh());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(source.calls(), 1);
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert!((6..=7).contains(&source.calls()), "{}", source.calls());
-    keeping.abort();
+    // An issuer that never has keys is asked at growing intervals.
+    for (answer, calls) in [(jwk_set([&*RSA]), 6..=7), (Bytes::new(), 10..=15)] {
+        let source = Source::new(answer);
+        let keys = IssuerKeys::fetched(IDP, {
+            let source = source.clone();
+            move || source.fetch()
+        });
+        let keys = keys.with_clock(Arc::new(Paused(tokio::time::Instant::now())));
+        let keeping = tokio::spawn(keys.keep_fresh());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(source.calls(), 1);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(calls.contains(&source.calls()), "{}", source.calls());
+        keeping.abort();
+    }
 }
 
 /// Verifiers that are made from one cached verifier trust different issuers.
