@@ -217,7 +217,7 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
             add("z/OSMF", zosmf.address.to_string(), Question::Zosmf, for_logins, provider);
         }
         Logins::Zss(address) => {
-            add("ZSS", address.to_string(), Question::Http, for_logins, provider)
+            add("ZSS", address.to_string(), Question::Http, for_logins, provider);
         }
         _ => {}
     }

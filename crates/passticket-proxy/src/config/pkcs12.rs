@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_certificate_of_another_key_is_not_used() {
         let (key, other) = (SERVER.key_pair(), USER.certificate_der());
-        let error = store(&key, &[other.clone()]).key(None).err().unwrap();
+        let error = store(&key, std::slice::from_ref(&other)).key(None).err().unwrap();
         assert_eq!(error, Pkcs12Error::NoCertificate("gateway".to_owned()));
         // The ids of the file give the key the first certificate. The keys decide.
         let entry = store(&key, &[other, SERVER.certificate_der()]).key(None).unwrap();
