@@ -276,7 +276,8 @@ impl Route {
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
         let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
-        Self { scheme: Arc::new(scheme), is_bypass, replay, siblings: Arc::new([]), ..self }
+        let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
+        Self { scheme, is_bypass, replay, accepts, siblings: Arc::new([]), ..self }
     }
 
     /// Sets what the gateway does with a request if authentication or the scheme failed.

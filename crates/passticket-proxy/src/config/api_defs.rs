@@ -792,15 +792,7 @@ additionalServiceMetadata: []
                 Some("IZUDFLT"),
                 None,
             ),
-            (
-                &zosmf,
-                "",
-                None,
-                Some(
-                    "d:4: services[0].routes[0].gatewayUrl: zosmf is not supported yet; write httpBasicPassTicket or \
-                     bypass, here or to components.passticket-proxy.services.ibmzosmf.scheme",
-                ),
-            ),
+            (&zosmf, "", Some(""), None),
             (&ticket, "svc: {applid: NEW}", Some("NEW"), None),
             (&ticket, "svc: {scheme: bypass}", Some(""), None),
             (&no_applid, "svc: {applid: NEW}", Some("NEW"), None),

@@ -194,8 +194,8 @@ fn is_usable(identity: &Identity<'_>) -> bool {
         Ok(_) => return true,
         Err(rustls::Error::InconsistentKeys(_)) => (
             identity.key_field,
-            "is not the key of zowe.certificate.pem.certificate; write the path of the file with the key of that \
-                 certificate",
+            "is not the private key of the certificate in zowe.certificate.pem.certificate; set it to the path of the \
+             file with that private key",
         ),
         Err(rustls::Error::InvalidCertificate(_)) => (
             identity.certificate_field,

@@ -275,7 +275,7 @@ mod tests {
             (
                 "{curves: [sect163k1]}",
                 true,
-                "curves: has no group that this gateway has: \"sect163k1\"; add one, or remove the key",
+                "curves: lists no group that this gateway supports (unknown: \"sect163k1\"); add one, or remove this setting",
             ),
             (
                 "{curves: [sect163k1, secp384r1]}",

@@ -141,7 +141,7 @@ mod tests {
         for (yaml, want) in [
             ("{checkLogout: query}", "url: is missing; write the URL of Zowe's gateway"),
             ("{url: 'http://zowe:7554'}", "url: is http, so a stranger could receive tokens"),
-            ("{url: zowe}", "url: \"zowe\" is no address of a service"),
+            ("{url: zowe}", "url: \"zowe\" is not the address of a service"),
             (
                 "{url: 'https://zowe', checkLogout: true}",
                 "checkLogout: is unknown; write query or off",

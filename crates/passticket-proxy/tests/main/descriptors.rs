@@ -53,7 +53,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     let args = ["serve", "--config", config.to_str().unwrap()];
     let (mut program, port) = listening(Running::start_with_open_files(open_files, PROGRAM, &args));
     let warning = program.logged("cannot open enough files for 10000 clients");
-    assert!(warning.contains("it serves 20;"), "{warning}");
+    assert!(warning.contains("serves only 20;"), "{warning}");
     let url = format!("https://localhost:{port}");
     let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
     let builder = || client(&authorities).build().unwrap();

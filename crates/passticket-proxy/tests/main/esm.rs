@@ -159,7 +159,7 @@ fn invalid_arguments_give_a_one_line_error() {
         ),
         (
             &["--esm", "racf", "delegate", "--user", "A", "--from-config", "no.yaml"],
-            "use --from-config with passticket or keys",
+            "this topic cannot be combined with --from-config",
         ),
         (&[&identity[..], &["--email", "a@b"]].concat(), "--registry"),
         (&[&identity[..], &["--registry", "r", "--subject", "CN=a"]].concat(), "--email"),
