@@ -183,5 +183,5 @@ fn an_identity_that_cannot_be_used_is_an_error() {
     assert_eq!(build(USER.certificate, USER.key), "");
     assert!(build("", USER.key).contains("the certificate chain has no certificate"));
     assert!(build(USER.certificate, "").contains("the private key cannot be read"));
-    assert!(build(USER.certificate, APIMTST.key).contains("does not fit the certificate"));
+    assert!(build(USER.certificate, APIMTST.key).contains("does not match the certificate"));
 }

@@ -482,7 +482,7 @@ additionalServiceMetadata: []
         let mut cases = Vec::new();
         for (authentication, want) in [
             ("{scheme: httpBasicPassTicket}", missing.clone()),
-            ("{scheme: httpBasicPassTicket, applid: ' '}", missing),
+            ("{scheme: httpBasicPassTicket, applid: ' '}", missing.clone()),
             (
                 "{scheme: httpBasicPassTicket, applid: NINECHARS}",
                 format!(
@@ -504,7 +504,7 @@ additionalServiceMetadata: []
                      safIdt, x509, zosmf, zoweJwt"
                 ),
             ),
-            ("{scheme: safIdt}", missing.clone()),
+            ("{scheme: safIdt}", missing),
             (
                 "{scheme: x509}",
                 format!(
