@@ -415,6 +415,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&definitions, overrides);
     }
     definitions.apply_additions(is_complete);
+    if let Some(Logins::Users(users)) = &logins
+        && users.is_empty()
+    {
+        routes::warn_without_logins(overrides);
+    }
     let routes = routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata);
     let request_headers = routes::request_headers(overrides, &definitions);
     if routes.is_empty() {
