@@ -16,6 +16,13 @@ pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>
     Some((value?, field.at))
 }
 
+/// Warns of a service whose clients cannot log in, because no server checks passwords.
+pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
+    if client_basic == ClientBasic::Verify {
+        at.warning("verify needs a server that checks passwords; write users: PATH, or zOSMF.host");
+    }
+}
+
 /// Reports settings of a service that contradict each other. `evaluates_credentials` is whether a route of the service
 /// has another scheme than bypass.
 pub(super) fn check(

@@ -473,6 +473,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&definitions, overrides);
     }
     definitions.apply_additions(is_complete);
+    if let Some(Logins::Users(users)) = &logins
+        && users.is_empty()
+    {
+        routes::warn_without_logins(overrides);
+    }
     let zosmf_applid = zosmf_peer.applid();
     let routes =
         routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);

@@ -103,6 +103,13 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     overrides
 }
 
+/// Warns of services that verify passwords, for a configuration in which no user has a password.
+pub(super) fn warn_without_logins(overrides: &[Override<'_>]) {
+    for (client_basic, at) in overrides.iter().filter_map(|it| it.client_basic.as_ref()) {
+        client_basic::warn_without_logins(*client_basic, at);
+    }
+}
+
 /// Reads the key `onFailure`.
 pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     section.optional("onFailure")?.read(|text| match text {

@@ -692,6 +692,16 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| {
                 s.edit("users: users.yml", "users:");
+                s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
+            },
+            &[
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs a server \
+               that checks passwords; write users: PATH, or zOSMF.host",
+            ],
+        ),
+        (
+            |s| {
+                s.edit("users: users.yml", "users:");
                 s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },

@@ -280,7 +280,7 @@ mod tests {
             (
                 "{curves: [sect163k1, secp384r1]}",
                 false,
-                "curves: has a group that this gateway does not have: \"sect163k1\"",
+                "curves: is used without \"sect163k1\", because this gateway supports no such group",
             ),
         ] {
             let (policy, problems) = read_text(yaml);

@@ -164,10 +164,10 @@ fn invalid_arguments_give_a_one_line_error() {
         (&[&identity[..], &["--email", "a@b"]].concat(), "--registry"),
         (&[&identity[..], &["--registry", "r", "--subject", "CN=a"]].concat(), "--email"),
         (&[&identity[..], &["--issuer", "CN=a"]].concat(), "--subject"),
-        (&[&identity[..], &["--email", "a", "--registry", "r"]].concat(), "with one @"),
+        (&[&identity[..], &["--email", "a", "--registry", "r"]].concat(), "write name@domain"),
         (
             &[&identity[..], &["--email", "a@b')\nDELUSER X", "--registry", "r"]].concat(),
-            "with one @",
+            "write name@domain",
         ),
         (
             &[&identity[..], &["--email", "a@b", "--registry", "*"]].concat(),
