@@ -1,5 +1,6 @@
 //! Tests of all layers together, in the right order and in every wrong order.
 
+mod accepts;
 mod audit;
 
 use std::{
