@@ -46,8 +46,8 @@ const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
-/// A proxy is a trusted forwarder if its TLS certificate is in the list. The certificate of an authority in the list
-/// makes nobody a trusted forwarder, except a peer that presents it as its own.
+/// A proxy is a trusted forwarder if its TLS certificate is in the list. If the list has the certificate of an authority,
+/// the certificates that this authority has signed are not trusted.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};

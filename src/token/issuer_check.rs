@@ -54,7 +54,7 @@ struct Inner {
 }
 
 impl IssuerCheck {
-    /// Asks `source`. An answer is remembered for 60 s: so long, a token may still be accepted after a logout at the
+    /// Asks `source`. An answer is remembered for 60 s. In this time, a token may still be accepted after a logout at the
     /// issuer. The name of the issuer is for the log and for errors.
     pub fn new(issuer: &str, source: impl AskIssuer) -> Self {
         Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)

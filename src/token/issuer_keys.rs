@@ -138,7 +138,7 @@ pub struct KeyRefresh {
     pub every: Duration,
     /// The set is no longer used after this time, even if it could not be fetched again. At least 30 s more than
     /// [`every`](Self::every). Without such a limit, an attacker who stops all fetches could use a key that the issuer
-    /// has withdrawn for ever.
+    /// has withdrawn forever.
     pub max_age: Duration,
 }
 
