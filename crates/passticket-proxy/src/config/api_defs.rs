@@ -686,6 +686,40 @@ additionalServiceMetadata: []
     }
 
     #[test]
+    /// The key `enableUrlEncodedCharacters` stands for each key that restricts a service.
+    #[test]
+    fn a_blank_value_neither_blocks_nor_erases_a_restriction() {
+        let custom = |value: &str| {
+            format!("customMetadata: {{apiml: {{enableUrlEncodedCharacters: {value}}}}}")
+        };
+        let own = |value: &str| service(&format!("{URL}{ROUTE}{}", custom(value)));
+        let addition = |mode: &str, value: &str| {
+            let custom = custom(value);
+            format!("additionalServiceMetadata: [{{serviceId: svc, mode: {mode}, {custom}}}]")
+        };
+        for (own, addition, is_refused) in [
+            (own("''"), addition("UPDATE", "false"), true),
+            (own(""), addition("UPDATE", "false"), true),
+            (own("false"), addition("FORCE_UPDATE", "''"), true),
+            (own("false"), addition("FORCE_UPDATE", ""), true),
+            (own("false"), addition("FORCE_UPDATE", "true"), false),
+            (own("true"), addition("UPDATE", "false"), false),
+        ] {
+            for files in [[own.as_str(), &addition], [&addition, &own]] {
+                let (routes, problems) = read_files(&files, "");
+                assert_eq!((routes.len(), problems.len()), (1, 0), "{files:?} {problems:?}");
+                assert_eq!(routes[0].ends_with("not encoded"), is_refused, "{files:?}");
+            }
+        }
+        // A blank value of `customMetadata` does not erase `authentication`.
+        let lines = format!(
+            "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: OLD}}\n\
+             customMetadata: {{apiml.authentication.applid: '', apiml: {{authentication: {{scheme: }}}}}}"
+        );
+        let want = "/svc/api/v1 -> https://zos:1/base/api OLD".to_owned();
+        assert_eq!(read_service(&lines), (vec![want], Vec::new()));
+    }
+
     fn definitions_with_the_same_id_add_instances_and_routes() {
         let other = "services:
   - serviceId: svc
