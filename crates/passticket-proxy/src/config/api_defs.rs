@@ -768,6 +768,36 @@ additionalServiceMetadata: []
     }
 
     #[test]
+    #[test]
+    fn the_shortest_response_timeout_of_the_instances_counts_in_any_order_of_the_files() {
+        let with = |timeout: Option<u32>| {
+            let custom =
+                timeout.map(|timeout| format!("customMetadata: {{response-timeout: {timeout}}}"));
+            service(&format!("{URL}{ROUTE}{}", custom.unwrap_or_default()))
+        };
+        for (one, other, want) in
+            [(Some(5000), Some(90_000), Some(5)), (Some(5000), None, Some(5)), (None, None, None)]
+        {
+            for files in [[with(one), with(other)], [with(other), with(one)]] {
+                let report = Report::default();
+                let documents = files
+                    .each_ref()
+                    .map(|yaml| Document::parse("d".into(), yaml.as_bytes(), &report));
+                let mut definitions = Definitions::default();
+                for document in &documents {
+                    definitions.extend(read(document.section(&report)));
+                }
+                let ptktdata = documents[0].section(&report).child("ptktdata");
+                let none = Entries::new();
+                let on_failure = OnFailure::Forward;
+                let routes =
+                    routes::assemble(&definitions, &[], on_failure, &none, &ptktdata, None);
+                let seen: Vec<_> = routes.iter().map(|route| route.response_timeout()).collect();
+                assert_eq!(seen, [want.map(std::time::Duration::from_secs)], "{files:?}");
+            }
+        }
+    }
+
     fn metadata_of_any_file_completes_or_replaces_the_scheme() {
         let metadata = "additionalServiceMetadata:
   - serviceId: svc

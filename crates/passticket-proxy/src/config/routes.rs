@@ -341,6 +341,10 @@ impl<'a> Table<'a> {
                 first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
             }
         }
+            let timeouts = [first.route.response_timeout(), defined.route.response_timeout()];
+            if let Some(shortest) = timeouts.into_iter().flatten().min() {
+                first.route = first.route.clone().with_response_timeout(shortest);
+            }
     }
 }
 
