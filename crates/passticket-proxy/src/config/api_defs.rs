@@ -509,7 +509,8 @@ additionalServiceMetadata: []
                 "{scheme: x509}",
                 format!(
                     "{scheme}needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
-                     X-Certificate-CommonName to authentication of the api-def"
+                     X-Certificate-CommonName to authentication of the api-def, or to \
+                     components.passticket-proxy.services.svc"
                 ),
             ),
             (
@@ -685,7 +686,6 @@ additionalServiceMetadata: []
         }
     }
 
-    #[test]
     /// The key `enableUrlEncodedCharacters` stands for each key that restricts a service.
     #[test]
     fn a_blank_value_neither_blocks_nor_erases_a_restriction() {
@@ -720,6 +720,7 @@ additionalServiceMetadata: []
         assert_eq!(read_service(&lines), (vec![want], Vec::new()));
     }
 
+    #[test]
     fn definitions_with_the_same_id_add_instances_and_routes() {
         let other = "services:
   - serviceId: svc
@@ -768,7 +769,6 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    #[test]
     fn the_shortest_response_timeout_of_the_instances_counts_in_any_order_of_the_files() {
         let with = |timeout: Option<u32>| {
             let custom =
@@ -798,6 +798,7 @@ additionalServiceMetadata: []
         }
     }
 
+    #[test]
     fn metadata_of_any_file_completes_or_replaces_the_scheme() {
         let metadata = "additionalServiceMetadata:
   - serviceId: svc
@@ -849,6 +850,7 @@ additionalServiceMetadata: []
         let ticket = authentication("{scheme: httpBasicPassTicket, applid: OLD}");
         let bypass = authentication("{scheme: bypass}");
         let no_applid = authentication("{scheme: httpBasicPassTicket}");
+        let x509 = authentication("{scheme: x509, headers: X-Certificate-CommonName}");
         for (file, ours, want, problem) in [
             (
                 &zosmf,
@@ -908,6 +910,34 @@ additionalServiceMetadata: []
                 Some("z:1: services.svc.clientBasic: is unknown; write strip, verify or forward"),
             ),
             (&ticket, "svc: {clientBasic: verify, responseSeconds: 5}", Some("OLD"), None),
+            (&ticket, "svc: {scheme: x509, headers: X-Certificate-Public}", Some(""), None),
+            (&x509, "svc: {scheme: x509}", Some(""), None),
+            (
+                &ticket,
+                "svc: {scheme: x509}",
+                None,
+                Some(
+                    "z:1: services.svc.scheme: needs headers; write headers: X-Certificate-Public, \
+                     X-Certificate-DistinguishedName or X-Certificate-CommonName to authentication of the api-def, or to \
+                     components.passticket-proxy.services.svc",
+                ),
+            ),
+            (
+                &bypass,
+                "svc: {headers: X-Certificate-Public}",
+                Some(""),
+                Some("z:1: services.svc.headers: has no effect with scheme bypass"),
+            ),
+            (
+                &x509,
+                "svc: {clientBasic: verify}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.clientBasic: has no effect with scheme x509, because only the client certificate \
+                     counts; remove this key, or write another scheme",
+                ),
+            ),
+            (&x509, "svc: {clientBasic: forward}", Some(""), None),
         ] {
             let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
             let applids: Vec<_> =
