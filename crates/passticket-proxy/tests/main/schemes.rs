@@ -192,6 +192,54 @@ async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issued_token_is_valid_only_for_its_service() {
+    let site = Site::start("    onFailure: reject\n").await;
+    let pat = site.demo.pat(&["jwt"]).await;
+    let login = site.demo.login().await;
+    let issued = async || {
+        let seen = site.send(site.get(None, "jwt").header("private-token", &pat)).await;
+        seen.cookie("apimlAuthenticationToken").unwrap().to_owned()
+    };
+    let token = issued().await;
+    let again = site.send(site.get(None, "jwt").bearer_auth(&token)).await;
+    assert_eq!(again.cookie("apimlAuthenticationToken"), Some(&*token));
+    // The other services answer as to the PAT itself.
+    for service in ["zosmf", "saf"] {
+        let with_pat = site.get(None, service).header("private-token", &pat);
+        for request in [site.get(None, service).bearer_auth(&token), with_pat] {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 403, "{service}");
+            let text = &response.headers()["x-zowe-auth-failure"];
+            assert_eq!(text, "ZWEAG102E Token is not valid", "{service}");
+        }
+    }
+    assert!(site.zosmf.take_requests().is_empty() && site.zss.take_requests().is_empty());
+
+    let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
+    // The service has a certificate that the gateway trusts.
+    let client = site.demo.client_of("APIMTST");
+    for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
+        for (token, want) in [(&token, 401), (&login, want)] {
+            let request = client.post(site.demo.auth(path)).bearer_auth(token);
+            let request = request.header("content-type", "application/json").body(body);
+            assert_eq!(request.send().await.unwrap().status(), want, "{path}");
+        }
+    }
+    let generate = site.demo.client().post(site.demo.auth("access-token/generate"));
+    let generate = generate.bearer_auth(&token).body(r#"{"validity":90,"scopes":["zosmf"]}"#);
+    assert_eq!(generate.send().await.unwrap().status(), 400);
+
+    let query = || site.demo.client().get(site.demo.auth("query")).bearer_auth(&token).send();
+    let body: Value = query().await.unwrap().json().await.unwrap();
+    assert_eq!(body["userId"], "USER");
+    assert_eq!(issued().await, token);
+    site.log_out(&token).await;
+    assert_eq!(query().await.unwrap().status(), 401);
+    // A token that was logged out is not sent again.
+    assert_ne!(issued().await, token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     let site = Site::start("").await;
     for (tokens, name) in
