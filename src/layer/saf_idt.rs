@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{
     failure::Failure,
     scheme_error::SchemeError,
-    scheme_ticket::{Token, ticket, token_for},
+    scheme_ticket::{Token, is_remembered, ticket, token_for},
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
@@ -124,9 +124,14 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
             return SchemeFuture::ready(headers(token));
         }
         let shared = self.0.clone();
-        let token = token_for(&shared.tickets, request.login_token());
+        let token = token_for(&shared.tickets, &user, &shared.applid, request.login_token());
+        let token = match token {
+            Ok(token) => token,
+            Err(failure) => return SchemeFuture::ready(Err(failure)),
+        };
         SchemeFuture::pending(async move {
-            headers(shared.tokens.get_until(&user, shared.ask(user, token)).await)
+            let ask = shared.ask(user, token);
+            headers(shared.tokens.get_and_release(&user, ask, is_remembered, |_, _| {}).await)
         })
     }
 

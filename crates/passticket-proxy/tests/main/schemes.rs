@@ -242,9 +242,11 @@ async fn an_issued_token_is_valid_only_for_its_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     let site = Site::start("").await;
-    for (tokens, name) in
-        [(Tokens::Both, "jwtToken"), (Tokens::Ltpa, "LtpaToken2"), (Tokens::Jwt, "jwtToken")]
-    {
+    for (tokens, name, count) in [
+        (Tokens::Both, "jwtToken", 2),
+        (Tokens::Ltpa, "LtpaToken2", 1),
+        (Tokens::Jwt, "jwtToken", 1),
+    ] {
         site.zosmf.issue(tokens);
         let token = site.demo.login().await;
         let first = site.send(site.get(Some("USER"), "zosmf").header("cookie", "a=1")).await;
@@ -255,11 +257,23 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
         let again = site.send(again).await;
         assert_eq!(again.header("cookie"), first.header("cookie").map(|line| &line[5..]));
         assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
-        let valid = site.zosmf.valid_tokens();
+        assert_eq!(site.zosmf.valid_tokens(), count);
         site.log_out(&token).await;
-        until(|| site.zosmf.valid_tokens() < valid).await;
-        assert_eq!(site.zosmf.take_requests(), ["DELETE /zosmf/services/authenticate"]);
+        until(|| site.zosmf.valid_tokens() == 0).await;
+        let ended = site.zosmf.take_requests();
+        assert_eq!(ended, ["DELETE /zosmf/services/authenticate"].repeat(count));
     }
+    // A session that is being opened while its user logs out is ended.
+    let token = site.demo.login().await;
+    let slow = Behaviour::Slow(Duration::from_secs(1));
+    site.zosmf.behave_in_turn([slow], Behaviour::Right);
+    let request = tokio::spawn(site.get(Some("USER"), "zosmf").send());
+    let valid = site.zosmf.valid_tokens();
+    until(|| site.zosmf.take_requests() == [AUTHENTICATE]).await;
+    site.log_out(&token).await;
+    request.await.unwrap().unwrap();
+    until(|| site.zosmf.take_requests() == ["DELETE /zosmf/services/authenticate"]).await;
+    until(|| site.zosmf.valid_tokens() == valid).await;
     // Requests of one user that arrive together wait for one session.
     site.zosmf.behave(Behaviour::Slow(Duration::from_millis(300)));
     let request = site.get(Some("USER"), "zosmf");
