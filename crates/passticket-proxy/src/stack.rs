@@ -93,6 +93,8 @@ struct ServiceConnectors {
     default: Connector,
     /// For services with a client certificate of their own.
     own: Vec<(ServiceId, Connector)>,
+    /// For requests without an authorized user. `None` if the gateway has no client certificate.
+    unauthorized: Option<Connector>,
 }
 
 /// Builds the [`Parts`].
@@ -116,11 +118,13 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         let connector = connector_as(config, config.verify, Some(identity));
         connector.map(|connector| (service.clone(), connector))
     });
+    let connector = connector(config, config.verify)?;
+    let has_identity = identities.default.is_some() || !identities.services.is_empty();
     let services = ServiceConnectors {
         default: connector_as(config, config.verify, identities.default.as_ref())?,
         own: own.collect::<Result<_, TlsError>>()?,
+        unauthorized: has_identity.then(|| connector.clone()),
     };
-    let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
     Ok(Parts {
@@ -381,6 +385,9 @@ pub(crate) fn gateway(
     let mut forward = Forward::new(services.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());
+    if let Some(connector) = services.unauthorized {
+        forward = forward.with_unauthorized_connector(connector);
+    }
     for (service, connector) in services.own {
         forward = forward.with_connector_of(service, connector);
     }

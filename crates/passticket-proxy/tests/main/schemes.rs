@@ -341,6 +341,10 @@ async fn services_get_the_client_certificates_of_the_configuration() {
             let seen = site.send(site.get(Some("USER"), service)).await;
             let want = want.certificate_der().to_vec();
             assert!(seen.certificate == Some(want), "{service}");
+            // The gateway does not act for a stranger.
+            site.failure(site.get(None, service)).await;
+            let seen = site.service.requests().pop().unwrap();
+            assert!(seen.certificate.is_none(), "{service}");
         }
     }
 }
