@@ -191,6 +191,7 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
         let opened = self.zosmf.open_session(&user, ticket.expose_bytes(), self.clock.now()).await;
         match opened {
             Ok(session) => {
+                self.logins.remember(&session);
                 let until = session.expires_at().as_millis();
                 let until = Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS));
                 Ok(Some((Arc::new(session), until)))

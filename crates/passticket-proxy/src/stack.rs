@@ -105,8 +105,9 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     };
     let login_verification = login_verification(config);
     let login_connector = connector(config, login_verification)?;
-    let site = SiteTokens::new(config, &login_connector).map_err(PartsError::Site)?;
     let zosmf_sessions = ZosmfSessions::default();
+    let site = SiteTokens::new(config, &login_connector, &zosmf_sessions);
+    let site = site.map_err(PartsError::Site)?;
     let remote = Remote::new(login_connector.clone(), config);
     let login = providers::login(config, &remote, &zosmf_sessions)?;
     let zowe_identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());

@@ -58,6 +58,15 @@ impl Site {
 
     /// Starts the gateway in front of a service that asks for client certificates, if `clients` is present.
     async fn start_with(clients: Option<Clients>, ours: &'static str) -> Self {
+        Self::start_edited(clients, ours, |yaml| yaml).await
+    }
+
+    /// Starts the gateway with the configuration that `edit` returns.
+    async fn start_edited(
+        clients: Option<Clients>,
+        ours: &'static str,
+        edit: fn(String) -> String,
+    ) -> Self {
         let acceptor = || pki::SERVER.acceptor();
         let asking = clients.map(|clients| pki::SERVER.acceptor_of_clients(clients));
         let asking = asking.unwrap_or_else(acceptor);
@@ -95,7 +104,7 @@ impl Site {
                     ),
                 );
             let zosmf = format!("zOSMF: {{host: localhost, port: {zosmf}, applId: ZOWEAPPL}}\n");
-            fs::write(&path, yaml + &zosmf).unwrap();
+            fs::write(&path, edit(yaml + &zosmf)).unwrap();
             demo.restarted()
         };
         let demo = tokio::task::spawn_blocking(start).await.unwrap();
@@ -283,6 +292,33 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     }
     site.send(site.get(Some("APIMTST"), "zosmf")).await;
     assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_z_osmf_that_a_service_gets_is_no_login_token() {
+    // z/OSMF checks passwords, and its tokens are login tokens.
+    let without_users = |yaml: String| yaml.replace("    users: users.yml\n", "");
+    let site = Site::start_edited(None, "    onFailure: reject\n", without_users).await;
+    site.zosmf.issue(Tokens::Jwt);
+    let pat = site.demo.pat(&["zosmf"]).await;
+    let login = site.demo.login().await;
+    // The service gets the token of the login, and then that of a session which the scheme opens.
+    for case in ["login", "scheme"] {
+        let seen = site.send(site.get(None, "zosmf").header("private-token", &pat)).await;
+        let token = seen.cookie("jwtToken").unwrap().to_owned();
+        for service in ["jwt", "zosmf", "saf"] {
+            let response = site.get(None, service).bearer_auth(&token).send().await.unwrap();
+            assert_eq!(response.status(), 401, "{case} {service}");
+        }
+        let query = site.demo.client().get(site.demo.auth("query")).bearer_auth(&token);
+        assert_eq!(query.send().await.unwrap().status(), 401, "{case}");
+        if case == "login" {
+            site.log_out(&login).await;
+        }
+    }
+    let own = site.zosmf.jwt("USER");
+    let seen = site.send(site.get(None, "jwt").bearer_auth(&own)).await;
+    assert_eq!(seen.cookie("apimlAuthenticationToken"), Some(&*own));
 }
 
 #[tokio::test(flavor = "multi_thread")]
