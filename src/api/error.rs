@@ -16,7 +16,7 @@ use crate::{
     passticket::{GenerateError, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
-    token::TokenError,
+    token::{ServiceId, TokenError},
 };
 
 /// The error of an auth endpoint. The response has the error as an extension, so that an outer layer can log or count
@@ -112,6 +112,13 @@ pub enum ApiError {
     /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
+    /// The endpoint needs a login token of the user, and the token is one that a scheme has issued for one service
+    /// ([D23](crate::decisions#d23)): 401.
+    #[error("the token is only for the service {service}")]
+    ServiceToken {
+        /// The service.
+        service: ServiceId,
+    },
     /// The login token was logged out: 401.
     #[error("the token is logged out")]
     LoggedOut,
@@ -327,7 +334,10 @@ impl ApiError {
             Self::Token(TokenError::Expired { .. }) => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
             }
-            Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
+            Self::Token(_)
+            | Self::PersonalAccessToken
+            | Self::ServiceToken { .. }
+            | Self::LoggedOut => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
             Self::NotALoginToken => {
@@ -469,6 +479,7 @@ impl ApiError {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
             Self::Token(_)
             | Self::PersonalAccessToken
+            | Self::ServiceToken { .. }
             | Self::LoggedOut
             | Self::Pat(_)
             | Self::Oidc(_)
@@ -485,9 +496,10 @@ impl ApiError {
         match self {
             // Zowe API ML does not send this header for an expired token.
             Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
-            Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
-                Some(&messages::INVALID_TOKEN)
-            }
+            Self::Token(_)
+            | Self::PersonalAccessToken
+            | Self::ServiceToken { .. }
+            | Self::LoggedOut => Some(&messages::INVALID_TOKEN),
             Self::AuthenticationRequired => Some(&messages::MISSING_AUTHENTICATION),
             _ => None,
         }

@@ -37,7 +37,23 @@ impl LoginTokens<'_> {
         login_token(&request.headers, self.cookies)
     }
 
-    /// Verifies the caller's token, and checks that it is a login token and not revoked.
+    /// Verifies the caller's token, and checks that it is a login token of all services, and not revoked. A token that a
+    /// scheme has issued for one service is refused, so that this service cannot act as the user anywhere else
+    /// (docs/decisions.md#d23).
+    ///
+    /// # Errors
+    /// [`ApiError::ServiceToken`] if the token is for one service only; and the errors of
+    /// [`require_of_any_service`](Self::require_of_any_service).
+    pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
+        let jwt = self.require_of_any_service(request).await?;
+        match jwt.service() {
+            None => Ok(jwt),
+            Some(service) => Err(ApiError::ServiceToken { service: service.clone() }),
+        }
+    }
+
+    /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one service
+    /// only. So an endpoint that uses this function must give the caller no other right of the user.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
@@ -47,7 +63,7 @@ impl LoginTokens<'_> {
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     ///
     /// Tokens of identity providers are [`TokenError::Issuer`]: these endpoints are for login tokens of z/OS users.
-    pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
+    pub(super) async fn require_of_any_service(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let verified = match self.verifier.try_verify_now(text) {
             Some(verified) => verified,

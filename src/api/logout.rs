@@ -22,7 +22,7 @@ pub(super) async fn log_out(
     tokens: LoginTokens<'_>,
     sessions: Sessions<'_>,
 ) -> Answer {
-    let jwt = tokens.require(request).await.map_err(as_logout_error)?;
+    let jwt = tokens.require_of_any_service(request).await.map_err(as_logout_error)?;
     tokens.revoke(&jwt).await?;
     sessions.end(*jwt.user());
     let text = tokens.text(request).and_then(|text| str::from_utf8(text).ok());

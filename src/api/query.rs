@@ -22,7 +22,7 @@ struct QueryResponse<'a> {
 
 /// Answers with the content of the caller's login token.
 pub(super) async fn query(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
-    let jwt = tokens.require(request).await?;
+    let jwt = tokens.require_of_any_service(request).await?;
     json(&QueryResponse {
         domain: jwt.domain(),
         user_id: jwt.user().as_str(),

@@ -198,7 +198,9 @@ impl From<&ApiError> for ReasonCode {
             ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {
                 (*by).into()
             }
-            ApiError::Pat(PatRefusal::OutOfScope) => Self::OutOfScope,
+            ApiError::Pat(PatRefusal::OutOfScope) | ApiError::ServiceToken { .. } => {
+                Self::OutOfScope
+            }
             ApiError::NotPermitted(_) | ApiError::AccessRefused { .. } => Self::SafRefused,
             ApiError::Internal => Self::Internal,
         }

@@ -55,7 +55,8 @@ pub enum Failure {
     /// The certificate, or the identity in the token, could not be mapped to a user.
     #[error("{0}")]
     Identity(#[from] MapError),
-    /// The PAT is valid, but its scopes do not include this service.
+    /// The token is valid, but not for this service. It is a PAT with other scopes, or a login token that a scheme has
+    /// issued for another service.
     #[error("the scopes of the token do not include {service}")]
     OutOfScope {
         /// The service of the route.

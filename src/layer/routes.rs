@@ -658,6 +658,51 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "remote")]
+    #[test]
+    fn a_route_accepts_the_credentials_that_its_last_scheme_accepts() {
+        use hyper_util::client::legacy::connect::HttpConnector;
+
+        use crate::{
+            layer::{
+                CertificateHeader, CookieNames, PassTicketScheme, SafIdtScheme, X509Scheme,
+                ZosmfScheme, ZoweJwtScheme,
+            },
+            passticket::{Applid, KeyProfiles, LocalGenerator},
+            remote::{Client, ClientLimits},
+            token::{SigningKey, TokenIssuer},
+            zosmf::{Zosmf, ZosmfSessions},
+        };
+
+        let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
+        let client = || Client::new(HttpConnector::new(), ClientLimits::default());
+        let zosmf = Zosmf::new(client(), "http://localhost:1".parse().unwrap());
+        let (address, applid) =
+            ("http://localhost:1/x".parse().unwrap(), Applid::new("A").unwrap());
+        let tickets = || LocalGenerator::new(KeyProfiles::default());
+        let x509 = X509Scheme::new(std::iter::empty::<CertificateHeader>());
+        let jwt = ZoweJwtScheme::new(TokenIssuer::new(key), "x", CookieNames::default());
+        let zosmf = ZosmfScheme::new(zosmf, tickets(), applid, ZosmfSessions::default());
+        let saf_idt = SafIdtScheme::new(client(), address, tickets(), applid);
+        let schemes: [Arc<dyn Scheme>; 6] = [
+            Arc::new(Bypass),
+            Arc::new(PassTicketScheme::new(applid, tickets())),
+            Arc::new(x509),
+            Arc::new(jwt),
+            Arc::new(zosmf),
+            Arc::new(saf_idt),
+        ];
+        for first in &schemes {
+            for last in &schemes {
+                let route = route("svc", "", "https://a", first.clone());
+                let got = route.with_scheme(last.clone()).accepts();
+                assert_eq!(got, last.accepts(), "{} {}", first.name(), last.name());
+            }
+        }
+        assert_eq!(schemes[2].accepts(), Accepts::ClientCertificate);
+        assert_eq!(schemes[3].accepts(), Accepts::AnyCredentialWithToken);
+    }
+
     #[test]
     fn the_longest_matching_prefix_is_used_and_replaced() {
         let routes = Routes::new([

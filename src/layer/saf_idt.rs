@@ -10,12 +10,13 @@ use http::{
 };
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
     failure::Failure,
     scheme_error::SchemeError,
-    scheme_ticket::{Token, ticket, token_for},
+    scheme_ticket::{Token, is_remembered, ticket, token_for},
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
@@ -35,6 +36,9 @@ const MARGIN_MILLIS: u64 = 60_000;
 
 /// How long a token without the claim `exp` is used.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// The longest time for which a token is used, whatever its claim `exp` says.
+const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// The number of users whose tokens are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
@@ -124,9 +128,14 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
             return SchemeFuture::ready(headers(token));
         }
         let shared = self.0.clone();
-        let token = token_for(&shared.tickets, request.login_token());
+        let token = token_for(&shared.tickets, &user, &shared.applid, request.login_token());
+        let token = match token {
+            Ok(token) => token,
+            Err(failure) => return SchemeFuture::ready(Err(failure)),
+        };
         SchemeFuture::pending(async move {
-            headers(shared.tokens.get_until(&user, shared.ask(user, token)).await)
+            let ask = shared.ask(user, token);
+            headers(shared.tokens.get_and_release(&user, ask, is_remembered, |_, _| {}).await)
         })
     }
 
@@ -180,14 +189,14 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
         let request = request(&self.address, &user, &ticket, &self.applid);
         let decided = match request {
             // A PassTicket is sent only once, because the security product would count it as a wrong password.
-            Ok(request) => self.client.call_once(request).await.and_then(|reply| decide(&reply)),
+            Ok(request) => {
+                self.client.call_once(request).await.and_then(|reply| decide(&reply, &user))
+            }
             Err(error) => Err(error),
         };
         match decided {
-            Ok(Some(token)) => {
-                let expires = expiry(&token).unwrap_or_else(|| self.clock.now().plus(LIFETIME));
-                let until = expires.as_millis().saturating_sub(MARGIN_MILLIS);
-                Ok(Some((Arc::new(token), Timestamp::from_millis(until))))
+            Ok(Some(Issued { token, expires_at })) => {
+                Ok(Some((Arc::new(token), until(expires_at, self.clock.now()))))
             }
             Ok(None) => Ok(None),
             Err(error) => {
@@ -224,22 +233,38 @@ fn request(
     Ok(request)
 }
 
-/// The token in a response. `None` if ZSS refuses the PassTicket.
-fn decide(reply: &Reply) -> Result<Option<UserToken>, RemoteError> {
+/// A token that ZSS has issued.
+struct Issued {
+    token: UserToken,
+    expires_at: Option<Timestamp>,
+}
+
+/// Until when a token is used. It expires at `expires_at`.
+fn until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
+    let until = expires_at.min(now.plus(MAX_LIFETIME)).as_millis();
+    Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS))
+}
+
+/// The token of `user` in a response. `None` if ZSS refuses the PassTicket.
+fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     #[derive(Deserialize)]
-    struct Issued {
+    struct Body {
         jwt: Zeroizing<String>,
     }
 
     match reply.status() {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Ok(None),
         StatusCode::OK | StatusCode::CREATED => {
-            let jwt = reply.json::<Issued>()?.jwt;
+            let jwt = reply.json::<Body>()?.jwt;
             if jwt.len() > MAX_TOKEN {
                 return Err(RemoteError::Answer("the token is longer than 8 KiB".to_owned()));
             }
-            let token = UserToken::new(jwt.as_str());
-            token.map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
+            let token = UserToken::new(jwt.as_str())
+                .map_err(|error| RemoteError::Answer(error.to_string()))?;
+            let expires_at =
+                expiry(&token, user).map_err(|problem| RemoteError::Answer(problem.to_owned()))?;
+            Ok(Some(Issued { token, expires_at }))
         }
         status => {
             let text = format!("status {}", status.as_u16());
@@ -251,24 +276,41 @@ fn decide(reply: &Reply) -> Result<Option<UserToken>, RemoteError> {
     }
 }
 
-/// The claim `exp` of a JWT. The signature is not verified, because ZSS itself has sent the token.
-fn expiry(token: &UserToken) -> Option<Timestamp> {
+/// The claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has sent the
+/// token.
+///
+/// # Errors
+/// If the claim `sub` is not the user: the service would act for another user than the audit log shows.
+fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'static str> {
     #[derive(Deserialize)]
     struct Claims {
-        exp: u64,
+        sub: Option<Value>,
+        exp: Option<Value>,
     }
 
-    let payload = token.expose().split('.').nth(1)?;
-    let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    Some(Timestamp::from_secs(claims.exp))
+    let payload = token.expose().split('.').nth(1);
+    let payload = payload.and_then(|payload| BASE64_URL_SAFE_NO_PAD.decode(payload).ok());
+    let Some(payload) = payload.map(Zeroizing::new) else { return Ok(None) };
+    let Claims { sub, exp } = match serde_json::from_slice(&payload) {
+        Ok(claims) => claims,
+        // The token is JSON, but it is not known whose token it is. For example, it has two claims `sub`.
+        Err(error) if error.is_data() => return Err("the claims of the token cannot be read"),
+        Err(_) => return Ok(None),
+    };
+    let is_user = |sub: &Value| sub.as_str().and_then(|sub| UserId::new(sub).ok()) == Some(*user);
+    if sub.is_some_and(|sub| !is_user(&sub)) {
+        return Err("the token is for another user");
+    }
+    Ok(exp.and_then(|exp| exp.as_u64()).map(Timestamp::from_secs))
 }
 
 #[cfg(test)]
 mod tests {
+    use test_support::tickets::user;
+
     use super::*;
 
-    fn kind(result: Result<Option<UserToken>, RemoteError>) -> &'static str {
+    fn kind(result: Result<Option<Issued>, RemoteError>) -> &'static str {
         match result {
             Ok(Some(_)) => "token",
             Ok(None) => "refused",
@@ -299,17 +341,51 @@ mod tests {
             (503, "", "unavailable"),
         ] {
             let reply = Reply::new(StatusCode::from_u16(status).unwrap(), body);
-            assert_eq!(kind(decide(&reply)), want, "{status} {body}");
+            assert_eq!(kind(decide(&reply, &user("USER"))), want, "{status} {body}");
         }
     }
 
     #[test]
-    fn the_expiry_is_the_claim_exp() {
-        for (claims, want) in [(r#"{"exp":5000}"#, Some(5000)), ("{}", None), ("x", None)] {
+    fn the_token_is_for_the_user_and_its_expiry_is_the_claim_exp() {
+        let other = Err("the token is for another user");
+        let unreadable = Err("the claims of the token cannot be read");
+        for (claims, want) in [
+            (r#"{"exp":5000}"#, Ok(Some(5000))),
+            (r#"{"sub":"USER","exp":5000}"#, Ok(Some(5000))),
+            (r#"{"sub":"user"}"#, Ok(None)),
+            (r#"{"sub":"OTHER","exp":5000}"#, other),
+            (r#"{"sub":"USER2"}"#, other),
+            (r#"{"sub":""}"#, other),
+            (r#"{"sub":["USER"]}"#, other),
+            (r#"{"sub":"USER","sub":"OTHER"}"#, unreadable),
+            ("{}", Ok(None)),
+            ("x", Ok(None)),
+        ] {
             let text = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+            let reply = Reply::new(StatusCode::CREATED, &format!(r#"{{"jwt":"{text}"}}"#));
+            let decided = kind(decide(&reply, &user("USER")));
+            assert_eq!(decided, if want.is_ok() { "token" } else { "answer" }, "{claims}");
             let token = UserToken::new(text).unwrap();
-            assert_eq!(expiry(&token), want.map(Timestamp::from_secs), "{claims}");
+            let want = want.map(|exp: Option<u64>| exp.map(Timestamp::from_secs));
+            assert_eq!(expiry(&token, &user("USER")), want, "{claims}");
         }
-        assert_eq!(expiry(&UserToken::new("opaque").unwrap()), None);
+        assert_eq!(expiry(&UserToken::new("opaque").unwrap(), &user("USER")), Ok(None));
+    }
+
+    #[test]
+    fn a_token_is_used_until_a_minute_before_it_expires_and_for_at_most_8_hours() {
+        let now = Timestamp::from_secs(100_000);
+        for (expires_at, want) in [
+            (None, 100_240),
+            (Some(100_600), 100_540),
+            (Some(128_800), 128_740),
+            (Some(128_801), 128_740),
+            (Some(u64::MAX / 1000), 128_740),
+            (Some(u64::MAX), 128_740),
+            (Some(0), 0),
+        ] {
+            let got = until(expires_at.map(Timestamp::from_secs), now);
+            assert_eq!(got, Timestamp::from_secs(want), "{expires_at:?}");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. Other
-//! credentials, such as login tokens and certificates, are valid for all services.
+//! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. A login token that
+//! a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). Other credentials,
+//! such as the login tokens of clients and certificates, are valid for all services.
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
-//! the user and the route from this extension. If the scopes of a PAT do not include the service, the layer forwards or
+//! the user and the route from this extension. If a token is not valid for the service, the layer forwards or
 //! rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
@@ -81,6 +82,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
     passticket::UserId,
+    token::ServiceId,
 };
 
 /// Shows that the user may use the service of the route. Only [`ScopeLayer`] creates this type.
@@ -153,17 +155,16 @@ impl Authorized {
     }
 }
 
-/// Whether the credential is valid for the service of `route`.
-fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
-    match authenticated.proof() {
-        Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
-            Err(Failure::OutOfScope { service: route.service().clone() })
-        }
-        Proof::Pat(_)
-        | Proof::Jwt(_)
-        | Proof::External(_)
-        | Proof::Certificate(_)
-        | Proof::Password => Ok(()),
+/// Whether the credential is valid for `service`. Some login tokens are valid for one service only (D23).
+fn decide(proof: &Proof, service: &ServiceId) -> Result<(), Failure> {
+    let is_in_scope = match proof {
+        Proof::Pat(pat) => pat.scopes().contains(service),
+        Proof::Jwt(jwt) => jwt.service().is_none_or(|only| only == service),
+        Proof::External(_) | Proof::Certificate(_) | Proof::Password => true,
+    };
+    match is_in_scope {
+        true => Ok(()),
+        false => Err(Failure::OutOfScope { service: service.clone() }),
     }
 }
 
@@ -224,7 +225,7 @@ impl Check for CheckScope {
                 ));
             }
         };
-        match decide(&authenticated, &route) {
+        match decide(authenticated.proof(), route.service()) {
             Ok(()) => {
                 let authorized = Authorized { authenticated, route };
                 audit.record(|| {
@@ -241,7 +242,7 @@ impl Check for CheckScope {
     }
 }
 
-/// Handles a PAT whose scopes do not include the service: forwards the request with the failure, or rejects the
+/// Handles a token that is not valid for the service: forwards the request with the failure, or rejects the
 /// request.
 #[cold]
 fn refuse<B>(
@@ -267,4 +268,45 @@ fn refuse<B>(
     authenticated.restore(request.headers_mut());
     request.extensions_mut().insert(Authentication::Failed(failure));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use test_support::{pki, tickets::user};
+
+    use super::*;
+    use crate::token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken};
+
+    #[test]
+    fn a_token_of_one_service_and_a_pat_are_valid_only_for_their_services() {
+        let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+        let issuer = TokenIssuer::new(key).with_lifetime(Duration::from_secs(900));
+        let verifier = Rs256Verifier::new(issuer.verifying_key());
+        let service = |id| ServiceId::new(id).unwrap();
+        let proof = |text: &str| match verifier.verify(text).unwrap() {
+            VerifiedToken::Jwt(jwt) => Proof::Jwt(jwt),
+            VerifiedToken::Pat(pat) => Proof::Pat(pat),
+            VerifiedToken::External(token) => Proof::External(token),
+        };
+        let login = issuer.login_token(&user("USER"), "x").unwrap();
+        let files = issuer.service_token(&user("USER"), "x", &service("files"), None).unwrap();
+        let scopes = Scopes::parse(["files", "jobs"]).unwrap();
+        let pat = issuer.personal_access_token(&user("USER"), &scopes, Validity::MAX).unwrap();
+        for (name, token, valid_for) in [
+            ("login token", &login, &["files", "jobs", "other"][..]),
+            ("token of a service", &files, &["files"]),
+            ("PAT", &pat, &["files", "jobs"]),
+        ] {
+            let proof = proof(token.expose());
+            for id in ["files", "jobs", "other"] {
+                let decided = decide(&proof, &service(id));
+                let refused = Err(Failure::OutOfScope { service: service(id) });
+                let want = if valid_for.contains(&id) { Ok(()) } else { refused };
+                assert_eq!(decided, want, "{name} {id}");
+            }
+        }
+        assert_eq!(decide(&Proof::Password, &service("files")), Ok(()));
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     authentication::Proof,
     failure::Failure,
     scheme_error::SchemeError,
-    scheme_ticket::{Token, ticket, token_for},
+    scheme_ticket::{Token, is_remembered, ticket, token_for},
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
@@ -137,9 +137,17 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         // The future needs only the cookies of the request.
         let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
         let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
-        let token = token_for(&shared.tickets, request.login_token());
+        let token = token_for(&shared.tickets, &user, &shared.applid, request.login_token());
+        let token = match token {
+            Ok(token) => token,
+            Err(failure) => return SchemeFuture::ready(Err(failure)),
+        };
         SchemeFuture::pending(async move {
-            let session = shared.opened.get_until(&user, shared.open(user, token)).await?;
+            let open = shared.open(user, token);
+            // A session that is not kept, because its user has logged out or because there are too many, would be valid
+            // until it expires.
+            let end = |user, session| shared.zosmf.end(user, session);
+            let session = shared.opened.get_and_release(&user, open, is_remembered, end).await?;
             let session = session.ok_or_else(refused)?;
             with_session(&cookies, &session)
         })
@@ -158,7 +166,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         Accepts::AnyCredentialWithToken
     }
 
-    /// Ends the sessions of `user` at z/OSMF in the background. This method needs a tokio runtime.
+    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened is ended when it is open.
+    /// This method needs a tokio runtime.
     fn logged_out(&self, user: &UserId) {
         let sessions = [self.0.opened.remove(user), self.0.logins.take(user)];
         for session in sessions.into_iter().flatten() {
@@ -182,6 +191,7 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
         let opened = self.zosmf.open_session(&user, ticket.expose_bytes(), self.clock.now()).await;
         match opened {
             Ok(session) => {
+                self.logins.remember(&session);
                 let until = session.expires_at().as_millis();
                 let until = Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS));
                 Ok(Some((Arc::new(session), until)))

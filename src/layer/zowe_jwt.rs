@@ -13,31 +13,36 @@ use super::{
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
+    clock::Timestamp,
     headers::cookie,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
-    token::{IssuedToken, TokenIssuer},
+    token::{IssuedToken, ServiceId, TokenIssuer},
 };
 
 /// A token is not used in the last minute before it expires, so that the service has time to use it.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The number of users whose tokens are kept. A token has less than 2 KiB, so all tokens together have less than 20
+/// The number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
 /// MiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
 /// The scheme `zoweJwt`: the service receives a login token in the cookie `apimlAuthenticationToken`.
 ///
 /// - If the client's credential is a login token, the service receives this token.
-/// - If it is a Personal Access Token, a token of another issuer or a client certificate, the scheme issues a login
-///   token for the user. The service accepts this token only if it trusts the key of the gateway.
+/// - If it is a Personal Access Token, a token of another issuer, a client certificate or a password, the scheme issues
+///   a login token for the user. The service accepts this token only if it trusts the key of the gateway.
+///
+/// A token that the scheme issues is valid only for the service of the route ([`Jwt::service`](crate::token::Jwt::service),
+/// [D23](crate::decisions#d23)): the gateway refuses it on the routes of other services. It expires with the credential
+/// of the client, if this is earlier than the lifetime of the issuer.
 ///
 /// The cookie is in one `Cookie` line with the other cookies of the client. [`with_header`](Self::with_header) also
 /// sends the token in a header.
 ///
-/// The scheme keeps the token that it issued for a user until a minute before the token expires, and for at most 10,000
-/// users. So a service may get the same token in several requests. A short lifetime limits how long a service can use
-/// such a token. Clones share the tokens.
+/// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
+/// the user logs out. It keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
+/// lifetime limits how long a service can use such a token. Clones share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,7 +73,16 @@ pub struct ZoweJwtScheme {
     domain: Arc<str>,
     names: CookieNames,
     header: Option<HeaderName>,
-    issued: Arc<Cache<UserId, Arc<IssuedToken>>>,
+    issued: Arc<Cache<IssuedFor, Arc<IssuedToken>>>,
+}
+
+/// For what a token was issued.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct IssuedFor {
+    user: UserId,
+    service: ServiceId,
+    /// `None` if the token has the full lifetime.
+    expires_at: Option<Timestamp>,
 }
 
 impl ZoweJwtScheme {
@@ -86,30 +100,48 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// The token of `user`: the token that was issued before, or a new one.
-    fn token_for(&self, user: &UserId) -> Result<Arc<IssuedToken>, Failure> {
-        let is_fresh = |token: &IssuedToken| self.issuer.now().plus(MARGIN) < token.expires_at();
-        if let Some(token) = self.issued.get(user) {
+    /// The token for `key`: the token that was issued before, or a new one.
+    fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
+        let now = self.issuer.now();
+        // A token that expires with the credential cannot be replaced by one that is valid for longer.
+        let margin = if key.expires_at.is_some() { Duration::ZERO } else { MARGIN };
+        let latest = now.plus(self.issuer.lifetime());
+        // The expiry may be too late only if the clock was set back.
+        let is_fresh = |token: &IssuedToken| {
+            now.plus(margin) < token.expires_at() && token.expires_at() <= latest
+        };
+        if let Some(token) = self.issued.get(key) {
             if is_fresh(&token) {
                 return Ok(token);
             }
-            self.issued.remove_if(user, |stored| Arc::ptr_eq(stored, &token));
+            self.issued.remove_if(key, |stored| Arc::ptr_eq(stored, &token));
         }
-        // Only one thread signs a token for the user. The others wait for it, which takes about a millisecond.
-        let token = self
-            .issued
-            .get_or_insert_with(user, || self.issuer.login_token(user, &self.domain).map(Arc::new));
-        token.map_err(|error| {
-            let message = ApiMessage::with(&messages::ZOWE_TOKEN_FAILED, &["The key cannot sign"]);
-            SchemeError::failed(error.to_string()).with_message(message).into()
-        })
+        // Only one thread signs a token for the key. The others wait for it, which takes about a millisecond.
+        let token = self.issued.get_or_insert_with(key, || {
+            let IssuedFor { user, service, expires_at } = key;
+            self.issuer.service_token(user, &self.domain, service, *expires_at).map(Arc::new)
+        });
+        token.map_err(|error| failed(error.to_string(), "The key cannot sign"))
     }
 
     fn headers_for(&self, request: &SchemeRequest<'_>) -> Result<SchemeHeaders, Failure> {
-        match (request.proof(), request.token()) {
-            (Proof::Jwt(_), Some(token)) => self.headers_with(request, token),
-            _ => self.headers_with(request, self.token_for(request.user())?.expose()),
-        }
+        let expires_at = match (request.proof(), request.token()) {
+            (Proof::Jwt(_), Some(token)) => return self.headers_with(request, token),
+            // A token that the scheme issues instead would be valid although the client's token is not passed on.
+            (Proof::Jwt(_), None) => {
+                let reason = "the text of the client's login token was not kept for the scheme";
+                return Err(failed(reason.to_owned(), "The token of the client is missing"));
+            }
+            (Proof::Pat(pat), _) => Some(pat.expires_at()),
+            (Proof::External(token), _) => Some(token.expires_at()),
+            (Proof::Certificate(certificate), _) => Some(certificate.not_after()),
+            (Proof::Password, _) => None,
+        };
+        let expires_at = expires_at
+            .and_then(|expires_at| expiry(self.issuer.now(), self.issuer.lifetime(), expires_at));
+        let (user, service) = (*request.user(), request.service().clone());
+        let token = self.token_for(&IssuedFor { user, service, expires_at })?;
+        self.headers_with(request, token.expose())
     }
 
     fn headers_with(
@@ -127,6 +159,24 @@ impl ZoweJwtScheme {
             _ => headers,
         })
     }
+}
+
+/// When a token expires whose client has a credential that expires at `credential`. `None` if the token has the full
+/// lifetime.
+///
+/// The time is rounded down to a minute, so that a user with many credentials gets few tokens: signing is expensive. A
+/// time that comes soon is exact.
+fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
+    if now.plus(lifetime) <= credential {
+        return None;
+    }
+    let minute = Timestamp::from_secs(credential.as_secs() / 60 * 60);
+    Some(if now.plus(MARGIN) < minute { minute } else { credential })
+}
+
+fn failed(reason: String, text: &str) -> Failure {
+    let message = ApiMessage::with(&messages::ZOWE_TOKEN_FAILED, &[text]);
+    SchemeError::failed(reason).with_message(message).into()
 }
 
 impl fmt::Debug for ZoweJwtScheme {
@@ -156,10 +206,148 @@ impl Scheme for ZoweJwtScheme {
     }
 
     fn logged_out(&self, user: &UserId) {
-        self.issued.remove(user);
+        self.issued.retain(|key, _| key.user != *user);
     }
 
     fn replay(&self) -> Replay {
         Replay::Allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Request;
+    use test_support::{pki, tickets::user};
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        layer::authentication::Authenticated,
+        token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenVerifier, Validity, VerifiedToken},
+    };
+
+    const LIFETIME: Duration = Duration::from_secs(900);
+
+    #[test]
+    fn a_token_expires_no_later_than_the_credential() {
+        let now = Timestamp::from_secs(60_000);
+        for (credential, want) in [
+            (0, Some(0)),
+            (59_999, Some(59_999)),
+            (60_059, Some(60_059)),
+            (60_060, Some(60_060)),
+            (60_119, Some(60_119)),
+            (60_120, Some(60_120)),
+            (60_179, Some(60_120)),
+            (60_899, Some(60_840)),
+            (60_900, None),
+            (u64::MAX / 1000, None),
+        ] {
+            let got = expiry(now, LIFETIME, Timestamp::from_secs(credential));
+            assert_eq!(got, want.map(Timestamp::from_secs), "{credential}");
+        }
+    }
+
+    struct World {
+        clock: Arc<ManualClock>,
+        issuer: TokenIssuer,
+        verifier: Rs256Verifier,
+        scheme: ZoweJwtScheme,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+            let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+            let verifier = Rs256Verifier::new(key.verifying_key()).with_clock(clock.clone());
+            let issuer = TokenIssuer::new(key).with_clock(clock.clone());
+            let scheme = issuer.clone().with_lifetime(LIFETIME);
+            let scheme = ZoweJwtScheme::new(scheme, "x", CookieNames::default());
+            Self { clock, issuer, verifier, scheme }
+        }
+
+        fn verify(&self, text: &str) -> VerifiedToken {
+            self.verifier.try_verify_now(text.as_bytes()).unwrap().unwrap()
+        }
+
+        fn pat(&self) -> Pat {
+            let scopes = Scopes::parse(["files", "jobs"]).unwrap();
+            let validity = Validity::requested(Some(1));
+            let pat = self.issuer.personal_access_token(&user("USER"), &scopes, validity).unwrap();
+            match self.verify(pat.expose()) {
+                VerifiedToken::Pat(pat) => pat,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn prepare(&self, proof: Proof, service: &str) -> Result<String, Failure> {
+            let authenticated = Authenticated::new(user("USER"), proof);
+            let (service, request) = (ServiceId::new(service).unwrap(), Request::new(()));
+            let seen = SchemeRequest::new(&authenticated, &service, &request);
+            let headers = self.scheme.prepare(&seen).now().ok().unwrap()?;
+            let mut written = http::HeaderMap::new();
+            headers.write_to(&mut written);
+            let line = written[COOKIE].to_str().unwrap();
+            Ok(line.strip_prefix("apimlAuthenticationToken=").unwrap().to_owned())
+        }
+
+        fn issued(&self, proof: Proof, service: &str) -> (String, crate::token::Jwt) {
+            let text = self.prepare(proof, service).unwrap();
+            match self.verify(&text) {
+                VerifiedToken::Jwt(jwt) => (text, jwt),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_one_service_and_ends_with_the_credential() {
+        let world = World::new();
+        let pat = world.pat();
+        let (first, jwt) = world.issued(Proof::Pat(pat.clone()), "files");
+        assert_eq!(jwt.service().map(ServiceId::as_str), Some("files"));
+        assert_eq!(jwt.expires_at(), jwt.issued_at().plus(LIFETIME));
+        assert_eq!(world.issued(Proof::Password, "files").0, first);
+        let (other, jwt) = world.issued(Proof::Pat(pat.clone()), "jobs");
+        assert_eq!(jwt.service().map(ServiceId::as_str), Some("jobs"));
+        assert_ne!(other, first);
+
+        // A token of a password is never sent for a PAT that expires earlier.
+        world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 310));
+        let (long, _) = world.issued(Proof::Password, "files");
+        let (short, jwt) = world.issued(Proof::Pat(pat.clone()), "files");
+        assert!(jwt.expires_at() <= pat.expires_at(), "{jwt:?}");
+        assert_ne!(short, long);
+        assert_eq!(world.issued(Proof::Pat(pat.clone()), "files").0, short);
+        assert_eq!(world.issued(Proof::Password, "files").0, long);
+        world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 2));
+        let (last, jwt) = world.issued(Proof::Pat(pat.clone()), "files");
+        assert_eq!(jwt.expires_at(), pat.expires_at());
+        assert_eq!(world.issued(Proof::Pat(pat), "files").0, last);
+    }
+
+    #[test]
+    fn a_logout_drops_the_tokens_of_all_services() {
+        let world = World::new();
+        let services = ["files", "jobs"];
+        let issued = |service| world.issued(Proof::Password, service).0;
+        let before = services.map(issued);
+        world.scheme.logged_out(&user("OTHER"));
+        assert_eq!(services.map(issued), before);
+        world.scheme.logged_out(&user("USER"));
+        for (before, service) in before.iter().zip(services) {
+            assert_ne!(issued(service), *before);
+        }
+    }
+
+    #[test]
+    fn a_login_token_whose_text_is_missing_is_not_replaced() {
+        let world = World::new();
+        let login = world.issuer.login_token(&user("USER"), "x").unwrap();
+        let VerifiedToken::Jwt(jwt) = world.verify(login.expose()) else { panic!() };
+        let failure = world.prepare(Proof::Jwt(jwt), "files").unwrap_err();
+        assert!(failure.to_string().contains("was not kept"), "{failure}");
     }
 }

@@ -128,6 +128,8 @@ pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
     /// The connections to services with a connector of their own.
     other_pools: Arc<[(ServiceId, Arc<Pool<C, B>>)]>,
+    /// The connections for requests without an authorized user, if they are separate.
+    unauthorized_pool: Option<Arc<Pool<C, B>>>,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<C, B>>,
     peer: PeerValues,
@@ -137,6 +139,8 @@ pub struct Forward<C, B> {
 /// found without the lock of the pool, which all threads share.
 struct LastRoute<C, B> {
     route: Arc<Route>,
+    /// Whether the pool is chosen for a request without an authorized user.
+    is_unauthorized: bool,
     pool: Arc<Pool<C, B>>,
     host: Arc<Host<B>>,
     /// The value of `X-Forwarded-Prefix`.
@@ -155,6 +159,7 @@ impl<C, B> Forward<C, B> {
         Self {
             pool: Arc::new(ConnectionPool::new(connector, settings)),
             other_pools: Arc::new([]),
+            unauthorized_pool: None,
             cookies: Arc::default(),
             last: None,
             peer: PeerValues::default(),
@@ -170,6 +175,19 @@ impl<C, B> Forward<C, B> {
         let others = self.other_pools.iter().filter(|(other, _)| *other != service).cloned();
         let other_pools = others.chain([(service.clone(), pool)]).collect();
         Self { other_pools, last: None, ..self }
+    }
+
+    /// Connects with `connector` for requests without an authorized user. Such requests are forwarded on routes whose
+    /// [`OnFailure`](crate::layer::OnFailure) says so, and on routes with the scheme
+    /// [`Bypass`](crate::layer::Bypass).
+    ///
+    /// Use this if the other connectors present a client certificate of the gateway, because a service may treat each
+    /// request on such a connection as one of the gateway. There is one exception: on a route with the scheme `Bypass`,
+    /// a service with a connector [of its own](Self::with_connector_of) keeps this connector.
+    #[must_use]
+    pub fn with_unauthorized_connector(self, connector: C) -> Self {
+        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        Self { unauthorized_pool: Some(pool), last: None, ..self }
     }
 
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
@@ -205,7 +223,11 @@ impl<C: Clone, B> Forward<C, B> {
             (service.clone(), Arc::new(pool.with_settings(settings.clone())))
         });
         let other_pools = others.collect();
-        Self { pool: Arc::new(self.pool.with_settings(settings)), other_pools, last: None, ..self }
+        let unauthorized = self.unauthorized_pool.as_ref();
+        let unauthorized_pool =
+            unauthorized.map(|pool| Arc::new(pool.with_settings(settings.clone())));
+        let pool = Arc::new(self.pool.with_settings(settings));
+        Self { pool, other_pools, unauthorized_pool, last: None, ..self }
     }
 }
 
@@ -214,6 +236,7 @@ impl<C, B> Clone for Forward<C, B> {
         Self {
             pool: self.pool.clone(),
             other_pools: self.other_pools.clone(),
+            unauthorized_pool: self.unauthorized_pool.clone(),
             cookies: self.cookies.clone(),
             last: None,
             peer: PeerValues::default(),
@@ -242,16 +265,27 @@ where
         progress: &Progress,
     ) -> Result<Begun<C, B>, http::Error> {
         let Target { route, is_authenticated } = target;
+        let unauthorized = self.unauthorized_pool.as_ref().filter(|_| !is_authenticated);
+        let is_unauthorized = unauthorized.is_some();
         let last = match &mut self.last {
-            Some(last) if Arc::ptr_eq(&last.route, route) => last,
+            Some(last)
+                if Arc::ptr_eq(&last.route, route) && last.is_unauthorized == is_unauthorized =>
+            {
+                last
+            }
             last => {
                 let upstream =
                     route.upstream().expect("target_of returns only routes with an upstream");
                 let own = self.other_pools.iter().find(|(other, _)| other == route.service());
-                let pool = own.map_or(&self.pool, |(_, pool)| pool).clone();
+                let own = own.map(|(_, pool)| pool);
+                let pool = match unauthorized {
+                    Some(unauthorized) if own.is_none() || !route.is_bypass() => unauthorized,
+                    _ => own.unwrap_or(&self.pool),
+                };
+                let pool = pool.clone();
                 let (route, host) = (route.clone(), pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
-                last.insert(LastRoute { route, pool, host, prefix })
+                last.insert(LastRoute { route, is_unauthorized, pool, host, prefix })
             }
         };
         let timeouts = self.pool.settings().timeouts;

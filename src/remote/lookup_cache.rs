@@ -97,7 +97,7 @@ where
         look_up: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
         let look_up = async { look_up.await.map(|found| found.map(|value| (value, None))) };
-        self.get_or_look_up(key, look_up).await
+        self.get_or_look_up(key, look_up, |_| true, |_, _| {}).await
     }
 
     /// The same as [`get`](Self::get), but each found value says until when it is cached. The policy still says how
@@ -112,7 +112,23 @@ where
     ) -> Result<Option<V>, E> {
         let look_up =
             async { look_up.await.map(|found| found.map(|(value, until)| (value, Some(until)))) };
-        self.get_or_look_up(key, look_up).await
+        self.get_or_look_up(key, look_up, |_| true, |_, _| {}).await
+    }
+
+    /// The same as [`get_until`](Self::get_until), for values that must be released. `release` is called with the found
+    /// value if it is not cached, because its key was [removed](Self::remove) during the look-up, and with each value
+    /// that is evicted to make room. Values of a type without a destructor are not released. An error is cached only if
+    /// `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
+    pub(crate) async fn get_and_release(
+        &self,
+        key: &K,
+        look_up: impl Future<Output = Result<Option<(V, Timestamp)>, E>>,
+        is_cached: impl Fn(&E) -> bool,
+        release: impl Fn(K, V),
+    ) -> Result<Option<V>, E> {
+        let look_up =
+            async { look_up.await.map(|found| found.map(|(value, until)| (value, Some(until)))) };
+        self.get_or_look_up(key, look_up, is_cached, release).await
     }
 
     /// Removes the result for `key`, and returns its value. If a look-up of `key` is running, its result is not cached.
@@ -127,6 +143,8 @@ where
         &self,
         key: &K,
         look_up: impl Future<Output = Result<Option<(V, Option<Timestamp>)>, E>>,
+        is_cached: impl Fn(&E) -> bool,
+        release: impl Fn(K, V),
     ) -> Result<Option<V>, E> {
         let before = self.finished.load(Ordering::Acquire);
         if let Some(result) = self.cached(key) {
@@ -154,11 +172,20 @@ where
                 (Ok(Some(value)), until.unwrap_or_else(|| from.plus(policy.found())))
             }
             Ok(None) => (Ok(None), from.plus(policy.not_found())),
-            Err(error) => (Err(error), from.plus(policy.error())),
+            Err(error) if is_cached(&error) => (Err(error), from.plus(policy.error())),
+            Err(error) => (Err(error), from),
         };
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
-        // The insertion fails if the entry was evicted in the meantime. The result is then not cached.
-        let _ = place.insert(Entry { result: result.clone(), number, from, until });
+        let entry = Entry { result: result.clone(), number, from, until };
+        let mut evicted = <[Option<(K, Entry<V, E>)>; 2]>::default();
+        // The insertion fails if the key was removed in the meantime. The result is then not cached.
+        let refused = place.insert_with_lifecycle(entry, &mut evicted).err();
+        let gone = refused.map(|entry| (key.clone(), entry)).into_iter();
+        for (key, entry) in gone.chain(evicted.into_iter().flatten()) {
+            if let Ok(Some(value)) = entry.result {
+                release(key, value);
+            }
+        }
         result
     }
 }
@@ -318,6 +345,49 @@ mod tests {
         go.add_permits(1);
         assert_eq!(running.await.unwrap(), Ok(Some(2)));
         assert_eq!(cache.cached(&1), None);
+    }
+
+    #[tokio::test]
+    async fn each_value_that_is_not_cached_is_released() {
+        let entries = NonZeroUsize::new(100).unwrap();
+        let policy = CachePolicy::default().with_entries(entries);
+        let cache = SingleFlightCache::<u32, Arc<u32>, &'static str>::new(policy);
+        let until = cache.clock.now().plus(Duration::from_secs(3600));
+        let released = std::sync::Mutex::new(Vec::new());
+        let release = |key, value| released.lock().unwrap().push((key, value));
+        for key in 0..1000 {
+            let found = ready(Ok(Some((Arc::new(key + 7), until))));
+            let got = cache.get_and_release(&key, found, |_| true, release).await;
+            assert_eq!(got, Ok(Some(Arc::new(key + 7))));
+        }
+        let released_now = released.lock().unwrap().clone();
+        assert_eq!(released_now.len() + cache.entries.len(), 1000);
+        assert!(released_now.iter().all(|(key, value)| key + 7 == **value), "{released_now:?}");
+        for (key, _) in released_now {
+            assert_eq!(cache.cached(&key), None);
+        }
+        // The key is removed during its look-up.
+        released.lock().unwrap().clear();
+        let look_up = async {
+            assert_eq!(cache.remove(&5000), None);
+            Ok(Some((Arc::new(1), until)))
+        };
+        let got = cache.get_and_release(&5000, look_up, |_| true, release).await;
+        assert_eq!((got, cache.cached(&5000)), (Ok(Some(Arc::new(1))), None));
+        assert!(released.lock().unwrap().contains(&(5000, Arc::new(1))));
+    }
+
+    #[tokio::test]
+    async fn an_error_may_be_for_one_look_up_only() {
+        let (cache, _) = cache(CachePolicy::default());
+        let look_up = async |answer| {
+            let is_cached = |error: &&str| *error == "down";
+            cache.get_and_release(&1, ready(answer), is_cached, |_, _| {}).await
+        };
+        for error in ["once", "down"] {
+            assert_eq!(look_up(Err(error)).await, Err(error));
+        }
+        assert_eq!(look_up(Err("later")).await, Err("down"));
     }
 
     #[tokio::test(start_paused = true)]

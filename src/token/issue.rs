@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Scopes, SigningKey, VerifyingKey,
+    Scopes, ServiceId, SigningKey, VerifyingKey,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT},
 };
 use crate::{
@@ -86,6 +86,32 @@ impl TokenIssuer {
         })
     }
 
+    /// Issues a login token that the gateway accepts only on the routes of `service` ([`Jwt::service`](super::Jwt::service)).
+    /// It expires at `expires_at`, if the lifetime of login tokens does not end earlier.
+    pub(crate) fn service_token(
+        &self,
+        user: &UserId,
+        domain: &str,
+        service: &ServiceId,
+        expires_at: Option<Timestamp>,
+    ) -> Result<IssuedToken, IssueError> {
+        let claims = self.claims(user, ISSUER_JWT, self.lifetime);
+        let exp = expires_at.map_or(claims.exp, |latest| claims.exp.min(latest.as_secs()));
+        self.sign(&Claims {
+            // The token of a credential that is about to expire is valid for no time at all, but never for a negative
+            // time.
+            exp: exp.max(claims.iat),
+            dom: Some(domain.to_owned()),
+            for_service: Some(service.to_string()),
+            ..claims
+        })
+    }
+
+    /// The lifetime of login tokens.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
     fn claims(&self, user: &UserId, issuer: &str, lifetime: Duration) -> Claims {
         let now = self.clock.now();
         Claims {
@@ -99,6 +125,7 @@ impl TokenIssuer {
             auth_prov: None,
             scopes: None,
             iat_ms: (issuer == ISSUER_PAT).then_some(now.as_millis()),
+            for_service: None,
             aud: None,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     key_set::Signature,
 };
 use super::{
-    MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
+    MAX_TOKEN_LEN, Scopes, ServiceId, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
     VerifyFuture, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
@@ -226,11 +226,15 @@ impl Rs256Verifier {
         let user = || UserId::new(&claims.sub).map_err(TokenError::Subject);
         let expires_at = Timestamp::from_secs(claims.exp);
         if claims.iss.eq_ignore_ascii_case(login_issuer(origin)) {
+            let service = claims.for_service.as_deref().map(ServiceId::new).transpose();
+            let service = service
+                .map_err(|_| TokenError::Claims("`for_service` is not a service id".into()))?;
             return Ok(VerifiedToken::Jwt(Jwt::new(JwtClaims {
                 user: user()?,
                 issued_at: Timestamp::from_secs(claims.iat),
                 expires_at,
                 domain: claims.dom.map(Box::from),
+                service,
                 origin,
                 fingerprint: TokenFingerprint::of(token),
             })));

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{ExternalClaims, ExternalToken, Scopes, TokenFingerprint};
+use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
 /// A token whose signature, times and claims were verified. The token may have been revoked.
@@ -91,6 +91,7 @@ pub(super) struct JwtClaims {
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) domain: Option<Box<str>>,
+    pub(super) service: Option<ServiceId>,
     pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
 }
@@ -123,6 +124,15 @@ impl Jwt {
     /// The security domain that authenticated the user (claim `dom`).
     pub fn domain(&self) -> Option<&str> {
         self.0.domain.as_deref()
+    }
+
+    /// The only service for which the token is valid (claim `for_service`). `None` if the token is valid for all services,
+    /// as each token of a login is.
+    ///
+    /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
+    /// ([D23](crate::decisions#d23)). Code that accepts login tokens in other places must refuse them.
+    pub fn service(&self) -> Option<&ServiceId> {
+        self.0.service.as_ref()
     }
 
     /// The fingerprint, which identifies the token in logs and in revocations.

@@ -2,7 +2,8 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use quick_cache::sync::Cache;
+use quick_cache::{UnitWeighter, sync::Cache};
+use sha2::{Digest, Sha256};
 
 use super::session::ZosmfSession;
 use crate::{
@@ -16,11 +17,16 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
+/// The number of JWTs whose hashes are remembered. Together they have less than 10 MiB.
+const OPENED: u64 = 50_000;
+
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is kept until a minute before it expires,
 /// until the user logs out, or until there are too many sessions. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     by_user: Arc<Cache<UserId, Arc<ZosmfSession>>>,
+    /// The hashes of the JWTs of all sessions that the gateway has opened.
+    opened: Arc<Cache<[u8; 32], ()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -34,7 +40,26 @@ impl Default for ZosmfSessions {
 impl ZosmfSessions {
     /// Keeps up to `capacity` sessions. `clock` decides when a session expires.
     pub fn new(capacity: NonZeroUsize, clock: Arc<dyn Clock>) -> Self {
-        Self { by_user: Arc::new(Cache::new(capacity.get())), clock }
+        let by_user = Arc::new(Cache::new(capacity.get()));
+        // The memory grows with the number of entries.
+        let opened = Arc::new(Cache::with_weighter(100, OPENED, UnitWeighter));
+        Self { by_user, opened, clock }
+    }
+
+    /// Whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme `zosmf`. Services
+    /// have received such tokens, but no client has. So a gateway that accepts JWTs of z/OSMF as login tokens should refuse
+    /// them ([D23](crate::decisions#d23)).
+    ///
+    /// The last 50,000 tokens are remembered, as hashes, while the program runs.
+    pub fn has_opened(&self, token: &str) -> bool {
+        self.opened.get(&hash(token)).is_some()
+    }
+
+    /// Remembers that the gateway has opened `session`.
+    pub(crate) fn remember(&self, session: &ZosmfSession) {
+        if let Some(jwt) = session.jwt() {
+            self.opened.insert(hash(jwt), ());
+        }
     }
 
     /// The session of `user`, if it is valid for at least another minute.
@@ -56,6 +81,7 @@ impl ZosmfSessions {
         user: UserId,
         session: ZosmfSession,
     ) -> impl Iterator<Item = (UserId, Arc<ZosmfSession>)> {
+        self.remember(&session);
         let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
         // Each session has the same weight, so at most two sessions are removed: the earlier session of the user, and
         // one that is evicted.
@@ -80,6 +106,10 @@ impl ZosmfSessions {
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
 }
 
 impl fmt::Debug for ZosmfSessions {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rcgen::KeyPair;
-use test_support::pki::{APIMTST, Authority, SERVER, USER};
+use test_support::pki::{APIMTST, Authority, SERVER, SIGNING_KEY, USER};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -15,7 +15,11 @@ use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     identity::PeerCertificate,
-    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
+    layer::{
+        AuthenticateLayer, Authenticator, Bypass, CookieNames, Route, RouteLayer, Routes,
+        SchemeLayer, ScopeLayer, Upstream, ZoweJwtScheme,
+    },
+    passticket::UserId,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     rustls::{
         ServerConfig, SupportedProtocolVersion,
@@ -25,7 +29,7 @@ use tower_passticket::{
         version::{TLS12, TLS13},
     },
     tls::{Connector, SECP521R1},
-    token::ServiceId,
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
 /// A server that needs a client certificate of the trusted authority.
@@ -149,6 +153,65 @@ async fn a_connection_of_one_identity_is_never_used_for_another() {
             }
             let (status, _) = get(&stack, "nobody").await;
             assert!(status.is_server_error(), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
+    let url = service(server(&[], SERVER.certificate, SERVER.key, &TLS13)).await;
+    let key = SigningKey::from_pem(SIGNING_KEY.as_bytes()).unwrap();
+    let verifier = Rs256Verifier::new(key.verifying_key());
+    let issuer = TokenIssuer::new(key);
+    let token = issuer.login_token(&UserId::new("JANE").unwrap(), "x").unwrap();
+    let scheme = ZoweJwtScheme::new(issuer, "x", CookieNames::default());
+    let upstream = Upstream::parse(&url).unwrap();
+    let route = |service| Route::new(id(service), "", upstream.clone(), scheme.clone()).unwrap();
+    let routes = Routes::new([
+        route("default"),
+        route("own"),
+        route("bypass").with_scheme(Bypass),
+        route("bypassown").with_scheme(Bypass),
+    ]);
+    let user = || connector(Some((USER.certificate, USER.key)));
+    let other = || connector(Some((APIMTST.certificate, APIMTST.key)));
+    let forward = Forward::new(user(), ForwardTimeouts::default())
+        .with_unauthorized_connector(connector(None))
+        .with_connector_of(id("own"), other())
+        .with_connector_of(id("bypassown"), other())
+        .with_max_connections(2.try_into().unwrap());
+    // One value handles all requests, so that it remembers the connections of the last route.
+    let mut stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(routes.unwrap()))
+        .layer(AuthenticateLayer::new(Authenticator::new(verifier)))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .service(forward);
+    for _ in 0..2 {
+        for (service, has_user, want) in [
+            ("default", true, Some("USER")),
+            ("default", false, None),
+            ("default", true, Some("USER")),
+            ("own", false, None),
+            ("own", true, Some("APIMTST")),
+            ("own", false, None),
+            ("bypass", false, None),
+            ("bypass", true, None),
+            ("bypassown", false, Some("APIMTST")),
+        ] {
+            let mut request = Request::get(format!("/{service}/x"));
+            if has_user {
+                request = request.header("authorization", format!("Bearer {}", token.expose()));
+            }
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let response = stack.ready().await.unwrap().call(request).await.unwrap();
+            let status = response.status();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            match want {
+                Some(name) => assert_eq!((status.as_u16(), &*body), (200, name.as_bytes())),
+                // The service refuses the connection, because it has no certificate.
+                None => assert!(status.is_server_error(), "{service} {has_user} {status}"),
+            }
         }
     }
 }

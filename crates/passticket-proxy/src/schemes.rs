@@ -51,7 +51,8 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
         let zosmf = peers.zosmf.as_ref().map(|settings| {
             let zosmf = Zosmf::new(remote.client(), settings.address.clone());
-            ZosmfScheme::new(zosmf, tickets.clone(), settings.applid, logins.clone())
+            let tickets = tickets.of(&settings.applid);
+            ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone())
         });
         let applids = config.routes.iter().filter_map(|route| match route.scheme() {
             ServiceScheme::SafIdt { applid } => Some(applid),
@@ -60,7 +61,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         let saf_idt = peers.saf_tokens.as_ref().map(|address| {
             let scheme = |applid| {
                 let client = remote.client();
-                SafIdtScheme::new(client, address.clone(), tickets.clone(), applid)
+                SafIdtScheme::new(client, address.clone(), tickets.of(&applid), applid)
             };
             applids.map(|applid| (applid, scheme(applid))).collect()
         });

@@ -1,13 +1,18 @@
 //! The tokens of the site: those of a running Zowe API ML and of z/OSMF, which the gateway accepts beside its own.
 
+use std::future::ready;
+
 use passticket_proxy::config::{CheckLogout, Config, Logins};
 use tower_passticket::{
     api::AuthApi,
     apiml::Apiml,
     remote::{Client, ClientLimits},
     tls::{Connector, TlsError, Verification},
-    token::{IssuerCheck, IssuerKeys, OidcIssuer, Rs256Verifier, TokenOrigin, TrustedIssuers},
-    zosmf::Zosmf,
+    token::{
+        AskFuture, AskIssuer, IssuerCheck, IssuerKeys, OidcIssuer, Rs256Verifier, TokenOrigin,
+        TokenStatus, TrustedIssuers, VerifiedToken,
+    },
+    zosmf::{Zosmf, ZosmfSessions},
 };
 
 /// The issuers of the site, with the clients that ask them. Nothing is fetched yet.
@@ -41,10 +46,31 @@ pub(crate) fn apiml_connector(config: &Config) -> Result<Connector, TlsError> {
         .build()
 }
 
+/// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
+/// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
+/// accepted them, a service could act as the user at all others (docs/decisions.md#d23).
+struct AskZosmf {
+    zosmf: Zosmf<Connector>,
+    sessions: ZosmfSessions,
+}
+
+impl AskIssuer for AskZosmf {
+    fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
+        if self.sessions.has_opened(token) {
+            return Box::pin(ready(Ok(TokenStatus::Ended)));
+        }
+        self.zosmf.ask(token, verified)
+    }
+}
+
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` connects to z/OSMF as for logins: a server that can answer in
-    /// place of z/OSMF can log in any user anyway.
-    pub(crate) fn new(config: &Config, to_zosmf: &Connector) -> Result<Self, TlsError> {
+    /// place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at z/OSMF.
+    pub(crate) fn new(
+        config: &Config,
+        to_zosmf: &Connector,
+        sessions: &ZosmfSessions,
+    ) -> Result<Self, TlsError> {
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let apiml = match &config.zowe {
             None => None,
@@ -69,7 +95,8 @@ impl SiteTokens {
                     Zosmf::new(client, settings.address.clone())
                 };
                 let keys = IssuerKeys::fetched("z/OSMF", zosmf());
-                let check = IssuerCheck::new("z/OSMF", zosmf());
+                let asked = AskZosmf { zosmf: zosmf(), sessions: sessions.clone() };
+                let check = IssuerCheck::new("z/OSMF", asked);
                 Some(ZosmfTokens { zosmf: zosmf(), keys, check })
             }
             _ => None,

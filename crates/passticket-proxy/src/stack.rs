@@ -93,6 +93,8 @@ pub(crate) struct ServiceConnectors {
     default: Connector,
     /// For services with a client certificate of their own.
     own: Vec<(ServiceId, Connector)>,
+    /// For requests without an authorized user. `None` if the gateway has no client certificate.
+    unauthorized: Option<Connector>,
 }
 
 impl ServiceConnectors {
@@ -102,9 +104,12 @@ impl ServiceConnectors {
             let connector = connector_as(config, config.verify, Some(identity));
             connector.map(|connector| (service.clone(), connector))
         });
+        let has_identity = identities.default.is_some() || !identities.services.is_empty();
+        let unauthorized = has_identity.then(|| connector(config, config.verify));
         Ok(Self {
             own: own.collect::<Result<_, TlsError>>()?,
             default: connector_as(config, config.verify, identities.default.as_ref())?,
+            unauthorized: unauthorized.transpose()?,
         })
     }
 
@@ -123,8 +128,9 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     };
     let login_verification = login_verification(config);
     let login_connector = connector(config, login_verification)?;
-    let site = SiteTokens::new(config, &login_connector).map_err(PartsError::Site)?;
     let zosmf_sessions = ZosmfSessions::default();
+    let site = SiteTokens::new(config, &login_connector, &zosmf_sessions);
+    let site = site.map_err(PartsError::Site)?;
     let remote = Remote::new(login_connector.clone(), config);
     let login = providers::login(config, &remote, &zosmf_sessions)?;
     let zowe_connector = zowe_connector(config)?;
@@ -397,6 +403,9 @@ pub(crate) fn gateway(
     let mut forward = Forward::new(services.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());
+    if let Some(connector) = services.unauthorized {
+        forward = forward.with_unauthorized_connector(connector);
+    }
     for (service, connector) in services.own {
         forward = forward.with_connector_of(service, connector);
     }

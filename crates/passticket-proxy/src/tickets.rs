@@ -51,6 +51,16 @@ impl<G: PassTicketGenerator> Tickets<G> {
         zowe.applids.contains(applid).then_some(&zowe.tickets)
     }
 
+    /// The source of the PassTickets of `applid`. In contrast to `self`, it needs the token of a client only if Zowe
+    /// needs it for `applid`.
+    pub(crate) fn of(&self, applid: &Applid) -> Self
+    where
+        G: Clone,
+    {
+        let zowe = self.zowe.clone().filter(|zowe| zowe.applids.contains(applid));
+        Self { local: self.local.clone(), zowe }
+    }
+
     /// The generator that has the keys of the gateway.
     pub(crate) fn local(&self) -> &G {
         &self.local

@@ -58,6 +58,15 @@ impl Site {
 
     /// Starts the gateway in front of a service that asks for client certificates, if `clients` is present.
     async fn start_with(clients: Option<Clients>, ours: &'static str) -> Self {
+        Self::start_edited(clients, ours, |yaml| yaml).await
+    }
+
+    /// Starts the gateway with the configuration that `edit` returns.
+    async fn start_edited(
+        clients: Option<Clients>,
+        ours: &'static str,
+        edit: fn(String) -> String,
+    ) -> Self {
         let acceptor = || pki::SERVER.acceptor();
         let asking = clients.map(|clients| pki::SERVER.acceptor_of_clients(clients));
         let asking = asking.unwrap_or_else(acceptor);
@@ -95,7 +104,7 @@ impl Site {
                     ),
                 );
             let zosmf = format!("zOSMF: {{host: localhost, port: {zosmf}, applId: ZOWEAPPL}}\n");
-            fs::write(&path, yaml + &zosmf).unwrap();
+            fs::write(&path, edit(yaml + &zosmf)).unwrap();
             demo.restarted()
         };
         let demo = tokio::task::spawn_blocking(start).await.unwrap();
@@ -192,11 +201,61 @@ async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issued_token_is_valid_only_for_its_service() {
+    let site = Site::start("    onFailure: reject\n").await;
+    let pat = site.demo.pat(&["jwt"]).await;
+    let login = site.demo.login().await;
+    let issued = async || {
+        let seen = site.send(site.get(None, "jwt").header("private-token", &pat)).await;
+        seen.cookie("apimlAuthenticationToken").unwrap().to_owned()
+    };
+    let token = issued().await;
+    let again = site.send(site.get(None, "jwt").bearer_auth(&token)).await;
+    assert_eq!(again.cookie("apimlAuthenticationToken"), Some(&*token));
+    // The other services answer as to the PAT itself.
+    for service in ["zosmf", "saf"] {
+        let with_pat = site.get(None, service).header("private-token", &pat);
+        for request in [site.get(None, service).bearer_auth(&token), with_pat] {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 403, "{service}");
+            let text = &response.headers()["x-zowe-auth-failure"];
+            assert_eq!(text, "ZWEAG102E Token is not valid", "{service}");
+        }
+    }
+    assert!(site.zosmf.take_requests().is_empty() && site.zss.take_requests().is_empty());
+
+    let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
+    // The service has a certificate that the gateway trusts.
+    let client = site.demo.client_of("APIMTST");
+    for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
+        for (token, want) in [(&token, 401), (&login, want)] {
+            let request = client.post(site.demo.auth(path)).bearer_auth(token);
+            let request = request.header("content-type", "application/json").body(body);
+            assert_eq!(request.send().await.unwrap().status(), want, "{path}");
+        }
+    }
+    let generate = site.demo.client().post(site.demo.auth("access-token/generate"));
+    let generate = generate.bearer_auth(&token).body(r#"{"validity":90,"scopes":["zosmf"]}"#);
+    assert_eq!(generate.send().await.unwrap().status(), 400);
+
+    let query = || site.demo.client().get(site.demo.auth("query")).bearer_auth(&token).send();
+    let body: Value = query().await.unwrap().json().await.unwrap();
+    assert_eq!(body["userId"], "USER");
+    assert_eq!(issued().await, token);
+    site.log_out(&token).await;
+    assert_eq!(query().await.unwrap().status(), 401);
+    // A token that was logged out is not sent again.
+    assert_ne!(issued().await, token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     let site = Site::start("").await;
-    for (tokens, name) in
-        [(Tokens::Both, "jwtToken"), (Tokens::Ltpa, "LtpaToken2"), (Tokens::Jwt, "jwtToken")]
-    {
+    for (tokens, name, count) in [
+        (Tokens::Both, "jwtToken", 2),
+        (Tokens::Ltpa, "LtpaToken2", 1),
+        (Tokens::Jwt, "jwtToken", 1),
+    ] {
         site.zosmf.issue(tokens);
         let token = site.demo.login().await;
         let first = site.send(site.get(Some("USER"), "zosmf").header("cookie", "a=1")).await;
@@ -207,14 +266,23 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
         let again = site.send(again).await;
         assert_eq!(again.header("cookie"), first.header("cookie").map(|line| &line[5..]));
         assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
-        let valid = site.zosmf.valid_tokens();
+        assert_eq!(site.zosmf.valid_tokens(), count);
         site.log_out(&token).await;
-        // Each of the two tokens needs a logout of its own.
-        let ended = if tokens == Tokens::Both { 2 } else { 1 };
-        until(|| site.zosmf.valid_tokens() + ended == valid).await;
-        let logout = "DELETE /zosmf/services/authenticate".to_owned();
-        assert_eq!(site.zosmf.take_requests(), vec![logout; ended]);
+        until(|| site.zosmf.valid_tokens() == 0).await;
+        let ended = site.zosmf.take_requests();
+        assert_eq!(ended, ["DELETE /zosmf/services/authenticate"].repeat(count));
     }
+    // A session that is being opened while its user logs out is ended.
+    let token = site.demo.login().await;
+    let slow = Behaviour::Slow(Duration::from_secs(1));
+    site.zosmf.behave_in_turn([slow], Behaviour::Right);
+    let request = tokio::spawn(site.get(Some("USER"), "zosmf").send());
+    let valid = site.zosmf.valid_tokens();
+    until(|| site.zosmf.take_requests() == [AUTHENTICATE]).await;
+    site.log_out(&token).await;
+    request.await.unwrap().unwrap();
+    until(|| site.zosmf.take_requests() == ["DELETE /zosmf/services/authenticate"]).await;
+    until(|| site.zosmf.valid_tokens() == valid).await;
     // Requests of one user that arrive together wait for one session.
     site.zosmf.behave(Behaviour::Slow(Duration::from_millis(300)));
     let request = site.get(Some("USER"), "zosmf");
@@ -224,6 +292,33 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     }
     site.send(site.get(Some("APIMTST"), "zosmf")).await;
     assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_z_osmf_that_a_service_gets_is_no_login_token() {
+    // z/OSMF checks passwords, and its tokens are login tokens.
+    let without_users = |yaml: String| yaml.replace("    users: users.yml\n", "");
+    let site = Site::start_edited(None, "    onFailure: reject\n", without_users).await;
+    site.zosmf.issue(Tokens::Jwt);
+    let pat = site.demo.pat(&["zosmf"]).await;
+    let login = site.demo.login().await;
+    // The service gets the token of the login, and then that of a session which the scheme opens.
+    for case in ["login", "scheme"] {
+        let seen = site.send(site.get(None, "zosmf").header("private-token", &pat)).await;
+        let token = seen.cookie("jwtToken").unwrap().to_owned();
+        for service in ["jwt", "zosmf", "saf"] {
+            let response = site.get(None, service).bearer_auth(&token).send().await.unwrap();
+            assert_eq!(response.status(), 401, "{case} {service}");
+        }
+        let query = site.demo.client().get(site.demo.auth("query")).bearer_auth(&token);
+        assert_eq!(query.send().await.unwrap().status(), 401, "{case}");
+        if case == "login" {
+            site.log_out(&login).await;
+        }
+    }
+    let own = site.zosmf.jwt("USER");
+    let seen = site.send(site.get(None, "jwt").bearer_auth(&own)).await;
+    assert_eq!(seen.cookie("apimlAuthenticationToken"), Some(&*own));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,6 +377,10 @@ async fn services_get_the_client_certificates_of_the_configuration() {
             let seen = site.send(site.get(Some("USER"), service)).await;
             let want = want.certificate_der().to_vec();
             assert!(seen.certificate == Some(want), "{service}");
+            // The gateway does not act for a stranger.
+            site.failure(site.get(None, service)).await;
+            let seen = site.service.requests().pop().unwrap();
+            assert!(seen.certificate.is_none(), "{service}");
         }
     }
 }
