@@ -20,6 +20,10 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// How long to wait after a failure while there is a list that was never fetched. Until then, no client certificate of a
+/// TLS connection is accepted.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The trusted forwarders, and the lists of their certificates.
 pub(crate) struct Forwarders {
     trusted: TrustedForwarders,
@@ -51,7 +55,11 @@ impl Forwarders {
             .with_policy(config.client_tls.clone())
             .build()?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
-        let trusted = TrustedForwarders::new(certificates.iter().copied());
+        let fixed = certificates.iter().copied();
+        let trusted = match urls.is_empty() {
+            true => TrustedForwarders::new(fixed),
+            false => TrustedForwarders::incomplete(fixed),
+        };
         let verifier = ClientCertificates::new(&config.tls.authorities)?;
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
         let lists = Lists { trusted: trusted.clone(), client, fixed, urls: urls.clone() };
@@ -72,25 +80,34 @@ impl Forwarders {
 impl Lists {
     /// Fetches the lists now, and then every hour. The future never ends. A list that cannot be fetched stays as it was.
     pub(crate) async fn keep_fresh(self) {
-        let mut last_good: Vec<Vec<Fingerprint>> = vec![Vec::new(); self.urls.len()];
+        if self.urls.is_empty() {
+            return std::future::pending().await;
+        }
+        // `None`: the list was never fetched.
+        let mut last_good: Vec<Option<Vec<Fingerprint>>> = vec![None; self.urls.len()];
         loop {
             let mut pause = EVERY;
             for (url, last_good) in self.urls.iter().zip(&mut last_good) {
                 match self.fetch(url).await {
-                    Ok(certificates) => *last_good = certificates,
+                    Ok(certificates) => *last_good = Some(certificates),
                     Err(error) => {
                         pause = PAUSE;
+                        let is_first = last_good.is_none();
                         tracing::warn!(
-                            %url, %error,
+                            %url, %error, is_first,
                             "the certificates of trusted forwarders could not be fetched; those that were fetched \
-                             earlier stay in use"
+                             earlier stay in use; without an earlier list, client certificates are not accepted"
                         );
                     }
                 }
             }
-            self.trusted.replace(last_good.iter().flatten().chain(&self.fixed).copied());
-            if self.urls.is_empty() {
-                return std::future::pending().await;
+            let known = last_good.iter().flatten().flatten().chain(&self.fixed).copied();
+            match last_good.iter().all(Option::is_some) {
+                true => self.trusted.replace(known),
+                false => {
+                    self.trusted.replace_incomplete(known);
+                    pause = FIRST_PAUSE;
+                }
             }
             sleep(pause).await;
         }

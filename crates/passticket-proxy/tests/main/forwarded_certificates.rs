@@ -88,8 +88,21 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
             vec![("Client-Cert", &*of_user), ("Client-Cert", &*of_user)],
             status(400),
         ),
-        ("not a forwarder", &user, vec![("Client-Cert", &*of_forwarder)], found("USER")),
-        ("not a forwarder, malformed", &user, vec![("Client-Cert", "MIIB!")], found("USER")),
+        ("not a forwarder", &user, vec![], found("USER")),
+        (
+            "a forwarder that is not listed",
+            &user,
+            vec![("Client-Cert", &*of_forwarder)],
+            status(401),
+        ),
+        (
+            "a forwarder that is not listed, malformed",
+            &user,
+            vec![("Client-Cert", "x")],
+            status(401),
+        ),
+        // A client of this forwarder that has no certificate.
+        ("a forwarder that is not listed, no header", &user, vec![], status(401)),
         ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
     ] {
         assert_eq!(get(&demo, client, &headers).await, want, "{case}");
@@ -153,7 +166,10 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
     let of_user = certificate(&demo, "USER");
     let forwarder = demo.client_of(FORWARDER);
     let headers = [("Client-Cert", &*of_user)];
-    assert_eq!(get(&demo, &forwarder, &headers).await, (200, FORWARDER.to_owned()));
+    // Each peer may be the forwarder, so no certificate is accepted.
+    assert_eq!(get(&demo, &forwarder, &headers).await, (401, String::new()));
+    assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
+    assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (401, String::new()));
 
     let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
     *list.lock().unwrap() = pem + Authority::trusted().pem();
@@ -166,4 +182,7 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+    // Clients with a certificate are accepted now. The forwarder is no user.
+    assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (200, "USER".to_owned()));
+    assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
 }
