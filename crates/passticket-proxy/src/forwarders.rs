@@ -60,7 +60,11 @@ impl Forwarders {
             true => TrustedForwarders::new(fixed),
             false => TrustedForwarders::incomplete(fixed),
         };
-        let verifier = ClientCertificates::new(&config.tls.authorities)?;
+        let authorities = &config.tls.authorities;
+        let verifier = match &config.tls.revocation_lists {
+            None => ClientCertificates::new(authorities)?,
+            Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
+        };
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
         let lists = Lists { trusted: trusted.clone(), client, fixed, urls: urls.clone() };
         Ok(Some(Self { trusted, verifier, lists }))
