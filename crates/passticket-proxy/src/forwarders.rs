@@ -50,7 +50,8 @@ impl Forwarders {
             // A server that can answer in place of this one could make itself a trusted forwarder. So
             // `verifyCertificates` has no effect here.
             .with_verification(Verification::Strict)
-            .with_authorities(&config.tls.authorities)
+            // An authority of clients cannot issue a certificate of this server.
+            .with_authorities(&config.tls.service_authorities)
             .with_connect_timeout(config.timeouts.provider)
             .with_policy(config.client_tls.clone())
             .build()?;
