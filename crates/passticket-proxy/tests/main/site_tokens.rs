@@ -191,6 +191,30 @@ async fn a_logout_is_relayed_to_the_issuer_of_the_token() {
 async fn a_foreign_login_token_is_not_exchanged_for_one_of_ours() {
     let site = Site::start("").await;
     let client = site.demo.client_of("USER");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_while_the_issuer_is_down_revokes_the_token() {
+    let site = Site::start("").await;
+    let down = || Behaviour::Scripted(vec![]);
+    // The gateway has the keys of both issuers.
+    for token in [site.apiml.login_token("USER"), site.zosmf.jwt("USER")] {
+        assert_eq!(site.get(&token).await, user());
+    }
+    // The tokens are new: the gateway has no answer of the issuer about them.
+    let token = site.apiml.login_token("USER");
+    site.apiml.behave(down());
+    assert_eq!(site.auth("logout", &token).await.0, 503);
+    site.apiml.behave(Behaviour::Right);
+    assert!(site.apiml.accepts(&token));
+    assert_eq!(site.get(&token).await, refused(401));
+
+    let token = site.zosmf.jwt("USER");
+    site.zosmf.behave(down());
+    assert_eq!(site.auth("logout", &token).await.0, 503);
+    site.zosmf.behave(Behaviour::Right);
+    assert!(site.zosmf.accepts(&token));
+    assert_eq!(site.get(&token).await, refused(401));
+}
+
     let refresh = async |token: &str| {
         let request = client.post(site.demo.auth("refresh")).bearer_auth(token);
         request.send().await.unwrap().status().as_u16()
