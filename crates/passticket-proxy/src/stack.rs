@@ -109,7 +109,9 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     let login = providers::login(config, &remote, &zosmf_sessions)?;
     let zowe_identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
     let zowe_connector =
-        zowe_identity.map(|identity| connector_as(config, login_verification, Some(identity)));
+        // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
+        // `verifyCertificates` has no effect here.
+        zowe_identity.map(|identity| connector_as(config, Verification::Strict, Some(identity)));
     let zowe_connector = zowe_connector.transpose()?;
     let identities = &config.client_identities;
     let own = identities.services.iter().map(|(service, identity)| {
