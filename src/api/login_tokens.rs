@@ -69,19 +69,27 @@ impl LoginTokens<'_> {
             Some(verified) => verified,
             None => self.verifier.verify_token(text).await,
         };
-        let token = verified.and_then(|verified| match verified {
-            VerifiedToken::External(_) => Err(TokenError::Issuer),
-            verified => Ok(verified),
-        });
-        add_token_to_record(request, &token);
-        let VerifiedToken::Jwt(jwt) = token? else {
-            return Err(ApiError::PersonalAccessToken);
-        };
-        match self.revocations.check(&jwt.clone().into()).await {
-            Ok(()) => Ok(jwt),
-            Err(CheckError::Revoked(_)) => Err(ApiError::LoggedOut),
-            Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
-        }
+        let jwt = login_token_of(request, verified)?;
+        self.check(&jwt).await?;
+        Ok(jwt)
+    }
+
+    /// Does the same as [`require`](Self::require), but neither asks the issuer of the token nor checks whether the
+    /// token is [revoked](Self::check). So a user can log out while the issuer does not answer.
+    pub(super) async fn require_for_logout(self, request: &Parts) -> Result<Jwt, ApiError> {
+        let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
+        login_token_of(request, self.verifier.verify_for_logout(text).await)
+    }
+
+    /// Checks that a token is not revoked.
+    ///
+    /// # Errors
+    /// [`ApiError::LoggedOut`] if the token is revoked. [`ApiError::StoreUnavailable`] if the store cannot check it.
+    pub(super) async fn check(self, jwt: &Jwt) -> Result<(), ApiError> {
+        self.revocations.check(&jwt.clone().into()).await.map_err(|error| match error {
+            CheckError::Revoked(_) => ApiError::LoggedOut,
+            CheckError::Unavailable => ApiError::StoreUnavailable,
+        })
     }
 
     /// Answers 204 with a new token of `user` in a cookie.
@@ -103,13 +111,33 @@ impl LoginTokens<'_> {
         Ok(response)
     }
 
-    /// Revokes a token.
+    /// Revokes a token. The future borrows nothing.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
-    pub(super) async fn revoke(self, jwt: &Jwt) -> Result<(), ApiError> {
+    pub(super) fn revoke(
+        self,
+        jwt: &Jwt,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send + use<> {
+        let revocations = self.revocations.clone();
         let (token, expires_at) = (jwt.fingerprint(), jwt.expires_at());
-        self.revocations.record(Revocation::Token { token, expires_at }).await
+        async move { revocations.record(Revocation::Token { token, expires_at }).await }
+    }
+}
+
+/// The login token of a request, with the result of its verification. It is added to the audit record.
+fn login_token_of(
+    request: &Parts,
+    verified: Result<VerifiedToken, TokenError>,
+) -> Result<Jwt, ApiError> {
+    let token = verified.and_then(|verified| match verified {
+        VerifiedToken::External(_) => Err(TokenError::Issuer),
+        verified => Ok(verified),
+    });
+    add_token_to_record(request, &token);
+    match token? {
+        VerifiedToken::Jwt(jwt) => Ok(jwt),
+        _ => Err(ApiError::PersonalAccessToken),
     }
 }
 

@@ -2,6 +2,7 @@
 //! docs/reference/auth-endpoints.md#refresh).
 
 use http::{StatusCode, request::Parts};
+use zeroize::Zeroizing;
 
 use super::{
     certificates::ClientCertificates,
@@ -16,17 +17,36 @@ use crate::token::{TokenError, TokenOrigin};
 /// delete the cookie.
 ///
 /// If another server has issued the token, the logout is relayed to this server (docs/decisions.md#d48). If the relay
-/// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid.
+/// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid. If the
+/// token cannot be revoked, the logout is relayed nevertheless.
+///
+/// The issuer is not asked whether the token is still valid, so that a user can log out while it does not answer. The
+/// logout continues if the client disconnects.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
-    sessions: Sessions<'_>,
+    sessions: Sessions,
 ) -> Answer {
-    let jwt = tokens.require_of_any_service(request).await.map_err(as_logout_error)?;
-    tokens.revoke(&jwt).await?;
-    sessions.end(*jwt.user());
+    let jwt = tokens.require_for_logout(request).await.map_err(as_logout_error)?;
+    let checked = match tokens.check(&jwt).await {
+        Err(ApiError::LoggedOut) => return Err(ApiError::LoggedOut),
+        checked => checked,
+    };
+    let revoking = tokens.revoke(&jwt);
     let text = tokens.text(request).and_then(|text| str::from_utf8(text).ok());
-    sessions.relay(jwt.origin(), text.unwrap_or_default()).await?;
+    let text = Zeroizing::new(text.unwrap_or_default().to_owned());
+    let (user, origin) = (*jwt.user(), jwt.origin());
+    let ending = tokio::spawn(async move {
+        let revoked = revoking.await;
+        sessions.end(user);
+        let relayed = sessions.relay(origin, &text).await;
+        revoked.and(relayed)
+    });
+    let ended = ending.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a logout ended with an error in the program");
+        Err(ApiError::Internal)
+    });
+    checked.and(ended)?;
     tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -428,12 +428,12 @@ impl State {
         }
     }
 
-    fn sessions(&self) -> Sessions<'_> {
+    fn sessions(&self) -> Sessions {
         Sessions {
-            provider: &*self.login,
-            listeners: &self.listeners,
+            provider: self.login.clone(),
+            listeners: self.listeners.clone(),
             #[cfg(feature = "remote")]
-            relays: &self.relays,
+            relays: self.relays.clone(),
         }
     }
 

@@ -18,36 +18,32 @@ pub(super) struct Relay {
 }
 
 /// The sessions of users at other servers, and what parts of the program keep for them.
-#[derive(Clone, Copy)]
-pub(super) struct Sessions<'a> {
-    pub(super) provider: &'a dyn LoginProvider,
-    pub(super) listeners: &'a [Arc<dyn LogoutListener>],
+#[derive(Clone)]
+pub(super) struct Sessions {
+    pub(super) provider: Arc<dyn LoginProvider>,
+    pub(super) listeners: Vec<Arc<dyn LogoutListener>>,
     #[cfg(feature = "remote")]
-    pub(super) relays: &'a [Relay],
+    pub(super) relays: Vec<Relay>,
 }
 
-impl Sessions<'_> {
+impl Sessions {
     /// Ends the session at the login provider, and tells all listeners.
-    pub(super) fn end(self, user: UserId) {
+    pub(super) fn end(&self, user: UserId) {
         self.provider.logged_out(user);
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
     /// Logs the user of `token` out at the issuer of the token. `origin` says whose key has verified the token. Does
-    /// nothing for tokens of this gateway. The call continues if the client disconnects.
+    /// nothing for tokens of this gateway.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.
     #[cfg(feature = "remote")]
-    pub(super) async fn relay(self, origin: TokenOrigin, token: &str) -> Result<(), ApiError> {
+    pub(super) async fn relay(&self, origin: TokenOrigin, token: &str) -> Result<(), ApiError> {
         let Some(relay) = self.relays.iter().find(|relay| relay.origin == origin) else {
             return Ok(());
         };
-        let ended = match tokio::spawn(relay.issuer.log_out(token)).await {
-            Ok(ended) => ended.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        ended.map_err(|error| {
+        relay.issuer.log_out(token).await.map_err(|error| {
             log_limited!(
                 warn, ("logout relay", origin), { ?origin, %error },
                 "a logout could not be relayed to the issuer of the token; there, the token is valid until it expires"
@@ -57,7 +53,7 @@ impl Sessions<'_> {
     }
 
     #[cfg(not(feature = "remote"))]
-    pub(super) async fn relay(self, _: TokenOrigin, _: &str) -> Result<(), ApiError> {
+    pub(super) async fn relay(&self, _: TokenOrigin, _: &str) -> Result<(), ApiError> {
         Ok(())
     }
 }

@@ -9,14 +9,20 @@
 //! 2. The TLS handshake has not verified the certificate in the header. A [`VerifyClientCertificate`] does this: it
 //!    checks the dates, the issuer and the purpose. If it refuses the certificate, or if the header is malformed, the
 //!    response is 400.
-//! 3. If the peer is not a trusted forwarder, the header is removed, and the certificate of the peer stays.
+//! 3. If the peer is not a trusted forwarder, the header is removed. A request with the header also loses the certificate
+//!    of the peer: the peer may be a forwarder that is not in the list yet, such as one with a new certificate, and the
+//!    request may be that of any of its clients. For an hour, the certificate of this peer is no credential.
+//! 4. The certificate of a peer that was a trusted forwarder is never a credential again.
+//! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is a
+//!    credential, except one that a trusted forwarder sends.
+//! 6. Otherwise the certificate of the peer stays the credential of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
 //!
 //! Put this layer in front of all other layers and of the auth API.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,6 +50,15 @@ const REMEMBERED: usize = 1000;
 /// How long it is remembered that a certificate is valid. The end of its validity is checked for each request.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
+/// How many certificates of former forwarders are remembered. The oldest are forgotten first.
+const WITHDRAWN: usize = 1000;
+
+/// How many peers are remembered that have sent `Client-Cert` and are not in the list.
+const SUSPECTED: usize = 1000;
+
+/// How long such a peer is remembered. By then, the list has been fetched again.
+const SUSPECT_FOR: Duration = Duration::from_secs(3600);
+
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
 /// A proxy is a trusted forwarder if its TLS certificate is in the list. If the list has the certificate of an authority,
@@ -58,18 +73,123 @@ const REMEMBER_FOR: Duration = Duration::from_secs(60);
 /// # Ok::<(), tower_passticket::identity::FingerprintError>(())
 /// ```
 #[derive(Clone)]
-pub struct TrustedForwarders(Arc<ArcSwap<HashSet<Fingerprint>>>);
+pub struct TrustedForwarders(Arc<Shared>);
 
-impl TrustedForwarders {
-    /// Trusts the proxies with these certificates.
-    pub fn new(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
-        let certificates: HashSet<_> = certificates.into_iter().collect();
-        Self(Arc::new(ArcSwap::from_pointee(certificates)))
+struct Shared {
+    lists: ArcSwap<Lists>,
+    /// The peers that have sent `Client-Cert` and are not in the list, and when they sent it.
+    suspected: Cache<Fingerprint, Instant>,
+}
+
+#[derive(Clone)]
+struct Lists {
+    trusted: HashSet<Fingerprint>,
+    completeness: Completeness,
+    /// The certificates that were trusted earlier, oldest first.
+    withdrawn: VecDeque<Fingerprint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completeness {
+    /// All forwarders are in the list.
+    Complete,
+    /// There may be forwarders that are not in the list.
+    Incomplete,
+}
+
+/// What the certificate of a peer stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The peer is a trusted forwarder.
+    Forwarder,
+    /// The peer is or was a forwarder, or may be one. It acts for others, and nothing that it sends is accepted.
+    Uncertain,
+    /// The peer is a client, which acts for itself.
+    Client,
+}
+
+impl Lists {
+    fn new(trusted: HashSet<Fingerprint>, completeness: Completeness) -> Self {
+        Self { trusted, completeness, withdrawn: VecDeque::new() }
     }
 
-    /// Trusts the proxies with these certificates from now on, and no others.
+    /// The lists after an update.
+    fn updated(&self, trusted: &HashSet<Fingerprint>, completeness: Completeness) -> Self {
+        let earlier = self.withdrawn.iter().chain(self.trusted.difference(trusted));
+        let mut withdrawn: VecDeque<_> =
+            earlier.filter(|it| !trusted.contains(it)).copied().collect();
+        withdrawn.drain(..withdrawn.len().saturating_sub(WITHDRAWN));
+        Self { trusted: trusted.clone(), completeness, withdrawn }
+    }
+
+    fn role(&self, peer: &Fingerprint) -> Role {
+        match self.completeness {
+            _ if self.trusted.contains(peer) => Role::Forwarder,
+            Completeness::Incomplete => Role::Uncertain,
+            Completeness::Complete if self.withdrawn.contains(peer) => Role::Uncertain,
+            Completeness::Complete => Role::Client,
+        }
+    }
+}
+
+impl TrustedForwarders {
+    /// Trusts the proxies with these certificates. There are no others.
+    pub fn new(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
+        Self::with(certificates, Completeness::Complete)
+    }
+
+    /// Trusts the proxies with these certificates. There may be others, which are not known yet. So until
+    /// [`replace`](Self::replace) is called, the certificate of no TLS connection is the credential of a request.
+    pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
+        Self::with(certificates, Completeness::Incomplete)
+    }
+
+    /// Trusts the proxies with these certificates from now on, and no others. The list is complete.
     pub fn replace(&self, certificates: impl IntoIterator<Item = Fingerprint>) {
-        self.0.store(Arc::new(certificates.into_iter().collect()));
+        self.update(certificates, Completeness::Complete);
+    }
+
+    /// Trusts the proxies with these certificates from now on, and no others. The list is
+    /// [incomplete](Self::incomplete).
+    pub fn replace_incomplete(&self, certificates: impl IntoIterator<Item = Fingerprint>) {
+        self.update(certificates, Completeness::Incomplete);
+    }
+
+    fn with(
+        certificates: impl IntoIterator<Item = Fingerprint>,
+        completeness: Completeness,
+    ) -> Self {
+        let lists = Lists::new(certificates.into_iter().collect(), completeness);
+        Self(Arc::new(Shared {
+            lists: ArcSwap::from_pointee(lists),
+            suspected: Cache::new(SUSPECTED),
+        }))
+    }
+
+    fn update(
+        &self,
+        certificates: impl IntoIterator<Item = Fingerprint>,
+        completeness: Completeness,
+    ) {
+        let trusted = certificates.into_iter().collect();
+        self.0.lists.rcu(|lists| lists.updated(&trusted, completeness));
+    }
+
+    /// What the certificate of `peer` stands for.
+    fn role(&self, peer: &Fingerprint, now: impl FnOnce() -> Instant) -> Role {
+        let role = self.0.lists.load().role(peer);
+        if role == Role::Client
+            && let Some(since) = self.0.suspected.get(peer)
+            && now().saturating_duration_since(since) < SUSPECT_FOR
+        {
+            return Role::Uncertain;
+        }
+        role
+    }
+
+    /// Remembers that `peer`, which is not in the list, has sent `Client-Cert`.
+    fn suspect(&self, peer: Fingerprint, now: Instant) {
+        self.0.suspected.insert(peer, now);
     }
 
     /// The fingerprints of the certificates in a PEM document.
@@ -91,15 +211,16 @@ impl TrustedForwarders {
             false => Ok(found),
         }
     }
-
-    fn contain(&self, certificate: &PeerCertificate) -> bool {
-        self.0.load().contains(&Fingerprint::from(*certificate.sha256()))
-    }
 }
 
 impl fmt::Debug for TrustedForwarders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TrustedForwarders").field(&self.0.load().len()).finish()
+        let lists = self.0.lists.load();
+        f.debug_struct("TrustedForwarders")
+            .field("trusted", &lists.trusted.len())
+            .field("completeness", &lists.completeness)
+            .field("withdrawn", &lists.withdrawn.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,13 +283,25 @@ struct Inner {
 
 impl Check for ForwardedCertificate {
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
-        let peer = request.extensions().get::<PeerCertificate>();
-        if peer.is_some_and(|peer| self.0.forwarders.contain(peer)) {
-            return self.forwarded(request);
+        let is_forwarded = client_cert::is_forwarded(request.headers());
+        if let Some(peer) = request.extensions().get::<PeerCertificate>() {
+            let forwarders = &self.0.forwarders;
+            let fingerprint = Fingerprint::from(*peer.sha256());
+            match forwarders.role(&fingerprint, Instant::now) {
+                Role::Forwarder => return self.forwarded(request),
+                Role::Client if !is_forwarded => return Ok(()),
+                Role::Client => forwarders.suspect(fingerprint, Instant::now()),
+                Role::Uncertain => {}
+            }
+            let peer = peer.subject();
+            log_limited!(
+                warn, ("certificate of a forwarder", peer), { peer, is_forwarded },
+                "a client certificate is not accepted, because the peer may be a forwarder that is not trusted"
+            );
+            request.extensions_mut().remove::<PeerCertificate>();
         }
-        if client_cert::is_forwarded(request.headers()) {
+        if is_forwarded {
             client_cert::remove(request.headers_mut());
-            tracing::debug!("removed Client-Cert, because the peer is not a trusted forwarder");
         }
         Ok(())
     }
@@ -292,6 +425,7 @@ mod tests {
         let chain = || ("client-cert-chain", format!(":{}:", text(pki::APIMTST)));
         let user = || Ok(Some("USER".to_owned()));
         let other = || Ok(Some("APIMTST".to_owned()));
+        assert_eq!(seen(check, Some(pki::APIMTST), &[]), other());
         for _ in 0..2 {
             for (peer, headers, want) in [
                 (Some(server), vec![zowe()], user()),
@@ -299,9 +433,11 @@ mod tests {
                 (Some(server), vec![rfc(), chain()], user()),
                 (Some(server), vec![], Ok(None)),
                 (Some(server), vec![chain()], Ok(None)),
-                (Some(pki::APIMTST), vec![zowe()], other()),
-                (Some(pki::APIMTST), vec![rfc(), chain()], other()),
-                (Some(pki::APIMTST), vec![], other()),
+                (Some(pki::APIMTST), vec![zowe()], Ok(None)),
+                (Some(pki::APIMTST), vec![rfc(), chain()], Ok(None)),
+                // It has sent the header before, so it may be a forwarder.
+                (Some(pki::APIMTST), vec![], Ok(None)),
+                (Some(pki::USER), vec![], user()),
                 (None, vec![zowe(), zowe()], Ok(None)),
                 (None, vec![], Ok(None)),
             ] {
@@ -320,9 +456,47 @@ mod tests {
             let got = seen(check, Some(server), &bad);
             assert!(matches!(got, Err(Rejection::Malformed(_))), "{bad:?}: {got:?}");
         }
+        // A former forwarder is no user, and no forwarder.
         forwarders.replace([]);
-        assert_eq!(seen(check, Some(pki::USER), &[("client-cert", text(pki::APIMTST))]), user());
+        assert_eq!(seen(check, Some(server), &[]), Ok(None));
+        assert_eq!(seen(check, Some(server), &[zowe()]), Ok(None));
+        assert_eq!(seen(check, Some(pki::USER), &[]), user());
         assert!(TrustedForwarders::fingerprints(b"").is_err());
         assert!(TrustedForwarders::fingerprints(b"no PEM").is_err());
+    }
+
+    #[test]
+    fn the_role_of_a_peer_depends_on_all_lists() {
+        let peer = |n: usize| {
+            Fingerprint::from({
+                let mut bytes = [0; 32];
+                bytes[..8].copy_from_slice(&n.to_be_bytes());
+                bytes
+            })
+        };
+        let now = Instant::now();
+        let role = |forwarders: &TrustedForwarders, n| forwarders.role(&peer(n), || now);
+        let forwarders = TrustedForwarders::incomplete([peer(1)]);
+        assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Forwarder, Role::Uncertain]);
+        forwarders.replace_incomplete([peer(2)]);
+        assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Uncertain, Role::Forwarder]);
+        forwarders.replace([peer(2)]);
+        let roles = [1, 2, 3].map(|n| role(&forwarders, n));
+        assert_eq!(roles, [Role::Uncertain, Role::Forwarder, Role::Client]);
+        // A certificate that is in the list again is trusted again.
+        forwarders.replace([peer(1)]);
+        assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Forwarder, Role::Uncertain]);
+
+        // A suspected peer is trusted as soon as it is in the list, and is a client again after an hour.
+        forwarders.suspect(peer(3), now);
+        assert_eq!(role(&forwarders, 3), Role::Uncertain);
+        assert_eq!(forwarders.role(&peer(3), || now + SUSPECT_FOR), Role::Client);
+        forwarders.replace([peer(3)]);
+        assert_eq!(role(&forwarders, 3), Role::Forwarder);
+
+        // The number of former forwarders has a limit.
+        forwarders.replace((10..10 + 2 * WITHDRAWN).map(peer));
+        forwarders.replace([]);
+        assert_eq!(forwarders.0.lists.load().withdrawn.len(), WITHDRAWN);
     }
 }

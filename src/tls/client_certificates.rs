@@ -3,12 +3,15 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, UnixTime},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use super::{error::TlsError, pem::roots};
+use super::{
+    error::TlsError,
+    pem::{revocation_lists, roots},
+};
 use crate::layer::VerifyClientCertificate;
 
 /// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends, as a TLS handshake
@@ -23,11 +26,41 @@ impl ClientCertificates {
     /// # Errors
     /// [`TlsError::Authorities`] if the document cannot be used.
     pub fn new(authorities: &[u8]) -> Result<Self, TlsError> {
-        let roots = roots(authorities).ok_or(TlsError::Authorities)?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        Ok(Self(verifier.build().map_err(|_| TlsError::Authorities)?))
+        Self::with(authorities, None)
     }
+
+    /// Accepts certificates of the CA certificates in a PEM document that are in no certificate revocation list (CRL) of
+    /// another PEM document. The rules are those of
+    /// [`ServerTlsBuilder::with_revocation_lists`](super::ServerTlsBuilder::with_revocation_lists): a certificate whose
+    /// issuer has no list, or an expired one, is refused.
+    ///
+    /// # Errors
+    /// [`TlsError::Authorities`] or [`TlsError::RevocationLists`] if a document cannot be used.
+    pub fn with_revocation_lists(authorities: &[u8], lists: &[u8]) -> Result<Self, TlsError> {
+        Self::with(authorities, Some(lists))
+    }
+
+    fn with(authorities: &[u8], lists: Option<&[u8]>) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        client_verifier(authorities, lists, provider).map(Self)
+    }
+}
+
+/// The verifier of client certificates, in a TLS handshake and outside of it. A client need not have a certificate.
+pub(super) fn client_verifier(
+    authorities: &[u8],
+    lists: Option<&[u8]>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = roots(authorities).ok_or(TlsError::Authorities)?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated();
+    let Some(lists) = lists else { return builder.build().map_err(|_| TlsError::Authorities) };
+    let lists = revocation_lists(lists).ok_or(TlsError::RevocationLists)?;
+    builder.with_crls(lists).enforce_revocation_expiration().build().map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(_) => TlsError::RevocationLists,
+        _ => TlsError::Authorities,
+    })
 }
 
 impl VerifyClientCertificate for ClientCertificates {
@@ -70,6 +103,34 @@ mod tests {
         let mut changed = USER.certificate_der().to_vec();
         *changed.last_mut().unwrap() ^= 1;
         assert!(verify(&changed).is_err());
+    }
+
+    #[test]
+    fn revocation_lists_are_checked_as_in_a_handshake() {
+        let authority = Authority::trusted();
+        let key = USER.key_pair();
+        let [good, revoked] = [7_u64, 8].map(|serial| {
+            let pem = authority.certify(&key, |params| params.serial_number = Some(serial.into()));
+            pem::parse(pem).unwrap().into_contents()
+        });
+        let current = authority.revoke(&[8], |_| {});
+        let expired = authority.revoke(&[8], |list| list.next_update = date_time_ymd(2020, 1, 1));
+        let of_another = Authority::stranger().revoke(&[8], |_| {});
+        for (case, lists, want) in [
+            ("current", &current, [true, false]),
+            ("expired", &expired, [false, false]),
+            ("no list of the issuer", &of_another, [false, false]),
+        ] {
+            let verifier = ClientCertificates::with_revocation_lists(
+                authority.pem().as_bytes(),
+                lists.as_bytes(),
+            )
+            .unwrap();
+            let got = [&good, &revoked].map(|der| verifier.verify(der, &[]).is_ok());
+            assert_eq!(got, want, "{case}");
+        }
+        let none = ClientCertificates::with_revocation_lists(authority.pem().as_bytes(), b"");
+        assert!(matches!(none, Err(TlsError::RevocationLists)));
     }
 
     #[test]

@@ -4,18 +4,13 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, pem::PemObject},
-    server::{
-        NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
-        danger::ClientCertVerifier,
-    },
+    server::NoServerSessionStorage,
 };
 
 use super::{
-    error::TlsError,
-    pem::{certificates, revocation_lists, roots},
-    policy::TlsPolicy,
+    client_certificates::client_verifier, error::TlsError, pem::certificates, policy::TlsPolicy,
     signature_cache::SignatureCache,
 };
 
@@ -204,22 +199,6 @@ impl<'a> ServerTlsBuilder<'a> {
         }
         ServerTls::from_config(config)
     }
-}
-
-fn client_verifier(
-    authorities: &[u8],
-    lists: Option<&[u8]>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = roots(authorities).ok_or(TlsError::Authorities)?;
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .allow_unauthenticated();
-    let Some(lists) = lists else { return builder.build().map_err(|_| TlsError::Authorities) };
-    let lists = revocation_lists(lists).ok_or(TlsError::RevocationLists)?;
-    builder.with_crls(lists).enforce_revocation_expiration().build().map_err(|error| match error {
-        VerifierBuilderError::InvalidCrl(_) => TlsError::RevocationLists,
-        _ => TlsError::Authorities,
-    })
 }
 
 impl fmt::Debug for ServerTlsBuilder<'_> {

@@ -5,8 +5,8 @@
 //! - A set is fetched again when it is older than [`KeyRefresh::every`]. [`IssuerKeys::keep_fresh`] does this without
 //!   any token. Otherwise the first token after this time waits for the fetch. Other tokens use the old set meanwhile.
 //! - A token whose key is not in the set causes a fetch, but at most one every 30 s. The issuer may have a new key.
-//! - One fetch runs at a time. Tokens that need it wait for it. It runs in a task, so a client that disconnects does not
-//!   cancel it.
+//! - One fetch runs at a time. Tokens that need it wait for it, each in its own request. The fetch runs in a task, so a
+//!   client that disconnects does not cancel it.
 //! - If a fetch fails, the last good set stays until it is older than [`KeyRefresh::max_age`]. If there is no set, the
 //!   next token after 5 s tries again.
 //! - If the issuer lists no usable key, the earlier set is forgotten: the issuer has withdrawn all of its keys.
@@ -27,7 +27,7 @@ use http::{Request, header::ACCEPT};
 use http_body_util::Full;
 use tokio::{
     runtime::Handle,
-    task::JoinHandle,
+    sync::OwnedMutexGuard,
     time::{sleep, timeout},
 };
 
@@ -174,7 +174,7 @@ struct Remote {
     source: Box<dyn JwkSetSource>,
     refresh: KeyRefresh,
     /// Locked while a fetch runs.
-    running: tokio::sync::Mutex<()>,
+    running: Arc<tokio::sync::Mutex<()>>,
     /// The number of finished fetches.
     finished: AtomicU64,
     /// When the last fetch began, in milliseconds of monotonic time, plus 1. 0: none has begun.
@@ -213,7 +213,7 @@ impl IssuerKeys {
                 issuer: issuer.into(),
                 source: Box::new(source),
                 refresh: KeyRefresh::default(),
-                running: tokio::sync::Mutex::default(),
+                running: Arc::default(),
                 finished: AtomicU64::new(0),
                 began: AtomicU64::new(0),
             }),
@@ -322,8 +322,14 @@ impl IssuerKeys {
     /// Waits for the fetch that runs, or fetches the keys if that is permitted now.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
-        // The source may have panicked. The last good set then stays.
-        let _ = self.start_refresh(remote, need).await;
+        let before = remote.finished.load(Ordering::Acquire);
+        let running = match remote.running.clone().try_lock_owned() {
+            Ok(running) => running,
+            Err(_) => remote.running.clone().lock_owned().await,
+        };
+        if remote.finished.load(Ordering::Acquire) == before {
+            self.start_fetch(running, need).await;
+        }
     }
 
     /// Starts a fetch if the set is too old. Does not wait for it, so it can be called for tokens that need no fetch.
@@ -332,21 +338,34 @@ impl IssuerKeys {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()
             && self.should_refresh(Need::FreshSet)
+            && let Ok(running) = remote.running.clone().try_lock_owned()
         {
-            drop(self.start_refresh(remote, Need::FreshSet));
+            drop(self.start_fetch(running, Need::FreshSet));
         }
     }
 
-    fn start_refresh(&self, remote: &Remote, need: Need) -> JoinHandle<()> {
-        let before = remote.finished.load(Ordering::Acquire);
-        let keys = self.clone();
-        tokio::spawn(async move {
-            let Some(remote) = &keys.0.remote else { return };
-            let _running = remote.running.lock().await;
-            if remote.finished.load(Ordering::Acquire) == before && keys.may_fetch(remote, need) {
-                keys.fetch(remote).await;
+    /// Fetches the keys in a task, if that is permitted now. The caller has locked [`Remote::running`], so there is at
+    /// most one such task.
+    fn start_fetch(
+        &self,
+        running: OwnedMutexGuard<()>,
+        need: Need,
+    ) -> impl Future<Output = ()> + use<> {
+        let task = self.0.remote.as_ref().filter(|remote| self.may_fetch(remote, need)).map(|_| {
+            let keys = self.clone();
+            tokio::spawn(async move {
+                let _running = running;
+                if let Some(remote) = &keys.0.remote {
+                    keys.fetch(remote).await;
+                }
+            })
+        });
+        async move {
+            if let Some(task) = task {
+                // The source may have panicked. The last good set then stays.
+                let _ = task.await;
             }
-        })
+        }
     }
 
     async fn fetch(&self, remote: &Remote) {

@@ -98,6 +98,15 @@ pub trait TokenVerifier: Send + Sync + 'static {
         let _ = token;
         None
     }
+
+    /// Verifies a token whose user logs out. A verifier that asks the issuer whether a token is still valid must not ask
+    /// here: otherwise nobody can log out while the issuer does not answer.
+    ///
+    /// The default implementation calls [`verify_token`](Self::verify_token). A verifier that contains another verifier
+    /// must call the method of the other verifier.
+    fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
+        self.verify_token(token)
+    }
 }
 
 impl<V: TokenVerifier + ?Sized> TokenVerifier for Arc<V> {
@@ -107,5 +116,9 @@ impl<V: TokenVerifier + ?Sized> TokenVerifier for Arc<V> {
 
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         (**self).try_verify_now(token)
+    }
+
+    fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
+        (**self).verify_for_logout(token)
     }
 }

@@ -20,6 +20,10 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// How long to wait after a failure while there is a list that was never fetched. Until then, no client certificate of a
+/// TLS connection is accepted.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The trusted forwarders, and the lists of their certificates.
 pub(crate) struct Forwarders {
     trusted: TrustedForwarders,
@@ -42,7 +46,8 @@ pub(crate) fn connector(config: &Config) -> Result<Connector, TlsError> {
         // A server that can answer in place of this one could make itself a trusted forwarder. So `verifyCertificates`
         // has no effect here.
         .with_verification(Verification::Strict)
-        .with_authorities(&config.tls.authorities)
+        // An authority of clients cannot issue a certificate of this server.
+        .with_authorities(&config.tls.service_authorities)
         .with_connect_timeout(config.timeouts.provider)
         .with_policy(config.client_tls.clone())
         .build()
@@ -56,8 +61,16 @@ impl Forwarders {
         };
         let connector = connector(config)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
-        let trusted = TrustedForwarders::new(certificates.iter().copied());
-        let verifier = ClientCertificates::new(&config.tls.authorities)?;
+        let fixed = certificates.iter().copied();
+        let trusted = match urls.is_empty() {
+            true => TrustedForwarders::new(fixed),
+            false => TrustedForwarders::incomplete(fixed),
+        };
+        let authorities = &config.tls.authorities;
+        let verifier = match &config.tls.revocation_lists {
+            None => ClientCertificates::new(authorities)?,
+            Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
+        };
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
         let lists = Lists { trusted: trusted.clone(), client, fixed, urls: urls.clone() };
         Ok(Some(Self { trusted, verifier, lists }))
@@ -77,25 +90,34 @@ impl Forwarders {
 impl Lists {
     /// Fetches the lists now, and then every hour. The future never ends. A list that cannot be fetched stays as it was.
     pub(crate) async fn keep_fresh(self) {
-        let mut last_good: Vec<Vec<Fingerprint>> = vec![Vec::new(); self.urls.len()];
+        if self.urls.is_empty() {
+            return std::future::pending().await;
+        }
+        // `None`: the list was never fetched.
+        let mut last_good: Vec<Option<Vec<Fingerprint>>> = vec![None; self.urls.len()];
         loop {
             let mut pause = EVERY;
             for (url, last_good) in self.urls.iter().zip(&mut last_good) {
                 match self.fetch(url).await {
-                    Ok(certificates) => *last_good = certificates,
+                    Ok(certificates) => *last_good = Some(certificates),
                     Err(error) => {
                         pause = PAUSE;
+                        let is_first = last_good.is_none();
                         tracing::warn!(
-                            %url, %error,
+                            %url, %error, is_first,
                             "the certificates of trusted forwarders could not be fetched; those that were fetched \
-                             earlier stay in use"
+                             earlier stay in use; without an earlier list, client certificates are not accepted"
                         );
                     }
                 }
             }
-            self.trusted.replace(last_good.iter().flatten().chain(&self.fixed).copied());
-            if self.urls.is_empty() {
-                return std::future::pending().await;
+            let known = last_good.iter().flatten().flatten().chain(&self.fixed).copied();
+            match last_good.iter().all(Option::is_some) {
+                true => self.trusted.replace(known),
+                false => {
+                    self.trusted.replace_incomplete(known);
+                    pause = FIRST_PAUSE;
+                }
             }
             sleep(pause).await;
         }

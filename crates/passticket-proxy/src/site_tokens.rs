@@ -1,16 +1,23 @@
 //! The tokens of the site: those of a running Zowe API ML and of z/OSMF, which the gateway accepts beside its own.
 
-use std::future::ready;
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use passticket_proxy::config::{CheckLogout, Config, Logins};
+use serde_json::Value;
 use tower_passticket::{
     api::AuthApi,
     apiml::Apiml,
     remote::{Client, ClientLimits},
     tls::{Connector, TlsError, Verification},
     token::{
-        AskFuture, AskIssuer, IssuerCheck, IssuerKeys, OidcIssuer, Rs256Verifier, TokenOrigin,
-        TokenStatus, TrustedIssuers, VerifiedToken,
+        AskFuture, AskIssuer, FetchFuture, IssuerCheck, IssuerKeys, JwkSetSource, OidcIssuer,
+        Rs256Verifier, TokenOrigin, TokenStatus, TrustedIssuers, VerifiedToken, VerifyingKey,
     },
     zosmf::{Zosmf, ZosmfSessions},
 };
@@ -84,7 +91,7 @@ impl SiteTokens {
                     }
                     _ => None,
                 };
-                let keys = IssuerKeys::fetched("API ML", apiml());
+                let keys = IssuerKeys::fetched("API ML", WarnsOfOwnKeys::new(apiml(), config));
                 Some(ApimlTokens { apiml: apiml(), keys, check })
             }
         };
@@ -146,4 +153,44 @@ impl SiteTokens {
         }
         api
     }
+}
+
+/// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. A token of such a key is a token of
+/// the gateway (docs/decisions.md#d48), so API ML is never asked about it.
+struct WarnsOfOwnKeys {
+    apiml: Apiml<Connector>,
+    own: Arc<[VerifyingKey]>,
+    warned: Arc<AtomicBool>,
+}
+
+impl WarnsOfOwnKeys {
+    fn new(apiml: Apiml<Connector>, config: &Config) -> Self {
+        let retained = config.retained_keys.iter().cloned();
+        let own = [config.signing_key.verifying_key()].into_iter().chain(retained).collect();
+        Self { apiml, own, warned: Arc::default() }
+    }
+}
+
+impl JwkSetSource for WarnsOfOwnKeys {
+    fn fetch(&self) -> FetchFuture {
+        let (fetching, own, warned) = (self.apiml.fetch(), self.own.clone(), self.warned.clone());
+        Box::pin(async move {
+            let keys = fetching.await?;
+            if has_one_of(&keys, &own) && !warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "the key of API ML is a signing key of this gateway, so all tokens of API ML count as tokens of the \
+                     gateway: checkLogout has no effect, and logouts are not relayed; use a key of its own in signingKeys, unless the shared key is needed"
+                );
+            }
+            Ok(keys)
+        })
+    }
+}
+
+/// Whether a JWK set has one of these keys.
+fn has_one_of(jwk_set: &[u8], own: &[VerifyingKey]) -> bool {
+    let set: Value = serde_json::from_slice(jwk_set).unwrap_or_default();
+    let listed = set["keys"].as_array().into_iter().flatten();
+    let mut listed = listed.filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok());
+    listed.any(|listed| own.iter().any(|own| own.is_same_key(&listed)))
 }

@@ -181,7 +181,9 @@ fn connector_as(
 /// The connector to a running Zowe that makes PassTickets. `None` if the gateway has no client certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    let connector = |identity| connector_as(config, login_verification(config), Some(identity));
+    // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
+    // `verifyCertificates` has no effect here.
+    let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
 }
 

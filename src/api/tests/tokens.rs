@@ -353,3 +353,61 @@ async fn the_validity_of_a_pat_is_limited_by_the_configured_maximum() {
         assert_eq!(pat.expires_at().as_secs(), NOW + days * 86_400, "{validity}");
     }
 }
+
+/// An issuer that records the tokens of users who log out. It waits for `gate` first.
+#[cfg(feature = "remote")]
+#[derive(Clone, Default)]
+struct Relayed {
+    tokens: Arc<Mutex<Vec<String>>>,
+    gate: Arc<tokio::sync::Notify>,
+}
+
+#[cfg(feature = "remote")]
+impl IssuerLogout for Relayed {
+    fn log_out(&self, token: &str) -> IssuerLogoutFuture {
+        let (relayed, token) = (self.clone(), token.to_owned());
+        Box::pin(async move {
+            relayed.gate.notified().await;
+            relayed.tokens.lock().unwrap().push(token);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(feature = "remote")]
+#[tokio::test]
+async fn a_logout_is_relayed_if_the_store_fails_or_the_client_disconnects() {
+    let world = World::new();
+    let relayed = Relayed::default();
+    let api = world
+        .minimal
+        .clone()
+        .with_issuer_logout(crate::token::TokenOrigin::Gateway, relayed.clone());
+    let taken = || std::mem::take(&mut *relayed.tokens.lock().unwrap());
+    for broken in [&world.store.cannot_write, &world.store.cannot_check] {
+        broken.store(true, SeqCst);
+        let jwt = world.jwt();
+        let bearer = format!("Bearer {jwt}");
+        relayed.gate.notify_one();
+        let logout = TestRequest { authorization: Some(&bearer), ..LOGOUT };
+        assert_eq!(logout.send_to(api.clone()).await.status(), 503);
+        assert_eq!(taken(), [jwt]);
+        broken.store(false, SeqCst);
+    }
+
+    let jwt = world.jwt();
+    let bearer = format!("Bearer {jwt}");
+    let logout = TestRequest { authorization: Some(&bearer), ..LOGOUT };
+    {
+        // The client disconnects before the issuer has answered.
+        let mut request = std::pin::pin!(logout.send_to(api.clone()));
+        let waker = std::task::Waker::noop();
+        assert!(request.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    relayed.gate.notify_one();
+    while relayed.tokens.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(taken(), [jwt]);
+    assert_eq!(logout.send_to(api).await.status(), 401);
+}

@@ -730,6 +730,26 @@ async fn one_fetch_runs_at_a_time_and_a_client_that_leaves_does_not_cancel_it() 
 }
 
 #[tokio::test]
+async fn requests_that_are_dropped_leave_one_task() {
+    let source = Source::with_gate(jwk_set([&*RSA]), Some(tokio::sync::Semaphore::new(0)));
+    let (issuers, _) = fetching(&source);
+    let token = token(&RSA, Alg::RS256, &lasting("jane"));
+    for _ in 0..1000 {
+        assert!(issuers.try_verify_now(token.as_bytes()).is_none());
+        let mut request = issuers.verify_token(token.as_bytes());
+        let waker = std::task::Waker::noop();
+        let mut context = std::task::Context::from_waker(waker);
+        assert!(request.as_mut().poll(&mut context).is_pending());
+        drop(request);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 1);
+    assert_eq!(source.calls(), 1);
+    source.0.gate.as_ref().unwrap().add_permits(1);
+    assert_eq!(decide(&issuers, &token).await.unwrap(), "jane");
+}
+
+#[tokio::test]
 async fn a_source_that_panics_leaves_the_last_good_keys() {
     let panics = Arc::new(Mutex::new(false));
     let clock = clock();

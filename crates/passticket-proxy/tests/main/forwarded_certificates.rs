@@ -1,7 +1,7 @@
 //! Certificates of clients that a proxy forwards in `Client-Cert`, over TLS. The proxy is a client with a certificate of
 //! its own, `APIMTST`.
 
-use std::{fs, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Client, Method};
@@ -19,10 +19,19 @@ const FORWARDER: &str = "APIMTST";
 
 /// Starts a gateway. `edit` changes its zowe.yaml.
 async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
+    start_with(edit, |_| ()).await
+}
+
+/// Starts a gateway. `edit` changes its zowe.yaml, and `write` can write more files into its directory.
+async fn start_with(
+    edit: impl FnOnce(String) -> String + Send + 'static,
+    write: impl FnOnce(&Path) + Send + 'static,
+) -> Demo {
     let service = user_service().await;
     let start = move || {
         let demo = Demo::start();
         let path = |name: &str| demo.directory.join(name);
+        write(&demo.directory);
         fs::write(path("certs/site.pem"), Authority::trusted().pem()).unwrap();
         let definition = format!(
             "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - \
@@ -88,8 +97,21 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
             vec![("Client-Cert", &*of_user), ("Client-Cert", &*of_user)],
             status(400),
         ),
-        ("not a forwarder", &user, vec![("Client-Cert", &*of_forwarder)], found("USER")),
-        ("not a forwarder, malformed", &user, vec![("Client-Cert", "MIIB!")], found("USER")),
+        ("not a forwarder", &user, vec![], found("USER")),
+        (
+            "a forwarder that is not listed",
+            &user,
+            vec![("Client-Cert", &*of_forwarder)],
+            status(401),
+        ),
+        (
+            "a forwarder that is not listed, malformed",
+            &user,
+            vec![("Client-Cert", "x")],
+            status(401),
+        ),
+        // A client of this forwarder that has no certificate.
+        ("a forwarder that is not listed, no header", &user, vec![], status(401)),
         ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
     ] {
         assert_eq!(get(&demo, client, &headers).await, want, "{case}");
@@ -115,6 +137,35 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     .await;
     let stranger = base64_of(pki::USER.certificate);
     let got = get(&demo, &demo.client_of(FORWARDER), &[("Client-Cert", &stranger)]).await;
+    assert_eq!(got, (400, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_is_refused() {
+    let authority = Authority::trusted();
+    let key = pki::USER.key_pair();
+    let [good, revoked] = [7_u64, 8].map(|serial| {
+        base64_of(&authority.certify(&key, |params| params.serial_number = Some(serial.into())))
+    });
+    let list = authority.revoke(&[8], |_| {});
+    let demo = start_with(
+        |yaml| {
+            // The forwarder needs a current list, too, so its authority is that of the test.
+            yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
+                + "    crls: [certs/clients.crl]\n    forwarders: {certificates: certs/proxy.pem}\n"
+        },
+        move |directory| {
+            fs::write(directory.join("certs/clients.crl"), list).unwrap();
+            fs::write(directory.join("certs/proxy.pem"), pki::APIMTST.certificate).unwrap();
+        },
+    )
+    .await;
+    let pem = format!("{}{}", pki::APIMTST.certificate, pki::APIMTST.key);
+    let identity = reqwest::Identity::from_pem(pem.as_bytes()).unwrap();
+    let forwarder = demo.builder().identity(identity).build().unwrap();
+    let got = get(&demo, &forwarder, &[("Client-Cert", &good)]).await;
+    assert_eq!(got, (200, "USER".to_owned()));
+    let got = get(&demo, &forwarder, &[("Client-Cert", &revoked)]).await;
     assert_eq!(got, (400, String::new()));
 }
 
@@ -153,7 +204,10 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
     let of_user = certificate(&demo, "USER");
     let forwarder = demo.client_of(FORWARDER);
     let headers = [("Client-Cert", &*of_user)];
-    assert_eq!(get(&demo, &forwarder, &headers).await, (200, FORWARDER.to_owned()));
+    // Each peer may be the forwarder, so no certificate is accepted.
+    assert_eq!(get(&demo, &forwarder, &headers).await, (401, String::new()));
+    assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
+    assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (401, String::new()));
 
     let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
     *list.lock().unwrap() = pem + Authority::trusted().pem();
@@ -166,4 +220,7 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+    // Clients with a certificate are accepted now. The forwarder is no user.
+    assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (200, "USER".to_owned()));
+    assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
 }

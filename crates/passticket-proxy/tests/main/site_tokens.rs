@@ -1,7 +1,11 @@
 //! Tokens of a running Zowe API ML and of z/OSMF as credentials, and logouts that are relayed to them. The servers are
 //! fakes, which sign their tokens without a JWT library.
 
-use std::{fs, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use test_support::{
@@ -188,6 +192,30 @@ async fn a_logout_is_relayed_to_the_issuer_of_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_logout_while_the_issuer_is_down_revokes_the_token() {
+    let site = Site::start("").await;
+    let down = || Behaviour::Scripted(vec![]);
+    // The gateway has the keys of both issuers.
+    for token in [site.apiml.login_token("USER"), site.zosmf.jwt("USER")] {
+        assert_eq!(site.get(&token).await, user());
+    }
+    // The tokens are new: the gateway has no answer of the issuer about them.
+    let token = site.apiml.login_token("USER");
+    site.apiml.behave(down());
+    assert_eq!(site.auth("logout", &token).await.0, 503);
+    site.apiml.behave(Behaviour::Right);
+    assert!(site.apiml.accepts(&token));
+    assert_eq!(site.get(&token).await, refused(401));
+
+    let token = site.zosmf.jwt("USER");
+    site.zosmf.behave(down());
+    assert_eq!(site.auth("logout", &token).await.0, 503);
+    site.zosmf.behave(Behaviour::Right);
+    assert!(site.zosmf.accepts(&token));
+    assert_eq!(site.get(&token).await, refused(401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_login_token_is_not_exchanged_for_one_of_ours() {
     let site = Site::start("").await;
     let client = site.demo.client_of("USER");
@@ -264,6 +292,22 @@ fn wrong() -> Vec<Behaviour> {
         send("\x16\x03\x01 no HTTP\r\n\r\n"),
         Behaviour::Slow(Duration::from_secs(60)),
     ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_that_is_also_the_key_of_api_ml_causes_a_warning() {
+    let mut site = Site::start("checkLogoutSeconds: 0").await;
+    let token = site.apiml.login_token("USER");
+    site.apiml.end(&token);
+    assert_eq!(site.get(&token).await, refused(401));
+    let path = site.demo.directory.join("keys/jwt.pem");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, pki::OTHER_SIGNING_KEY).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    site.demo = tokio::task::spawn_blocking(move || site.demo.restarted()).await.unwrap();
+    site.demo.program.logged("the key of API ML is a signing key of this gateway");
+    // The gateway cannot tell such a token from its own.
+    assert_eq!(site.get(&token).await, user());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,6 +184,26 @@ async fn tokens_are_signed_only_if_mint_is_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_sent_only_to_a_server_with_the_right_name() {
+    let site = Site::start(false, "    onFailure: reject\n").await;
+    let port = site.zowe.address.port();
+    let path = site.demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    let url = format!("https://localhost:{port}");
+    assert!(yaml.contains("verifyCertificates: STRICT") && yaml.contains(&url));
+    let yaml = yaml.replace("verifyCertificates: STRICT", "verifyCertificates: NONSTRICT");
+    // The certificate of the server is for `localhost`.
+    fs::write(&path, yaml.replace(&url, &format!("https://127.0.0.1:{port}"))).unwrap();
+    let Site { demo, zowe, service } = site;
+    let demo = tokio::task::spawn_blocking(move || demo.restarted()).await.unwrap();
+    let site = Site { demo, zowe, service };
+    let token = site.demo.login().await;
+    site.zowe.take_requests();
+    assert_eq!(site.get("svc", &token).await.status(), 503);
+    assert!(site.zowe.take_requests().is_empty() && site.service.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_zowe_that_is_wrong_slow_or_away_gives_no_ticket() {
     let site = Site::start(false, "    onFailure: reject\n").await;
     let token = site.demo.login().await;
