@@ -34,7 +34,8 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services.
+/// The client certificates towards services. They are presented only for requests of an authorized user, and those of
+/// `services` also on routes with the scheme `bypass`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClientIdentities {

@@ -224,6 +224,10 @@ async fn an_issued_token_is_valid_only_for_its_service() {
     }
     assert!(site.zosmf.take_requests().is_empty() && site.zss.take_requests().is_empty());
 
+    for (token, want) in [(&token, 401), (&login, 200)] {
+        let services = site.demo.client().get(site.demo.at("/gateway/api/v1/services"));
+        assert_eq!(services.bearer_auth(token).send().await.unwrap().status(), want);
+    }
     let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
     // The service has a certificate that the gateway trusts.
     let client = site.demo.client_of("APIMTST");
