@@ -262,10 +262,10 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         let (Some(user), false) = (user, basic.password().is_empty()) else {
             return Progress::refused(PasswordError::Wrong, Presented::Password(user));
         };
-        if let Some(verified) = passwords.try_verify_now(&user, basic.password()) {
+        let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
+        if let Some(verified) = passwords.try_verify_now(&user, basic.password(), client) {
             return Progress::Decided(verified_password(user, verified));
         }
-        let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let future = passwords.verify_password(user, basic.password(), client);
         Progress::Waiting(Pending::Password { user, future })
     }
