@@ -11,6 +11,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
+use super::password_form::is_pat;
 use crate::{
     headers::{
         BasicCredentials,
@@ -243,27 +244,6 @@ fn basic_value(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Basic").then_some(encoded)
 }
 
-/// Whether a password counts as a PAT: it begins with `zowepat_`, or it has the form of a JWT ([D24](crate::decisions#d24)).
-/// Such a text is never checked as a password, because a server that checks passwords must not receive a token.
-fn is_pat(password: &[u8]) -> bool {
-    password.starts_with(b"zowepat_") || is_jwt(password)
-}
-
-/// Whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3). A JSON
-/// object begins with `{` and a quotation mark or white space, which are `ey` or `ew` in base64url.
-fn is_jwt(text: &[u8]) -> bool {
-    let is_base64url = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let mut parts = text.split(|b| *b == b'.');
-    let (Some(header), Some(claims), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    (header.starts_with(b"ey") || header.starts_with(b"ew"))
-        && !claims.is_empty()
-        && [header, claims, signature].into_iter().flatten().all(is_base64url)
-}
-
 fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(&PRIVATE_TOKEN)?.as_bytes().trim_ascii();
     (!value.is_empty()).then_some(value)
@@ -451,25 +431,6 @@ mod tests {
                 }
             });
             assert_eq!(got, want, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_password_counts_as_a_pat_only_if_it_has_the_form_of_one() {
-        for (password, want) in [
-            (TOKEN, true),
-            ("ew0KICJhIjoxfQ.e30.c2ln", true),
-            ("zowepat_", true),
-            ("ZOWEPAT_x", false),
-            ("eyJh", false),
-            ("eyJh.e30", false),
-            ("eyJh..c2ln", false),
-            ("eyJh.e30.c2ln.x", false),
-            ("eyJh.e3 0.c2ln", false),
-            ("my.good.password", false),
-            ("", false),
-        ] {
-            assert_eq!(is_pat(password.as_bytes()), want, "{password}");
         }
     }
 
