@@ -266,12 +266,12 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// Removes every credential, except `Authorization: Basic` with a password. A password that counts as a PAT is removed:
-/// a service that verifies PATs itself could accept a revoked one.
+/// Removes every credential, except `Authorization: Basic` with a password. If the password or the user name counts as a
+/// PAT, as in `PAT:x-oauth-basic`, the header is removed: a service that verifies PATs itself could accept a revoked one.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {
         let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);
-        decoded.is_some_and(|basic| !is_pat(basic.password()))
+        decoded.is_some_and(|basic| !is_pat(basic.password()) && !is_pat(basic.user()))
     });
     let basic = basic.cloned();
     strip(headers, names);
@@ -462,6 +462,8 @@ mod tests {
             (password.as_str(), "Bearer x", Some(&password)),
             ("Bearer x", &password, None),
             (&token, &password, None),
+            (&basic_line(&format!("{TOKEN}:x-oauth-basic")), &password, None),
+            (&basic_line("zowepat_x:"), &password, None),
             ("Basic ???", "Basic ???", None),
         ] {
             let mut headers = headers(&[
