@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     certificates::ClientCertificates,
     credentials::{Credentials, basic},
     error::ApiError,
-    login_throttle::{LoginThrottle, Turn},
+    login_throttle::{LoginThrottle, NoTurn, TooEarly, Turn},
     password_memory::PasswordMemory,
     provider::{LoginError, LoginFuture, LoginProvider},
     record::add_to_record,
@@ -31,7 +31,7 @@ pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 pub(super) struct Callers<'a> {
     pub(super) login: &'a dyn LoginProvider,
     pub(super) throttle: &'a Arc<LoginThrottle>,
-    pub(super) memory: &'a PasswordMemory,
+    pub(super) memory: &'a Arc<PasswordMemory>,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
     /// How long a client waits for a password check, which may take longer.
@@ -111,27 +111,42 @@ impl Callers<'_> {
         let Self { login, throttle, memory, clock, wait, .. } = self;
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
-        let turn = throttle.turn(&user, peer, clock.clone()).await.map_err(|too_early| {
-            tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
-            ApiError::TooManyAttempts { retry_after: too_early.retry_after }
+        let deadline = Instant::now() + wait;
+        let turn = timeout_at(deadline, throttle.turn(&user, peer, clock.clone())).await;
+        let turn = turn.unwrap_or(Err(NoTurn::Busy)).map_err(|refused| match refused {
+            NoTurn::TooEarly(TooEarly { retry_after }) => {
+                tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
+                ApiError::TooManyAttempts { retry_after }
+            }
+            NoTurn::Busy => {
+                log_limited!(warn, "login provider", { url, %user }, "too many concurrent logins; the password was not checked");
+                add_to_record(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
+                ApiError::Unavailable
+            }
         })?;
         let password_change = new_password.is_some();
         let checking = match new_password {
             None => login.login(user, password),
             Some(new) => match login.change_password(user, password, new) {
-                Some(changing) => changing,
+                Some(changing) => {
+                    let forget = memory.forget_on_drop(user);
+                    Box::pin(async move {
+                        let result = changing.await;
+                        if result.is_err_and(LoginError::is_guess) {
+                            forget.cancel();
+                        }
+                        result
+                    })
+                }
                 None => {
                     turn.withdraw();
                     return Err(ApiError::PasswordChangeUnsupported);
                 }
             },
         };
+        let wait = deadline.saturating_duration_since(Instant::now());
         match check(turn, checking, wait).await {
-            Ok(result) => {
-                if password_change {
-                    memory.forget(&user);
-                }
-                let user = result;
+            Ok(user) => {
                 tracing::info!(url, %user, proof = "password", password_change, "authenticated");
                 add_to_record(request, |record| record.user = Some(user));
                 Ok(user)
@@ -160,22 +175,24 @@ pub(super) async fn check(
     checking: LoginFuture,
     wait: Duration,
 ) -> Result<UserId, LoginError> {
-    let task = tokio::spawn(async move {
-        let result = timeout(LONGEST_CHECK, checking).await;
-        let result = result.unwrap_or(Err(LoginError::Unavailable));
-        match result {
-            Ok(_) => turn.succeeded(),
-            Err(reason) if reason.is_guess() => turn.failed(),
-            // The old password was right or was not checked, so this is not a failure.
-            Err(_) => turn.withdraw(),
-        }
-        result
-    });
-    match timeout(wait, task).await {
+    match timeout(wait, tokio::spawn(finish_check(turn, checking))).await {
         // If the task has no result, the provider has panicked.
         Ok(finished) => finished.unwrap_or(Err(LoginError::Unavailable)),
         Err(_) => Err(LoginError::Unavailable),
     }
+}
+
+/// Waits for the result of a password check, and counts it. The caller runs this function in a separate task.
+pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
+    let result = timeout(LONGEST_CHECK, checking).await;
+    let result = result.unwrap_or(Err(LoginError::Unavailable));
+    match result {
+        Ok(_) => turn.succeeded(),
+        Err(reason) if reason.is_guess() => turn.failed(),
+        // The old password was right or was not checked, so this is not a failure.
+        Err(_) => turn.withdraw(),
+    }
+    result
 }
 
 #[cfg(test)]
@@ -247,7 +264,7 @@ mod tests {
                     tokio::time::sleep(Duration::from_secs(20)).await;
                     late
                 });
-                let begun = tokio::time::Instant::now();
+                let begun = Instant::now();
                 let result = check(turn, checking, Duration::from_secs(5)).await;
                 assert_eq!(result, Err(LoginError::Unavailable));
                 assert_eq!(begun.elapsed(), Duration::from_secs(5));

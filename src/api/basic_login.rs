@@ -2,10 +2,12 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use tokio::time::timeout;
+
 use super::{
-    authenticate::check,
-    login_throttle::LoginThrottle,
-    password_memory::{KeyedHash, PasswordMemory},
+    authenticate::finish_check,
+    login_throttle::{Guess, LoginThrottle, NoTurn, TooEarly, Turn},
+    password_memory::{Check, PasswordMemory, Sender},
     provider::{LoginError, LoginProvider, Password},
 };
 use crate::{
@@ -19,12 +21,17 @@ use crate::{
 /// Checks passwords of routed requests with the login provider and the login throttle of an
 /// [`AuthApi`](super::AuthApi), whose method [`basic_login`](super::AuthApi::basic_login) makes it.
 ///
-/// A wrong password counts as a failed login. A right password is accepted for a minute without another check, because
-/// a client sends it with each request. The memory holds a keyed hash of the password, and at most 10,000 users. It
-/// does not notice that a user was revoked or that a password was changed elsewhere. A change of the password at this
-/// `AuthApi` removes the password from the memory.
+/// A wrong password counts as a failed login. A right password is accepted for a minute without another check from the
+/// same network, because a client sends it with each request. The memory holds a keyed hash of the password, and at most
+/// 10,000 pairs of a user and a network. It does not notice that a user was revoked or that a password was changed
+/// elsewhere. A change of the password at this `AuthApi` removes the password from the memory.
 ///
-/// Requests with the same user and password that arrive while a check is in progress share its result.
+/// The throttle applies to the memory too: while a user must wait in a network, no password is accepted there. A password
+/// that differs from the remembered one counts as a failed login, until the provider has accepted it.
+///
+/// Requests from one network with the same user and password that arrive while a check is in progress share its result.
+/// A request waits at most [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait), which includes the wait for
+/// other checks to end.
 ///
 /// ```
 /// use tower_passticket::{
@@ -56,28 +63,57 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    async fn check(
+    /// Runs a check, in a separate task. So its result counts and is remembered even if all clients have disconnected. If
+    /// they disconnect before the check has a turn, the provider is not called.
+    async fn run(
         self,
+        check: Check,
+        guess: Option<Result<Guess, TooEarly>>,
+        password: Password,
+        user: UserId,
+        client: Option<IpAddr>,
+    ) {
+        let turn = async {
+            match guess {
+                Some(Ok(guess)) => guess.turn().await,
+                Some(Err(early)) => Err(early.into()),
+                None => self.throttle.turn(&user, client, self.clock.clone()).await,
+            }
+        };
+        let turn = tokio::select! {
+            biased;
+            turn = turn => turn,
+            () = check.abandoned() => return,
+        };
+        let result = match turn {
+            Ok(turn) => self.ask(turn, user, password).await,
+            Err(NoTurn::TooEarly(early)) => Err(too_many_attempts(early)),
+            Err(NoTurn::Busy) => {
+                log_limited!(warn, "login provider", { %user }, "too many concurrent logins; the password was not checked");
+                Err(PasswordError::Unavailable)
+            }
+        };
+        check.finish(result, self.clock.monotonic());
+    }
+
+    async fn ask(
+        &self,
+        turn: Turn,
         user: UserId,
         password: Password,
-        hash: Option<KeyedHash>,
-        client: Option<IpAddr>,
     ) -> Result<UserId, PasswordError> {
-        let turn = self.throttle.turn(&user, client, self.clock.clone()).await;
-        let turn = turn
-            .map_err(|early| PasswordError::TooManyAttempts { retry_after: early.retry_after })?;
-        let result = check(turn, self.login.login(user, password), self.wait).await;
-        let result = result.map_err(|error| {
+        let result = finish_check(turn, self.login.login(user, password)).await;
+        result.map_err(|error| {
             if error == LoginError::Unavailable {
                 log_limited!(warn, "login provider", { %user, %error }, "authentication failed");
             }
             password_error(error)
-        })?;
-        if let Some(hash) = hash {
-            self.memory.add(user, hash, result, self.clock.monotonic());
-        }
-        Ok(result)
+        })
     }
+}
+
+fn too_many_attempts(early: TooEarly) -> PasswordError {
+    PasswordError::TooManyAttempts { retry_after: early.retry_after }
 }
 
 fn password_error(error: LoginError) -> PasswordError {
@@ -97,9 +133,18 @@ impl PasswordVerifier for BasicLogin {
         &self,
         user: &UserId,
         password: &[u8],
+        client: Option<IpAddr>,
     ) -> Option<Result<UserId, PasswordError>> {
+        let (sender, now) = (Sender::new(*user, client), self.clock.monotonic());
+        if !self.memory.contains(&sender, now) {
+            return None;
+        }
+        // The comparison is a guess, so it must not be possible more often than a login.
+        if let Err(early) = self.throttle.check(user, client, &*self.clock) {
+            return Some(Err(too_many_attempts(early)));
+        }
         let hash = self.memory.hash(user, password)?;
-        self.memory.find(user, &hash, self.clock.monotonic()).map(Ok)
+        self.memory.find(&sender, &hash, now).map(Ok)
     }
 
     fn verify_password(
@@ -108,16 +153,29 @@ impl PasswordVerifier for BasicLogin {
         password: &[u8],
         client: Option<IpAddr>,
     ) -> PasswordFuture {
-        let (this, hash) = (self.clone(), self.memory.hash(&user, password));
-        let password = Password::new(password);
+        let (sender, now) = (Sender::new(user, client), self.clock.monotonic());
+        let hash = self.memory.hash(&user, password);
+        let Some(mut joined) = hash.and_then(|hash| self.memory.join(sender, hash, now)) else {
+            log_limited!(warn, "login provider", { %user }, "too many concurrent logins; the password was not checked");
+            return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
+        };
+        let task = joined.begun.take().map(|check| {
+            // Counts before anything waits. Otherwise many passwords could be compared with the remembered one at the
+            // same time, or by clients that disconnect.
+            let guess = check
+                .was_compared()
+                .then(|| self.throttle.guess(&user, client, self.clock.clone()));
+            self.clone().run(check, guess, Password::new(password), user, client)
+        });
+        let wait = self.wait;
         Box::pin(async move {
-            match hash {
-                Some(hash) => {
-                    let running = this.memory.join(hash);
-                    running.run(|| this.check(user, password, Some(hash), client)).await
-                }
-                None => this.check(user, password, None, client).await,
+            if let Some(task) = task {
+                tokio::spawn(task);
             }
+            timeout(wait, joined.result()).await.unwrap_or_else(|_| {
+                log_limited!(warn, "login provider", { %user, ?wait }, "the password was not checked in time");
+                Err(PasswordError::Unavailable)
+            })
         })
     }
 }
@@ -166,7 +224,11 @@ mod tests {
         }
 
         fn change_password(&self, user: UserId, _: Password, _: Password) -> Option<LoginFuture> {
-            Some(Box::pin(async move { Ok(user) }))
+            let gate = self.gate.clone();
+            Some(Box::pin(async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(user)
+            }))
         }
     }
 
@@ -186,7 +248,7 @@ mod tests {
             let verifier = Rs256Verifier::new(key.verifying_key());
             let revocations = RevocationIndex::default();
             let api = AuthApi::new(TokenIssuer::new(key), verifier, provider.clone(), revocations);
-            let api = api.with_clock(clock.clone());
+            let api = api.with_clock(clock.clone()).with_login_wait(Duration::from_secs(5));
             let login = api.basic_login();
             Self { provider, clock, api, login }
         }
@@ -197,11 +259,29 @@ mod tests {
 
         /// As the layer does: first from memory, then by the provider.
         async fn verify(&self, name: &str, password: &str) -> Result<UserId, PasswordError> {
+            self.verify_from(None, name, password).await
+        }
+
+        async fn verify_from(
+            &self,
+            client: Option<IpAddr>,
+            name: &str,
+            password: &str,
+        ) -> Result<UserId, PasswordError> {
             let (user, password) = (user(name), password.as_bytes());
-            match self.login.try_verify_now(&user, password) {
+            match self.login.try_verify_now(&user, password, client) {
                 Some(verified) => verified,
-                None => self.login.verify_password(user, password, None).await,
+                None => self.login.verify_password(user, password, client).await,
             }
+        }
+
+        /// Changes the password of the user A at the auth API.
+        fn change_password(&self) -> impl Future<Output = http::StatusCode> + use<> {
+            let change = http::Request::post("/gateway/api/v1/auth/login");
+            let body = r#"{"username": "a", "password": "right", "newPassword": "new"}"#;
+            let body = http_body_util::Full::new(bytes::Bytes::from_static(body.as_bytes()));
+            let response = tower::ServiceExt::oneshot(self.api.clone(), change.body(body).unwrap());
+            async { response.await.unwrap().status() }
         }
     }
 
@@ -270,13 +350,96 @@ mod tests {
     async fn a_changed_password_is_checked_again() {
         let world = World::new(100);
         assert_eq!(world.verify("A", "right").await, Ok(user("A")));
-        let change = http::Request::post("/gateway/api/v1/auth/login");
-        let body = r#"{"username": "a", "password": "right", "newPassword": "new"}"#;
-        let body = http_body_util::Full::new(bytes::Bytes::from_static(body.as_bytes()));
-        let response = tower::ServiceExt::oneshot(world.api.clone(), change.body(body).unwrap())
-            .await
-            .unwrap();
-        assert_eq!(response.status(), 204);
-        assert!(world.login.try_verify_now(&user("A"), b"right").is_none());
+        assert_eq!(world.change_password().await, 204);
+        assert!(world.login.try_verify_now(&user("A"), b"right", None).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_changed_password_is_forgotten_even_if_the_client_does_not_wait() {
+        let world = World::new(1);
+        assert_eq!(world.verify("A", "right").await, Ok(user("A")));
+        // A check with the old password is in progress, from another network.
+        let elsewhere = "192.0.2.1".parse().ok();
+        let old = tokio::spawn(world.login.verify_password(user("A"), b"right", elsewhere));
+        yield_often().await;
+        let mut change = Box::pin(world.change_password());
+        std::future::poll_fn(|cx| {
+            assert!(change.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        yield_often().await;
+        drop(change);
+        world.provider.gate.add_permits(2);
+        assert_eq!(old.await.unwrap(), Ok(user("A")));
+        yield_often().await;
+        for client in [None, elsewhere] {
+            let found = world.login.try_verify_now(&user("A"), b"right", client);
+            assert_eq!(found, None, "{client:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_remembered_password_is_no_oracle_for_other_networks() {
+        let world = World::new(100);
+        let [first, second] = ["192.0.2.1", "198.51.100.1"].map(|address| address.parse().ok());
+        assert_eq!(world.verify_from(first, "A", "right").await, Ok(user("A")));
+        for _ in 0..5 {
+            let wrong = world.verify_from(second, "A", "wrong").await;
+            assert_eq!(wrong, Err(PasswordError::Wrong));
+        }
+        let early = Err(PasswordError::TooManyAttempts { retry_after: Duration::from_secs(1) });
+        assert_eq!(world.verify_from(second, "A", "right").await, early);
+        assert_eq!(world.verify_from(first, "A", "right").await, Ok(user("A")));
+        assert_eq!(world.checks(), 6);
+    }
+
+    #[tokio::test]
+    async fn guesses_at_the_remembered_password_count_before_their_checks_end() {
+        let world = World::new(1);
+        let client = "192.0.2.1".parse().ok();
+        assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
+        let guess = |i: usize| {
+            let password = format!("guess {i}");
+            let now = world.login.try_verify_now(&user("A"), password.as_bytes(), client);
+            assert_eq!(now, None, "{i}");
+            world.login.verify_password(user("A"), password.as_bytes(), client)
+        };
+        // These clients do not even wait until their checks begin.
+        (0..5).for_each(|i| drop(guess(i)));
+        let early = Err(PasswordError::TooManyAttempts { retry_after: Duration::from_secs(1) });
+        assert_eq!(world.verify_from(client, "A", "right").await, early);
+        assert_eq!(world.verify_from(client, "A", "guess 5").await, early);
+        assert_eq!(world.checks(), 1);
+        // After the wait, the remembered password is accepted again.
+        world.clock.advance(Duration::from_secs(1));
+        assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_its_turn_no_longer_than_for_its_check() {
+        let world = World::new(0);
+        let hanging: Vec<_> = (0..20)
+            .map(|i| tokio::spawn(world.login.verify_password(user(&format!("U{i}")), b"x", None)))
+            .collect();
+        yield_often().await;
+        assert_eq!(world.checks(), 16, "the other four wait for a turn");
+        let begun = tokio::time::Instant::now();
+        let next = world.verify("A", "right").await;
+        assert_eq!(next, Err(PasswordError::Unavailable));
+        assert_eq!(begun.elapsed(), world.login.wait);
+        for request in hanging {
+            assert_eq!(request.await.unwrap(), Err(PasswordError::Unavailable));
+        }
+        // The 16 checks continue. The auth API has the same limit.
+        let begun = tokio::time::Instant::now();
+        assert_eq!(world.change_password().await, 503);
+        assert_eq!(begun.elapsed(), world.login.wait);
+    }
+
+    async fn yield_often() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
     }
 }

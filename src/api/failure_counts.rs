@@ -162,6 +162,19 @@ impl FailureCounts {
         })
     }
 
+    /// Begins an attempt that counts as a failure from now on, whether or not a limit is exceeded.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn claim(&mut self, attempt: Attempt, now: Duration) -> Result<Claimed, Duration> {
+        self.check(attempt, now)?;
+        let (pair, user, _) = attempt.keys();
+        Ok(Claimed {
+            user_and_network: Some(self.users_and_networks.count_in_advance(pair, now)),
+            user: user.map(|it| self.users.count_in_advance(it, now)),
+        })
+    }
+
     /// Checks whether an attempt may begin.
     ///
     /// # Errors
@@ -273,9 +286,14 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 
     /// Counts a failure in advance if the limit is exceeded.
     fn claim(&mut self, key: K, now: Duration) -> Option<Claim> {
-        let failures = self.get(&key, now).filter(|failures| self.limit.is_exceeded(*failures))?;
+        self.get(&key, now).filter(|failures| self.limit.is_exceeded(*failures))?;
+        Some(self.count_in_advance(key, now))
+    }
+
+    fn count_in_advance(&mut self, key: K, now: Duration) -> Claim {
+        let last = self.get(&key, now).map_or(now, |failures| failures.last);
         self.add(key, 1, now);
-        Some(Claim { at: now, last: failures.last })
+        Claim { at: now, last }
     }
 
     /// Removes a failure that was counted in advance, and the wait that this failure caused.

@@ -35,6 +35,9 @@ use crate::{
 /// The maximum number of concurrent password checks.
 const MAX_CONCURRENT: usize = 16;
 
+/// The maximum number of logins that wait for another check to end.
+const MAX_WAITING: usize = 256;
+
 /// The limits of the login throttle, see
 /// [`AuthApi::with_login_throttle`](super::AuthApi::with_login_throttle).
 #[derive(Clone)]
@@ -100,6 +103,7 @@ pub(super) struct LoginThrottle {
     known: Arc<dyn KnownNetworks>,
     counts: Mutex<FailureCounts>,
     turns: Arc<Semaphore>,
+    waiting: Semaphore,
 }
 
 /// The login comes too early, so its password must not be checked.
@@ -109,10 +113,25 @@ pub(super) struct TooEarly {
     pub(super) retry_after: Duration,
 }
 
+/// Why a password must not be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoTurn {
+    TooEarly(TooEarly),
+    /// [`MAX_WAITING`] logins already wait.
+    Busy,
+}
+
+impl From<TooEarly> for NoTurn {
+    fn from(early: TooEarly) -> Self {
+        Self::TooEarly(early)
+    }
+}
+
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
         let counts = Mutex::new(FailureCounts::new(options.limits()));
-        Self { options, known, counts, turns: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
+        let turns = Arc::new(Semaphore::new(MAX_CONCURRENT));
+        Self { options, known, counts, turns, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     /// Makes a throttle with other options, and without failures.
@@ -131,23 +150,19 @@ impl LoginThrottle {
     /// `client` is the address of the client. It is `None` if the address is not known.
     ///
     /// # Errors
-    /// [`TooEarly`] if there were too many failures.
+    /// [`NoTurn::TooEarly`] if there were too many failures, and [`NoTurn::Busy`] if too many logins wait.
     pub(super) async fn turn(
         self: &Arc<Self>,
         user: &UserId,
         client: Option<IpAddr>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Turn, TooEarly> {
-        let client = client.map(|client| client.to_canonical());
-        let is_exempt = client.is_some_and(|client| (self.options.exempt)(client));
-        let attempt = (!is_exempt).then(|| self.attempt(user, client, &*clock));
+    ) -> Result<Turn, NoTurn> {
+        let attempt = self.attempt(user, client, &*clock);
         if let Some(attempt) = attempt {
             // A client that must wait is refused before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
-        // The semaphore is never closed. If it were closed, no login would succeed.
-        let permit = self.turns.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| early(Duration::from_secs(1)))?;
+        let permit = self.permit().await?;
         let state = match attempt {
             None => None,
             Some(attempt) => {
@@ -155,16 +170,67 @@ impl LoginThrottle {
                 Some((attempt, claimed))
             }
         };
-        Ok(Turn { throttle: self.clone(), clock, state, _permit: permit })
+        let throttle = self.clone();
+        Ok(Turn { attempt: Counted { throttle, clock, state }, is_guess: false, _permit: permit })
     }
 
-    fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Attempt {
+    /// Checks whether a password of `user` may be compared now. The caller needs no turn, because it does not call the
+    /// login provider.
+    ///
+    /// # Errors
+    /// [`TooEarly`] if there were too many failures.
+    pub(super) fn check(
+        &self,
+        user: &UserId,
+        client: Option<IpAddr>,
+        clock: &dyn Clock,
+    ) -> Result<(), TooEarly> {
+        let Some(attempt) = self.attempt(user, client, clock) else { return Ok(()) };
+        self.counts().check(attempt, clock.monotonic()).map_err(early)
+    }
+
+    /// Counts a failure for a password that was compared without a turn and was another one. The login provider may
+    /// accept the password nevertheless; only then is the failure taken back.
+    ///
+    /// # Errors
+    /// [`TooEarly`] if there were too many failures.
+    pub(super) fn guess(
+        self: &Arc<Self>,
+        user: &UserId,
+        client: Option<IpAddr>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Guess, TooEarly> {
+        let state = match self.attempt(user, client, &*clock) {
+            None => None,
+            Some(attempt) => {
+                let claimed = self.counts().claim(attempt, clock.monotonic()).map_err(early)?;
+                Some((attempt, claimed))
+            }
+        };
+        Ok(Guess(Counted { throttle: self.clone(), clock, state }))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
+        if let Ok(permit) = self.turns.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _waiting = self.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
+        // The semaphore is never closed. If it were closed, no login would succeed.
+        self.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
+    }
+
+    /// The attempt to count. `None` if the client is exempt.
+    fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Option<Attempt> {
+        let client = client.map(|client| client.to_canonical());
+        if client.is_some_and(|client| (self.options.exempt)(client)) {
+            return None;
+        }
         let network = client.map(ClientNetwork::from);
         let is_known = network.is_some_and(|network| {
             self.known.is_known(user, network, clock.now(), self.options.known_for)
         });
         let origin = if is_known { NetworkOrigin::Known } else { NetworkOrigin::Unknown };
-        Attempt { user: *user, network, origin }
+        Some(Attempt { user: *user, network, origin })
     }
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
@@ -188,24 +254,45 @@ fn early(retry_after: Duration) -> TooEarly {
     TooEarly { retry_after }
 }
 
-/// Permission to check one password. If it is dropped without a result, because the provider has panicked,
-/// the attempt counts as a failure.
-pub(super) struct Turn {
+/// An attempt. If it is dropped without a result, it counts as a failure.
+struct Counted {
     throttle: Arc<LoginThrottle>,
     clock: Arc<dyn Clock>,
     /// `None` if the client is exempt, or if the result is known.
     state: Option<(Attempt, Claimed)>,
+}
+
+/// A password that was compared without a turn. If it is dropped, the failure stays.
+pub(super) struct Guess(Counted);
+
+impl Guess {
+    /// Waits for a turn, as [`LoginThrottle::turn`] does. The failures are not checked again, because this attempt
+    /// already counts.
+    ///
+    /// # Errors
+    /// [`NoTurn::Busy`] if too many logins wait.
+    pub(super) async fn turn(self) -> Result<Turn, NoTurn> {
+        let permit = self.0.throttle.permit().await?;
+        Ok(Turn { attempt: self.0, is_guess: true, _permit: permit })
+    }
+}
+
+/// Permission to check one password. If it is dropped without a result, because the provider has panicked,
+/// the attempt counts as a failure.
+pub(super) struct Turn {
+    attempt: Counted,
+    is_guess: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Turn {
     /// Records that the password was right. Drops `self`, so that another login can begin.
     pub(super) fn succeeded(mut self) {
-        if let Some((attempt, claimed)) = self.state.take() {
-            let now = self.clock.monotonic();
-            self.throttle.counts().succeeded(attempt, claimed, now);
+        let Counted { throttle, clock, state } = &mut self.attempt;
+        if let Some((attempt, claimed)) = state.take() {
+            throttle.counts().succeeded(attempt, claimed, clock.monotonic());
             if let Some(network) = attempt.network {
-                self.throttle.known.remember(&attempt.user, network, self.clock.now());
+                throttle.known.remember(&attempt.user, network, clock.now());
             }
         }
     }
@@ -215,15 +302,19 @@ impl Turn {
         drop(self);
     }
 
-    /// Records that the password could not be checked.
+    /// Records that the password could not be checked. A [`Guess`] stays a failure, because the client has learned from
+    /// the comparison.
     pub(super) fn withdraw(mut self) {
-        if let Some((attempt, claimed)) = self.state.take() {
-            self.throttle.counts().withdrawn(attempt, claimed);
+        if self.is_guess {
+            return;
+        }
+        if let Some((attempt, claimed)) = self.attempt.state.take() {
+            self.attempt.throttle.counts().withdrawn(attempt, claimed);
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for Counted {
     fn drop(&mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
             self.throttle.counts().failed(attempt, claimed, self.clock.monotonic());
@@ -304,8 +395,8 @@ mod tests {
         }
         for time in [0, 1_700_000_000, 2_000_000_000] {
             clock.set(Timestamp::from_secs(time));
-            let early = throttle.turn(&user("A"), CLIENT, clock.clone()).await.err().unwrap();
-            assert_eq!(early.retry_after, Duration::from_secs(1), "{time}");
+            let refused = throttle.turn(&user("A"), CLIENT, clock.clone()).await.err().unwrap();
+            assert_eq!(refused, early(Duration::from_secs(1)).into(), "{time}");
         }
         clock.advance(Duration::from_secs(1));
         assert!(guess(&throttle, CLIENT, &clock).await);
@@ -334,6 +425,55 @@ mod tests {
             drop(throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap());
         }
         assert!(!guess(&throttle, CLIENT, &clock).await);
+    }
+
+    #[tokio::test]
+    async fn a_compared_password_counts_immediately_and_until_it_is_right() {
+        let (throttle, clock) = (throttle(), clock());
+        let name = user("A");
+        let guess = || throttle.guess(&name, CLIENT, clock.clone()).unwrap();
+        let check = || throttle.check(&name, CLIENT, &*clock).is_ok();
+        // A right password takes its failure back.
+        for _ in 0..10 {
+            let guess = guess();
+            guess.turn().await.unwrap().succeeded();
+        }
+        let open: Vec<_> = (0..4).map(|_| guess()).collect();
+        assert!(check());
+        let fifth = guess();
+        assert!(!check());
+        assert!(throttle.guess(&name, CLIENT, clock.clone()).is_err());
+        // An abandoned guess, and a guess that could not be checked, stay failures.
+        drop(open);
+        fifth.turn().await.unwrap().withdraw();
+        assert!(!check());
+        clock.advance(Duration::from_secs(1));
+        assert!(check());
+        guess().turn().await.unwrap().failed();
+        clock.advance(Duration::from_secs(1));
+        assert!(!check());
+    }
+
+    #[tokio::test]
+    async fn at_most_256_logins_wait_for_a_turn() {
+        let (throttle, clock) = (throttle(), clock());
+        let turn = |i: usize| {
+            let (throttle, clock) = (throttle.clone(), clock.clone());
+            async move { throttle.turn(&user(&format!("U{i}")), None, clock).await }
+        };
+        let mut turns = Vec::new();
+        for i in 0..MAX_CONCURRENT {
+            turns.push(turn(i).await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|i| Box::pin(turn(100 + i))).collect();
+        for login in &mut waiting {
+            let poll = std::future::poll_fn(|cx| Poll::Ready(login.as_mut().poll(cx).is_pending()));
+            assert!(poll.await);
+        }
+        assert_eq!(turn(1000).await.err(), Some(NoTurn::Busy));
+        drop(waiting.pop());
+        drop(turns.pop());
+        assert!(waiting.remove(0).await.is_ok());
     }
 
     #[tokio::test]

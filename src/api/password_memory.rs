@@ -7,41 +7,63 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use subtle::ConstantTimeEq;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
-use crate::{layer::PasswordError, passticket::UserId};
+use crate::{layer::PasswordError, passticket::UserId, revocation::ClientNetwork};
 
 /// How long a verified password is accepted without another check. When a password is changed elsewhere, or when the
 /// user is revoked, the old password is accepted for this time.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The maximum number of users in the memory. An entry has about 100 bytes.
-const MAX_USERS: usize = 10_000;
+/// The maximum number of entries in the memory. An entry has about 120 bytes.
+const MAX_ENTRIES: usize = 10_000;
+
+/// The maximum number of different checks that are in progress.
+const MAX_CHECKS: usize = 1_000;
 
 /// The keyed hash of a user and a password.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyedHash([u8; 32]);
 
+/// The user name and the network of a request. A password that was verified for one sender is not in the memory for
+/// another network, so the login throttle counts the guesses of each network.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Sender {
+    user: UserId,
+    /// `None` if the address of the client is not known.
+    network: Option<ClientNetwork>,
+}
+
+impl Sender {
+    /// The sender of a request of `user` from the address `client`.
+    pub(super) fn new(user: UserId, client: Option<IpAddr>) -> Self {
+        Self { user, network: client.map(ClientNetwork::from) }
+    }
+}
+
 /// The memory.
 pub(super) struct PasswordMemory {
-    /// `None` if the system gave no random bytes. Nothing is then kept.
+    /// `None` if the system gave no random bytes. No password can then be checked.
     key: Option<hmac::Key>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    verified: HashMap<UserId, Verified>,
-    checks: HashMap<KeyedHash, Arc<SharedResult>>,
+    verified: HashMap<Sender, Verified>,
+    checks: HashMap<CheckKey, Arc<SharedResult>>,
+    /// The number of password changes. The result of a check that began before a change is not added.
+    generation: u64,
 }
 
-/// The last password of a user that was verified.
+/// The last password of a sender that was verified.
 struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
@@ -50,7 +72,33 @@ struct Verified {
     until: Duration,
 }
 
-type SharedResult = OnceCell<Result<UserId, PasswordError>>;
+type CheckKey = (Sender, KeyedHash);
+type SharedResult = watch::Sender<Option<Result<UserId, PasswordError>>>;
+
+impl State {
+    fn verified(&self, sender: &Sender, now: Duration) -> Option<&Verified> {
+        self.verified.get(sender).filter(|verified| now < verified.until)
+    }
+
+    /// Adds a verified password of `sender`. It replaces another password of the sender. If the memory is full of
+    /// entries that have not ended, nothing is added, and the password is checked again next time.
+    fn add(&mut self, sender: Sender, hash: KeyedHash, user: UserId, now: Duration) {
+        if self.verified.len() >= MAX_ENTRIES && !self.verified.contains_key(&sender) {
+            self.verified.retain(|_, verified| now < verified.until);
+            if self.verified.len() >= MAX_ENTRIES {
+                return;
+            }
+        }
+        self.verified.insert(sender, Verified { hash, user, until: now + LIFETIME });
+    }
+
+    /// Removes a check, unless a later check has replaced it.
+    fn remove_check(&mut self, key: &CheckKey, shared: &Arc<SharedResult>) {
+        if self.checks.get(key).is_some_and(|it| Arc::ptr_eq(it, shared)) {
+            self.checks.remove(key);
+        }
+    }
+}
 
 impl PasswordMemory {
     /// Makes an empty memory.
@@ -69,38 +117,57 @@ impl PasswordMemory {
         context.sign().as_ref().try_into().ok().map(KeyedHash)
     }
 
-    /// The user of a password that was verified a short time ago.
-    pub(super) fn find(&self, user: &UserId, hash: &KeyedHash, now: Duration) -> Option<UserId> {
+    /// Whether a password of `sender` was verified a short time ago.
+    pub(super) fn contains(&self, sender: &Sender, now: Duration) -> bool {
+        self.state().verified(sender, now).is_some()
+    }
+
+    /// The user of a password that was verified a short time ago. Each call is a guess, so the caller asks the login
+    /// throttle first.
+    pub(super) fn find(&self, sender: &Sender, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
-        let verified = state.verified.get(user)?;
-        let is_equal = bool::from(verified.hash.0.ct_eq(&hash.0));
-        (is_equal && now < verified.until).then_some(verified.user)
+        let verified = state.verified(sender, now)?;
+        bool::from(verified.hash.0.ct_eq(&hash.0)).then_some(verified.user)
     }
 
-    /// Adds a verified password of `user`. It replaces another password of the user. If the memory is full of
-    /// entries that have not ended, nothing is added, and the password is checked again next time.
-    pub(super) fn add(&self, user: UserId, hash: KeyedHash, result: UserId, now: Duration) {
-        let mut state = self.state();
-        if state.verified.len() >= MAX_USERS && !state.verified.contains_key(&user) {
-            state.verified.retain(|_, verified| now < verified.until);
-            if state.verified.len() >= MAX_USERS {
-                return;
-            }
-        }
-        let verified = Verified { hash, user: result, until: now + LIFETIME };
-        state.verified.insert(user, verified);
-    }
-
-    /// Removes the password of a user, because the user has changed it.
+    /// Removes the password of a user, because the user has changed it. A check that is in progress may have read the
+    /// old password: its result is not added, and later requests do not join it.
     pub(super) fn forget(&self, user: &UserId) {
-        self.state().verified.retain(|name, verified| name != user && verified.user != *user);
+        let mut state = self.state();
+        state.generation += 1;
+        state.checks.clear();
+        state.verified.retain(|sender, verified| sender.user != *user && verified.user != *user);
     }
 
-    /// Returns the check of this password that is in progress, or begins one. All requests that arrive meanwhile with the
-    /// same password share its result, so that a burst of requests causes one login.
-    pub(super) fn join(self: &Arc<Self>, hash: KeyedHash) -> Check {
-        let result = self.state().checks.entry(hash).or_default().clone();
-        Check { memory: self.clone(), hash, result }
+    /// Calls [`forget`](Self::forget) when the returned value is dropped.
+    pub(super) fn forget_on_drop(self: &Arc<Self>, user: UserId) -> ForgetOnDrop {
+        ForgetOnDrop { memory: self.clone(), user: Some(user) }
+    }
+
+    /// Joins the check of this password that is in progress, or begins one. All requests that arrive meanwhile from the
+    /// same network with the same password share its result, so that a burst of requests causes one login. `None` if
+    /// too many checks are in progress.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        sender: Sender,
+        hash: KeyedHash,
+        now: Duration,
+    ) -> Option<Joined> {
+        let key = (sender, hash);
+        let mut state = self.state();
+        if let Some(shared) = state.checks.get(&key) {
+            return Some(Joined { result: shared.subscribe(), begun: None });
+        }
+        if state.checks.len() >= MAX_CHECKS {
+            return None;
+        }
+        let (shared, result) = watch::channel(None);
+        let shared = Arc::new(shared);
+        state.checks.insert(key, shared.clone());
+        let was_compared = state.verified(&sender, now).is_some_and(|it| it.hash != hash);
+        let generation = state.generation;
+        let begun = Check { memory: self.clone(), key, shared, generation, was_compared };
+        Some(Joined { result, begun: Some(begun) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,32 +181,97 @@ impl fmt::Debug for PasswordMemory {
     }
 }
 
-/// A check in progress. When a request has its result, or when no request waits for it, the check is removed from the
-/// memory, so that a later request begins another one.
+/// Removes the password of a user from the memory when it is dropped. So the password is removed even if the change of
+/// the password has an unknown result, because the provider is late or panics.
+pub(super) struct ForgetOnDrop {
+    memory: Arc<PasswordMemory>,
+    user: Option<UserId>,
+}
+
+impl ForgetOnDrop {
+    /// Keeps the password, because it was certainly not changed.
+    pub(super) fn cancel(mut self) {
+        self.user = None;
+    }
+}
+
+impl Drop for ForgetOnDrop {
+    fn drop(&mut self) {
+        if let Some(user) = self.user {
+            self.memory.forget(&user);
+        }
+    }
+}
+
+/// A request that waits for the result of a check.
+pub(super) struct Joined {
+    result: watch::Receiver<Option<Result<UserId, PasswordError>>>,
+    /// The check that this request began and must run. `None` if the request joined another one.
+    pub(super) begun: Option<Check>,
+}
+
+impl Joined {
+    /// Waits for the result. If the check ends without a result, because it has panicked, the result is
+    /// [`PasswordError::Unavailable`].
+    pub(super) async fn result(mut self) -> Result<UserId, PasswordError> {
+        // This request must not keep its own check alive.
+        drop(self.begun.take());
+        match self.result.wait_for(Option::is_some).await {
+            Ok(result) => result.unwrap_or(Err(PasswordError::Unavailable)),
+            Err(_) => Err(PasswordError::Unavailable),
+        }
+    }
+}
+
+/// A check in progress. A later request cannot join it after it has finished or after it was dropped.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
-    hash: KeyedHash,
-    result: Arc<SharedResult>,
+    key: CheckKey,
+    shared: Arc<SharedResult>,
+    generation: u64,
+    was_compared: bool,
 }
 
 impl Check {
-    /// Waits for the result. The first caller runs `check`. If its client disconnects, another caller runs its own.
-    pub(super) async fn run<F: Future<Output = Result<UserId, PasswordError>>>(
-        &self,
-        check: impl FnOnce() -> F,
-    ) -> Result<UserId, PasswordError> {
-        *self.result.get_or_init(check).await
+    /// Whether the memory had another password of the sender. The client then learns that its password is not the
+    /// remembered one, so the check counts as a guess from its begin.
+    pub(super) fn was_compared(&self) -> bool {
+        self.was_compared
+    }
+
+    /// Gives the result to the waiting requests, and adds a right password to the memory.
+    pub(super) fn finish(self, result: Result<UserId, PasswordError>, now: Duration) {
+        {
+            let mut state = self.memory.state();
+            if let Ok(user) = result
+                && state.generation == self.generation
+            {
+                let (sender, hash) = self.key;
+                state.add(sender, hash, user, now);
+            }
+            // Under the same lock: no request can join from now on.
+            state.remove_check(&self.key, &self.shared);
+        }
+        self.shared.send_replace(Some(result));
+    }
+
+    /// Waits until no request waits for the result, and then removes the check.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            self.shared.closed().await;
+            let mut state = self.memory.state();
+            // A request may have joined since. Requests join under the lock.
+            if self.shared.receiver_count() == 0 {
+                state.remove_check(&self.key, &self.shared);
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Check {
     fn drop(&mut self) {
-        let mut state = self.memory.state();
-        let is_ours = state.checks.get(&self.hash).is_some_and(|it| Arc::ptr_eq(it, &self.result));
-        // Without waiting requests, one reference is in the memory, and one is here.
-        if is_ours && (self.result.initialized() || Arc::strong_count(&self.result) <= 2) {
-            state.checks.remove(&self.hash);
-        }
+        self.memory.state().remove_check(&self.key, &self.shared);
     }
 }
 
@@ -149,80 +281,166 @@ mod tests {
 
     use super::*;
 
+    const RIGHT: KeyedHash = KeyedHash([1; 32]);
+
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
+    fn sender(name: &str) -> Sender {
+        Sender::new(user(name), None)
+    }
+
+    /// Adds a password as a check does.
+    fn add(memory: &Arc<PasswordMemory>, from: Sender, hash: KeyedHash, result: &str, now: u64) {
+        let mut joined = memory.join(from, hash, secs(now)).unwrap();
+        joined.begun.take().unwrap().finish(Ok(user(result)), secs(now));
+    }
+
     #[test]
-    fn a_password_is_kept_for_a_minute_and_only_for_its_user() {
-        let memory = PasswordMemory::new();
+    fn a_password_is_kept_for_a_minute_and_only_for_its_user_and_network() {
+        let memory = Arc::new(PasswordMemory::new());
         let hash =
             |name: &str, password: &str| memory.hash(&user(name), password.as_bytes()).unwrap();
-        memory.add(user("A"), hash("A", "secret"), user("B"), secs(0));
-        for (name, password, now, want) in [
-            ("A", "secret", 0, Some("B")),
-            ("A", "secret", 59, Some("B")),
-            ("A", "secret", 60, None),
-            ("A", "secre", 0, None),
-            ("A", "Secret", 0, None),
-            ("A", "", 0, None),
-            ("B", "secret", 0, None),
+        let from = |name, address: &str| Sender::new(user(name), address.parse().ok());
+        add(&memory, from("A", "192.0.2.1"), hash("A", "secret"), "B", 0);
+        for (name, address, password, now, want) in [
+            ("A", "192.0.2.1", "secret", 0, Some("B")),
+            ("A", "192.0.2.2", "secret", 0, Some("B")),
+            ("A", "::ffff:192.0.2.1", "secret", 0, Some("B")),
+            ("A", "192.0.2.1", "secret", 59, Some("B")),
+            ("A", "192.0.2.1", "secret", 60, None),
+            ("A", "192.0.3.1", "secret", 0, None),
+            ("A", "", "secret", 0, None),
+            ("A", "192.0.2.1", "secre", 0, None),
+            ("A", "192.0.2.1", "Secret", 0, None),
+            ("A", "192.0.2.1", "", 0, None),
+            ("B", "192.0.2.1", "secret", 0, None),
         ] {
-            let found = memory.find(&user(name), &hash(name, password), secs(now));
-            assert_eq!(found, want.map(user), "{name} {password} {now}");
+            let found = memory.find(&from(name, address), &hash(name, password), secs(now));
+            assert_eq!(found, want.map(user), "{name} {address} {password} {now}");
         }
         // Another process has another key.
-        let other = PasswordMemory::new();
-        let foreign = other.hash(&user("A"), b"secret").unwrap();
-        assert_eq!(memory.find(&user("A"), &foreign, secs(0)), None);
+        let foreign = PasswordMemory::new().hash(&user("A"), b"secret").unwrap();
+        assert_eq!(memory.find(&from("A", "192.0.2.1"), &foreign, secs(0)), None);
     }
 
     #[test]
     fn a_changed_password_is_forgotten_under_both_names() {
         for name in ["A", "B"] {
-            let memory = PasswordMemory::new();
-            let hash = memory.hash(&user("A"), b"secret").unwrap();
-            memory.add(user("A"), hash, user("B"), secs(0));
-            memory.forget(&user(name));
-            assert_eq!(memory.find(&user("A"), &hash, secs(0)), None, "{name}");
+            let memory = Arc::new(PasswordMemory::new());
+            add(&memory, sender("A"), RIGHT, "B", 0);
+            memory.forget_on_drop(user(name)).cancel();
+            assert!(memory.contains(&sender("A"), secs(0)), "{name}");
+            drop(memory.forget_on_drop(user(name)));
+            assert!(!memory.contains(&sender("A"), secs(0)), "{name}");
         }
     }
 
     #[test]
+    fn a_check_that_began_before_a_change_is_neither_added_nor_joined() {
+        let memory = Arc::new(PasswordMemory::new());
+        let mut before = memory.join(sender("A"), RIGHT, secs(0)).unwrap();
+        memory.forget(&user("A"));
+        let mut after = memory.join(sender("A"), RIGHT, secs(0)).unwrap();
+        let after = after.begun.take().expect("a check of its own");
+        before.begun.take().unwrap().finish(Ok(user("A")), secs(0));
+        assert!(!memory.contains(&sender("A"), secs(0)));
+        // The end of the first check does not remove the second one.
+        assert_eq!(memory.state().checks.len(), 1);
+        after.finish(Ok(user("A")), secs(0));
+        assert!(memory.contains(&sender("A"), secs(0)));
+        assert!(memory.state().checks.is_empty());
+    }
+
+    #[test]
     fn the_memory_is_bounded_and_keeps_the_users_that_it_has() {
-        let memory = PasswordMemory::new();
-        let hash = KeyedHash([1; 32]);
-        for i in 0..MAX_USERS + 10 {
-            memory.add(user(&format!("U{i}")), hash, user("A"), secs(0));
+        let memory = Arc::new(PasswordMemory::new());
+        for i in 0..MAX_ENTRIES + 10 {
+            add(&memory, sender(&format!("U{i}")), RIGHT, "A", 0);
         }
-        assert_eq!(memory.state().verified.len(), MAX_USERS);
-        memory.add(user("U1"), hash, user("A"), secs(30));
-        assert!(memory.find(&user("U1"), &hash, secs(80)).is_some());
+        assert_eq!(memory.state().verified.len(), MAX_ENTRIES);
+        add(&memory, sender("U1"), RIGHT, "A", 30);
+        assert!(memory.contains(&sender("U1"), secs(80)));
         // After a minute, the other entries make room.
-        memory.add(user("NEW"), hash, user("A"), secs(60));
-        assert!(memory.find(&user("NEW"), &hash, secs(60)).is_some());
+        add(&memory, sender("NEW"), RIGHT, "A", 60);
+        assert!(memory.contains(&sender("NEW"), secs(60)));
         assert_eq!(memory.state().verified.len(), 2);
+    }
+
+    #[test]
+    fn the_number_of_checks_is_bounded() {
+        let memory = Arc::new(PasswordMemory::new());
+        let join = |i: usize| memory.join(sender(&format!("U{i}")), RIGHT, secs(0));
+        let mut checks: Vec<_> = (0..MAX_CHECKS).map(|i| join(i).unwrap()).collect();
+        assert!(join(MAX_CHECKS).is_none());
+        assert!(join(0).unwrap().begun.is_none());
+        checks.pop();
+        assert!(join(MAX_CHECKS).is_some());
+        drop(checks);
+        assert!(memory.state().checks.is_empty());
     }
 
     #[tokio::test]
     async fn equal_passwords_share_one_check_and_the_check_is_removed() {
         let memory = Arc::new(PasswordMemory::new());
-        let [one, two, abandoned] = [1, 1, 3].map(|byte| memory.join(KeyedHash([byte; 32])));
-        let other = memory.join(KeyedHash([2; 32]));
-        assert_eq!(one.run(|| async { Ok(user("A")) }).await, Ok(user("A")));
-        assert_eq!(
-            other.run(|| async { Err(PasswordError::Wrong) }).await,
-            Err(PasswordError::Wrong)
-        );
-        drop((one, other, abandoned));
-        assert!(memory.state().checks.is_empty());
+        let join = |byte| memory.join(sender("A"), KeyedHash([byte; 32]), secs(0)).unwrap();
+        let (mut one, two, mut other) = (join(1), join(1), join(2));
+        let elsewhere = Sender::new(user("A"), "192.0.2.1".parse().ok());
+        assert!(memory.join(elsewhere, KeyedHash([1; 32]), secs(0)).unwrap().begun.is_some());
+        assert!(two.begun.is_none());
+        let check = other.begun.take().unwrap();
+        assert!(!check.was_compared());
+        check.finish(Err(PasswordError::Wrong), secs(0));
+        assert_eq!(other.result().await, Err(PasswordError::Wrong));
+        one.begun.take().unwrap().finish(Ok(user("A")), secs(0));
         // The first check has ended, so a later request begins another one. Both keep their results.
-        let later = memory.join(KeyedHash([1; 32]));
-        assert_eq!(later.run(|| async { Ok(user("B")) }).await, Ok(user("B")));
-        assert_eq!(two.run(|| async { panic!("a second check") }).await, Ok(user("A")));
-        drop(two);
-        assert_eq!(memory.state().checks.len(), 1);
-        drop(later);
+        let mut later = join(1);
+        let check = later.begun.take().unwrap();
+        assert!(!check.was_compared(), "the password is the remembered one");
+        assert!(join(2).begun.take().unwrap().was_compared());
+        check.finish(Err(PasswordError::Wrong), secs(0));
+        assert_eq!(later.result().await, Err(PasswordError::Wrong));
+        assert_eq!((one.result().await, two.result().await), (Ok(user("A")), Ok(user("A"))));
+        // A check without a result, such as one that panics.
+        assert_eq!(join(4).result().await, Err(PasswordError::Unavailable));
         assert!(memory.state().checks.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn concurrent_requests_leave_no_check_and_no_result_behind() {
+        let memory = Arc::new(PasswordMemory::new());
+        for round in 0..300_u64 {
+            let requests: Vec<_> = (0..8_u64)
+                .map(|i| {
+                    let memory = memory.clone();
+                    tokio::spawn(async move {
+                        let Some(mut joined) = memory.join(sender("A"), RIGHT, secs(0)) else {
+                            panic!("one password has one check");
+                        };
+                        let task = joined.begun.take().map(|check| {
+                            tokio::spawn(async move {
+                                tokio::select! {
+                                    () = tokio::task::yield_now() => {}
+                                    () = check.abandoned() => return,
+                                }
+                                check.finish(Err(PasswordError::Wrong), secs(0));
+                            })
+                        });
+                        // Some clients do not wait.
+                        if (round + i) % 3 > 0 {
+                            assert_eq!(joined.result().await, Err(PasswordError::Wrong));
+                        }
+                        task
+                    })
+                })
+                .collect();
+            for request in requests {
+                if let Some(task) = request.await.unwrap() {
+                    task.await.unwrap();
+                }
+            }
+            assert!(memory.state().checks.is_empty(), "{round}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod cross_origin;
 mod delegate;
 mod model;
 mod oidc;
+mod passwords;
 mod pats;
 mod throttle;
 mod tokens;

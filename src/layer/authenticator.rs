@@ -14,6 +14,7 @@ use super::{
     credential::{self, Accepted, BasicUser, CookieNames, Credential, Place},
     failure::Failure,
     password::{PasswordError, PasswordFuture, PasswordVerifier},
+    password_form::may_be_password,
     routes::ClientBasic,
 };
 use crate::{
@@ -259,13 +260,14 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
             return Progress::refused(Failure::NoCredential, Presented::Nothing);
         };
         let user = str::from_utf8(basic.user()).ok().and_then(|name| UserId::new(name).ok());
-        let (Some(user), false) = (user, basic.password().is_empty()) else {
+        let may_be_checked = !basic.password().is_empty() && may_be_password(basic.password());
+        let (Some(user), true) = (user, may_be_checked) else {
             return Progress::refused(PasswordError::Wrong, Presented::Password(user));
         };
-        if let Some(verified) = passwords.try_verify_now(&user, basic.password()) {
+        let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
+        if let Some(verified) = passwords.try_verify_now(&user, basic.password(), client) {
             return Progress::Decided(verified_password(user, verified));
         }
-        let client = extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let future = passwords.verify_password(user, basic.password(), client);
         Progress::Waiting(Pending::Password { user, future })
     }

@@ -43,6 +43,7 @@ mod future;
 mod message;
 mod passticket;
 mod password;
+mod password_form;
 mod path;
 mod rejection;
 mod request_headers;
@@ -90,6 +91,8 @@ pub use future::{LayerFuture, ResponseFuture};
 pub(crate) use message::check_message;
 pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
+#[cfg(feature = "api")]
+pub(crate) use password_form::may_be_password;
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};

@@ -40,13 +40,17 @@ use crate::{
 /// An implementation must limit how many passwords a client can try, because a client can send any number of requests.
 pub trait PasswordVerifier: Send + Sync + 'static {
     /// Checks the password if this is possible without waiting, for example because the same password was verified a
-    /// moment ago. After `None`, the default, the caller calls [`verify_password`](Self::verify_password).
+    /// moment ago. `client` is the address of the client, if it is known. After `None`, the default, the caller calls
+    /// [`verify_password`](Self::verify_password) with the same values.
+    ///
+    /// The limit for the number of tries also applies to this method.
     fn try_verify_now(
         &self,
         user: &UserId,
         password: &[u8],
+        client: Option<IpAddr>,
     ) -> Option<Result<UserId, PasswordError>> {
-        let _ = (user, password);
+        let _ = (user, password, client);
         None
     }
 
@@ -69,8 +73,9 @@ impl<V: PasswordVerifier + ?Sized> PasswordVerifier for Arc<V> {
         &self,
         user: &UserId,
         password: &[u8],
+        client: Option<IpAddr>,
     ) -> Option<Result<UserId, PasswordError>> {
-        (**self).try_verify_now(user, password)
+        (**self).try_verify_now(user, password, client)
     }
 
     fn verify_password(

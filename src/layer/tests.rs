@@ -195,6 +195,7 @@ impl PasswordVerifier for Passwords {
         &self,
         user: &UserId,
         password: &[u8],
+        _: Option<std::net::IpAddr>,
     ) -> Option<Result<UserId, PasswordError>> {
         (password == b"right").then_some(Ok(*user))
     }
