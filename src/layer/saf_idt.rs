@@ -30,33 +30,33 @@ use crate::{
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// A token is not used in the last minute before it expires, so that the service has time to use it.
+/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
 const MARGIN_MILLIS: u64 = 60_000;
 
-/// How long a token without the claim `exp` is used.
+/// A token without the claim `exp` is used for this time.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// The number of users whose tokens are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
 
-/// The maximum length of a token, in bytes. It bounds the memory of all tokens.
+/// The maximum length of a token, in bytes. It limits the memory for all tokens.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// After ZSS has refused a PassTicket, the scheme does not try again for this time, because the security product counts
-/// refused PassTickets as wrong passwords.
+/// After ZSS has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
+/// security product counts refused PassTickets as wrong passwords, and may revoke the user.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface
-/// to the security product, makes such a token for a user and an application.
+/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF is the z/OS
+/// interface to the security product. It makes such a token for a user and an application.
 ///
-/// The scheme makes a PassTicket for the APPLID of the service, and sends it to ZSS (Zowe System Services, a server on
-/// z/OS), which answers with the token (`docs/reference/zowe-site.md#schemes`). The scheme keeps the token until a
-/// minute before it expires, or until the user logs out, and for at most 5,000 users. It asks for one token of a user
-/// at a time.
+/// The scheme makes a PassTicket for the APPLID (application name) of the service, and sends it to ZSS (Zowe System
+/// Services, a server on z/OS). ZSS answers with the token (`docs/reference/zowe-site.md#schemes`). The scheme keeps
+/// the tokens of at most 5,000 users, each until a minute before it expires or until the user logs out. For each user,
+/// it sends one request at a time.
 ///
-/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no further
-/// PassTicket of the user for a minute, because the security product counts refused PassTickets. Clones share the
-/// tokens.
+/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no
+/// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
+/// Clones share the tokens.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -88,8 +88,8 @@ struct Shared<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
-    /// Creates a scheme that asks the endpoint `address` for tokens, with PassTickets of `tickets` for `applid`.
-    /// `address` is the URL of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
+    /// Creates a scheme that requests tokens from ZSS, with PassTickets of `tickets` for `applid`. `address` is the URL
+    /// of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
     pub fn new(client: Client<C>, address: Address, tickets: G, applid: Applid) -> Self {
         let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
         let tokens = SingleFlightCache::new(policy);
@@ -170,7 +170,8 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Asks ZSS for a token, and returns it with the time until which it is used. `None` if ZSS refuses the PassTicket.
+    /// Requests a token from ZSS. Returns the token and the time until which it is used, or `None` if ZSS refuses the
+    /// PassTicket.
     async fn ask(
         &self,
         user: UserId,
@@ -179,7 +180,8 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
         let ticket = ticket(&self.tickets, &user, &self.applid, token).await?;
         let request = request(&self.address, &user, &ticket, &self.applid);
         let decided = match request {
-            // A PassTicket is sent only once, because the security product would count it as a wrong password.
+            // A PassTicket is sent only once, because the security product would count a second use as a wrong
+            // password.
             Ok(request) => self.client.call_once(request).await.and_then(|reply| decide(&reply)),
             Err(error) => Err(error),
         };
@@ -224,7 +226,7 @@ fn request(
     Ok(request)
 }
 
-/// The token in a response. `None` if ZSS refuses the PassTicket.
+/// Reads the token in a response. Returns `None` if ZSS refuses the PassTicket.
 fn decide(reply: &Reply) -> Result<Option<UserToken>, RemoteError> {
     #[derive(Deserialize)]
     struct Issued {
@@ -251,7 +253,7 @@ fn decide(reply: &Reply) -> Result<Option<UserToken>, RemoteError> {
     }
 }
 
-/// The claim `exp` of a JWT. The signature is not verified, because ZSS itself has sent the token.
+/// Reads the claim `exp` of a JWT. The signature is not verified, because ZSS itself has sent the token.
 fn expiry(token: &UserToken) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Claims {

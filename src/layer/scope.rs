@@ -1,9 +1,10 @@
-//! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. Other
-//! credentials, such as login tokens and certificates, are valid for all services.
+//! Decides whether the credential of a request is valid for the service. A Personal Access Token (PAT) is valid only
+//! for the services in its scopes. Other credentials, such as login tokens and certificates, are valid for all
+//! services.
 //!
-//! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
-//! the user and the route from this extension. If the scopes of a PAT do not include the service, the layer forwards or
-//! rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
+//! An authorized request gets the extension [`Authorized`], from which later layers read the user and the route. If the
+//! scopes of a PAT do not include the service, the layer forwards or rejects the request, as [`Route::on_failure`]
+//! says. With [`OnFailure::Reject`], the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the
@@ -122,7 +123,7 @@ impl Authorized {
     /// ```
     ///
     /// # Errors
-    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the failure is
+    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the rejection contains
     /// [`Failure::NoCredential`], whose status is 401.
     pub fn require(extensions: &Extensions) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
@@ -143,7 +144,7 @@ impl Authorized {
         &self.authenticated
     }
 
-    /// Removes the copy of the client's credentials, which is needed only if the scheme fails.
+    /// Removes the copy of the client's credentials. Only a failure of the scheme would need it.
     pub(super) fn discard_withheld(&mut self) {
         self.authenticated.discard_withheld();
     }

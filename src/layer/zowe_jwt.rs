@@ -19,25 +19,24 @@ use crate::{
     token::{IssuedToken, TokenIssuer},
 };
 
-/// A token is not used in the last minute before it expires, so that the service has time to use it.
+/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The number of users whose tokens are kept. A token has less than 2 KiB, so all tokens together have less than 20
-/// MiB.
+/// The number of users whose tokens are kept. A token is shorter than 2 KiB, so all tokens need less than 20 MiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
 /// The scheme `zoweJwt`: the service receives a login token in the cookie `apimlAuthenticationToken`.
 ///
 /// - If the client's credential is a login token, the service receives this token.
-/// - If it is a Personal Access Token, a token of another issuer or a client certificate, the scheme issues a login
-///   token for the user. The service accepts this token only if it trusts the key of the gateway.
+/// - If the credential is a Personal Access Token, a token of another issuer or a client certificate, the scheme issues
+///   a login token for the user. The service accepts this token only if it trusts the signing key of the gateway.
 ///
-/// The cookie is in one `Cookie` line with the other cookies of the client. [`with_header`](Self::with_header) also
-/// sends the token in a header.
+/// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
+/// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
-/// The scheme keeps the token that it issued for a user until a minute before the token expires, and for at most 10,000
-/// users. So a service may get the same token in several requests. A short lifetime limits how long a service can use
-/// such a token. Clones share the tokens.
+/// The scheme keeps the tokens that it issued for at most 10,000 users, each until a minute before it expires. So a
+/// service may get the same token in several requests. A short lifetime limits how long a service can use such a token.
+/// Clones share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,21 +71,21 @@ pub struct ZoweJwtScheme {
 }
 
 impl ZoweJwtScheme {
-    /// Creates a scheme that issues tokens with `issuer`. `domain` is the claim `dom` of these tokens. `names` has the
-    /// name of the cookie.
+    /// Creates a scheme that issues tokens with `issuer`. `domain` is the claim `dom` of these tokens. `names` contains
+    /// the name of the cookie.
     pub fn new(issuer: TokenIssuer, domain: &str, names: CookieNames) -> Self {
         let issued = Arc::new(Cache::new(CAPACITY.get()));
         Self { issuer, domain: domain.into(), names, header: None, issued }
     }
 
     /// Also sends the token in the header `name` (in Zowe, `apiml.security.auth.jwt.customAuthHeader`). If a client
-    /// sends this header, the gateway replaces or removes it.
+    /// sends this header, the gateway removes or replaces it.
     #[must_use]
     pub fn with_header(self, name: HeaderName) -> Self {
         Self { header: Some(name), ..self }
     }
 
-    /// The token of `user`: the token that was issued before, or a new one.
+    /// Returns a token of `user`: a token that was issued before, or a new one.
     fn token_for(&self, user: &UserId) -> Result<Arc<IssuedToken>, Failure> {
         let is_fresh = |token: &IssuedToken| self.issuer.now().plus(MARGIN) < token.expires_at();
         if let Some(token) = self.issued.get(user) {
