@@ -1,4 +1,4 @@
-//! The z/OSMF sessions of users.
+//! Stores the z/OSMF sessions of users.
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -10,8 +10,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires, so that a request that is on its way to z/OSMF does
-/// not arrive too late.
+/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
@@ -37,7 +36,7 @@ impl ZosmfSessions {
         Self { by_user: Arc::new(Cache::new(capacity.get())), clock }
     }
 
-    /// The session of `user`, if it is valid for at least another minute.
+    /// Returns the session of `user`, if it is valid for at least one more minute.
     pub fn get(&self, user: &UserId) -> Option<Arc<ZosmfSession>> {
         let session = self.by_user.get(user)?;
         if self.clock.now().plus(MARGIN) < session.expires_at() {
@@ -47,8 +46,8 @@ impl ZosmfSessions {
         None
     }
 
-    /// Keeps `session` instead of the session that `user` had. Returns the sessions that are no longer kept and have not
-    /// expired: the earlier session of the user, and those that were evicted because there are too many.
+    /// Stores `session` for `user`. Returns the removed sessions that have not expired: the earlier session of the
+    /// user, and a session that was evicted because there are too many.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,
@@ -56,8 +55,8 @@ impl ZosmfSessions {
         session: ZosmfSession,
     ) -> impl Iterator<Item = (UserId, Arc<ZosmfSession>)> {
         let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
-        // Each session has the same weight, so at most two sessions are removed: the earlier session of the user, and
-        // one that is evicted.
+        // All sessions have the same weight, so at most two are removed: the earlier session of the user, and an
+        // evicted one.
         self.by_user.insert_with_lifecycle(user, Arc::new(session), &mut gone);
         let now = self.clock.now();
         gone.into_iter().flatten().filter(move |(_, session)| now < session.expires_at())
@@ -126,7 +125,7 @@ mod tests {
             .map(|i| sessions.keep(user(&format!("U{i}")), session(&*clock, "x")).count())
             .sum();
         assert!(sessions.by_user.len() <= 100, "{sessions:?}");
-        // No session is lost: it is kept, or was returned to be ended at z/OSMF.
+        // No session is lost: each is stored, or was returned so that it can be ended at z/OSMF.
         assert_eq!(gone + sessions.by_user.len(), 1000);
         // An expired session needs no logout.
         let last = sessions.keep(user("B"), session(&*clock, "x"));
