@@ -16,15 +16,15 @@ use crate::{
     passticket::UserId,
 };
 
-/// Checks passwords of routed requests with the login provider and the login throttle of an
-/// [`AuthApi`](super::AuthApi), whose method [`basic_login`](super::AuthApi::basic_login) makes it.
+/// Checks passwords of routed requests with the login provider and the login throttle (the limit on failed logins) of
+/// an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this type.
 ///
-/// A wrong password counts as a failed login. A right password is accepted for a minute without another check, because
-/// a client sends it with each request. The memory holds a keyed hash of the password, and at most 10,000 users. It
-/// does not notice that a user was revoked or that a password was changed elsewhere. A change of the password at this
-/// `AuthApi` removes the password from the memory.
+/// A wrong password counts as a failed login. A right password is cached: it is accepted for a minute without another
+/// check, because a client sends it with each request. The cache contains a keyed hash of the password, for at most
+/// 10,000 users. It does not notice when a user is revoked, or when a password is changed elsewhere. A change of the
+/// password at this `AuthApi` removes the old password from the cache.
 ///
-/// Requests with the same user and password that arrive while a check is in progress share its result.
+/// If several requests with the same user and password arrive together, they share one check.
 ///
 /// ```
 /// use tower_passticket::{
@@ -195,7 +195,7 @@ mod tests {
             self.provider.checks.load(Ordering::Relaxed)
         }
 
-        /// As the layer does: first from memory, then by the provider.
+        /// Checks like the layer: first in the cache, then with the provider.
         async fn verify(&self, name: &str, password: &str) -> Result<UserId, PasswordError> {
             let (user, password) = (user(name), password.as_bytes());
             match self.login.try_verify_now(&user, password) {

@@ -9,7 +9,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// A user name and a password as the client sent them, and the new password if the client sent one.
+/// A user name, a password and perhaps a new password, as the client sent them.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) username: String,
@@ -21,10 +21,12 @@ impl Credentials {
     /// Checks that no part is missing, and returns the user id.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] if a part is missing. [`ApiError::WrongCredentials`] if the name is not a valid
-    /// user id. A wrong password also gives `WrongCredentials`, so this error does not reveal which names are valid. The
-    /// same error is returned for a password with a control character, such as NUL: no security product accepts one, and
-    /// a server in between may read only the part before it. [`ApiError::NewPasswordRefused`] if the new password has one.
+    /// - [`ApiError::InvalidLoginInput`] if the user name, the password or a new password is empty.
+    /// - [`ApiError::WrongCredentials`] if the name is not a valid user id. A wrong password has the same error, so
+    ///   this error does not reveal which names are valid.
+    /// - [`ApiError::WrongCredentials`] if the password contains a control character, such as NUL. No security product
+    ///   accepts such a password, and a server in between may read only the part before NUL.
+    /// - [`ApiError::NewPasswordRefused`] if the new password contains a control character.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -44,7 +46,7 @@ impl Credentials {
     }
 }
 
-/// Whether a password has a control character of Unicode. A password that is not UTF-8 is checked for those of ASCII.
+/// Whether a password contains a control character of Unicode, or of ASCII if the password is not UTF-8.
 fn has_control(password: &Password) -> bool {
     match str::from_utf8(password.expose()) {
         Ok(text) => text.contains(char::is_control),
@@ -52,7 +54,7 @@ fn has_control(password: &Password) -> bool {
     }
 }
 
-/// The credentials of `Authorization: Basic` in a request. `None` if the request has no such header.
+/// Reads the credentials of `Authorization: Basic` in a request. Returns `None` if the request has no such header.
 ///
 /// # Errors
 /// [`ApiError::WrongCredentials`] if the credentials are not valid Base64, have no colon, or have a user
@@ -65,8 +67,8 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     })
 }
 
-/// The credentials in the first `Authorization` header. `None` if there is no such header, or if its scheme is not
-/// `Basic` (RFC 7617).
+/// Reads the credentials in the first `Authorization` header. Returns `None` if there is no such header, or if its
+/// scheme is not `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let (scheme, encoded) = split_scheme(value.as_bytes());

@@ -15,8 +15,8 @@ use crate::token::{TokenError, TokenOrigin};
 /// Revokes the caller's login token, and ends the sessions that depend on it. As in Zowe API ML, the response does not
 /// delete the cookie.
 ///
-/// If another server has issued the token, the logout is relayed to this server (docs/decisions.md#d48). If the relay
-/// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid.
+/// If another server has issued the token, this function also logs the user out there (docs/decisions.md#d48). If that
+/// fails, the token is revoked only here. The client then gets an error, because other servers still accept the token.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
@@ -32,7 +32,7 @@ pub(super) async fn log_out(
 }
 
 /// Answers with a new login token in a cookie, and revokes the old token. A token that another server has issued is
-/// refused: the new token would outlive a logout there.
+/// refused, because the new token would stay valid after a logout there.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,
@@ -49,9 +49,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts the error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 if the token
-/// is not a JWT, if its claims or its issuer are not those of a login token, or if it is a Personal Access Token. All
-/// other errors are returned unchanged.
+/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 if the token
+/// is not a JWT, if it does not have the claims and the issuer of a login token, or if it is a Personal Access Token.
+/// All other errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

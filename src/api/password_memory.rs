@@ -1,8 +1,9 @@
-//! A short memory of verified passwords, for [`BasicLogin`](super::BasicLogin).
+//! A cache of verified passwords, for [`BasicLogin`](super::BasicLogin).
 //!
-//! A client with `Authorization: Basic` sends the password with each request. Without a memory, each request would wait
-//! for a server, and the server would log a login for each request. The memory contains no password, but a keyed hash
-//! of user and password. The key is random, is made at the start, and exists only in the memory of the process.
+//! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
+//! for a server, and the server would log a login for each request. The cache contains no passwords, but keyed hashes
+//! of user and password. The hash key is random. It is created at the start, and exists only in the memory of the
+//! process.
 
 use std::{
     collections::HashMap,
@@ -17,20 +18,20 @@ use tokio::sync::OnceCell;
 
 use crate::{layer::PasswordError, passticket::UserId};
 
-/// How long a verified password is accepted without another check. When a password is changed elsewhere, or when the
-/// user is revoked, the old password is accepted for this time.
+/// A verified password is accepted without another check for this time. So the old password is accepted for up to this
+/// time after it was changed elsewhere, or after the user was revoked.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The maximum number of users in the memory. An entry has about 100 bytes.
+/// The maximum number of users in the cache. An entry needs about 100 bytes.
 const MAX_USERS: usize = 10_000;
 
 /// The keyed hash of a user and a password.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyedHash([u8; 32]);
 
-/// The memory.
+/// The cache.
 pub(super) struct PasswordMemory {
-    /// `None` if the system gave no random bytes. Nothing is then kept.
+    /// `None` if the system returned no random bytes. Nothing is then cached.
     key: Option<hmac::Key>,
     state: Mutex<State>,
 }
@@ -46,30 +47,30 @@ struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
     user: UserId,
-    /// The monotonic time of the end of the entry.
+    /// The monotonic time at which the entry ends.
     until: Duration,
 }
 
 type SharedResult = OnceCell<Result<UserId, PasswordError>>;
 
 impl PasswordMemory {
-    /// Makes an empty memory.
+    /// Creates an empty cache.
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
         Self { key, state: Mutex::default() }
     }
 
-    /// The keyed hash. `None` if there is no key.
+    /// Returns the keyed hash, or `None` if there is no hash key.
     pub(super) fn hash(&self, user: &UserId, password: &[u8]) -> Option<KeyedHash> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(user.as_bytes());
-        // A user id contains no colon, so different pairs have different texts.
+        // A user id contains no colon, so different pairs of user and password have different texts.
         context.update(b":");
         context.update(password);
         context.sign().as_ref().try_into().ok().map(KeyedHash)
     }
 
-    /// The user of a password that was verified a short time ago.
+    /// Returns the user, if this password was verified within the last [`LIFETIME`].
     pub(super) fn find(&self, user: &UserId, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
         let verified = state.verified.get(user)?;
@@ -77,8 +78,8 @@ impl PasswordMemory {
         (is_equal && now < verified.until).then_some(verified.user)
     }
 
-    /// Adds a verified password of `user`. It replaces another password of the user. If the memory is full of
-    /// entries that have not ended, nothing is added, and the password is checked again next time.
+    /// Adds a verified password of `user`, and replaces any other password of the user. If the cache is full of entries
+    /// that have not ended, nothing is added, so the password is checked again next time.
     pub(super) fn add(&self, user: UserId, hash: KeyedHash, result: UserId, now: Duration) {
         let mut state = self.state();
         if state.verified.len() >= MAX_USERS && !state.verified.contains_key(&user) {
@@ -96,8 +97,8 @@ impl PasswordMemory {
         self.state().verified.retain(|name, verified| name != user && verified.user != *user);
     }
 
-    /// Returns the check of this password that is in progress, or begins one. All requests that arrive meanwhile with the
-    /// same password share its result, so that a burst of requests causes one login.
+    /// Returns the running check of this password, or begins one. Requests with the same password share its result, so
+    /// that a burst of requests causes only one login.
     pub(super) fn join(self: &Arc<Self>, hash: KeyedHash) -> Check {
         let result = self.state().checks.entry(hash).or_default().clone();
         Check { memory: self.clone(), hash, result }
@@ -114,8 +115,8 @@ impl fmt::Debug for PasswordMemory {
     }
 }
 
-/// A check in progress. When a request has its result, or when no request waits for it, the check is removed from the
-/// memory, so that a later request begins another one.
+/// A running check. It is removed from the cache when a request has its result, or when no request waits for it. A
+/// later request then begins another check.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     hash: KeyedHash,
@@ -123,7 +124,8 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Waits for the result. The first caller runs `check`. If its client disconnects, another caller runs its own.
+    /// Waits for the result. The first caller runs its `check`. If the client of this caller disconnects, another
+    /// caller runs its own `check`.
     pub(super) async fn run<F: Future<Output = Result<UserId, PasswordError>>>(
         &self,
         check: impl FnOnce() -> F,
@@ -136,7 +138,7 @@ impl Drop for Check {
     fn drop(&mut self) {
         let mut state = self.memory.state();
         let is_ours = state.checks.get(&self.hash).is_some_and(|it| Arc::ptr_eq(it, &self.result));
-        // Without waiting requests, one reference is in the memory, and one is here.
+        // If no other request waits, there are two references: one in the cache, and this one.
         if is_ours && (self.result.initialized() || Arc::strong_count(&self.result) <= 2) {
             state.checks.remove(&self.hash);
         }
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(memory.state().verified.len(), MAX_USERS);
         memory.add(user("U1"), hash, user("A"), secs(30));
         assert!(memory.find(&user("U1"), &hash, secs(80)).is_some());
-        // After a minute, the other entries make room.
+        // After a minute, the other entries have ended, so there is room.
         memory.add(user("NEW"), hash, user("A"), secs(60));
         assert!(memory.find(&user("NEW"), &hash, secs(60)).is_some());
         assert_eq!(memory.state().verified.len(), 2);
@@ -216,7 +218,7 @@ mod tests {
         );
         drop((one, other, abandoned));
         assert!(memory.state().checks.is_empty());
-        // The first check has ended, so a later request begins another one. Both keep their results.
+        // The first check has ended, so a later request begins another one. Both requests have their own results.
         let later = memory.join(KeyedHash([1; 32]));
         assert_eq!(later.run(|| async { Ok(user("B")) }).await, Ok(user("B")));
         assert_eq!(two.run(|| async { panic!("a second check") }).await, Ok(user("A")));

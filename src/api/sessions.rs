@@ -1,4 +1,4 @@
-//! What ends when a user logs out, apart from the login token.
+//! Ends everything that depends on a login token when the user logs out.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct Relay {
     pub(super) issuer: Arc<dyn IssuerLogout>,
 }
 
-/// The sessions of users at other servers, and what parts of the program keep for them.
+/// The sessions of users at other servers, and the listeners for logouts.
 #[derive(Clone, Copy)]
 pub(super) struct Sessions<'a> {
     pub(super) provider: &'a dyn LoginProvider,
@@ -27,14 +27,14 @@ pub(super) struct Sessions<'a> {
 }
 
 impl Sessions<'_> {
-    /// Ends the session at the login provider, and tells all listeners.
+    /// Ends the session at the login provider, and calls all listeners.
     pub(super) fn end(self, user: UserId) {
         self.provider.logged_out(user);
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
-    /// Logs the user of `token` out at the issuer of the token. `origin` says whose key has verified the token. Does
-    /// nothing for tokens of this gateway. The call continues if the client disconnects.
+    /// Logs the user of `token` out at the issuer of the token. `origin` says whose key has verified the token. For
+    /// tokens of this gateway, this function does nothing. The call continues if the client disconnects.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.
@@ -50,7 +50,7 @@ impl Sessions<'_> {
         ended.map_err(|error| {
             log_limited!(
                 warn, ("logout relay", origin), { ?origin, %error },
-                "a logout could not be relayed to the issuer of the token; there, the token is valid until it expires"
+                "the user could not be logged out at the issuer of the token; the token stays valid there until it expires"
             );
             ApiError::Unavailable
         })

@@ -62,8 +62,7 @@ const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// A login provider. The password of each user is `validPassword`. A login of the user `DOWN` fails,
-/// because the provider is not available.
+/// A login provider. The password of each user is `validPassword`. For the user `DOWN`, the provider is not available.
 #[derive(Clone, Copy)]
 struct StubLogin {
     /// If `true`, the provider supports password changes, and refuses the new password `weak`.
@@ -167,9 +166,8 @@ impl World {
         Self::with_replay(Replay::Allowed)
     }
 
-    /// A world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke
-    /// tokens of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets
-    /// for other users.
+    /// Creates a world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke tokens
+    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets for other users.
     fn with_replay(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
@@ -350,8 +348,8 @@ impl TestRequest<'_> {
     }
 }
 
-/// The status and the message number of a response. The number is empty if the response is a success. Also
-/// asserts the headers, the extension and the body that all error responses have in common.
+/// Returns the status and the message number of a response. The number is empty if the response is a success. Also
+/// asserts the headers, the extension and the body that all error responses must have.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {

@@ -1,5 +1,5 @@
-//! The auth API counts failed logins for the client that a trusted proxy announces, and not for the proxy. Audit
-//! records contain this client.
+//! The auth API counts failed logins for the client whose address a trusted proxy sends, and not for the proxy. Audit
+//! records contain the address of this client.
 
 use std::net::IpAddr;
 
