@@ -40,7 +40,7 @@ impl<C> Apiml<C> {
         Self { client, address }
     }
 
-    /// The address of API ML.
+    /// Returns the address of API ML.
     pub fn address(&self) -> &Address {
         &self.address
     }

@@ -46,7 +46,7 @@ impl ApimlPath {
         })
     }
 
-    /// The method of the endpoint. `GET` includes `HEAD`.
+    /// Returns the method of the endpoint. `GET` includes `HEAD`.
     #[cfg(feature = "api")]
     pub(crate) fn method(self) -> Method {
         match self {

@@ -77,7 +77,7 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
-    /// An example for the error descriptions in the OpenAPI document.
+    /// Returns an example for the error descriptions in the OpenAPI document.
     pub(super) fn example() -> Self {
         Self("expected value at line 1 column 1".into())
     }

@@ -121,8 +121,8 @@ pub enum ApiError {
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
     /// The PassTicket could not be generated. The status is 400 if the application has no PassTicket key. It is 503 if
-    /// the generator is not available, or if the user must wait, because an application with replay protection accepts
-    /// only one ticket per user and second. It is 500 in all other cases.
+    /// the generator is not available, or if the user must wait: with replay protection, each user gets only one ticket
+    /// per second. It is 500 in all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.

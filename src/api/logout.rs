@@ -49,8 +49,8 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 if the token
-/// is not a JWT, if it does not have the claims and the issuer of a login token, or if it is a Personal Access Token.
+/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 for a token
+/// that is not a JWT, for a Personal Access Token, and for a token without the claims or the issuer of a login token.
 /// All other errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {

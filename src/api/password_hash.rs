@@ -8,9 +8,9 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// [`hash_password`] creates a hash. `parse` reads a stored hash from a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`,
-/// the format of the Password Hashing Competition), and refuses a hash that cannot be used to check a password. `Debug`
-/// does not show the hash.
+/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses a hash that cannot be used to check a
+/// password. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
+/// Competition). `Debug` does not show the hash.
 ///
 /// ```
 /// use tower_passticket::api::{Password, PasswordHash, hash_password};
@@ -38,7 +38,7 @@ impl PasswordHash {
         self.hash.to_string()
     }
 
-    /// The cost of one check: the memory in KiB, multiplied by the number of passes.
+    /// Returns the cost of one check: the memory in KiB, multiplied by the number of passes.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }

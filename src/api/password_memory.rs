@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_password_is_forgotten_under_both_names() {
+    fn a_changed_password_is_removed_under_both_names() {
         for name in ["A", "B"] {
             let memory = PasswordMemory::new();
             let hash = memory.hash(&user("A"), b"secret").unwrap();

@@ -56,7 +56,7 @@ impl GuardingResources {
         Self { class: class.into(), prefix: prefix.into() }
     }
 
-    /// The class of the resources.
+    /// Returns the class of the resources.
     pub fn class(&self) -> &str {
         &self.class
     }
@@ -84,22 +84,22 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// The task that needs this permission.
+    /// Returns the task that needs this permission.
     pub fn task(&self) -> GuardedTask {
         self.task
     }
 
-    /// The access level.
+    /// Returns the access level.
     pub fn level(&self) -> AccessLevel {
         self.level
     }
 
-    /// The class of the resource.
+    /// Returns the class of the resource.
     pub fn class(&self) -> &str {
         &self.class
     }
 
-    /// The name of the resource.
+    /// Returns the name of the resource.
     pub fn resource(&self) -> &str {
         &self.resource
     }

@@ -50,7 +50,7 @@ impl Sessions<'_> {
         ended.map_err(|error| {
             log_limited!(
                 warn, ("logout relay", origin), { ?origin, %error },
-                "the user could not be logged out at the issuer of the token; the token stays valid there until it expires"
+                "the user could not be logged out at the issuer; the token stays valid there until it expires"
             );
             ApiError::Unavailable
         })

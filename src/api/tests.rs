@@ -199,7 +199,7 @@ impl World {
         Self { clock, store, collected, minimal }
     }
 
-    /// All endpoints except `delegate/passticket` are on, and client certificates are on.
+    /// Returns an auth API in which all endpoints except `delegate/passticket` are on, and client certificates are on.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()
@@ -209,14 +209,14 @@ impl World {
             .with_compatibility(compatibility)
     }
 
-    /// A PAT of `user`, issued now.
+    /// Returns a PAT of `user`, issued now.
     fn pat(&self, user: &str, scopes: &str) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let (user, scopes) = (UserId::new(user).unwrap(), Scopes::parse([scopes]).unwrap());
         issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap().expose().to_owned()
     }
 
-    /// A login token of `USER`, issued now.
+    /// Returns a login token of `USER`, issued now.
     fn jwt(&self) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let user = UserId::new("USER").unwrap();
@@ -244,7 +244,7 @@ fn api() -> AuthApi {
     World::new().api(Compatibility::Documented)
 }
 
-/// A client certificate with this common name.
+/// Returns a client certificate with this common name.
 fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
@@ -256,7 +256,7 @@ fn forged(token: &str) -> String {
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// The value of `Authorization: Basic`.
+/// Returns the value of `Authorization: Basic`.
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
@@ -283,7 +283,7 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// The OpenAPI document of `api`. The document is made only once for APIs with equal settings.
+/// Returns the OpenAPI document of `api`. The document is created only once for APIs with equal settings.
 fn description(api: &AuthApi) -> Arc<Value> {
     static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
@@ -366,7 +366,7 @@ fn outcome(response: &Response<Bytes>) -> (u16, String) {
     (status.as_u16(), message["messageNumber"].as_str().unwrap().to_owned())
 }
 
-/// The text of the message in an error response.
+/// Returns the text of the message in an error response.
 fn content(response: &Response<Bytes>) -> String {
     let document: Value = serde_json::from_slice(response.body()).unwrap();
     document["messages"][0]["messageContent"].as_str().unwrap().to_owned()

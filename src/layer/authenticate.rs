@@ -6,8 +6,8 @@
 //!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Another password is a
 //!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
-//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
-//!    may wait for another server. The future of the layer then waits, too.
+//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. If one of the three
+//!    must wait for another server, the future of the layer waits for it.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
 //!    from the headers, so that no later layer can read them. There is one exception: all credentials stay if
 //!    authentication failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].

@@ -50,12 +50,12 @@ impl Authenticated {
         Self { user, proof, kept: None }
     }
 
-    /// The z/OS user.
+    /// Returns the z/OS user.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &Proof {
         &self.proof
     }

@@ -61,12 +61,12 @@ impl CookieNames {
         Self { pat: name.into(), ..self }
     }
 
-    /// The name of the cookie for login tokens.
+    /// Returns the name of the cookie for login tokens.
     pub fn jwt(&self) -> &str {
         &self.jwt
     }
 
-    /// The name of the cookie for Personal Access Tokens.
+    /// Returns the name of the cookie for Personal Access Tokens.
     pub fn pat(&self) -> &str {
         &self.pat
     }

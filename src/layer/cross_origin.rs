@@ -117,9 +117,9 @@ pub struct OriginError(String);
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], a request with an
 /// `Origin` is refused if only the first condition is true.
 ///
-/// - The request comes from another origin. This means that its `Origin` is neither an origin of the gateway nor
-///   allowed for the service, or that it has no `Origin` and its `Sec-Fetch-Site` is `cross-site`. `Origin: null`
-///   counts as another origin, unless `Sec-Fetch-Site` is `same-origin`. A form sends these two values if its page has
+/// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
+///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
+///   another origin, unless `Sec-Fetch-Site` is `same-origin`. A form sends these two values if its page has
 ///   `Referrer-Policy: no-referrer`.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with the
@@ -129,8 +129,8 @@ pub struct OriginError(String);
 /// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, both `http` and `https` with this
-/// address count as origins of the gateway, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address counts with `http` and
+/// with `https`, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -398,7 +398,7 @@ pub struct CrossOriginCounts {
 }
 
 impl CrossOriginCounts {
-    /// The number of refused requests.
+    /// Returns the number of refused requests.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }

@@ -70,7 +70,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The message for the client and the service.
+    /// Returns the message for the client and the service.
     pub fn message(&self) -> ApiMessage {
         match self {
             Self::NoCredential | Self::WrongKind => {
@@ -95,7 +95,7 @@ impl Failure {
         }
     }
 
-    /// The status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
+    /// Returns the status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,

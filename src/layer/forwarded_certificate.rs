@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_forwarder_sends_certificates_and_it_is_no_user_itself() {
+    fn only_a_trusted_forwarder_sends_certificates_and_its_own_is_no_credential() {
         let server = pki::SERVER;
         let forwarders = TrustedForwarders::new(
             TrustedForwarders::fingerprints(server.certificate.as_bytes()).unwrap(),

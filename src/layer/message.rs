@@ -1,5 +1,5 @@
-//! Checks the parts of a request that the HTTP server does not check: whether the target of the request and the header
-//! `Host` are valid and agree with each other, and whether the gateway supports the transfer coding of the body.
+//! Checks the parts of a request that the HTTP server does not check. The target of the request and the header `Host`
+//! must be valid and agree with each other. The gateway must support the transfer coding of the body.
 //!
 //! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
 //! checks one host or body, but the second server uses another one.

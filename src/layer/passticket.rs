@@ -26,12 +26,12 @@ impl CustomHeaders {
         Self([user, ticket])
     }
 
-    /// The name of the header for the user id.
+    /// Returns the name of the header for the user id.
     pub fn user(&self) -> &HeaderName {
         &self.0[0]
     }
 
-    /// The name of the header for the PassTicket.
+    /// Returns the name of the header for the PassTicket.
     pub fn ticket(&self) -> &HeaderName {
         &self.0[1]
     }
@@ -84,7 +84,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         Self { custom: Some(custom), ..self }
     }
 
-    /// The application that the tickets are for.
+    /// Returns the application that the tickets are for.
     pub fn applid(&self) -> Applid {
         self.applid
     }
@@ -159,7 +159,7 @@ fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -
     }
 }
 
-/// The value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
+/// Returns the value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
     // The user id, the colon and the PassTicket have at most 8 + 1 + 8 = 17 bytes, which are 24 bytes in base64.
     let mut plain = Zeroizing::new([0; 17]);

@@ -331,22 +331,22 @@ impl Route {
         }
     }
 
-    /// The id of the service. The scopes of Personal Access Tokens contain such ids.
+    /// Returns the id of the service. The scopes of Personal Access Tokens contain such ids.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    /// The prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
+    /// Returns the prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The address of the service. `None` for a [`local`](Self::local) route.
+    /// Returns the address of the service. `None` for a [`local`](Self::local) route.
     pub fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
     }
 
-    /// The scheme that prepares requests for the service.
+    /// Returns the scheme that prepares requests for the service.
     pub fn scheme(&self) -> &dyn Scheme {
         &*self.scheme
     }
@@ -373,17 +373,17 @@ impl Route {
         self.on_failure.unwrap_or_default()
     }
 
-    /// What the gateway does with `Authorization: Basic` of a client.
+    /// Returns what the gateway does with `Authorization: Basic` of a client.
     pub fn client_basic(&self) -> ClientBasic {
         self.client_basic
     }
 
-    /// What the gateway does with a path that contains `%`, `;` or `\`.
+    /// Returns what the gateway does with a path that contains `%`, `;` or `\`.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.encoded_paths
     }
 
-    /// The time that the gateway waits for the head of a response. `None` means the default of the proxy.
+    /// Returns the time that the gateway waits for the head of a response. `None` means the default of the proxy.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.response_timeout
     }
@@ -393,12 +393,13 @@ impl Route {
         self.security_headers
     }
 
-    /// The time that the gateway waits for the next bytes of a response body. `None` means the default of the proxy.
+    /// Returns the time that the gateway waits for the next bytes of a response body. `None` means the default of the
+    /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
     }
 
-    /// The compatibility profile of this route.
+    /// Returns the compatibility profile of this route.
     pub fn compatibility(&self) -> Compatibility {
         self.compatibility
     }
@@ -595,7 +596,7 @@ impl Routes {
         self.by_service.get(service)?.iter().find(|route| route.covers(path))
     }
 
-    /// All routes, in no defined order.
+    /// Returns all routes, in no defined order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.by_service.values().flatten().map(AsRef::as_ref)
     }

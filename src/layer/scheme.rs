@@ -120,7 +120,7 @@ enum Ready {
 }
 
 impl ReadyToForward {
-    /// The route of the request.
+    /// Returns the route of the request.
     pub fn route(&self) -> &Arc<Route> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => authorized.route(),
@@ -128,7 +128,7 @@ impl ReadyToForward {
         }
     }
 
-    /// The user for whom the scheme has prepared the request. `None` after a failure.
+    /// Returns the user for whom the scheme has prepared the request. `None` after a failure.
     pub fn user(&self) -> Option<&UserId> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized.user()),

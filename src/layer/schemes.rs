@@ -118,7 +118,7 @@ use crate::{
 /// server does not answer, the block should return
 /// [`SchemeError::unavailable`](super::SchemeError::unavailable).
 pub trait Scheme: Send + Sync + 'static {
-    /// The name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
+    /// Returns the name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
     fn name(&self) -> &'static str;
 
     /// Returns the headers that the service receives for this request, or a [`Failure`].
@@ -280,27 +280,27 @@ pub struct Authorization<'a> {
 }
 
 impl<'a> Authorization<'a> {
-    /// The authorized user.
+    /// Returns the authorized user.
     pub fn user(&self) -> &'a UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
         self.authenticated.proof()
     }
 
-    /// The text of the client's token, as in [`SchemeRequest::token`].
+    /// Returns the text of the client's token, as in [`SchemeRequest::token`].
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
 
-    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
 
-    /// The service that the request is for.
+    /// Returns the service that the request is for.
     pub fn service(&self) -> &'a ServiceId {
         self.service
     }
@@ -329,49 +329,49 @@ impl<'a> SchemeRequest<'a> {
         Self { authenticated, service, method, uri, headers, extensions }
     }
 
-    /// The authorized user.
+    /// Returns the authorized user.
     pub fn user(&self) -> &'a UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
         self.authenticated.proof()
     }
 
-    /// The text of the client's token, in its compact form. `None` unless the scheme returns
+    /// Returns the text of the client's token, in its compact form. `None` unless the scheme returns
     /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate or a
     /// Personal Access Token, which a service never receives.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
 
-    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
 
-    /// The service that the request is for.
+    /// Returns the service that the request is for.
     pub fn service(&self) -> &'a ServiceId {
         self.service
     }
 
-    /// The method of the request.
+    /// Returns the method of the request.
     pub fn method(&self) -> &'a Method {
         self.method
     }
 
-    /// The URI of the request, as the client sent it.
+    /// Returns the URI of the request, as the client sent it.
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The headers of the request. The credentials of the client are already removed.
+    /// Returns the headers of the request. The credentials of the client are already removed.
     pub fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// The extensions of the request, such as [`ConnectionInfo`](crate::connection::ConnectionInfo) or
+    /// Returns the extensions of the request, such as [`ConnectionInfo`](crate::connection::ConnectionInfo) or
     /// [`PeerCertificate`](crate::identity::PeerCertificate).
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions

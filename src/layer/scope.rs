@@ -92,17 +92,17 @@ pub struct Authorized {
 }
 
 impl Authorized {
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &Proof {
         self.authenticated.proof()
     }
 
-    /// The route of the service.
+    /// Returns the route of the service.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }

@@ -69,7 +69,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// The header that the service received.
+    /// Returns the header that the service received.
     fn received(&self, name: &str) -> Option<&str> {
         self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
     }
@@ -84,7 +84,7 @@ impl Exchange {
         profile().evaluate(&user, &ticket, Timestamp::from_secs(NOW)).ok().map(|_| user)
     }
 
-    /// The text of `X-Zowe-Auth-Failure`. The client and the service must have received the same text.
+    /// Returns the text of `X-Zowe-Auth-Failure`. The client and the service must have received the same text.
     fn failure_text(&self) -> Option<&str> {
         let northbound = self.response.get(&X_ZOWE_AUTH_FAILURE).map(|v| v.to_str().unwrap());
         if self.southbound.is_some() {
@@ -221,7 +221,7 @@ impl PasswordVerifier for Passwords {
     }
 }
 
-/// A service that returns the received headers in the extensions of the response.
+/// Returns the received headers in the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());

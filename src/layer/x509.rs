@@ -36,7 +36,7 @@ impl CertificateHeader {
     /// All headers.
     pub const ALL: [Self; 3] = [Self::Public, Self::DistinguishedName, Self::CommonName];
 
-    /// The name of the header in the spelling of Zowe API ML.
+    /// Returns the name of the header in the spelling of Zowe API ML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "X-Certificate-Public",

@@ -38,8 +38,8 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 /// The issuer of the JWTs of z/OSMF.
 const ISSUER: &str = "zOSMF";
 
-/// The scheme `zosmf`: the service receives a token of z/OSMF, in the cookie `jwtToken` (a JWT) or in the cookie
-/// `LtpaToken2` (an LTPA token, which is an opaque token of IBM servers).
+/// The scheme `zosmf`: the service receives a token of z/OSMF. The token is either a JWT in the cookie `jwtToken`, or
+/// an LTPA token (an opaque token of IBM servers) in the cookie `LtpaToken2`.
 ///
 /// The scheme uses the first of these tokens that exists:
 ///

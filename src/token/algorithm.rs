@@ -42,7 +42,7 @@ impl Algorithm {
     pub(super) const RSA: [Self; 6] =
         [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 
-    /// The name in the header of a token (`alg`).
+    /// Returns the name in the header of a token (`alg`).
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",

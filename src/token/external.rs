@@ -121,12 +121,12 @@ impl ExternalToken {
         Self(Arc::new(External { claims, fingerprint: TokenFingerprint::of(token) }))
     }
 
-    /// The person or program that the token names.
+    /// Returns the person or program that the token names.
     pub fn subject(&self) -> &ExternalSubject {
         &self.0.claims.subject
     }
 
-    /// The issuer (`iss`).
+    /// Returns the issuer (`iss`).
     pub fn issuer(&self) -> &str {
         &self.0.claims.issuer
     }
@@ -136,22 +136,22 @@ impl ExternalToken {
         self.0.claims.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.claims.expires_at
     }
 
-    /// A claim that the verifier has added.
+    /// Returns a claim that the verifier has added.
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.0.claims.additional.get(name)
     }
 
-    /// All claims that the verifier has added.
+    /// Returns all claims that the verifier has added.
     pub fn claims(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.claims.additional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }

@@ -48,12 +48,12 @@ impl TokenIssuer {
         self
     }
 
-    /// The time of the clock of this issuer.
+    /// Returns the time of the clock of this issuer.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The public key that verifies the tokens.
+    /// Returns the public key that verifies the tokens.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
     }
@@ -133,23 +133,24 @@ pub struct IssuedToken {
 }
 
 impl IssuedToken {
-    /// The token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token,
-    /// because any client that has the text can act as the user.
+    /// Returns the token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token, because any
+    /// client that has the text can act as the user.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The time when the token was issued. The precision is a millisecond for a PAT, and a second for a login token.
+    /// Returns the time when the token was issued. The precision is a millisecond for a PAT, and a second for a login
+    /// token.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         Timestamp::from_secs(self.issued_at.as_secs().saturating_add(self.lifetime_secs))
     }
 
-    /// The lifetime of the token in seconds, from the time of issue.
+    /// Returns the lifetime of the token in seconds, from the time of issue.
     pub fn lifetime_secs(&self) -> u64 {
         self.lifetime_secs
     }
@@ -178,7 +179,7 @@ impl Validity {
         }
     }
 
-    /// The number of days.
+    /// Returns the number of days.
     pub fn days(self) -> u8 {
         self.0
     }

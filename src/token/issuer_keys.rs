@@ -259,8 +259,8 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys immediately and then again as [`KeyRefresh`] says, so that no token has to wait. While there
-    /// are no keys, it tries again after 5 s, and then at growing intervals, because some issuers never have keys, such
-    /// as a z/OSMF without JWTs. The future never completes, so run it in a task. It needs a Tokio runtime with timers.
+    /// are no keys, it tries again after 5 s, and then at growing intervals. Some issuers never have keys, such as a
+    /// z/OSMF without JWTs. The future never completes, so run it in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;

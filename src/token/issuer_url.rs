@@ -26,7 +26,7 @@ impl IssuerUrl {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the URL as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

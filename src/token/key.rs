@@ -60,7 +60,7 @@ impl SigningKey {
         Self { public: self.public.with_key_id(id), ..self }
     }
 
-    /// The public key that verifies the signatures of this key.
+    /// Returns the public key that verifies the signatures of this key.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
     }
@@ -161,13 +161,13 @@ impl VerifyingKey {
         Self::new(rsa_public_key(magnitude(&jwk.n)?, magnitude(&jwk.e)?)?)
     }
 
-    /// The key in the form that checks RS256 signatures.
+    /// Returns the key in the form that checks RS256 signatures.
     #[cfg(feature = "remote")]
     pub(super) fn parsed(&self) -> &ParsedPublicKey {
         &self.rs256
     }
 
-    /// The key in DER (PKCS #1).
+    /// Returns the key in DER (PKCS #1).
     #[cfg(feature = "remote")]
     pub(super) fn der(&self) -> &[u8] {
         self.public.as_ref()
@@ -199,7 +199,7 @@ impl VerifyingKey {
         Self { header: header(Some(&id)).into(), id: Some(id), ..self }
     }
 
-    /// The id of the key, if it has one.
+    /// Returns the id of the key, if it has one.
     pub fn key_id(&self) -> Option<&KeyId> {
         self.id.as_ref()
     }
@@ -209,7 +209,7 @@ impl VerifyingKey {
         self.public.as_ref() == other.public.as_ref()
     }
 
-    /// The encoded header of tokens that the matching [`SigningKey`] signs.
+    /// Returns the encoded header of tokens that the matching [`SigningKey`] signs.
     pub(super) fn header(&self) -> &str {
         &self.header
     }

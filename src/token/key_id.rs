@@ -25,7 +25,7 @@ impl KeyId {
         Ok(Self(text.into()))
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -27,8 +27,8 @@ const MAX_AUDIENCES: usize = 64;
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
 ///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
 /// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
-/// - It is not a security event (`events`), and not bound to a key of the client (`cnf`), because this crate cannot
-///   check that the client has this key.
+/// - It is not a security event (`events`).
+/// - It is not bound to a key of the client (`cnf`), because this crate cannot check that the client has this key.
 /// - It names a user. The result is a [`DistributedIdentity`] in the registry of the provider. A
 ///   [`DistributedMapper`](crate::identity::DistributedMapper) maps this identity to a user id (docs/decisions.md#d22).
 ///
@@ -128,12 +128,12 @@ impl OidcIssuer {
         self
     }
 
-    /// The issuer.
+    /// Returns the issuer.
     pub fn issuer(&self) -> &IssuerUrl {
         &self.issuer
     }
 
-    /// The keys.
+    /// Returns the keys.
     pub fn keys(&self) -> &IssuerKeys {
         &self.keys
     }

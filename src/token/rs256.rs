@@ -95,7 +95,7 @@ impl Rs256Verifier {
         self
     }
 
-    /// The keys, in the order in which they were added.
+    /// Returns the keys, in the order in which they were added.
     pub fn keys(&self) -> &[VerifyingKey] {
         &self.keys
     }

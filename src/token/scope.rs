@@ -25,7 +25,7 @@ impl ServiceId {
         Ok(Self(value.to_ascii_lowercase().into()))
     }
 
-    /// The id, in lower case.
+    /// Returns the id, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -101,7 +101,7 @@ impl Scopes {
         self.0.binary_search(service).is_ok()
     }
 
-    /// The services, sorted.
+    /// Returns the services, sorted.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ServiceId> {
         self.0.iter()
     }

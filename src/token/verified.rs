@@ -31,7 +31,7 @@ impl VerifiedToken {
         Self::External(ExternalToken::new(token, claims))
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         match self {
             Self::Jwt(jwt) => jwt.expires_at(),
@@ -40,7 +40,7 @@ impl VerifiedToken {
         }
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         match self {
             Self::Jwt(jwt) => jwt.fingerprint(),
@@ -100,7 +100,7 @@ impl Jwt {
         Self(Arc::new(claims))
     }
 
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         &self.0.user
     }
@@ -110,22 +110,22 @@ impl Jwt {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// Whose key has verified the token.
+    /// Says whose key has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
 
-    /// The security domain that authenticated the user (claim `dom`).
+    /// Returns the security domain that authenticated the user (claim `dom`).
     pub fn domain(&self) -> Option<&str> {
         self.0.domain.as_deref()
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }
@@ -151,17 +151,17 @@ impl Pat {
         Self(Arc::new(claims))
     }
 
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         &self.0.user
     }
 
-    /// The services that accept the token.
+    /// Returns the services that accept the token.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// Whose key has verified the token.
+    /// Says whose key has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
@@ -172,12 +172,12 @@ impl Pat {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }

@@ -60,7 +60,7 @@ impl<C> Zosmf<C> {
         Self { client, address }
     }
 
-    /// The address of z/OSMF.
+    /// Returns the address of z/OSMF.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -264,7 +264,7 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
     }
 }
 
-/// Decides whether the token is valid. An HTML page, such as a login page, is an error.
+/// Decides whether the token is valid. An HTML page with status 2xx, such as a login page, is an error.
 fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     let is_page = reply.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_if_z_osmf_says_so_and_not_if_a_page_for_people_comes() {
+    fn a_token_is_valid_after_a_2xx_unless_the_response_is_an_html_page() {
         for (status, kind, want) in [
             (200, None, Some(true)),
             (204, None, Some(true)),

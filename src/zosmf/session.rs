@@ -58,7 +58,7 @@ impl ZosmfSession {
         Ok(Self { tokens, expires_at })
     }
 
-    /// The JWT, the value of the cookie `jwtToken`.
+    /// Returns the JWT, the value of the cookie `jwtToken`.
     pub fn jwt(&self) -> Option<&str> {
         match &self.tokens {
             Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => Some(jwt.expose()),
@@ -66,7 +66,7 @@ impl ZosmfSession {
         }
     }
 
-    /// The LTPA token, the value of the cookie `LtpaToken2`.
+    /// Returns the LTPA token, the value of the cookie `LtpaToken2`.
     pub fn ltpa(&self) -> Option<&str> {
         match &self.tokens {
             Tokens::Ltpa(ltpa) | Tokens::Both { ltpa, .. } => Some(ltpa.expose()),
@@ -83,8 +83,8 @@ impl ZosmfSession {
         }
     }
 
-    /// The time at which the JWT expires. Without a JWT: 30 minutes after the login, because an LTPA token does not say
-    /// when it expires.
+    /// Returns the time at which the JWT expires. Without a JWT: 30 minutes after the login, because an LTPA token does
+    /// not say when it expires.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }

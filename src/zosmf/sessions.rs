@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_taken_is_gone_and_the_number_of_sessions_is_bounded() {
+    fn take_removes_a_session_and_the_number_of_sessions_is_bounded() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
         let capacity = NonZeroUsize::new(100).unwrap();
         let sessions = ZosmfSessions::new(capacity, clock.clone());

@@ -66,7 +66,7 @@ async fn send(
     (response, records.into_iter().next())
 }
 
-/// The user id as text. The text is empty if there is no user.
+/// Returns the user id as text. The text is empty if there is no user.
 fn user_text(user: Option<&UserId>) -> &str {
     user.map_or("", UserId::as_str)
 }

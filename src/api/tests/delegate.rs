@@ -40,7 +40,7 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// The auth API of `world` with all endpoints on.
+/// Returns the auth API of `world` with all endpoints on.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol};
 
-/// The seconds in `Retry-After`. Asserts that the throttle has refused the request.
+/// Returns the seconds in `Retry-After`. Asserts that the throttle has refused the request.
 fn wait(response: &Response<Bytes>) -> u64 {
     assert_eq!(outcome(response), (429, "ZWESG429E".to_owned()));
     response.headers()["retry-after"].to_str().unwrap().parse().unwrap()

@@ -139,7 +139,7 @@ fn verify(issuers: &TrustedIssuers, token: &str) -> Result<VerifiedToken, TokenE
     issuers.try_verify_now(token.as_bytes()).expect("the keys are fixed")
 }
 
-/// The name of the user, or the error.
+/// Returns the name of the user, or the error.
 fn name(verified: Result<VerifiedToken, TokenError>) -> Result<String, TokenError> {
     verified.map(|verified| match verified {
         VerifiedToken::External(token) => match token.subject() {
@@ -482,7 +482,7 @@ fn our_own_tokens_need_no_provider() {
 
 /// The issuer is `APIML` in both cases, so the key that verifies a token decides whose token it is.
 #[test]
-fn tokens_of_api_ml_are_told_from_our_own() {
+fn tokens_of_api_ml_are_distinguished_from_our_own() {
     let apiml = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let issue = |key: &SigningKey| TokenIssuer::new(key.clone()).with_clock(clock());
     let own_verifier = own().with_apiml_keys(IssuerKeys::fixed(&apiml.verifying_key()));
@@ -704,7 +704,7 @@ async fn without_any_keys_a_token_is_undecided_and_fetching_is_tried_again() {
 }
 
 #[tokio::test]
-async fn one_fetch_runs_at_a_time_and_a_client_that_leaves_does_not_cancel_it() {
+async fn one_fetch_runs_at_a_time_and_a_client_that_disconnects_does_not_cancel_it() {
     let gate = tokio::sync::Semaphore::new(0);
     let source = Source::with_gate(jwk_set([&*RSA]), Some(gate));
     let (issuers, _) = fetching(&source);
@@ -852,7 +852,7 @@ async fn an_issuer_that_lists_no_usable_key_has_withdrawn_all() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_fetched_again_are_forgotten_after_a_day() {
+async fn keys_that_cannot_be_fetched_again_are_discarded_after_a_day() {
     let source = Source::new(jwk_set([&*RSA]));
     let (issuers, clock) = fetching(&source);
     let (jane, joe) =
@@ -1012,7 +1012,7 @@ async fn tokens_of_the_site_are_accepted_only_by_the_keys_of_their_issuer() {
 }
 
 #[tokio::test]
-async fn an_issuer_is_asked_once_in_a_minute_and_its_silence_refuses_the_token() {
+async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_refused() {
     let (issuers, asked, clock) = site();
     let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
     for (key, iss, asked) in [(&*RSA, "APIML", &asked[0]), (&*NEW_RSA, "zOSMF", &asked[1])] {

@@ -36,12 +36,12 @@ fn signed_with(header: &Header, claims: &Value) -> String {
     jsonwebtoken::encode(header, claims, &JSONWEBTOKEN_KEY).unwrap()
 }
 
-/// The claims of a valid PAT.
+/// Returns the claims of a valid PAT.
 fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
 
-/// The claims of a valid PAT, together with `new_claims`. A new claim replaces a claim with the same name.
+/// Returns the claims of a valid PAT, together with `new_claims`. A new claim replaces a claim with the same name.
 fn with(new_claims: Value) -> Value {
     let mut claims = valid_claims();
     for (k, v) in new_claims.as_object().unwrap() {
@@ -50,7 +50,7 @@ fn with(new_claims: Value) -> Value {
     claims
 }
 
-/// The claims of a valid PAT without `claim`.
+/// Returns the claims of a valid PAT without `claim`.
 fn without(claim: &str) -> Value {
     let mut claims = valid_claims();
     claims.as_object_mut().unwrap().remove(claim);
