@@ -65,7 +65,7 @@ impl<C: Connect> Apiml<C> {
         self.get(&path, None).await?.successful().map(Reply::into_body)
     }
 
-    /// Asks whether API ML still accepts the login token `token` of `user` (`GET query`).
+    /// Asks (`GET query`) whether API ML still accepts the login token `token` of `user`.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor the content of a token of
@@ -79,8 +79,8 @@ impl<C: Connect> Apiml<C> {
         decide_query(&self.get(&path, Some(token)).await?, user)
     }
 
-    /// Asks whether API ML still accepts the Personal Access Token `token` for `service` (`POST
-    /// access-token/validate`).
+    /// Asks (`POST access-token/validate`) whether API ML still accepts the Personal Access Token `token` for
+    /// `service`.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.

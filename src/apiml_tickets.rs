@@ -49,11 +49,11 @@ const MAX_PAIRS: usize = 100_000;
 ///
 /// API ML makes a PassTicket only for the user of a login token. By default, this is the token of the client. With
 /// [`with_minted_tokens`](Self::with_minted_tokens), the gateway signs a new token for the user. API ML also requires a
-/// client certificate that it trusts. The connector of `client` must present this certificate.
+/// client certificate that it trusts. The connector of the [`Client`] must present this certificate.
 ///
 /// - If an application has replay protection (the default), one call for a user and this application runs at a time.
-///   The next call may begin a second after the end of this call. Earlier requests fail with [`NoTimeSlot`]. Each
-///   instance of the gateway counts only its own calls.
+///   The next call may begin a second after the end of this call. A request that needs a PassTicket earlier fails with
+///   [`NoTimeSlot`]. Each instance of the gateway counts only its own calls.
 /// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
 ///   Requests of one user that arrive together share one call.
 ///

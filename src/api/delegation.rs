@@ -23,10 +23,9 @@ use crate::{
 /// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the caller has the
 /// access `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
-///   this caller allows. Without this call, the permission in the security product is enough.
+///   this caller allows. Without grants, the permission in the security product is enough.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
-/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
-///   calls.
+/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this number of calls per minute.
 ///
 /// ```
 /// use tower_passticket::{
@@ -73,7 +72,8 @@ impl Delegation {
         Self { grants: Some(grants.into_iter().collect()), ..self }
     }
 
-    /// Refuses every PassTicket for `user`, even if a grant allows it. Call this function once for each protected user.
+    /// Protects `user`: refuses every PassTicket for this user, even if a grant allows it. Call this function once for
+    /// each protected user.
     #[must_use]
     pub fn with_protected(mut self, user: UserId) -> Self {
         self.protected.insert(user);

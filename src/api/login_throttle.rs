@@ -142,7 +142,7 @@ impl LoginThrottle {
         let is_exempt = client.is_some_and(|client| (self.options.exempt)(client));
         let attempt = (!is_exempt).then(|| self.attempt(user, client, &*clock));
         if let Some(attempt) = attempt {
-            // A client that has too many failures is refused before it waits for a turn.
+            // A client with too many failures is refused here, before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         // The semaphore is never closed. If it were closed, no login would succeed.

@@ -81,7 +81,7 @@ use crate::{
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
-/// Everything that the endpoints need. Each handler receives only the parts that it uses.
+/// Everything that the endpoints need. The handler of an endpoint receives only the parts that it uses.
 #[derive(Clone)]
 struct State {
     prefix: AuthPrefix,
@@ -267,9 +267,8 @@ impl AuthApi {
         self.with(|state| state.apiml = Some(endpoints))
     }
 
-    /// Accepts client certificates as credentials. The certificate is the
-    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request. `mapper`
-    /// maps the certificate to a user.
+    /// Accepts client certificates as credentials, and maps them to users with `mapper`. The certificate is the
+    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request.
     #[must_use]
     pub fn with_client_certificates(self, mapper: impl IdentityMapper) -> Self {
         self.with(|state| state.mapper = Some(Arc::new(mapper)))
@@ -295,8 +294,8 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. By default, this is the
-    /// default of the policy's type.
+    /// Sets the policy that decides which requests of web pages of other origins are refused. By default,
+    /// `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)

@@ -1,5 +1,5 @@
-//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer): which credential of a request is
-//! used, whether it is valid, and which user it belongs to.
+//! Decides for [`AuthenticateLayer`](super::AuthenticateLayer) which credential of a request is used, whether this
+//! credential is valid, and which user it belongs to.
 
 use std::{
     fmt,

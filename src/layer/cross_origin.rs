@@ -114,16 +114,16 @@ pub struct OriginError(String);
 /// Decides which requests of web pages of other origins are refused with 403
 /// ([D25](crate::decisions#d25)).
 ///
-/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], a request with an
-/// `Origin` is refused if only the first condition is true.
+/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
+/// is enough to refuse a request with an `Origin`.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
 ///   another origin, unless `Sec-Fetch-Site` is `same-origin`. A form sends these two values if its page has
 ///   `Referrer-Policy: no-referrer`.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
-/// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with the
-///   scheme Basic, Digest, Negotiate or NTLM. A password in the body of a login request also counts, because a page
+/// - It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
+///   the scheme Basic, Digest, Negotiate or NTLM. A password in the body of a login request also counts, because a page
 ///   must not log the user in as a different user.
 ///
 /// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
@@ -246,7 +246,7 @@ impl OriginPolicy {
         Err(CrossOrigin)
     }
 
-    /// Decides about a request that has an `Origin`, or whose `Sec-Fetch-Site` is `cross-site`.
+    /// Returns true if a request is refused. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
     fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
         let has_origin = origins.peek().is_some();
@@ -264,10 +264,10 @@ impl OriginPolicy {
     }
 
     /// Whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin that it
-    /// requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` for a page with `Referrer-Policy:
-    /// no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of
-    /// them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
-    /// gateway (DNS rebinding).
+    /// requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy `no-referrer`
+    /// (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of them.
+    /// Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the gateway (DNS
+    /// rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")

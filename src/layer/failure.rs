@@ -113,7 +113,7 @@ impl Failure {
         }
     }
 
-    /// Returns the time that the client should wait before it tries again (`Retry-After`), if known.
+    /// Returns the time that the client should wait before it tries again (`Retry-After`), if this time is known.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Generate(error) => error.retry_after(),

@@ -8,8 +8,8 @@
 //!    `Client-Cert`. Without `Client-Cert`, the request has no certificate. So the forwarder cannot act as a user
 //!    itself.
 //! 2. A [`VerifyClientCertificate`] verifies the certificate in the header, because the TLS handshake has not verified
-//!    it: the dates, the issuer and the purpose. If the certificate is refused, or if the header is malformed, the
-//!    response is 400.
+//!    it. It checks the dates, the issuer and the purpose. If the certificate is refused, or if the header is
+//!    malformed, the response is 400.
 //! 3. If the peer is not a trusted forwarder, the header is removed, and the certificate of the peer stays.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.

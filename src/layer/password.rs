@@ -16,7 +16,7 @@ use crate::{
 /// [`Authenticator::with_passwords`](super::Authenticator::with_passwords) takes such a verifier.
 #[cfg_attr(feature = "api", doc = "[`BasicLogin`](crate::api::BasicLogin)")]
 #[cfg_attr(not(feature = "api"), doc = "`api::BasicLogin`")]
-/// implements the trait with a login provider, a limit on failed logins, and a cache of verified passwords.
+/// implements this trait with a login provider, a limit on failed logins, and a cache of verified passwords.
 ///
 /// ```
 /// use std::net::IpAddr;

@@ -41,8 +41,8 @@ pub enum OnFailure {
 /// What the gateway does with `Authorization: Basic` of a client, on routes that authenticate requests
 /// ([D24](crate::decisions#d24)).
 ///
-/// This setting is for passwords only. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is a
-/// credential on each route.
+/// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
+/// accepted on each route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
@@ -62,8 +62,8 @@ pub enum ClientBasic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The path is forwarded as the client sent it, unless it is ambiguous.
-    /// [`Rejection::DotSegment`](super::Rejection::DotSegment) and the rejections after it are the ambiguous cases.
+    /// The path is forwarded as the client sent it, unless a service could read another path.
+    /// [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
     #[default]
     Forward,
     /// The gateway answers 400.
@@ -85,7 +85,7 @@ pub enum SecurityHeaders {
 }
 
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So two spellings of one address are equal, and share one limit of connections.
+/// the scheme is left out. So two spellings of one address are equal, and their routes share one limit of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,

@@ -341,8 +341,8 @@ enum Step {
 /// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing. If they stayed, a client's `Connection:
-    // authorization` would make the proxy remove the header that the scheme sets.
+    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing. If they stayed, a client could send the
+    // header `Connection: authorization`, and the proxy would then remove the header that the scheme sets.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {

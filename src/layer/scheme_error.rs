@@ -50,7 +50,7 @@ impl SchemeError {
         Self { message: Some(message), ..self }
     }
 
-    /// Returns the time that the client should wait before it tries again, if known.
+    /// Returns the time that the client should wait before it tries again, if this time is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind {
             Kind::Unavailable { retry_after } => retry_after,

@@ -121,14 +121,13 @@ impl TokenCache {
         self.generation.clone()
     }
 
-    /// Makes an empty cache of the same capacity.
+    /// Creates an empty cache of the same capacity.
     pub(super) fn empty_like(&self) -> Self {
         let capacity = usize::try_from(self.tokens.capacity()).unwrap_or(usize::MAX);
         Self::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// Returns the cached token. If the token is not cached, calls `verify`, and caches the token if
-    /// `verify` returns `Ok`.
+    /// Returns the cached token. If the token is not cached, calls `verify`, and caches an `Ok` of `verify`.
     ///
     /// # Errors
     /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.

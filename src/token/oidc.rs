@@ -17,7 +17,7 @@ use crate::{
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
 
-/// An OpenID Connect provider whose tokens are accepted, or another OAuth 2.0 server that issues JWTs.
+/// An OpenID Connect provider whose tokens are accepted. It can also be another OAuth 2.0 server that issues JWTs.
 ///
 /// A token is accepted if all of these are true:
 ///

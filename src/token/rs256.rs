@@ -111,7 +111,7 @@ impl Rs256Verifier {
     /// signature again. It rejects a cached token that has expired. The cache does not contain the text of a token.
     /// Clones of the verifier share the cache.
     ///
-    /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes takes more
+    /// The cache needs less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes needs more
     /// bytes, and counts as several tokens.
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
@@ -133,7 +133,7 @@ impl Rs256Verifier {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Does the same as [`verify`](Self::verify) for bytes. Only if the token is not cached, it checks that the bytes
+    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, there is no check that the bytes
     /// are UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
@@ -217,8 +217,8 @@ impl Rs256Verifier {
         if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
-        // `iat` is not checked for our own tokens. If the gateway's clock was ahead, they stay valid, and revocation
-        // rules take care of them (docs/decisions.md#d8).
+        // `iat` is not checked for our own tokens. If the gateway's clock was ahead, they stay valid. Revocation rules
+        // can also revoke such tokens (docs/decisions.md#d8).
         #[cfg(feature = "remote")]
         if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
             return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
