@@ -12,8 +12,9 @@ use crate::{
 
 /// A login provider that checks passwords with z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
-/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login. Each user has only one session: the next login
-/// ends the earlier session at z/OSMF. A logout also ends the session at z/OSMF.
+/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login. Each user has only one session. The next login
+/// ends the earlier session at z/OSMF, unless both sessions have the same tokens. A logout also ends the session at
+/// z/OSMF.
 ///
 /// z/OSMF does not say why it refuses a login. So an expired password and a revoked user have the error
 /// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or if its response is neither a

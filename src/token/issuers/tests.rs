@@ -819,10 +819,7 @@ async fn a_cached_token_starts_a_fetch_of_keys_that_are_too_old() {
     clock.advance(Duration::from_secs(31));
     // The token does not wait for the fetch.
     assert!(issuers.try_verify_now(stolen.as_bytes()).unwrap().is_ok());
-    while source.calls() < 2 {
-        tokio::task::yield_now().await;
-    }
-    for _ in 0..10 {
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     assert_eq!(decide(&issuers, &stolen).await.unwrap_err(), TokenError::Signature);

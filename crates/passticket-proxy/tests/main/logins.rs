@@ -42,12 +42,12 @@ async fn gateway(
 
 async fn with_zosmf(zosmf: &Fake) -> Demo {
     let port = zosmf.address.port();
-    let demo = gateway(&Authority::trusted(), move |yaml| {
+    let mut demo = gateway(&Authority::trusted(), move |yaml| {
         format!("{yaml}zOSMF: {{host: localhost, port: {port}, applId: IZUDFLT}}\n")
     })
     .await;
     // The gateway fetches the keys of z/OSMF at its start, and then not for ten minutes.
-    until(|| zosmf.requests().iter().any(|request| request.path.starts_with("/jwt/"))).await;
+    demo.program.logged("fetched the keys of an issuer");
     zosmf.take_requests();
     demo
 }
