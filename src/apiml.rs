@@ -93,7 +93,7 @@ impl<C: Connect> Apiml<C> {
         }
 
         let body = serde_json::to_vec(&Validation { token, service_id: service });
-        let body = body.map_err(|_| RemoteError::Answer("the request has no JSON".to_owned()))?;
+        let body = body.map_err(|_| RemoteError::Answer("cannot encode as JSON".to_owned()))?;
         let uri = self.uri(&[&AUTH[..], &["access-token", "validate"]].concat())?;
         let mut request = Request::new(Full::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
@@ -148,7 +148,7 @@ fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);
     let mut value =
-        value.map_err(|_| RemoteError::Answer("the token is no header value".to_owned()))?;
+        value.map_err(|_| RemoteError::Answer("the token is not a header value".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -203,7 +203,7 @@ impl<C: Connect> ApimlTickets<C> {
             (None, None) => {
                 return Err(GenerateError::not_authenticated(*user, *applid).with_reason(
                     "Zowe makes PassTickets only for users with a login token, and this user has authenticated with \
-                     another credential; let the user log in, or let the gateway sign tokens (zowe.mint)",
+                     another credential; let the user log in, or set zowe.mint: true",
                 ));
             }
         };
@@ -256,7 +256,7 @@ fn request(
     let uri = address.join(&["gateway", "api", "v1", "auth", "ticket"]);
     let uri = uri.ok_or_else(|| wrong("the address is too long".to_owned()))?;
     let body = serde_json::to_vec(&Body { application_name: applid.as_str() })
-        .map_err(|error| wrong(format!("the request has no JSON: {error}")))?;
+        .map_err(|error| wrong(format!("cannot encode as JSON: {error}")))?;
     let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
     let mut bearer = HeaderValue::from_str(&bearer)
         .map_err(|_| wrong("the token has a character that no header can contain".to_owned()))?;

@@ -47,7 +47,7 @@ pub enum Failure {
     #[error("{0}")]
     Revocation(#[from] CheckError),
     /// `Authorization: Basic` has a PAT as the password, but the user name is not the user of the PAT.
-    #[error("the user name is not that of the user of the token")]
+    #[error("the user name does not match the user of the token")]
     UserMismatch,
     /// The password in `Authorization: Basic` was not accepted.
     #[error("{0}")]

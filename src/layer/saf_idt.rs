@@ -159,8 +159,8 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
     let token = token?.ok_or_else(|| {
         let message = ApiMessage::with(&messages::SAF_TOKEN_FAILED, &["The request was refused"]);
         SchemeError::failed(
-            "ZSS refuses the PassTicket of the user; check the key of the APPLID, and whether the user may use the \
-             application",
+            "ZSS refuses the PassTicket of the user; check the PassTicket key of the APPLID, and whether the user \
+             may use the application",
         )
         .with_message(message)
     })?;
@@ -216,7 +216,7 @@ fn request(
     let credentials =
         Credentials { username: user.as_str(), pass: ticket.expose(), appl: applid.as_str() };
     let body = serde_json::to_vec(&credentials)
-        .map_err(|error| RemoteError::Answer(format!("the request has no JSON: {error}")))?;
+        .map_err(|error| RemoteError::Answer(format!("cannot encode as JSON: {error}")))?;
     let mut request = Request::new(Full::from(body));
     (*request.method_mut(), *request.uri_mut()) = (Method::POST, address.uri());
     let json = HeaderValue::from_static("application/json");

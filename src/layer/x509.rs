@@ -79,7 +79,7 @@ impl FromStr for CertificateHeader {
 /// The text is not the name of a header of the scheme `x509`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no header of scheme x509; write X-Certificate-Public, X-Certificate-DistinguishedName or \
+    "{0:?} is not a header of scheme x509; write X-Certificate-Public, X-Certificate-DistinguishedName or \
      X-Certificate-CommonName"
 )]
 pub struct UnknownCertificateHeader(String);
@@ -220,6 +220,6 @@ mod tests {
     fn names_are_read_without_regard_to_case() {
         assert_eq!("x-certificate-PUBLIC".parse(), Ok(CertificateHeader::Public));
         let error = "X-Cert".parse::<CertificateHeader>().unwrap_err().to_string();
-        assert!(error.starts_with("\"X-Cert\" is no header of scheme x509; write"), "{error}");
+        assert!(error.starts_with("\"X-Cert\" is not a header of scheme x509; write"), "{error}");
     }
 }

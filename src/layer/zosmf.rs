@@ -196,7 +196,8 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
 fn refused() -> Failure {
     let message = ApiMessage::with(&messages::ZOSMF_TOKEN_FAILED, &["The login was refused"]);
     SchemeError::failed(
-        "z/OSMF refuses the PassTicket of the user; check the key and zOSMF.applId, and whether the user may use z/OSMF",
+        "z/OSMF refuses the PassTicket of the user; check zOSMF.applId and its PassTicket key, and whether the user may \
+         use z/OSMF",
     )
     .with_message(message)
     .into()

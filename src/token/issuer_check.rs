@@ -119,7 +119,7 @@ impl IssuerCheck {
                 let issuer = &self.0.issuer;
                 log_limited!(
                     warn, ("issuer check", issuer), { %issuer, %error },
-                    "an issuer does not say whether its tokens are valid; they are not accepted"
+                    "an issuer does not answer whether its tokens are valid; its tokens are refused"
                 );
                 let text =
                     format!("{issuer} does not say whether the token is still valid: {error}");

@@ -138,7 +138,7 @@ impl<C: Connect> Zosmf<C> {
 
         let change = PasswordChange { user: user.as_str(), old_pwd: old, new_pwd: new };
         let body = serde_json::to_vec(&change).map_err(|error| {
-            ZosmfError::Remote(RemoteError::Answer(format!("the request has no JSON: {error}")))
+            ZosmfError::Remote(RemoteError::Answer(format!("cannot encode as JSON: {error}")))
         })?;
         let mut request = self.request(Method::PUT, Full::from(body))?;
         let json = HeaderValue::from_static("application/json");
