@@ -1,7 +1,7 @@
-//! The auth endpoints of a running Zowe API ML (the API gateway of Zowe), as another server calls them.
+//! A client for the auth endpoints of a running Zowe API ML (the API gateway of Zowe).
 //!
-//! [`Apiml`] fetches the public keys, asks whether a token is still valid, and logs a user out. The
-//! [tokens](crate::token) of API ML are verified with its keys.
+//! [`Apiml`] fetches the public keys of API ML, asks whether a token is still valid, and logs a user out. The module
+//! [`token`](crate::token) verifies tokens of API ML with these keys.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
 
 /// Calls the auth endpoints of a running Zowe API ML (`docs/reference/zowe-site.md#logout`).
 ///
-/// Each call sends a token of a user at most to the given address. Redirects are not followed. A response other than
-/// those that API ML gives is an error, and never an answer.
+/// A call sends the token of a user only to the given address, and follows no redirects. Any response that is not a
+/// response of API ML is an error.
 ///
 /// `client` must verify the certificate and the host name of the server. Without this check, another server could
 /// answer with its own keys, and then sign tokens.
@@ -34,39 +34,42 @@ pub struct Apiml<C> {
 }
 
 impl<C> Apiml<C> {
-    /// Calls API ML at `address` with `client`. The address is that of its gateway, such as `https://zowe.example:7554`.
+    /// Calls API ML at `address` with `client`. `address` is the address of API ML's gateway, such as
+    /// `https://zowe.example:7554`.
     pub fn new(client: Client<C>, address: Address) -> Self {
         Self { client, address }
     }
 
-    /// The address of API ML.
+    /// Returns the address of API ML.
     pub fn address(&self) -> &Address {
         &self.address
     }
 }
 
 impl<C: Connect> Apiml<C> {
-    /// The certificates of API ML in PEM, leaf first (`GET /gateway/certificates`).
+    /// Fetches the certificates of API ML in PEM, leaf first (`GET /gateway/certificates`).
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or answers with another status than 2xx.
+    /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
     pub async fn certificates(&self) -> Result<Bytes, RemoteError> {
         self.get(&["gateway", "certificates"], None).await?.successful().map(Reply::into_body)
     }
 
-    /// The list of public keys (`keys/public/all`). It has the keys of API ML, of z/OSMF, **and of identity providers**.
+    /// Fetches the list of public keys (`keys/public/all`). It contains the keys of API ML, of z/OSMF, **and of
+    /// identity providers**.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or answers with another status than 2xx.
+    /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
     pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
         let path = [&AUTH[..], &["keys", "public", "all"]].concat();
         self.get(&path, None).await?.successful().map(Reply::into_body)
     }
 
-    /// Whether API ML still accepts the login token `token` of `user` (`GET query`).
+    /// Asks (`GET query`) whether API ML still accepts the login token `token` of `user`.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with the content of a token of `user`.
+    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor the content of a token of
+    /// `user`.
     pub async fn accepts_login_token(
         &self,
         token: &str,
@@ -76,10 +79,11 @@ impl<C: Connect> Apiml<C> {
         decide_query(&self.get(&path, Some(token)).await?, user)
     }
 
-    /// Whether API ML still accepts the Personal Access Token `token` for `service` (`POST access-token/validate`).
+    /// Asks (`POST access-token/validate`) whether API ML still accepts the Personal Access Token `token` for
+    /// `service`.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with an empty 200 or 204.
+    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
     pub async fn accepts_pat(&self, token: &str, service: &str) -> Result<bool, RemoteError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -89,7 +93,7 @@ impl<C: Connect> Apiml<C> {
         }
 
         let body = serde_json::to_vec(&Validation { token, service_id: service });
-        let body = body.map_err(|_| RemoteError::Answer("the request has no JSON".to_owned()))?;
+        let body = body.map_err(|_| RemoteError::Answer("cannot encode as JSON".to_owned()))?;
         let uri = self.uri(&[&AUTH[..], &["access-token", "validate"]].concat())?;
         let mut request = Request::new(Full::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
@@ -97,17 +101,18 @@ impl<C: Connect> Apiml<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// Logs a user out: API ML and its z/OSMF no longer accept the login token `token` (`POST logout`). A token that
-    /// API ML no longer accepts is no error.
+    /// Logs a user out (`POST logout`), so that API ML and its z/OSMF refuse the login token `token`. It is no error if
+    /// API ML already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or answers neither 401 nor with an empty 200 or 204.
+    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
     pub async fn log_out(&self, token: &str) -> Result<(), RemoteError> {
         let mut request = Request::new(Full::default());
         let uri = self.uri(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
-        // An empty success is an answer of API ML, a page for people is not. 401: the token was already logged out.
+        // Only an empty success is a response of API ML; an HTML page is not. 401 means that API ML already refuses the
+        // token.
         decide_validation(&self.client.call(request).await?).map(drop)
     }
 
@@ -143,12 +148,13 @@ fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);
     let mut value =
-        value.map_err(|_| RemoteError::Answer("the token is no header value".to_owned()))?;
+        value.map_err(|_| RemoteError::Answer("the token is not a header value".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// A page for people, such as a login page, must not count as "valid". So the content of the token must be in the body.
+/// Decides whether the token is valid. An HTML page with status 200, such as a login page, must not count as "valid",
+/// so the body must be the content of the token.
 fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -171,7 +177,7 @@ fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
     }
 }
 
-/// The documents of API ML say 200, the running API ML answers 204.
+/// Decides whether the token is valid. API ML documents the status 200, but answers 204.
 fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     match reply.status() {
         StatusCode::UNAUTHORIZED => Ok(false),

@@ -20,7 +20,7 @@ pub(crate) enum ApimlPath {
 }
 
 impl ApimlPath {
-    /// The endpoint with this path.
+    /// Returns the endpoint with this path.
     #[inline]
     pub(crate) fn find(path: &str) -> Option<Self> {
         if path.starts_with("/gateway/") || path.starts_with("/application/") {
@@ -46,7 +46,7 @@ impl ApimlPath {
         })
     }
 
-    /// The method of the endpoint. `GET` includes `HEAD`.
+    /// Returns the method of the endpoint. `GET` includes `HEAD`.
     #[cfg(feature = "api")]
     pub(crate) fn method(self) -> Method {
         match self {
@@ -56,7 +56,7 @@ impl ApimlPath {
     }
 }
 
-/// The id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash.
+/// Returns the id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash.
 pub(crate) fn service_id(path: &str) -> Option<&str> {
     let below = SERVICES.iter().find_map(|services| path.strip_prefix(services));
     below?.strip_prefix('/').filter(|id| !id.is_empty() && !id.contains('/'))

@@ -1,7 +1,7 @@
-//! PassTickets from a running Zowe API ML, the API gateway of Zowe.
+//! Gets PassTickets from a running Zowe API ML, the API gateway of Zowe.
 //!
-//! The keys of PassTickets then stay in the security product of z/OS. [`ApimlTickets`] asks API ML's endpoint for a
-//! PassTicket of a user (`docs/reference/zowe-site.md#ticket-sources`, call A).
+//! With this source, the PassTicket keys stay in the security product of z/OS. [`ApimlTickets`] requests the PassTicket
+//! of a user from an endpoint of API ML (`docs/reference/zowe-site.md#ticket-sources`, call A).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,30 +32,30 @@ use crate::{
     },
 };
 
-/// How long a PassTicket is used again, if the application allows this. A PassTicket is valid for ten minutes.
+/// A PassTicket is used again for this time, if the application allows it. A PassTicket is valid for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
 /// The number of pairs of user and APPLID whose PassTickets are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
-/// z/OS makes the same PassTicket for all calls of one second of its own clock. Two calls certainly get different ones
-/// only if the second call begins this time after the end of the first.
+/// All calls in the same second of the z/OS clock get the same PassTicket. Two calls get different PassTickets if the
+/// second call begins this time after the end of the first.
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
-/// The number of pairs of user and APPLID that may have called within [`BETWEEN_CALLS`].
+/// The maximum number of pairs of user and APPLID with a call that runs or ended within [`BETWEEN_CALLS`].
 const MAX_PAIRS: usize = 100_000;
 
 /// Gets PassTickets from a running Zowe API ML.
 ///
-/// API ML makes a PassTicket only for the user of a login token. The token is the one of the client, or with
-/// [`with_minted_tokens`](Self::with_minted_tokens) a new one for the user. API ML also needs a client certificate that
-/// it trusts, which the connector of the client presents.
+/// API ML makes a PassTicket only for the user of a login token. By default, this is the token of the client. With
+/// [`with_minted_tokens`](Self::with_minted_tokens), the gateway signs a new token for the user. API ML also requires a
+/// client certificate that it trusts. The connector of the [`Client`] must present this certificate.
 ///
-/// - If an application has replay protection (the default), at most one call for a user and this application runs at a
-///   time, and the next one begins a second after its end. Until then, there is a [`NoTimeSlot`]. Other instances of
-///   the gateway do not know of these calls.
-/// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds,
-///   and requests of one user that arrive together wait for one call.
+/// - If an application has replay protection (the default), one call for a user and this application runs at a time.
+///   The next call may begin a second after the end of this call. A request that needs a PassTicket earlier fails with
+///   [`NoTimeSlot`]. Each instance of the gateway counts only its own calls.
+/// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
+///   Requests of one user that arrive together share one call.
 ///
 /// Clones share the PassTickets and the times of the calls.
 ///
@@ -91,7 +91,8 @@ pub struct ApimlTickets<C> {
 type Kept = SingleFlightCache<(UserId, Applid), Arc<Zeroizing<String>>, GenerateError>;
 
 impl<C: Connect> ApimlTickets<C> {
-    /// Asks API ML at `address` with `client`. The address is that of its gateway, such as `https://zowe.example:7554`.
+    /// Calls API ML at `address` with `client`. `address` is the address of API ML's gateway, such as
+    /// `https://zowe.example:7554`.
     pub fn new(client: Client<C>, address: Address) -> Self {
         let policy = CachePolicy::default()
             .with_entries(CAPACITY)
@@ -107,8 +108,8 @@ impl<C: Connect> ApimlTickets<C> {
         }
     }
 
-    /// Uses tokens of `tokens`, instead of the tokens of clients. API ML accepts only tokens that are signed with its
-    /// key. A program with this key can act as any user.
+    /// Uses login tokens that `tokens` signs, instead of the tokens of clients. API ML accepts only tokens that are
+    /// signed with its own key. A program that has this key can act as any user.
     #[must_use]
     pub fn with_minted_tokens(self, tokens: impl TokenSource) -> Self {
         Self { minted: Some(Arc::new(tokens)), ..self }
@@ -189,7 +190,7 @@ impl<C: Connect> PassTicketGenerator for ApimlTickets<C> {
 }
 
 impl<C: Connect> ApimlTickets<C> {
-    /// The token with which API ML makes the PassTicket.
+    /// Returns the login token for the call of API ML.
     fn token(
         &self,
         user: &UserId,
@@ -202,7 +203,7 @@ impl<C: Connect> ApimlTickets<C> {
             (None, None) => {
                 return Err(GenerateError::not_authenticated(*user, *applid).with_reason(
                     "Zowe makes PassTickets only for users with a login token, and this user has authenticated with \
-                     another credential; let the user log in, or let the gateway sign tokens (zowe.mint)",
+                     another credential; let the user log in, or set zowe.mint: true",
                 ));
             }
         };
@@ -255,7 +256,7 @@ fn request(
     let uri = address.join(&["gateway", "api", "v1", "auth", "ticket"]);
     let uri = uri.ok_or_else(|| wrong("the address is too long".to_owned()))?;
     let body = serde_json::to_vec(&Body { application_name: applid.as_str() })
-        .map_err(|error| wrong(format!("the request has no JSON: {error}")))?;
+        .map_err(|error| wrong(format!("cannot encode as JSON: {error}")))?;
     let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
     let mut bearer = HeaderValue::from_str(&bearer)
         .map_err(|_| wrong("the token has a character that no header can contain".to_owned()))?;
@@ -270,7 +271,7 @@ fn request(
     Ok(request)
 }
 
-/// The decision about a response (`docs/reference/zowe-site.md#remote-ticket-errors`).
+/// Reads the PassTicket or the error in a response (`docs/reference/zowe-site.md#remote-ticket-errors`).
 fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, GenerateError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -317,7 +318,7 @@ fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, Gen
     }
 }
 
-/// The return codes in a message `ZWEAG141E`. They are known from its text.
+/// Returns the return codes for a message `ZWEAG141E`. The message has no codes, so its text decides.
 fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
     #[derive(Deserialize)]
     struct Document {
@@ -334,7 +335,7 @@ fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
     let Document { messages } = reply.json().ok()?;
     let message = messages.into_iter().find(|message| message.message_number == "ZWEAG141E")?;
     let (_, reason) = message.message_content.split_once("Reason: ")?;
-    // API ML escapes texts for HTML.
+    // API ML escapes the characters of its texts for HTML.
     let reason = reason.replace("&#39;", "'").replace("&quot;", "\"").replace("&amp;", "&");
     SafReturnCodes::from_text(reason.trim())
 }
@@ -342,7 +343,7 @@ fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
 /// The calls for applications with replay protection.
 #[derive(Default)]
 struct Calls {
-    /// `None` while a call runs, else the time at which the next call may begin.
+    /// The value is `None` while a call runs, and then the time at which the next call may begin.
     next: Mutex<HashMap<(UserId, Applid), Option<Instant>>>,
 }
 
@@ -362,7 +363,7 @@ impl Calls {
         if next.len() >= MAX_PAIRS {
             next.retain(|_, at| at.is_none_or(|at| now < at));
             if next.len() >= MAX_PAIRS {
-                let reason = "too many users have asked for PassTickets in the last second";
+                let reason = "too many users have requested PassTickets in the last second";
                 return Err(GenerateError::unavailable(user, applid, Some(BETWEEN_CALLS))
                     .with_reason(reason));
             }
@@ -372,7 +373,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, Applid), Option<Instant>>> {
-        // No code can panic between two changes that belong together.
+        // The data is valid after a panic, because no panic can occur between two related changes.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

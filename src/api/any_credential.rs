@@ -1,4 +1,4 @@
-//! Authentication of callers by any credential: a login token, a password or a client certificate.
+//! Authenticates callers by a login token, a password or a client certificate.
 
 use http::request::Parts;
 
@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{audit::CredentialKind, passticket::UserId};
 
-/// Authenticates callers by the first credential that a request has: a login token, a password, a client certificate.
+/// Authenticates callers by the first credential of the request, in this order: login token, password, client
+/// certificate.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCredential<'a> {
     pub(super) callers: Callers<'a>,
@@ -15,7 +16,7 @@ pub(super) struct AnyCredential<'a> {
 }
 
 impl AnyCredential<'_> {
-    /// The user of the request.
+    /// Returns the user of the request.
     ///
     /// # Errors
     /// [`ApiError::AuthenticationRequired`] if the request has no credential. Other errors if the credential is not
@@ -27,8 +28,8 @@ impl AnyCredential<'_> {
         self.callers.require(request).await
     }
 
-    /// The caller of an endpoint that is also for programs: a program needs only a client certificate that the listener
-    /// trusts, even if it belongs to no user.
+    /// Returns the caller of an endpoint for users and programs. A program needs only a client certificate that the
+    /// listener trusts. The certificate need not belong to a user.
     ///
     /// # Errors
     /// [`ApiError::NoCredential`] if the request has no credential. Other errors if the credential is not valid.
@@ -47,7 +48,7 @@ impl AnyCredential<'_> {
     }
 }
 
-/// The caller of an endpoint that is also for programs.
+/// The caller of an endpoint for users and programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// A program with a client certificate that the listener trusts.

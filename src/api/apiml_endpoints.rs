@@ -1,5 +1,5 @@
-//! The endpoints of API ML's gateway outside of the auth API: services, certificates, version, information, health and
-//! access check (docs/reference/auth-endpoints.md#gateway-endpoints).
+//! The endpoints outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) also has: services,
+//! certificates, version, information, health and access check (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 use std::{fmt, sync::Arc};
 
@@ -34,7 +34,7 @@ use crate::{
     layer::OriginPolicy,
 };
 
-/// Who may see the health of the gateway at `/application/health`.
+/// Says which clients may read the health of the gateway at `/application/health`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HealthAccess {
     /// The endpoint needs no credential.
@@ -44,8 +44,8 @@ pub enum HealthAccess {
     Protected,
 }
 
-/// The settings of the endpoints of API ML's gateway that are outside of the auth API, see
-/// [`AuthApi::with_apiml_endpoints`](super::AuthApi::with_apiml_endpoints).
+/// The settings of the endpoints outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) also
+/// has. Pass them to [`AuthApi::with_apiml_endpoints`](super::AuthApi::with_apiml_endpoints).
 ///
 /// | path | credential | success |
 /// |---|---|---|
@@ -59,14 +59,15 @@ pub enum HealthAccess {
 #[derive(Clone)]
 pub struct ApimlEndpoints {
     services: ServiceList,
-    /// The certificate chain of the gateway in PEM. Empty if it is not known.
+    /// The certificate chain of the gateway in PEM. It is empty if it was not set.
     certificates: Bytes,
     health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
     health_access: HealthAccess,
 }
 
 impl ApimlEndpoints {
-    /// Lists `services`. If an id occurs several times, only the first service with this id can be requested alone.
+    /// Creates settings that list `services`. If several services have the same id, a client can request only the first
+    /// of them by the id.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
             services: ServiceList::new(services),
@@ -76,15 +77,16 @@ impl ApimlEndpoints {
         }
     }
 
-    /// Serves the certificate chain of the gateway. The certificates are in DER, the certificate of the gateway first.
+    /// Sets the certificate chain of the gateway, in DER. The certificate of the gateway comes first.
     #[must_use]
     pub fn with_certificates<C: AsRef<[u8]>>(self, chain: impl IntoIterator<Item = C>) -> Self {
         let pem: String = chain.into_iter().map(|der| pem(der.as_ref())).collect();
         Self { certificates: pem.into(), ..self }
     }
 
-    /// Serves the health of the gateway. `health` returns the parts of the gateway that it needs to serve requests, each
-    /// with its name. It is called for each request, so it must not block. The gateway is UP if all parts are UP.
+    /// Sets the function that returns the health of the gateway: the name and the health of each part that the gateway
+    /// needs to serve requests. The function is called for each request, so it must not block. The gateway is UP if all
+    /// parts are UP.
     #[must_use]
     pub fn with_health(
         self,
@@ -94,7 +96,7 @@ impl ApimlEndpoints {
         Self { health: Arc::new(health), health_access: access, ..self }
     }
 
-    /// The audit event of a request. `None` if the endpoint evaluates no credential.
+    /// Returns the audit event of a request, or `None` if the endpoint evaluates no credential.
     pub(super) fn event(&self, path: ApimlPath) -> Option<Event> {
         match path {
             ApimlPath::Health if self.health_access == HealthAccess::Open => None,
@@ -116,7 +118,7 @@ impl fmt::Debug for ApimlEndpoints {
     }
 }
 
-/// Answers the requests. It has what the endpoints need.
+/// Answers the requests. The fields are the parts of `AuthApi` that the endpoints need.
 #[derive(Clone, Copy)]
 pub(super) struct ApimlGateway<'a> {
     pub(super) endpoints: &'a ApimlEndpoints,
@@ -162,7 +164,8 @@ impl ApimlGateway<'_> {
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }
 
-    /// Any program with a certificate that the listener trusts may list the services, as in API ML.
+    /// Checks that the caller may list the services. As in API ML, this includes any program with a certificate that
+    /// the listener trusts.
     async fn permit_list(self, request: &Parts) -> Result<(), ApiError> {
         match self.credentials.caller(request).await? {
             Caller::Program => Ok(()),
@@ -172,7 +175,7 @@ impl ApimlGateway<'_> {
         }
     }
 
-    /// The URL of the gateway for clients: the first of its configured origins, or the address that the client
+    /// Returns the URL of the gateway for clients: the first configured origin, or else the address that the client
     /// requested.
     fn base_url(self, request: &Parts) -> String {
         if let Some(origin) = self.origins.own_origins().first() {
@@ -215,7 +218,7 @@ impl ApimlGateway<'_> {
     }
 }
 
-/// A response with status 200 and this document.
+/// Returns a response with status 200 and this document.
 fn json_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), HeaderValue::from_static("application/json"))
 }
@@ -224,10 +227,11 @@ fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
-/// The health in the form of API ML. The reasons are only on the admin port and in the log, because they contain names
-/// of files.
+/// Returns the health in the form of API ML, without reasons. The admin port and the log show the reasons, which
+/// contain names of files.
 fn zowe_v3_health(is_up: bool, parts: &[(&'static str, Health)]) -> Value {
-    // The gateway does the work of API ML's gateway, of its ZAAS and of its registry of services.
+    // The gateway replaces three components of API ML: the gateway, ZAAS (the authentication service) and the discovery
+    // service.
     let details = json!({
         "discovery": status(is_up), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
     });
@@ -256,18 +260,18 @@ fn info() -> Response<Full<Bytes>> {
     response
 }
 
-/// The version is that of this crate, not that of an API ML. Clients of API ML expect all three members.
+/// Returns the version of this crate, not the version of an API ML. Clients of API ML expect all three members.
 fn version() -> Response<Full<Bytes>> {
     let version = json!({ "version": VERSION, "buildNumber": "unknown", "commitHash": "unknown" });
     json_document(&json!({ "apiml": version }))
 }
 
-/// The first value of the parameter `apiId`, as the client wrote it. Ids of APIs need no encoding.
+/// Returns the first value of the parameter `apiId`, without decoding, because ids of APIs need no encoding.
 fn api_id(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("apiId="))
 }
 
-/// A certificate in PEM (RFC 7468).
+/// Encodes a certificate in PEM (RFC 7468).
 fn pem(der: &[u8]) -> String {
     let encoded = BASE64_STANDARD.encode(der);
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");

@@ -1,4 +1,4 @@
-//! Authentication of callers by a password or a client certificate.
+//! Authenticates callers by a password or a client certificate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. Without this limit, a provider that does not answer would occupy one of the
-/// concurrent checks forever.
+/// The maximum time of a password check. The number of concurrent checks is limited, so a provider that does not answer
+/// must not occupy one of them forever.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
@@ -34,17 +34,16 @@ pub(super) struct Callers<'a> {
     pub(super) memory: &'a Arc<PasswordMemory>,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
-    /// How long a client waits for a password check, which may take longer.
+    /// How long a client waits for a password check. The check itself may take longer.
     pub(super) wait: Duration,
 }
 
 impl Callers<'_> {
-    /// Authenticates the caller with `Authorization: Basic`. If this header is absent, authenticates the caller with
-    /// the client certificate.
+    /// Authenticates the caller with `Authorization: Basic`, or with the client certificate if this header is absent.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference: if the credentials lack a
-    /// part, the error is [`ApiError::WrongCredentials`].
+    /// The errors of [`authenticate`](Self::authenticate), with one difference: if the user name or a password is
+    /// empty, the error is [`ApiError::WrongCredentials`].
     pub(super) async fn require(self, request: &Parts) -> Result<UserId, ApiError> {
         self.authenticate(basic(request)?, request).await.map_err(|error| match error {
             ApiError::InvalidLoginInput => ApiError::WrongCredentials,
@@ -70,16 +69,16 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller with `credentials`. If they are `None` and certificates are on, authenticates the
-    /// caller with the client certificate. If the credentials are wrong, the certificate is not tried.
+    /// Authenticates the caller with `credentials`, or with the client certificate if `credentials` is `None` and
+    /// certificates are on. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
     /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.
     /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
-    /// - [`ApiError::InvalidLoginInput`] if the credentials lack a part.
+    /// - [`ApiError::InvalidLoginInput`] if the user name or a password is empty.
     /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::Platform`],
-    ///   [`ApiError::PasswordChangeUnsupported`], [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the cases that their documentation
-    ///   describes.
+    ///   [`ApiError::PasswordChangeUnsupported`], [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the
+    ///   cases that their documentation describes.
     async fn authenticate(
         self,
         credentials: Option<Credentials>,
@@ -164,12 +163,10 @@ impl Callers<'_> {
     }
 }
 
-/// Checks a password in a separate task, and counts the result even if the client disconnects. So a wrong password
-/// counts as a failure even if the client disconnects early. A right password does not count as a failure, even if the
-/// client does not wait for the answer.
+/// Checks a password in a separate task, so that the result counts even if the client disconnects early.
 ///
-/// The client waits at most `wait`. The check then continues, so that a late refusal counts. Otherwise an attacker could
-/// guess without limit while the server is slow, and the security product would count each guess.
+/// The client waits at most `wait`. After that, the check continues, so that a late refusal counts. Otherwise an
+/// attacker could guess without limit while the server is slow, and the security product would count each guess.
 pub(super) async fn check(
     turn: Turn,
     checking: LoginFuture,

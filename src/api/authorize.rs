@@ -1,4 +1,4 @@
-//! Authorization of callers by the security product. SAF is the z/OS interface to the security product.
+//! Asks the security product whether a caller has a permission. SAF is the z/OS interface to the security product.
 
 use std::mem::discriminant;
 
@@ -14,7 +14,7 @@ use crate::{
     saf::{Access, AccessLevel, SafError, SafProvider},
 };
 
-/// Asks the security product whether a user may do a task.
+/// Asks the security product whether a user may perform a task.
 #[derive(Clone, Copy)]
 pub(super) struct Authorizer<'a> {
     pub(super) saf: &'a dyn SafProvider,
@@ -44,7 +44,7 @@ impl Authorizer<'_> {
         }
     }
 
-    /// Whether `caller` has the access `level` to `resource` in `class`.
+    /// Asks whether `caller` has the access `level` to `resource` in `class`.
     ///
     /// # Errors
     /// [`ApiError::Saf`] if the check failed.

@@ -18,8 +18,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// Checks passwords of routed requests with the login provider and the login throttle of an
-/// [`AuthApi`](super::AuthApi), whose method [`basic_login`](super::AuthApi::basic_login) makes it.
+/// Checks passwords of routed requests with the login provider and the login throttle (the limit on failed logins) of
+/// an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this type.
 ///
 /// A wrong password counts as a failed login. A right password is accepted for a minute without another check from the
 /// same network, because a client sends it with each request. The memory holds a keyed hash of the password, and at most
@@ -257,7 +257,7 @@ mod tests {
             self.provider.checks.load(Ordering::Relaxed)
         }
 
-        /// As the layer does: first from memory, then by the provider.
+        /// Checks like the layer: first in the cache, then with the provider.
         async fn verify(&self, name: &str, password: &str) -> Result<UserId, PasswordError> {
             self.verify_from(None, name, password).await
         }

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::body_wait;
 
-/// The longest request body that is read, in bytes.
+/// The maximum length of a request body, in bytes.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 
-/// Reads a body into a buffer that is wiped when it is dropped.
+/// Reads a body into a buffer that is overwritten when it is dropped.
 ///
 /// # Errors
 /// [`ReadError`] if the body is too long or incomplete.
@@ -32,8 +32,7 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
         if error.is::<LengthLimitError>() { ReadError::TooLarge } else { ReadError::Incomplete }
     })?;
     let mut data = collected.aggregate();
-    // The buffer is allocated with its final size, because a growing buffer would leave unwiped copies
-    // in memory.
+    // The buffer is allocated with its final size, because a growing buffer would leave copies in memory.
     let mut bytes = Zeroizing::new(vec![0; data.remaining()]);
     data.copy_to_slice(&mut bytes);
     Ok(bytes)
@@ -48,8 +47,8 @@ pub(super) enum ReadError {
     Incomplete,
 }
 
-/// Replaces the error of a body. The error of a body may have any type, but `Limited` needs an error
-/// that implements [`Error`](std::error::Error).
+/// Replaces the error of a body, which may have any type. `Limited` needs an error that implements
+/// [`Error`](std::error::Error).
 #[derive(Debug, thiserror::Error)]
 #[error("the body is incomplete")]
 struct Incomplete;
@@ -59,10 +58,9 @@ struct Incomplete;
 /// # Errors
 /// [`BodyProblem`] if the body is not one JSON object, or if the object does not match `T`.
 pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
-    // The whole body is checked here, because serde does not check the text of fields that it ignores.
+    // The whole body is checked for UTF-8 here, because serde does not check the text of fields that it ignores.
     let body = str::from_utf8(body).map_err(|_| BodyProblem("the body is not UTF-8".into()))?;
-    // serde can also deserialize a struct from a JSON array. This function accepts only objects, so the first character
-    // is checked here.
+    // The first character is checked here, because serde would also deserialize a struct from a JSON array.
     if !body.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<IgnoredAny>(body) {
             Ok(IgnoredAny) => BodyProblem("the JSON document is not an object".into()),
@@ -72,24 +70,24 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
     Ok(serde_json::from_str(body)?)
 }
 
-/// A problem of a body. The text usually names the line and the column. The text contains no value from the body,
-/// because the value could be a secret.
+/// A problem of a body. The text usually contains the line and the column. It contains no value from the body, because
+/// the value could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
-    /// An example for the error descriptions in the OpenAPI document.
+    /// Returns an example for the error descriptions in the OpenAPI document.
     pub(super) fn example() -> Self {
         Self("expected value at line 1 column 1".into())
     }
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// The text of a syntax error never quotes the body, so this text is kept. The text of a data error may quote the
-    /// body, so it is replaced by a general text. There are three exceptions: missing fields, duplicate fields, and
-    /// errors of our own deserializers. These data errors keep their text, because it contains only the name of a field
-    /// that this crate defines. The text of our own deserializers begins with this name in backquotes.
+    /// Keeps the text of a syntax error, which never quotes the body. Replaces the text of a data error, which may
+    /// quote the body, by a general text. Three kinds of data errors keep their text, because it contains only the name
+    /// of a field that this crate defines: missing fields, duplicate fields, and errors of our own deserializers. The
+    /// text of our own deserializers begins with this name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

@@ -1,4 +1,4 @@
-//! Client certificates as credentials.
+//! Authenticates callers by client certificates.
 
 use http::request::Parts;
 
@@ -20,14 +20,15 @@ pub(super) struct ClientCertificates<'a> {
 }
 
 impl ClientCertificates<'_> {
-    /// The certificate of the TLS connection. `None` if there is no certificate, or if client certificates are off.
+    /// Returns the certificate of the TLS connection. `None` if there is no certificate, or if client certificates are
+    /// off.
     pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
 
-    /// Checks that the request has a certificate that has not expired. Any certificate that the TLS
-    /// listener trusts is accepted, even if it belongs to no user
-    /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket).
+    /// Checks that the request has a certificate that has not expired. Any certificate that the TLS listener trusts is
+    /// accepted. It need not belong to a user (docs/reference/auth-endpoints.md#refresh,
+    /// docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors
     /// [`ApiError::CertificateRequired`] if there is no certificate, if the certificate has expired, or if client
@@ -42,7 +43,7 @@ impl ClientCertificates<'_> {
         Ok(())
     }
 
-    /// The user to whom the certificate is mapped.
+    /// Returns the user to whom the certificate is mapped.
     ///
     /// # Errors
     /// - [`ApiError::AuthenticationRequired`] if there is no certificate, or if client certificates are off.

@@ -1,6 +1,5 @@
-//! The differences of the auth API between the documentation of Zowe and the running Zowe API Mediation Layer (API ML).
-//! This module implements all these differences (docs/decisions.md#d1). The module `layer::compatibility` has those of
-//! routes.
+//! Implements the differences of the auth API between the documentation of Zowe and the running Zowe API Mediation
+//! Layer (API ML) (docs/decisions.md#d1). The module `layer::compatibility` implements the differences of routes.
 
 use std::borrow::Cow;
 
@@ -24,7 +23,7 @@ use crate::{
 };
 
 impl Compatibility {
-    /// The status of a success of `validate`, `revoke` and revocation rules.
+    /// Returns the status of a successful request to `validate`, to `revoke` or for a revocation rule.
     pub(super) fn success(self) -> StatusCode {
         match self {
             Self::Documented => StatusCode::OK,
@@ -32,7 +31,7 @@ impl Compatibility {
         }
     }
 
-    /// The content type of a key in PEM. The running Zowe API ML sends the content type of JSON.
+    /// Returns the content type of a key in PEM. The running Zowe API ML sends the content type of JSON.
     pub(super) fn pem_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Documented => "text/plain",
@@ -40,7 +39,7 @@ impl Compatibility {
         })
     }
 
-    /// The response for `error`. `url` is the path of the request, as the client wrote it.
+    /// Returns the response for `error`. `url` is the path of the request, as the client wrote it.
     pub(super) fn response(self, error: ApiError, url: &str) -> Response<Full<Bytes>> {
         let (status, message) = self.status_and_message(&error, url);
         let mut response = match message {
@@ -62,7 +61,7 @@ impl Compatibility {
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
         }
-        // API ML writes the version of the list of services also to an answer without services.
+        // Like API ML, the gateway also sends the version of the service list if there is no service.
         if error == ApiError::NoSuchService {
             set_version(headers);
         }
@@ -75,8 +74,8 @@ impl Compatibility {
         response
     }
 
-    /// The status and the message for `error`. `path` is the path of the request. The message is `None`
-    /// if the response has no body.
+    /// Returns the status and the message for `error`. `path` is the path of the request. The message is `None` if the
+    /// response has no body.
     pub(super) fn status_and_message(
         self,
         error: &ApiError,
@@ -94,8 +93,7 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // These messages keep the detail. Without it, the client would not know how long to wait
-                    // (docs/decisions.md#d45).
+                    // These messages keep the detail, which says how long the client must wait (docs/decisions.md#d45).
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }
@@ -110,10 +108,9 @@ impl Compatibility {
     }
 }
 
-/// The status and the message of Zowe API ML for `error`, if they differ from [`ApiError::message`]. The
-/// inner `None` means a response without a body
-/// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket,
-/// docs/reference/auth-endpoints.md#personal-access-tokens,
+/// Returns the status and the message of Zowe API ML for `error`, if they differ from [`ApiError::message`]. The inner
+/// `None` means a response without a body (docs/reference/auth-endpoints.md#refresh,
+/// docs/reference/auth-endpoints.md#ticket, docs/reference/auth-endpoints.md#personal-access-tokens,
 /// docs/reference/auth-endpoints.md#required-behaviour).
 fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
@@ -132,8 +129,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML has no limit of PassTickets per second. So the response is the same as for a failed generation of
-        // a PassTicket.
+        // Zowe API ML does not limit PassTickets per second, so it has no response for this case. The response is the
+        // one for a PassTicket that could not be generated.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);
@@ -143,8 +140,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     })
 }
 
-/// The path that ZAAS, the service behind the gateway of Zowe API ML, receives. The gateway of API ML itself answers
-/// requests for services.
+/// Returns the path in the messages of API ML. API ML's gateway answers requests for services itself. It forwards all
+/// others to its authentication service (ZAAS) under another path, which the messages contain.
 fn zaas_path(path: &str) -> Cow<'_, str> {
     match path.strip_prefix("/gateway/") {
         Some(rest) if ApimlPath::find(path).is_none_or(|it| it == ApimlPath::AccessCheck) => {
@@ -154,7 +151,7 @@ fn zaas_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// The value of `Allow` for an endpoint with this method.
+/// Returns the value of `Allow` for an endpoint with this method.
 pub(super) fn allow(method: &Method) -> HeaderValue {
     HeaderValue::from_static(match *method {
         Method::GET => "GET, HEAD, OPTIONS",

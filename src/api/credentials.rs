@@ -10,7 +10,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// A user name and a password as the client sent them, and the new password if the client sent one.
+/// A user name, a password and perhaps a new password, as the client sent them.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) username: String,
@@ -59,8 +59,8 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     })
 }
 
-/// The credentials in the first `Authorization` header. `None` if there is no such header, or if its scheme is not
-/// `Basic` (RFC 7617).
+/// Reads the credentials in the first `Authorization` header. Returns `None` if there is no such header, or if its
+/// scheme is not `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let (scheme, encoded) = split_scheme(value.as_bytes());

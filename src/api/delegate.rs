@@ -1,8 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
 //!
-//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address, and an
-//! application by its APPLID. This is the name of the application in the security product.
+//! The endpoint issues PassTickets for other users. A trusted caller sends the e-mail address of a user, and an APPLID,
+//! which is the name of an application in the security product.
 
 use std::mem::discriminant;
 
@@ -48,8 +48,8 @@ pub(super) struct DelegatedTickets<'a> {
 }
 
 impl DelegatedTickets<'_> {
-    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller is
-    /// authenticated before the body is read. The endpoint accepts only a client certificate as the credential.
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller must have a
+    /// client certificate, and is authenticated before the body is read.
     pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.delegate(request, body).await;
         let url = request.uri.path();
@@ -64,7 +64,8 @@ impl DelegatedTickets<'_> {
     }
 
     async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        // Each delegated PassTicket must be in the audit log, so no ticket is issued while the log is not available.
+        // The audit log must record each delegated PassTicket. So no ticket is issued while the audit log is not
+        // available.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }

@@ -1,4 +1,4 @@
-//! Limits on PassTickets for other users: grants, protected users and call rates.
+//! Limits PassTickets for other users: grants, protected users and call rates.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,16 +18,14 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// Settings of `delegate/passticket`: how e-mail addresses are mapped to users, and the limits on
-/// callers.
+/// Settings of the endpoint `delegate/passticket`: how e-mail addresses are mapped to users, and limits for callers.
 ///
-/// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the
-/// caller has `READ` on `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
+/// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the caller has the
+/// access `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
-///   the caller allows. If `with_grants` is not called, the permission in the security product is sufficient.
+///   this caller allows. Without grants, the permission in the security product is enough.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
-/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
-///   calls.
+/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this number of calls per minute.
 ///
 /// ```
 /// use tower_passticket::{
@@ -46,7 +44,7 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None` means that the permission in the security product is sufficient.
+    /// `None` means that the permission in the security product is enough.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
@@ -55,8 +53,8 @@ pub struct Delegation {
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
-    /// Uses `mapper` to map e-mail addresses to users. `registry` names the user registry to which the
-    /// e-mail addresses belong, for example by the URL of a directory.
+    /// Maps e-mail addresses to users with `mapper`. `registry` is the name of the user registry that contains the
+    /// e-mail addresses, for example the URL of a directory.
     pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
         Self {
             mapper: Arc::new(mapper),
@@ -68,32 +66,32 @@ impl Delegation {
     }
 
     /// Issues a PassTicket only if one of `grants` allows it for the caller, the application and the user. An empty
-    /// list allows no PassTicket. A second call replaces the grants of the first call.
+    /// list allows no PassTicket. Each call replaces all earlier grants.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: Some(grants.into_iter().collect()), ..self }
     }
 
-    /// Refuses every PassTicket for `user`, even if a grant allows it. The users of earlier calls stay
-    /// protected.
+    /// Protects `user`: refuses every PassTicket for this user, even if a grant allows it. Call this function once for
+    /// each protected user.
     #[must_use]
     pub fn with_protected(mut self, user: UserId) -> Self {
         self.protected.insert(user);
         self
     }
 
-    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, the caller may make
-    /// the calls of a minute immediately one after the other.
+    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, a caller may make
+    /// this number of calls at once.
     #[must_use]
     pub fn with_calls_per_minute(mut self, calls: NonZeroU32) -> Self {
         self.calls = CallLimit::new(calls);
         self
     }
 
-    /// Counts a call of `caller`, if the limit permits the call.
+    /// Counts a call of `caller` if the limit permits it.
     ///
     /// # Errors
-    /// If the caller has reached the limit, the time until the next call is possible.
+    /// The time until the next call is possible, if the caller has reached the limit.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
@@ -136,7 +134,7 @@ impl Delegation {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
-    /// The user to whom `email` is mapped.
+    /// Returns the user to whom `email` is mapped.
     ///
     /// # Errors
     /// The error of the mapper.
@@ -173,12 +171,12 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// A grant to the caller whose certificate is mapped to `user`.
+    /// Creates a grant to callers whose certificate is mapped to `user`.
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }
 
-    /// A grant to callers whose certificate matches `filter`.
+    /// Creates a grant to callers whose certificate matches `filter`.
     pub fn to_certificate(
         filter: CertificateFilter,
         applids: AllowList<Applid>,
@@ -187,7 +185,7 @@ impl Grant {
         Self { user: None, certificate: Some(filter), applids, users }
     }
 
-    /// The user to whom the grant is given, if it is given to a user.
+    /// Returns the user who has the grant. `None` if the grant is for a certificate filter.
     pub fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
@@ -236,9 +234,9 @@ pub enum DelegationRefusal {
 /// A rate limit for each caller. It is a token bucket that holds the calls of one minute.
 struct CallLimit {
     burst: NonZeroU32,
-    /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller without an entry has a
-    /// full bucket. The type is `Duration`, because `Timestamp` counts whole milliseconds. With a limit above 60,000
-    /// calls, the time per call is less than one millisecond.
+    /// The time at which the bucket of each caller will be full again, since 1970-01-01. A caller without an entry has
+    /// a full bucket. `Timestamp` is too coarse here: it counts whole milliseconds, and with a limit above 60,000 calls
+    /// the time per call is shorter.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
@@ -252,10 +250,10 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
-    /// Counts a call of `caller`, if the limit permits the call.
+    /// Counts a call of `caller` if the limit permits it.
     ///
     /// # Errors
-    /// If the caller has reached the limit, the time until the next call is possible.
+    /// The time until the next call is possible, if the caller has reached the limit.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +261,7 @@ impl CallLimit {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // If the clock was set back, `full_at` can be more than a minute ahead. It is then set to one minute ahead,
+        // If the clock was set back, `full_at` can be more than a minute ahead. It is then limited to one minute ahead,
         // which means an empty bucket.
         *full_at = (*full_at).clamp(now, now + MINUTE);
         let full_after_call = *full_at + MINUTE / self.burst.get();
@@ -291,7 +289,7 @@ mod tests {
         let now = |secs: u64| Timestamp::from_secs(100_000 + secs);
         let at = |secs| limit.count(&caller, now(secs));
         assert_eq!((at(3600), at(3600)), (Ok(()), Ok(())));
-        // The clock is set back by an hour. The caller must wait as long as if it had made the calls just now.
+        // The clock is set back by an hour. The caller must wait as long as directly after the calls.
         assert_eq!(at(0), Err(Duration::from_secs(30)));
         assert_eq!(at(29), Err(Duration::from_secs(1)));
         assert_eq!((at(30), at(59)), (Ok(()), Err(Duration::from_secs(1))));

@@ -1,5 +1,5 @@
 //! The table of endpoints, and the function that finds the endpoint of a request. Some groups of endpoints are
-//! optional. Each optional group is on or off.
+//! optional, and are on or off.
 
 use http::Method;
 
@@ -45,7 +45,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
     (Method::POST, "/access-token/validate", Endpoint::Validate),
     (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
     (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
-    // Zowe's documentation says `users`, but the running API ML has `user`. Both paths are served
+    // Zowe's documentation says `users`, but the running API ML serves `user`. The gateway serves both paths
     // (docs/decisions.md#d2).
     (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
@@ -54,7 +54,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
-/// For each optional group of endpoints, whether it is on.
+/// Says for each optional group of endpoints whether it is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,

@@ -23,9 +23,9 @@ use crate::{
 /// it.
 ///
 /// The text of `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often has less detail. The statuses in the descriptions of the
-/// variants are those of the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented). The
-/// documentation of [`Compatibility`](crate::api::Compatibility) lists the differences of the profile `ZoweV3`.
+/// (docs/reference/error-messages.md#failures), which often has less detail. Each variant shows the status of the
+/// profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
+/// [`Compatibility`](crate::api::Compatibility) lists the differences of the profile `ZoweV3`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -53,7 +53,7 @@ pub enum ApiError {
     /// The body of `access-token/validate` or `access-token/revoke` is malformed: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
-    /// The body of `access-token/validate` or `access-token/revoke` lacks a field: 400.
+    /// A required field is missing in the body of `access-token/validate` or `access-token/revoke`: 400.
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
     /// The request has no usable credential, or it has both a new password and `Basic` credentials: 400.
@@ -71,7 +71,7 @@ pub enum ApiError {
     /// There were too many wrong passwords for this user or from this address: 429.
     #[error("too many failed logins; the next password is checked in {} s", messages::whole_seconds(*retry_after))]
     TooManyAttempts {
-        /// The time until the next password is checked.
+        /// The time after which the client may try again.
         retry_after: Duration,
     },
     /// The user does not exist, or the password is wrong: 401.
@@ -83,8 +83,7 @@ pub enum ApiError {
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
     #[error("the request has neither a password nor a client certificate")]
     AuthenticationRequired,
-    /// The endpoint of the gateway needs a token, a password or a client certificate, and the request has none of them:
-    /// 401.
+    /// The endpoint needs a token, a password or a client certificate, and the request has none of them: 401.
     #[error("the request has neither a token nor a password nor a client certificate")]
     NoCredential,
     /// The client certificate has expired or is mapped to no user: 401.
@@ -128,10 +127,9 @@ pub enum ApiError {
     /// The body of `ticket` has no valid application name: 400.
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// The PassTicket could not be generated. The status is 400 if the application has no key, 503 if a later request
-    /// can succeed, and 500 in all other cases. A later request can succeed if the generator is unavailable now. It can
-    /// also succeed if the user has no time slot now: if an application has replay protection, each user gets only one
-    /// ticket per second.
+    /// The PassTicket could not be generated. The status is 400 if the application has no PassTicket key. It is 503 if
+    /// the generator is not available, or if the user must wait: with replay protection, each user gets only one ticket
+    /// per second. It is 500 in all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
@@ -198,7 +196,7 @@ pub enum ApiError {
     /// cannot be reached, and 500 in all other cases.
     #[error(transparent)]
     Saf(SafError),
-    /// The gateway or its configuration has a defect: 500. The log has the cause.
+    /// The gateway or its configuration has a defect: 500. The log contains the cause.
     #[error("internal error")]
     Internal,
 }
@@ -272,7 +270,7 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
-    /// The status of the response, and the message to the client. `url` is the path of the request.
+    /// Returns the status of the response, and the message for the client. `url` is the path of the request.
     pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
         let plain = |status, template| (status, ApiMessage::new(template));
         let with_url =
@@ -366,8 +364,7 @@ impl ApiError {
             }
             Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
-                // The message must not tell the caller to which user an address is mapped. It must also not tell which
-                // users are protected.
+                // The message must reveal neither the user to whom an address is mapped, nor which users are protected.
                 let target = match refusal {
                     DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
                     DelegationRefusal::Target(_) | DelegationRefusal::Protected(_) => {
@@ -408,7 +405,7 @@ impl ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_CLASS, &[class]),
             ),
-            // The message must not tell the client the address of the SAF endpoint.
+            // The message must not reveal the address of the SAF endpoint.
             Self::Saf(SafError::Failed(_)) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_FAILED, &["SAF"]),
@@ -417,9 +414,9 @@ impl ApiError {
         }
     }
 
-    /// The text that the documented profile appends to the message: the problem of the body, the reason why a PAT is
-    /// not accepted, or the time to wait. `Retry-After` is at most 10 s, so it may be shorter than the time in this
-    /// text.
+    /// Returns the text that the profile `Documented` appends to the message: the problem of the body, the reason why a
+    /// PAT is not accepted, or the time to wait. `Retry-After` may be shorter than the time in this text, because it is
+    /// at most 10 s.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -458,22 +455,22 @@ impl ApiError {
         }
     }
 
-    /// The time after which the client can repeat the request with a chance of success.
+    /// Returns the time after which the client should try again, if known.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
-            // The right time is not known, because the store does not report when a token expires. 10 s is the longest
-            // `Retry-After` that the gateway sends.
+            // The store does not report when a token of the user expires, so the longest `Retry-After` of the gateway
+            // is used.
             Self::TooManyPats { .. } => Some(Duration::from_secs(10)),
             Self::Ticket(error) => error.retry_after(),
             _ => None,
         }
     }
 
-    /// The challenge of a 401 response: the value of `WWW-Authenticate`. If a login token is needed and the request has
-    /// no token, the challenge has no `error` (RFC 6750 §3).
+    /// Returns the value of `WWW-Authenticate` for a 401 response. If a login token is needed and the request has no
+    /// token, this value has no parameter `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
@@ -485,12 +482,12 @@ impl ApiError {
             | Self::Oidc(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,
-            // The scheme is not `Basic`. Rule 6 in the documentation of the module `api` says why.
+            // Rule 6 in the documentation of the module `api` explains why the scheme is not `Basic`.
             _ => r#"xBasic realm="zowe", charset="UTF-8""#,
         }
     }
 
-    /// The message in the header `X-Zowe-Auth-Failure`, if the response has that header
+    /// Returns the message for the header `X-Zowe-Auth-Failure`, if the response has this header
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {

@@ -1,53 +1,52 @@
-//! The failed logins of the [login throttle](super::login_throttle), and the waits that follow from them.
+//! Counts the failed logins for the [login throttle](super::login_throttle), and computes how long a client must wait.
 //!
-//! All times are times of a monotonic clock, so that a wrong clock of the machine locks no user out.
+//! All times come from a monotonic clock, so that a wrong system clock locks no user out.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
-/// The wait after the first failure beyond the free failures (those that cause no wait). Each further failure doubles
-/// the wait.
+/// The wait after the first failure that causes a wait. The failures before it are called free. Each further failure
+/// doubles the wait.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The rule by which a count forgets failures.
+/// Says when a count removes its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count forgets the failures after this time without another failure. The time must be at least a day. If it
-    /// were shorter, an attacker could wait for this time, and would get the free failures several times a day.
+    /// The count removes the failures after this time without another failure. The time must be at least a day. If it
+    /// were shorter, an attacker could wait, and would get the free failures several times a day.
     AfterLast(Duration),
-    /// The count forgets the failures after this time since the first failure. This rule is for a network, because in a
-    /// large network some user always mistypes. With [`AfterLast`](Self::AfterLast), the failures of such a network
-    /// would never be forgotten.
+    /// The count removes the failures after this time since the first failure. This variant is for networks: in a large
+    /// network, some user always mistypes, so with [`AfterLast`](Self::AfterLast) the failures would never be removed.
     AfterFirst(Duration),
 }
 
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// The rule for the numbers of forgiven failures. The day begins with the first forgiven failure. If each forgiven
-/// failure moved this beginning, the day would never end for a user who mistypes every day.
+/// When the numbers of forgiven failures are removed: a day after the first forgiven failure. If each forgiven failure
+/// started a new day, the day would never end for a user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
-/// The maximum number of failures of a user from a network that logins of this user clear within a day. Without this
-/// maximum, an attacker in the network of the user would get the free failures again after each login of the user.
+/// A login clears earlier failures of the same user from the same network, but at most this number within a day.
+/// Without this limit, an attacker in this network would get the free failures again after each login of the user.
 const FORGIVEN_A_DAY: u32 = 20;
 
 /// The maximum number of entries in each of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
-/// The limit at which failed logins lead to a wait.
+/// Says how many failed logins cause no wait, and how long a client must wait after more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {
-    /// The number of failures that lead to no wait.
+    /// The number of failures that cause no wait.
     pub free: u32,
     /// The longest wait. The first wait is one second, and each further failure doubles the wait.
     pub longest_wait: Duration,
 }
 
 impl FailureLimit {
-    /// Makes a limit with these fields.
+    /// Creates a limit with these values.
     pub const fn new(free: u32, longest_wait: Duration) -> Self {
         Self { free, longest_wait }
     }
@@ -84,8 +83,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The counts that can delay the attempt. In a known network, only the failures of the user from this network can
-    /// delay the attempt.
+    /// Returns the keys of the counts that can delay the attempt. In a known network, only the failures of the user
+    /// from this network can delay it.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -104,13 +103,13 @@ pub(super) enum NetworkOrigin {
     Unknown,
 }
 
-/// The failed logins of a process. Each count has a bounded size.
+/// The counts of failed logins of this process. Each count needs a bounded amount of memory.
 #[derive(Debug)]
 pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
-    /// The numbers of failures that logins have cleared.
+    /// The numbers of failures that logins have cleared (forgiven failures).
     forgiven: Ledger<Pair>,
 }
 
@@ -127,7 +126,7 @@ impl FailureCounts {
     }
 }
 
-/// The counts in which an attempt was counted as a failure before its password was checked.
+/// The counts in which an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
     user_and_network: Option<Claim>,
@@ -143,13 +142,13 @@ struct Claim {
 }
 
 impl FailureCounts {
-    /// Begins an attempt. In each count of the user whose limit is exceeded, the attempt counts as a failure from now
-    /// on. If it did not count, further attempts could begin while the password is checked. Then an attacker could try
-    /// many passwords after each wait, instead of one. The count of the network is not changed in advance, because this
-    /// would delay logins that succeed.
+    /// Begins an attempt. If the limit of a count of the user is exceeded, the attempt immediately counts as a failure
+    /// there. Otherwise further attempts could begin while this password is checked, and an attacker could try many
+    /// passwords after each wait. The count of the network does not change in advance, because this would delay logins
+    /// that succeed.
     ///
-    /// In a network from which the user has logged in, only the failures of the user from this network delay an
-    /// attempt. So failures in other networks, and failures of other users in this network, cannot lock the user out.
+    /// If the user has recently logged in from this network, only the failures of this user from this network delay an
+    /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -204,9 +203,9 @@ impl FailureCounts {
     }
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but they no longer delay the
-    /// user in this network. If they were cleared, an attacker elsewhere could guess without a wait whenever the user
-    /// logs in. The failures of the network also stay, because an attacker in this network may have an account.
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but do not delay the user in
+    /// this network. If they were cleared, an attacker elsewhere could guess without a wait after each login of the
+    /// user. The failures of the network also stay, because an attacker in this network may have an account.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -252,11 +251,12 @@ impl Failures {
     }
 }
 
-/// The failures of each key. They are in two maps, the young and the old generation. When the young map is full, it
-/// replaces the old map, and a new young map begins. So memory is bounded. The new young map begins with those entries
-/// of the replaced old map that have used up their free failures. If these entries were removed, an attacker with many
-/// networks could fill the maps with failures of invented users until the entry of a certain user is removed, and then
-/// guess again.
+/// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
+/// old map, and a new young map begins. So memory is bounded.
+///
+/// The new young map receives the entries of the replaced old map that have used up their free failures. Otherwise an
+/// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
+/// real user, and the attacker could guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -270,7 +270,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// The failures of a key that are not forgotten.
+    /// Returns the failures of a key that still count.
     fn get(&self, key: &K, now: Duration) -> Option<Failures> {
         let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
@@ -296,7 +296,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Removes a failure that was counted in advance, and the wait that this failure caused.
+    /// Removes a failure that was counted in advance, and the wait that it caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -326,8 +326,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at most half of
-    /// the young generation. If there are more such entries, the entries with the most failures stay.
+    /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
+    /// it. If there are more such entries, those with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -385,14 +385,14 @@ mod tests {
         attempt(name, address, NetworkOrigin::Known)
     }
 
-    /// Attempts a login with a wrong password. The error is the wait in seconds.
+    /// Tries to log in with a wrong password. The error is the wait in seconds.
     fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
         Ok(())
     }
 
-    /// Attempts a login with the right password.
+    /// Tries to log in with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
@@ -477,7 +477,7 @@ mod tests {
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
-        // A shorter step would make the test slower, but would permit less than one additional guess.
+        // A shorter step would make the test slower, and would add less than one guess.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()

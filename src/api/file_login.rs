@@ -19,8 +19,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 
 /// A login provider for users whose password hashes were read from a file.
 ///
-/// Hashing a password is slow by design. The hashes are computed on tokio's blocking pool, so this provider needs a
-/// tokio runtime. By default, the maximum number of concurrent checks is half the number of cores. Further logins wait.
+/// Hashing a password is slow by design. The provider computes the hashes on Tokio's blocking pool, so it needs a Tokio
+/// runtime. By default, the number of concurrent checks is at most half the number of cores, and further logins wait.
 ///
 /// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash parameters for all
 /// users. If the parameters differ, the time of a response can reveal that a user exists.
@@ -45,14 +45,13 @@ use crate::{log_limit::log_limited, passticket::UserId};
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// The slowest of all hashes. A password of an unknown user is checked against this hash. `None` if there are no
-    /// users.
+    /// The slowest of all hashes. The password of an unknown user is checked against it. `None` if there are no users.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
 
 impl FileLogin {
-    /// A provider for these users and the hashes of their passwords.
+    /// Creates a provider for these users and the hashes of their passwords.
     ///
     /// # Errors
     /// [`FileLoginError::DuplicateUser`] if a user is listed twice.
@@ -76,16 +75,16 @@ impl FileLogin {
         Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }
 
-    /// Checks at most `logins` passwords concurrently. The parameters of the hash determine how much memory each check
-    /// needs. With the defaults of [`hash_password`](super::hash_password), it is 19 MiB.
+    /// Checks at most `logins` passwords concurrently. The parameters of a hash determine how much memory a check
+    /// needs: 19 MiB with the defaults of [`hash_password`](super::hash_password).
     #[must_use]
     pub fn with_max_concurrent(mut self, logins: NonZeroUsize) -> Self {
         self.running = Arc::new(Semaphore::new(logins.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// The hash against which a password of `user` is checked, and whether the user is known. An unknown user is not
-    /// logged in, even if the password matches.
+    /// Returns the hash for the password of `user`, and whether the user is known. An unknown user is refused even if
+    /// the password matches.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -132,7 +131,7 @@ impl LoginProvider for FileLogin {
     }
 }
 
-/// Why a [`FileLogin`] cannot be made from a list of users.
+/// Why a [`FileLogin`] cannot be created from a list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileLoginError {

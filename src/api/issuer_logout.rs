@@ -1,4 +1,4 @@
-//! A trait for issuers of login tokens that are told about logouts.
+//! The trait [`IssuerLogout`], which ends sessions at the issuers of login tokens.
 
 use std::pin::Pin;
 
@@ -11,10 +11,10 @@ use crate::{
 /// The future that [`IssuerLogout::log_out`] returns. It borrows neither from the implementation nor from the token.
 pub type IssuerLogoutFuture = Pin<Box<dyn Future<Output = Result<(), RemoteError>> + Send>>;
 
-/// Trait for an issuer that can end the session of a login token. [`Apiml`] and [`Zosmf`] implement it.
+/// Ends the session of a login token at its issuer. [`Apiml`] and [`Zosmf`] implement this trait.
 pub trait IssuerLogout: Send + Sync + 'static {
-    /// Ends the session of `token`, which a key of the issuer has verified. The future must limit its time. A token that
-    /// the issuer no longer accepts is no error.
+    /// Ends the session of `token`, which a key of the issuer has verified. The future must limit the time that it
+    /// waits. It is no error if the issuer already refuses the token.
     fn log_out(&self, token: &str) -> IssuerLogoutFuture;
 }
 

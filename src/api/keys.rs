@@ -11,16 +11,17 @@ use crate::token::VerifyingKey;
 /// The public keys that verify the gateway's tokens.
 #[derive(Clone)]
 pub(super) struct PublicKeys {
-    /// A JWK set with the key that signs (RFC 7517 §5).
+    /// A JWK set with the signing key (RFC 7517 §5).
     current: Bytes,
-    /// A JWK set with all keys. The key that signs is the first.
+    /// A JWK set with all keys, the signing key first.
     all: Bytes,
-    /// The key that signs.
+    /// The signing key in PEM.
     pem: Bytes,
 }
 
 impl PublicKeys {
-    /// `signing` is the key that signs. `accepted` are the keys whose tokens are accepted, in any order.
+    /// Creates the documents. `signing` is the public part of the signing key. `accepted` are the keys of accepted
+    /// tokens, in any order.
     pub(super) fn new(signing: &VerifyingKey, accepted: &[VerifyingKey]) -> Self {
         let others = accepted.iter().filter(|key| !key.is_same_key(signing));
         let all: Vec<_> = [signing].into_iter().chain(others).map(VerifyingKey::to_jwk).collect();
@@ -32,18 +33,18 @@ impl PublicKeys {
         }
     }
 
-    /// Answers with the JWK set of the key that signs.
+    /// Answers with the JWK set of the signing key.
     pub(super) fn current(&self) -> Response<Full<Bytes>> {
         typed(self.current.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the JWK set of all keys. Unlike in Zowe API ML, the keys of identity providers are not in it
-    /// (docs/decisions.md#d21).
+    /// Answers with the JWK set of all keys. In contrast to Zowe API ML, this set does not contain the keys of identity
+    /// providers (docs/decisions.md#d21).
     pub(super) fn all(&self) -> Response<Full<Bytes>> {
         typed(self.all.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the key that signs in PEM.
+    /// Answers with the signing key in PEM.
     pub(super) fn pem(&self, compatibility: Compatibility) -> Response<Full<Bytes>> {
         typed(self.pem.clone(), compatibility.pem_type())
     }

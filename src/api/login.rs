@@ -27,8 +27,8 @@ pub(super) async fn log_in<B: Body>(
     let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
     let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
     if basic.is_some() && changes_password {
-        // The request has a new password in the body, but only the Basic header is evaluated. A 204 would wrongly tell
-        // the client that the password was changed.
+        // The body contains a new password, but only the Basic header is evaluated. With a 204, the client would
+        // believe that the password was changed.
         return Err(ApiError::InvalidLoginInput);
     }
     let user = callers.log_in(basic.or(in_body), request).await?;

@@ -1,20 +1,20 @@
-//! A throttle against password guessing.
+//! Limits failed logins, so that an attacker cannot guess passwords.
 //!
-//! Failed logins are counted per user and network, per user, and per network. The first few failures cause no wait. The
-//! next failure causes a short wait, and each further failure doubles the wait. A login during the wait is refused with
-//! 429 and `Retry-After`. The password of this login is not checked, and the wait is not extended. After the wait, a
-//! login with the right password clears the failures of the user from this network, but at most 20 of them a day.
-//! Without this limit, each login of the user would give an attacker in this network new tries.
+//! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
+//! cause no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during the
+//! wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not become longer. After
+//! the wait, a login with the right password clears the failures of the user from this network, but at most 20 of them
+//! a day. Without this maximum, each login of the user would give an attacker in this network new tries.
 //!
 //! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
 //! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
 //! lock the user out.
 //!
-//! With the default limits, an attacker gets at most 100 tries a day for one user. This is the sum for all unknown
-//! networks and one known network.
+//! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
+//! known network together.
 //!
-//! The number of concurrent password checks is limited. A login may have to wait until another check is done. The
-//! throttle then checks the number of failures again.
+//! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
+//! After that, the throttle checks the number of failures again.
 
 use std::{
     fmt,
@@ -46,21 +46,21 @@ pub struct LoginThrottleOptions {
     /// The failures of one user from one network. By default, 4 failures cause no wait, and the longest wait is an
     /// hour.
     pub user_and_network: FailureLimit,
-    /// The failures of one user from all networks. These failures delay the user in networks from which the user has
-    /// not logged in recently. By default, 16 failures cause no wait, and the longest wait is an hour.
+    /// The failures of one user from all networks. They delay the user only in networks that are not known for the
+    /// user. By default, 16 failures cause no wait, and the longest wait is an hour.
     pub user: FailureLimit,
-    /// The failures of all users from one network within an hour. These failures delay users who have not logged in
-    /// from this network recently. By default, 100 failures cause no wait, and the longest wait is only a minute,
-    /// because many users may share a network.
+    /// The failures of all users from one network within an hour. They delay only users for whom the network is not
+    /// known. By default, 100 failures cause no wait, and the longest wait is only a minute, because many users may
+    /// share a network.
     pub network: FailureLimit,
-    /// How long a network is known after a login. The default is 30 days.
+    /// How long a network is known for a user after a login. The default is 30 days.
     pub known_for: Duration,
     exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
 impl LoginThrottleOptions {
-    /// Logins from addresses that `is_exempt` accepts are neither counted nor refused. `is_exempt` never gets an
-    /// IPv4-mapped IPv6 address. By default, no address is exempt.
+    /// Exempts addresses for which `is_exempt` returns true: their logins are neither counted nor refused. `is_exempt`
+    /// receives an IPv4-mapped IPv6 address as IPv4. By default, no address is exempt.
     #[must_use]
     pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { exempt: Arc::new(is_exempt), ..self }
@@ -106,10 +106,10 @@ pub(super) struct LoginThrottle {
     waiting: Semaphore,
 }
 
-/// The login comes too early, so its password must not be checked.
+/// The client must wait, so the password of this login must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooEarly {
-    /// The time until the next password is checked.
+    /// The time after which the client may try again.
     pub(super) retry_after: Duration,
 }
 
@@ -134,12 +134,12 @@ impl LoginThrottle {
         Self { options, known, counts, turns, waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    /// Makes a throttle with other options, and without failures.
+    /// Creates a throttle with other options, and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
         Self::new(options, self.known.clone())
     }
 
-    /// Makes a throttle without failures, which remembers networks in `known`.
+    /// Creates a throttle without failures, which stores known networks in `known`.
     pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
         Self::new(self.options.clone(), known)
     }
@@ -147,7 +147,7 @@ impl LoginThrottle {
     /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. The caller keeps the returned [`Turn`]
     /// while it checks the password, and then calls one of the methods of the turn.
     ///
-    /// `client` is the address of the client. It is `None` if the address is not known.
+    /// `client` is the address of the client, if known.
     ///
     /// # Errors
     /// [`NoTurn::TooEarly`] if there were too many failures, and [`NoTurn::Busy`] if too many logins wait.
@@ -159,7 +159,7 @@ impl LoginThrottle {
     ) -> Result<Turn, NoTurn> {
         let attempt = self.attempt(user, client, &*clock);
         if let Some(attempt) = attempt {
-            // A client that must wait is refused before it waits for a turn.
+            // A client with too many failures is refused here, before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         let permit = self.permit().await?;
@@ -258,7 +258,7 @@ fn early(retry_after: Duration) -> TooEarly {
 struct Counted {
     throttle: Arc<LoginThrottle>,
     clock: Arc<dyn Clock>,
-    /// `None` if the client is exempt, or if the result is known.
+    /// `None` if the client is exempt, or if the result is already recorded.
     state: Option<(Attempt, Claimed)>,
 }
 

@@ -1,4 +1,4 @@
-//! Login tokens: how requests present them, and how the gateway issues and revokes them.
+//! Reads the login tokens of requests, and issues and revokes login tokens.
 
 use http::{HeaderValue, StatusCode, header::SET_COOKIE, request::Parts};
 use zeroize::Zeroizing;
@@ -31,8 +31,7 @@ pub(super) struct LoginTokens<'a> {
 }
 
 impl LoginTokens<'_> {
-    /// The caller's token as text. It comes from the cookie. If the cookie is absent, it comes from
-    /// `Authorization: Bearer`.
+    /// Returns the caller's token as text, from the cookie or else from `Authorization: Bearer`.
     pub(super) fn text(self, request: &Parts) -> Option<&[u8]> {
         login_token(&request.headers, self.cookies)
     }
@@ -141,8 +140,8 @@ fn login_token_of(
     }
 }
 
-/// The value of `Set-Cookie`. It is the same as in Zowe API ML, but without the final semicolon. The cookie has no
-/// expiry date, because the token itself has one.
+/// Returns the value of `Set-Cookie`. It is the same as in Zowe API ML, but without the final semicolon. The cookie has
+/// no expiry date, because the token itself has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =

@@ -52,7 +52,7 @@ pub(super) async fn log_out(
 }
 
 /// Answers with a new login token in a cookie, and revokes the old token. A token that another server has issued is
-/// refused: the new token would outlive a logout there.
+/// refused, because the new token would stay valid after a logout there.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,
@@ -69,9 +69,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts the error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 if the token
-/// is not a JWT, if its claims or its issuer are not those of a login token, or if it is a Personal Access Token. All
-/// other errors are returned unchanged.
+/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 for a token
+/// that is not a JWT, for a Personal Access Token, and for a token without the claims or the issuer of a login token.
+/// All other errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

@@ -1,11 +1,11 @@
-//! A trait for parts of a program that keep data of logged-in users.
+//! The trait [`LogoutListener`], for parts of a program that keep data of logged-in users.
 
 use std::sync::Arc;
 
 use crate::passticket::UserId;
 
-/// Trait for parts of a program that keep something for logged-in users, such as tokens that other servers have issued
-/// for them. Such data must go when the user logs out.
+/// Removes data of a user at a logout. Implement this trait for parts of a program that keep data of logged-in users,
+/// such as tokens that other servers have issued for them.
 ///
 /// The trait is implemented for functions, and for `Arc<L>` of each implementation `L`.
 ///
@@ -31,8 +31,8 @@ use crate::passticket::UserId;
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 pub trait LogoutListener: Send + Sync + 'static {
-    /// Is called after a login token of `user` was revoked at a logout. The user may have other login tokens. The method
-    /// must not block.
+    /// Removes the data of `user`. `AuthApi` calls this function after a logout has revoked a login token of `user`,
+    /// who may still have other login tokens. This function must not block.
     fn logged_out(&self, user: UserId);
 }
 

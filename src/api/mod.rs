@@ -1,8 +1,8 @@
 //! The auth endpoints of a gateway: login and logout, PassTickets, Personal Access Tokens and their
 //! revocation.
 //!
-//! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It answers each request itself
-//! and forwards none. A router in front of `AuthApi` must send all other paths to the proxy.
+//! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It answers each request itself and forwards
+//! none. A router in front of `AuthApi` must send requests with other paths to the proxy.
 //!
 //! | endpoint | credential | success |
 //! |---|---|---|
@@ -25,45 +25,43 @@
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
 //! | `POST oidc-token/validate` | the token in the body | 204 |
 //!
-//! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF,
-//! ACF2 or Top Secret). `READ` and `UPDATE` are access levels that a user can have on a resource. See
-//! [`GuardingResources`]. SAF is the z/OS interface to the security product. An APPLID is the name of an
-//! application in the security product.
+//! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF, ACF2 or Top
+//! Secret). `READ` and `UPDATE` are access levels of a user to a resource: see [`GuardingResources`]. SAF is the z/OS
+//! interface to the security product. An APPLID is the name of an application in the security product.
 //!
-//! With [`ApimlEndpoints`], the service also answers the paths outside of the prefix that API ML's gateway answers
-//! itself, such as `/gateway/api/v1/services`. The router in front of `AuthApi` must send these paths to it.
+//! With [`ApimlEndpoints`], `AuthApi` also answers some paths outside of the prefix, as the gateway of API ML (Zowe's
+//! API Mediation Layer) does. One example is `/gateway/api/v1/services`. The router must send requests with these paths
+//! to `AuthApi`.
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
 //!
-//! Requests and responses are the same as in Zowe's API Mediation Layer (API ML), see
-//! `docs/reference/auth-endpoints.md`. These rules apply:
+//! Requests and responses are the same as in API ML (`docs/reference/auth-endpoints.md`). These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
-//! 2. A Personal Access Token (PAT) is not a credential for these endpoints. A client cannot use it to issue or revoke
-//!    other tokens. But a client that has a PAT can validate and revoke this PAT.
+//! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot issue or revoke other
+//!    tokens with it. But a client that has a PAT can validate and revoke this PAT.
 //! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An endpoint that is off
-//!    answers 404. If client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers
-//!    401.
+//!    answers 404. If only client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket`
+//!    answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
-//! 5. Each 4xx and 5xx response, except a health that is DOWN, is made from one [`ApiError`], which is also in the
-//!    extensions of the response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile
-//!    [`Compatibility::ZoweV3`] a few of these responses have no body. The default profile follows the
-//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
-//!    differences.
-//! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a certificate is
-//!    accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes, and browsers
-//!    ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
-//! 7. The answer to `OPTIONS` is 204, and `Allow` has the methods of the endpoint. It needs no credential.
-//! 8. If a web page of another origin made a browser send a request, the status is 403. The condition is that the
-//!    browser attached a credential, or that the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy)
-//!    describes the rule. No `GET` changes anything.
+//! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The 503 for
+//!    the health DOWN is the only exception. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the
+//!    profile [`Compatibility::ZoweV3`], a few of these responses have no body. The default profile follows the
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
+//! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
+//!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
+//!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
+//! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
+//! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
+//!    attached a credential, or if the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy) describes the
+//!    details. A `GET` never changes anything.
 //!
 //! # Audit records
-//! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each request to an
-//! endpoint in the following table writes one record, whether it succeeds or fails. The other endpoints need no
-//! credential and write no records. A request with an unknown path, or with a wrong method, writes no record either.
+//! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
+//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. It writes no records for
+//! other endpoints, which need no credential, for unknown paths, and for wrong methods.
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
@@ -81,13 +79,13 @@
 //! | `oidc-token/validate` | `authentication` | the token |
 //! | services and access check of [`ApimlEndpoints`], and its health if it is protected | `authentication` | the token, the certificate |
 //!
-//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway may nevertheless
-//! have done what the client asked for.
+//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway may have
+//! completed the request nevertheless.
 //!
 //! # Paths and timeouts
-//! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the
-//! prefix, so `AuthApi` would answer 404 to every request. Use `route_service` or a fallback service
-//! instead. `AuthApi` has no time limits. The HTTP server in front of it must limit slow and idle clients.
+//! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the prefix, so
+//! `AuthApi` would answer 404 to every request. Use `route_service` or a fallback service instead. `AuthApi` does not
+//! limit the time of a request, so the HTTP server must limit slow and idle clients.
 //!
 //! [`RevocationStore`]: crate::revocation::RevocationStore
 //!

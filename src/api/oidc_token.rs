@@ -35,8 +35,8 @@ pub(super) struct OidcTokens<'a> {
 }
 
 impl OidcTokens<'_> {
-    /// Answers whether the token in the body is a valid token of an identity provider. The endpoint does not ask
-    /// whether the token belongs to a user.
+    /// Answers whether the token in the body is a valid token of an identity provider. The endpoint does not check
+    /// whether the identity in the token belongs to a z/OS user.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let body = body::read(body).await?;
         let TokenBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
@@ -61,7 +61,7 @@ impl OidcTokens<'_> {
         }
     }
 
-    /// A verifier with a cache may return a token that has expired.
+    /// Refuses an expired token, because a verifier with a cache may return one.
     fn check_expiry(self, token: VerifiedToken) -> Result<VerifiedToken, TokenError> {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {

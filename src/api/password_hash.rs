@@ -8,9 +8,9 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// [`hash_password`] makes a hash. A stored hash is parsed from a PHC string
-/// (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing Competition). The parser
-/// refuses a hash that cannot be used to check a password. `Debug` does not show the hash.
+/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses a hash that cannot be used to check a
+/// password. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
+/// Competition). `Debug` does not show the hash.
 ///
 /// ```
 /// use tower_passticket::api::{Password, PasswordHash, hash_password};
@@ -28,23 +28,23 @@ use super::provider::Password;
 #[derive(Clone)]
 pub struct PasswordHash {
     hash: argon2::PasswordHash,
-    /// The cost of one check. It is the memory in KiB, multiplied by the number of passes.
+    /// The cost of one check: the memory in KiB, multiplied by the number of passes.
     cost: u64,
 }
 
 impl PasswordHash {
-    /// The PHC string. Store it in a file that only the gateway may read. Do not put it into logs or errors.
+    /// Returns the PHC string. Store it in a file that only the gateway can read. Do not add it to logs or errors.
     pub fn expose(&self) -> String {
         self.hash.to_string()
     }
 
-    /// The cost of one check. It is the memory in KiB, multiplied by the number of passes.
+    /// Returns the cost of one check: the memory in KiB, multiplied by the number of passes.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
 
-    /// Checks `password`. The hashes are compared in constant time. With the default parameters, the whole check takes
-    /// tens of milliseconds and 19 MiB of memory.
+    /// Checks `password`, and compares the hashes in constant time. With the default parameters, a check takes tens of
+    /// milliseconds and 19 MiB of memory.
     ///
     /// # Errors
     /// [`password_hash::Error::PasswordInvalid`] if the password is wrong. Any other error means that
@@ -87,15 +87,14 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// The text is not an Argon2 hash. This error does not contain the text, because the text may be the
-/// password itself.
+/// The text is not an Argon2 hash. The error does not contain the text, which may be the password itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an Argon2 hash: {0}; write a PHC string that begins with $argon2id$")]
 pub struct PasswordHashError(String);
 
 /// Hashes a password with Argon2id, the default parameters and a random salt.
 ///
-/// This function takes tens of milliseconds, so do not call it in an async task.
+/// This function takes tens of milliseconds, so do not call it directly in an async task.
 ///
 /// # Errors
 /// [`HashError`] if there is not enough memory, or if the system provides no random bytes for the salt.

@@ -1,8 +1,9 @@
-//! A short memory of verified passwords, for [`BasicLogin`](super::BasicLogin).
+//! A cache of verified passwords, for [`BasicLogin`](super::BasicLogin).
 //!
-//! A client with `Authorization: Basic` sends the password with each request. Without a memory, each request would wait
-//! for a server, and the server would log a login for each request. The memory contains no password, but a keyed hash
-//! of user and password. The key is random, is made at the start, and exists only in the memory of the process.
+//! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
+//! for a server, and the server would log a login for each request. The cache contains no passwords, but keyed hashes
+//! of user and password. The hash key is random. It is created at the start, and exists only in the memory of the
+//! process.
 
 use std::{
     collections::HashMap,
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::{layer::PasswordError, passticket::UserId, revocation::ClientNetwork};
 
-/// How long a verified password is accepted without another check. When a password is changed elsewhere, or when the
-/// user is revoked, the old password is accepted for this time.
+/// A verified password is accepted without another check for this time. So the old password is accepted for up to this
+/// time after it was changed elsewhere, or after the user was revoked.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The maximum number of entries in the memory. An entry has about 120 bytes.
@@ -68,7 +69,7 @@ struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
     user: UserId,
-    /// The monotonic time of the end of the entry.
+    /// The monotonic time at which the entry ends.
     until: Duration,
 }
 
@@ -101,17 +102,17 @@ impl State {
 }
 
 impl PasswordMemory {
-    /// Makes an empty memory.
+    /// Creates an empty cache.
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
         Self { key, state: Mutex::default() }
     }
 
-    /// The keyed hash. `None` if there is no key.
+    /// Returns the keyed hash, or `None` if there is no hash key.
     pub(super) fn hash(&self, user: &UserId, password: &[u8]) -> Option<KeyedHash> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(user.as_bytes());
-        // A user id contains no colon, so different pairs have different texts.
+        // A user id contains no colon, so different pairs of user and password have different texts.
         context.update(b":");
         context.update(password);
         context.sign().as_ref().try_into().ok().map(KeyedHash)
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_password_is_forgotten_under_both_names() {
+    fn a_changed_password_is_removed_under_both_names() {
         for name in ["A", "B"] {
             let memory = Arc::new(PasswordMemory::new());
             add(&memory, sender("A"), RIGHT, "B", 0);

@@ -24,13 +24,12 @@ pub enum GuardedTask {
     ListServices,
 }
 
-/// The resources in the security product that guard the tasks. A caller may do a task if the caller has
-/// the [`Permission`] that the task needs.
+/// The resources in the security product that guard the tasks. A caller may perform a task if the caller has the
+/// [`Permission`] that the task needs.
 ///
-/// The class and the prefix of the names are configured in Zowe as
-/// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`, or as
-/// `apiml.security.saf.serviceResourceClass` and `serviceResourceNamePrefix`. The defaults are
-/// `ZOWE` and `APIML.`.
+/// The names of the resources begin with a prefix. In Zowe, two settings under `apiml.security.authorization` set the
+/// class and the prefix: `resourceClass` and `resourceNamePrefix`. So do `serviceResourceClass` and
+/// `serviceResourceNamePrefix` under `apiml.security.saf`. The defaults are `ZOWE` and `APIML.`.
 ///
 /// ```
 /// use tower_passticket::api::{GuardedTask, GuardingResources};
@@ -52,17 +51,17 @@ impl Default for GuardingResources {
 }
 
 impl GuardingResources {
-    /// Resources of `class` whose names begin with `prefix`. Include the final period in `prefix`.
+    /// Uses the resources of `class` whose names begin with `prefix`. `prefix` must include the final period.
     pub fn new(class: &str, prefix: &str) -> Self {
         Self { class: class.into(), prefix: prefix.into() }
     }
 
-    /// The class of the resources.
+    /// Returns the class of the resources.
     pub fn class(&self) -> &str {
         &self.class
     }
 
-    /// The permission that `task` needs.
+    /// Returns the permission that `task` needs.
     pub fn permission(&self, task: GuardedTask) -> Permission {
         let (level, name) = match task {
             GuardedTask::Revoke | GuardedTask::ListServices => (AccessLevel::Read, "SERVICES"),
@@ -85,22 +84,22 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// The task that needs this permission.
+    /// Returns the task that needs this permission.
     pub fn task(&self) -> GuardedTask {
         self.task
     }
 
-    /// The access level.
+    /// Returns the access level.
     pub fn level(&self) -> AccessLevel {
         self.level
     }
 
-    /// The class of the resource.
+    /// Returns the class of the resource.
     pub fn class(&self) -> &str {
         &self.class
     }
 
-    /// The name of the resource.
+    /// Returns the name of the resource.
     pub fn resource(&self) -> &str {
         &self.resource
     }

@@ -1,4 +1,4 @@
-//! The errors of a password check by SAF, the z/OS interface to the security product.
+//! The errors when SAF, the z/OS interface to the security product, checks a password.
 
 use std::fmt;
 
@@ -35,12 +35,12 @@ pub enum PlatformError {
     NotSupported,
     /// EPERM: the server that checks passwords has no permission to do so.
     NotPermitted,
-    /// Another error.
+    /// Any other error.
     Unknown,
 }
 
 impl PlatformError {
-    /// The error with this number. `None` for the number of EMVSPASSWORD, which is about a new password.
+    /// Returns the error with this number. `None` for the number of EMVSPASSWORD, which is about a new password.
     pub fn from_errno(errno: u32) -> Option<Self> {
         Some(match errno {
             111 => Self::WrongPassword,
@@ -57,8 +57,8 @@ impl PlatformError {
         })
     }
 
-    /// Whether the login may have been a guess. With an expired password, the password was right. The last four errors
-    /// say that the password was not checked.
+    /// Whether the login may have been a guess. It was not if the password was right but has expired, or if the
+    /// password was not checked.
     pub(super) fn is_guess(self) -> bool {
         match self {
             Self::WrongPassword
@@ -74,7 +74,7 @@ impl PlatformError {
         }
     }
 
-    /// The reason in the audit record.
+    /// Returns the reason for the audit record.
     pub(super) fn reason(self) -> ReasonCode {
         match self {
             Self::WrongPassword | Self::Malformed | Self::UnknownUser | Self::SecurityProduct => {
@@ -88,7 +88,7 @@ impl PlatformError {
         }
     }
 
-    /// The status and the message of API ML.
+    /// Returns the status and the message of API ML.
     pub(super) fn message(self) -> (StatusCode, ApiMessage) {
         let (refused, failed) = (StatusCode::UNAUTHORIZED, StatusCode::INTERNAL_SERVER_ERROR);
         let (status, template): (_, &'static Template) = match self {

@@ -1,4 +1,4 @@
-//! The trait for password verification.
+//! The trait [`LoginProvider`], which checks passwords.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -7,13 +7,12 @@ use zeroize::Zeroizing;
 use super::platform_error::PlatformError;
 use crate::passticket::UserId;
 
-/// The trait for back ends that verify passwords.
+/// Checks the passwords of users.
 ///
-/// [`FileLogin`](super::FileLogin) implements this trait with a list of users and password hashes. Implement this trait
-/// to check passwords with a directory or another system.
+/// [`FileLogin`](super::FileLogin) implements this trait with a list of users and password hashes. Implement it
+/// yourself to check passwords with a directory or another system.
 ///
-/// The trait is object-safe, and it is implemented for `Arc<dyn LoginProvider>`. So a program can choose
-/// a provider at run time.
+/// `Arc<dyn LoginProvider>` also implements this trait, so a program can choose a provider at run time.
 ///
 /// # Example
 /// ```
@@ -65,12 +64,12 @@ pub trait LoginProvider: Send + Sync + 'static {
     /// Starts to check the password of `user`. The future returns the user id of the logged-in user. This id differs
     /// from `user` if the provider translates user ids.
     ///
-    /// The future runs in a separate task. It continues after the client has disconnected, so that each guess counts.
-    /// After a minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
+    /// The future runs in a separate task. It continues if the client disconnects, so that each guess counts. After a
+    /// minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
-    /// Starts to check the password of `user`, and to replace the password by `new`. `None` (the
-    /// default) means that this provider does not support password changes.
+    /// Starts to check the password of `user` and to replace it by `new`. `None`, the default, means that this provider
+    /// does not support password changes.
     fn change_password(
         &self,
         user: UserId,
@@ -81,14 +80,14 @@ pub trait LoginProvider: Send + Sync + 'static {
         None
     }
 
-    /// Is called after a login token of `user` was revoked at a logout. A provider that keeps a session for the user
-    /// ends the session. The method must not block. By default it does nothing.
+    /// Ends the session that the provider keeps for `user`. `AuthApi` calls this function after a logout has revoked a
+    /// login token of `user`. It must not block. By default, it does nothing.
     fn logged_out(&self, user: UserId) {
         let _ = user;
     }
 }
 
-/// The future of [`LoginProvider`]. Its output is the user who is logged in, or the reason why the login failed.
+/// The future of [`LoginProvider`]. It returns the logged-in user, or the reason why the login failed.
 pub type LoginFuture = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
 
 impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
@@ -114,7 +113,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user does not exist, or the password is wrong. The client does not learn which of these is true.
+    /// The user does not exist, or the password is wrong. The response does not reveal which.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// The user and the password are right, but the new password is not allowed.
@@ -129,7 +128,7 @@ pub enum LoginError {
 }
 
 impl LoginError {
-    /// Whether the login may have been a guess of the password, so that the login throttle counts it.
+    /// Whether the login may have been a guess. The login throttle counts only such logins.
     pub(super) fn is_guess(self) -> bool {
         match self {
             Self::WrongCredentials => true,
@@ -139,18 +138,18 @@ impl LoginError {
     }
 }
 
-/// A password for a [`LoginProvider`]. `Debug` does not show the password, and its memory is wiped when it is dropped.
+/// A password for a [`LoginProvider`]. `Debug` does not show it. Dropping it overwrites its memory.
 ///
 /// A password is a sequence of bytes, because a client may send bytes that are not UTF-8.
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// Makes a password from `bytes`.
+    /// Creates a password from `bytes`.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes of the password. Do not put them into logs or errors.
+    /// Returns the bytes of the password. Do not add them to logs or errors.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The audit record of a request.
+//! Creates and writes the audit record of a request.
 //!
 //! Each request to an audited endpoint has one record. The record starts as a draft in the extensions of
 //! the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after
@@ -19,7 +19,7 @@ use crate::{
     token::{TokenError, VerifiedToken},
 };
 
-/// The audit event of a request to `endpoint`. `None` if requests to `endpoint` are not audited. The module
+/// Returns the audit event of a request to `endpoint`, or `None` if requests to `endpoint` are not audited. The module
 /// [`api`](super) has a table of the events.
 pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
@@ -51,8 +51,8 @@ struct Draft(Arc<Mutex<AuditRecord>>);
 
 /// Applies `edit` to the record of the request, if the request has a record.
 ///
-/// A `reason` that `edit` sets takes precedence over the reason of the final [`ApiError`]. So the record can have a
-/// more exact reason than the response to the client.
+/// If `edit` sets a `reason`, it takes precedence over the reason of the final [`ApiError`]. So the reason in the
+/// record can be more exact than in the response.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -82,10 +82,10 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
     });
 }
 
-/// Writes the record of a request when the request has been answered.
+/// Writes the record of a request after the response is ready.
 ///
-/// If the client disconnects before the answer, this guard is dropped. In this case, the guard writes the record with
-/// the reason `abandoned`. The gateway may nevertheless have done what the client asked for.
+/// If the client disconnects earlier, this guard is dropped, and writes the record with the reason `abandoned`. The
+/// gateway may have completed the request nevertheless.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -112,7 +112,7 @@ impl RecordGuard {
         Self { audit: audit.clone(), clock: clock.clone(), draft }
     }
 
-    /// Writes the record of a request that has been answered. `error` is `None` if the request succeeded.
+    /// Writes the record of a request whose response is ready. `error` is `None` if the request succeeded.
     pub(super) fn finish(mut self, error: Option<&ApiError>) {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),

@@ -17,14 +17,14 @@ use super::error::ApiError;
 /// The response to a request, or the error that becomes the response.
 pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
-/// A response with `status` and without a body.
+/// Returns a response with `status` and without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
 }
 
-/// A response with status 200 and `content` as JSON.
+/// Returns a response with status 200 and `content` as JSON.
 ///
 /// # Errors
 /// [`ApiError::Internal`] if `content` cannot be serialized.
@@ -36,7 +36,7 @@ pub(super) fn json(content: &impl Serialize) -> Answer {
     Ok(typed(text.into(), HeaderValue::from_static("application/json")))
 }
 
-/// A response with status 200, `content` and `content_type`.
+/// Returns a response with status 200, `content` and `content_type`.
 pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(content));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -59,7 +59,7 @@ impl ResponseBody {
         Self(body)
     }
 
-    /// The whole body.
+    /// Returns the whole body.
     #[cfg(feature = "proxy")]
     pub(crate) fn into_full(self) -> Full<Bytes> {
         self.0

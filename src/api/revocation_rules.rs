@@ -1,9 +1,9 @@
-//! `DELETE access-token/revoke/tokens` and the paths below it make revocation rules. `DELETE
-//! access-token/evict` removes revocations that are no longer needed
-//! (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
+//! `DELETE access-token/revoke/tokens` and the paths below it create revocation rules. `DELETE access-token/evict`
+//! removes revocations that no longer apply to a valid token (docs/reference/auth-endpoints.md#rules,
+//! docs/decisions.md#d8).
 //!
-//! A revocation rule is for a user or for a service. It has a time, and revokes the Personal Access Tokens that were
-//! issued up to this time: the tokens of the user, or the tokens for the service.
+//! A revocation rule contains a time, and a user or a service. It revokes the Personal Access Tokens of the user, or
+//! for the service, that were issued up to this time.
 
 use http::{StatusCode, request::Parts};
 use http_body::Body;
@@ -73,7 +73,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Removes the revocations that no longer apply to any valid token.
+    /// Removes the revocations that no longer apply to a valid token.
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
         let evicted = self.revocations.evict(self.clock.now()).await?;
@@ -85,7 +85,7 @@ impl RevocationRules<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Authenticates the caller, and checks that the security product permits the task.
+    /// Authenticates the caller, and checks that the security product permits this caller to perform the task.
     async fn permitted_caller(
         self,
         request: &Parts,
@@ -96,7 +96,7 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Makes a rule with the time `timestamp`. If `timestamp` is `None`, the rule has the current time.
+    /// Stores a rule with the time `timestamp`, or with the current time if `timestamp` is `None`.
     async fn make_rule(
         self,
         request: &Parts,
@@ -125,14 +125,14 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // A revocation of one token is not a rule, so this case does not occur.
+        // This case does not occur, because a revocation of one token is not a rule.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// These are the bodies of the three kinds of rules. As in Zowe API ML, unknown fields and the fields of
-// another kind of rule are ignored.
+// The bodies of the three kinds of rules. As in Zowe API ML, unknown fields and the fields of another kind of rule are
+// ignored.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {

@@ -41,7 +41,8 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores a rule with the current time. The rule also revokes the registered PATs whose issue time is later.
+    /// Stores a rule with the current time. The rule also revokes registered PATs with a later issue time, which a
+    /// wrong clock can cause.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -49,8 +50,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a PAT that was just issued. The endpoint answers with the PAT only after `Ok`, because a rule could
-    /// miss a PAT that is not registered.
+    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule might not apply to a PAT
+    /// that is not registered.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store
@@ -66,7 +67,7 @@ impl Revocations {
         })
     }
 
-    /// Removes the revocations that, at `now`, no longer apply to any valid token.
+    /// Removes the revocations that no longer apply to a valid token at the time `now`.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.

@@ -74,24 +74,24 @@ use crate::{
 
 /// The auth endpoints of a gateway, as one Tower service. See the [module](super).
 ///
-/// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each `with_` method
-/// turns on more endpoints, or replaces a default. Clones share the login throttle.
+/// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each function `with_…` turns on more
+/// endpoints, or replaces a default. Clones share the login throttle.
 ///
 /// Password checks need a Tokio runtime with timers (`enable_time`), because each check runs in a task with a deadline.
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
-/// Everything that the endpoints need. Each handler receives only the parts that it uses.
+/// Everything that the endpoints need. The handler of an endpoint receives only the parts that it uses.
 #[derive(Clone)]
 struct State {
     prefix: AuthPrefix,
     issuer: TokenIssuer,
     verifier: Rs256Verifier,
-    /// Verifies login tokens, and perhaps those of other issuers.
+    /// Verifies login tokens of this gateway, and perhaps of other issuers.
     login_verifier: Arc<dyn TokenVerifier>,
     public_keys: PublicKeys,
     login: Arc<dyn LoginProvider>,
-    /// How long a client waits for a password check.
+    /// The maximum time that a client waits for a password check.
     login_wait: Duration,
     listeners: Vec<Arc<dyn LogoutListener>>,
     #[cfg(feature = "remote")]
@@ -108,28 +108,28 @@ struct State {
     /// `None` if PassTickets for other users are off.
     delegation: Option<Arc<Delegation>>,
     token_refresh: bool,
-    /// The verifier of tokens of identity providers. `None` if there is no identity provider.
+    /// Verifies the tokens of identity providers. `None` if there is no identity provider.
     oidc: Option<Arc<dyn TokenVerifier>>,
     /// The endpoints of API ML's gateway outside of the prefix. `None` if they are off.
     apiml: Option<ApimlEndpoints>,
-    /// The longest validity of Personal Access Tokens. `None` if these tokens are off.
+    /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
     cookies: CookieNames,
     origins: OriginPolicy,
     compatibility: Compatibility,
     audit: Audit,
     clock: Arc<dyn Clock>,
-    /// The OpenAPI document for the settings in the other fields. It is made at the first request for the document.
+    /// The OpenAPI document for the settings in the other fields. The first request for the document creates it.
     description: OnceLock<Bytes>,
 }
 
 impl AuthApi {
-    /// A service with the endpoints `login`, `logout`, `query`, `keys/public` and `openapi.json`. All
-    /// other endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and `openapi.json`. All other
+    /// endpoints are off.
     ///
-    /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must
-    /// be the store that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks.
-    /// If the proxy checked another store, it would still accept a token that was revoked here.
+    /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
+    /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept
+    /// tokens that were revoked here.
     ///
     /// `Arc<dyn LoginProvider>` and `Arc<dyn RevocationStore>` are also accepted, so a program can choose an
     /// implementation at run time.
@@ -181,8 +181,8 @@ impl AuthApi {
         self.with(|state| state.prefix = prefix)
     }
 
-    /// Accepts the login tokens that `verifier` accepts, instead of only those of this gateway. The endpoints `query`,
-    /// `ticket` and `logout` then accept the login tokens of Zowe API ML and of z/OSMF, too, if `verifier` is a
+    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. The endpoints
+    /// `query`, `ticket` and `logout` then also accept login tokens of Zowe API ML and of z/OSMF, if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
     /// that trusts them. `refresh` accepts only tokens of this gateway. Tokens of identity providers are refused.
@@ -199,8 +199,9 @@ impl AuthApi {
         self.with(|state| state.listeners.push(Arc::new(listener)))
     }
 
-    /// Relays a logout to `issuer` if a key of this origin has verified the login token. If the issuer does not confirm
-    /// the logout, the token is revoked here, and the answer is 503. Without a relay, the token is only revoked here.
+    /// Logs the user out at `issuer`, too, if a key of this origin has verified the login token. If the issuer does not
+    /// confirm the logout, the token is revoked only here, and the answer is 503. Without this setting, each logout
+    /// revokes the token only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
@@ -244,7 +245,7 @@ impl AuthApi {
         self.with(|state| state.token_refresh = true)
     }
 
-    /// Accepts the tokens of identity providers that `verifier` accepts in the body of `oidc-token/validate`. `verifier`
+    /// Sets the verifier for the endpoint `oidc-token/validate`, which checks tokens of identity providers. `verifier`
     /// is usually the [`TrustedIssuers`](crate::token::TrustedIssuers) of the proxy. By default, the endpoint refuses
     /// all tokens.
     #[must_use]
@@ -252,9 +253,9 @@ impl AuthApi {
         self.with(|state| state.oidc = Some(Arc::new(verifier)))
     }
 
-    /// Turns on the endpoints of API ML's gateway outside of the prefix. The endpoint that lists the services needs
-    /// [`with_saf`](Self::with_saf) for users, and
-    /// [`with_client_certificates`](Self::with_client_certificates) for programs. A
+    /// Turns on the endpoints of API ML's gateway that are outside of the prefix. For the endpoint that lists the
+    /// services, call [`with_saf`](Self::with_saf) to permit users, and
+    /// [`with_client_certificates`](Self::with_client_certificates) to permit programs. A
     #[cfg_attr(
         feature = "proxy",
         doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
@@ -266,9 +267,8 @@ impl AuthApi {
         self.with(|state| state.apiml = Some(endpoints))
     }
 
-    /// Accepts client certificates as credentials. The certificate is the
-    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request. `mapper`
-    /// maps the certificate to a user.
+    /// Accepts client certificates as credentials, and maps them to users with `mapper`. The certificate is the
+    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request.
     #[must_use]
     pub fn with_client_certificates(self, mapper: impl IdentityMapper) -> Self {
         self.with(|state| state.mapper = Some(Arc::new(mapper)))
@@ -281,7 +281,7 @@ impl AuthApi {
         self.with(|state| state.saf = Arc::new(saf))
     }
 
-    /// Sets the class and the names of the resources on which some endpoints need a permission, see
+    /// Sets the class and the names of the resources for the permissions that some endpoints need, see
     /// [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_guarding_resources(self, resources: GuardingResources) -> Self {
@@ -294,32 +294,32 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. If this function is not
-    /// called, the default policy decides.
+    /// Sets the policy that decides which requests of web pages of other origins are refused. By default,
+    /// `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
     }
 
-    /// Changes the limits of the login throttle. All earlier failures are forgotten.
+    /// Changes the limits of the login throttle, and removes all earlier failures.
     #[must_use]
     pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Sets how long a client waits for a password check; then the answer is 503. The check continues for up to a minute
-    /// after its beginning, and its result counts for the login throttle. The default is a minute.
+    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues
+    /// for up to a minute after its beginning, and its result counts for the login throttle. The default is a minute.
     ///
-    /// A login provider that asks a server should wait longer than the client. Otherwise, while the server is slow, wrong
-    /// passwords would not count here, although the server counts them.
+    /// A login provider that asks a server should wait longer than the client. Otherwise, while the server is slow,
+    /// wrong passwords would count only at the server, and not here.
     #[must_use]
     pub fn with_login_wait(self, wait: Duration) -> Self {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
     }
 
-    /// Sets the store for the networks from which users have logged in. With these networks, the login throttle ensures
-    /// that failed logins from other networks do not lock a user out. By default, the networks are kept in memory, and
-    /// are lost when the program ends.
+    /// Sets the store for the networks from which users have logged in. The login throttle needs these networks, so
+    /// that failed logins from other networks do not lock a user out. By default, they are kept in memory, and are lost
+    /// when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -346,9 +346,10 @@ impl AuthApi {
         self.with(|state| state.clock = clock)
     }
 
-    /// A verifier of passwords for [`Authenticator::with_passwords`](crate::layer::Authenticator::with_passwords). It
-    /// shares the login provider and the counts of failed logins with this service. Call this method after the `with_`
-    /// methods, because some of them make new counts.
+    /// Returns a verifier of passwords for
+    /// [`Authenticator::with_passwords`](crate::layer::Authenticator::with_passwords). It shares the login provider and
+    /// the counts of failed logins with this service. Call this function after the functions `with_…`, because some of
+    /// them create new counts.
     pub fn basic_login(&self) -> BasicLogin {
         BasicLogin {
             login: self.0.login.clone(),
@@ -359,7 +360,7 @@ impl AuthApi {
         }
     }
 
-    /// The path below which the endpoints are served.
+    /// Returns the path below which the endpoints are served.
     pub fn prefix(&self) -> &AuthPrefix {
         &self.0.prefix
     }
@@ -371,7 +372,7 @@ impl AuthApi {
         self
     }
 
-    /// The settings that the OpenAPI document depends on.
+    /// Returns the settings that the OpenAPI document depends on.
     #[cfg(test)]
     pub(super) fn settings(&self) -> Settings<'_> {
         self.0.settings()
@@ -489,7 +490,7 @@ impl State {
         answer
     }
 
-    /// Answers a request for an endpoint of API ML's gateway outside of the prefix.
+    /// Answers a request for an endpoint of API ML's gateway that is outside of the prefix.
     async fn answer_apiml<B: Body>(
         &self,
         endpoints: &ApimlEndpoints,
@@ -517,8 +518,8 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for an endpoint with this method. The response to a preflight request of a browser has no CORS
-    /// headers, so the browser sends no request of a page of another origin that needs them.
+    /// Answers `OPTIONS` for an endpoint with this method. The response has no CORS headers. So after a preflight
+    /// request for a page of another origin, a browser does not send the actual request.
     fn options(&self, method: &Method, request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
@@ -616,8 +617,8 @@ where
             let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // Read the rest of the body. If a part stayed unread, the HTTP server would close the connection, and a
-            // client that is still sending would not see the response. If the request has `Expect: 100-continue`, the
-            // body is not read, because the client has not begun to send it.
+            // client that is still sending would not receive the response. With `Expect: 100-continue`, the body is not
+            // read, because the client has not begun to send it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

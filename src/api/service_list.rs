@@ -10,7 +10,7 @@ use crate::{passticket::Applid, token::ServiceId};
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
-/// Writes the version of the format of the list.
+/// Adds the header with the version of the list's format.
 pub(super) fn set_version(headers: &mut HeaderMap) {
     headers.insert(&CONTENT_VERSION, HeaderValue::from_static("1"));
 }
@@ -30,22 +30,22 @@ pub(super) fn set_version(headers: &mut HeaderMap) {
 pub struct ListedService {
     /// The id, which is the first segment of the paths of the service.
     pub id: ServiceId,
-    /// The name for people.
+    /// The title, for users.
     pub title: Option<String>,
-    /// A description for people.
+    /// The description, for users.
     pub description: Option<String>,
     /// The home page of the service.
     pub home_page: Option<ListedUrl>,
-    /// The APIs of the service. Clients find a service by the id of an API.
+    /// The APIs of the service. Clients can find a service by the id of an API.
     pub apis: Vec<ListedApi>,
-    /// How the gateway authenticates its users to the service.
+    /// How the gateway authenticates a user to the service.
     pub authentication: Option<ListedAuthentication>,
     /// The addresses of the service.
     pub instances: Vec<ListedInstance>,
 }
 
 impl ListedService {
-    /// A service without title, APIs, authentication and instances.
+    /// Creates a service with this id. All other fields are empty.
     pub fn new(id: ServiceId) -> Self {
         Self {
             id,
@@ -62,9 +62,9 @@ impl ListedService {
 /// The URL of a document or a page of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListedUrl {
-    /// A path of the gateway. The list contains it with the address of the gateway.
+    /// A path of the gateway. In the list, the address of the gateway precedes it.
     Gateway(String),
-    /// A URL that does not lead through the gateway.
+    /// The URL of another server.
     Direct(String),
 }
 
@@ -80,15 +80,15 @@ pub struct ListedApi {
     pub version: Option<String>,
     /// The OpenAPI description of the API.
     pub swagger_url: Option<ListedUrl>,
-    /// The documentation of the API for people.
+    /// The documentation of the API.
     pub documentation_url: Option<String>,
-    /// Whether clients should use this API if the service has several APIs.
+    /// Whether clients should prefer this API if the service has several APIs.
     pub is_default: bool,
 }
 
 impl ListedApi {
-    /// An API whose paths begin with `/{service}/{gateway_url}`. Slashes at the start and end of `gateway_url` are
-    /// ignored.
+    /// Creates an API whose paths begin with `/{service}/{gateway_url}`. Slashes at the start and end of `gateway_url`
+    /// are ignored.
     pub fn new(api_id: impl Into<String>, gateway_url: &str) -> Self {
         Self {
             api_id: api_id.into(),
@@ -101,7 +101,7 @@ impl ListedApi {
     }
 }
 
-/// How the gateway authenticates its users to a service.
+/// How the gateway authenticates a user to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedAuthentication {
@@ -109,13 +109,13 @@ pub struct ListedAuthentication {
     pub scheme: String,
     /// The APPLID of the PassTickets.
     pub applid: Option<Applid>,
-    /// Whether a user of the gateway needs no other credential for the service. Zowe's command line makes profiles
-    /// only for such services.
+    /// Whether the service supports single sign-on: a user of the gateway needs no other credential. Zowe's command
+    /// line creates connection profiles only for such services.
     pub supports_sso: bool,
 }
 
 impl ListedAuthentication {
-    /// The scheme with this name. `bypass` does not authenticate users, so it does not support single sign-on.
+    /// Creates the scheme with this name. `bypass` does not authenticate users, so it does not support single sign-on.
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
@@ -135,7 +135,7 @@ pub struct ListedInstance {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// The home page at the instance.
+    /// The home page of the instance.
     pub home_page_url: Option<String>,
     /// The health check of the instance.
     pub health_check_url: Option<String>,
@@ -144,7 +144,7 @@ pub struct ListedInstance {
 }
 
 impl ListedInstance {
-    /// An instance of `service` that a static definition describes.
+    /// Creates an instance of `service` from a static definition.
     pub fn fixed(service: &ServiceId, protocol: &str, host: &str, port: u16) -> Self {
         Self {
             id: format!("STATIC-{host}:{service}:{port}"),
@@ -167,8 +167,8 @@ impl ServiceList {
         Self(services.into_iter().collect())
     }
 
-    /// The services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with this API
-    /// are listed.
+    /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
+    /// this API are listed.
     pub(super) fn document<'a>(
         &'a self,
         base: &'a str,
@@ -180,7 +180,7 @@ impl ServiceList {
         self.0.iter().filter(has_api).map(|service| service_view(service, base)).collect()
     }
 
-    /// The service with this id as JSON. Upper and lower case do not matter.
+    /// Returns the service with this id as JSON. The id is not case-sensitive.
     pub(super) fn service<'a>(
         &'a self,
         id: &str,
@@ -230,7 +230,7 @@ struct ApiView<'a> {
     swagger_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documentation_url: Option<&'a str>,
-    /// Always empty. Clients expect a list.
+    /// Always an empty list, because clients expect a list.
     code_snippet: [(); 0],
     base_url: String,
     base_path: String,
@@ -251,7 +251,7 @@ struct AuthenticationView<'a> {
 struct InstanceView<'a> {
     status: &'static str,
     hostname: &'a str,
-    /// `null` if the host is a name. The gateway does not resolve the name to answer a request.
+    /// `null` if the host is a name, because the gateway does not resolve names for this response.
     ip_addr: Option<IpAddr>,
     protocol: &'a str,
     port: u16,
@@ -264,7 +264,7 @@ struct InstanceView<'a> {
     custom_metadata: BTreeMap<&'a str, &'a str>,
 }
 
-/// API ML reports services that do not register themselves as UP, because it does not check them.
+/// Like API ML, the gateway reports UP for services that do not register themselves, because it does not check them.
 const STATUS: &str = "UP";
 
 fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
@@ -288,7 +288,7 @@ fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
     }
 }
 
-/// API ML lists an API with the same id and major version only once.
+/// Returns the APIs to list. Like API ML, the gateway lists an API with the same id and major version only once.
 fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
     let key = |api: &ListedApi| {
         let version = api.version.as_deref().unwrap_or_default();

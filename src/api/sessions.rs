@@ -1,4 +1,4 @@
-//! What ends when a user logs out, apart from the login token.
+//! Ends everything that depends on a login token when the user logs out.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Sessions {
         relay.issuer.log_out(token).await.map_err(|error| {
             log_limited!(
                 warn, ("logout relay", origin), { ?origin, %error },
-                "a logout could not be relayed to the issuer of the token; there, the token is valid until it expires"
+                "the user could not be logged out at the issuer; the token stays valid there until it expires"
             );
             ApiError::Unavailable
         })

@@ -63,8 +63,7 @@ const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// A login provider. The password of each user is `validPassword`. A login of the user `DOWN` fails,
-/// because the provider is not available.
+/// A login provider. The password of each user is `validPassword`. For the user `DOWN`, the provider is not available.
 #[derive(Clone, Copy)]
 struct StubLogin {
     /// If `true`, the provider supports password changes, and refuses the new password `weak`.
@@ -168,9 +167,8 @@ impl World {
         Self::with_replay(Replay::Allowed)
     }
 
-    /// A world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke
-    /// tokens of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets
-    /// for other users.
+    /// Creates a world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke tokens
+    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets for other users.
     fn with_replay(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
@@ -202,7 +200,7 @@ impl World {
         Self { clock, store, collected, minimal }
     }
 
-    /// All endpoints except `delegate/passticket` are on, and client certificates are on.
+    /// Returns an auth API in which all endpoints except `delegate/passticket` are on, and client certificates are on.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()
@@ -212,14 +210,14 @@ impl World {
             .with_compatibility(compatibility)
     }
 
-    /// A PAT of `user`, issued now.
+    /// Returns a PAT of `user`, issued now.
     fn pat(&self, user: &str, scopes: &str) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let (user, scopes) = (UserId::new(user).unwrap(), Scopes::parse([scopes]).unwrap());
         issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap().expose().to_owned()
     }
 
-    /// A login token of `USER`, issued now.
+    /// Returns a login token of `USER`, issued now.
     fn jwt(&self) -> String {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
         let user = UserId::new("USER").unwrap();
@@ -247,7 +245,7 @@ fn api() -> AuthApi {
     World::new().api(Compatibility::Documented)
 }
 
-/// A client certificate with this common name.
+/// Returns a client certificate with this common name.
 fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
@@ -259,7 +257,7 @@ fn forged(token: &str) -> String {
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// The value of `Authorization: Basic`.
+/// Returns the value of `Authorization: Basic`.
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
@@ -286,7 +284,7 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// The OpenAPI document of `api`. The document is made only once for APIs with equal settings.
+/// Returns the OpenAPI document of `api`. The document is created only once for APIs with equal settings.
 fn description(api: &AuthApi) -> Arc<Value> {
     static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
@@ -351,8 +349,8 @@ impl TestRequest<'_> {
     }
 }
 
-/// The status and the message number of a response. The number is empty if the response is a success. Also
-/// asserts the headers, the extension and the body that all error responses have in common.
+/// Returns the status and the message number of a response. The number is empty if the response is a success. Also
+/// asserts the headers, the extension and the body that all error responses must have.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {
@@ -369,7 +367,7 @@ fn outcome(response: &Response<Bytes>) -> (u16, String) {
     (status.as_u16(), message["messageNumber"].as_str().unwrap().to_owned())
 }
 
-/// The text of the message in an error response.
+/// Returns the text of the message in an error response.
 fn content(response: &Response<Bytes>) -> String {
     let document: Value = serde_json::from_slice(response.body()).unwrap();
     document["messages"][0]["messageContent"].as_str().unwrap().to_owned()

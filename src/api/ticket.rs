@@ -51,8 +51,8 @@ pub(super) async fn ticket<B: Body>(
         None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
-        // The APPLID is not a part of `cause`, because the client chooses the APPLID. Each new value would cause
-        // another log line.
+        // The APPLID is not part of `cause`, because the client chooses it. Each new value would cause another log
+        // line.
         let cause = ("ticket", error.codes());
         log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;

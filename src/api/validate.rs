@@ -1,5 +1,5 @@
 //! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access Token can
-//! validate or revoke this token. It needs no other credential (docs/reference/auth-endpoints.md#validate,
+//! validate or revoke this token, and needs no other credential (docs/reference/auth-endpoints.md#validate,
 //! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
@@ -20,7 +20,7 @@ use crate::{
     token::{Pat, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
-// Missing and `null` fields are `None`. Other fields are ignored, whatever their values are.
+// Missing and `null` fields are `None`. Other fields are ignored, even if they are malformed.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,9 +75,8 @@ impl HeldTokens<'_> {
         Ok(empty(self.compatibility.success()))
     }
 
-    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. Zowe API ML
-    /// also accepts login tokens here, but this crate does not
-    /// (docs/reference/auth-endpoints.md#quirks).
+    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. In contrast to Zowe API
+    /// ML, it must not be a login token (docs/reference/auth-endpoints.md#quirks).
     async fn valid_pat(
         self,
         request: &Parts,

@@ -1,4 +1,4 @@
-//! A login provider that asks z/OSMF.
+//! Checks passwords with z/OSMF.
 
 use std::fmt;
 
@@ -10,14 +10,15 @@ use crate::{
     zosmf::{Zosmf, ZosmfError, ZosmfSessions},
 };
 
-/// Login provider that asks z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
+/// A login provider that checks passwords with z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
-/// The tokens that z/OSMF issues at a login are kept in [`ZosmfSessions`]. A logout ends the session at z/OSMF. All
-/// logins of a user share one session, the latest. The earlier session is ended at z/OSMF when the next one begins.
+/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login. Each user has only one session. The next login
+/// ends the earlier session at z/OSMF, unless both sessions have the same tokens. A logout also ends the session at
+/// z/OSMF.
 ///
-/// z/OSMF does not say why it refuses a login. So an expired password and a revoked user are
-/// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or answers something else than a
-/// login or a refusal, the error is [`LoginError::Unavailable`].
+/// z/OSMF does not say why it refuses a login. So an expired password and a revoked user have the error
+/// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or if its response is neither a
+/// login nor a refusal, the error is [`LoginError::Unavailable`].
 pub struct ZosmfLogin<C> {
     zosmf: Zosmf<C>,
     sessions: ZosmfSessions,
@@ -53,7 +54,7 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
     ) -> Option<LoginFuture> {
         let (zosmf, sessions) = (self.zosmf.clone(), self.sessions.clone());
         Some(Box::pin(async move {
-            // The passwords are sent as JSON, which has no other characters than those of Unicode.
+            // The passwords are sent as JSON, so they must be Unicode text.
             let text =
                 |password| str::from_utf8(password).map_err(|_| LoginError::WrongCredentials);
             let (old, new) = (text(password.expose())?, text(new.expose())?);

@@ -1,4 +1,4 @@
-//! A login provider that asks ZSS.
+//! Checks passwords with ZSS.
 
 use std::fmt;
 
@@ -20,20 +20,21 @@ use crate::{
     remote::{Address, Client, Connect, RemoteError, Reply},
 };
 
-/// Login provider that asks ZSS (Zowe System Services, a server on z/OS). ZSS asks SAF, the z/OS interface to the
-/// security product (`docs/reference/zowe-site.md#zss-login`).
+/// A login provider that checks passwords with ZSS (Zowe System Services, a server on z/OS). ZSS asks SAF, the z/OS
+/// interface to the security product (`docs/reference/zowe-site.md#zss-login`).
 ///
-/// A refusal is a [`LoginError::Platform`], as with the login provider `saf` of Zowe API ML. Each request is sent at
-/// most once, because the security product counts wrong passwords. A response other than those of ZSS is
-/// [`LoginError::Unavailable`], and never a refused password.
+/// If ZSS refuses a login, the error is [`LoginError::Platform`], as with the login provider `saf` of Zowe API ML. Each
+/// request is sent at most once, because the security product counts wrong passwords. A response that does not come
+/// from ZSS is [`LoginError::Unavailable`], and does not count as a refused password.
 pub struct ZssLogin<C> {
     client: Client<C>,
     address: Address,
 }
 
 impl<C> ZssLogin<C> {
-    /// Calls ZSS at `address` with `client`. The address is that of the server, such as `https://zss.example:7557`, or
-    /// the path of ZSS behind Zowe's gateway, such as `https://gw.example:7554/zss/api/v1`.
+    /// Calls ZSS at `address` with `client`. `address` is the address of the server, such as
+    /// `https://zss.example:7557`, or the address of ZSS behind Zowe's gateway, such as
+    /// `https://gw.example:7554/zss/api/v1`.
     pub fn new(client: Client<C>, address: Address) -> Self {
         Self { client, address }
     }
@@ -110,7 +111,7 @@ fn request(
         new_password: Option<&'a str>,
     }
 
-    // The passwords are sent as JSON, which has no other characters than those of Unicode.
+    // The passwords are sent as JSON, so they must be Unicode text.
     let wrong = LoginError::Platform(PlatformError::Malformed);
     let text = |password: &Password| str::from_utf8(password.expose()).map(str::to_owned);
     let (password, new) = match (text(password), new.map(text).transpose()) {
@@ -145,7 +146,7 @@ enum Answer {
     Refused(LoginError),
 }
 
-/// The body of an answer of ZSS, apart from those that have no JSON.
+/// The body of an answer of ZSS. Some answers have no JSON body.
 #[derive(Deserialize)]
 struct Status {
     status: String,
@@ -155,8 +156,8 @@ const fn refused(error: PlatformError) -> Result<Answer, RemoteError> {
     Ok(Answer::Refused(LoginError::Platform(error)))
 }
 
-/// A login begins a session. A 200 without the cookie of a session is not the answer of ZSS to a right password, even if
-/// its body looks like it.
+/// Decides whether ZSS has accepted the password. A login begins a session, so a 200 without a session cookie does not
+/// mean that the password is right, even if the body says so.
 ///
 /// The body of a refusal is not JSON.
 fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
@@ -172,8 +173,8 @@ fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     }
 }
 
-/// Whether a response sets the cookie of a session. Its name is `jedHTTPSession`; newer releases append the port or the
-/// id of the installation.
+/// Whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append the port
+/// or the id of the installation.
 fn begins_session(reply: &Reply) -> bool {
     reply.headers().get_all(SET_COOKIE).iter().any(|line| {
         let Some(rest) = line.as_bytes().strip_prefix(b"jedHTTPSession") else { return false };
@@ -186,7 +187,7 @@ fn begins_session(reply: &Reply) -> bool {
 }
 
 fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
-    /// The start of the text with which ZSS reports another error number than those with a text of their own.
+    /// ZSS has its own texts for some error numbers. For all others, the text begins like this.
     const FAILED: &str = "Password reset FAILED with return code: ";
 
     let text = reply.json::<Status>().map(|Status { status }| status);
@@ -205,7 +206,7 @@ fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
             None if text.starts_with("The new password format is incorrect") => {
                 Ok(Answer::Refused(LoginError::NewPasswordRefused))
             }
-            // The text of EMVSEXPIRE: for SAF, the new password is missing.
+            // ZSS sends this text for EMVSEXPIRE: the password has expired, so SAF requires a new one.
             None if text == "No new password provided" => refused(PlatformError::PasswordExpired),
             None => Err(unusable(reply)),
         },

@@ -6,11 +6,11 @@
 //!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Another password is a
 //!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
-//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each of these three
-//!    objects may have to wait for another server. In that case, the future of the layer waits, too.
+//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. If one of the three
+//!    must wait for another server, the future of the layer waits for it.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
-//!    from the headers, so no later layer can read them. The credentials stay in the headers only if authentication
-//!    failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
+//!    from the headers, so that no later layer can read them. There is one exception: all credentials stay if
+//!    authentication failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
 //! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
 //!    or there is no route.
 //!
@@ -197,7 +197,7 @@ where
     }
 }
 
-/// The settings of the route.
+/// The settings of the route that `apply_result` needs.
 #[derive(Clone, Copy)]
 struct Rules {
     on_failure: OnFailure,
@@ -228,10 +228,11 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
     }
 }
 
-/// Adds the result to the extensions, and removes the credentials from the headers. There are two exceptions after a
-/// failure. If the route has [`OnFailure::Reject`], the request does not change, because it is not forwarded. If the
-/// route has [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay. With
-/// [`ClientBasic::Forward`], a password stays after a failure.
+/// Adds the result to the extensions, and removes the credentials from the headers. After a failure, there are three
+/// exceptions:
+/// - [`OnFailure::Reject`]: the request does not change, because it is not forwarded.
+/// - [`OnFailure::ForwardUnchanged`]: the result is added, but all credentials stay.
+/// - [`ClientBasic::Forward`]: the result is added, but a password stays.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
@@ -301,7 +302,7 @@ fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
     let request_id = RequestId::logged(request.extensions());
     match failure {
-        // This is logged at a low level, because the first request of a browser usually has no credential.
+        // The level is `debug`, because the first request of a browser usually has no credential.
         Failure::NoCredential => {
             tracing::debug!(service, request_id, %failure, "not authenticated");
         }

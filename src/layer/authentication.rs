@@ -29,8 +29,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // Credentials of the client. They are rarely kept. They are boxed to keep `Authenticated` small, because each layer
-    // moves an `Authenticated`.
+    // Credentials of the client, which are rarely kept. The box keeps `Authenticated` small, because each layer moves
+    // it.
     kept: Option<Box<Kept>>,
 }
 
@@ -39,7 +39,7 @@ pub struct Authenticated {
 struct Kept {
     /// All credential headers, for `OnFailure::ForwardUnchanged` only.
     withheld: Option<Withheld>,
-    /// The token that is the proof, for a scheme with [`Accepts::AnyCredentialWithToken`] only.
+    /// The token that proved the user's identity, only for a scheme with [`Accepts::AnyCredentialWithToken`].
     ///
     /// [`Accepts::AnyCredentialWithToken`]: super::Accepts::AnyCredentialWithToken
     token: Option<Zeroizing<String>>,
@@ -50,17 +50,17 @@ impl Authenticated {
         Self { user, proof, kept: None }
     }
 
-    /// The z/OS user.
+    /// Returns the z/OS user.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &Proof {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. If a later layer fails, that later layer puts the headers back with
+    /// Keeps a copy of the credential headers. If a later layer fails, it puts the headers back with
     /// [`restore`](Self::restore).
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.kept.get_or_insert_default().withheld = Some(Withheld::copy_of(headers));
@@ -73,17 +73,17 @@ impl Authenticated {
         }
     }
 
-    /// Keeps the text of the token that is the proof.
+    /// Keeps the text of the token that proved the user's identity.
     pub(super) fn keep_token(&mut self, token: &str) {
         self.kept.get_or_insert_default().token = Some(Zeroizing::new(token.to_owned()));
     }
 
-    /// The token, if [`keep_token`](Self::keep_token) was called.
+    /// Returns the token, if [`keep_token`](Self::keep_token) was called.
     pub(super) fn token(&self) -> Option<&str> {
         self.kept.as_ref()?.token.as_ref().map(|token| token.as_str())
     }
 
-    /// The token, if it is a login token.
+    /// Returns the kept token, if it is a login token.
     pub(super) fn login_token(&self) -> Option<&str> {
         self.token().filter(|_| matches!(self.proof, Proof::Jwt(_)))
     }
@@ -103,7 +103,7 @@ impl Authenticated {
 
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // This output does not show `kept`, because `kept` contains raw credentials.
+        // The output leaves out `kept`, which contains raw credentials.
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)
@@ -169,7 +169,7 @@ pub(super) enum Presented {
         token_id: TokenFingerprint,
     },
     Certificate(PeerCertificate),
-    /// A password, and the user id that the client sent with it, if this is a user id.
+    /// A password, and the name that the client sent with it. `None` if the name is not a valid user id.
     Password(Option<UserId>),
 }
 
@@ -192,7 +192,7 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
-    /// Adds the credential to `record`, and the user if a verified token or the client names a user.
+    /// Adds the credential to `record`. Also adds the user, if a verified token or the client names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         match &self.presented {
             Presented::Nothing => record.with_credential(CredentialKind::None),

@@ -1,5 +1,5 @@
-//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer): which credential of a request is
-//! used, whether it is valid, and which user it belongs to.
+//! Decides for [`AuthenticateLayer`](super::AuthenticateLayer) which credential of a request is used, whether this
+//! credential is valid, and which user it belongs to.
 
 use std::{
     fmt,
@@ -35,10 +35,9 @@ use crate::{
 /// Selects the credential of a request and verifies it.
 ///
 /// `R` checks whether a token is revoked. `M` maps client certificates to users.
-/// [`with_personal_access_tokens`](Self::with_personal_access_tokens) sets `R` and turns on Personal Access
-/// Tokens (PATs). [`with_client_certificates`](Self::with_client_certificates) sets `M` and turns on client
-/// certificates. [`with_passwords`](Self::with_passwords) sets what checks passwords on routes with
-/// [`ClientBasic::Verify`].
+/// [`with_personal_access_tokens`](Self::with_personal_access_tokens) sets `R` and turns on Personal Access Tokens
+/// (PATs). [`with_client_certificates`](Self::with_client_certificates) sets `M` and turns on client certificates.
+/// [`with_passwords`](Self::with_passwords) sets the verifier of passwords on routes with [`ClientBasic::Verify`].
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
@@ -52,8 +51,8 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl Authenticator {
-    /// Accepts the login tokens, and the tokens of other issuers, that `verifier` accepts. PATs and client certificates
-    /// are refused until they are turned on.
+    /// Creates an authenticator. It accepts a login token or a token of another issuer if `verifier` accepts it. It
+    /// refuses PATs and client certificates until they are turned on.
     pub fn new(verifier: impl TokenVerifier) -> Self {
         Self {
             verifier: Arc::new(verifier),
@@ -72,8 +71,8 @@ impl<R, M> Authenticator<R, M> {
     /// Refuses tokens that are revoked according to `revocations`, such as login tokens after logout. The check also
     /// applies to tokens of other issuers, and to PATs if PATs are turned on.
     ///
-    /// An authenticator has one revocation check for all tokens. A later call of this function or of
-    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces the check.
+    /// There is only one revocation check for all tokens. Each call of this function or of
+    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
         let Self { verifier, pats, mapper, identities, passwords, names, clock, .. } = self;
@@ -107,17 +106,17 @@ impl<R, M> Authenticator<R, M> {
         Self { mapper: None, ..self }
     }
 
-    /// Accepts tokens of other issuers that name a distributed identity, if `mapper` maps this identity
-    /// to a user. A distributed identity is a name in a registry outside z/OS, such as an e-mail address.
+    /// Accepts tokens of other issuers that name a distributed identity, if `mapper` maps this identity to a user. A
+    /// distributed identity is a user name that another system than z/OS defines, such as an e-mail address.
     ///
-    /// If no `mapper` is set, such tokens are refused, because their identity has no user (docs/decisions.md#d22).
+    /// Without a mapper, such tokens are refused, because no user belongs to their identity (docs/decisions.md#d22).
     #[must_use]
     pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Checks the passwords of `Authorization: Basic` with `verifier`, on routes with [`ClientBasic::Verify`]. Without a
-    /// verifier, a password is no credential on these routes.
+    /// Checks the passwords of `Authorization: Basic` with `verifier`, on routes with [`ClientBasic::Verify`]. Without
+    /// a verifier, passwords are ignored on these routes.
     #[must_use]
     pub fn with_passwords(self, verifier: impl PasswordVerifier) -> Self {
         Self { passwords: Some(Arc::new(verifier)), ..self }
@@ -136,7 +135,7 @@ impl<R, M> Authenticator<R, M> {
         Self { clock, ..self }
     }
 
-    /// Removes every credential from `headers`, whether this authenticator accepts it or not.
+    /// Removes every credential from `headers`, including credentials that this authenticator does not accept.
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         credential::strip(headers, &self.names);
     }
@@ -160,8 +159,8 @@ impl<R, M> Authenticator<R, M> {
         Accepted { pats: self.pats, passwords }
     }
 
-    /// Keeps the text of the token that is the proof of `authenticated`. The fingerprint is compared, so that a scheme
-    /// never gets a token other than the token that was verified.
+    /// Keeps the text of the token that proved the identity of `authenticated`. This function compares the fingerprint,
+    /// so that a scheme never gets a token that was not verified.
     #[cold]
     pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
         let fingerprint = match authenticated.proof() {
@@ -196,7 +195,7 @@ pub(super) enum Progress {
     Waiting(Pending),
 }
 
-/// The pending call. The decision waits for its answer.
+/// The pending call. The decision needs the result of this call.
 pub(super) enum Pending {
     Verification { place: Place, future: VerifyFuture },
     Revocation { token: VerifiedToken, future: CheckFuture },
@@ -318,7 +317,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
 
     fn map_certificate(&self, certificate: &PeerCertificate) -> Progress {
         let Some(mapper) = &self.mapper else {
-            // If client certificates are turned off, a client certificate is not a credential.
+            // Client certificates are turned off, so the certificate is ignored.
             return Progress::refused(Failure::NoCredential, Presented::Nothing);
         };
         if certificate.not_after() < self.clock.now() {
@@ -387,7 +386,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     fn map_external(&self, token: ExternalToken) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
-            // The expiry is checked here, because a verifier with a cache may return a token that has expired.
+            // A verifier with a cache may return a token that has expired, so the expiry is checked here.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }

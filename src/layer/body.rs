@@ -12,16 +12,15 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Lets the inner service have any type of response body.
+/// Allows an inner service whose response body has any type.
 ///
-/// If a layer of this crate answers a request itself, it creates a body of the type that the inner service uses. So the
-/// body type of the inner service must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of
-/// axum and of the proxy of this crate implement this trait. The body types of `tower_http` layers, such as
-/// `TraceLayer`, do not implement it. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http`
-/// layers.
+/// A layer of this crate that answers a request itself creates a body of the type that the inner service uses. So this
+/// type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of the proxy of
+/// this crate implement this trait. The body types of `tower_http` layers, such as `TraceLayer`, do not implement it.
+/// Put `ResponseBodyLayer` between the layers of this crate and the `tower_http` layers.
 ///
-/// The response body of this layer is [`ResponseBody`]. This body type also implements `Default`, because the
-/// `tower_http` layers `CorsLayer` and `TimeoutLayer` require `Default`.
+/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which the `tower_http` layers
+/// `CorsLayer` and `TimeoutLayer` require.
 ///
 /// ```
 /// # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};

@@ -1,10 +1,10 @@
-//! Reads the headers `Client-Cert` and `Client-Cert-Chain`, in which a proxy sends the certificate of its client.
+//! Reads the headers `Client-Cert` and `Client-Cert-Chain`, in which a proxy forwards the certificate of its client.
 //!
 //! There are two spellings (docs/reference/zowe-site.md#forwarded-certificates):
 //!
-//! - RFC 9440: a byte sequence of a structured field (RFC 8941 §3.3.5), which is Base64 between two colons, and for
-//!   `Client-Cert-Chain` a list of such sequences.
-//! - Zowe: Base64 of the certificate in DER, without colons. There is no chain.
+//! - RFC 9440: `Client-Cert` is a byte sequence (RFC 8941 §3.3.5), which is Base64 between two colons.
+//!   `Client-Cert-Chain` is a list of such byte sequences.
+//! - Zowe: `Client-Cert` is the Base64 text of the certificate in DER, without colons. There is no `Client-Cert-Chain`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName};
@@ -28,10 +28,11 @@ pub(super) struct ForwardedChain {
 }
 
 impl ForwardedChain {
-    /// Reads the headers. `None` if there is no `Client-Cert`.
+    /// Reads the headers. Returns `None` if there is no `Client-Cert`.
     ///
     /// # Errors
-    /// What is wrong with them. A proxy sends one `Client-Cert`; with several, one of them may come from its client.
+    /// The reason why the headers are malformed. Several `Client-Cert` headers are an error, because one of them may
+    /// come from the client of the proxy.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let mut values = headers.get_all(&CLIENT_CERT).iter();
         let leaf = match (values.next(), values.next()) {
@@ -44,7 +45,7 @@ impl ForwardedChain {
         for line in headers.get_all(&CLIENT_CERT_CHAIN) {
             for item in line.as_bytes().split(|b| *b == b',') {
                 let item = item.trim_ascii();
-                // A chain has only the spelling of RFC 9440.
+                // Only RFC 9440 defines a chain.
                 let der = item.starts_with(b":").then(|| decode(item)).flatten();
                 let der =
                     der.ok_or("its Client-Cert-Chain header is not a list of certificates")?;
@@ -69,7 +70,7 @@ pub(super) fn remove(headers: &mut HeaderMap) {
     headers.remove(&CLIENT_CERT_CHAIN);
 }
 
-/// Decodes the text of one certificate. `None` if it is malformed.
+/// Decodes the text of one certificate. Returns `None` if the text is malformed.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() > MAX_LEN {
         return None;
@@ -81,7 +82,7 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(base64).ok().filter(|der| !der.is_empty())
 }
 
-/// For the fuzz target: the certificates in these values of `Client-Cert` and `Client-Cert-Chain`.
+/// Reads the certificates in these values of `Client-Cert` and `Client-Cert-Chain`, for the fuzz target.
 #[cfg(feature = "fuzzing")]
 pub fn forwarded_chain(headers: &HeaderMap) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
     let chain = ForwardedChain::of(headers)?;

@@ -1,5 +1,5 @@
-//! What the gateway answers on routes in each profile (docs/decisions.md#d1): the text of `X-Zowe-Auth-Failure`, and the
-//! response if a service cannot be used.
+//! The texts and statuses that depend on the compatibility profile of a route (docs/decisions.md#d1): the text of
+//! `X-Zowe-Auth-Failure`, and the response if a service gave no response.
 
 use std::borrow::Cow;
 
@@ -27,9 +27,9 @@ pub(crate) enum NoResponse {
 }
 
 impl Compatibility {
-    /// The value of `X-Zowe-Auth-Failure` for a request that is forwarded after `failure`. `event` is the event of the
-    /// scheme of the route. In API ML, the text for some failures depends on whether the scheme makes PassTickets
-    /// (docs/reference/data-plane.md#failure).
+    /// Returns the value of `X-Zowe-Auth-Failure` for a request that is forwarded after `failure`. `event` is the event
+    /// of the route's scheme. In API ML (Zowe's API Mediation Layer), some texts depend on whether the scheme makes
+    /// PassTickets (docs/reference/data-plane.md#failure).
     pub(super) fn auth_failure(self, failure: &Failure, event: Event) -> HeaderValue {
         match self {
             Self::Documented => failure.header_value(),
@@ -42,7 +42,7 @@ impl Compatibility {
         }
     }
 
-    /// The response of the gateway if a service gave no response.
+    /// Returns the response of the gateway if a service gave no response.
     #[cfg(feature = "proxy")]
     pub(crate) fn no_response(self, why: NoResponse) -> (StatusCode, ApiMessage) {
         match (self, why) {
@@ -63,7 +63,7 @@ impl Compatibility {
     }
 }
 
-/// The text of API ML, if it differs from that of [`Failure::message`].
+/// Returns the text of API ML, if it differs from the text of [`Failure::message`].
 fn zowe_v3_text(failure: &Failure, event: Event) -> Option<Cow<'static, str>> {
     const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
     Some(match failure {

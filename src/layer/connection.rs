@@ -1,4 +1,4 @@
-//! Adds [`ConnectionInfo`] to requests, if you do not use the listener of this crate.
+//! Adds [`ConnectionInfo`] to requests. Use this layer if you do not use the listener of this crate.
 //!
 //! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not insert it. If [`ConnectionInfo`]
 //! is missing, audit records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer creates
@@ -15,7 +15,7 @@
 //!     layer::ConnectionInfoLayer,
 //! };
 //!
-//! /// Stands for `axum::extract::ConnectInfo` in this example.
+//! /// Replaces `axum::extract::ConnectInfo` in this example.
 //! #[derive(Clone)]
 //! struct ConnectInfo(SocketAddr);
 //!
@@ -69,7 +69,7 @@ where
         Self { find, proxies: None }
     }
 
-    /// Sets the proxies that are trusted to announce the addresses of their clients: see
+    /// Sets the proxies from which the gateway accepts the address of the client: see
     /// [`ConnectionInfo::with_trusted_proxies`].
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {

@@ -1,4 +1,4 @@
-//! Selects which credential of a request is evaluated, and removes all credentials from the headers.
+//! Selects the credential of a request that the gateway evaluates, and removes all credentials from the headers.
 //!
 //! The functions of this module do no I/O and have no state. A request may have several credentials. The credential
 //! that comes first in a fixed order is selected. If the selected credential is not valid, no other credential is tried
@@ -48,26 +48,26 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Sets the name of the cookie for login tokens. If you set another name, a cookie with the default name is not
-    /// read any more. It is still removed from requests.
+    /// Sets the name of the cookie for login tokens. The gateway then reads only the cookie with the new name, but
+    /// still removes a cookie with the default name.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
-    /// Sets the name of the cookie for Personal Access Tokens. If you set another name, a cookie with the default name
-    /// is not read any more. It is still removed from requests.
+    /// Sets the name of the cookie for Personal Access Tokens. The gateway then reads only the cookie with the new
+    /// name, but still removes a cookie with the default name.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }
     }
 
-    /// The name of the cookie for login tokens.
+    /// Returns the name of the cookie for login tokens.
     pub fn jwt(&self) -> &str {
         &self.jwt
     }
 
-    /// The name of the cookie for Personal Access Tokens.
+    /// Returns the name of the cookie for Personal Access Tokens.
     pub fn pat(&self) -> &str {
         &self.pat
     }
@@ -133,17 +133,17 @@ pub(super) enum Place {
 /// The user name beside a PAT in `Authorization: Basic`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicUser {
-    /// The name is empty or a word that stands for any user.
+    /// The name is empty, or it is one of the words in [`ANY_USER`]. The PAT may belong to any user.
     Any,
-    /// The PAT must be a PAT of this user.
+    /// The PAT must belong to this user.
     Named(UserId),
 }
 
-/// User names that clients and tools write beside a token.
+/// Words that clients and tools send instead of a user name, if the password is a token.
 const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
 
 impl BasicUser {
-    /// `None` if no PAT can have a user of this name.
+    /// Returns `None` if the name is no user id, so that no PAT can belong to it.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
@@ -160,7 +160,7 @@ impl BasicUser {
     }
 }
 
-/// The kinds of credentials, apart from login tokens and certificates, that are evaluated.
+/// Says which credentials are evaluated, apart from login tokens and certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
     /// PATs, in all their places.
@@ -170,7 +170,7 @@ pub(super) struct Accepted {
 }
 
 /// Selects the first credential in this order: login cookie, `Bearer` or `token`, PAT cookie, `PRIVATE-TOKEN`, `Basic`,
-/// client certificate. What `accepted` excludes is skipped.
+/// client certificate. Skips credentials that `accepted` excludes.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
     certificate: Option<&'a PeerCertificate>,
@@ -204,13 +204,13 @@ pub(super) fn select<'a>(
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
-/// The token in the login cookie or in `Authorization: Bearer`.
+/// Returns the token in the login cookie or in `Authorization: Bearer`.
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     let in_cookie = Cookies::of(headers).find(names.jwt());
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
-/// The token of `Authorization: Bearer`. The scheme name is not case-sensitive (RFC 9110 §11.1).
+/// Returns the token of `Authorization: Bearer`. The name `Bearer` is not case-sensitive (RFC 9110 §11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.trim_ascii().split_at_checked(6)?;
     let token_starts = token.first().is_some_and(u8::is_ascii_whitespace);
@@ -218,14 +218,14 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer") && token_starts && !token.is_empty()).then_some(token)
 }
 
-/// The token of `Authorization: token`, which clients of GitHub and Gitea send.
+/// Returns the token of `Authorization: token`, which clients of GitHub and Gitea send.
 #[cold]
 fn token_scheme(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = split_scheme(value);
     (scheme.eq_ignore_ascii_case(b"token") && !token.is_empty()).then_some(token)
 }
 
-/// The credential in `Authorization: Basic`, if it is evaluated.
+/// Returns the credential in `Authorization: Basic`, if it is evaluated.
 #[cold]
 fn basic(value: &[u8], accepted: Accepted) -> Option<Credential<'static>> {
     if !accepted.pats && !accepted.passwords {
@@ -238,7 +238,7 @@ fn basic(value: &[u8], accepted: Accepted) -> Option<Credential<'static>> {
     }
 }
 
-/// What follows the scheme of `Authorization: Basic`.
+/// Returns the part of `Authorization` after `Basic` and the blanks.
 fn basic_value(value: &[u8]) -> Option<&[u8]> {
     let (scheme, encoded) = split_scheme(value);
     scheme.eq_ignore_ascii_case(b"Basic").then_some(encoded)

@@ -1,4 +1,4 @@
-//! Decides which requests of web pages of other origins are refused ([D25](crate::decisions#d25)).
+//! Refuses some requests that web pages of other origins make a browser send ([D25](crate::decisions#d25)).
 //!
 //! A page of another origin can make a browser send a request to the gateway. The browser attaches the user's cookies,
 //! client certificate or Basic credentials to such a request. The browser also says from which page the request comes:
@@ -26,9 +26,9 @@ use crate::{
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Authentication schemes whose credentials a browser stores and attaches itself. A page must add the credentials of
-/// any other scheme, such as `Bearer`, by script. Before the browser sends such a request, it asks the gateway with a
-/// preflight request.
+/// Authentication schemes whose credentials a browser stores and attaches itself. For any other scheme, such as
+/// `Bearer`, a script of the page must add the credential. Before a browser sends such a request to another origin, it
+/// asks the gateway with a preflight request.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -79,7 +79,7 @@ impl Origin {
     }
 }
 
-/// Parses an IPv6 address in brackets, because one address has several spellings.
+/// Parses an IPv6 address in brackets. Addresses are compared after parsing, because one address has several spellings.
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
@@ -114,23 +114,23 @@ pub struct OriginError(String);
 /// Decides which requests of web pages of other origins are refused with 403
 /// ([D25](crate::decisions#d25)).
 ///
-/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition is
-/// enough if the request has an `Origin`.
+/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
+/// is enough to refuse a request with an `Origin`.
 ///
-/// - The request comes from another origin. This means that its `Origin` is neither an origin of the gateway nor
-///   allowed for the service, or that it has no `Origin` and its `Sec-Fetch-Site` is `cross-site`. `Origin: null`
-///   counts as another origin, unless `Sec-Fetch-Site` is `same-origin`: if a page has `Referrer-Policy: no-referrer`,
-///   its forms send these two values.
+/// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
+///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
+///   another origin, unless `Sec-Fetch-Site` is `same-origin`. A form sends these two values if its page has
+///   `Referrer-Policy: no-referrer`.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
-/// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with the
-///   scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts as such a credential,
-///   because a page must not log the user in as a different user.
+/// - It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
+///   the scheme Basic, Digest, Negotiate or NTLM. A password in the body of a login request also counts, because a page
+///   must not log the user in as a different user.
 ///
 /// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. If the connection has no TLS, this address counts with the scheme
-/// `http` and with the scheme `https`, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address counts with `http` and
+/// with `https`, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -138,7 +138,8 @@ pub struct OriginError(String);
 /// apply the default policy. Pass your own policy to both of them.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
-    /// If this list is empty, the address that the client requested is the own origin.
+    /// The origins of the gateway. If the list is empty, the address that the client requested is the origin of the
+    /// gateway.
     own: Vec<Origin>,
     allowed: Vec<(ServiceId, Vec<Origin>)>,
     foreign: ForeignOrigins,
@@ -152,13 +153,13 @@ pub enum ForeignOrigins {
     /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
     #[default]
     Restricted,
-    /// No request is allowed, whatever its method is. Zowe's API Mediation Layer does this if CORS is off.
+    /// No request is allowed, regardless of its method. Zowe's API Mediation Layer does this if CORS (sharing with
+    /// other origins) is off.
     Refused,
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. Unless `origins` is empty, the address that a client requested is no longer an
-    /// origin of the gateway.
+    /// Sets the origins of the gateway. They replace the address that a client requested, unless `origins` is empty.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
@@ -187,7 +188,7 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// The origins of the gateway. Empty if they are not set.
+    /// Returns the origins of the gateway. The list is empty if they are not set.
     #[cfg(feature = "api")]
     pub(crate) fn own_origins(&self) -> &[Origin] {
         &self.own
@@ -239,13 +240,13 @@ impl OriginPolicy {
             info,
             "cross-origin request",
             { ?origin, own = %OriginList(&self.own), method = %head.method, path },
-            "request of a web page of another origin refused; if the page is one of this gateway, add its \
+            "request of a web page of another origin refused; if the page belongs to this gateway, add its \
              host to zowe.externalDomains"
         );
         Err(CrossOrigin)
     }
 
-    /// Decides about a request that has an `Origin`, or whose `Sec-Fetch-Site` is `cross-site`.
+    /// Returns true if a request is refused. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
     fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
         let has_origin = origins.peek().is_some();
@@ -262,18 +263,18 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns true if the browser hides the origin of the page (`Origin: null`), but says that the page has the
-    /// requested origin (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` for a page with
-    /// `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested address must be one
-    /// of them. Without this condition, an attacker's page whose host name resolves to the gateway (DNS rebinding)
-    /// would count as a page of the gateway.
+    /// Whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin that it
+    /// requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy `no-referrer`
+    /// (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of them.
+    /// Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the gateway (DNS
+    /// rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Whether the origin is an origin of the gateway, or is allowed for the service.
+    /// Whether `origin` is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
         let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Origin>().ok()) else {
             return false;
@@ -332,15 +333,15 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() == b"cross-site")
 }
 
-/// The value of a header, if the header occurs exactly once.
+/// Returns the value of a header, if the header occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test here. It
-/// has the method CONNECT, which does not count as safe.
+/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test here: its
+/// method CONNECT is not GET, HEAD or OPTIONS.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -365,7 +366,7 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         "http" => is_https != Some(true),
         _ => false,
     };
-    // If the target has an authority, the authority counts instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    // If the target has an authority, it is used instead of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let authority = authority.or_else(|| Some(head.headers.get(HOST)?.as_bytes()));
     // An empty port means the default port (RFC 3986 §3.2.3).
@@ -397,7 +398,7 @@ pub struct CrossOriginCounts {
 }
 
 impl CrossOriginCounts {
-    /// The number of refused requests.
+    /// Returns the number of refused requests.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
@@ -504,7 +505,7 @@ mod tests {
             ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
-            // A page may add its own token to the request, in order to hide the credential that the browser attaches.
+            // A page may add a token, in order to hide the credential that the browser attaches.
             ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
             ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),

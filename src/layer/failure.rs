@@ -17,7 +17,7 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// The header that tells the client and the service why authentication or the scheme failed
+/// The header with the reason why authentication or the scheme failed, for the client and the service
 /// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
@@ -33,11 +33,11 @@ pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
-    /// The scheme of the route needs a client certificate, and the connection has none.
+    /// The scheme of the route needs a client certificate, but the connection has none.
     #[error("the connection has no client certificate, which the scheme of the service needs")]
     NoCertificate,
-    /// The gateway does not accept a token of this kind in this place. One example is a login token in the header
-    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs). Another example is a PAT while PATs are turned off.
+    /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
+    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or any PAT while PATs are turned off.
     #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
     /// The token is not valid, or it could not be verified.
@@ -46,8 +46,8 @@ pub enum Failure {
     /// The token is revoked, or the revocation check failed.
     #[error("{0}")]
     Revocation(#[from] CheckError),
-    /// The user name in `Authorization: Basic` is not that of the user of the PAT in the place of the password.
-    #[error("the user name is not that of the user of the token")]
+    /// `Authorization: Basic` has a PAT as the password, but the user name is not the user of the PAT.
+    #[error("the user name does not match the user of the token")]
     UserMismatch,
     /// The password in `Authorization: Basic` was not accepted.
     #[error("{0}")]
@@ -71,7 +71,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The message for the client and the service.
+    /// Returns the message for the client and the service.
     pub fn message(&self) -> ApiMessage {
         match self {
             Self::NoCredential | Self::WrongKind => {
@@ -96,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// The status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
+    /// Returns the status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
@@ -114,7 +114,7 @@ impl Failure {
         }
     }
 
-    /// How long the client should wait before it tries again (`Retry-After`), if this is known.
+    /// Returns the time that the client should wait before it tries again (`Retry-After`), if this time is known.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Generate(error) => error.retry_after(),
@@ -124,10 +124,10 @@ impl Failure {
         }
     }
 
-    /// The value of `X-Zowe-Auth-Failure`.
+    /// Returns the value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The messages of this crate are ASCII, so they are valid header values. The fallback is for a scheme
-        // whose custom message is not a valid header value.
+        // The messages of this crate are ASCII, so they are valid header values. The fallback is for a message of your
+        // own scheme that is not a valid header value.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }

@@ -1,8 +1,8 @@
 //! Accepts the certificates of clients from proxies that terminate TLS.
 //!
 //! A proxy that terminates TLS sends the certificate of its client in the header `Client-Cert`
-//! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So it is accepted only on a
-//! TLS connection whose own client certificate is that of a [trusted forwarder](TrustedForwarders).
+//! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
+//! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
 //! 1. If the peer is a trusted forwarder, its own certificate is never the credential of a request. The certificate in
 //!    `Client-Cert` takes its place, if there is one. So the forwarder cannot act as a user itself.
@@ -44,10 +44,10 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// How many verified certificates are remembered.
+/// The number of verified certificates that the cache holds.
 const REMEMBERED: usize = 1000;
 
-/// How long it is remembered that a certificate is valid. The end of its validity is checked for each request.
+/// A verified certificate stays in the cache for this time. The end of its validity is checked for each request.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
 /// How many certificates of former forwarders are remembered. The oldest are forgotten first.
@@ -61,8 +61,8 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
-/// A proxy is a trusted forwarder if its TLS certificate is in the list. If the list has the certificate of an authority,
-/// the certificates that this authority has signed are not trusted.
+/// A proxy is a trusted forwarder if its own TLS certificate is in the list. The certificate of an authority in the
+/// list does not make other certificates trusted.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -192,7 +192,7 @@ impl TrustedForwarders {
         self.0.suspected.insert(peer, now);
     }
 
-    /// The fingerprints of the certificates in a PEM document.
+    /// Returns the fingerprints of the certificates in a PEM document.
     ///
     /// # Errors
     /// [`CertificateError`] if a certificate is malformed, or if the document has no certificate.
@@ -206,7 +206,7 @@ impl TrustedForwarders {
             })
             .collect::<Result<_, CertificateError>>()?;
         match found.is_empty() {
-            // An empty document is not a certificate, either.
+            // An empty list is an error, too: `from_der` refuses an empty certificate.
             true => PeerCertificate::from_der(Vec::new()).map(|_| Vec::new()),
             false => Ok(found),
         }
@@ -224,17 +224,18 @@ impl fmt::Debug for TrustedForwarders {
     }
 }
 
-/// Trait for the check of a client certificate that no TLS handshake has verified.
+/// Verifies a client certificate that no TLS handshake has verified.
 #[cfg_attr(
     feature = "tls",
     doc = "[`ClientCertificates`](crate::tls::ClientCertificates) implements it."
 )]
 pub trait VerifyClientCertificate: Send + Sync + 'static {
-    /// Whether the certificate `leaf` is valid now for a TLS client, and comes from a trusted authority. `intermediates`
-    /// are the authorities in between. All certificates are in DER, as the forwarder has sent them.
+    /// Checks that the certificate `leaf` is valid now for a TLS client, and comes from a trusted authority.
+    /// `intermediates` are the certificates of the authorities in between. All certificates are in DER, as the
+    /// forwarder has sent them.
     ///
     /// # Errors
-    /// The reason, for the log.
+    /// The reason why the certificate is not accepted, for the log.
     fn verify(&self, leaf: &[u8], intermediates: &[Vec<u8>]) -> Result<(), String>;
 }
 
@@ -277,7 +278,7 @@ pub struct ForwardedCertificate(Arc<Inner>);
 struct Inner {
     forwarders: TrustedForwarders,
     verifier: Arc<dyn VerifyClientCertificate>,
-    /// By the hash of the certificates.
+    /// The key is the hash of the forwarded certificates.
     verified: Cache<[u8; 32], (PeerCertificate, Instant)>,
 }
 
@@ -308,7 +309,7 @@ impl Check for ForwardedCertificate {
 }
 
 impl ForwardedCertificate {
-    /// Replaces the certificate of the forwarder by that of its client.
+    /// Replaces the certificate of the forwarder by the certificate of its client.
     fn forwarded<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
         let forwarder = request.extensions_mut().remove::<PeerCertificate>();
         let chain = ForwardedChain::of(request.headers()).map_err(|what| {
@@ -349,7 +350,7 @@ fn refuse(forwarder: Option<&PeerCertificate>, reason: &str) {
     let forwarder = forwarder.map(PeerCertificate::subject);
     log_limited!(
         warn, ("forwarded certificate", forwarder), { forwarder, reason },
-        "a trusted forwarder has sent a client certificate that is not accepted"
+        "client certificate of a trusted forwarder refused"
     );
 }
 
@@ -370,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    /// Accepts all certificates but that of `APIMTST`, and counts the checks.
+    /// Accepts all certificates except the certificate of `APIMTST`, and counts the checks.
     #[derive(Default)]
     struct Verifier(AtomicUsize);
 
@@ -392,7 +393,7 @@ mod tests {
         BASE64_STANDARD.encode(identity.certificate_der())
     }
 
-    /// The common name of the certificate that the inner service sees, or the rejection.
+    /// Returns the common name of the certificate that the inner service receives, or the rejection.
     fn seen(
         check: &ForwardedCertificate,
         peer: Option<pki::Identity>,
@@ -412,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_forwarder_sends_certificates_and_it_is_no_user_itself() {
+    fn only_a_trusted_forwarder_sends_certificates_and_its_own_is_no_credential() {
         let server = pki::SERVER;
         let forwarders = TrustedForwarders::new(
             TrustedForwarders::fingerprints(server.certificate.as_bytes()).unwrap(),
@@ -444,7 +445,7 @@ mod tests {
                 assert_eq!(seen(check, peer, &headers), want, "{peer:?} {headers:?}");
             }
         }
-        // A verified certificate is remembered, with its chain.
+        // The result is cached for a certificate and its chain.
         assert_eq!(verifier.0.load(SeqCst), 2);
         for bad in [
             vec![zowe(), zowe()],

@@ -1,5 +1,5 @@
-//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting. [`LayerFuture`] is for
-//! layers that may have to wait. Only a request whose decision has to wait needs an allocation.
+//! The two futures of the layers. Layers that decide without waiting return a [`ResponseFuture`]. Layers that may have
+//! to wait return a [`LayerFuture`], which allocates memory only if it has to wait.
 
 use std::{
     mem,
@@ -85,11 +85,11 @@ pub struct ForwardedFailure {
     pub(super) text: HeaderValue,
 }
 
-/// A decision that a layer cannot make yet, because the layer waits for another server.
+/// A decision for which a layer must wait for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Returns [`Poll::Pending`] until the layer can decide. When the layer can decide, makes the decision and changes
-    /// the request accordingly.
+    /// Returns [`Poll::Pending`] until the layer can decide. Then it makes the decision and changes the request
+    /// accordingly.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +123,7 @@ pin_project! {
     }
 }
 
-/// The schemes that a 401 offers.
+/// The authentication schemes that a 401 response offers.
 #[derive(Clone, Copy, Debug)]
 enum Challenge {
     Bearer,

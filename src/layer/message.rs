@@ -1,8 +1,8 @@
-//! Checks the parts of a request that the HTTP server does not check: whether the target of the request and its `Host`
-//! are valid and agree with each other, and whether the gateway knows the transfer coding of the body.
+//! Checks the parts of a request that the HTTP server does not check. The target of the request and the header `Host`
+//! must be valid and agree with each other. The gateway must support the transfer coding of the body.
 //!
-//! If two servers read a request in different ways, an attacker can use the difference: the first server checks one
-//! host or body, and the second server serves another host or body.
+//! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
+//! checks one host or body, but the second server uses another one.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,
@@ -24,8 +24,8 @@ pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A target in absolute form must have the scheme `http` or `https`. Its authority must not contain a user
-/// (RFC 9110 §4.2.4).
+/// A target in absolute form must have the scheme `http` or `https`. Its authority must not contain a user name (RFC
+/// 9110 §4.2.4).
 fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let is_http =
         |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
@@ -63,8 +63,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Whether `authority` and `host` name the same host and port. A missing or empty port stands for the default port (RFC
-/// 3986 §3.2.3).
+/// Whether `authority` and `host` name the same host and port. A missing or empty port means the default port (RFC 3986
+/// §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
@@ -82,7 +82,7 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     })
 }
 
-/// The gateway knows only the coding `chunked`. It must not be applied twice (RFC 9112 §6.1). The HTTP server has
+/// The gateway supports only the coding `chunked`, which must not be applied twice (RFC 9112 §6.1). The HTTP server has
 /// already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {

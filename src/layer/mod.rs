@@ -1,4 +1,4 @@
-//! The Tower layers. They replace the credential of the client with the credential that the service expects.
+//! The Tower layers. They replace the client's credential with the credential that the service expects.
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
@@ -12,16 +12,14 @@
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
 //! Each layer passes its result to later layers as a request extension. These extensions are [`Route`],
-//! [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create an extension which states that
-//! a request is authenticated, authorized or ready to forward. So a stack with layers in the wrong order forwards no
-//! request. It answers 500 and logs the reason. Only requests on a route with the scheme [`Bypass`] may still be
-//! forwarded.
+//! [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create the last three. So a stack
+//! with layers in the wrong order forwards no request: it answers 500 and logs the reason. There is one exception: it
+//! may forward requests on a route with the scheme [`Bypass`], which needs no credential.
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.
 //!
-//! In front of your own handlers, end the stack with [`RequireAuthorizedLayer`] instead of
-//! [`SchemeLayer`].
+//! If your own handlers answer the requests, end the stack with [`RequireAuthorizedLayer`] instead of [`SchemeLayer`].
 //!
 //! The layers do not change the body and error types of the inner service. The type of the response body must implement
 //! `From<Bytes>`. [`ResponseBodyLayer`] wraps any other body in a type that implements `From<Bytes>`.

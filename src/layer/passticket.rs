@@ -12,12 +12,11 @@ use crate::{
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
 };
 
-/// The names of two headers that the service receives in addition to `Authorization`: a header with the user id (in
-/// Zowe, `apiml.security.auth.passticket.customUserHeader`), and a header with the PassTicket (`customAuthHeader`). In
-/// Zowe, one of these settings has no effect if the other is missing, so this type always has both names.
+/// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
+/// with the PassTicket. In Zowe, the settings are `customUserHeader` and `customAuthHeader` under
+/// `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type always has both names.
 ///
-/// If a client sends headers with these names, the gateway replaces them. If no ticket is generated, the gateway
-/// removes them.
+/// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
 #[derive(Clone, Debug)]
 pub struct CustomHeaders([HeaderName; 2]);
 
@@ -27,12 +26,12 @@ impl CustomHeaders {
         Self([user, ticket])
     }
 
-    /// The name of the header for the user id.
+    /// Returns the name of the header for the user id.
     pub fn user(&self) -> &HeaderName {
         &self.0[0]
     }
 
-    /// The name of the header for the PassTicket.
+    /// Returns the name of the header for the PassTicket.
     pub fn ticket(&self) -> &HeaderName {
         &self.0[1]
     }
@@ -41,9 +40,8 @@ impl CustomHeaders {
 /// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. If
 /// [`CustomHeaders`] are set, the service also receives the user id and the ticket in these headers.
 ///
-/// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. After a
-/// failed attempt, the program's log also shows the user, the APPLID (the name of the application) and the
-/// return codes.
+/// For each attempt to generate a ticket, the audit log gets one [`Ticket`](Event::Ticket) record. After a failed
+/// attempt, the program's log also shows the user, the APPLID (the name of the application) and the return codes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -74,19 +72,19 @@ pub struct PassTicketScheme<G> {
 }
 
 impl<G: PassTicketGenerator> PassTicketScheme<G> {
-    /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must
-    /// evaluate the tickets with the same APPLID.
+    /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must check the
+    /// tickets with the same APPLID.
     pub fn new(applid: Applid, generator: G) -> Self {
         Self { applid, generator, custom: None }
     }
 
-    /// Also sends user id and ticket in the headers `custom`.
+    /// Also sends the user id and the ticket in the headers `custom`.
     #[must_use]
     pub fn with_custom_headers(self, custom: CustomHeaders) -> Self {
         Self { custom: Some(custom), ..self }
     }
 
-    /// The application that the tickets are for.
+    /// Returns the application that the tickets are for.
     pub fn applid(&self) -> Applid {
         self.applid
     }
@@ -161,9 +159,9 @@ fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -
     }
 }
 
-/// The value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
+/// Returns the value of `Authorization: Basic` (RFC 7617 §2). A user id and a PassTicket never contain a colon.
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
-    // User id, colon and PassTicket have at most 8 + 1 + 8 bytes, which are 24 bytes in base64.
+    // The user id, the colon and the PassTicket have at most 8 + 1 + 8 = 17 bytes, which are 24 bytes in base64.
     let mut plain = Zeroizing::new([0; 17]);
     let (user, ticket) = (user.as_bytes(), ticket.expose_bytes());
     let len = user.len() + 1 + ticket.len();

@@ -1,4 +1,4 @@
-//! The trait [`PasswordVerifier`]: it checks the password of `Authorization: Basic` on a route
+//! The trait [`PasswordVerifier`], which checks the password of `Authorization: Basic` on a route
 //! ([D24](crate::decisions#d24)).
 
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
@@ -16,7 +16,7 @@ use crate::{
 /// [`Authenticator::with_passwords`](super::Authenticator::with_passwords) takes such a verifier.
 #[cfg_attr(feature = "api", doc = "[`BasicLogin`](crate::api::BasicLogin)")]
 #[cfg_attr(not(feature = "api"), doc = "`api::BasicLogin`")]
-/// implements the trait with a login provider, the login throttle, and a short memory of verified passwords.
+/// implements this trait with a login provider, a limit on failed logins, and a cache of verified passwords.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -37,7 +37,7 @@ use crate::{
 /// }
 /// ```
 ///
-/// An implementation must limit how many passwords a client can try, because a client can send any number of requests.
+/// An implementation must limit how many passwords a client can try.
 pub trait PasswordVerifier: Send + Sync + 'static {
     /// Checks the password if this is possible without waiting, for example because the same password was verified a
     /// moment ago. `client` is the address of the client, if it is known. After `None`, the default, the caller calls
@@ -54,9 +54,8 @@ pub trait PasswordVerifier: Send + Sync + 'static {
         None
     }
 
-    /// Starts to check a password, which can be any bytes but is not empty. `client` is the address of the client, if
-    /// it is known. The future returns the user id of the authenticated user, and must limit the time that it waits for
-    /// a server.
+    /// Starts to check a password, which is not empty and can contain any bytes. `client` is the address of the client,
+    /// if known. The future returns the authenticated user. It must limit the time that it waits for a server.
     fn verify_password(
         &self,
         user: UserId,
@@ -95,7 +94,7 @@ pub enum PasswordError {
     /// The user does not exist, or the password is wrong.
     #[error("the user or the password is wrong")]
     Wrong,
-    /// The password was checked, and the user may not log in. The client gets the same message as for a wrong password.
+    /// The password was checked, but the user may not log in. The client gets the same message as for a wrong password.
     #[error("the login is refused ({})", reason.as_str())]
     Refused {
         /// The reason for the audit record, such as [`ReasonCode::PasswordExpired`].
@@ -104,7 +103,7 @@ pub enum PasswordError {
     /// There were too many failed logins, so the password was not checked.
     #[error("there were too many failed logins; the password was not checked")]
     TooManyAttempts {
-        /// The time until the next password is checked.
+        /// The time after which the client may try again.
         retry_after: Duration,
     },
     /// The server that checks passwords does not answer.

@@ -1,9 +1,8 @@
-//! Finds the service of a path, and decodes a path as some services do. The gateway rejects a request whose decoded
-//! path belongs to a more specific route than the path as the client sent it.
+//! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its path
+//! belongs to a more specific route after decoding than before.
 
-/// Whether the path is plain. A plain path needs no other check, because [`decoded`] returns `None` for it, and
-/// [`find_unsafe`] finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe
-/// paths are not plain, such as `/.well-known`.
+/// Whether the path is plain. Most paths are, and one pass over the path is enough to see this. A plain path needs no
+/// other check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';
@@ -18,14 +17,14 @@ pub(super) fn is_plain(path: &str) -> bool {
     })
 }
 
-/// The first segment of a path: the id of the service that the path belongs to.
+/// Returns the first segment of a path, which is the id of a service.
 pub(super) fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
-/// The path as a service may read it, if the service decodes the path first. Percent-encoding is decoded, and
-/// backslashes become slashes. Empty segments and the parameters of segments (`;x=y`) are removed. Dot segments (`.`
-/// and `..`) stay. `None` if the path has nothing to decode or remove.
+/// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
+/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if there is
+/// nothing to decode or remove.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -56,14 +55,13 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// The path after a second decoding. `once` is the result of [`decoded`]. `None` if the second decoding changes
-/// nothing.
+/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if this changes nothing.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }
 
-/// Why a path must not be forwarded. A service, or a server in front of the service, could read a different path than
-/// the gateway.
+/// Why a path must not be forwarded: a service, or a server in front of it, could read a different path than the
+/// gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsafe {
     /// A segment is `.` or `..`, in the path as the client sent it or after one or two decodings.
@@ -72,8 +70,8 @@ pub(super) enum Unsafe {
     Nul,
 }
 
-/// Why the path must not be forwarded. `None` if it may be forwarded. `once` is the result of [`decoded`] for this
-/// path. `twice` is the result of [`decoded_again`] for `once`.
+/// Returns the reason why the path must not be forwarded, or `None`. `once` is the result of [`decoded`] for this path.
+/// `twice` is the result of [`decoded_again`] for `once`.
 pub(super) fn find_unsafe(path: &str, once: Option<&str>, twice: Option<&str>) -> Option<Unsafe> {
     let readings = [Some(path), once, twice];
     let any = |is: fn(&str) -> bool| readings.into_iter().flatten().any(is);

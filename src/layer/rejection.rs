@@ -1,4 +1,4 @@
-//! The reason why a layer answers a request itself, and the response that the client then receives.
+//! The reason why a layer answers a request itself, and the response that the client receives.
 
 use bytes::Bytes;
 use http::{
@@ -28,14 +28,14 @@ pub enum Rejection {
     /// gateway.
     #[error("the path has an encoded NUL")]
     Nul,
-    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service that
+    /// Without its encoding, empty segments and parameters (`;x=y`), the path belongs to another route. A service that
     /// decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
     /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
     #[error("the path has an encoded character, and the service does not allow it")]
     EncodedPath,
-    /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
+    /// The method is `TRACE` (in upper or lower case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
     /// The request is malformed. For example, it names no host or several hosts.
@@ -51,7 +51,7 @@ pub enum Rejection {
     /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
-    /// A layer that another layer needs is missing, or the layers are in the wrong order.
+    /// A required layer is missing, or the layers are in the wrong order.
     #[error("the stack of layers is wrong: {0}")]
     Misassembled(&'static str),
 }
@@ -79,7 +79,7 @@ impl Rejection {
         Self::Misassembled(what)
     }
 
-    /// The response to the client.
+    /// Returns the response for the client.
     #[cold]
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
         let (status, message) = match &self {

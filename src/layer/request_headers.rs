@@ -1,12 +1,12 @@
-//! Decides which headers of a client's request never reach a service.
+//! Decides which request headers of a client the gateway removes.
 //!
-//! Some headers are trusted: a service, or a server in front of it, takes a user, a certificate, an address or
-//! a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of
-//! these headers. [`RequestHeaders`] changes the table for one service.
+//! A service, or a server in front of it, trusts some headers: it reads a user, a certificate, an address or a path
+//! from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of these headers.
+//! [`RequestHeaders`] changes the table for one service.
 //!
-//! A header is removed under each spelling of its name. Two names are spellings of the same name if they differ only in
-//! characters that are neither letters nor digits. CGI (RFC 3875 §4.1.18) and interfaces derived from CGI do not
-//! distinguish these characters.
+//! A header is removed under each spelling of its name. Two spellings differ only in characters that are neither
+//! letters nor digits, such as `X-Real-IP` and `X_Real_IP`. CGI (RFC 3875 §4.1.18) and similar interfaces do not
+//! distinguish such spellings.
 
 use http::{
     HeaderName,
@@ -23,11 +23,11 @@ use crate::{headers::same_for_cgi, token::ServiceId};
 /// trusts the proxy.
 const WEBSPHERE: &str = "$ws";
 
-/// The prefix of the CORS headers (Fetch Standard §3.3). These headers and `Origin` are removed. With them, a service
-/// would decide itself which pages of other origins may use it ([D25](crate::decisions#d25)).
+/// The prefix of the CORS headers (Fetch Standard §3.3). These headers and `Origin` are removed, because the gateway,
+/// and not the service, decides which pages of other origins may use the service ([D25](crate::decisions#d25)).
 const ACCESS_CONTROL: &str = "access-control-";
 
-/// Headers that the gateway needs, so that [`RequestHeaders::with_removed`] refuses them.
+/// Headers that the gateway needs. [`RequestHeaders::with_removed`] refuses them.
 static NEEDED: [&HeaderName; 7] = [
     &AUTHORIZATION,
     &CONTENT_LENGTH,
@@ -43,8 +43,8 @@ enum Class {
     /// Only the gateway may set the header. If a client sends the header, it is always removed, because
     /// [`RequestHeaders::with_kept`] refuses its name.
     Gateway,
-    /// A header with exactly this name is an ordinary header. Headers with other spellings of the name are removed, and
-    /// no service can keep them.
+    /// A header with exactly this name is an ordinary header. Other spellings of the name are removed, and no service
+    /// can keep them.
     Spelling,
     /// The header is removed, unless the service keeps it.
     Listed,
@@ -153,7 +153,7 @@ static TABLE: [Entry; 88] = [
     Entry::new("x-auth-request-preferred-username", Class::Listed),
 ];
 
-/// Every name in [`TABLE`] is shorter than this.
+/// Every name in [`TABLE`] is shorter than this number of bytes.
 const LENGTHS: usize = 64;
 
 /// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. For most headers, no name in the
@@ -185,7 +185,7 @@ static FIRST_OF_LENGTH: [u8; LENGTHS + 1] = {
     first
 };
 
-/// The class of a header. `None` means an ordinary header.
+/// Returns the class of a header, or `None` for an ordinary header.
 fn class_of(name: &str) -> Option<Class> {
     let bytes = name.as_bytes();
     let (first, length) = (*bytes.first()?, bytes.len());
@@ -215,8 +215,7 @@ fn has(names: &[HeaderName], name: &str) -> bool {
     names.iter().any(|other| same_for_cgi(name, other.as_str()))
 }
 
-/// Changes the table of removed request headers for one service
-/// (`docs/reference/request-headers.md`).
+/// Changes for one service which request headers are removed (`docs/reference/request-headers.md`).
 ///
 /// ```
 /// use http::HeaderName;
@@ -252,7 +251,7 @@ impl RequestHeaders {
         Ok(self)
     }
 
-    /// Keeps the header `name`, although this name is in the table. The service then receives the value that the client
+    /// Keeps the header `name`, although this name is in the table. The service receives the value that the client
     /// sent.
     ///
     /// # Errors
@@ -274,11 +273,11 @@ impl RequestHeaders {
     }
 }
 
-/// Why [`RequestHeaders`] cannot contain a header.
+/// Why a header cannot be removed or kept by [`RequestHeaders`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
-    /// Only the gateway may set this header, so the header of a client is never kept.
+    /// Only the gateway may set this header, so a client's header is never kept.
     #[error(
         "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
     )]
@@ -288,7 +287,7 @@ pub enum RequestHeaderError {
         "{0} is not in the table of removed headers, so every service receives it; delete the name from the list of kept headers"
     )]
     NotListed(HeaderName),
-    /// The header is in the list of removed headers and in the list of kept headers, perhaps in two spellings.
+    /// The header is in both lists, removed and kept, perhaps in two spellings.
     #[error("{0} is both removed and kept; remove the name from one of the two lists")]
     Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
@@ -316,7 +315,7 @@ impl Policy {
         self.services.push((service, headers));
     }
 
-    /// The changes for the service whose id is the first segment of `path`.
+    /// Returns the changes for the service whose id is the first segment of `path`.
     pub(super) fn of_path(&self, path: &str) -> Option<&RequestHeaders> {
         if self.services.is_empty() {
             return None;
@@ -431,8 +430,8 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // The test has added this header with `Policy::add`. The gateway also adds the headers in which it sends
-            // the user and the PassTicket. So this header is removed, although the service keeps it.
+            // `Policy::add` has added this header, as for the headers in which the gateway sends the user and the
+            // PassTicket. So it is removed, although the service keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

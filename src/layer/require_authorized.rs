@@ -1,14 +1,14 @@
 //! Rejects requests that no earlier layer has authorized. Put this layer in front of your own handlers.
 //!
-//! A handler could be called for an unauthenticated client if a route forwards failures
-//! ([`OnFailure::Forward`](super::OnFailure)), or if a layer is missing. This layer rejects such requests
+//! Without this layer, a handler receives requests of unauthenticated clients if a route forwards failures
+//! ([`OnFailure::Forward`](super::OnFailure)), or if an earlier layer is missing. This layer rejects them
 //! ([D40](crate::decisions#d40)):
 //!
 //! | request | response |
 //! |---|---|
 //! | the request is [`Authorized`], or a scheme has prepared the request for a user ([`ReadyToForward`]) | the handler's response |
 //! | authentication failed | the status of the failure, usually 401, and its message |
-//! | no earlier layer has authenticated the request, or the route has the scheme `bypass` | 401 `ZWEAG160E` |
+//! | no layer has authenticated the request, or the route has the scheme `bypass` | 401 `ZWEAG160E` |
 //!
 //! ```
 //! use bytes::Bytes;

@@ -1,8 +1,8 @@
 //! Finds the route of a request by its path, and adds the [`Route`] to the extensions for later layers.
 //!
-//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If the path begins with the prefixes of several
-//! routes, the route with the longest prefix is used. So a service can have a second route for some of its paths. The
-//! second route can have another scheme or another APPLID (the application name of a PassTicket).
+//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If several prefixes match a path, the route with
+//! the longest prefix is used. So a service can have a second route for some of its paths, with another scheme or
+//! another APPLID (the application name in a PassTicket).
 //!
 //! | request | response |
 //! |---|---|
@@ -76,10 +76,11 @@ impl RouteLayer {
         Self { check: FindRoute(Source::Table(routes.into())) }
     }
 
-    /// Creates a layer that uses `route` for every request. Use it if your own router has already selected the handler.
+    /// Creates a layer that uses `route` for every request, regardless of the path. Use it if your own router has
+    /// already selected the handler.
     ///
-    /// By default, a request whose authentication failed is rejected, so that your handler is not called
-    /// ([D40](crate::decisions#d40)). Use [`Route::with_on_failure`] to change this.
+    /// By default, a request is rejected if authentication failed, so that your handler is not called
+    /// ([D40](crate::decisions#d40)). [`Route::with_on_failure`] changes this.
     pub fn fixed(route: impl Into<Arc<Route>>) -> Self {
         Self { check: FindRoute(Source::Fixed(Route::or_reject(route.into()))) }
     }
@@ -149,8 +150,8 @@ impl Source {
         if route.encoded_paths() == EncodedPaths::Refuse && path.contains(['%', ';', '\\']) {
             return Err(Rejection::EncodedPath);
         }
-        // A service that decodes the path would handle the request as a request for the route with the longer prefix.
-        // That route may have another APPLID or another scheme.
+        // A service that decodes the path would read the path of a longer route, which may have another APPLID or
+        // scheme.
         let is_longer = |decoded: String| {
             let longer = self.find_as_sent(&decoded);
             longer.is_some_and(|longer| longer.prefix().len() > route.prefix().len())
@@ -161,7 +162,7 @@ impl Source {
         Ok(route)
     }
 
-    /// The route for the path as the client sent it.
+    /// Returns the route for the path as the client sent it, without decoding.
     fn find_as_sent(&self, path: &str) -> Option<&Arc<Route>> {
         match self {
             Self::Table(routes) => routes.find(path),

@@ -1,4 +1,4 @@
-//! The table of routes: it says which paths of the gateway belong to which service.
+//! The table of routes, which assigns paths of the gateway to services.
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     authority::is_host_and_port, compatibility::Compatibility, passticket::Replay, token::ServiceId,
 };
 
-/// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed
+/// Says whether the gateway forwards or rejects a request if authentication or the scheme failed
 /// ([D4](crate::decisions#d4)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,32 +41,32 @@ pub enum OnFailure {
 /// What the gateway does with `Authorization: Basic` of a client, on routes that authenticate requests
 /// ([D24](crate::decisions#d24)).
 ///
-/// If Personal Access Tokens (PATs) are on, a PAT in the place of the password is a credential on each route, whatever
-/// this setting is.
+/// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
+/// accepted on each route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
-    /// A password is no credential, and the service never receives it.
+    /// Passwords are ignored, and the service never receives them.
     #[default]
     Strip,
     /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If it is right, the request is
     /// authenticated. The service never receives the password.
     Verify,
-    /// A password is no credential. If no other credential authenticates the request, the service receives the header,
-    /// together with `X-Zowe-Auth-Failure`. The setting has no effect with [`OnFailure::Reject`], because a request
-    /// without a credential is then not forwarded.
+    /// The gateway ignores the password. If no other credential authenticates the request, the service receives the
+    /// header and `X-Zowe-Auth-Failure`. With [`OnFailure::Reject`], this setting has no effect, because such a request
+    /// is then not forwarded.
     Forward,
 }
 
-/// What the gateway does with a path that has `%`, `;` or `\`, which a service may decode.
+/// What the gateway does with a path that contains `%`, `;` or `\`, because a service may decode such a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The path is forwarded as the client sent it, unless it is ambiguous
-    /// ([`Rejection::DotSegment`](super::Rejection::DotSegment) and the rejections after it).
+    /// The path is forwarded as the client sent it, unless a service could read another path.
+    /// [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
     #[default]
     Forward,
-    /// The answer is 400.
+    /// The gateway answers 400.
     Refuse,
 }
 
@@ -75,9 +75,9 @@ pub enum EncodedPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// If the request was authenticated, the gateway adds `Cache-Control: no-store` unless the service has set
-    /// `Cache-Control`, `Expires` or `Pragma`. It adds `X-Content-Type-Options: nosniff` unless the service has set
-    /// this header.
+    /// The gateway adds `X-Content-Type-Options: nosniff` unless the service has set this header. If the request was
+    /// authenticated, the gateway also adds `Cache-Control: no-store` unless the service has set `Cache-Control`,
+    /// `Expires` or `Pragma`.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -85,8 +85,7 @@ pub enum SecurityHeaders {
 }
 
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So an instance has only one limit of connections, even if two routes spell the address of
-/// the instance in different ways.
+/// the scheme is left out. So two spellings of one address are equal, and their routes share one limit of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -99,7 +98,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
-    /// `url`, unless `url` contains `@`, because the part before the `@` may contain a password.
+    /// `url`. If `url` contains `@`, the error does not contain it, because the part before the `@` may be a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()
@@ -110,7 +109,7 @@ impl Upstream {
         &self.scheme
     }
 
-    /// The host and the port. The port is absent if it is the default port of the scheme.
+    /// Returns the host and the port. The default port of the scheme is left out.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -125,7 +124,7 @@ impl Upstream {
             && port(authority, scheme) == port(&self.authority, self.scheme.as_str())
     }
 
-    /// The same server with `path` appended to the base path.
+    /// Returns the same address with `path` appended to the base path.
     #[must_use]
     pub fn join(&self, path: &str) -> Self {
         let path = path.trim_matches('/');
@@ -157,7 +156,7 @@ fn default_port(scheme: &str) -> u16 {
     if scheme == "http" { 80 } else { 443 }
 }
 
-/// The normal form of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
+/// Returns the normal form of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
 fn normalized(authority: &Authority, scheme: &UriScheme) -> Option<Authority> {
     let host = authority.host().to_ascii_lowercase();
     match authority.port_u16().filter(|port| *port != default_port(scheme.as_str())) {
@@ -180,7 +179,7 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Connects paths of the gateway to a service, and says which scheme the service needs.
+/// Assigns paths of the gateway to a service, and contains the scheme and the settings for requests to this service.
 #[derive(Clone)]
 pub struct Route {
     service: ServiceId,
@@ -198,8 +197,8 @@ pub struct Route {
     response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
     compatibility: Compatibility,
-    /// All routes of the same service, including this one. The list is empty if the route is in no table. The list is
-    /// needed because a redirect of the service may point to another route of this service.
+    /// All routes of the same service, including this one, because a redirect of the service may point to another
+    /// route. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
 }
 
@@ -210,12 +209,11 @@ struct Sibling {
 }
 
 impl Route {
-    /// Creates a route from the paths `/{service}/{gateway_url}/…` to `upstream`. The service receives the
-    /// headers that `scheme` prepares. Slashes at the start and end of `gateway_url` are ignored.
-    /// `gateway_url` may be empty.
+    /// Creates a route from the paths `/{service}/{gateway_url}/…` to `upstream`. The service receives the headers that
+    /// `scheme` prepares. `gateway_url` may be empty. Slashes at its start and end are ignored.
     ///
     /// # Errors
-    /// [`RouteError::GatewayUrl`] if `gateway_url` cannot be a part of a path.
+    /// [`RouteError::GatewayUrl`] if `gateway_url` cannot be part of a path.
     pub fn new(
         service: ServiceId,
         gateway_url: &str,
@@ -235,9 +233,9 @@ impl Route {
         Ok(Self::to(service, prefix, Some(upstream), scheme))
     }
 
-    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so
-    /// the proxy cannot forward its requests. A Personal Access Token is accepted if its scopes contain
-    /// `service`. Log messages and audit records contain `service`.
+    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so the proxy
+    /// cannot forward its requests. A Personal Access Token is accepted if its scopes contain `service`. Log messages
+    /// and audit records also contain `service`.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
     pub fn local(service: ServiceId) -> Self {
@@ -292,13 +290,13 @@ impl Route {
         Self { client_basic, ..self }
     }
 
-    /// Sets what the gateway does with a path that has `%`, `;` or `\`.
+    /// Sets what the gateway does with a path that contains `%`, `;` or `\`.
     #[must_use]
     pub fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
         Self { encoded_paths, ..self }
     }
 
-    /// Sets how long the gateway waits for the head of a response, in place of the time that the proxy's
+    /// Sets how long the gateway waits for the head of a response. This replaces the proxy's default, which
     /// `ForwardTimeouts::with_response` sets.
     #[must_use]
     pub fn with_response_timeout(self, response_timeout: Duration) -> Self {
@@ -311,21 +309,21 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of the body of a response, in place of the time that the
-    /// proxy's `ForwardTimeouts::with_body` sets.
+    /// Sets how long the gateway waits for the next bytes of a response body. This replaces the proxy's default, which
+    /// `ForwardTimeouts::with_body` sets.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
     }
 
-    /// Sets the profile of the responses of the gateway on this route, and of the texts in `X-Zowe-Auth-Failure`.
+    /// Sets the compatibility profile of this route, which decides the gateway's responses and the texts in
+    /// `X-Zowe-Auth-Failure`.
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         Self { compatibility, ..self }
     }
 
-    /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
-    /// set another value.
+    /// Sets [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has already set a value.
     pub(super) fn or_reject(this: Arc<Self>) -> Arc<Self> {
         match this.on_failure {
             Some(_) => this,
@@ -333,22 +331,22 @@ impl Route {
         }
     }
 
-    /// The id of the service. The scopes of Personal Access Tokens contain such ids.
+    /// Returns the id of the service. The scopes of Personal Access Tokens contain such ids.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    /// The prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
+    /// Returns the prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The address of the service. `None` for a [`local`](Self::local) route.
+    /// Returns the address of the service. `None` for a [`local`](Self::local) route.
     pub fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
     }
 
-    /// The scheme that prepares requests for the service.
+    /// Returns the scheme that prepares requests for the service.
     pub fn scheme(&self) -> &dyn Scheme {
         &*self.scheme
     }
@@ -364,28 +362,28 @@ impl Route {
         self.accepts
     }
 
-    /// Whether the service accepts the headers of the scheme in more than one request
+    /// Says whether the service accepts the headers of the scheme in more than one request
     /// ([`Scheme::replay`](super::Scheme::replay)).
     pub fn replay(&self) -> Replay {
         self.replay
     }
 
-    /// Says whether the gateway forwards or rejects a request after authentication or the scheme has failed.
+    /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
     }
 
-    /// What the gateway does with `Authorization: Basic` of a client.
+    /// Returns what the gateway does with `Authorization: Basic` of a client.
     pub fn client_basic(&self) -> ClientBasic {
         self.client_basic
     }
 
-    /// What the gateway does with a path that has `%`, `;` or `\`.
+    /// Returns what the gateway does with a path that contains `%`, `;` or `\`.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.encoded_paths
     }
 
-    /// The time that the gateway waits for the head of a response. `None` means the default of the proxy.
+    /// Returns the time that the gateway waits for the head of a response. `None` means the default of the proxy.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.response_timeout
     }
@@ -395,21 +393,21 @@ impl Route {
         self.security_headers
     }
 
-    /// The time that the gateway waits for the next bytes of the body of a response. `None` means the default of the
+    /// Returns the time that the gateway waits for the next bytes of a response body. `None` means the default of the
     /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
     }
 
-    /// The profile of the responses of the gateway on this route.
+    /// Returns the compatibility profile of this route.
     pub fn compatibility(&self) -> Compatibility {
         self.compatibility
     }
 
-    /// Converts a `Location` that points to the instance of the service into a `Location` that a client of the gateway
-    /// can use. The result has no scheme and no host, so the client stays on the address that it requested (RFC 9110
-    /// §10.2.2). Returns `None` if `location` points to another server, is relative to the path of the request, is
-    /// already a path of the gateway, or has no route.
+    /// Converts the `Location` of a service's response into a `Location` for the client of the gateway. The result has
+    /// no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). Returns `None`
+    /// if `location` points to another server, is relative to the path of the request, is already a path of the
+    /// gateway, or has no route.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -441,7 +439,7 @@ impl Route {
             path.push(b'/');
         }
         path.extend_from_slice(rest);
-        // A client would read a `//` at the beginning as the start of a host, so such a path has no result.
+        // A client reads the text after `//` at the beginning as a host, so such a path is not converted.
         if path.starts_with(b"//") {
             return None;
         }
@@ -451,10 +449,10 @@ impl Route {
         self.northbound_path_bytes(&path)
     }
 
-    /// Converts an absolute path of the instance into a path of the gateway. The path may end with a query and a
-    /// fragment. Returns `None` if no route has the path. Also returns `None` if the path begins with the prefix of a
-    /// route of this service, because such a path is already a path of the gateway: some services read
-    /// `X-Forwarded-Prefix` and answer with paths of the gateway.
+    /// Converts an absolute path of the service into a path of the gateway. The path may end with a query and a
+    /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
+    /// of a route of this service: it is then a path of the gateway, as some services answer that read
+    /// `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(path.as_bytes()).and_then(|it| String::from_utf8(it).ok())
     }
@@ -470,8 +468,8 @@ impl Route {
         let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
         let (base_path, prefix) = routes
             .filter(|(base_path, _)| is_below(base_path, path))
-            // If several base paths have the maximum length, `max_by_key` returns the last one. The last item is this
-            // route, so this route is preferred.
+            // If several base paths are equally long, `max_by_key` returns the last one. This route is the last item,
+            // so it is preferred.
             .max_by_key(|(base_path, _)| base_path.len())?;
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
@@ -481,9 +479,9 @@ impl Route {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
 
-    /// The path and query of a request to the service. The base path of the upstream replaces the prefix of the route.
-    /// The rest of the path and the query are not changed. If the path does not begin with the prefix, the whole path
-    /// is appended to the base path.
+    /// Returns the path and query for the request to the service. The base path of the upstream replaces the prefix of
+    /// the route; the rest stays unchanged. If the path does not begin with the prefix, the whole path is appended to
+    /// the base path.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
@@ -507,13 +505,14 @@ impl Route {
     }
 }
 
-/// Whether a path, which may end with a query and a fragment, begins with a prefix of whole segments.
+/// Whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a query and a
+/// fragment.
 fn is_below(prefix: &str, path: &[u8]) -> bool {
     path.strip_prefix(prefix.as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
 }
 
-/// The rest of a path after a prefix of whole segments.
+/// Returns the rest of `path` after `prefix`, if the prefix ends at the end of a segment.
 fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -524,14 +523,14 @@ impl fmt::Debug for Route {
             .field("service", &self.service)
             .field("prefix", &self.prefix)
             .field("upstream", &self.upstream)
-            // Shows only the name of the scheme, because a scheme may contain a secret.
+            // The output shows only the name of the scheme, because a scheme may contain a secret.
             .field("scheme", &self.scheme.name())
             .field("on_failure", &self.on_failure())
             .finish()
     }
 }
 
-/// The scheme of [`Route::local`]. Such a route has no upstream, so `prepare` always fails.
+/// The scheme of [`Route::local`]. `prepare` always fails, because such a route has no upstream.
 struct Local;
 
 impl Scheme for Local {
@@ -555,8 +554,8 @@ impl Scheme for Local {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The routes of each service id, longest prefix first.
-    // The hash function is fast, but an attacker who chooses the keys can cause collisions. This is safe here, because
-    // clients cannot choose the keys of this map.
+    // With this fast hash function, an attacker who chooses the keys of a map can cause collisions. Clients cannot
+    // choose the keys of this map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
@@ -591,13 +590,13 @@ impl Routes {
         Ok(Self { by_service: by_service.collect() })
     }
 
-    /// The route for `path`. Paths are case-sensitive (`docs/reference/data-plane.md#routing`).
+    /// Returns the route for `path`. Paths are case-sensitive (`docs/reference/data-plane.md#routing`).
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let service = path.strip_prefix('/')?.split('/').next()?;
         self.by_service.get(service)?.iter().find(|route| route.covers(path))
     }
 
-    /// All routes, in no defined order.
+    /// Returns all routes, in no defined order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.by_service.values().flatten().map(AsRef::as_ref)
     }
@@ -773,7 +772,7 @@ mod tests {
             ("/svc/api/v1", "https://a.example:8443/else", None),
             ("/svc/api/v1", "/base/apis", None),
             ("/svc/api/v1", "/", None),
-            // These locations are already paths of the gateway, or they belong to another server.
+            // These locations are already paths of the gateway, or they point to another server.
             ("/svc/api/v1", "/svc/ui/x", None),
             ("/svc/api/v1", "https://a.example:8443/svc/api/v1/x?y#z", Some("/svc/api/v1/x?y#z")),
             ("/svc/api/v1", "//A.example:8443/svc/ui", Some("/svc/ui")),

@@ -31,10 +31,10 @@ use crate::{
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// A token is not used in the last minute before it expires, so that the service has time to use it.
+/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
 const MARGIN_MILLIS: u64 = 60_000;
 
-/// How long a token without the claim `exp` is used.
+/// A token without the claim `exp` is used for this time.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// The longest time for which a token is used, whatever its claim `exp` says.
@@ -43,24 +43,24 @@ const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 /// The number of users whose tokens are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
 
-/// The maximum length of a token, in bytes. It bounds the memory of all tokens.
+/// The maximum length of a token, in bytes. It limits the memory for all tokens.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// After ZSS has refused a PassTicket, the scheme does not try again for this time, because the security product counts
-/// refused PassTickets as wrong passwords.
+/// After ZSS has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
+/// security product counts refused PassTickets as wrong passwords, and may revoke the user.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface
-/// to the security product, makes such a token for a user and an application.
+/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF is the z/OS
+/// interface to the security product. It makes such a token for a user and an application.
 ///
-/// The scheme makes a PassTicket for the APPLID of the service, and sends it to ZSS (Zowe System Services, a server on
-/// z/OS), which answers with the token (`docs/reference/zowe-site.md#schemes`). The scheme keeps the token until a
-/// minute before it expires, or until the user logs out, and for at most 5,000 users. It asks for one token of a user
-/// at a time.
+/// The scheme makes a PassTicket for the APPLID (application name) of the service, and sends it to ZSS (Zowe System
+/// Services, a server on z/OS). ZSS answers with the token (`docs/reference/zowe-site.md#schemes`). The scheme keeps
+/// the tokens of at most 5,000 users, each until a minute before it expires or until the user logs out. For each user,
+/// it sends one request at a time.
 ///
-/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no further
-/// PassTicket of the user for a minute, because the security product counts refused PassTickets. Clones share the
-/// tokens.
+/// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no
+/// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
+/// Clones share the tokens.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -92,8 +92,8 @@ struct Shared<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
-    /// Creates a scheme that asks the endpoint `address` for tokens, with PassTickets of `tickets` for `applid`.
-    /// `address` is the URL of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
+    /// Creates a scheme that requests tokens from ZSS, with PassTickets of `tickets` for `applid`. `address` is the URL
+    /// of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
     pub fn new(client: Client<C>, address: Address, tickets: G, applid: Applid) -> Self {
         let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
         let tokens = SingleFlightCache::new(policy);
@@ -168,8 +168,8 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
     let token = token?.ok_or_else(|| {
         let message = ApiMessage::with(&messages::SAF_TOKEN_FAILED, &["The request was refused"]);
         SchemeError::failed(
-            "ZSS refuses the PassTicket of the user; check the key of the APPLID, and whether the user may use the \
-             application",
+            "ZSS refuses the PassTicket of the user; check the PassTicket key of the APPLID, and whether the user \
+             may use the application",
         )
         .with_message(message)
     })?;
@@ -179,7 +179,8 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Asks ZSS for a token, and returns it with the time until which it is used. `None` if ZSS refuses the PassTicket.
+    /// Requests a token from ZSS. Returns the token and the time until which it is used, or `None` if ZSS refuses the
+    /// PassTicket.
     async fn ask(
         &self,
         user: UserId,
@@ -223,7 +224,7 @@ fn request(
     let credentials =
         Credentials { username: user.as_str(), pass: ticket.expose(), appl: applid.as_str() };
     let body = serde_json::to_vec(&credentials)
-        .map_err(|error| RemoteError::Answer(format!("the request has no JSON: {error}")))?;
+        .map_err(|error| RemoteError::Answer(format!("cannot encode as JSON: {error}")))?;
     let mut request = Request::new(Full::from(body));
     (*request.method_mut(), *request.uri_mut()) = (Method::POST, address.uri());
     let json = HeaderValue::from_static("application/json");

@@ -3,21 +3,21 @@
 //!
 //! The layer removes:
 //!
-//! 1. Hop-by-hop headers, including those that a `Connection` line names.
+//! 1. Hop-by-hop headers, including the headers that a `Connection` header names.
 //! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`, `X-Certificate-*`
-//!    and `X-Remote-User`. A service may trust these headers. Some servers also accept them under other names, such as
-//!    `X_Certificate_…`, so the headers with these names are removed, too. [`SanitizeLayer::with_service_headers`]
+//!    and `X-Remote-User`. A service may trust these headers. Other spellings of their names, such as
+//!    `X_Certificate_…`, are also removed, because some servers accept them. [`SanitizeLayer::with_service_headers`]
 //!    changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! The layer answers 403 to a request that a browser sends for a page of another origin with the user's credential.
-//! [`OriginPolicy`] describes the rule. This layer makes the decision, because it also removes `Origin`, so that later
-//! layers and services do not receive this header.
+//! The layer answers 403 to some requests that a page of another origin makes a browser send with the user's
+//! credential. [`OriginPolicy`] describes these requests. This layer makes the decision, because it also removes
+//! `Origin`, which later layers and services do not receive.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
 //! does not show their values.
 //!
-//! Put this layer first. If it comes after [`RouteLayer`](super::RouteLayer) or
+//! Put this layer before all other layers of this module. After [`RouteLayer`](super::RouteLayer) or
 //! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500.
 //!
 //! ```
@@ -99,7 +99,7 @@ impl SanitizeLayer {
         Arc::make_mut(&mut self.check.rules)
     }
 
-    /// Changes the table for the requests to `service`, which are the requests whose path begins with the id of the
+    /// Changes the table for requests to `service`. These are the requests whose path begins with `/` and the id of the
     /// service.
     #[must_use]
     pub fn with_service_headers(mut self, service: ServiceId, headers: RequestHeaders) -> Self {
@@ -150,7 +150,7 @@ impl Check for Sanitize {
 
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
     let mut hop_by_hop = HopByHop::default();
-    // For most requests, the list is empty, so nothing is allocated.
+    // For most requests, the list stays empty and allocates nothing.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);

@@ -1,12 +1,12 @@
-//! Runs the [`Scheme`](super::Scheme) of the route. The scheme prepares the headers that the service receives in place
-//! of the client's credential.
+//! Runs the [`Scheme`](super::Scheme) of the route, which prepares the headers that the service receives in place of
+//! the client's credential.
 //!
 //! 1. An [`Authorized`] request gets the headers of the scheme. For example,
 //!    [`PassTicketScheme`](super::PassTicketScheme) sets `Authorization: Basic base64(user:ticket)`.
-//! 2. If the scheme fails, the layer logs the reason. For each call of a scheme, the layer writes one record
-//!    to the audit log, with the event that [`Scheme::event`](super::Scheme::event) returns.
-//! 3. If the scheme or an earlier layer failed, and the route forwards failures, the header
-//!    `X-Zowe-Auth-Failure` is added to the request and to the response.
+//! 2. For each call of a scheme, the layer writes one record to the audit log, with the event that
+//!    [`Scheme::event`](super::Scheme::event) returns. If the scheme fails, the layer also logs the reason.
+//! 3. If the scheme or an earlier layer failed, and the route forwards failures, the layer adds the header
+//!    `X-Zowe-Auth-Failure` to the request and to the response.
 //! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate does not forward a
 //!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
@@ -106,7 +106,7 @@ use crate::{
 };
 
 /// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared the request, or
-/// the request has the header `X-Zowe-Auth-Failure` with the reason of a failure.
+/// the header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
@@ -120,7 +120,7 @@ enum Ready {
 }
 
 impl ReadyToForward {
-    /// The route of the request.
+    /// Returns the route of the request.
     pub fn route(&self) -> &Arc<Route> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => authorized.route(),
@@ -128,7 +128,7 @@ impl ReadyToForward {
         }
     }
 
-    /// The user for whom the scheme has prepared the request. `None` after a failure.
+    /// Returns the user for whom the scheme has prepared the request. `None` after a failure.
     pub fn user(&self) -> Option<&UserId> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized.user()),
@@ -136,12 +136,12 @@ impl ReadyToForward {
         }
     }
 
-    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)) for a request that a proxy
-    /// sends a second time, and writes a record to the audit log. `method`, `uri` and `extensions` must be the values
-    /// of the request that the client sent.
+    /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)), because a proxy must send the
+    /// request a second time. Writes a record to the audit log. `method`, `uri` and `extensions` must be the values of
+    /// the request that the client sent.
     ///
-    /// The result is `None` if the first call failed, or if the scheme cannot make other headers. In this case, the
-    /// request must not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
+    /// The result is `None` if the first call failed, or if the scheme cannot make new headers. The request must then
+    /// not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
     pub(crate) fn prepare_again(
         &self,
@@ -172,7 +172,7 @@ pub struct SchemeLayer {
 }
 
 impl SchemeLayer {
-    /// Creates the layer. Its settings are in the route of each request.
+    /// Creates the layer, which reads its settings from the route of each request.
     pub fn new() -> Self {
         Self::default()
     }
@@ -298,7 +298,7 @@ fn finish<B>(
 }
 
 fn log_failure(failure: &Failure, authorized: &Authorized, extensions: &Extensions) {
-    // Operators need the user, the APPLID, the service and the return codes in the log (docs/decisions.md#d5). If no
+    // The log line must contain the user, the APPLID, the service and the return codes (docs/decisions.md#d5). If no
     // PassTicket could be generated, `failure` contains the APPLID and the return codes.
     let (route, user) = (authorized.route(), authorized.user());
     let (service, scheme) = (route.service(), route.scheme().name());
@@ -341,19 +341,19 @@ enum Step {
 /// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` also removes hop-by-hop headers, but that layer may be missing. If these headers stayed, a
-    // client's `Connection: authorization` would make the proxy remove the header that the scheme sets.
+    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing. If they stayed, a client could send the
+    // header `Connection: authorization`, and the proxy would then remove the header that the scheme sets.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("SchemeLayer needs RouteLayer before it");
     };
     if route.is_bypass() {
-        // On a route with the scheme `bypass`, the proxy forwards requests without `ReadyToForward`.
+        // With the scheme `bypass`, the proxy forwards requests without the extension `ReadyToForward`.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {
-        // Another layer may have replaced the route in the extensions. Only the authorized route is used.
+        // Another layer may have replaced the route in the extensions. Only the route in `Authorized` is used.
         return if authorized.route().is_bypass() {
             misassembled(
                 "the authorized route has the scheme bypass, but the current route has another scheme",
@@ -371,7 +371,7 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects the request. The route says which.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.on_failure() == OnFailure::Reject {

@@ -11,8 +11,8 @@ use crate::{
 
 /// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
-/// `Display` shows the reason, for the log. The client receives a message that has less detail. If the request is
-/// forwarded in spite of the failure, the service also receives this message ([D5](crate::decisions#d5)).
+/// `Display` shows the reason, for the log. The client receives a message with less detail. If the request is forwarded
+/// after the failure, the service also receives this message ([D5](crate::decisions#d5)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SchemeError {
@@ -44,13 +44,13 @@ impl SchemeError {
     }
 
     /// Uses `message` instead of the default message. The client receives this message. The service also receives it if
-    /// the request is forwarded in spite of the failure.
+    /// the request is forwarded after the failure.
     #[must_use]
     pub fn with_message(self, message: ApiMessage) -> Self {
         Self { message: Some(message), ..self }
     }
 
-    /// How long the client should wait before it tries again, if this is known.
+    /// Returns the time that the client should wait before it tries again, if this time is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind {
             Kind::Unavailable { retry_after } => retry_after,

@@ -1,11 +1,11 @@
-//! PassTickets for schemes that exchange them for another token.
+//! Generates PassTickets for schemes that exchange a PassTicket for a token.
 
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use crate::passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId};
 
-/// The text of a client's token, for a generator that needs it. It is copied only then.
+/// The text of a client's token. It is copied only for a generator that needs it.
 pub(super) type Token = Option<Zeroizing<String>>;
 
 /// The token for the generator.
@@ -35,7 +35,7 @@ pub(super) fn is_remembered(failure: &Failure) -> bool {
     }
 }
 
-/// Makes a PassTicket of `user` for `applid`.
+/// Generates a PassTicket of `user` for the application `applid`.
 pub(super) async fn ticket(
     tickets: &impl PassTicketGenerator,
     user: &UserId,

@@ -1,4 +1,4 @@
-//! The trait [`Scheme`]: it decides which headers a service receives in place of the client's credential.
+//! The trait [`Scheme`], which decides which headers a service receives in place of the client's credential.
 
 use std::{
     fmt,
@@ -26,10 +26,10 @@ use crate::{
 /// [`PassTicketScheme`](super::PassTicketScheme) and [`Bypass`]. Implement the trait for a service that
 /// expects other headers. An `Arc` of a scheme is also a scheme.
 ///
-/// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an
-/// authorized request. The scheme returns headers or a [`Failure`]. The layer then writes the headers, or
-/// handles the failure as the route says ([`OnFailure`](super::OnFailure)), and writes one audit record.
-/// A scheme is not called for a request whose user is not authorized.
+/// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
+/// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
+/// failure as the route says ([`OnFailure`](super::OnFailure)). It also writes one audit record. The layer calls a
+/// scheme only for an authorized user.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
@@ -118,68 +118,68 @@ use crate::{
 /// server does not answer, the block should return
 /// [`SchemeError::unavailable`](super::SchemeError::unavailable).
 pub trait Scheme: Send + Sync + 'static {
-    /// The name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
+    /// Returns the name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
     fn name(&self) -> &'static str;
 
     /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Headers that the service trusts because only this scheme sets them. The layer removes these headers from the
-    /// client's request, whether the scheme succeeds or fails.
+    /// Returns the names of headers that the service trusts because only this scheme sets them. The layer always
+    /// removes these headers from the client's request, even if the scheme fails.
     ///
-    /// `Authorization`, `X-Certificate-*` and other headers for credentials need not be listed, because
-    /// earlier layers remove them.
+    /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers remove
+    /// them.
     fn reserved_headers(&self) -> &[HeaderName];
 
-    /// The event of the audit record that the layer writes for each call of [`prepare`](Self::prepare).
+    /// Returns the event of the audit record that the layer writes for each call of [`prepare`](Self::prepare).
     fn event(&self) -> Event {
         Event::Scheme
     }
 
-    /// Adds data of this scheme to the audit record. The record already contains the user, the credential, the service,
-    /// the request and the result.
+    /// Adds data of this scheme to the audit record, which already contains the user, the credential, the service, the
+    /// request and the result.
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
         record
     }
 
-    /// Whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one
-    /// request. This function is called once, when the route gets the scheme.
+    /// Says whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one request.
+    /// This function is called once, when the route gets the scheme.
     ///
-    /// If a service closes a connection while a request is on its way, the proxy sends the request again with the same
-    /// headers only if this function returns [`Replay::Allowed`] ([D29](crate::decisions#d29)). If it returns
-    /// [`Replay::Protected`], the proxy calls [`prepare_again`](Self::prepare_again).
+    /// The proxy may send a request again if the service closes the connection before it answers
+    /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
+    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers.
     fn replay(&self) -> Replay {
         Replay::Protected
     }
 
-    /// Returns new headers for a request that the proxy sends a second time. The new headers must have the same names
-    /// as the headers of [`prepare`](Self::prepare).
+    /// Returns new headers for a request that the proxy sends a second time. They must have the same names as the
+    /// headers from [`prepare`](Self::prepare).
     ///
-    /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the
-    /// service may have accepted the first headers before it closed the connection. `None`, the default, means that
-    /// the scheme cannot make other headers. The client then receives 502.
+    /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the service
+    /// may have accepted the first headers before it closed the connection. `None`, the default, means that the scheme
+    /// cannot make new headers. The client then receives 502.
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
         let _ = authorization;
         None
     }
 
-    /// Which credentials of a client count for the service. This function is called once, when the route gets the
+    /// Says which credentials of a client count for the service. This function is called once, when the route gets the
     /// scheme.
     fn accepts(&self) -> Accepts {
         Accepts::AnyCredential
     }
 
-    /// Is called after a user has logged out. A scheme that keeps tokens of users drops those of `user`. The method
-    /// must not block. By default it does nothing.
+    /// Removes the tokens that the scheme keeps for `user`, who has logged out. This function must not block. By
+    /// default, it does nothing.
     ///
-    /// The layers do not notice a logout. A program calls this method in
+    /// The layers do not notice a logout. Your program must call this function in
     /// [`LoginProvider::logged_out`](../api/trait.LoginProvider.html#method.logged_out).
     fn logged_out(&self, user: &UserId) {
         let _ = user;
     }
 
-    /// Whether the layers authenticate and authorize requests to the service. This function is called once,
-    /// when the route gets the scheme.
+    /// Says whether the layers authenticate and authorize requests to the service. This function is called once, when
+    /// the route gets the scheme.
     ///
     /// If this function returns `false`, the layers evaluate no credential and do not call this scheme. The
     /// service receives the credentials that the client sent. Only [`Bypass`] should return `false`.
@@ -234,7 +234,7 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {
-    /// The first credential of the request, whichever kind it has ([D6](crate::decisions#d6)).
+    /// The first credential of the request, of any kind ([D6](crate::decisions#d6)).
     #[default]
     AnyCredential,
     /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the client's
@@ -280,27 +280,27 @@ pub struct Authorization<'a> {
 }
 
 impl<'a> Authorization<'a> {
-    /// The authorized user.
+    /// Returns the authorized user.
     pub fn user(&self) -> &'a UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
         self.authenticated.proof()
     }
 
-    /// The text of the client's token, as in [`SchemeRequest::token`].
+    /// Returns the text of the client's token, as in [`SchemeRequest::token`].
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
 
-    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
 
-    /// The service that the request is for.
+    /// Returns the service that the request is for.
     pub fn service(&self) -> &'a ServiceId {
         self.service
     }
@@ -329,49 +329,49 @@ impl<'a> SchemeRequest<'a> {
         Self { authenticated, service, method, uri, headers, extensions }
     }
 
-    /// The authorized user.
+    /// Returns the authorized user.
     pub fn user(&self) -> &'a UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
         self.authenticated.proof()
     }
 
-    /// The text of the token that is the [`proof`](Self::proof), in its compact form. `None` unless the scheme returns
-    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the proof is a Personal Access Token or a client
-    /// certificate: a service never receives a Personal Access Token.
+    /// Returns the text of the client's token, in its compact form. `None` unless the scheme returns
+    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate or a
+    /// Personal Access Token, which a service never receives.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
 
-    /// The text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
 
-    /// The service that the request is for.
+    /// Returns the service that the request is for.
     pub fn service(&self) -> &'a ServiceId {
         self.service
     }
 
-    /// The method of the request.
+    /// Returns the method of the request.
     pub fn method(&self) -> &'a Method {
         self.method
     }
 
-    /// The URI of the request, as the client sent it.
+    /// Returns the URI of the request, as the client sent it.
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The headers of the request. The credentials of the client are already removed.
+    /// Returns the headers of the request. The credentials of the client are already removed.
     pub fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// The extensions of the request, such as [`ConnectionInfo`](crate::connection::ConnectionInfo) or
+    /// Returns the extensions of the request, such as [`ConnectionInfo`](crate::connection::ConnectionInfo) or
     /// [`PeerCertificate`](crate::identity::PeerCertificate).
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
@@ -389,14 +389,13 @@ impl fmt::Debug for SchemeRequest<'_> {
     }
 }
 
-/// The headers that a [`Scheme`] sets. Each of these headers replaces all headers of the request that have the same
-/// name.
+/// The headers that a [`Scheme`] sets. Each header replaces all headers of the request with the same name.
 ///
-/// The values are marked as sensitive. So `Debug` does not show the values, and HTTP/2 does not add them to its header
+/// The values are marked as sensitive, so `Debug` does not show them, and HTTP/2 does not add them to its header
 /// compression tables (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, Default)]
 pub struct SchemeHeaders {
-    // Most schemes set only one header. A single header needs no allocation.
+    // Most schemes set only one header, which needs no allocation here.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
 }
@@ -426,7 +425,7 @@ impl SchemeHeaders {
     }
 }
 
-/// The result of a [`Scheme`]. It is available now or later.
+/// The result of a [`Scheme`], which is available now or later.
 pub struct SchemeFuture(State);
 
 enum State {
@@ -439,19 +438,19 @@ pub(super) type Waiting =
     Pin<Box<dyn Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static>>;
 
 impl SchemeFuture {
-    /// A result that is available now.
+    /// Returns a result that is available now.
     pub fn ready(result: Result<SchemeHeaders, Failure>) -> Self {
         Self(State::Ready(Some(result)))
     }
 
-    /// A result that `future` returns later. The layer stores the request until then.
+    /// Returns a result that `future` produces later. The layer stores the request until then.
     pub fn pending(
         future: impl Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static,
     ) -> Self {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// The result if it is available now. If not, the future that returns the result.
+    /// Returns the result if it is available now. Otherwise returns the future that produces it.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
             State::Ready(result) => Ok(result.expect("this future was not polled before")),
@@ -466,7 +465,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// This implementation is for tests of a scheme, which can `await` the result.
+/// For tests of a scheme, which can `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

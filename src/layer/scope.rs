@@ -93,17 +93,17 @@ pub struct Authorized {
 }
 
 impl Authorized {
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         self.authenticated.user()
     }
 
-    /// The proof of the user's identity.
+    /// Returns the proof of the user's identity.
     pub fn proof(&self) -> &Proof {
         self.authenticated.proof()
     }
 
-    /// The route of the service.
+    /// Returns the route of the service.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
@@ -124,7 +124,7 @@ impl Authorized {
     /// ```
     ///
     /// # Errors
-    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the failure is
+    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the rejection contains
     /// [`Failure::NoCredential`], whose status is 401.
     pub fn require(extensions: &Extensions) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
@@ -145,7 +145,7 @@ impl Authorized {
         &self.authenticated
     }
 
-    /// Removes the copy of the client's credentials, which is needed only if the scheme fails.
+    /// Removes the copy of the client's credentials. Only a failure of the scheme would need it.
     pub(super) fn discard_withheld(&mut self) {
         self.authenticated.discard_withheld();
     }

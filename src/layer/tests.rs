@@ -69,7 +69,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// The header that the service received.
+    /// Returns the header that the service received.
     fn received(&self, name: &str) -> Option<&str> {
         self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
     }
@@ -84,7 +84,7 @@ impl Exchange {
         profile().evaluate(&user, &ticket, Timestamp::from_secs(NOW)).ok().map(|_| user)
     }
 
-    /// The text of `X-Zowe-Auth-Failure`. The client and the service must have received the same text.
+    /// Returns the text of `X-Zowe-Auth-Failure`. The client and the service must have received the same text.
     fn failure_text(&self) -> Option<&str> {
         let northbound = self.response.get(&X_ZOWE_AUTH_FAILURE).map(|v| v.to_str().unwrap());
         if self.southbound.is_some() {
@@ -187,7 +187,7 @@ impl World {
     }
 }
 
-/// Accepts the password `right` of each user immediately, and the password `slow` after a wait.
+/// Accepts two passwords of each user: `right` immediately, and `slow` after a wait.
 struct Passwords;
 
 impl PasswordVerifier for Passwords {
@@ -222,7 +222,7 @@ impl PasswordVerifier for Passwords {
     }
 }
 
-/// A service that returns the received headers in the extensions of the response.
+/// Returns the received headers in the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());
@@ -327,7 +327,7 @@ async fn a_pat_in_the_place_of_the_password_becomes_a_ticket_whatever_client_bas
             (basic("USER", &world.jwt()), NONE),
             (format!("token {}", world.jwt()), NONE),
         ] {
-            // There is no second try: neither with the certificate, nor with the token as a password.
+            // No second credential is tried: neither the certificate, nor the token as a password.
             let mut request = get(FILES, &[("authorization", &value)]);
             request.extensions_mut().insert(certificate("USER"));
             let exchange = world.exchange(request).await;
@@ -375,11 +375,11 @@ async fn client_basic_decides_what_happens_to_a_password() {
                 );
             }
         }
-        // A login token comes first. Then the service receives only the ticket.
+        // The login token is the first credential, so the service receives only the ticket.
         let cookie = format!("apimlAuthenticationToken={}", world.jwt());
         let exchange = world.exchange(get(FILES, &[("authorization", value), ("cookie", &cookie)]));
         assert_eq!(exchange.await.ticket_user().unwrap().as_str(), "USER", "{client_basic:?}");
-        // Without a password to check, the certificate is the credential.
+        // If passwords are not checked, the certificate is the credential.
         let mut request = get(FILES, &[("authorization", value)]);
         request.extensions_mut().insert(certificate("CERT"));
         let user = world.exchange(request).await.ticket_user();
@@ -479,7 +479,7 @@ async fn failures_are_forwarded_without_any_credential() {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
         if text == INVALID {
-            // The layer does not try a valid client certificate after an invalid token, either.
+            // After an invalid token, the layer does not try a valid client certificate, either.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
@@ -619,7 +619,7 @@ async fn the_failure_header_is_replaced_in_requests_and_kept_in_responses() {
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // The service may itself be a gateway that sends this header.
+    // The service may be another gateway, which sends this header itself.
     let sends_the_header = |_: Request<Body>| {
         let response = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "from the service");
         ready(Ok::<_, Infallible>(response.body(Body::default()).unwrap()))
@@ -685,8 +685,8 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // The test uses the stack of all layers in this order. It also uses each stack without one of the layers, apart
-        // from the stack without `SchemeLayer`.
+        // The test uses the stack of all layers in this order. It also uses this stack without one layer, for each
+        // layer except `SchemeLayer`.
         let shorter = (0..order.len()).map(|missing| {
             let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
             others.map(|(_, l)| *l).collect::<Vec<_>>()
@@ -879,13 +879,13 @@ async fn a_revoked_login_token_is_refused() {
         token: TokenFingerprint::of(&revoked_jwt),
         expires_at: Timestamp::from_secs(NOW + 1),
     };
-    // A revocation rule for a user revokes only PATs, and no login tokens.
+    // A revocation rule for a user revokes only PATs. Login tokens stay valid.
     let user = UserId::new("USER").unwrap();
     let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
     [revocation, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
     let bearer = |token: &str| format!("Bearer {token}");
 
-    // Login tokens are checked whether PATs are turned on or off.
+    // Login tokens are checked for revocation even if PATs are turned off.
     let without_pats =
         Authenticator::new(world.verifier()).with_revocations(world.revocations.clone());
     let with_pats =

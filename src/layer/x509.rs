@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{identity::PeerCertificate, passticket::Replay};
 
-/// A header with a part of a client certificate. A service names the headers that it wants in the metadata key
+/// A header with a part of a client certificate. In Zowe, the metadata of a service lists these headers in
 /// `apiml.authentication.headers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,8 +23,8 @@ pub enum CertificateHeader {
     /// `X-Certificate-DistinguishedName`: the subject, such as `CN=USER, OU=Payroll, O=Example, C=US`. The most
     /// specific part comes first. Characters are escaped as in RFC 4514 §2.4.
     DistinguishedName,
-    /// `X-Certificate-CommonName`: the first common name of the subject. A certificate without a common name adds no
-    /// header.
+    /// `X-Certificate-CommonName`: the first common name of the subject. If the certificate has no common name, the
+    /// header is missing.
     CommonName,
 }
 
@@ -36,7 +36,7 @@ impl CertificateHeader {
     /// All headers.
     pub const ALL: [Self; 3] = [Self::Public, Self::DistinguishedName, Self::CommonName];
 
-    /// The name of the header in the spelling of Zowe API ML.
+    /// Returns the name of the header in the spelling of Zowe API ML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "X-Certificate-Public",
@@ -57,7 +57,7 @@ impl CertificateHeader {
         match self {
             Self::Public => Some(BASE64_STANDARD.encode(certificate.der())),
             Self::DistinguishedName => {
-                // API ML writes a blank after each comma, as Java does.
+                // API ML writes a space after each comma, as Java does.
                 let parts = certificate.subject_name().rdns().iter().map(ToString::to_string);
                 Some(parts.collect::<Vec<_>>().join(", "))
             }
@@ -79,7 +79,7 @@ impl FromStr for CertificateHeader {
 /// The text is not the name of a header of the scheme `x509`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no header of scheme x509; write X-Certificate-Public, X-Certificate-DistinguishedName or \
+    "{0:?} is not a header of scheme x509; write X-Certificate-Public, X-Certificate-DistinguishedName or \
      X-Certificate-CommonName"
 )]
 pub struct UnknownCertificateHeader(String);
@@ -87,11 +87,11 @@ pub struct UnknownCertificateHeader(String);
 /// The scheme `x509`: the service receives headers with parts of the client certificate.
 ///
 /// Only the client certificate of the connection counts ([`PeerCertificate`]). Tokens of the client are not evaluated,
-/// and are removed. The certificate must belong to a user, who is in the audit record. If the connection has no
+/// and are removed. The certificate must map to a user, whom the audit record names. If the connection has no
 /// certificate, the failure is [`Failure::NoCertificate`].
 ///
-/// A service must trust these headers only on connections of the gateway. So the gateway should connect with a client
-/// certificate of its own, for example with `tls::ConnectorBuilder::with_identity`.
+/// A service must trust these headers only on connections from the gateway. So that the service can recognize these
+/// connections, give the gateway its own client certificate, for example with `tls::ConnectorBuilder::with_identity`.
 ///
 /// ```
 /// use tower_passticket::{
@@ -128,7 +128,7 @@ impl X509Scheme {
         };
         self.headers.iter().try_fold(SchemeHeaders::new(), |headers, header| {
             let Some(text) = header.text(certificate) else { return Ok(headers) };
-            // A name may contain control characters, which no header may contain.
+            // A name in a certificate may contain control characters, which no header may contain.
             let value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
                 SchemeError::failed(format!(
                     "the client certificate has a character that {} cannot contain; issue a certificate with \
@@ -220,6 +220,6 @@ mod tests {
     fn names_are_read_without_regard_to_case() {
         assert_eq!("x-certificate-PUBLIC".parse(), Ok(CertificateHeader::Public));
         let error = "X-Cert".parse::<CertificateHeader>().unwrap_err().to_string();
-        assert!(error.starts_with("\"X-Cert\" is no header of scheme x509; write"), "{error}");
+        assert!(error.starts_with("\"X-Cert\" is not a header of scheme x509; write"), "{error}");
     }
 }

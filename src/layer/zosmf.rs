@@ -1,4 +1,4 @@
-//! The scheme `zosmf`: the service receives a token of z/OSMF.
+//! The scheme `zosmf`: the service receives a token of z/OSMF, IBM's management server on z/OS.
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -25,35 +25,35 @@ use crate::{
     zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
 };
 
-/// A session is not used in the last minute before it expires, so that a request that is on its way does not arrive too
-/// late.
+/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
 const MARGIN_MILLIS: u64 = 60_000;
 
 /// The number of users whose sessions are kept. A session has two tokens of at most 8 KiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
 
-/// After z/OSMF has refused a PassTicket, the scheme does not try again for this time, because the security product
-/// counts refused PassTickets as wrong passwords.
+/// After z/OSMF has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
+/// security product counts refused PassTickets as wrong passwords, and may revoke the user.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
 /// The issuer of the JWTs of z/OSMF.
 const ISSUER: &str = "zOSMF";
 
-/// The scheme `zosmf`: the service receives a token of z/OSMF in the cookie `jwtToken` (a JWT) or `LtpaToken2` (an LTPA
-/// token, an opaque token of IBM servers).
+/// The scheme `zosmf`: the service receives a token of z/OSMF. The token is either a JWT in the cookie `jwtToken`, or
+/// an LTPA token (an opaque token of IBM servers) in the cookie `LtpaToken2`.
 ///
-/// The token is the first of these:
+/// The scheme uses the first of these tokens that exists:
 ///
-/// 1. The client's own token, if it is a JWT of z/OSMF, or a login token of API ML with the claim `ltpa`.
-/// 2. The token of the session in [`ZosmfSessions`], which [`ZosmfLogin`](../api/struct.ZosmfLogin.html) has kept when
-///    the user logged in.
-/// 3. The token of a session that the scheme opens with a PassTicket for the APPLID of z/OSMF. The scheme keeps it
-///    until a minute before it expires, or until the user logs out, and for at most 5,000 users. It opens one session
-///    for each user at a time.
+/// 1. The client's own token, if it is a JWT of z/OSMF. If it is a login token of API ML (Zowe's API Mediation Layer)
+///    with the claim `ltpa`, the scheme uses the token in this claim.
+/// 2. The token of the user's session in [`ZosmfSessions`], where [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores
+///    it when the user logs in.
+/// 3. The token of a session that the scheme opens with a PassTicket for the APPLID (application name) of z/OSMF. The
+///    scheme keeps the sessions of at most 5,000 users, each until a minute before it expires or until the user logs
+///    out. For each user, it opens one session at a time.
 ///
 /// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
-/// further PassTicket of the user for a minute, because the security product counts refused PassTickets. Clones share
-/// the sessions.
+/// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
+/// Clones share the sessions.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -87,8 +87,8 @@ struct Shared<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
-    /// Creates a scheme that opens sessions at `zosmf` with PassTickets of `tickets` for `applid`. `logins` has the
-    /// sessions of users who have logged in with a password.
+    /// Creates a scheme that opens sessions at `zosmf` with PassTickets of `tickets` for `applid`. `logins` contains
+    /// the sessions of users who have logged in with a password.
     pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
         let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
         let opened = SingleFlightCache::new(policy);
@@ -181,7 +181,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Opens a session, and returns it with the time until which it is used. `None` if z/OSMF refuses the PassTicket.
+    /// Opens a session. Returns the session and the time until which it is used, or `None` if z/OSMF refuses the
+    /// PassTicket.
     async fn open(
         &self,
         user: UserId,
@@ -205,7 +206,8 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
 fn refused() -> Failure {
     let message = ApiMessage::with(&messages::ZOSMF_TOKEN_FAILED, &["The login was refused"]);
     SchemeError::failed(
-        "z/OSMF refuses the PassTicket of the user; check the key and zOSMF.applId, and whether the user may use z/OSMF",
+        "z/OSMF refuses the PassTicket of the user; check zOSMF.applId and its PassTicket key, and whether the user may \
+         use z/OSMF",
     )
     .with_message(message)
     .into()
@@ -229,7 +231,8 @@ enum OwnToken<'a> {
     Ltpa(Zeroizing<String>),
 }
 
-/// The token of z/OSMF in a verified token. Other issuers than API ML and z/OSMF are not trusted to name one.
+/// Returns the token of z/OSMF that a verified token is or contains. Only tokens of API ML and z/OSMF are trusted for
+/// this.
 fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
     #[derive(Deserialize)]
     struct Claims {
@@ -241,7 +244,7 @@ fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
         Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
             Some(OwnToken::Jwt(token))
         }
-        // The gateway itself issues no token with the claim `ltpa`.
+        // Tokens that the gateway itself issued never contain the claim `ltpa`.
         Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
             let payload = token.split('.').nth(1)?;
             let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);

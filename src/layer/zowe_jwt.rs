@@ -20,7 +20,7 @@ use crate::{
     token::{IssuedToken, ServiceId, TokenIssuer},
 };
 
-/// A token is not used in the last minute before it expires, so that the service has time to use it.
+/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
@@ -37,8 +37,8 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// [D23](crate::decisions#d23)): the gateway refuses it on the routes of other services. It expires with the credential
 /// of the client, if this is earlier than the lifetime of the issuer.
 ///
-/// The cookie is in one `Cookie` line with the other cookies of the client. [`with_header`](Self::with_header) also
-/// sends the token in a header.
+/// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
+/// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
 /// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
 /// the user logs out. It keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
@@ -86,15 +86,15 @@ struct IssuedFor {
 }
 
 impl ZoweJwtScheme {
-    /// Creates a scheme that issues tokens with `issuer`. `domain` is the claim `dom` of these tokens. `names` has the
-    /// name of the cookie.
+    /// Creates a scheme that issues tokens with `issuer`. `domain` is the claim `dom` of these tokens. `names` contains
+    /// the name of the cookie.
     pub fn new(issuer: TokenIssuer, domain: &str, names: CookieNames) -> Self {
         let issued = Arc::new(Cache::new(CAPACITY.get()));
         Self { issuer, domain: domain.into(), names, header: None, issued }
     }
 
     /// Also sends the token in the header `name` (in Zowe, `apiml.security.auth.jwt.customAuthHeader`). If a client
-    /// sends this header, the gateway replaces or removes it.
+    /// sends this header, the gateway removes or replaces it.
     #[must_use]
     pub fn with_header(self, name: HeaderName) -> Self {
         Self { header: Some(name), ..self }

@@ -1,4 +1,4 @@
-//! Helpers for tests of handlers and schemes: authorized users, tokens and a key. These helpers need no PKI.
+//! Helpers for tests of handlers and schemes: authorized users, tokens and a signing key. They need no certificates.
 //!
 //! Enable the feature `test-util` only in `[dev-dependencies]`:
 //!
@@ -23,9 +23,9 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! These functions do not weaken the layers, because only [`ScopeLayer`] can create an [`Authorized`]. The functions
-//! run the real layers with a key that is not secret, because it is in this repository. **Never trust this key outside
-//! of tests.**
+//! These functions do not weaken the layers: still, only [`ScopeLayer`] can create an [`Authorized`]. The functions run
+//! the real layers with a signing key that is not secret, because it is in this repository. **Never trust this key
+//! outside of tests.**
 //!
 //! # Panics
 //! The functions panic if a name is not a valid user id, APPLID or service id.
@@ -55,36 +55,36 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pem(include_bytes!("signing_key.pem")).expect("the file is a key of 2048 bits")
 });
 
-/// A signing key for tests. It is not secret, because it is in this repository.
+/// Returns a signing key for tests. It is not secret, because it is in this repository.
 pub fn signing_key() -> SigningKey {
     KEY.clone()
 }
 
-/// An issuer that signs tokens with [`signing_key`].
+/// Returns an issuer that signs tokens with [`signing_key`].
 pub fn issuer() -> TokenIssuer {
     TokenIssuer::new(signing_key())
 }
 
-/// A verifier that accepts the tokens of [`issuer`].
+/// Returns a verifier that accepts the tokens of [`issuer`].
 pub fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key())
 }
 
-/// A login token of `user`. Send it in `Authorization: Bearer`, or in the login cookie.
+/// Issues a login token of `user`. Send it in `Authorization: Bearer`, or in the login cookie.
 pub fn login_token(user: &str) -> String {
     let token = issuer().login_token(&user_id(user), "test");
     token.expect("the key signs").expose().to_owned()
 }
 
-/// A Personal Access Token of `user` for these services. Send it in the header `PRIVATE-TOKEN`.
+/// Issues a Personal Access Token of `user` for these services. Send it in the header `PRIVATE-TOKEN`.
 pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
     let scopes = Scopes::parse(scopes).expect("the scopes are service ids, and at least one");
     let token = issuer().personal_access_token(&user_id(user), &scopes, Validity::MAX);
     token.expect("the key signs").expose().to_owned()
 }
 
-/// A key profile of `applid` with a key that is not secret. The profile allows replay, so that tests need not wait for
-/// a new time slot.
+/// Returns the PassTicket key of `applid`, which is not secret. It allows replay, so that tests need not wait for a new
+/// time slot.
 pub fn key_profile(applid: &str) -> KeyProfile {
     let applid = Applid::new(applid).expect("the name is an APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
@@ -92,19 +92,19 @@ pub fn key_profile(applid: &str) -> KeyProfile {
         .with_replay(Replay::Allowed)
 }
 
-/// Authorizes `user` by a login token for the service `test`.
+/// Returns the `Authorized` of `user` for the service `test`, by a login token.
 pub fn authorized(user: &str) -> Authorized {
     authorized_on(Route::local(service_id("test")), user)
 }
 
-/// Authorizes `user` by a login token for the service of `route`. Use this function to test a
+/// Returns the `Authorized` of `user` for the service of `route`, by a login token. Use it to test a
 /// [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
 pub fn authorized_on(route: Route, user: &str) -> Authorized {
     let bearer = format!("Bearer {}", login_token(user));
     run(route, Request::get("/").header("authorization", bearer))
 }
 
-/// Authorizes `user` by a Personal Access Token with these scopes. The request is for the service in the first scope.
+/// Returns the `Authorized` of `user` by a Personal Access Token with these scopes, for the service in the first scope.
 pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
     let first = scopes.first().expect("a PAT has at least one scope");
     let token = personal_access_token(user, scopes);

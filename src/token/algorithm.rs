@@ -1,4 +1,4 @@
-//! The signature algorithms that a token of another issuer may have.
+//! The signature algorithms that the gateway accepts for tokens of other issuers.
 
 use std::{fmt, str::FromStr};
 
@@ -10,12 +10,12 @@ use aws_lc_rs::signature::{
 
 /// A signature algorithm (RFC 7518 §3.1) of tokens of other issuers: RSA or ECDSA.
 ///
-/// There is no value for `none` and for algorithms with a shared secret (`HS256`), so a configuration cannot permit
-/// them.
+/// There is no value for `none` (no signature), and none for algorithms with a shared secret, such as `HS256`. So a
+/// configuration cannot permit them.
 ///
-/// ECDSA signatures are not unique: the holder of a token can make a second signature of the same content. So a
-/// revocation of a token with ECDSA by its [fingerprint](super::TokenFingerprint) can be circumvented. RSA signatures
-/// do not have this property.
+/// ECDSA signatures are not unique: the holder of a token can make a second valid signature from the first. The changed
+/// token has another [fingerprint](super::TokenFingerprint), so a revocation by fingerprint does not match it. RSA
+/// signatures do not have this property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -42,7 +42,7 @@ impl Algorithm {
     pub(super) const RSA: [Self; 6] =
         [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 
-    /// The name in the header of a token (`alg`).
+    /// Returns the name in the header of a token (`alg`).
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -79,7 +79,7 @@ impl fmt::Display for Algorithm {
 impl FromStr for Algorithm {
     type Err = AlgorithmError;
 
-    /// Reads the name of an algorithm. Upper and lower case are different, as in a token.
+    /// Reads the name of an algorithm. It is case-sensitive, as in a token.
     fn from_str(text: &str) -> Result<Self, AlgorithmError> {
         let all = Self::RSA.into_iter().chain([Self::Es256, Self::Es384]);
         let error = || AlgorithmError { text: text.chars().take(20).collect() };

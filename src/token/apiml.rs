@@ -1,4 +1,4 @@
-//! API ML as the issuer of tokens: which key is its own, and whether a token is still valid.
+//! API ML as the issuer of tokens: finds out which key is its own, and whether a token is still valid.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -12,11 +12,11 @@ use crate::{
     remote::{Connect, RemoteError},
 };
 
-/// The keys with which API ML signs: the key of its certificate, if API ML also lists it in `keys/public/all`
-/// (docs/reference/zowe-site.md#issuers).
+/// Fetches the key with which API ML signs. This is the key of its certificate, if API ML also lists this key in
+/// `keys/public/all` (docs/reference/zowe-site.md#issuers).
 ///
-/// The list alone would not be enough. It also has the keys of identity providers, and with such a key a provider could
-/// sign a token of API ML for any user.
+/// The list alone is not enough, because it also contains the keys of identity providers. If such a key were accepted,
+/// a provider could sign a token of API ML for any user.
 impl<C: Connect> JwkSetSource for Apiml<C> {
     fn fetch(&self) -> FetchFuture {
         let apiml = self.clone();
@@ -27,7 +27,7 @@ impl<C: Connect> JwkSetSource for Apiml<C> {
     }
 }
 
-/// Asks `query` about login tokens, and `access-token/validate` about PATs.
+/// Asks API ML whether a token is valid: calls `query` for login tokens, and `access-token/validate` for PATs.
 impl<C: Connect> AskIssuer for Apiml<C> {
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
         let (apiml, token, verified) = (self.clone(), token.to_owned(), verified.clone());
@@ -35,8 +35,8 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let token = zeroize::Zeroizing::new(token);
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
-                // API ML revokes a PAT by the token, by its user, or by any of its scopes. So its answer for one of the
-                // scopes is its answer for all of them.
+                // API ML revokes a PAT by the token, by its user, or by any of its scopes. So the answer is the same
+                // for each scope.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(service) => apiml.accepts_pat(&token, service.as_str()).await?,
                     None => false,
@@ -48,7 +48,7 @@ impl<C: Connect> AskIssuer for Apiml<C> {
     }
 }
 
-/// The JWK set with the key of the first certificate. An error if the list does not have this key.
+/// Returns a JWK set with the key of the first certificate. Returns an error if `list` does not contain this key.
 fn own_key(certificates: &[u8], list: &[u8]) -> Result<Bytes, RemoteError> {
     #[derive(Deserialize)]
     struct List {
@@ -66,8 +66,8 @@ fn own_key(certificates: &[u8], list: &[u8]) -> Result<Bytes, RemoteError> {
     };
     if !list.keys.iter().any(is_own) {
         return Err(wrong(
-            "the list of public keys does not have the key of the first certificate of /gateway/certificates, so it is \
-             not known which of the listed keys is the key of API ML"
+            "the list of public keys does not contain the key of the first certificate of /gateway/certificates, so it \
+             is not known which of the listed keys is the key of API ML"
                 .to_owned(),
         ));
     }

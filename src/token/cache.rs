@@ -1,19 +1,16 @@
-//! A cache of verified tokens. It is needed because an RSA signature check costs more than all other work for a
-//! request.
+//! A cache of verified tokens. Without it, the RSA signature check would cost more than all other work for a request.
 //!
 //! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
 //!   token costs at most one signature check.
-//! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold the text of a
-//!   token. An attacker does not know the random key, so the attacker cannot search for a second text with the same
-//!   hash.
+//! - The cache finds an entry by a 128-bit hash of the token, and does not hold the text of the token. The hash depends
+//!   on a random key, so an attacker cannot search for another text with the same hash.
 //! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected. The cache does
 //!   not hold revocations, because the caller checks them for each request.
-//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is used more than
-//!   once stays in the cache, even if many tokens arrive that are used only once.
+//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. Many tokens that are used only
+//!   once do not evict a token that is used repeatedly.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
-//!   the result. This takes less time than a second check, because the first check has already begun. If the first
-//!   check fails, all waiting threads verify the token themselves, at the same time. So a bad token on many connections
-//!   delays a thread by at most one check.
+//!   the result, which takes less time than a second check. If the first check fails, all waiting threads verify the
+//!   token themselves, at the same time. So a bad token delays a waiting thread by at most one check.
 
 use std::{
     fmt,
@@ -36,11 +33,11 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The capacity of the cache divided by this weight, rounded up to a power of two, is the number of shards.
+/// The number of shards is the capacity of the cache divided by this weight, rounded up to a power of two.
 ///
-/// Rounding up less than doubles the number, so each of several shards can hold at least half of this weight. This is
-/// enough for the heaviest possible PAT: a PAT of the maximum length with the shortest possible scopes. If there is
-/// only one shard, it has the whole capacity.
+/// Rounding up less than doubles the number. So if there are several shards, each can hold at least half of this
+/// weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible scopes.
+/// A single shard has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -49,10 +46,10 @@ pub(super) struct TokenCache {
     generation: Generation,
 }
 
-/// The generation of a cache. When it advances, all tokens in the cache become unreachable, and are evicted later.
+/// The generation of a cache. When it advances, no look-up finds the older tokens, which are evicted later.
 ///
-/// A look-up reads the generation before it verifies a token. If a key is withdrawn during this check, the generation
-/// advances. So no later look-up finds the token that was verified with the withdrawn key.
+/// A look-up reads the generation before it verifies a token. If a key is withdrawn during the verification, the
+/// generation advances. So no later look-up finds a token that was verified with the withdrawn key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Generation(Arc<AtomicU64>);
 
@@ -124,14 +121,13 @@ impl TokenCache {
         self.generation.clone()
     }
 
-    /// Makes an empty cache of the same capacity.
+    /// Creates an empty cache of the same capacity.
     pub(super) fn empty_like(&self) -> Self {
         let capacity = usize::try_from(self.tokens.capacity()).unwrap_or(usize::MAX);
         Self::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// Returns the cached token. If the token is not cached, calls `verify`, and caches the token if
-    /// `verify` returns `Ok`.
+    /// Returns the cached token. If the token is not cached, calls `verify`, and caches an `Ok` of `verify`.
     ///
     /// # Errors
     /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.
@@ -160,18 +156,18 @@ impl TokenCache {
         let guard = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
             GuardResult::Value(verified) => return Ok(verified),
             GuardResult::Guard(guard) => Some(guard),
-            // Another thread verifies this token now.
+            // Another thread is verifying this token.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
-                // The check of the other thread has failed. The guard is dropped here. If this thread kept it, all
-                // other threads would wait for this thread, and would then check the token one after the other.
+                // The check of the other thread has failed. The guard is dropped here, so that all waiting threads
+                // check the token at the same time. If this thread kept it, they would check the token one after the
+                // other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
         let verified = verify()?;
         match guard {
-            // An error means that the reserved entry was removed or replaced in the meantime, so the token is not
-            // cached.
+            // An error means that the reserved entry was removed or replaced. The token is then not cached.
             Some(guard) => drop(guard.insert(verified.clone())),
             None => self.tokens.insert(*hash, verified.clone()),
         }
@@ -179,8 +175,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes. A unit of weight
-/// is less than 400 bytes of memory.
+/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes. A weight of 1
+/// means less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 

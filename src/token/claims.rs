@@ -10,8 +10,8 @@ use super::KeyId;
 /// `{"alg":"RS256"}` in base64url: the header of the tokens that Zowe API ML and this crate issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
 
-/// The encoded header of the tokens of a key: `{"alg":"RS256"}`, with `kid` if the key has an id. An id has no
-/// characters that must be escaped in JSON.
+/// Returns the encoded header of tokens that a key signs: `{"alg":"RS256"}`, with `kid` if the key has an id. An id
+/// contains no characters that JSON must escape.
 pub(super) fn header(id: Option<&KeyId>) -> String {
     match id {
         None => OUR_HEADER.to_owned(),
@@ -51,8 +51,8 @@ pub(super) struct Claims {
     pub(super) auth_prov: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) scopes: Option<Vec<String>>,
-    /// A private claim of this crate: the time when a PAT was issued, in milliseconds. The claim `iat` has only whole
-    /// seconds, but a revocation rule must distinguish two PATs that were issued in the same second
+    /// A private claim of this crate: the time when a PAT was issued, in milliseconds. The claim `iat` contains only
+    /// whole seconds, but a revocation rule must distinguish PATs that were issued in the same second
     /// (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
@@ -67,7 +67,7 @@ pub(super) struct Claims {
     pub(super) aud: Option<Value>,
 }
 
-/// How far the clock of another issuer may be ahead of ours, in seconds. The expiry is checked without leeway.
+/// The number of seconds that the clock of another issuer may be ahead of ours. The expiry is checked without leeway.
 #[cfg(feature = "remote")]
 pub(super) const LEEWAY_SECS: u64 = 60;
 

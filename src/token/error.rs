@@ -13,12 +13,11 @@ pub enum TokenError {
         /// The length of the token in bytes.
         len: usize,
     },
-    /// The text is not a JWT, or the JWT has a critical extension that the verifier does not support
-    /// (RFC 7515 §4.1.11).
+    /// The text is not a JWT, or the JWT requires an extension that the verifier does not support (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
-    /// The verifier does not accept the algorithm that the header of the token names. One example is `none`, which
-    /// means that the token has no signature.
+    /// The verifier does not accept the algorithm in the header of the token. For example, `none` means that the token
+    /// has no signature.
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,
     /// The signature was not made with a key that the verifier knows.
@@ -27,7 +26,7 @@ pub enum TokenError {
     /// A claim is missing, has the wrong type, or has a value that the verifier does not accept.
     #[error("a claim of the token is not valid: {0}")]
     Claims(Box<str>),
-    /// The verifier does not know the issuer.
+    /// The verifier does not accept tokens of this issuer.
     #[error("the issuer of the token is not known")]
     Issuer,
     /// The token has expired.
@@ -42,24 +41,23 @@ pub enum TokenError {
         /// The seconds until the token becomes valid.
         in_secs: u64,
     },
-    /// The signature is right, but the issuer no longer accepts the token. For example, its user has logged out.
+    /// The signature is right, but the issuer has ended the token, for example because the user has logged out.
     #[error("the issuer no longer accepts the token")]
     LoggedOut,
     /// The subject is not a z/OS user id.
     #[error("the subject of the token is not a user id: {0}")]
     Subject(NameError),
-    /// The verifier could not decide, for example because the server that provides the keys did not answer. The text is
-    /// for the log.
+    /// The verifier could not decide, for example because the server with the keys did not answer. The text is for the
+    /// log.
     #[error("the token could not be verified: {0}")]
     Unavailable(Box<str>),
 }
 
 impl TokenError {
-    /// Whether another verifier may accept the token. The result is `true` for three errors: the verifier does not
-    /// accept the algorithm of the token, it has no key for the signature, or it does not know the issuer.
+    /// Whether another verifier may accept the token. The result is `true` for [`Algorithm`](Self::Algorithm),
+    /// [`Signature`](Self::Signature) and [`Issuer`](Self::Issuer).
     ///
-    /// A verifier that combines several verifiers should ask the next verifier only if the result is `true`. All other
-    /// errors are final.
+    /// If you combine several verifiers, try the next one only if the result is `true`. All other errors are final.
     pub fn is_foreign(&self) -> bool {
         match self {
             Self::Algorithm | Self::Signature | Self::Issuer => true,

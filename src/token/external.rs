@@ -1,5 +1,4 @@
-//! Tokens of other issuers. A [`TokenVerifier`](super::TokenVerifier) that is not part of this crate
-//! verifies them.
+//! Tokens of other issuers.
 
 use std::{fmt, sync::Arc};
 
@@ -12,10 +11,10 @@ use crate::{clock::Timestamp, identity::DistributedIdentity, passticket::UserId}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExternalSubject {
-    /// A z/OS user. Use this only for an issuer that is trusted to name z/OS users.
+    /// A z/OS user. Use this only if you trust the issuer to name z/OS users.
     User(UserId),
-    /// A name in the user registry of another system. A [`DistributedMapper`](crate::identity::DistributedMapper) maps
-    /// this name to a z/OS user.
+    /// The name of a user that another system than z/OS defines. A
+    /// [`DistributedMapper`](crate::identity::DistributedMapper) maps this name to a z/OS user.
     Identity(DistributedIdentity),
 }
 
@@ -56,8 +55,8 @@ pub struct ExternalClaims {
 }
 
 impl ExternalClaims {
-    /// Makes the claims of a token from the three claims that are required: the subject, the issuer (`iss`) and the
-    /// expiry time (`exp`). From the expiry time on, the token is rejected.
+    /// Creates the claims from the three required values: the subject, the issuer (`iss`) and the expiry time (`exp`).
+    /// From the expiry time on, the token is rejected.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -78,16 +77,14 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim. The layers that run after the authentication can read this claim. A claim that was added earlier
-    /// with this name is replaced.
+    /// Adds a claim, which later layers can read. It replaces an earlier claim with this name.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
         self.additional.insert(name.into(), value);
         self
     }
 
-    /// Adds claims, for example the whole payload of the token. Claims that were added earlier with one of these names
-    /// are replaced.
+    /// Adds claims, for example the whole payload of the token. They replace earlier claims with the same names.
     #[must_use]
     pub fn with_claims(mut self, claims: impl IntoIterator<Item = (String, Value)>) -> Self {
         self.additional.extend(claims);
@@ -97,7 +94,7 @@ impl ExternalClaims {
 
 impl fmt::Debug for ExternalClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The additional claims are not printed, because they may contain personal data.
+        // The output leaves out the additional claims, which may contain personal data.
         f.debug_struct("ExternalClaims")
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
@@ -107,7 +104,7 @@ impl fmt::Debug for ExternalClaims {
     }
 }
 
-/// A verified token of another issuer. The token may have been revoked. Clones share the claims.
+/// A verified token of another issuer. This type does not show whether the token is revoked. Clones share the claims.
 ///
 /// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
 #[derive(Clone, Debug)]
@@ -124,12 +121,12 @@ impl ExternalToken {
         Self(Arc::new(External { claims, fingerprint: TokenFingerprint::of(token) }))
     }
 
-    /// The person or program that the token names.
+    /// Returns the person or program that the token names.
     pub fn subject(&self) -> &ExternalSubject {
         &self.0.claims.subject
     }
 
-    /// The issuer (`iss`).
+    /// Returns the issuer (`iss`).
     pub fn issuer(&self) -> &str {
         &self.0.claims.issuer
     }
@@ -139,22 +136,22 @@ impl ExternalToken {
         self.0.claims.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.claims.expires_at
     }
 
-    /// A claim that the verifier has added.
+    /// Returns a claim that the verifier has added.
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.0.claims.additional.get(name)
     }
 
-    /// All claims that the verifier has added.
+    /// Returns all claims that the verifier has added.
     pub fn claims(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.claims.additional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }

@@ -1,5 +1,4 @@
-//! The fingerprint of a token. Logs and revocations identify a token by its fingerprint, and do not contain
-//! the token.
+//! The fingerprint of a token. Logs and revocations contain the fingerprint instead of the token.
 
 use std::{fmt, str::FromStr};
 
@@ -34,12 +33,12 @@ impl TokenFingerprint {
         Self(bytes)
     }
 
-    /// The bytes of the hash.
+    /// Returns the bytes of the hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// 64 hexadecimal digits in lower case, as ASCII bytes.
+    /// Returns 64 hexadecimal digits in lower case, as ASCII bytes.
     pub(crate) fn digits(&self) -> [u8; 64] {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
@@ -51,7 +50,7 @@ impl TokenFingerprint {
 }
 
 impl fmt::Display for TokenFingerprint {
-    /// 64 hexadecimal digits in lower case.
+    /// Writes 64 hexadecimal digits in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
     }

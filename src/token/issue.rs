@@ -29,7 +29,7 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// Makes an issuer that uses the system clock. Its login tokens are valid for eight hours.
+    /// Creates an issuer that uses the system clock. Its login tokens are valid for eight hours.
     pub fn new(key: SigningKey) -> Self {
         Self { key, lifetime: DEFAULT_LIFETIME, clock: Arc::new(SystemClock) }
     }
@@ -48,18 +48,18 @@ impl TokenIssuer {
         self
     }
 
-    /// The time of the clock of this issuer.
+    /// Returns the time of the clock of this issuer.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The public key that verifies the tokens.
+    /// Returns the public key that verifies the tokens.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
     }
 
-    /// Issues a login token for `user`. `domain` names the security domain that authenticated the user
-    /// (claim `dom`).
+    /// Issues a login token for `user`. `domain` (claim `dom`) is the name of the security domain that authenticated
+    /// the user.
     ///
     /// # Errors
     /// [`IssueError`] if the key cannot sign.
@@ -160,24 +160,24 @@ pub struct IssuedToken {
 }
 
 impl IssuedToken {
-    /// The token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token,
-    /// because any client that has the text can act as the user.
+    /// Returns the token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token, because any
+    /// client that has the text can act as the user.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The time when the token was issued. For a PAT, its precision is a millisecond. For a login token, its precision
-    /// is a second.
+    /// Returns the time when the token was issued. The precision is a millisecond for a PAT, and a second for a login
+    /// token.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         Timestamp::from_secs(self.issued_at.as_secs().saturating_add(self.lifetime_secs))
     }
 
-    /// The lifetime of the token in seconds. It begins at the time of issue.
+    /// Returns the lifetime of the token in seconds, from the time of issue.
     pub fn lifetime_secs(&self) -> u64 {
         self.lifetime_secs
     }
@@ -194,11 +194,11 @@ impl fmt::Debug for IssuedToken {
 pub struct Validity(u8);
 
 impl Validity {
-    /// The maximum, which is 90 days (docs/reference/tokens-and-revocation.md#pat).
+    /// The maximum lifetime: 90 days (docs/reference/tokens-and-revocation.md#pat).
     pub const MAX: Self = Self(90);
 
-    /// The lifetime for a client that requests `days`. If `days` is absent, zero, negative or above 90,
-    /// the lifetime is 90 days, as in Zowe API ML (docs/reference/auth-endpoints.md#generate).
+    /// Returns the lifetime for a client that requests `days`. If `days` is absent, zero, negative or above 90, the
+    /// lifetime is 90 days, as in Zowe API ML (docs/reference/auth-endpoints.md#generate).
     pub fn requested(days: Option<i64>) -> Self {
         match days.map(u8::try_from) {
             Some(Ok(days @ 1..=90)) => Self(days),
@@ -206,7 +206,7 @@ impl Validity {
         }
     }
 
-    /// The number of days.
+    /// Returns the number of days.
     pub fn days(self) -> u8 {
         self.0
     }

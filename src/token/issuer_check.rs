@@ -1,8 +1,8 @@
-//! Asks an issuer whether one of its tokens is still valid. A signature does not show that a user has logged out.
+//! Asks an issuer whether one of its tokens is still valid. The signature stays valid after the user has logged out.
 //!
-//! An answer is remembered for a bounded time, and the number of answers is bounded. Only tokens whose signature was
-//! checked have an answer. Requests with the same token share one question. If the issuer does not answer, the token is
-//! not accepted.
+//! The answers are cached. The cache limits their age and their number, and holds answers only for tokens with a valid
+//! signature. Concurrent requests with the same token share one call. If the issuer does not answer, the token is not
+//! accepted.
 
 use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
@@ -13,36 +13,38 @@ use crate::{
     remote::{CachePolicy, RemoteError, SingleFlightCache},
 };
 
-/// How many answers are remembered.
+/// The maximum number of cached answers.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// How long it is remembered that a token is valid.
+/// How long the answer that a token is valid is cached, by default.
 const DEFAULT_MEMORY: Duration = Duration::from_secs(60);
 
-/// What an issuer says about a token.
+/// The answer of an issuer about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "an issuer accepts its token or does not")]
 pub enum TokenStatus {
     /// The issuer accepts the token.
     Active,
-    /// The issuer does not accept the token. For example, its user has logged out.
+    /// The issuer does not accept the token, for example because the user has logged out.
     Ended,
 }
 
 /// The future that [`AskIssuer::ask`] returns. It borrows neither from the implementation nor from the token.
 pub type AskFuture = Pin<Box<dyn Future<Output = Result<TokenStatus, RemoteError>> + Send>>;
 
-/// Trait for an issuer that says whether one of its tokens is still valid.
+/// Asks an issuer whether one of its tokens is still valid.
 ///
-/// `Apiml` and `Zosmf` implement it. The answer for a token must not depend on anything but the token.
+/// `Apiml` and `Zosmf` implement this trait. The answer must depend only on the token, because it is cached for the
+/// token.
 pub trait AskIssuer: Send + Sync + 'static {
-    /// Asks about `token`, whose signature was checked. `verified` has its claims. The future must limit its time.
+    /// Asks about `token`, whose signature was checked. `verified` contains its claims. The future must limit the time
+    /// that it waits.
     ///
-    /// A response that is neither "valid" nor "not valid" is an error.
+    /// Return an error if the response says neither that the token is valid nor that it is not.
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture;
 }
 
-/// Asks an issuer about its tokens, and remembers the answers. Clones share the answers.
+/// Asks an issuer about its tokens, and caches the answers. Clones share the cache.
 #[derive(Clone)]
 pub struct IssuerCheck(Arc<Inner>);
 
@@ -54,20 +56,20 @@ struct Inner {
 }
 
 impl IssuerCheck {
-    /// Asks `source`. An answer is remembered for 60 s. In this time, a token may still be accepted after a logout at the
-    /// issuer. The name of the issuer is for the log and for errors.
+    /// Asks `source`, and caches each answer for 60 s. So a token may be accepted for up to 60 s after a logout at the
+    /// issuer. The name `issuer` is for the log and for errors.
     pub fn new(issuer: &str, source: impl AskIssuer) -> Self {
         Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)
     }
 
-    /// Sets how long it is remembered that a token is valid. With zero, the issuer is asked for each request. The
-    /// answers so far are forgotten.
+    /// Sets how long the answer that a token is valid is cached. With zero, the issuer is asked for each request. The
+    /// returned value has an empty cache.
     #[must_use]
     pub fn with_memory(self, memory: Duration) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
     }
 
-    /// Sets how long it is remembered that a token is valid, and the clock that measures this time.
+    /// Sets how long the answer that a token is valid is cached, and the clock that measures this time.
     #[must_use]
     pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))
@@ -88,13 +90,13 @@ impl IssuerCheck {
         Self(Arc::new(Inner { issuer: issuer.into(), source, memory }))
     }
 
-    /// The remembered answer. `None` if the issuer must be asked.
+    /// Returns the cached answer, or `None` if the issuer must be asked.
     pub(super) fn remembered(&self, verified: &VerifiedToken) -> Option<Result<(), TokenError>> {
         let answer = self.0.memory.cached(&verified.fingerprint())?;
         Some(self.decide(answer))
     }
 
-    /// Asks the issuer, unless the answer is remembered.
+    /// Asks the issuer, unless the answer is cached.
     pub(super) async fn check(
         &self,
         token: &str,
@@ -117,7 +119,7 @@ impl IssuerCheck {
                 let issuer = &self.0.issuer;
                 log_limited!(
                     warn, ("issuer check", issuer), { %issuer, %error },
-                    "an issuer does not say whether its tokens are valid; they are not accepted"
+                    "an issuer does not answer whether its tokens are valid; its tokens are refused"
                 );
                 let text =
                     format!("{issuer} does not say whether the token is still valid: {error}");

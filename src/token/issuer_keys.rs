@@ -1,6 +1,6 @@
 //! The keys of an issuer, which are fixed or fetched from the issuer.
 //!
-//! When keys are fetched:
+//! Rules for fetched keys (a set is the list of keys that one fetch returns):
 //!
 //! - A set is fetched again when it is older than [`KeyRefresh::every`]. [`IssuerKeys::keep_fresh`] does this without
 //!   any token. Otherwise the first token after this time waits for the fetch. Other tokens use the old set meanwhile.
@@ -48,15 +48,15 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// The shortest time between two fetches while there is no set.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest time of a fetch. The source should have a shorter limit of its own.
+/// A fetch is cancelled after this time. The source should have its own, shorter limit.
 const LONGEST_FETCH: Duration = Duration::from_secs(30);
 
 /// The future that [`JwkSetSource::fetch`] returns.
 pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> + Send>>;
 
-/// Trait for the place from which the JWK set (RFC 7517 §5) of an issuer is fetched.
+/// Fetches the JWK set (RFC 7517 §5) of an issuer.
 ///
-/// [`JwksUrl`] fetches it over HTTPS. Functions implement the trait, too:
+/// [`JwksUrl`] fetches it over HTTPS. Functions also implement this trait:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -88,7 +88,8 @@ impl<F: Fn() -> FetchFuture + Send + Sync + 'static> JwkSetSource for F {
     }
 }
 
-/// Fetches a JWK set with `GET` over HTTPS. Redirects are not followed. The client limits time and size.
+/// Fetches a JWK set with `GET` over HTTPS. Redirects are not followed. The client limits the time and the size of the
+/// response.
 #[derive(Debug)]
 pub struct JwksUrl<C> {
     client: Client<C>,
@@ -96,13 +97,13 @@ pub struct JwksUrl<C> {
 }
 
 impl<C: Connect> JwksUrl<C> {
-    /// Makes a source.
+    /// Creates a source that fetches from `address` with `client`.
     ///
     /// `client` must verify the certificate and the host name of the server. Without this check, another server could
     /// answer with its own keys, and then sign tokens.
     ///
     /// # Errors
-    /// [`UnprotectedUrl`] if the URL has `http://` and its host is not on the loopback interface.
+    /// [`UnprotectedUrl`] if the URL begins with `http://` and its host is not on the loopback interface.
     pub fn new(client: Client<C>, address: Address) -> Result<Self, UnprotectedUrl> {
         if !address.is_protected() {
             return Err(UnprotectedUrl(address));
@@ -136,14 +137,14 @@ pub struct UnprotectedUrl(Address);
 pub struct KeyRefresh {
     /// The set is fetched again after this time. At least 30 s.
     pub every: Duration,
-    /// The set is no longer used after this time, even if it could not be fetched again. At least 30 s more than
-    /// [`every`](Self::every). Without such a limit, an attacker who stops all fetches could use a key that the issuer
-    /// has withdrawn forever.
+    /// A set is discarded after this time, even if no newer set could be fetched. At least 30 s more than
+    /// [`every`](Self::every). Without this limit, a key that the issuer has withdrawn would stay valid while an
+    /// attacker blocks all fetches.
     pub max_age: Duration,
 }
 
 impl Default for KeyRefresh {
-    /// Every 10 minutes. A set is used for at most 24 hours.
+    /// Fetches every 10 minutes, and uses a set for at most 24 hours.
     fn default() -> Self {
         Self { every: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
     }
@@ -164,7 +165,7 @@ struct Keys {
 
 struct Current {
     set: KeySet,
-    /// When the fetch of this set began, on monotonic time.
+    /// The monotonic time at which the fetch of this set began.
     fetched: Duration,
 }
 
@@ -177,11 +178,11 @@ struct Remote {
     running: Arc<tokio::sync::Mutex<()>>,
     /// The number of finished fetches.
     finished: AtomicU64,
-    /// When the last fetch began, in milliseconds of monotonic time, plus 1. 0: none has begun.
+    /// The monotonic time at which the last fetch began, in milliseconds, plus 1. The value is 0 if no fetch has begun.
     began: AtomicU64,
 }
 
-/// Why a token needs other keys than the current ones.
+/// Why the current keys are not enough for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// There is no set, or the set is too old.
@@ -191,12 +192,13 @@ pub(super) enum Need {
 }
 
 impl IssuerKeys {
-    /// Uses one RSA key, which verifies RS256. The `kid` of a token does not matter.
+    /// Uses one RSA key, which verifies RS256 and ignores the `kid` of a token.
     pub fn fixed(key: &VerifyingKey) -> Self {
         Self::with_set(Some(KeySet::of(key)), None)
     }
 
-    /// Uses the keys of a JWK set (RFC 7517 §5), which never changes. Keys that cannot verify signatures are skipped.
+    /// Uses the keys of this JWK set (RFC 7517 §5), which never changes. Keys that cannot verify signatures are
+    /// skipped.
     ///
     /// # Errors
     /// [`KeySetError`] if the document is not a JWK set, has too many keys, or has no usable key.
@@ -204,8 +206,8 @@ impl IssuerKeys {
         Ok(Self::with_set(Some(KeySet::parse(json)?), None))
     }
 
-    /// Fetches the keys of `issuer` from `source` when the first token arrives, and again as [`KeyRefresh`] says.
-    /// The name of the issuer is for the log. Verifying a token then needs a Tokio runtime with timers.
+    /// Fetches the keys of `issuer` from `source` when the first token arrives, and again as [`KeyRefresh`] says. The
+    /// name `issuer` is for the log. With fetched keys, the verification of a token needs a Tokio runtime with timers.
     pub fn fetched(issuer: &str, source: impl JwkSetSource) -> Self {
         Self::with_set(
             None,
@@ -230,7 +232,8 @@ impl IssuerKeys {
         }))
     }
 
-    /// Sets when the keys are fetched again. It has no effect on fixed keys, and none after the value was cloned.
+    /// Sets when the keys are fetched again. Call this function before you clone the value; after that, it has no
+    /// effect. It has no effect on fixed keys.
     #[must_use]
     pub fn with_refresh(mut self, refresh: KeyRefresh) -> Self {
         if let Some(keys) = Arc::get_mut(&mut self.0)
@@ -243,7 +246,8 @@ impl IssuerKeys {
         self
     }
 
-    /// Uses the monotonic time of `clock` instead of that of the system. It has no effect after the value was cloned.
+    /// Uses the monotonic time of `clock` instead of the system's. Call this function before you clone the value; after
+    /// that, it has no effect.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         if let Some(keys) = Arc::get_mut(&mut self.0) {
@@ -252,9 +256,9 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys now, and then whenever they are due, so that no token has to wait. While there are no keys, it
-    /// tries again after 5 s, and then at growing intervals: some issuers never have keys, such as a z/OSMF without JWTs.
-    /// The future never ends. Run it in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys immediately and then again as [`KeyRefresh`] says, so that no token has to wait. While there
+    /// are no keys, it tries again after 5 s, and then at growing intervals. Some issuers never have keys, such as a
+    /// z/OSMF without JWTs. The future never completes, so run it in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -276,7 +280,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Uses the current set. `None` if there is none.
+    /// Calls `f` with the current set. Returns `None` if there is no set.
     pub(super) fn with_current<T>(&self, f: impl FnOnce(&KeySet) -> T) -> Option<T> {
         self.0.set.load().as_deref().map(|current| f(&current.set))
     }
@@ -286,17 +290,17 @@ impl IssuerKeys {
         self.0.set.load().is_some()
     }
 
-    /// Whether a token with this need should wait for [`refresh`](Self::refresh).
+    /// Whether a token with this need must wait for [`refresh`](Self::refresh).
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
         self.forget_old_set(remote);
-        // A token whose key is in an old set does not wait for a fetch that runs. Otherwise a slow issuer would delay
-        // all of its tokens. If the new set lacks the key, the token is verified again.
+        // If another fetch already runs, a token whose key is in the old set does not wait for it. Otherwise a slow
+        // issuer would delay all of its tokens. If the new set lacks the key, the token is verified again.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Whether the set is missing or too old, or the need is another one.
+    /// Whether `need` still requires a fetch. A fresh set does not satisfy [`Need::UnknownKey`].
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {
             (None, _) | (_, Need::UnknownKey) => true,
@@ -319,7 +323,7 @@ impl IssuerKeys {
         has_paused && self.is_wanted(remote, need)
     }
 
-    /// Waits for the fetch that runs, or fetches the keys if that is permitted now.
+    /// Waits for a running fetch. If no fetch runs, starts one if the time since the last fetch permits this.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
         let before = remote.finished.load(Ordering::Acquire);
@@ -332,8 +336,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if the set is too old. Does not wait for it, so it can be called for tokens that need no fetch.
-    /// Without a Tokio runtime, it does nothing.
+    /// Starts a fetch if the set is too old, and does not wait for it. Tokens that need no fetch also call this
+    /// function. Without a Tokio runtime, it does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()
@@ -378,13 +382,13 @@ impl IssuerKeys {
         });
         match fetched.map(|json| KeySet::parse(&json)) {
             Ok(Ok(set)) => self.replace(remote, Current { set, fetched: began }),
-            // The issuer says that no key of the earlier set is its key any more.
+            // The issuer has withdrawn all keys of the earlier set.
             Ok(Err(error @ KeySetError::NoUsableKey { .. })) => {
                 let (issuer, withdrawn) = (&remote.issuer, self.0.set.swap(None).is_some());
                 self.invalidate_caches();
                 log_limited!(
                     warn, ("keys of an issuer", issuer), { %issuer, %error, withdrawn },
-                    "an issuer lists no usable key; its tokens are not accepted"
+                    "an issuer lists no usable key; its tokens are refused"
                 );
             }
             Ok(Err(error)) => self.keep_set(remote, &error),
@@ -393,7 +397,7 @@ impl IssuerKeys {
         remote.finished.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Logs that a fetch failed.
+    /// Logs that a fetch failed, and keeps the set unless it is too old.
     fn keep_set(&self, remote: &Remote, error: &dyn fmt::Display) {
         self.forget_old_set(remote);
         let (issuer, has_keys) = (&remote.issuer, self.0.set.load().is_some());
@@ -403,7 +407,7 @@ impl IssuerKeys {
         );
     }
 
-    /// Forgets the set if it is older than [`KeyRefresh::max_age`].
+    /// Discards the set if it is older than [`KeyRefresh::max_age`].
     fn forget_old_set(&self, remote: &Remote) {
         let current = self.0.set.load();
         let Some(old) = current.as_ref() else { return };
@@ -417,12 +421,12 @@ impl IssuerKeys {
             let issuer = &remote.issuer;
             tracing::error!(
                 %issuer,
-                "the keys of an issuer are too old and could not be fetched again; its tokens are not accepted"
+                "the keys of an issuer are too old and could not be fetched again; its tokens are refused"
             );
         }
     }
 
-    /// Makes all cached tokens that these keys have verified invalid. Call this after the set has changed.
+    /// Invalidates all cached tokens that these keys have verified. Call this after the set has changed.
     fn invalidate_caches(&self) {
         let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
         caches.iter().for_each(Generation::advance);
@@ -434,7 +438,7 @@ impl IssuerKeys {
         let old = self.0.set.swap(Some(new.clone()));
         match old {
             None => tracing::info!(%issuer, keys, "fetched the keys of an issuer"),
-            // A token of a key that the issuer has withdrawn must not stay in a cache.
+            // A token that a withdrawn key has verified must not stay in a cache.
             Some(old) if old.set.loses_keys_to(&new.set) => {
                 tracing::info!(%issuer, keys, "the issuer has withdrawn a key, or an algorithm of a key");
                 self.invalidate_caches();
@@ -443,7 +447,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Makes tokens in the cache with this generation invalid when the issuer withdraws a key.
+    /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
     pub(super) fn invalidate(&self, cache: Generation) {
         self.0.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
     }

@@ -1,11 +1,11 @@
-//! The name of an identity provider: the claim `iss` of its tokens.
+//! The URL that identifies an identity provider: the claim `iss` of its tokens.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The claim `iss` of the tokens of an identity provider: an `https://` or `http://` URL of at most 255 bytes.
 ///
-/// The text is only compared, byte for byte. A slash at the end makes a difference. Because it is a URL, it is never
-/// the issuer of Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`).
+/// The URL is only compared, byte for byte, so a slash at the end makes a difference. A URL is never equal to the
+/// issuers of Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IssuerUrl(Arc<str>);
 
@@ -13,7 +13,7 @@ impl IssuerUrl {
     /// The maximum length in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// Checks a text and keeps it unchanged.
+    /// Checks that `text` is a URL, and keeps it unchanged.
     ///
     /// # Errors
     /// [`IssuerUrlError`] if the text is not a URL.
@@ -26,7 +26,7 @@ impl IssuerUrl {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the URL as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,7 +52,7 @@ impl fmt::Debug for IssuerUrl {
     }
 }
 
-/// The text is not the name of an identity provider.
+/// The text is not the URL of an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not the URL of an issuer; write the claim iss of its tokens, such as https://idp.example.com/"

@@ -23,16 +23,15 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// Keys that are too old are looked for at most once in this time, in seconds.
+/// The verifier looks for old keys at most once in this number of seconds.
 const LOOK_EVERY_SECS: u64 = 30;
 
-/// The [`TokenVerifier`] for tokens of several issuers: of this crate, of Zowe API ML, of z/OSMF, and of OpenID Connect
-/// providers.
+/// The [`TokenVerifier`] for tokens of several issuers: this crate, Zowe API ML, z/OSMF and OpenID Connect providers.
 ///
-/// A token is verified only with the keys of the issuer that its claim `iss` names (docs/decisions.md#d21). So a
-/// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
+/// A token is verified only with the keys of the issuer in its claim `iss` (docs/decisions.md#d21). So a provider
+/// cannot sign a token of another issuer, such as a login token with `iss: APIML`.
 ///
-/// | issuer | how its tokens are accepted |
+/// | issuer | what accepts its tokens |
 /// |---|---|
 /// | this crate | the keys of `own` |
 /// | API ML (`APIML`) | [`Rs256Verifier::with_apiml_keys`] |
@@ -40,10 +39,10 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// | z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
 /// | OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
 ///
-/// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has a cache of the same capacity, also for the
-/// tokens of the other issuers. It is never the cache of another verifier, which may trust other issuers. A cached token
-/// costs the same, whatever the number of issuers is. Keys that are too old are fetched again in the background, even if
-/// all tokens are cached.
+/// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has its own cache of the same capacity, for the
+/// tokens of all issuers. Verifiers that trust different issuers never share a cache. The time to look up a cached
+/// token does not depend on the number of issuers. Old keys are fetched again in the background, even if all tokens are
+/// cached.
 ///
 /// ```
 /// use tower_passticket::{
@@ -71,11 +70,11 @@ pub struct TrustedIssuers(Arc<Issuers>);
 #[derive(Clone)]
 struct Issuers {
     own: Rs256Verifier,
-    /// Whether API ML still accepts its tokens. `None`: it is not asked.
+    /// Asks whether API ML still accepts one of its tokens. `None` if API ML is not asked.
     apiml: Option<IssuerCheck>,
     zosmf: Option<Zosmf>,
     providers: Vec<OidcIssuer>,
-    /// The second in which keys that are too old were looked for.
+    /// The time of the last look for old keys, in seconds.
     looked: Arc<AtomicU64>,
 }
 
@@ -88,13 +87,14 @@ struct Zosmf {
 impl TrustedIssuers {
     /// Accepts the tokens that `own` accepts.
     pub fn new(own: Rs256Verifier) -> Self {
-        // Another value may trust other issuers. With a common cache, each of the two would accept their tokens.
+        // Another verifier may trust other issuers. With a common cache, both verifiers would accept the tokens of all
+        // these issuers.
         let own = own.with_empty_cache();
         let looked = Arc::default();
         Self(Arc::new(Issuers { own, apiml: None, zosmf: None, providers: Vec::new(), looked }))
     }
 
-    /// Accepts the tokens of this provider, too.
+    /// Also accepts the tokens of this provider.
     ///
     /// # Errors
     /// [`DuplicateIssuer`] if a provider with the same issuer was added earlier.
@@ -105,19 +105,19 @@ impl TrustedIssuers {
         Ok(self.with(|issuers| issuers.providers.push(provider)))
     }
 
-    /// Accepts the login tokens of z/OSMF (`iss: zOSMF`, RS256), too. `keys` must be the keys of z/OSMF, and of no other
-    /// issuer. `check` asks z/OSMF about each token, because a signature does not show that the user has logged out at
-    /// z/OSMF (docs/reference/zowe-site.md#zosmf).
+    /// Also accepts the login tokens of z/OSMF (`iss: zOSMF`, RS256). `keys` must contain only keys of z/OSMF. `check`
+    /// asks z/OSMF about each token, because the signature stays valid after a logout at z/OSMF
+    /// (docs/reference/zowe-site.md#zosmf).
     #[must_use]
     pub fn with_zosmf(self, keys: IssuerKeys, check: IssuerCheck) -> Self {
         self.with(|issuers| issuers.zosmf = Some(Zosmf { keys, check }))
     }
 
-    /// Asks API ML about each token that its keys have verified ([`Rs256Verifier::with_apiml_keys`]) and none of the
-    /// gateway's own keys (docs/decisions.md#d48). Without this check, a token is accepted until it expires, although
-    /// its user has logged out at API ML.
+    /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]), unless the
+    /// gateway has the same key (docs/decisions.md#d48). Without this check, a token is accepted until it expires, even
+    /// after its user has logged out at API ML.
     ///
-    /// With this check, the Personal Access Tokens of API ML are accepted, too, because API ML says whether they are
+    /// With this check, the Personal Access Tokens of API ML are also accepted, because API ML says whether they are
     /// revoked.
     #[must_use]
     pub fn with_apiml_check(self, check: IssuerCheck) -> Self {
@@ -138,7 +138,7 @@ impl TrustedIssuers {
         self
     }
 
-    /// Verifies a token with the keys that are known now. Does not ask the issuer.
+    /// Verifies a token with the current keys. Does not ask the issuer.
     fn verify(&self, token: &[u8], last: Last) -> Result<VerifiedToken, Undecided> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() }.into());
@@ -163,8 +163,8 @@ impl TrustedIssuers {
         let own = &self.0.own;
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // Most tokens are our own. They need not be read twice. A token of z/OSMF has the same header, so its issuer is
-        // read first, which takes less time than a check with our own key.
+        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF has
+        // the same header, so the issuer is read before. This takes less time than a check with our own key.
         let is_zosmf = self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf {
             false => None,
@@ -195,7 +195,7 @@ impl TrustedIssuers {
             if alg != Algorithm::Rs256.name() {
                 return Err(TokenError::Algorithm.into());
             }
-            // It is not known whether z/OSMF uses the same ids in its tokens and in its list of keys.
+            // The key id is ignored, because z/OSMF may use different ids in its tokens and in its list of keys.
             let algorithm = Algorithm::Rs256;
             let signed = Signed { algorithm, kid: None, message, signature };
             signed.check(&zosmf.keys, ISSUER_ZOSMF, last)?;
@@ -230,7 +230,7 @@ impl TrustedIssuers {
         own.verify_uncached(token, by).or_else(|error| {
             if error == TokenError::Signature {
                 wait(Need::UnknownKey)?;
-                // The token may be one of API ML, whose keys are not known.
+                // The token may come from API ML, whose keys are not available yet.
                 if !keys.has_keys() {
                     return Err(unavailable(ISSUER_JWT).into());
                 }
@@ -239,14 +239,14 @@ impl TrustedIssuers {
         })
     }
 
-    /// Verifies a token with the keys of its issuer, which are fetched if necessary.
+    /// Verifies a token with the keys of its issuer. Fetches the keys if necessary.
     async fn verify_signature(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         match self.verify(token, Last::No) {
             Ok(verified) => return Ok(verified),
             Err(Undecided::Refused(error)) => return Err(error),
             Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
         }
-        // The keys were just fetched, or may not be fetched yet. The token does not wait again.
+        // The keys were just fetched, or must not be fetched again yet. The token does not wait a second time.
         self.verify(token, Last::Yes).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Wait(..) => TokenError::Signature,
@@ -255,13 +255,13 @@ impl TrustedIssuers {
 }
 
 impl Issuers {
-    /// The keys of the issuers that were added to this value.
+    /// Returns the keys of the issuers that were added to this verifier.
     fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
         let zosmf = self.zosmf.iter().map(|zosmf| &zosmf.keys);
         self.providers.iter().map(OidcIssuer::keys).chain(zosmf)
     }
 
-    /// The check of the issuer that has signed a token. `None` if the issuer is not asked.
+    /// Returns the check for the issuer that has signed a token, or `None` if the issuer is not asked.
     fn check_of(&self, verified: &VerifiedToken) -> Option<&IssuerCheck> {
         let origin = match verified {
             VerifiedToken::Jwt(jwt) => jwt.origin(),
@@ -275,8 +275,8 @@ impl Issuers {
         }
     }
 
-    /// Whether keys that are too old were not looked for in the last 30 s. A cached token needs no keys, so without this
-    /// look a key that its issuer has withdrawn would stay in use while all tokens are cached.
+    /// Whether the last look for old keys was at least 30 s ago. A cached token needs no keys. So without this look, a
+    /// withdrawn key would stay in use while all tokens are cached.
     fn is_look_due(&self, now: Timestamp) -> bool {
         // If the clock was set back, the difference is very large.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS
@@ -365,7 +365,7 @@ impl Signed<'_> {
     }
 }
 
-/// Whether this is the last attempt, which does not wait for keys.
+/// Says whether this is the last attempt, which does not wait for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     No,
@@ -375,7 +375,7 @@ enum Last {
 /// Why a token is not verified.
 enum Undecided {
     Refused(TokenError),
-    /// The token must be verified again after these keys were fetched.
+    /// These keys must be fetched, and then the token must be verified again.
     Wait(IssuerKeys, Need),
 }
 
@@ -389,7 +389,7 @@ fn unavailable(issuer: &str) -> TokenError {
     TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
-/// The claim `iss`, before the signature was checked. It only selects the keys.
+/// Reads the claim `iss` before the signature is checked. The result only selects the keys.
 fn issuer(payload: &[u8]) -> Result<Cow<'_, str>, TokenError> {
     #[derive(Deserialize)]
     struct Payload<'a> {
@@ -408,14 +408,14 @@ fn issuer(payload: &[u8]) -> Result<Cow<'_, str>, TokenError> {
     }
 }
 
-/// Whether the claim `iss` of an encoded payload is that of z/OSMF.
+/// Whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
 fn names_zosmf(payload: &str) -> bool {
     let Ok(payload) = decode(payload) else { return false };
     issuer(&payload).is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
 }
 
-/// The members of a header that have an effect. Members that carry or locate a key (`jwk`, `jku`, `x5c`, `x5u`) are
-/// never used: keys come only from the configured issuer.
+/// The members of a header that the verifier uses. It ignores members with a key or the URL of a key (`jwk`, `jku`,
+/// `x5c`, `x5u`): keys come only from the configured issuer.
 struct Header {
     alg: String,
     kid: Option<String>,

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use super::{KeyId, claims::header};
 
 const MIN_BITS: usize = 2048;
-/// The longest key that [`RSA_PKCS1_2048_8192_SHA256`] accepts.
+/// The maximum length of a key that [`RSA_PKCS1_2048_8192_SHA256`] accepts, in bits.
 const MAX_BITS: usize = 8192;
 
 /// An RSA private key of 2048 to 8192 bits, which makes RS256 signatures.
@@ -53,24 +53,24 @@ impl SigningKey {
         Ok(Self { private: Arc::new(private), public })
     }
 
-    /// Sets the id of the key. Tokens that this key signs name the id in their header (`kid`), and the public key has
-    /// the same id.
+    /// Sets the id of the key. Tokens that this key signs contain the id in their header (`kid`), and the public key
+    /// has the same id.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { public: self.public.with_key_id(id), ..self }
     }
 
-    /// The public key that verifies the signatures of this key.
+    /// Returns the public key that verifies the signatures of this key.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
     }
 
-    /// The encoded header of the tokens that this key signs.
+    /// Returns the encoded header of tokens that this key signs.
     pub(super) fn header(&self) -> &str {
         self.public.header()
     }
 
-    /// The RS256 signature of `message` (RFC 7518 §3.3).
+    /// Signs `message` with RS256 (RFC 7518 §3.3).
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.private.public_modulus_len()];
         self.private.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
@@ -97,13 +97,12 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// The key in the form that the signature check uses. The key is parsed only once, because parsing takes a sixth of
-    /// the time of a signature check. This form accepts only RS256, so the header of a token cannot choose another
-    /// algorithm.
+    /// The key in parsed form, because parsing takes a sixth of the time of a signature check. This form accepts only
+    /// RS256, so the header of a token cannot choose another algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
     id: Option<KeyId>,
-    /// The encoded header of the tokens that [`SigningKey`] signs with this key.
+    /// The encoded header of tokens that the matching [`SigningKey`] signs.
     header: Arc<str>,
 }
 
@@ -136,7 +135,7 @@ impl VerifyingKey {
     /// `key_ops` must contain `verify`. The member `kid` is ignored; see [`with_key_id`](Self::with_key_id).
     ///
     /// # Errors
-    /// [`RsaKeyError`] for the first problem that was found.
+    /// [`RsaKeyError`] for the first problem that this function finds.
     pub fn from_jwk(jwk: &Value) -> Result<Self, RsaKeyError> {
         let jwk = Jwk::deserialize(jwk).map_err(|_| RsaKeyError::NotRsaPublic)?;
         if jwk.kty != "RSA" {
@@ -162,13 +161,13 @@ impl VerifyingKey {
         Self::new(rsa_public_key(magnitude(&jwk.n)?, magnitude(&jwk.e)?)?)
     }
 
-    /// The key in the form that checks RS256 signatures.
+    /// Returns the key in the form that checks RS256 signatures.
     #[cfg(feature = "remote")]
     pub(super) fn parsed(&self) -> &ParsedPublicKey {
         &self.rs256
     }
 
-    /// The key in DER (PKCS #1).
+    /// Returns the key in DER (PKCS #1).
     #[cfg(feature = "remote")]
     pub(super) fn der(&self) -> &[u8] {
         self.public.as_ref()
@@ -194,13 +193,13 @@ impl VerifyingKey {
         Ok(Self { rs256, public, id: None, header: header(None).into() })
     }
 
-    /// Sets the id of the key. A token that names this id is checked with this key first.
+    /// Sets the id of the key. A token with this id in its header is checked with this key first.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { header: header(Some(&id)).into(), id: Some(id), ..self }
     }
 
-    /// The id of the key, if it has one.
+    /// Returns the id of the key, if it has one.
     pub fn key_id(&self) -> Option<&KeyId> {
         self.id.as_ref()
     }
@@ -210,13 +209,13 @@ impl VerifyingKey {
         self.public.as_ref() == other.public.as_ref()
     }
 
-    /// The encoded header of the tokens that [`SigningKey`] signs with this key.
+    /// Returns the encoded header of tokens that the matching [`SigningKey`] signs.
     pub(super) fn header(&self) -> &str {
         &self.header
     }
 
-    /// The key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`, and `kid` if the key has
-    /// an id.
+    /// Returns the key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`. If the key has
+    /// an id, there is also `kid`.
     pub fn to_jwk(&self) -> Value {
         let [n, e] = self.components();
         let mut jwk = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e });
@@ -226,7 +225,7 @@ impl VerifyingKey {
         jwk
     }
 
-    /// The key as a PEM document (`PUBLIC KEY`, SubjectPublicKeyInfo of RFC 5280).
+    /// Returns the key as a PEM document (`PUBLIC KEY`, SubjectPublicKeyInfo of RFC 5280).
     pub fn to_pem(&self) -> String {
         let der: Result<PublicKeyX509Der<'_>, _> = self.public.as_der();
         let der = der.expect("a parsed key can be encoded as DER");
@@ -234,7 +233,7 @@ impl VerifyingKey {
         pem::encode_config(&Pem::new("PUBLIC KEY", der.as_ref()), config)
     }
 
-    /// Modulus and exponent in base64url, as in a JWK.
+    /// Returns the modulus and the exponent in base64url, as in a JWK.
     fn components(&self) -> [String; 2] {
         [self.public.modulus(), self.public.exponent()]
             .map(|number| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero()))
@@ -270,7 +269,7 @@ fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((label, pem.into_contents()))
 }
 
-/// Makes an RSA public key of 2048 to 8192 bits from modulus and exponent, which have no leading zero bytes.
+/// Creates an RSA public key of 2048 to 8192 bits. Modulus and exponent must not have leading zero bytes.
 pub(super) fn rsa_public_key(n: Vec<u8>, e: Vec<u8>) -> Result<PublicKey, RsaKeyError> {
     check_length(&n)?;
     let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
@@ -287,9 +286,9 @@ fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {
     }
 }
 
-/// Why a document is not a usable key. No variant contains a part of the key.
+/// Why a document is not a usable key. The error contains no part of the key.
 ///
-/// The text of the error is the second part of a sentence. The caller writes the name of the document before this text.
+/// The text of the error continues a sentence that begins with the name of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RsaKeyError {

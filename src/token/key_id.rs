@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The id of one of the gateway's own keys: 1 to 128 visible ASCII characters, without `"` and `\`.
+/// The id of one of the gateway's own signing keys: 1 to 128 visible ASCII characters, without `"` and `\`.
 ///
-/// A token names the key that has signed it by this id. The id is only a hint: it selects the key that is tried
-/// first, and never makes another key acceptable.
+/// The header of a token contains the id of its signing key. The id is only a hint: it selects which of the accepted
+/// keys is tried first.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyId(Arc<str>);
 
@@ -25,7 +25,7 @@ impl KeyId {
         Ok(Self(text.into()))
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }

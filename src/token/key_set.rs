@@ -1,7 +1,7 @@
 //! The public keys of an issuer: a JWK set (RFC 7517 §5).
 //!
-//! A key that cannot verify signatures is skipped, because an issuer may list keys of other kinds. The set is an error
-//! if no key is left, so that a wrong document never replaces good keys.
+//! A key that cannot verify signatures is skipped, because an issuer may list other kinds of keys. A set without a
+//! usable key is an error.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys that a token is checked with, if it has no key id, or if several keys have its id. Anyone
-/// can send a token with a wrong signature, and each check takes time.
+/// The maximum number of keys with which a token is checked, if it has no key id or if several keys have its id. Each
+/// check takes time, and anyone can send a token with a wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
@@ -33,15 +33,15 @@ pub(super) struct KeySet {
 
 struct Key {
     id: Option<Box<str>>,
-    /// The key in the form that each of its algorithms needs. An algorithm that is not in this list cannot be used with
-    /// this key, whatever the header of a token says.
+    /// The accepted algorithms, each with the key in the form for this algorithm. The header of a token cannot select
+    /// an algorithm that is not in this list.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
-    /// The hash of public key, id and algorithms.
+    /// The hash of the public key, the id and the algorithms.
     fingerprint: [u8; 32],
 }
 
 impl KeySet {
-    /// A set with one RSA key, which verifies RS256 and has no id.
+    /// Creates a set with one RSA key, which verifies RS256 and has no id.
     pub(super) fn of(key: &VerifyingKey) -> Self {
         let parsed = key.parsed().clone();
         let fingerprint = Sha256::digest(key.der()).into();
@@ -80,7 +80,7 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token. A key without an id can have any `kid`.
+    /// Checks a signature. `id` is the `kid` of the token. A key without an id is tried for each `kid`.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -94,14 +94,14 @@ impl KeySet {
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        // If the set has no key with this id, the key of the token may be one that is not in the set yet.
+        // If the set has no key with this id, the key of the token may be missing in the set because it is new.
         match id {
             Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
             _ => Signature::UnknownKey,
         }
     }
 
-    /// Whether `new` lacks a key of this set, or has it with other algorithms.
+    /// Whether a key of this set is missing in `new`, or has other algorithms there.
     pub(super) fn loses_keys_to(&self, new: &Self) -> bool {
         let kept: HashSet<_> = new.keys.iter().map(|key| key.fingerprint).collect();
         self.keys.iter().any(|key| !kept.contains(&key.fingerprint))
@@ -116,23 +116,23 @@ impl KeySet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Good,
-    /// The key that the token names has not made the signature, or does not have the algorithm.
+    /// The key with the id of the token has not made the signature, or cannot be used with the algorithm.
     Bad,
-    /// The set has no key with the id, or no key has made the signature of a token without an id.
+    /// The set has no key with the id of the token. For a token without an id: no key has made the signature.
     UnknownKey,
 }
 
 impl Key {
-    /// The key in the form for `algorithm`, if it can be used with it.
+    /// Returns the key in the form for `algorithm`, or `None` if the key cannot be used with `algorithm`.
     fn with(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
         let mut parsed = self.by_algorithm.iter();
         parsed.find(|(of_key, _)| *of_key == algorithm).map(|(_, key)| key)
     }
 
-    /// `None` if the key cannot verify signatures.
+    /// Reads a key. Returns `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;
-        // This is a private key or a shared secret. Everybody who can read the set can sign with such a key.
+        // A private key or a shared secret is refused: everybody who can read the set could sign with it.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
         {
             return None;
@@ -182,7 +182,7 @@ impl Key {
     }
 }
 
-/// The number in a member of a JWK, without leading zero bytes.
+/// Reads the number in a member of a JWK, without leading zero bytes.
 fn number(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     let bytes = coordinate(jwk, name)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -193,14 +193,14 @@ fn coordinate(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok()
 }
 
-/// The DER of an RSA key of 2048 to 8192 bits.
+/// Reads an RSA key of 2048 to 8192 bits, and returns it in DER.
 fn rsa(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
     let key = rsa_public_key(number(jwk, "n")?, number(jwk, "e")?).ok()?;
     Some(key.as_ref().to_vec())
 }
 
-/// The algorithm and the uncompressed point of a key on P-256 or P-384 (RFC 7518 §6.2.1). aws-lc checks that the point
-/// is on the curve.
+/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1), and returns its algorithm and its uncompressed point. The
+/// library aws-lc checks later that the point is on the curve.
 fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     let (algorithm, len) = match jwk.get("crv")?.as_str()? {
         "P-256" => (Algorithm::Es256, 32),
@@ -215,7 +215,7 @@ fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     Some((vec![algorithm], [&[4], x.as_slice(), y.as_slice()].concat()))
 }
 
-/// Why a document is not a usable JWK set. No variant contains a part of the document.
+/// Why a document is not a usable JWK set. The error contains no part of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySetError {
@@ -236,8 +236,8 @@ pub enum KeySetError {
     },
     /// No key of the set can verify signatures.
     #[error(
-        "none of the {listed} keys of the JWK set can verify signatures; RSA keys of 2048 bits or more, and keys on P-256 \
-         and P-384 can"
+        "none of the {listed} keys of the JWK set can verify signatures; supported are RSA keys of 2048 bits or more, \
+         and keys on P-256 and P-384"
     )]
     NoUsableKey {
         /// The number of keys.

@@ -1,9 +1,9 @@
-//! Login tokens and Personal Access Tokens (PATs): their keys, and how they are issued and verified.
+//! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
-//! Tokens of both kinds are JWTs, signed by an RSA key with RS256. The claim `iss` is `APIML` in a login
-//! token and `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT.
-//! Zowe API ML (the API gateway of Zowe) uses the same claims. If API ML and this crate use the same key,
-//! this crate accepts the tokens of API ML, and API ML accepts the tokens of this crate.
+//! Tokens of both kinds are JWTs, signed by an RSA key with RS256. The claim `iss` is `APIML` in a login token and
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT. Zowe API ML (the API
+//! gateway of Zowe) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
+//! of the other.
 //!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public
 //! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also
@@ -91,6 +91,6 @@ pub use serde_json;
 pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of scopes is shorter than
-/// this maximum.
+/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. This is enough for a PAT with hundreds of
+/// scopes.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

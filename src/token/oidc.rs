@@ -17,19 +17,20 @@ use crate::{
 /// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 64;
 
-/// An OpenID Connect provider (or another OAuth 2.0 server that issues JWTs) whose tokens are accepted.
+/// An OpenID Connect provider whose tokens are accepted. It can also be another OAuth 2.0 server that issues JWTs.
 ///
 /// A token is accepted if all of these are true:
 ///
 /// - Its claim `iss` is exactly the issuer. A slash at the end makes a difference.
 /// - One of the provider's own keys has signed it, with one of the accepted algorithms.
 /// - `aud` contains one of the audiences.
-/// - If `aud` has several values, or if authorized parties are set, `azp` is one of the authorized parties. Without
-///   authorized parties, the audiences count as such (OpenID Connect Core §3.1.3.7).
-/// - It has not expired, and the times in `nbf` and `iat` have come, or come within a minute.
-/// - It is neither a security event (`events`) nor bound to a key of the client (`cnf`), whose proof is not checked.
-/// - It names a user. The result is a [`DistributedIdentity`] in the registry of the provider, which a
-///   [`DistributedMapper`](crate::identity::DistributedMapper) maps to a user id (docs/decisions.md#d22).
+/// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
+///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
+/// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
+/// - It is not a security event (`events`).
+/// - It is not bound to a key of the client (`cnf`), because this crate cannot check that the client has this key.
+/// - It names a user. The result is a [`DistributedIdentity`] in the registry of the provider. A
+///   [`DistributedMapper`](crate::identity::DistributedMapper) maps this identity to a user id (docs/decisions.md#d22).
 ///
 /// ```
 /// use tower_passticket::{
@@ -61,11 +62,11 @@ pub struct OidcIssuer {
 }
 
 impl OidcIssuer {
-    /// Accepts tokens of `issuer` whose claim `aud` contains `audience`. The users of these tokens belong to
-    /// `registry`. All keys in `keys` must be keys of this issuer. By default the algorithm is RS256, and the user is
-    /// in the claim `sub`.
+    /// Accepts tokens of `issuer` whose claim `aud` contains `audience`. `registry` is the name of the user registry
+    /// that defines their users. All `keys` must belong to this issuer. By default, the algorithm is RS256, and the
+    /// claim `sub` names the user.
     ///
-    /// An empty audience matches no token.
+    /// With an empty audience, no token is accepted.
     pub fn new(
         issuer: IssuerUrl,
         audience: impl Into<Box<str>>,
@@ -108,13 +109,13 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The first listed claim that the token contains names the user. If its
-    /// value is not usable, the token is refused; the claims after it are not tried. If `fields` is empty, no token is
+    /// Sets the claims that may name the user. The first claim in `fields` that the token contains names the user. If
+    /// its value is not usable, the token is refused, and no later claim is tried. If `fields` is empty, no token is
     /// accepted.
     ///
-    /// A field is the name of a claim, or a path into nested objects with dots between the names. If the token has a
-    /// claim whose name is the whole field, with the dots, that claim is used, and not the path. The value must be a
-    /// text, or a list with exactly one text.
+    /// A field is the name of a claim, or a path into nested objects with dots between the names. A claim whose name is
+    /// the whole field, with the dots, takes precedence over the path. The value must be a text, or a list with exactly
+    /// one text.
     ///
     /// If the field is `email`, the claim `email_verified` must be `true` or the text `"true"`, because many providers
     /// let users enter any address.
@@ -127,12 +128,12 @@ impl OidcIssuer {
         self
     }
 
-    /// The issuer.
+    /// Returns the issuer.
     pub fn issuer(&self) -> &IssuerUrl {
         &self.issuer
     }
 
-    /// The keys.
+    /// Returns the keys.
     pub fn keys(&self) -> &IssuerKeys {
         &self.keys
     }
@@ -155,12 +156,12 @@ impl OidcIssuer {
         if claims.get("iss").and_then(Value::as_str) != Some(self.issuer.as_str()) {
             return Err(TokenError::Issuer);
         }
-        // A security event (RFC 8417), such as a logout token, is not a credential.
+        // A security event (RFC 8417), such as a logout token, does not authenticate a user.
         if claims.contains_key("events") {
             return Err(problem("events: the token is a security event"));
         }
         // The token is bound to a key (RFC 7800): only a client that proves that it has this key may use the token.
-        // This crate does not check such a proof, so it would also accept a stolen token.
+        // This crate cannot check such a proof, so a stolen token would be accepted.
         if claims.contains_key("cnf") {
             return Err(problem("cnf: tokens that are bound to a key are not supported"));
         }
@@ -178,7 +179,7 @@ impl OidcIssuer {
         self.check_audience(&claims)?;
         let name = self.user(&claims)?;
         let user = DistributedIdentity::in_registry(name, &self.registry)
-            // Only the rule is shown, because `error` also contains the name, which is personal data.
+            // Only the violated rule is shown, because `error` also contains the name, which is personal data.
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
@@ -236,7 +237,7 @@ impl OidcIssuer {
                 },
                 _ => return Err(problem(&format!("{field} is not a text"))),
             };
-            // Many providers let users enter any address, and do not check that it is theirs.
+            // Many providers let users enter any address, and do not check that it belongs to the user.
             let is_verified = || {
                 let verified = claims.get("email_verified");
                 verified.is_some_and(|verified| verified == true || verified == "true")
@@ -250,8 +251,7 @@ impl OidcIssuer {
     }
 }
 
-/// Returns the claim with the name `field`. If there is none, returns the value at the path `field`. `null` counts as
-/// absent.
+/// Returns the claim with the name `field`, or else the value at the path `field`. `null` counts as absent.
 fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
     let at_path = || {
         let mut names = field.split('.');
@@ -261,7 +261,7 @@ fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
     claims.get(field).or_else(at_path).filter(|value| !value.is_null())
 }
 
-/// Reads a claim that contains a time in whole seconds. A claim of another type is an error, so that no check is
+/// Reads a claim with a time in whole seconds. Another type is an error, so that the check of this time is never
 /// skipped.
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
@@ -273,8 +273,8 @@ fn problem(text: &str) -> TokenError {
     TokenError::Claims(text.chars().take(120).collect::<String>().into())
 }
 
-/// Reads the claims that a check uses. Each of them may occur only once (RFC 7519 §4). A plain [`serde_json::Map`]
-/// would silently keep the last one. Other claims are skipped, because most tokens have many of them.
+/// Reads the claims that a check uses, and skips all others. Each used claim may occur only once (RFC 7519 §4). A plain
+/// [`serde_json::Map`] would silently keep the last one.
 struct UsedClaims<'a>(&'a OidcIssuer);
 
 impl UsedClaims<'_> {

@@ -1,5 +1,5 @@
-//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one of the
-//! given keys, and its claim `iss` must be `APIML` or `APIML_PAT`.
+//! Verifies login tokens and Personal Access Tokens (PATs). One of the given keys must have signed the token with
+//! RS256, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
@@ -24,22 +24,22 @@ use crate::{
     passticket::UserId,
 };
 
-/// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs).
-/// [`TokenIssuer`](super::TokenIssuer) and Zowe API ML (the API gateway of Zowe) issue such tokens. The
-/// verifier has one or more public keys. It accepts only tokens that were signed with a matching private key.
+/// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). [`TokenIssuer`](super::TokenIssuer) and
+/// Zowe API ML (the API gateway of Zowe) issue such tokens. The verifier has one or more public keys. It accepts only
+/// tokens that a matching private key has signed.
 ///
 /// # Rotation of the signing key
-/// Several keys let the signing key be replaced without logging any user out:
+/// With several keys, you can replace the signing key without logging any user out:
 ///
 /// 1. Add the new key to all verifiers ([`with_key`](Self::with_key)).
-/// 2. Let the new key sign.
-/// 3. When the last token of the old key has expired, remove the old key.
+/// 2. Sign all new tokens with the new key.
+/// 3. When all tokens that the old key signed have expired, remove the old key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
     keys: Arc<[VerifyingKey]>,
     #[cfg(feature = "remote")]
     apiml: Option<IssuerKeys>,
-    /// Whether PATs that API ML has signed are accepted. The caller must then ask API ML whether they are revoked.
+    /// Whether to accept PATs that API ML has signed. The caller must then ask API ML whether they are revoked.
     #[cfg(feature = "remote")]
     apiml_pats: bool,
     clock: Arc<dyn Clock>,
@@ -47,7 +47,7 @@ pub struct Rs256Verifier {
 }
 
 impl Rs256Verifier {
-    /// Makes a verifier that uses the system clock and has no cache.
+    /// Creates a verifier that uses the system clock and has no cache.
     pub fn new(key: VerifyingKey) -> Self {
         Self {
             keys: Arc::new([key]),
@@ -60,9 +60,9 @@ impl Rs256Verifier {
         }
     }
 
-    /// Accepts tokens of this key, too. A token whose header names the id of a key
-    /// ([`VerifyingKey::key_id`]) is checked with this key first, and any token is checked with the keys in the order
-    /// in which they were added. So a token with a wrong signature costs one check for each key.
+    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. If the
+    /// header of a token contains the id of a key ([`VerifyingKey::key_id`]), that key is tried first. A token with a
+    /// wrong signature costs one check for each key.
     ///
     /// The new verifier does not share a cache with `self`.
     #[must_use]
@@ -75,17 +75,17 @@ impl Rs256Verifier {
         self
     }
 
-    /// Accepts login tokens that Zowe API ML has signed with one of these keys, too. Use only keys of API ML itself:
-    /// its list `keys/public/all` also has the keys of identity providers, and with such a key a provider could sign a
-    /// token for any user (docs/decisions.md#d21).
+    /// Also accepts login tokens that Zowe API ML has signed with one of these keys. Use only keys of API ML itself.
+    /// Its list `keys/public/all` also contains the keys of identity providers. With such a key, a provider could sign
+    /// a token for any user (docs/decisions.md#d21).
     ///
     /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked.
-    /// [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check) accepts them.
-    /// [`TokenOrigin`] tells whose key has verified a token. The gateway's own keys come first.
+    /// [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check) accepts them. [`TokenOrigin`] says
+    /// whose key has verified a token. The gateway's own keys are tried first.
     ///
-    /// This verifier uses the keys that were fetched before, and fetches none;
-    /// [`TrustedIssuers`](super::TrustedIssuers) fetches them when a token needs them. The new verifier does not share a
-    /// cache with `self`.
+    /// This verifier fetches no keys, but uses the keys that were already fetched.
+    /// [`TrustedIssuers`](super::TrustedIssuers) fetches keys when a token needs them. The new verifier does not share
+    /// a cache with `self`.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_apiml_keys(mut self, keys: IssuerKeys) -> Self {
@@ -95,7 +95,7 @@ impl Rs256Verifier {
         self
     }
 
-    /// The keys, in the order in which they were added.
+    /// Returns the keys, in the order in which they were added.
     pub fn keys(&self) -> &[VerifyingKey] {
         &self.keys
     }
@@ -107,11 +107,11 @@ impl Rs256Verifier {
         self
     }
 
-    /// Caches up to `tokens` verified tokens. If a token is cached, the verifier computes a hash of the token, but does
-    /// not check the signature again. A cached token that has expired is rejected. The cache does not contain the text
-    /// of a token. Clones of the verifier share the cache.
+    /// Caches up to `tokens` verified tokens. For a cached token, the verifier computes a hash and does not check the
+    /// signature again. It rejects a cached token that has expired. The cache does not contain the text of a token.
+    /// Clones of the verifier share the cache.
     ///
-    /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes takes more
+    /// The cache needs less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes needs more
     /// bytes, and counts as several tokens.
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
@@ -122,19 +122,19 @@ impl Rs256Verifier {
     }
 
     /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by a key of this
-    /// verifier, and it must not have expired (`now < exp`). If the token has the claim `nbf`, the time in this claim
-    /// must have come (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
-    /// Revocations are not checked.
+    /// verifier, and it must not have expired (`now < exp`). The claim `nbf`, if present, must not be in the future
+    /// (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`. Revocations are
+    /// not checked.
     ///
     /// # Errors
-    /// [`TokenError`] for the first problem that was found. The signature is checked before the claims
-    /// are read.
+    /// [`TokenError`] for the first problem that this function finds. It checks the signature before it reads the
+    /// claims.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Does the same as [`verify`](Self::verify), but takes bytes. It checks that the bytes are UTF-8 only if the token
-    /// is not cached.
+    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, there is no check that the bytes
+    /// are UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
@@ -150,9 +150,9 @@ impl Rs256Verifier {
     }
 
     pub(super) fn verify_uncached(&self, token: &str, by: By) -> Result<VerifiedToken, TokenError> {
-        // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and reads header
-        // and claims twice. We also cannot use its checks of `exp` and `nbf`, because they allow a leeway of a minute
-        // and do not use the clock of the verifier.
+        // We do not use `jsonwebtoken::decode`. It takes a third longer, because it parses the key for each token, and
+        // reads header and claims twice. Its checks of `exp` and `nbf` allow a leeway of a minute, and do not use the
+        // clock of the verifier.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let named = self.keys.iter().position(|key| key.header() == header);
@@ -170,8 +170,8 @@ impl Rs256Verifier {
         self.check(token, claims, origin)
     }
 
-    /// Whose key has signed `message`. Our own keys are tried first, because a key of both is ours
-    /// (docs/decisions.md#d48).
+    /// Finds out whose key has signed `message`. Our own keys are tried first: a key that API ML and the gateway share
+    /// counts as ours (docs/decisions.md#d48).
     fn signer(
         &self,
         by: By,
@@ -195,8 +195,8 @@ impl Rs256Verifier {
         None
     }
 
-    /// Whether one of the keys has signed `message`. The key `first` is tried first. The header of a token that another
-    /// program has signed may name a key in other words, so all keys are tried.
+    /// Whether one of the keys has signed `message`. The key `first` is tried first. All keys are tried, because
+    /// another program may use other ids for the same keys.
     fn has_signed(&self, first: usize, message: &[u8], signature: &[u8]) -> bool {
         let others = self.keys.iter().enumerate().filter(|(index, _)| *index != first);
         self.keys[first].has_signed(message, signature)
@@ -217,8 +217,8 @@ impl Rs256Verifier {
         if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
-        // A clock of this gateway that was ahead must not make its own tokens invalid: revocation rules treat such
-        // tokens (docs/decisions.md#d8).
+        // `iat` is not checked for our own tokens. If the gateway's clock was ahead, they stay valid. Revocation rules
+        // can also revoke such tokens (docs/decisions.md#d8).
         #[cfg(feature = "remote")]
         if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
             return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
@@ -265,8 +265,7 @@ impl Rs256Verifier {
     }
 }
 
-/// The claim `iss` of a login token that a key of this origin has verified. A key never verifies a token of another
-/// issuer.
+/// Returns the claim `iss` that a login token must have if a key of this origin has verified it.
 fn login_issuer(origin: TokenOrigin) -> &'static str {
     match origin {
         #[cfg(feature = "remote")]
@@ -285,17 +284,17 @@ pub(super) fn parse_claims(payload: &[u8]) -> Result<Claims, TokenError> {
     })
 }
 
-/// What [`TrustedIssuers`](super::TrustedIssuers) needs.
+/// Functions for [`TrustedIssuers`](super::TrustedIssuers).
 #[cfg(feature = "remote")]
 impl Rs256Verifier {
-    /// Makes cached tokens invalid when API ML withdraws a key.
+    /// Ensures that cached tokens become invalid when API ML withdraws a key.
     fn watch_apiml_keys(&self) {
         if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
             keys.invalidate(cache.generation());
         }
     }
 
-    /// The same verifier with an empty cache of the same capacity, if it has a cache.
+    /// Replaces the cache, if there is one, by an empty cache of the same capacity.
     pub(super) fn with_empty_cache(mut self) -> Self {
         self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
         self.watch_apiml_keys();
@@ -325,7 +324,7 @@ impl Rs256Verifier {
     }
 }
 
-/// Whose keys are tried.
+/// Says whose keys are tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
 pub(super) enum By {
@@ -344,8 +343,8 @@ impl TokenVerifier for Rs256Verifier {
     }
 }
 
-/// Reads the header of `token`. `header` is the encoded text of this header. Returns whether the header
-/// lists critical extensions.
+/// Reads the header of `token`, and returns whether it lists critical extensions. `header` is the encoded text of this
+/// header.
 ///
 /// # Errors
 /// [`TokenError::Algorithm`] if the header names an algorithm other than RS256. [`TokenError::Malformed`] if the header
@@ -358,9 +357,9 @@ fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError
     }
 }
 
-/// The algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. This function
-/// is needed for two reasons. If jsonwebtoken does not know an algorithm, such as `none`, it returns the same error as
-/// for a text that is not JSON. It also accepts `{"alg": {"RS256": null}}`, in which `alg` is not a string.
+/// Returns the algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. The
+/// crate jsonwebtoken cannot do this: it returns the same error for an unknown algorithm, such as `none`, and for a
+/// text that is not JSON. It also accepts `{"alg": {"RS256": null}}`, in which `alg` is not a string.
 fn algorithm(header: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {
@@ -370,9 +369,8 @@ fn algorithm(header: &str) -> Option<String> {
     serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
-/// Returns `true` if a valid JSON text is an object. If the text is not valid JSON, the result has no meaning. This
-/// function is needed because the header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519 §7.2), but
-/// serde also reads a struct from an array.
+/// Whether a valid JSON text is an object. The header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519
+/// §7.2), but serde also reads a struct from an array. If the text is not valid JSON, the result has no meaning.
 fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
@@ -381,8 +379,8 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// The issue time. If our private claim `iat_ms` (in milliseconds) and `iat` are in the same second, it is the time in
-/// `iat_ms`. If not, it is the time in `iat`.
+/// Returns the issue time: our private claim `iat_ms` (in milliseconds), if it is in the same second as `iat`.
+/// Otherwise returns `iat`.
 fn issued_at(claims: &Claims) -> Timestamp {
     claims
         .iat_ms
@@ -391,9 +389,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// The error text of serde, without the position in the JSON. It is at most 120 characters long. The text names a claim
-/// that is missing or occurs twice, or it names a wrong type and the expected type. If a claim has the wrong type, the
-/// text can contain the value of this claim. The text contains no value of another claim.
+/// Returns the error text of serde, without the position in the JSON, and at most 120 characters. The text names a
+/// claim that is missing or occurs twice, or a wrong type and the expected type. It may contain the value of the claim
+/// with the wrong type, but no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

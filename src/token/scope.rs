@@ -1,13 +1,11 @@
-//! Service ids, and the scopes of a Personal Access Token (PAT). The scopes are the ids of the services
-//! that accept the PAT.
+//! Service ids, and the scopes of a Personal Access Token (PAT), which are the ids of the services that accept it.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of a service, as in request paths and in the scopes of a PAT.
 ///
-/// A service id has 1 to 64 characters, which are `a-z`, `0-9`, `-`, `_` and `.`. At least one character is not a dot.
-/// Upper case is converted to lower case. Zowe API ML does the same for the scopes of a token and for the service of a
-/// request.
+/// A service id has 1 to 64 characters: `a-z`, `0-9`, `-`, `_` and `.`. At least one character is not a dot. Upper case
+/// is converted to lower case, as Zowe API ML does for the scopes of a token and for the service of a request.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 
@@ -15,7 +13,7 @@ impl ServiceId {
     /// Parses a service id. White space before and after the id is removed.
     ///
     /// # Errors
-    /// [`ServiceIdError`] if `value` is not a service id. The error has up to 80 characters of the value.
+    /// [`ServiceIdError`] if `value` is not a service id. The error contains up to 80 characters of the value.
     pub fn new(value: &str) -> Result<Self, ServiceIdError> {
         let value = value.trim();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -27,7 +25,7 @@ impl ServiceId {
         Ok(Self(value.to_ascii_lowercase().into()))
     }
 
-    /// The id, in lower case.
+    /// Returns the id, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,9 +61,9 @@ pub struct ServiceIdError(String);
 pub struct Scopes(Arc<[ServiceId]>);
 
 impl Scopes {
-    /// Parses the scopes in a request for a new PAT: a list of service ids. An item of the list may
-    /// contain several ids, separated by commas. White space around an id is removed, and upper case is
-    /// converted to lower case. Empty items and duplicates are ignored (docs/decisions.md#d3).
+    /// Parses the list of service ids in a request for a new PAT. An item of the list may contain several ids,
+    /// separated by commas. White space around an id is removed, and upper case is converted to lower case. Empty items
+    /// and duplicates are ignored (docs/decisions.md#d3).
     ///
     /// # Errors
     /// [`ScopesError::Empty`] if there is no id. [`ScopesError::ServiceId`] if an item is not a service id.
@@ -87,7 +85,7 @@ impl Scopes {
     }
 
     /// Reads the scopes of a verified token. An item that is not a service id is ignored, because it cannot match a
-    /// service. If no item is a service id, the result is empty and matches no service.
+    /// service. An empty result matches no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }
@@ -103,7 +101,7 @@ impl Scopes {
         self.0.binary_search(service).is_ok()
     }
 
-    /// The services, sorted.
+    /// Returns the services, sorted.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ServiceId> {
         self.0.iter()
     }

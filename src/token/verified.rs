@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// A token whose signature, times and claims were verified. The token may have been revoked.
+/// A token whose signature, times and claims were verified. This type does not show whether the token is revoked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
@@ -22,16 +22,16 @@ pub enum VerifiedToken {
 }
 
 impl VerifiedToken {
-    /// Makes a verified token of another issuer, with its claims.
+    /// Creates a verified token of another issuer, with its claims.
     ///
     /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has verified `token`.
-    /// Other code relies on this verification, and checks only the expiry time and the revocations. `token` is the
-    /// compact form that the client sent. Only the fingerprint of `token` is stored.
+    /// All other code checks only the expiry time and the revocations. `token` is the compact form that the client
+    /// sent. Only its fingerprint is stored.
     pub fn external(token: &[u8], claims: ExternalClaims) -> Self {
         Self::External(ExternalToken::new(token, claims))
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         match self {
             Self::Jwt(jwt) => jwt.expires_at(),
@@ -40,7 +40,7 @@ impl VerifiedToken {
         }
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         match self {
             Self::Jwt(jwt) => jwt.fingerprint(),
@@ -68,14 +68,14 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// Whose key has verified a token (docs/decisions.md#d48). The claim `iss` does not show this: API ML and the gateway
-/// have the same value.
+/// Says whose key has verified a token (docs/decisions.md#d48). The claim `iss` does not show this, because API ML and
+/// the gateway use the same value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {
     /// A key of this gateway. API ML may have the same key.
     Gateway,
-    /// A key of Zowe API ML, and none of this gateway.
+    /// A key of Zowe API ML that the gateway itself does not have.
     Apiml,
     /// A key of z/OSMF. The claim `iss` is `zOSMF`.
     Zosmf,
@@ -101,7 +101,7 @@ impl Jwt {
         Self(Arc::new(claims))
     }
 
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         &self.0.user
     }
@@ -111,17 +111,17 @@ impl Jwt {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// Whose key has verified the token.
+    /// Says whose key has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
 
-    /// The security domain that authenticated the user (claim `dom`).
+    /// Returns the security domain that authenticated the user (claim `dom`).
     pub fn domain(&self) -> Option<&str> {
         self.0.domain.as_deref()
     }
@@ -141,7 +141,7 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. The token may have been revoked. The verifier does not check whether the scopes
+/// A verified Personal Access Token. The verifier checks neither whether the token is revoked, nor whether its scopes
 /// include the service of the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
@@ -161,33 +161,33 @@ impl Pat {
         Self(Arc::new(claims))
     }
 
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &UserId {
         &self.0.user
     }
 
-    /// The services that accept the token.
+    /// Returns the services that accept the token.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// Whose key has verified the token.
+    /// Says whose key has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
 
-    /// When the token was issued. The precision is a millisecond if this crate issued the token. If another program
-    /// issued it, the precision is a second.
+    /// When the token was issued. The precision is a millisecond if this crate issued the token, and otherwise a
+    /// second.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
-    /// The expiry time. From this time on, the token is rejected.
+    /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }

@@ -8,19 +8,17 @@ use super::{TokenError, VerifiedToken};
 /// from the token.
 pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenError>> + Send>>;
 
-/// The trait for token verifiers. A verifier checks the signature, the times, the issuer and the claims.
+/// Verifies tokens: checks the signature, the times, the issuer and the claims.
 ///
-/// An [`Authenticator`](crate::layer::Authenticator) has one verifier, and calls it for each request
-/// with a token. [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this
-/// crate and of Zowe API ML. Implement the trait to accept tokens of another issuer. `Arc<V>` is a
-/// verifier if `V` is a verifier, so `Arc<dyn TokenVerifier>` is a verifier.
+/// An [`Authenticator`](crate::layer::Authenticator) calls its verifier for each request with a token.
+/// [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this crate and of Zowe API ML.
+/// Implement the trait to accept tokens of another issuer. An `Arc` of a verifier is also a verifier.
 ///
-/// A verifier must use only keys that belong to the issuer of the token. A key of one issuer must never
-/// verify a token that names another issuer (docs/decisions.md#d21).
+/// A verifier must verify a token only with keys of the issuer that the token names (docs/decisions.md#d21).
 ///
-/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. So a verifier that combines several
-/// verifiers knows that it can ask the next verifier ([`TokenError::is_foreign`]). A verifier that cannot decide
-/// returns [`TokenError::Unavailable`]. The authentication then fails.
+/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. A verifier that combines several
+/// verifiers can then ask the next one ([`TokenError::is_foreign`]). A verifier that cannot decide returns
+/// [`TokenError::Unavailable`], and the authentication fails.
 ///
 /// # Example
 /// This verifier first asks `Rs256Verifier`. If the token comes from another issuer, it asks an identity provider:
@@ -92,7 +90,7 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// Verifies `token` if this is possible without waiting. If the result is `None`, the caller calls
     /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this method for speed: if the result is not `None`, the caller need not store the request while a
+    /// Implement this function for speed: if the result is not `None`, the caller need not store the request while a
     /// future is pending.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;

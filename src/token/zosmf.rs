@@ -1,4 +1,4 @@
-//! z/OSMF as the issuer of tokens: its keys, and whether a token is still valid.
+//! z/OSMF as the issuer of tokens: fetches its keys, and finds out whether a token is still valid.
 
 use super::{AskFuture, AskIssuer, FetchFuture, JwkSetSource, TokenStatus, VerifiedToken};
 use crate::{
@@ -19,7 +19,7 @@ impl<C: Connect> AskIssuer for Zosmf<C> {
     fn ask(&self, token: &str, _: &VerifiedToken) -> AskFuture {
         let (zosmf, token) = (self.clone(), UserToken::new(token));
         Box::pin(async move {
-            // A verified token has only characters that are allowed in a cookie.
+            // The characters of a verified token are always allowed in a cookie, so this does not fail.
             let Ok(token) = token else { return Ok(TokenStatus::Ended) };
             let is_accepted = zosmf.accepts(&token).await?;
             Ok(if is_accepted { TokenStatus::Active } else { TokenStatus::Ended })

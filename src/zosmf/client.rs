@@ -1,4 +1,4 @@
-//! The login service of z/OSMF.
+//! A client for the login service of z/OSMF.
 
 use std::{fmt, sync::Arc};
 
@@ -32,8 +32,8 @@ const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
-/// Each request is sent at most once, because the security product counts wrong passwords. A response other than
-/// those that z/OSMF documents is an error and never a refused password. Redirects are not followed.
+/// Each request is sent at most once, because the security product counts wrong passwords. A response that z/OSMF does
+/// not document is an error, and does not count as a refused password. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,25 +55,25 @@ pub struct Zosmf<C> {
 }
 
 impl<C> Zosmf<C> {
-    /// Calls z/OSMF at `address` with `client`. The address is that of the server, without `/zosmf`.
+    /// Calls z/OSMF at `address` with `client`. `address` is the address of the server, without `/zosmf`.
     pub fn new(client: Client<C>, address: Address) -> Self {
         Self { client, address }
     }
 
-    /// The address of z/OSMF.
+    /// Returns the address of z/OSMF.
     pub fn address(&self) -> &Address {
         &self.address
     }
 }
 
 impl<C: Connect> Zosmf<C> {
-    /// Logs `user` in, and keeps the session in `sessions`. `password` is a password or a PassTicket for the APPLID
-    /// of z/OSMF. Sessions that `sessions` no longer keeps, such as the earlier session of the user, are ended at
-    /// z/OSMF in the background.
+    /// Logs `user` in, and stores the session in `sessions`. `password` is a password or a PassTicket for the APPLID of
+    /// z/OSMF. In the background, this function ends sessions at z/OSMF that `sessions` has removed, such as the
+    /// earlier session of the user.
     ///
     /// # Errors
-    /// [`ZosmfError::Refused`] if z/OSMF answers 401; [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers
-    /// something else than a login.
+    /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the
+    /// response is not a login.
     pub async fn log_in(
         &self,
         user: &UserId,
@@ -104,13 +104,13 @@ impl<C: Connect> Zosmf<C> {
         decide_login(&reply, user, now)
     }
 
-    /// Ends a session at z/OSMF in the background. Needs a Tokio runtime.
+    /// Ends a session at z/OSMF in the background. This function needs a Tokio runtime.
     pub(crate) fn end(&self, user: UserId, session: Arc<ZosmfSession>) {
         let zosmf = self.clone();
         tokio::spawn(async move {
             if let Err(error) = zosmf.log_out(&session).await {
                 let address = zosmf.address();
-                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF was not ended; it is valid until it expires");
+                log_limited!(warn, ("z/OSMF logout", address), { %address, %user, %error }, "the session at z/OSMF could not be ended; it is valid until it expires");
             }
         });
     }
@@ -118,7 +118,7 @@ impl<C: Connect> Zosmf<C> {
     /// Replaces the password `old` of `user` by `new`.
     ///
     /// # Errors
-    /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password: it does not say which of the two.
+    /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
     /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, reports an internal error, cannot change passwords, or
     /// answers something else.
     pub async fn change_password(
@@ -138,7 +138,7 @@ impl<C: Connect> Zosmf<C> {
 
         let change = PasswordChange { user: user.as_str(), old_pwd: old, new_pwd: new };
         let body = serde_json::to_vec(&change).map_err(|error| {
-            ZosmfError::Remote(RemoteError::Answer(format!("the request has no JSON: {error}")))
+            ZosmfError::Remote(RemoteError::Answer(format!("cannot encode as JSON: {error}")))
         })?;
         let mut request = self.request(Method::PUT, Full::from(body))?;
         let json = HeaderValue::from_static("application/json");
@@ -146,22 +146,22 @@ impl<C: Connect> Zosmf<C> {
         decide_change(&self.client.call_once(request).await?)
     }
 
-    /// Ends a session at z/OSMF. A session that z/OSMF no longer knows is no error.
+    /// Ends a session at z/OSMF. It is no error if the session has already ended.
     ///
     /// # Errors
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or answers something else.
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response is neither of these results.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
-        // A logout with one of the tokens does not end the other one.
+        // A logout with one token of the session does not end the other token.
         for (cookie, token) in session.cookies() {
             self.end_token(cookie, token).await.map_err(ZosmfError::Remote)?;
         }
         Ok(())
     }
 
-    /// Ends the session of a JWT that z/OSMF has issued. A token that z/OSMF no longer accepts is no error.
+    /// Ends the session of a JWT that z/OSMF has issued. It is no error if z/OSMF already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or answers something else.
+    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response is neither of these results.
     pub async fn log_out_jwt(&self, token: &UserToken) -> Result<(), RemoteError> {
         self.end_token(JWT, token).await
     }
@@ -176,7 +176,7 @@ impl<C: Connect> Zosmf<C> {
         }
     }
 
-    /// Whether z/OSMF accepts the JWT `token`. Only z/OSMF knows whether the user has logged out.
+    /// Asks whether z/OSMF accepts the JWT `token`. Only z/OSMF knows whether the user has logged out.
     ///
     /// # Errors
     /// [`RemoteError`] if z/OSMF cannot be reached, or answers neither 2xx nor 401.
@@ -186,10 +186,10 @@ impl<C: Connect> Zosmf<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// The keys with which z/OSMF signs its JWTs, as a JWK set.
+    /// Fetches the keys with which z/OSMF signs its JWTs, as a JWK set.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or answers with another status than 2xx.
+    /// [`RemoteError`] if z/OSMF cannot be reached, or does not answer with a status 2xx.
     pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
         let uri = self.address.join(&["jwt", "ibm", "api", "zOSMFBuilder", "jwk"]);
         let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
@@ -229,12 +229,11 @@ impl<C> fmt::Debug for Zosmf<C> {
     }
 }
 
-/// Why a call of z/OSMF failed. The error is meant for logs. It has no part of a password or a token.
+/// Why a call of z/OSMF failed. The error may be logged: it contains no part of a password or a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZosmfError {
-    /// z/OSMF refuses the user or the password. It does not say whether the password is wrong or has expired, or
-    /// whether the user is revoked.
+    /// z/OSMF refuses the user or the password. The password may be wrong or expired, or the user may be revoked.
     #[error("z/OSMF refuses the user or the password")]
     Refused,
     /// z/OSMF is not available, or its response cannot be used.
@@ -242,11 +241,11 @@ pub enum ZosmfError {
     Remote(#[from] RemoteError),
 }
 
-/// `Basic` of RFC 7617, with the bytes of the password as they are.
+/// Returns the header value `Basic` (RFC 7617), with the unchanged bytes of the password.
 fn basic(user: &UserId, password: &[u8]) -> HeaderValue {
     let plain = Zeroizing::new([user.as_str().as_bytes(), b":", password].concat());
     let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*plain)));
-    // Base64 has only characters that are allowed in a header.
+    // All characters of Base64 are allowed in a header.
     let mut value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
@@ -265,7 +264,7 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
     }
 }
 
-/// A page for people, such as a login page, is no answer.
+/// Decides whether the token is valid. An HTML page with status 2xx, such as a login page, is an error.
 fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     let is_page = reply.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
@@ -283,7 +282,7 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     }
 }
 
-/// A 4xx or 5xx counts as a refusal only if its body is JSON of z/OSMF
+/// Decides whether the password was changed. A 4xx or 5xx counts as a refusal only if its body is JSON of z/OSMF
 /// (`docs/reference/zowe-site.md#zosmf`).
 fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
     #[derive(Deserialize)]
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_if_z_osmf_says_so_and_not_if_a_page_for_people_comes() {
+    fn a_token_is_valid_after_a_2xx_unless_the_response_is_an_html_page() {
         for (status, kind, want) in [
             (200, None, Some(true)),
             (204, None, Some(true)),

@@ -12,15 +12,15 @@ use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 pub(super) const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
 
-/// The maximum length of a token, in bytes. No server accepts a header with a longer cookie.
+/// The maximum length of a token, in bytes. Servers do not accept a header with a longer cookie.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// How long an LTPA token without a JWT is used. The token does not say when it expires. The default of z/OSMF is
+/// How long an LTPA token without a JWT is used. The token does not say when it expires. By default, it is valid for
 /// more than eight hours, but a site may set a shorter time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show them. Their memory is
-/// overwritten when the session is dropped.
+/// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show the tokens. Dropping the
+/// session overwrites their memory.
 pub struct ZosmfSession {
     tokens: Tokens,
     expires_at: Timestamp,
@@ -36,8 +36,8 @@ impl ZosmfSession {
     /// Reads the tokens from the cookies of a login response. `now` is the current time.
     ///
     /// # Errors
-    /// The reason, for the log, if there is no token, if a token is malformed, or if the JWT is not for `user`. The
-    /// reason has no part of a token.
+    /// The reason, for the log: there is no token, a token is malformed, or the JWT is not for `user`. The reason
+    /// contains no part of a token.
     pub(super) fn from_cookies(
         headers: &HeaderMap,
         user: &UserId,
@@ -58,7 +58,7 @@ impl ZosmfSession {
         Ok(Self { tokens, expires_at })
     }
 
-    /// The JWT, the value of the cookie `jwtToken`.
+    /// Returns the JWT, the value of the cookie `jwtToken`.
     pub fn jwt(&self) -> Option<&str> {
         match &self.tokens {
             Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => Some(jwt.expose()),
@@ -66,7 +66,7 @@ impl ZosmfSession {
         }
     }
 
-    /// The LTPA token, the value of the cookie `LtpaToken2`.
+    /// Returns the LTPA token, the value of the cookie `LtpaToken2`.
     pub fn ltpa(&self) -> Option<&str> {
         match &self.tokens {
             Tokens::Ltpa(ltpa) | Tokens::Both { ltpa, .. } => Some(ltpa.expose()),
@@ -74,8 +74,8 @@ impl ZosmfSession {
         }
     }
 
-    /// Name and value of the cookie with which the session authenticates a request to z/OSMF: `jwtToken` with the JWT,
-    /// else `LtpaToken2` with the LTPA token.
+    /// Returns the name and the value of the cookie for a request to z/OSMF: `jwtToken` if there is a JWT, else
+    /// `LtpaToken2`.
     pub fn cookie(&self) -> (&'static str, &str) {
         match &self.tokens {
             Tokens::Jwt(jwt) | Tokens::Both { jwt, .. } => (JWT, jwt.expose()),
@@ -83,14 +83,14 @@ impl ZosmfSession {
         }
     }
 
-    /// The time at which the JWT expires. If there is only an LTPA token, 30 minutes after the login, because such a
-    /// token does not say when it expires.
+    /// Returns the time at which the JWT expires. Without a JWT: 30 minutes after the login, because an LTPA token does
+    /// not say when it expires.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// The session without the tokens that `other` also has. `None` if no token is left. Two logins of a user within one
-    /// second can return the same JWT.
+    /// Returns the session without the tokens that `other` also has, or `None` if no token is left. Two logins of a
+    /// user within one second can return the same JWT.
     pub(super) fn without_tokens_of(&self, other: &Self) -> Option<Self> {
         let jwt = self.jwt().filter(|jwt| other.jwt() != Some(jwt));
         let ltpa = self.ltpa().filter(|ltpa| other.ltpa() != Some(ltpa));
@@ -104,7 +104,7 @@ impl ZosmfSession {
         Some(Self { tokens, expires_at: self.expires_at })
     }
 
-    /// The tokens, each with the name of its cookie.
+    /// Returns the tokens, each with the name of its cookie.
     pub(super) fn cookies(&self) -> impl Iterator<Item = (&'static str, &UserToken)> {
         let (jwt, ltpa) = match &self.tokens {
             Tokens::Jwt(jwt) => (Some(jwt), None),
@@ -121,8 +121,8 @@ impl fmt::Debug for ZosmfSession {
     }
 }
 
-/// The cookie `name` that a response sets. `None` if the response does not set it, or sets it to an empty value,
-/// which deletes a cookie.
+/// Reads the cookie `name` that a response sets. Returns `None` if the response does not set the cookie, or deletes it
+/// with an empty value.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static str> {
     let values = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.as_bytes();
@@ -140,7 +140,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<UserToken>, &'static
     UserToken::new(value).map(Some).map_err(|_| "a token has a character that is not allowed")
 }
 
-/// The expiry time of a JWT for `user`. The signature is not verified, because z/OSMF itself has sent the token.
+/// Reads the expiry time of a JWT for `user`. The signature is not verified, because z/OSMF itself has sent the token.
 fn expiry(jwt: &UserToken, user: &UserId) -> Result<Timestamp, &'static str> {
     #[derive(Deserialize)]
     struct Claims {

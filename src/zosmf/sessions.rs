@@ -1,4 +1,4 @@
-//! The z/OSMF sessions of users.
+//! Stores the z/OSMF sessions of users.
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -11,8 +11,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires, so that a request that is on its way to z/OSMF does
-/// not arrive too late.
+/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
@@ -62,7 +61,7 @@ impl ZosmfSessions {
         }
     }
 
-    /// The session of `user`, if it is valid for at least another minute.
+    /// Returns the session of `user`, if it is valid for at least one more minute.
     pub fn get(&self, user: &UserId) -> Option<Arc<ZosmfSession>> {
         let session = self.by_user.get(user)?;
         if self.clock.now().plus(MARGIN) < session.expires_at() {
@@ -72,9 +71,9 @@ impl ZosmfSessions {
         None
     }
 
-    /// Keeps `session` instead of the session that `user` had. Returns the sessions that are no longer kept and have not
-    /// expired: the earlier session of the user, and those that were evicted because there are too many. Tokens of the
-    /// earlier session that `session` also has are still needed, so they are not returned.
+    /// Stores `session` for `user`. Returns the removed sessions that have not expired: the earlier session of the
+    /// user, and a session that was evicted because there are too many. The earlier session is returned without the
+    /// tokens that `session` also has, because these are still needed.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,
@@ -83,8 +82,8 @@ impl ZosmfSessions {
     ) -> impl Iterator<Item = (UserId, Arc<ZosmfSession>)> {
         self.remember(&session);
         let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
-        // Each session has the same weight, so at most two sessions are removed: the earlier session of the user, and
-        // one that is evicted.
+        // All sessions have the same weight, so at most two are removed: the earlier session of the user, and an
+        // evicted one.
         let kept = Arc::new(session);
         self.by_user.insert_with_lifecycle(user, kept.clone(), &mut gone);
         let now = self.clock.now();
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_taken_is_gone_and_the_number_of_sessions_is_bounded() {
+    fn take_removes_a_session_and_the_number_of_sessions_is_bounded() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
         let capacity = NonZeroUsize::new(100).unwrap();
         let sessions = ZosmfSessions::new(capacity, clock.clone());
@@ -174,7 +173,7 @@ mod tests {
             .map(|i| sessions.keep(user(&format!("U{i}")), session(&*clock, "x")).count())
             .sum();
         assert!(sessions.by_user.len() <= 100, "{sessions:?}");
-        // No session is lost: it is kept, or was returned to be ended at z/OSMF.
+        // No session is lost: each is stored, or was returned so that it can be ended at z/OSMF.
         assert_eq!(gone + sessions.by_user.len(), 1000);
         // An expired session needs no logout.
         let last = sessions.keep(user("B"), session(&*clock, "x"));

@@ -347,7 +347,7 @@ impl Settings<'_> {
         }
     }
 
-    /// The description of an endpoint that makes a revocation rule, without its summary and its body.
+    /// Describes an endpoint that creates a revocation rule, without its summary and its body.
     fn rule(&self, mut errors: Vec<ApiError>) -> Description {
         errors.push(ApiError::InvalidRuleBody(BodyProblem::example()));
         errors.push(ApiError::StoreUnavailable);
@@ -360,8 +360,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The errors of an endpoint that accepts a password or a certificate. The lists of `login` and
-    /// `access-token/generate` are different, so these endpoints do not use this function.
+    /// Returns the errors of an endpoint that accepts a password or a certificate. `login` and `access-token/generate`
+    /// have other errors, and do not use this function.
     fn caller(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::AuthenticationRequired,
@@ -374,14 +374,14 @@ impl Settings<'_> {
         errors
     }
 
-    /// The errors of the authentication of a caller, and of the authorization for `task`.
+    /// Returns the errors of the authentication of a caller, and of the permission check for `task`.
     fn administrator(&self, task: GuardedTask) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(self.guarded(task));
         errors
     }
 
-    /// The errors of `delegate/passticket`.
+    /// Returns the errors of `delegate/passticket`.
     fn delegated_ticket(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::OnlyCertificate,
@@ -401,7 +401,7 @@ impl Settings<'_> {
         errors
     }
 
-    /// The errors of the authorization for `task`.
+    /// Returns the errors of the permission check for `task`.
     fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
         let failed = SafError::Failed("the answer is not valid".to_owned());
         let class = self.guarding_resources.class().to_owned();
@@ -415,7 +415,7 @@ impl Settings<'_> {
     }
 }
 
-/// The errors of an endpoint whose credential is a login token. These are the errors of the token, and `more`.
+/// Returns the errors of an endpoint whose credential is a login token: the errors of the token, and `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::TokenNotProvided,
@@ -429,7 +429,7 @@ fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of an endpoint that takes a Personal Access Token in the body. These are the errors of the token, the
+/// Returns the errors of an endpoint that takes a Personal Access Token in the body: the errors of the token, the
 /// errors of the body, and `more`.
 fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
@@ -447,10 +447,10 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of the generation of a PassTicket. There is one error for each status.
+/// Returns one error for each status that a failed generation of a PassTicket can have.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
-    // Both names are valid. If one of them were not valid, a test would fail.
+    // Both names are valid, which a test checks.
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
@@ -463,9 +463,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// The body of a request for a revocation rule. It contains a time. For a rule for a user or a service, it has one more
-/// field, and `target` contains the name, the schema and an example of this field. For a rule for the caller's own
-/// tokens, `target` is `None`.
+/// Describes the body of a request for a revocation rule. The body contains a time. For a user or a service, it has
+/// another field: `target` contains the name, the schema and an example of this field. For the caller's own tokens,
+/// `target` is `None`.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });
@@ -475,6 +475,6 @@ fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
         example[field] = value.into();
         required.push(field);
     }
-    // Only a request for a rule for the caller's own tokens may have no body. The rule then uses the current time.
+    // Only a rule for the caller's own tokens needs no body. It then has the current time.
     RequestBody { required: target.is_some(), schema: object(&required, properties), example }
 }

@@ -1,7 +1,7 @@
-//! The error responses of an endpoint.
+//! Describes the error responses of an endpoint.
 //!
-//! The description of an [`ApiError`] is derived from the HTTP response that [`Compatibility`] makes for
-//! the error. So the description has the same status, message and headers as the response.
+//! The description of an [`ApiError`] is derived from the HTTP response for this error, which [`Compatibility`]
+//! creates. So the description has the same status, message and headers as the response.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub(super) fn error_responses(
 struct ErrorResponse {
     /// The errors, as lines of a list in Markdown.
     causes: Vec<String>,
-    /// For each header, the values that the errors have. An error may have no value for a header.
+    /// The values of each header in the responses for the errors. Some responses may not have the header.
     headers: BTreeMap<&'static str, Vec<String>>,
     /// Whether at least one of the errors has a message in the body.
     has_message: bool,
@@ -52,7 +52,7 @@ impl ErrorResponse {
             Some(message) => {
                 self.has_message = true;
                 self.causes.push(format!("- {}: {error}", message.number()));
-                // Parsing cannot fail, because `to_json` makes JSON.
+                // Parsing cannot fail, because `to_json` returns JSON.
                 let example = serde_json::from_slice(&message.to_json()).unwrap_or_default();
                 self.examples.entry(message.number()).or_insert(example);
             }

@@ -24,7 +24,7 @@ use crate::messages::SECURITY_HEADERS;
 use model::{Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
-/// The OpenAPI document of the endpoints that are on.
+/// Returns the OpenAPI document of the endpoints that are on.
 pub(super) fn document(settings: &Settings<'_>) -> Value {
     let mut paths = Map::new();
     for (method, path, endpoint) in &ENDPOINTS {
@@ -122,8 +122,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The responses for `errors`, and for the errors that several endpoints share: a wrong method, a page of another
-    /// origin, a body that cannot be read, and a throttled login.
+    /// Describes the responses for `errors`, and for the errors that several endpoints share: a wrong method, a page of
+    /// another origin, a body that cannot be read, and too many failed logins.
     fn error_responses(
         &self,
         method: &Method,
@@ -140,7 +140,7 @@ impl Settings<'_> {
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
-            // A login provider that asks SAF says why a login is refused.
+            // A login provider that asks SAF returns the reason why a login is refused.
             let platform_errors = [
                 PlatformError::WrongPassword,
                 PlatformError::PasswordExpired,
@@ -154,8 +154,7 @@ impl Settings<'_> {
     }
 }
 
-/// The id of an operation, such as `deleteAccessTokenRevokeTokens`. A test checks that each id is
-/// unique.
+/// Returns the id of an operation, such as `deleteAccessTokenRevokeTokens`. A test checks that each id is unique.
 fn operation_id(method: &Method, path: &str) -> String {
     let mut id = method.as_str().to_ascii_lowercase();
     for word in path.split(['/', '-', '.']) {

@@ -20,10 +20,10 @@ pub(super) struct Description {
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     None,
-    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the credentials in the body. If the body
-    /// has no credentials, either, the endpoint accepts the client certificate.
+    /// HTTP Basic. Without a Basic header, the endpoint uses the credentials in the body. Without these, it uses the
+    /// client certificate.
     Login,
-    /// HTTP Basic. If the request has no Basic header, the endpoint accepts the client certificate.
+    /// HTTP Basic. Without a Basic header, the endpoint uses the client certificate.
     User,
     LoginToken,
     CertificateAndLoginToken,
@@ -49,7 +49,7 @@ impl Success {
         Self { status, description, headers: json!({}), content: None }
     }
 
-    /// A response with status 204 and the login cookie.
+    /// Describes a response with status 204 and the login cookie.
     pub(super) fn login(description: &'static str) -> Self {
         let cookie = format!("^[^=]+={TOKEN}; Path=/; SameSite=Strict; HttpOnly; Secure$");
         let headers = json!({
@@ -75,7 +75,7 @@ impl Success {
 /// A regular expression that matches a signed token: a JWS in compact form (RFC 7515 §3.1).
 pub(super) const TOKEN: &str = "[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+";
 
-/// The schemas that the document refers to by name.
+/// Returns the schemas that the document refers to by name.
 pub(super) fn schemas() -> Value {
     let text = json!({ "type": "string" });
     json!({
@@ -147,12 +147,12 @@ pub(super) fn schemas() -> Value {
     })
 }
 
-/// A reference to one of the [`schemas`].
+/// Returns a reference to one of the [`schemas`].
 pub(super) fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-/// The schema of an object with these properties. Other properties are ignored.
+/// Returns the schema of an object with these properties. Other properties are ignored.
 pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({
         "type": "object",

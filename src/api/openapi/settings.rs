@@ -11,7 +11,7 @@ use crate::{
 pub(in crate::api) struct Settings<'a> {
     pub(in crate::api) prefix: &'a AuthPrefix,
     pub(in crate::api) switches: Switches,
-    /// Whether client certificates are credentials.
+    /// Whether the endpoints accept client certificates.
     pub(in crate::api) certificates: bool,
     pub(in crate::api) compatibility: Compatibility,
     /// The name of the cookie of login tokens.

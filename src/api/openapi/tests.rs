@@ -9,7 +9,7 @@ use crate::{
 
 static PREFIX: LazyLock<AuthPrefix> = LazyLock::new(AuthPrefix::default);
 static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
-/// All endpoints and client certificates are on.
+/// Settings in which all endpoints and client certificates are on.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
     switches: Switches { tickets: true, pats: true, refresh: true, delegation: true },
@@ -19,7 +19,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     max_validity: Validity::MAX,
     guarding_resources: &RESOURCES,
 });
-/// Only one of the optional endpoints is on: `ticket`.
+/// Settings in which only one optional endpoint is on: `ticket`.
 static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches { tickets: true, ..Switches::default() },
     certificates: false,
@@ -27,7 +27,7 @@ static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     ..*EVERYTHING
 });
 
-/// The path, the method and the description of each operation.
+/// Returns the path, the method and the description of each operation.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let operations_of = |(path, verbs)| {

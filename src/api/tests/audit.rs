@@ -1,5 +1,5 @@
-//! Tests of audit records. Each request to an audited endpoint has one record, whether it succeeds or
-//! fails. A record contains no secret.
+//! Tests of audit records. Each request to an audited endpoint has one record, even if it fails. A record contains no
+//! secret.
 
 use std::{future::pending, task::Waker};
 
@@ -66,7 +66,7 @@ async fn send(
     (response, records.into_iter().next())
 }
 
-/// The user id as text. The text is empty if there is no user.
+/// Returns the user id as text. The text is empty if there is no user.
 fn user_text(user: Option<&UserId>) -> &str {
     user.map_or("", UserId::as_str)
 }
@@ -453,8 +453,8 @@ async fn each_request_has_one_record() {
         assert_eq!(record.outcome, outcome, "{context}");
         assert_eq!(response.status().is_success(), reason.is_none(), "{context}");
         assert_eq!(user_text(record.user.as_ref()), user, "{context}");
-        // `refresh` checks the certificate before the token. If there is no certificate, it does not look at any
-        // credential. So `record.credential` is `None`, and not `Some(CredentialKind::None)`.
+        // `refresh` checks the certificate before the token. Without a certificate, it evaluates no credential, so
+        // `record.credential` is `None`, and not `Some(CredentialKind::None)`.
         let is_recorded =
             credential != CredentialKind::None || reason == Some(ReasonCode::NoCredential);
         let credential_in_record = is_recorded.then_some(credential);
@@ -660,13 +660,13 @@ async fn no_record_has_a_secret() {
     add(send(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // A client may send a password in the place of a token. The record must not contain the fingerprint
-    // of this text, because a password can be guessed from its hash.
+    // A client may send a password in the place of a token. The record must not contain the fingerprint of this text,
+    // because a fingerprint is a hash, from which a password can be guessed.
     secrets.push(TokenFingerprint::of("validPassword").to_string());
-    // The text `wrong` is a password in this test, and it is a part of these two reason codes.
+    // The text `wrong` is a password in this test, but these two reason codes also contain it.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // The records must not contain a part of a token, either, so the test looks for each part of each secret.
+        // The records must not contain a part of a token, either. So the test looks for each part of each secret.
         for part in secret.split('.') {
             assert!(!searched.contains(part), "{part} is in {all_records}");
         }

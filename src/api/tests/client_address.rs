@@ -1,12 +1,12 @@
-//! The auth API counts failed logins for the client that a trusted proxy announces, and not for the proxy. Audit
-//! records contain this client.
+//! The auth API counts failed logins for the client whose address a trusted proxy sends, and not for the proxy. Audit
+//! records contain the address of this client.
 
 use std::net::IpAddr;
 
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol, TrustedProxies};
 
-/// A login through the proxy 10.0.0.1, which has appended the address of the client.
+/// Returns a login through the proxy 10.0.0.1, which has appended the address of the client.
 fn login(client: &str, credentials: &str) -> Request<Full<Bytes>> {
     let request = Request::post(LOGIN)
         .header("x-forwarded-for", format!("198.51.100.1, {client}"))

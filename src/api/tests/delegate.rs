@@ -40,7 +40,7 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// The auth API of `world` with all endpoints on.
+/// Returns the auth API of `world` with all endpoints on.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
@@ -200,7 +200,7 @@ async fn grants_allow_only_what_they_name() {
     let root = body("ZOWEAPPL", "root@example.com");
     let no_key = body("NOKEY", "user@example.com");
     let grant_for_everything = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
-    // Each case has a name for what the grant allows, the grant, the body of the request, and the status.
+    // Each case has a description of the grant, the grant, the body of the request, and the status.
     for (name, grant, body, want) in [
         (
             "application and user",
@@ -261,8 +261,7 @@ async fn grants_allow_only_what_they_name() {
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // A single grant must allow both the application and the user. It is not enough if one grant allows the application
-    // and another grant allows the user.
+    // One grant must allow both the application and the user. Two grants that each allow one of them are not enough.
     let two_grants = delegation().with_grants([
         Grant::to_user(user("AGENT"), only_zoweappl(), only_user("OTHER")),
         Grant::to_user(
@@ -282,7 +281,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
     let world = World::new();
     let api = api_with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // The response is the same for each certificate, because no credential is evaluated.
+    // The response is the same for each certificate, because the endpoint then evaluates no credential.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
@@ -311,7 +310,7 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     }
     let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
-    // `Retry-After` is at most 10 s. The message contains the real time.
+    // `Retry-After` is at most 10 s. The message contains the time that the caller really must wait.
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(refused.body().windows(4).any(|text| text == b"30 s"), "{:?}", refused.body());
     // Another caller has a separate limit. A call that is answered with 403 also counts.

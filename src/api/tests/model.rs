@@ -28,7 +28,7 @@ enum Step {
     Revoke {
         token: prop::sample::Index,
     },
-    /// If `own` is true, `user` makes a rule for their own tokens. If `own` is false, `ADMIN` makes a rule for `user`.
+    /// If `own` is true, `user` creates a rule for the user's own tokens. Otherwise `ADMIN` creates a rule for `user`.
     RuleForUser {
         user: usize,
         own: bool,

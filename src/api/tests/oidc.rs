@@ -5,8 +5,8 @@ use crate::token::{ExternalClaims, TokenError, TokenVerifier, VerifyFuture};
 
 const URL: &str = "/gateway/api/v1/auth/oidc-token/validate";
 
-/// Accepts the token `good`. `late` was good, but has expired. The keys for `down` cannot be fetched. All other tokens
-/// are those of the gateway.
+/// Accepts the token `good`. The token `late` has expired. The keys for the token `down` cannot be fetched. All other
+/// tokens are tokens of the gateway.
 struct StubVerifier;
 
 impl TokenVerifier for StubVerifier {
@@ -87,7 +87,7 @@ async fn options_is_204_with_the_methods_of_the_endpoint() {
         let allow = response.headers().get("allow").map(|allow| allow.to_str().unwrap());
         assert_eq!((response.status() == 204, allow), (want.is_some(), want), "{path}");
         assert!(response.headers().contains_key("cache-control"), "{path}");
-        // Endpoints that are off do not exist.
+        // An endpoint that is off has no methods: the answer is 404.
         let request = Request::options(&url).body(Full::<Bytes>::default()).unwrap();
         let response = minimal_api().oneshot(request).await.unwrap();
         let is_off = path.starts_with("access-token") || want.is_none();

@@ -18,8 +18,8 @@ fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     outcome(response)
 }
 
-/// Sends the request in both profiles. Each request has a new [`World`]. `prepare` can change this world,
-/// and returns the header `Authorization`, the name of the client certificate, and the body.
+/// Sends the request in both profiles, each time with a new [`World`]. `prepare` can change this world, and returns the
+/// header `Authorization`, the name of the client certificate, and the body.
 async fn check(
     name: &str,
     (method, path): (&str, &str),
@@ -84,7 +84,7 @@ const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
 const UNAVAILABLE: [Want; 2] = [(503, "ZWEAG104E"); 2];
 const BAD_BODY: [Want; 2] = [(400, "ZWEAO400E"); 2];
 
-/// A function that makes the body of a request.
+/// A function that returns the body of a request.
 type Body = fn(&World) -> String;
 
 #[tokio::test]

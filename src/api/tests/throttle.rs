@@ -3,7 +3,7 @@
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol};
 
-/// The seconds in `Retry-After`. Asserts that the throttle has refused the request.
+/// Returns the seconds in `Retry-After`. Asserts that the throttle has refused the request.
 fn wait(response: &Response<Bytes>) -> u64 {
     assert_eq!(outcome(response), (429, "ZWESG429E".to_owned()));
     response.headers()["retry-after"].to_str().unwrap().parse().unwrap()
@@ -22,7 +22,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
-    // During the wait, the right password is not accepted, either. `generate` uses the same throttle as `login`.
+    // During the wait, even the right password is refused. `generate` uses the same throttle as `login`.
     assert_eq!(wait(&right.send_to(api.clone()).await), 1);
     let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
     assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
@@ -108,7 +108,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
         assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
         world.clock.advance(Duration::from_millis(400));
     }
-    // The attackers must wait. The user must also wait in a new network.
+    // The attackers must wait. In a new network, the user must also wait.
     assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
 }
 

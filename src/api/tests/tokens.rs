@@ -211,7 +211,7 @@ async fn public_keys_need_no_credential() {
     }
 }
 
-/// `all` has each key once. The key that signs is the first.
+/// `all` contains each key once. The signing key is the first.
 #[tokio::test]
 async fn all_keys_are_listed_and_the_current_key_alone() {
     let new = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();

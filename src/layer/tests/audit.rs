@@ -252,7 +252,7 @@ async fn no_record_contains_a_token_or_a_ticket() {
     assert_eq!(records.len(), 5);
     let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {
-        // A record must not contain the payload of a token, either, so the test searches for the payload of each
+        // A record must not contain the payload of a token, either. So the test also searches for the payload of each
         // secret.
         let payload = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!text.contains(payload), "{secret} is in {text}");

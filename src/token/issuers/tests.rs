@@ -31,7 +31,7 @@ const NOW: u64 = 1_800_000_000;
 const IDP: &str = "https://idp.example.com/realms/a";
 const OTHER_IDP: &str = "https://other.example.com";
 
-/// A key of a provider: how it signs, and how the provider lists it.
+/// A key of a provider: the private key, and the entry in the provider's list of keys.
 #[derive(Clone)]
 struct ProviderKey {
     sign: EncodingKey,
@@ -69,7 +69,7 @@ impl ProviderKey {
     }
 }
 
-/// The keys of the two providers, which take long to make.
+/// The keys of the two providers. They are generated once, because this takes long.
 static RSA: LazyLock<ProviderKey> =
     LazyLock::new(|| ProviderKey::rsa(pki::OTHER_SIGNING_KEY, "rsa"));
 static NEW_PEM: LazyLock<String> = LazyLock::new(|| {
@@ -139,7 +139,7 @@ fn verify(issuers: &TrustedIssuers, token: &str) -> Result<VerifiedToken, TokenE
     issuers.try_verify_now(token.as_bytes()).expect("the keys are fixed")
 }
 
-/// The name of the user, or the error.
+/// Returns the name of the user, or the error.
 fn name(verified: Result<VerifiedToken, TokenError>) -> Result<String, TokenError> {
     verified.map(|verified| match verified {
         VerifiedToken::External(token) => match token.subject() {
@@ -304,7 +304,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
     }
 }
 
-/// The payload is signed by the provider, so the claims could be read. But two programs could read other values.
+/// The provider has signed the payload, but two programs could read different values of a repeated claim.
 #[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
@@ -416,7 +416,7 @@ fn a_header_cannot_choose_another_kind_of_key() {
         (json!({"kid": "rsa"}), TokenError::Malformed),
         (json!({"alg": "RS256", "crit": ["exp"], "exp": 1}), TokenError::Malformed),
         (json!(["RS256"]), TokenError::Malformed),
-        // The key of the attacker in the header is not used.
+        // The attacker's key in the header is ignored.
         (
             json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "jku": "https://evil.example/", "x5u": "x"}),
             TokenError::Signature,
@@ -480,9 +480,9 @@ fn our_own_tokens_need_no_provider() {
     assert_eq!(twice, DuplicateIssuer(IssuerUrl::new(IDP).unwrap()));
 }
 
-/// The key that verifies a token decides whose token it is, because the issuer is `APIML` in both cases.
+/// The issuer is `APIML` in both cases, so the key that verifies a token decides whose token it is.
 #[test]
-fn tokens_of_api_ml_are_told_from_our_own() {
+fn tokens_of_api_ml_are_distinguished_from_our_own() {
     let apiml = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let issue = |key: &SigningKey| TokenIssuer::new(key.clone()).with_clock(clock());
     let own_verifier = own().with_apiml_keys(IssuerKeys::fixed(&apiml.verifying_key()));
@@ -500,7 +500,7 @@ fn tokens_of_api_ml_are_told_from_our_own() {
             assert_eq!(jwt.origin(), origin);
         }
     }
-    // The gateway does not know which PATs API ML has revoked.
+    // PATs of API ML are refused, because the gateway does not know which of them API ML has revoked.
     let scopes = crate::token::Scopes::parse(["a"]).unwrap();
     let pat =
         issue(&apiml).personal_access_token(&user("USER"), &scopes, crate::token::Validity::MAX);
@@ -520,7 +520,7 @@ struct Source(Arc<SourceState>);
 struct SourceState {
     answer: Mutex<Result<Bytes, RemoteError>>,
     calls: AtomicUsize,
-    /// If it is set, each fetch waits for a permit.
+    /// If this is set, each fetch waits for a permit.
     gate: Option<tokio::sync::Semaphore>,
     begun: Notify,
 }
@@ -592,7 +592,8 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
     // The cached token needs no keys.
     assert!(issuers.try_verify_now(old.as_bytes()).unwrap().is_ok());
 
-    // The provider rotates its keys. In the first 30 s after a fetch, an unknown key is refused at once.
+    // The provider rotates its keys. In the first 30 s after a fetch, a token with an unknown key is refused without
+    // another fetch.
     source.set(Ok(jwk_set([&*RSA, &*NEW_RSA])));
     let new = token(&NEW_RSA, Alg::RS256, &lasting("new"));
     clock.advance(Duration::from_millis(29_999));
@@ -602,7 +603,7 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
     assert_eq!(decide(&issuers, &new).await.unwrap(), "new");
     assert_eq!(source.calls(), 2);
 
-    // Tokens with ids that no key has cause at most one fetch in 30 s.
+    // Tokens with unknown key ids cause at most one fetch in 30 s.
     for i in 0..100 {
         let forged = RSA.with(json!({"kid": format!("forged {i}")}));
         let forged = token(&forged, Alg::RS256, &lasting("forged"));
@@ -610,7 +611,7 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
         clock.advance(Duration::from_secs(1));
     }
     assert_eq!(source.calls(), 5);
-    // A wrong signature of a known key causes none.
+    // A token with a known key id and a wrong signature causes no fetch.
     clock.advance(Duration::from_secs(60));
     let wrong = token(&NEW_RSA.with(json!({"kid": "rsa"})), Alg::RS256, &lasting("x"));
     assert_eq!(decide(&issuers, &wrong).await.unwrap_err(), TokenError::Signature);
@@ -676,7 +677,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
         clock.advance(Duration::from_secs(601));
         assert!(decide(&issuers, &fresh()).await.is_ok(), "{answer:?}");
         assert_eq!(source.calls(), calls + 2);
-        // While the provider is down, tokens do not wait for each retry.
+        // While the provider is down, a token does not wait for each new attempt to fetch the keys.
         assert!(issuers.try_verify_now(fresh().as_bytes()).unwrap().is_ok());
     }
 }
@@ -703,7 +704,7 @@ async fn without_any_keys_a_token_is_undecided_and_fetching_is_tried_again() {
 }
 
 #[tokio::test]
-async fn one_fetch_runs_at_a_time_and_a_client_that_leaves_does_not_cancel_it() {
+async fn one_fetch_runs_at_a_time_and_a_client_that_disconnects_does_not_cancel_it() {
     let gate = tokio::sync::Semaphore::new(0);
     let source = Source::with_gate(jwk_set([&*RSA]), Some(gate));
     let (issuers, _) = fetching(&source);
@@ -783,7 +784,7 @@ async fn keys_are_kept_fresh_without_tokens() {
             self.0.elapsed()
         }
     }
-    // An issuer that never has keys is asked at growing intervals.
+    // While an issuer has no keys, it is asked at growing intervals.
     for (answer, calls) in [(jwk_set([&*RSA]), 6..=7), (Bytes::new(), 10..=15)] {
         let source = Source::new(answer);
         let keys = IssuerKeys::fetched(IDP, {
@@ -800,7 +801,7 @@ async fn keys_are_kept_fresh_without_tokens() {
     }
 }
 
-/// Verifiers that are made from one cached verifier trust different issuers.
+/// The verifiers in this test are created from one verifier with a cache, and trust different issuers.
 #[test]
 fn a_cached_token_is_accepted_only_by_verifiers_that_trust_its_issuer() {
     let own = own().with_cache(NonZeroUsize::new(100).unwrap());
@@ -868,7 +869,7 @@ async fn an_issuer_that_lists_no_usable_key_has_withdrawn_all() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_fetched_again_are_forgotten_after_a_day() {
+async fn keys_that_cannot_be_fetched_again_are_discarded_after_a_day() {
     let source = Source::new(jwk_set([&*RSA]));
     let (issuers, clock) = fetching(&source);
     let (jane, joe) =
@@ -915,7 +916,8 @@ async fn a_key_that_loses_an_algorithm_is_noticed() {
     assert_eq!(decide(&issuers, &jane).await.unwrap_err(), TokenError::Signature);
 }
 
-/// The tokens were made by PyJWT, so this test does not depend on how a Rust library understands the standard.
+/// PyJWT (a Python library) has created the tokens, so this test does not depend on a Rust library's reading of the
+/// standard.
 #[test]
 fn tokens_of_a_foreign_library_are_accepted_or_refused_like_ours() {
     let vectors: Value = serde_json::from_str(include_str!("vectors/pyjwt.json")).unwrap();
@@ -1022,12 +1024,12 @@ async fn tokens_of_the_site_are_accepted_only_by_the_keys_of_their_issuer() {
             assert_eq!(origin, want.map(|want| (want, user("IBMUSER"))), "{iss}: {got:?}");
         }
     }
-    // Each token of the site was asked about once, and the gateway's own tokens never.
+    // The issuers were asked once about each of their tokens, and never about the gateway's own tokens.
     assert_eq!(asked.each_ref().map(Asked::take_calls), [3, 2]);
 }
 
 #[tokio::test]
-async fn an_issuer_is_asked_once_in_a_minute_and_its_silence_refuses_the_token() {
+async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_refused() {
     let (issuers, asked, clock) = site();
     let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
     for (key, iss, asked) in [(&*RSA, "APIML", &asked[0]), (&*NEW_RSA, "zOSMF", &asked[1])] {

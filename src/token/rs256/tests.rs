@@ -19,7 +19,7 @@ const NOW: u64 = 1_800_000_000;
 
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
-/// The key [`KEY`] in the type of jsonwebtoken.
+/// [`KEY`] as a key of the crate jsonwebtoken.
 static JSONWEBTOKEN_KEY: LazyLock<EncodingKey> =
     LazyLock::new(|| EncodingKey::from_rsa_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
@@ -36,12 +36,12 @@ fn signed_with(header: &Header, claims: &Value) -> String {
     jsonwebtoken::encode(header, claims, &JSONWEBTOKEN_KEY).unwrap()
 }
 
-/// The claims of a valid PAT.
+/// Returns the claims of a valid PAT.
 fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
 
-/// The claims of a valid PAT, together with `new_claims`. A new claim replaces a claim that has the same name.
+/// Returns the claims of a valid PAT, together with `new_claims`. A new claim replaces a claim with the same name.
 fn with(new_claims: Value) -> Value {
     let mut claims = valid_claims();
     for (k, v) in new_claims.as_object().unwrap() {
@@ -50,7 +50,7 @@ fn with(new_claims: Value) -> Value {
     claims
 }
 
-/// The claims of a valid PAT without `claim`.
+/// Returns the claims of a valid PAT without `claim`.
 fn without(claim: &str) -> Value {
     let mut claims = valid_claims();
     claims.as_object_mut().unwrap().remove(claim);
@@ -510,8 +510,8 @@ fn other_key() -> SigningKey {
     SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// The key of a token is found whether its header names the key, names none, or names an id that no key has. The id
-/// never makes another key acceptable.
+/// The key of a token is found even if the header contains no key id, or the id of no key. The id never makes another
+/// key acceptable.
 #[test]
 fn each_listed_key_verifies_tokens_and_no_other() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));

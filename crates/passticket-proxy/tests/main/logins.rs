@@ -181,7 +181,7 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();
     assert_eq!(logout.status(), 204);
     let mut demo = demo;
-    demo.program.logged("the session at z/OSMF was not ended");
+    demo.program.logged("the session at z/OSMF could not be ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

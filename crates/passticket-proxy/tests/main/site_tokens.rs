@@ -185,7 +185,7 @@ async fn a_logout_is_relayed_to_the_issuer_of_the_token() {
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     site.apiml.behave(Behaviour::Scripted(vec![Step::send(page)]));
     assert_eq!(site.auth("logout", &apiml).await.0, 503);
-    site.demo.program.logged("a logout could not be relayed");
+    site.demo.program.logged("the user could not be logged out at the issuer");
     site.apiml.behave(Behaviour::Right);
     assert!(site.apiml.accepts(&apiml));
     assert_eq!(site.get(&apiml).await, refused(401));
