@@ -89,6 +89,21 @@ impl ZosmfSession {
         self.expires_at
     }
 
+    /// The session without the tokens that `other` also has. `None` if no token is left. Two logins of a user within one
+    /// second can return the same JWT.
+    pub(super) fn without_tokens_of(&self, other: &Self) -> Option<Self> {
+        let jwt = self.jwt().filter(|jwt| other.jwt() != Some(jwt));
+        let ltpa = self.ltpa().filter(|ltpa| other.ltpa() != Some(ltpa));
+        let token = |text| UserToken::new(text).ok();
+        let tokens = match (jwt.and_then(token), ltpa.and_then(token)) {
+            (Some(jwt), Some(ltpa)) => Tokens::Both { jwt, ltpa },
+            (Some(jwt), None) => Tokens::Jwt(jwt),
+            (None, Some(ltpa)) => Tokens::Ltpa(ltpa),
+            (None, None) => return None,
+        };
+        Some(Self { tokens, expires_at: self.expires_at })
+    }
+
     /// The tokens, each with the name of its cookie.
     pub(super) fn cookies(&self) -> impl Iterator<Item = (&'static str, &UserToken)> {
         let (jwt, ltpa) = match &self.tokens {

@@ -48,7 +48,8 @@ impl ZosmfSessions {
     }
 
     /// Keeps `session` instead of the session that `user` had. Returns the sessions that are no longer kept and have not
-    /// expired: the earlier session of the user, and those that were evicted because there are too many.
+    /// expired: the earlier session of the user, and those that were evicted because there are too many. Tokens of the
+    /// earlier session that `session` also has are still needed, so they are not returned.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,
@@ -58,9 +59,16 @@ impl ZosmfSessions {
         let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
         // Each session has the same weight, so at most two sessions are removed: the earlier session of the user, and
         // one that is evicted.
-        self.by_user.insert_with_lifecycle(user, Arc::new(session), &mut gone);
+        let kept = Arc::new(session);
+        self.by_user.insert_with_lifecycle(user, kept.clone(), &mut gone);
         let now = self.clock.now();
-        gone.into_iter().flatten().filter(move |(_, session)| now < session.expires_at())
+        gone.into_iter()
+            .flatten()
+            .filter(move |(_, session)| now < session.expires_at())
+            .filter_map(move |(owner, session)| match owner == user {
+                true => Some((owner, Arc::new(session.without_tokens_of(&kept)?))),
+                false => Some((owner, session)),
+            })
     }
 
     /// Removes the session of `user`, and returns it unless it has expired.
@@ -94,6 +102,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, format!("LtpaToken2={value}").parse().unwrap());
         ZosmfSession::from_cookies(&headers, &user("A"), clock.now()).unwrap()
+    }
+
+    #[test]
+    fn a_token_that_the_next_session_also_has_is_not_ended() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
+        let sessions = ZosmfSessions::new(DEFAULT_CAPACITY, clock.clone());
+        assert_eq!(sessions.keep(user("A"), session(&*clock, "one")).count(), 0);
+        assert_eq!(sessions.keep(user("A"), session(&*clock, "one")).count(), 0);
+        assert_eq!(sessions.get(&user("A")).unwrap().ltpa(), Some("one"));
+        assert_eq!(sessions.keep(user("A"), session(&*clock, "two")).count(), 1);
     }
 
     #[test]

@@ -36,20 +36,25 @@ pub(crate) struct Lists {
     urls: Vec<Address>,
 }
 
+/// The connector to the servers that list the certificates of forwarders.
+pub(crate) fn connector(config: &Config) -> Result<Connector, TlsError> {
+    Connector::builder()
+        // A server that can answer in place of this one could make itself a trusted forwarder. So `verifyCertificates`
+        // has no effect here.
+        .with_verification(Verification::Strict)
+        .with_authorities(&config.tls.authorities)
+        .with_connect_timeout(config.timeouts.provider)
+        .with_policy(config.client_tls.clone())
+        .build()
+}
+
 impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, TlsError> {
         let Some(ForwarderSettings { certificates, urls, .. }) = &config.forwarders else {
             return Ok(None);
         };
-        let connector = Connector::builder()
-            // A server that can answer in place of this one could make itself a trusted forwarder. So
-            // `verifyCertificates` has no effect here.
-            .with_verification(Verification::Strict)
-            .with_authorities(&config.tls.authorities)
-            .with_connect_timeout(config.timeouts.provider)
-            .with_policy(config.client_tls.clone())
-            .build()?;
+        let connector = connector(config)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let trusted = TrustedForwarders::new(certificates.iter().copied());
         let verifier = ClientCertificates::new(&config.tls.authorities)?;

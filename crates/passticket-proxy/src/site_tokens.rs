@@ -29,6 +29,18 @@ struct ZosmfTokens {
     check: IssuerCheck,
 }
 
+/// The connector to a running Zowe API ML.
+pub(crate) fn apiml_connector(config: &Config) -> Result<Connector, TlsError> {
+    Connector::builder()
+        // A server that can answer in place of API ML can sign tokens of any user. So `verifyCertificates` has no effect
+        // here.
+        .with_verification(Verification::Strict)
+        .with_authorities(&config.tls.service_authorities)
+        .with_connect_timeout(config.timeouts.provider)
+        .with_policy(config.client_tls.clone())
+        .build()
+}
+
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` connects to z/OSMF as for logins: a server that can answer in
     /// place of z/OSMF can log in any user anyway.
@@ -37,14 +49,7 @@ impl SiteTokens {
         let apiml = match &config.zowe {
             None => None,
             Some(peer) => {
-                let connector = Connector::builder()
-                    // A server that can answer in place of API ML can sign tokens of any user. So `verifyCertificates`
-                    // has no effect here.
-                    .with_verification(Verification::Strict)
-                    .with_authorities(&config.tls.service_authorities)
-                    .with_connect_timeout(config.timeouts.provider)
-                    .with_policy(config.client_tls.clone())
-                    .build()?;
+                let connector = apiml_connector(config)?;
                 // Questions about tokens of many users must not delay keys and logouts, so each has its own client.
                 let apiml = || Apiml::new(Client::new(connector.clone(), limits), peer.url.clone());
                 let check = match peer.check_logout {

@@ -89,10 +89,30 @@ impl Parts {
 }
 
 /// The connectors to services. Each has one client certificate, or none.
-struct ServiceConnectors {
+pub(crate) struct ServiceConnectors {
     default: Connector,
     /// For services with a client certificate of their own.
     own: Vec<(ServiceId, Connector)>,
+}
+
+impl ServiceConnectors {
+    pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
+        let identities = &config.client_identities;
+        let own = identities.services.iter().map(|(service, identity)| {
+            let connector = connector_as(config, config.verify, Some(identity));
+            connector.map(|connector| (service.clone(), connector))
+        });
+        Ok(Self {
+            own: own.collect::<Result<_, TlsError>>()?,
+            default: connector_as(config, config.verify, identities.default.as_ref())?,
+        })
+    }
+
+    /// The connector to a service.
+    pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
+        let own = self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector);
+        own.unwrap_or(&self.default)
+    }
 }
 
 /// Builds the [`Parts`].
@@ -107,19 +127,8 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     let zosmf_sessions = ZosmfSessions::default();
     let remote = Remote::new(login_connector.clone(), config);
     let login = providers::login(config, &remote, &zosmf_sessions)?;
-    let zowe_identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    let zowe_connector =
-        zowe_identity.map(|identity| connector_as(config, login_verification, Some(identity)));
-    let zowe_connector = zowe_connector.transpose()?;
-    let identities = &config.client_identities;
-    let own = identities.services.iter().map(|(service, identity)| {
-        let connector = connector_as(config, config.verify, Some(identity));
-        connector.map(|connector| (service.clone(), connector))
-    });
-    let services = ServiceConnectors {
-        default: connector_as(config, config.verify, identities.default.as_ref())?,
-        own: own.collect::<Result<_, TlsError>>()?,
-    };
+    let zowe_connector = zowe_connector(config)?;
+    let services = ServiceConnectors::new(config)?;
     let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
@@ -161,6 +170,13 @@ fn connector_as(
         None => builder.build(),
         Some(identity) => builder.with_identity(&identity.certificate, &identity.key).build(),
     }
+}
+
+/// The connector to a running Zowe that makes PassTickets. `None` if the gateway has no client certificate for Zowe.
+pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
+    let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
+    let connector = |identity| connector_as(config, login_verification(config), Some(identity));
+    identity.map(connector).transpose()
 }
 
 /// How the server that checks passwords is verified. A server that can answer in place of z/OSMF or ZSS can log in any

@@ -160,7 +160,7 @@ pub enum NoTimeSlot {
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
          APPLID (burst {}); the next ticket is possible in {} s. If the security product allows \
-         replay for this APPLID, turn replay protection off here, too (Replay::Allowed)",
+         replay for this APPLID, turn replay protection off here, too (replayProtection: false in ptktdata, or Replay::Allowed)",
         spare.as_secs() + 1,
         retry_after.as_secs()
     )]

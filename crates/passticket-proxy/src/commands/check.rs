@@ -57,10 +57,10 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
 }
 
 /// The routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would forward it
-/// (docs/decisions.md#d24).
+/// (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client certificate.
 fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     config.routes.iter().filter(|route| {
-        route.scheme() != ServiceScheme::Bypass
+        !matches!(route.scheme(), ServiceScheme::Bypass | ServiceScheme::X509 { .. })
             && route.client_basic() == ClientBasic::Strip
             && route.on_failure() != OnFailure::ForwardUnchanged
     })

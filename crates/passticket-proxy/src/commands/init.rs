@@ -160,7 +160,8 @@ fn permissions(applid: Option<Applid>) -> String {
 # Permissions, in the form of Zowe's saf.yml: class, resource, level, users. The gateway reads a change within seconds.
 safAccess:
   ZOWE:
-    APIML.SERVICES: {}             # READ: revoke tokens of others; UPDATE: also remove expired revocations
+    # READ: list services (zowe config auto-init), revoke tokens of others; UPDATE: also remove expired revocations
+    APIML.SERVICES: {}
 "
     .to_owned();
     if let Some(applid) = applid {
@@ -198,10 +199,9 @@ fn definitions(template: &ZoweTemplate) -> String {
       - gatewayUrl: api/v1
         serviceRelativeUrl: /
     authentication:
-      scheme: httpBasicPassTicket
-      applid: {}
+      scheme: zosmf
 ",
-            zosmf.address, zosmf.applid
+            zosmf.address
         ),
     }
 }
@@ -276,7 +276,8 @@ fn print_to_do(
         ),
     }
     steps.push(format!(
-        "Add the static definitions of your services to apiDefs, and who may revoke tokens to {directory}/saf.yml."
+        "Add the static definitions of your services to apiDefs. In {directory}/saf.yml, name the users who may list \
+         services (the command config auto-init of Zowe CLI needs this) and revoke tokens."
     ));
     steps.push(format!(
         "Check the result, and ask each server: passticket-proxy check --config {config} --live"

@@ -6,19 +6,25 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::Full;
 use passticket_proxy::config::{
-    CertificateMapping, Config, DelegationSettings, IdentityMapping, Logins, Zss,
+    CertificateMapping, Config, DelegationSettings, ForwarderSettings, IdentityMapping, Logins, Zss,
 };
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tower::ServiceExt;
 use tower_passticket::{
-    layer::Bypass,
+    apiml::Apiml,
+    layer::{Bypass, TrustedForwarders},
     remote::{Address, Client, ClientLimits, Reply},
     tls::{Connector, TlsError, Verification},
-    token::IssuerKeys,
+    token::{IssuerKeys, JwkSetSource},
 };
 
-use crate::{exit::Exit, oidc, serve, stack, terminal::print_line};
+use crate::{
+    exit::Exit,
+    forwarders, oidc, serve, site_tokens,
+    stack::{self, ServiceConnectors},
+    terminal::print_line,
+};
 
 /// The number of servers that are asked at the same time.
 const MAX_CONCURRENT: usize = 16;
@@ -36,16 +42,22 @@ struct Peer {
     deadline: Duration,
 }
 
-#[derive(Clone, Copy)]
 enum Question {
     /// Whether a connection can be opened. The verification of the server is a part of it.
     Connect(Verification),
+    /// The same, and whether there is any answer to an HTTP request. A server refuses a client certificate only after
+    /// the handshake (RFC 8446 §4.4.2.4), so a connection alone does not show this.
+    ConnectWithCertificate(Verification),
     /// Whether there is any answer to an HTTP request.
     Http,
     /// Which version of z/OSMF answers.
     Zosmf,
     /// Which keys the server of an identity provider has.
     Keys,
+    /// With which keys API ML signs its tokens.
+    ApimlKeys(Address),
+    /// Which certificates of trusted forwarders a server lists.
+    Forwarders,
 }
 
 /// Asks all servers. Prints one line for each of them.
@@ -96,8 +108,15 @@ async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
 
 impl Peer {
     async fn ask(&self) -> Result<String, String> {
-        match self.question {
-            Question::Connect(verification) => self.connect(verification).await,
+        match &self.question {
+            Question::Connect(verification) => self.connect(*verification).await,
+            Question::ConnectWithCertificate(verification) => {
+                let found = self.connect(*verification).await?;
+                let status = self.get(&self.url).await?.status();
+                Ok(format!(
+                    "{found}; it answers with HTTP {status} to a request with the client certificate of the gateway"
+                ))
+            }
             Question::Http => {
                 let reply = self.get(&self.url).await?;
                 match reply.status() {
@@ -117,10 +136,18 @@ impl Peer {
             Question::Keys => {
                 let reply = self.get(&self.url).await?;
                 let reply = reply.successful().map_err(|error| error.to_string())?;
-                IssuerKeys::from_jwk_set(reply.body()).map_err(|error| error.to_string())?;
-                let document: Option<Value> = serde_json::from_slice(reply.body()).ok();
-                let keys = document.as_ref().and_then(|document| document["keys"].as_array());
-                Ok(format!("lists {} keys", keys.map_or(0, Vec::len)))
+                listed_keys(reply.body())
+            }
+            Question::ApimlKeys(address) => {
+                let apiml = Apiml::new(self.client(), address.clone());
+                listed_keys(&apiml.fetch().await.map_err(|error| chain(&error))?)
+            }
+            Question::Forwarders => {
+                let reply = self.get(&self.url).await?;
+                let reply = reply.successful().map_err(|error| error.to_string())?;
+                let certificates = TrustedForwarders::fingerprints(reply.body());
+                let certificates = certificates.map_err(|error| error.to_string())?;
+                Ok(format!("lists {} certificates", certificates.len()))
             }
         }
     }
@@ -151,10 +178,21 @@ impl Peer {
             .header("x-csrf-zosmf-header", "")
             .body(Full::<Bytes>::default());
         let request = request.map_err(|_| "is not a URL".to_owned())?;
-        let limits = ClientLimits::default().with_deadline(self.deadline);
-        let client = Client::new(self.connector.clone(), limits);
-        client.call_once(request).await.map_err(|error| chain(&error))
+        self.client().call_once(request).await.map_err(|error| chain(&error))
     }
+
+    fn client(&self) -> Client<Connector> {
+        let limits = ClientLimits::default().with_deadline(self.deadline);
+        Client::new(self.connector.clone(), limits)
+    }
+}
+
+/// The number of keys in a JWK set, which must have a usable key.
+fn listed_keys(set: &[u8]) -> Result<String, String> {
+    IssuerKeys::from_jwk_set(set).map_err(|error| error.to_string())?;
+    let document: Option<Value> = serde_json::from_slice(set).ok();
+    let keys = document.as_ref().and_then(|document| document["keys"].as_array());
+    Ok(format!("lists {} keys", keys.map_or(0, Vec::len)))
 }
 
 /// The version in the answer of `/zosmf/info`.
@@ -192,7 +230,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// All servers of a configuration, each address once.
+/// All servers of a configuration, each address once. Each has the connector with which the gateway connects to it.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let mut add = |role: &str, url: String, question, connector: Connector, deadline| {
@@ -201,28 +239,54 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
             peers.push(Peer { name, url, question, connector, deadline });
         }
     };
-    let for_services = stack::connector(config, config.verify)?;
+    let for_services = ServiceConnectors::new(config)?;
+    let for_providers = stack::connector(config, config.verify)?;
     let provider = config.timeouts.provider;
     for route in &config.routes {
         let route = route.with_scheme(Bypass);
         let Some(upstream) = route.upstream() else { continue };
         let url = format!("{}://{}", upstream.scheme(), upstream.authority());
         let role = format!("service {}", route.service());
-        let question = Question::Connect(config.verify);
-        add(&role, url, question, for_services.clone(), config.timeouts.connect.min(provider));
+        let question = match config.client_identities.of(route.service()) {
+            None => Question::Connect(config.verify),
+            Some(_) => Question::ConnectWithCertificate(config.verify),
+        };
+        let connector = for_services.of(route.service()).clone();
+        add(&role, url, question, connector, config.timeouts.connect.min(provider));
     }
     let for_logins = stack::connector(config, stack::login_verification(config))?;
     match &config.logins {
         Logins::Zosmf(zosmf) => {
-            add("z/OSMF", zosmf.address.to_string(), Question::Zosmf, for_logins, provider);
+            let connector = for_logins.clone();
+            add("z/OSMF", zosmf.address.to_string(), Question::Zosmf, connector, provider);
         }
         Logins::Zss(address) => {
-            add("ZSS", address.to_string(), Question::Http, for_logins, provider);
+            add("ZSS", address.to_string(), Question::Http, for_logins.clone(), provider);
         }
         _ => {}
     }
+    if let Some(zosmf) = &config.scheme_peers.zosmf {
+        let connector = for_logins.clone();
+        add("z/OSMF", zosmf.address.to_string(), Question::Zosmf, connector, provider);
+    }
+    if let Some(address) = &config.scheme_peers.saf_tokens {
+        add("SAF identity tokens", address.to_string(), Question::Http, for_logins, provider);
+    }
+    if let Some(peer) = &config.zowe {
+        let (url, connector) = (peer.url.to_string(), site_tokens::apiml_connector(config)?);
+        add("API ML", url.clone(), Question::ApimlKeys(peer.url.clone()), connector, provider);
+        if let Some(connector) = stack::zowe_connector(config)? {
+            add("PassTickets of API ML", url, Question::Http, connector, provider);
+        }
+    }
+    if let Some(ForwarderSettings { urls, .. }) = &config.forwarders {
+        for url in urls {
+            let connector = forwarders::connector(config)?;
+            add("forwarders", url.to_string(), Question::Forwarders, connector, provider);
+        }
+    }
     let mut http = |role: &str, address: &Address| {
-        add(role, address.to_string(), Question::Http, for_services.clone(), provider);
+        add(role, address.to_string(), Question::Http, for_providers.clone(), provider);
     };
     if let Some(address) = &config.saf_endpoint {
         http("SAF endpoint", address);

@@ -509,7 +509,8 @@ additionalServiceMetadata: []
                 "{scheme: x509}",
                 format!(
                     "{scheme}needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
-                     X-Certificate-CommonName to authentication of the api-def"
+                     X-Certificate-CommonName to authentication of the api-def, or to \
+                     components.passticket-proxy.services.svc"
                 ),
             ),
             (
@@ -685,6 +686,40 @@ additionalServiceMetadata: []
         }
     }
 
+    /// The key `enableUrlEncodedCharacters` stands for each key that restricts a service.
+    #[test]
+    fn a_blank_value_neither_blocks_nor_erases_a_restriction() {
+        let custom = |value: &str| {
+            format!("customMetadata: {{apiml: {{enableUrlEncodedCharacters: {value}}}}}")
+        };
+        let own = |value: &str| service(&format!("{URL}{ROUTE}{}", custom(value)));
+        let addition = |mode: &str, value: &str| {
+            let custom = custom(value);
+            format!("additionalServiceMetadata: [{{serviceId: svc, mode: {mode}, {custom}}}]")
+        };
+        for (own, addition, is_refused) in [
+            (own("''"), addition("UPDATE", "false"), true),
+            (own(""), addition("UPDATE", "false"), true),
+            (own("false"), addition("FORCE_UPDATE", "''"), true),
+            (own("false"), addition("FORCE_UPDATE", ""), true),
+            (own("false"), addition("FORCE_UPDATE", "true"), false),
+            (own("true"), addition("UPDATE", "false"), false),
+        ] {
+            for files in [[own.as_str(), &addition], [&addition, &own]] {
+                let (routes, problems) = read_files(&files, "");
+                assert_eq!((routes.len(), problems.len()), (1, 0), "{files:?} {problems:?}");
+                assert_eq!(routes[0].ends_with("not encoded"), is_refused, "{files:?}");
+            }
+        }
+        // A blank value of `customMetadata` does not erase `authentication`.
+        let lines = format!(
+            "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: OLD}}\n\
+             customMetadata: {{apiml.authentication.applid: '', apiml: {{authentication: {{scheme: }}}}}}"
+        );
+        let want = "/svc/api/v1 -> https://zos:1/base/api OLD".to_owned();
+        assert_eq!(read_service(&lines), (vec![want], Vec::new()));
+    }
+
     #[test]
     fn definitions_with_the_same_id_add_instances_and_routes() {
         let other = "services:
@@ -731,6 +766,36 @@ additionalServiceMetadata: []
                 "d:4: services[0].routes[1].gatewayUrl: /svc/a already has a route, in d:4; remove one of them"
             ]
         );
+    }
+
+    #[test]
+    fn the_shortest_response_timeout_of_the_instances_counts_in_any_order_of_the_files() {
+        let with = |timeout: Option<u32>| {
+            let custom =
+                timeout.map(|timeout| format!("customMetadata: {{response-timeout: {timeout}}}"));
+            service(&format!("{URL}{ROUTE}{}", custom.unwrap_or_default()))
+        };
+        for (one, other, want) in
+            [(Some(5000), Some(90_000), Some(5)), (Some(5000), None, Some(5)), (None, None, None)]
+        {
+            for files in [[with(one), with(other)], [with(other), with(one)]] {
+                let report = Report::default();
+                let documents = files
+                    .each_ref()
+                    .map(|yaml| Document::parse("d".into(), yaml.as_bytes(), &report));
+                let mut definitions = Definitions::default();
+                for document in &documents {
+                    definitions.extend(read(document.section(&report)));
+                }
+                let ptktdata = documents[0].section(&report).child("ptktdata");
+                let none = Entries::new();
+                let on_failure = OnFailure::Forward;
+                let routes =
+                    routes::assemble(&definitions, &[], on_failure, &none, &ptktdata, None);
+                let seen: Vec<_> = routes.iter().map(|route| route.response_timeout()).collect();
+                assert_eq!(seen, [want.map(std::time::Duration::from_secs)], "{files:?}");
+            }
+        }
     }
 
     #[test]
@@ -785,6 +850,7 @@ additionalServiceMetadata: []
         let ticket = authentication("{scheme: httpBasicPassTicket, applid: OLD}");
         let bypass = authentication("{scheme: bypass}");
         let no_applid = authentication("{scheme: httpBasicPassTicket}");
+        let x509 = authentication("{scheme: x509, headers: X-Certificate-CommonName}");
         for (file, ours, want, problem) in [
             (
                 &zosmf,
@@ -844,6 +910,34 @@ additionalServiceMetadata: []
                 Some("z:1: services.svc.clientBasic: is unknown; write strip, verify or forward"),
             ),
             (&ticket, "svc: {clientBasic: verify, responseSeconds: 5}", Some("OLD"), None),
+            (&ticket, "svc: {scheme: x509, headers: X-Certificate-Public}", Some(""), None),
+            (&x509, "svc: {scheme: x509}", Some(""), None),
+            (
+                &ticket,
+                "svc: {scheme: x509}",
+                None,
+                Some(
+                    "z:1: services.svc.scheme: needs headers; write headers: X-Certificate-Public, \
+                     X-Certificate-DistinguishedName or X-Certificate-CommonName to authentication of the api-def, or to \
+                     components.passticket-proxy.services.svc",
+                ),
+            ),
+            (
+                &bypass,
+                "svc: {headers: X-Certificate-Public}",
+                Some(""),
+                Some("z:1: services.svc.headers: has no effect with scheme bypass"),
+            ),
+            (
+                &x509,
+                "svc: {clientBasic: verify}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.clientBasic: has no effect with scheme x509, because only the client certificate \
+                     counts; remove this key, or write another scheme",
+                ),
+            ),
+            (&x509, "svc: {clientBasic: forward}", Some(""), None),
         ] {
             let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
             let applids: Vec<_> =

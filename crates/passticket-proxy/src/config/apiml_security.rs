@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use regex::bytes::Regex;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use tower_passticket::{
     api::GuardingResources,
-    layer::{CookieNames, CustomHeaders},
+    layer::{CookieNames, CustomHeaders, RequestHeaders, strip_hop_by_hop},
     remote::Address,
 };
 
@@ -61,13 +61,10 @@ pub(super) fn read<'a>(
     let (custom_headers, mut strip_headers) = custom_headers(&mut auth.section("passticket"));
     let cleared = section.optional("headersToBeCleared").map(|field| field.one_or_more());
     strip_headers.extend(cleared.iter().flatten().filter_map(header_names).flatten());
-    let jwt_header = auth.section("jwt").optional("customAuthHeader").and_then(|field| {
-        field.read(|text| {
-            HeaderName::try_from(text).map_err(|_| {
-                format!("{} is not the name of a header; write one like X-Token", quote(text))
-            })
-        })
-    });
+    let jwt_header = auth
+        .section("jwt")
+        .optional("customAuthHeader")
+        .and_then(|field| field.read(|text| header_name(text, "X-Token")));
     strip_headers.extend(jwt_header.clone());
     let unique = auth.optional("uniqueCookie").filter(Field::is_on);
     // Zowe's schema and its start script spell this key differently
@@ -262,11 +259,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
     let [user, ticket] = fields.each_ref().map(|field| {
         let field = field.as_ref()?;
-        field.read(|text| {
-            HeaderName::try_from(text).map_err(|_| {
-                format!("{} is not the name of a header; write one like X-User", quote(text))
-            })
-        })
+        field.read(|text| header_name(text, "X-User"))
     });
     match &fields {
         [Some(field), None] | [None, Some(field)] => field.at.warning(
@@ -285,13 +278,28 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
 fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     field.read(|text| {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let names = names.map(|name| {
-            let wrong =
-                |_| format!("{} is not the name of a header; write one like X-User", quote(name));
-            HeaderName::try_from(name).map_err(wrong)
-        });
-        names.collect::<Result<_, _>>()
+        names.map(|name| header_name(name, "X-User")).collect::<Result<_, _>>()
     })
+}
+
+/// The name of a header that the gateway sets itself, or removes. The gateway removes such a header from the requests of
+/// clients, so a header that requests need is refused: without `Authorization`, for example, no token would arrive.
+fn header_name(text: &str, example: &str) -> Result<HeaderName, String> {
+    let wrong = || format!("{} is not the name of a header; write one like {example}", quote(text));
+    let name = HeaderName::try_from(text).map_err(|_| wrong())?;
+    if RequestHeaders::default().with_removed(name.clone()).is_err() || is_hop_by_hop(&name) {
+        return Err(format!(
+            "{} is a header that requests need; write another one, like {example}",
+            quote(text)
+        ));
+    }
+    Ok(name)
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(""))]);
+    strip_hop_by_hop(&mut headers);
+    headers.is_empty()
 }
 
 /// Reads the names of the cookies. With `unique`, `identifier` is appended to the name of the login cookie. So a
@@ -381,6 +389,52 @@ mod tests {
             let (names, problems) = read_text(yaml, |security| security.strip_headers);
             let want = ["x-a", "x-b"].map(HeaderName::from_static).to_vec();
             assert_eq!((names, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn headers_that_requests_need_are_refused_under_each_spelling() {
+        for name in [
+            "Authorization",
+            "cookie",
+            "Host",
+            "Content-Length",
+            "content_type",
+            "Transfer-Encoding",
+            "PRIVATE-TOKEN",
+            "Connection",
+            "Upgrade",
+            "TE",
+        ] {
+            for (yaml, key, example) in [
+                (
+                    format!("{{auth: {{jwt: {{customAuthHeader: {name}}}}}}}"),
+                    "auth.jwt.customAuthHeader",
+                    "X-Token",
+                ),
+                (
+                    format!(
+                        "{{auth: {{passticket: {{customAuthHeader: {name}, customUserHeader: X-U}}}}}}"
+                    ),
+                    "auth.passticket.customAuthHeader",
+                    "X-User",
+                ),
+                (
+                    format!(
+                        "{{auth: {{passticket: {{customUserHeader: {name}, customAuthHeader: X-T}}}}}}"
+                    ),
+                    "auth.passticket.customUserHeader",
+                    "X-User",
+                ),
+                (format!("{{headersToBeCleared: 'X-A, {name}'}}"), "headersToBeCleared", "X-User"),
+            ] {
+                let (seen, problems) = read_text(&yaml, |_| ());
+                let want = format!(
+                    "z:2: components.gateway.apiml.security.{key}: \"{name}\" is a header that requests need; write \
+                     another one, like {example}"
+                );
+                assert_eq!((seen, problems), (None, vec![want]), "{yaml}");
+            }
         }
     }
 

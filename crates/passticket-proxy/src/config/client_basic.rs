@@ -3,7 +3,10 @@
 
 use tower_passticket::layer::{ClientBasic, OnFailure};
 
-use super::reader::{At, Section};
+use super::{
+    configured_route::ServiceScheme,
+    reader::{At, Section},
+};
 
 pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>)> {
     let field = section.optional("clientBasic")?;
@@ -23,16 +26,23 @@ pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     }
 }
 
-/// Reports settings of a service that contradict each other. `evaluates_credentials` is whether a route of the service
-/// has another scheme than bypass.
+/// Reports settings of a service that contradict each other. `schemes` are the schemes of its routes.
 pub(super) fn check(
     client_basic: ClientBasic,
     at: &At<'_>,
     on_failure: OnFailure,
-    evaluates_credentials: bool,
+    schemes: &[ServiceScheme],
 ) {
-    if !evaluates_credentials {
+    let is_x509 = |scheme: &ServiceScheme| matches!(scheme, ServiceScheme::X509 { .. });
+    if schemes.iter().all(|scheme| *scheme == ServiceScheme::Bypass) {
         at.warning("has no effect with scheme bypass, which forwards each header");
+    } else if client_basic == ClientBasic::Verify
+        && schemes.iter().all(|scheme| is_x509(scheme) || *scheme == ServiceScheme::Bypass)
+    {
+        at.warning(
+            "has no effect with scheme x509, because only the client certificate counts; remove this key, or write \
+             another scheme",
+        );
     } else if client_basic == ClientBasic::Forward && on_failure == OnFailure::Reject {
         at.error(
             "contradicts onFailure: reject, which refuses a request that has only Basic; write onFailure: forward to \

@@ -65,6 +65,12 @@ impl ClientIdentities {
         }
         Self { default, services }
     }
+
+    /// The client certificate that a service gets.
+    pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
+        let own = self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity);
+        own.or(self.default.as_ref())
+    }
 }
 
 /// Reads `{certificate: PATH, key: PATH}`. A problem is reported, and the result is `None`.

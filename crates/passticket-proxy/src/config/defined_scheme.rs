@@ -62,19 +62,20 @@ impl FromStr for SchemeName {
     }
 }
 
-/// The keys `scheme` and `applid` of a service in `components.passticket-proxy.services`. They replace those of the
-/// api-def.
+/// The keys `scheme`, `applid` and `headers` of a service in `components.passticket-proxy.services`. They replace those
+/// of the api-def.
 #[derive(Clone, Default)]
 pub(super) struct SchemeOverride<'a> {
     scheme: Option<(SchemeName, At<'a>)>,
     applid: Option<(Applid, At<'a>)>,
+    headers: Option<Field<'a>>,
 }
 
 impl<'a> SchemeOverride<'a> {
     pub(super) fn read(section: &mut Section<'a>) -> Self {
         let scheme = section.optional("scheme").and_then(|field| Some((field.parse()?, field.at)));
         let applid = section.optional("applid").and_then(|field| Some((field.parse()?, field.at)));
-        Self { scheme, applid }
+        Self { scheme, applid, headers: section.optional("headers") }
     }
 }
 
@@ -137,13 +138,14 @@ pub(super) fn scheme_of<'a>(
         }
         SchemeName::Bypass => (ServiceScheme::Bypass, None),
         SchemeName::X509 => {
-            let headers = metadata.get(CERTIFICATE_HEADERS).map(certificate_headers);
-            let headers = headers.unwrap_or_default();
+            let headers = ours.headers.as_ref().or(metadata.get(CERTIFICATE_HEADERS));
+            let headers = headers.map(certificate_headers).unwrap_or_default();
             if headers == CertificateHeaders::default() {
-                at.as_ref()?.error(
+                at.as_ref()?.error(format_args!(
                     "needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
-                     X-Certificate-CommonName to authentication of the api-def",
-                );
+                     X-Certificate-CommonName to authentication of the api-def, or to \
+                     components.passticket-proxy.services.{id}"
+                ));
                 return None;
             }
             (ServiceScheme::X509 { headers }, None)
@@ -153,6 +155,11 @@ pub(super) fn scheme_of<'a>(
     };
     if applid_at.is_none() {
         unused();
+    }
+    if let Some(field) = &ours.headers
+        && name != SchemeName::X509
+    {
+        field.at.warning(format_args!("has no effect with scheme {name}"));
     }
     Some(Placed { scheme, applid_at })
 }

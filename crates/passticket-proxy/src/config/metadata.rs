@@ -131,20 +131,25 @@ fn plain(text: &str) -> String {
     text.replace('`', "")
 }
 
-/// The values of a service, by their names.
+/// The values of a service, by their names. No value is blank.
 #[derive(Clone, Default)]
 pub(super) struct Metadata<'a>(BTreeMap<String, Field<'a>>);
 
 impl<'a> Metadata<'a> {
-    /// Sets a value. It replaces an earlier value.
+    /// Sets a value. It replaces an earlier value. A blank value counts as absent, so it has no effect.
     pub(super) fn set(&mut self, name: &str, field: Field<'a>) {
-        self.0.insert(name.to_owned(), field);
+        if !field.is_blank() {
+            self.0.insert(name.to_owned(), field);
+        }
     }
 
     /// Sets the values of `customMetadata`. The names of nested keys are joined with dots. A list is reported, because
-    /// Zowe API ML does not use an instance with a list in its metadata.
+    /// Zowe API ML does not use an instance with a list in its metadata. Two spellings of one name are reported, too:
+    /// the value that does not count could be a restriction.
     pub(super) fn set_all(&mut self, custom: &Field<'a>) {
-        self.set_below("", custom);
+        let mut values = Self::default();
+        values.set_below("", custom);
+        self.replace(&values);
     }
 
     fn set_below(&mut self, prefix: &str, section: &Field<'a>) {
@@ -154,15 +159,20 @@ impl<'a> Metadata<'a> {
                 self.set_below(&format!("{name}."), &field);
             } else if field.is_list() {
                 field.at.error("is a list, which metadata cannot have; write the values with commas between them");
+            } else if let Some(first) = self.get(&name).filter(|_| !field.is_blank()) {
+                field.at.error(format_args!(
+                    "is the same key as {} in {}, in another spelling; remove one of them",
+                    first.at.key, first.at
+                ));
             } else {
                 self.set(&name, field);
             }
         }
     }
 
-    /// The value of a key, if it is not blank.
+    /// The value of a key. It is not blank.
     pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
-        self.0.get(name).filter(|field| !field.is_blank())
+        self.0.get(name)
     }
 
     /// Adds the values that this metadata lacks.
@@ -268,6 +278,29 @@ mod tests {
             assert!(with(name, bad)[1][0].ends_with(&text), "{name}");
             assert_eq!(with(name, good), none, "{name}");
             assert_eq!(with(name, "''"), none, "{name}");
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_a_key_are_an_error_in_either_order() {
+        let (dotted, nested) =
+            ("apiml.headersToIgnore: X-Admin", "apiml: {headersToIgnore: X-Other}");
+        for custom in [format!("{{{dotted}, {nested}}}"), format!("{{{nested}, {dotted}}}")] {
+            let want = "d:1: customMetadata.apiml.headersToIgnore: is the same key as \
+                        customMetadata.apiml.headersToIgnore in d:1, in another spelling; remove one of them";
+            let got = problems(&format!("customMetadata: {custom}"));
+            assert_eq!(got, [vec![want.to_owned()], Vec::new()], "{custom}");
+        }
+        // A blank value is no second value.
+        for custom in [
+            "{apiml.headersToIgnore: , apiml: {headersToIgnore: X-Other}}",
+            "{apiml: {headersToIgnore: X-Other}, apiml.headersToIgnore: ''}",
+        ] {
+            assert_eq!(
+                problems(&format!("customMetadata: {custom}")),
+                [[""; 0], [""; 0]],
+                "{custom}"
+            );
         }
     }
 

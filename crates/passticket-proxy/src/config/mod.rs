@@ -163,6 +163,7 @@ mod passwords;
 mod pem;
 mod pem_text;
 mod pkcs12;
+mod pkcs12_work;
 mod private_key_file;
 mod problem;
 mod ptktdata;

@@ -16,7 +16,12 @@ use x509_cert::{
 };
 use zeroize::Zeroizing;
 
-use super::{passwords::Password, pem_text, problem::quote};
+use super::{
+    passwords::Password,
+    pem_text,
+    pkcs12_work::{MAX_DERIVATIONS, MAX_ITERATIONS, Work},
+    problem::quote,
+};
 
 /// The maximum number of certificates of a chain.
 const MAX_CHAIN: usize = 16;
@@ -40,6 +45,13 @@ pub(super) enum Pkcs12Error {
     WrongPassword,
     #[error("is a PKCS12 file that the gateway cannot read ({0})")]
     Unreadable(String),
+    #[error(
+        "has more than {} encrypted parts, or asks for more than {} iterations in all; export only the key of the gateway \
+         and its certificates, with fewer iterations",
+        MAX_DERIVATIONS,
+        MAX_ITERATIONS
+    )]
+    TooMuchWork,
     #[error("has no private key; write the path of the file with the key of the gateway")]
     NoKey,
     #[error("has several private keys: {0}; write the alias of one of them to the key alias")]
@@ -69,8 +81,13 @@ impl fmt::Display for Aliases {
 }
 
 impl Pkcs12 {
-    /// Checks the password and decrypts the file. The library limits the work that a file can ask for.
+    /// Checks the password and decrypts the file. The library limits the work of each encrypted part, and [`Work`] limits
+    /// the work of all parts that are visible without the password. What is inside of an encrypted part comes from
+    /// someone who knows the password, so only the size of the file limits it.
     pub(super) fn open(content: &[u8], password: Option<&Password>) -> Result<Self, Pkcs12Error> {
+        if Work::of(content).is_too_much() {
+            return Err(Pkcs12Error::TooMuchWork);
+        }
         // A file that was made without a password has the empty password.
         let password = password.map_or("", Password::expose);
         let opened = Pkcs12Archive::from_pkcs12(content, password);
@@ -300,6 +317,40 @@ mod tests {
         store.add_entry("gateway", KeyStoreEntry::PrivateKeyChain(chain));
         let writer = store.writer(PASSWORD).encryption_iterations(1).mac_iterations(1);
         open(&writer.write().unwrap())
+    }
+
+    /// A file with this number of keys.
+    fn keys(count: usize, iterations: u32) -> Vec<u8> {
+        let key = PrivateKey::from_der(SERVER.key_pair().serialized_der()).unwrap();
+        let certificate = p12_keystore::Certificate::from_der(&SERVER.certificate_der()).unwrap();
+        let mut store = KeyStore::new();
+        for i in 0..count {
+            let id = i.to_string();
+            let chain = PrivateKeyChain::new(id.as_str(), key.clone(), [certificate.clone()]);
+            store.add_entry(&id, KeyStoreEntry::PrivateKeyChain(chain));
+        }
+        let writer = store.writer(PASSWORD).encryption_iterations(iterations);
+        writer.mac_iterations(1).write().unwrap()
+    }
+
+    #[test]
+    fn a_file_that_asks_for_too_much_work_is_refused_before_it_is_decrypted() {
+        let opened =
+            |content: &[u8]| Pkcs12::open(content, Some(&Password::new(PASSWORD))).map(|_| ());
+        // The certificates are one more encrypted part.
+        assert_eq!(opened(&keys(MAX_DERIVATIONS - 1, 1)), Ok(()));
+        assert_eq!(opened(&keys(MAX_DERIVATIONS, 1)), Err(Pkcs12Error::TooMuchWork));
+        // 32,768 iterations in each part become 1,000,000, which the library accepts. The file is refused although it
+        // has no valid MAC: nothing was computed.
+        let mut content = keys(4, 32_768);
+        let positions: Vec<_> = (0..content.len() - 5)
+            .filter(|i| content[*i..].starts_with(&[2, 3, 0, 0x80, 0]))
+            .collect();
+        assert_eq!(positions.len(), 5);
+        for position in positions {
+            content[position + 2..][..3].copy_from_slice(&[0x0f, 0x42, 0x40]);
+        }
+        assert_eq!(opened(&content), Err(Pkcs12Error::TooMuchWork));
     }
 
     #[test]

@@ -231,13 +231,13 @@ pub(super) fn assemble<'a>(
     check_applids(table.routes.values(), entries, ptktdata, zosmf);
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
-        let mut routes = table.routes.values().filter(is_of_service).peekable();
+        let routes = table.routes.values().filter(is_of_service);
+        let schemes: Vec<_> = routes.map(|it| it.route.scheme).collect();
         if let Some((client_basic, at)) = &settings.client_basic
-            && routes.peek().is_some()
+            && !schemes.is_empty()
         {
             let on_failure = settings.on_failure.unwrap_or(on_failure);
-            let is_evaluated = routes.any(|it| it.route.scheme != ServiceScheme::Bypass);
-            client_basic::check(*client_basic, at, on_failure, is_evaluated);
+            client_basic::check(*client_basic, at, on_failure, &schemes);
         }
     }
     let routes = table.routes.into_values().map(|DefinedRoute { route, .. }| {
@@ -344,8 +344,13 @@ impl<'a> Table<'a> {
                 first.at
             ));
             first.route.add_instances(defined.route.instances().cloned());
+            // The restrictions of all definitions count, so that the order of the files does not matter.
             if defined.route.encoded_paths() == EncodedPaths::Refuse {
                 first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
+            }
+            let timeouts = [first.route.response_timeout(), defined.route.response_timeout()];
+            if let Some(shortest) = timeouts.into_iter().flatten().min() {
+                first.route = first.route.clone().with_response_timeout(shortest);
             }
         }
     }

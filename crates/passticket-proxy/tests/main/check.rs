@@ -10,8 +10,9 @@ use std::{
 
 use serde_json::json;
 use test_support::{
+    apiml::FakeApiml,
     fake::{Answer, Behaviour, Fake},
-    pki::{self, Authority, SERVER},
+    pki::{self, Authority, Clients, SERVER},
     raw::Step,
     zosmf::FakeZosmf,
     zss::FakeZss,
@@ -200,6 +201,91 @@ async fn live_asks_each_server_once_without_credentials() {
             assert_eq!(requests[0].header(name), None);
         }
         assert_eq!((requests[0].method.as_str(), requests[0].body.len()), ("GET", 0));
+    }
+}
+
+/// The servers of schemes, of tokens and of forwarders, and a service that requires a client certificate.
+#[tokio::test]
+async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fails() {
+    let acceptor = || SERVER.acceptor();
+    let apiml = FakeApiml::https(acceptor()).await;
+    let (zosmf, zss) = (FakeZosmf::https(acceptor()).await, FakeZss::https(acceptor()).await);
+    let list = Fake::https(acceptor(), |_| Answer::text(200, pki::APIMTST.certificate)).await;
+    let asking = SERVER.acceptor_of_clients(Clients::MustHaveCertificate);
+    let service = Fake::https(asking, |_| Answer::empty(503)).await;
+    let fakes: [&Fake; 5] = [&apiml, &zosmf, &zss, &list, &service];
+    let [apiml_port, zosmf_port, zss_port, list_port, service_port] =
+        fakes.map(|fake| fake.address.port());
+    let demo = stopped(move |yaml| {
+        let timeouts = "    timeouts: {providerSeconds: 30}\n";
+        let x509 = "        x509:\n          enabled: true\n";
+        assert!(yaml.contains(timeouts) && yaml.contains(x509), "{yaml}");
+        let identity = "{certificate: certs/USER.pem, key: certs/USER.key}";
+        let ours = format!(
+            "{timeouts}    users: users.yml\n    zss: {{url: 'https://localhost:{zss_port}'}}\n    zowe: {{url: \
+             'https://localhost:{apiml_port}', clientCertificate: {identity}}}\n    services: {{svc: \
+             {{clientCertificate: {identity}}}}}\n"
+        );
+        let forwarded = format!(
+            "{x509}          acceptForwardedCert: true\n          certificatesUrls: https://localhost:{list_port}/list\n"
+        );
+        let yaml = yaml
+            .replace("certs/ca.pem", "certs/other.pem")
+            .replace(timeouts, &ours)
+            .replace(x509, &forwarded);
+        format!("{yaml}zOSMF: {{host: localhost, port: {zosmf_port}}}\n")
+    })
+    .await;
+    let write = |name: &str, text: &str| fs::write(demo.directory.join(name), text).unwrap();
+    write("certs/USER.pem", pki::USER.certificate);
+    // The file replaces one that only its owner can read.
+    write("certs/USER.key", pki::USER.key);
+    let entry = |id: &str, port: u16, scheme: &str| {
+        format!(
+            "  - serviceId: {id}\n    instanceBaseUrls: ['https://localhost:{port}']\n    routes: [{{gatewayUrl: \
+             api/v1}}]\n    authentication: {scheme}\n"
+        )
+    };
+    let services = [
+        entry("svc", service_port, "{scheme: zosmf}"),
+        // This service has no client certificate, and its server asks for none.
+        entry("saf", zosmf_port, "{scheme: safIdt, applid: ZOWEAPPL}"),
+    ];
+    write("api-defs/demo.yml", &format!("services:\n{}", services.concat()));
+
+    let (code, out, err) = live(&demo).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let lines = [
+        format!("API ML https://localhost:{apiml_port}/: lists 1 keys\n"),
+        format!("z/OSMF https://localhost:{zosmf_port}/: is z/OSMF "),
+        format!(
+            "SAF identity tokens https://localhost:{zss_port}/saf/authenticate: answers with HTTP "
+        ),
+        format!("forwarders https://localhost:{list_port}/list: lists 1 certificates\n"),
+        format!(
+            "service svc https://localhost:{service_port}: accepts TLS connections; its certificate is valid; it \
+             answers with HTTP 503 Service Unavailable to a request with the client certificate of the gateway\n"
+        ),
+    ];
+    for want in &lines {
+        assert!(out.contains(want), "{want}\n{out}");
+    }
+    let certificate = pki::USER.certificate_der().to_vec();
+    let [request] = &*service.requests() else { panic!("{out}") };
+    assert!(request.certificate == Some(certificate));
+    assert_eq!(request.header("authorization"), None);
+    let asked = out.lines().find(|line| line.contains("PassTickets of API ML")).unwrap();
+    assert!(asked.contains(" answers with HTTP "), "{asked}");
+    assert!(out.ends_with("all 7 servers answered\n"), "{out}");
+
+    for (fake, line) in fakes.iter().zip(&lines) {
+        fake.behave(Behaviour::Scripted(Vec::new()));
+        let (code, out, err) = live(&demo).await;
+        fake.behave(Behaviour::Right);
+        assert_eq!(code, Some(1), "{out}{err}");
+        // The role of the server, and its address.
+        let (name, _) = line.split_once(": ").unwrap();
+        assert!(out.contains(&format!("{name}: FAILED: ")), "{name}\n{out}");
     }
 }
 
