@@ -51,7 +51,7 @@ impl<G: PassTicketGenerator> Tickets<G> {
         zowe.applids.contains(applid).then_some(&zowe.tickets)
     }
 
-    /// Returns the generator that has the keys of the gateway.
+    /// The generator that has the keys of the gateway.
     pub(crate) fn local(&self) -> &G {
         &self.local
     }
