@@ -168,7 +168,7 @@ fn addition<'a>(field: &Field<'a>) -> Option<Addition<'a>> {
     let metadata = metadata(&mut section);
     for name in ["instanceBaseUrls", "routes", "routedServices"] {
         if let Some(field) = section.optional(name) {
-            field.at.warning("has no effect here; write it to an entry of services");
+            field.at.warning("has no effect here; move it to an entry of services");
         }
     }
     section.accept(&FOR_OTHERS);
@@ -477,8 +477,8 @@ additionalServiceMetadata: []
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
         let missing = format!(
-            "{scheme}needs an APPLID, so the service has no routes; write applid, the APPLID that the service checks \
-             PassTickets against, beside the scheme or to components.passticket-proxy.services.svc.applid"
+            "{scheme}needs an APPLID, so the service has no routes; add applid, the APPLID that the service checks \
+             PassTickets against, beside the scheme or to components.passticket-proxy.services.svc"
         );
         let mut cases = Vec::new();
         for (authentication, want) in [
@@ -509,7 +509,7 @@ additionalServiceMetadata: []
             (
                 "{scheme: x509}",
                 format!(
-                    "{scheme}needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
+                    "{scheme}needs headers; add headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
                      X-Certificate-CommonName to authentication of the api-def, or to \
                      components.passticket-proxy.services.svc"
                 ),
@@ -868,7 +868,7 @@ additionalServiceMetadata: []
                 "svc: {scheme: httpBasicPassTicket}",
                 None,
                 Some(
-                    "z:1: services.svc.scheme: needs an APPLID; write applid: beside it, the APPLID that the service \
+                    "z:1: services.svc.scheme: needs an APPLID; add applid: beside it, the APPLID that the service \
                       checks PassTickets against",
                 ),
             ),
@@ -901,7 +901,7 @@ additionalServiceMetadata: []
                 Some("OLD"),
                 Some(
                     "z:1: services.svc.clientBasic: contradicts onFailure: reject, which refuses a request that has \
-                      only Basic; write onFailure: forward to this service",
+                      only Basic; set onFailure: forward for this service",
                 ),
             ),
             (
@@ -918,7 +918,7 @@ additionalServiceMetadata: []
                 "svc: {scheme: x509}",
                 None,
                 Some(
-                    "z:1: services.svc.scheme: needs headers; write headers: X-Certificate-Public, \
+                    "z:1: services.svc.scheme: needs headers; add headers: X-Certificate-Public, \
                      X-Certificate-DistinguishedName or X-Certificate-CommonName to authentication of the api-def, or to \
                      components.passticket-proxy.services.svc",
                 ),

@@ -45,7 +45,7 @@ pub(super) fn check(
         );
     } else if client_basic == ClientBasic::Forward && on_failure == OnFailure::Reject {
         at.error(
-            "contradicts onFailure: reject, which refuses a request that has only Basic; write onFailure: forward to \
+            "contradicts onFailure: reject, which refuses a request that has only Basic; set onFailure: forward for \
              this service",
         );
     }
