@@ -1,4 +1,4 @@
-//! Makes the endpoints of API ML's gateway that are outside of the auth API.
+//! Configures the endpoints that API ML's gateway has outside of the auth API. API ML is Zowe's API Mediation Layer.
 
 use passticket_proxy::config::Config;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -8,10 +8,11 @@ use tower_passticket::{
     layer::Route,
 };
 
-/// The parts of the gateway that it needs to serve requests, each with its name. The function must not block.
+/// Returns the health of each part that the gateway needs to serve requests, with the name of the part. The function
+/// must not block.
 pub(crate) type NeededParts = Box<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>;
 
-/// The endpoints for the services in the configuration. `routes` are the routes with their schemes.
+/// Returns the endpoints for the services in the configuration. `routes` are the routes with their schemes.
 pub(crate) fn endpoints(config: &Config, routes: &[Route], needed: NeededParts) -> ApimlEndpoints {
     let services = config.services.iter().map(|service| with_scheme(service, config, routes));
     // The file may contain other PEM sections, such as a private key. Only the certificates are served.
@@ -21,7 +22,7 @@ pub(crate) fn endpoints(config: &Config, routes: &[Route], needed: NeededParts) 
         .with_health(needed, config.health)
 }
 
-/// Adds the scheme of the first route of a service.
+/// Returns the service with the scheme of its first route.
 fn with_scheme(service: &ListedService, config: &Config, routes: &[Route]) -> ListedService {
     let mut service = service.clone();
     let route = routes.iter().find(|route| *route.service() == service.id);

@@ -13,7 +13,7 @@ pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
     config.oidc.iter().map(|settings| provider(settings, config)).collect()
 }
 
-/// The connector to the server with the keys of a provider.
+/// Returns the connector to the server with the keys of a provider.
 pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Connector, TlsError> {
     let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.service_authorities);
     Connector::builder()

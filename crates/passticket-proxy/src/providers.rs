@@ -27,7 +27,7 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long a server may take to check a password. Later answers are lost.
+/// How long a server may take to check a password. The gateway ignores later answers.
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens
@@ -48,21 +48,21 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates a client for a provider that checks passwords. Its time limit is longer than that of the client who logs
-    /// in, so that a refusal counts as a wrong password even if it comes too late for the client.
+    /// Creates an HTTP client for a provider that checks passwords. It waits longer than the user who logs in, so a
+    /// late refusal still counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
     }
 
-    /// Creates a client for a running Zowe that makes PassTickets. It makes one at a time, so more calls than elsewhere
-    /// wait.
+    /// Creates an HTTP client for a running Zowe that makes PassTickets. Zowe makes one PassTicket at a time. So calls
+    /// wait for each other, and the client permits more concurrent calls than for other servers.
     pub(crate) fn ticket_client(&self) -> Client<Connector> {
         let max_concurrent = NonZeroUsize::new(32).unwrap_or(NonZeroUsize::MIN);
         Client::new(self.connector.clone(), self.limits.with_max_concurrent(max_concurrent))
     }
 
-    /// The source of tokens that are valid for a minute.
+    /// Returns the source of login tokens that are valid for a minute.
     pub(crate) fn tokens(&self) -> Tokens {
         self.tokens.clone()
     }
@@ -74,8 +74,8 @@ impl Remote {
     }
 }
 
-/// Issues the login tokens with which the gateway authenticates to providers. Each token is for the user whom the caller
-/// names.
+/// Issues the login tokens with which the gateway authenticates to providers. The caller of `token` names the user of
+/// the token.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -86,7 +86,7 @@ impl TokenSource for Tokens {
     }
 }
 
-/// The provider that checks passwords. It keeps the sessions at z/OSMF in `zosmf_sessions`.
+/// Returns the provider that checks passwords. It stores the sessions at z/OSMF in `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,
@@ -132,7 +132,7 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
     }
 }
 
-/// The mapper of the users of identity providers. No user of a provider is mapped to one of `protected`.
+/// Returns the mapper for users of identity providers. It maps no such user to a user id in `protected`.
 pub(crate) fn identity_mapper(
     mapping: &IdentityMapping,
     protected: &[UserId],

@@ -20,8 +20,8 @@ use crate::{
     tickets::Tickets,
 };
 
-/// The maximum lifetime of the login tokens that services get with the scheme `zoweJwt`, if the client has no login
-/// token. A service can use such a token after the client's credential was revoked, so the time is short.
+/// The maximum lifetime of the login tokens that the gateway issues for the scheme `zoweJwt`. It is short, because a
+/// service can use such a token after the client's credential was revoked.
 const ZOWE_JWT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// The schemes of all routes.
@@ -34,8 +34,8 @@ pub(crate) struct Schemes<G> {
 }
 
 impl<G: PassTicketGenerator + Clone> Schemes<G> {
-    /// `remote` makes the clients of servers that receive PassTickets. `logins` has the sessions of users who have
-    /// logged in at z/OSMF.
+    /// `remote` makes the clients that send PassTickets to servers. `logins` has the z/OSMF sessions of users who have
+    /// logged in.
     pub(crate) fn new(
         config: &Config,
         remote: &Remote,
@@ -74,11 +74,11 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
     }
 
-    /// The route with the implementation of its scheme.
+    /// Returns the route with the implementation of its scheme.
     pub(crate) fn route(&self, route: &ConfiguredRoute) -> Route {
         match route.scheme() {
             ServiceScheme::HttpBasicPassTicket { applid } => {
-                // The source is chosen here, and not for each request.
+                // The source of PassTickets is chosen once for the route, and not for each request.
                 match self.tickets.zowe(&applid) {
                     Some(zowe) => route.with_scheme(self.pass_ticket(applid, zowe.clone())),
                     None => {
@@ -114,7 +114,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
     }
 
-    /// Drops the tokens of a user who has logged out.
+    /// Returns a listener that drops the tokens of a user who has logged out.
     pub(crate) fn logout_listener(&self) -> impl LogoutListener {
         let mut schemes: Vec<Arc<dyn Scheme>> = vec![Arc::new(self.zowe_jwt.clone())];
         schemes.extend(self.zosmf.iter().map(|scheme| Arc::new(scheme.clone()) as _));

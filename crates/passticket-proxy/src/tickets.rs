@@ -1,4 +1,4 @@
-//! The sources of PassTickets: the keys of the gateway, and a running Zowe (`source: zowe`).
+//! The sources of PassTickets: the gateway's own PassTicket keys, and a running Zowe (`source: zowe`).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tower_passticket::{
 
 use crate::providers::Remote;
 
-/// Makes a PassTicket with a key of the gateway, or asks a running Zowe. The APPLID decides.
+/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which.
 #[derive(Clone)]
 pub(crate) struct Tickets<G> {
     local: G,
@@ -26,7 +26,7 @@ struct Zowe {
 }
 
 impl<G: PassTicketGenerator> Tickets<G> {
-    /// `local` has the keys of the gateway. `remote` makes the client of Zowe.
+    /// `local` has the keys of the gateway. `remote` makes the client that calls Zowe.
     pub(crate) fn new(local: G, config: &Config, remote: Option<&Remote>) -> Self {
         let zowe = match (&config.zowe, remote) {
             (Some(peer), Some(remote)) if !config.zowe_tickets.is_empty() => {
@@ -45,7 +45,7 @@ impl<G: PassTicketGenerator> Tickets<G> {
         Self { local, zowe }
     }
 
-    /// Zowe, if the PassTickets of `applid` come from there.
+    /// Returns the generator that asks Zowe, if the PassTickets of `applid` come from Zowe.
     pub(crate) fn zowe(&self, applid: &Applid) -> Option<&ApimlTickets<Connector>> {
         let zowe = self.zowe.as_deref()?;
         zowe.applids.contains(applid).then_some(&zowe.tickets)

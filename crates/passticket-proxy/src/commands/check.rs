@@ -66,7 +66,7 @@ fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     })
 }
 
-/// Verifies the revocation file. A running gateway has the file open, and has verified it.
+/// Verifies the revocation file, unless a running gateway has it open. That gateway has verified the file at its start.
 fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     let file = config.revocations.display();
     match DurableStore::verify(&config.revocations) {
@@ -85,7 +85,7 @@ fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Finds out whether this process could append to a file, and does not change the file. A missing file is not created.
+/// Checks whether this process could append to a file. It neither changes nor creates the file.
 fn try_append(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         // Opening a named pipe would wait for a reader.

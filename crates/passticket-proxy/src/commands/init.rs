@@ -1,4 +1,4 @@
-//! `init`: writes the files of a new gateway beside an existing Zowe, and prints what is left to do.
+//! `init`: writes the files of a new gateway beside an existing Zowe, and prints what the operator still has to do.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use crate::{exit::Exit, terminal::print_line};
 /// The user id of the gateway in the security product. It is Zowe's own default.
 const GATEWAY_USER: &str = "ZWESVUSR";
 
-/// Where the directory for static definitions is, if those of Zowe are not on this machine.
+/// The directory for static definitions. It is used if Zowe's static definitions are not on this machine.
 const DEFINITIONS: &str = "api-defs";
 
 pub(crate) fn init(from: &Path, directory: &Path) -> Result<(), Exit> {
@@ -76,12 +76,12 @@ impl SetUp {
         Ok(Self { directory, files, applid })
     }
 
-    /// The names of all files, and of the revocation file.
+    /// Returns the names of all files, and of the revocation file.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.name.as_str()).chain(["revocations.redb"])
     }
 
-    /// Writes the files. If one of them exists, none is written.
+    /// Writes the files. If one of them exists already, returns an error and writes none.
     fn write(&self) -> Result<(), Exit> {
         let present: Vec<_> = self
             .names()
@@ -122,7 +122,7 @@ fn io_error(path: &Path, error: &io::Error) -> Exit {
     }
 }
 
-/// The section `components.passticket-proxy`.
+/// Returns the content of the section `components.passticket-proxy`.
 fn section(template: &ZoweTemplate, applid: Option<Applid>) -> String {
     let definitions = match template.api_defs() {
         // Single quotes, so that only an apostrophe needs to be escaped.
@@ -176,7 +176,7 @@ safAccess:
     text
 }
 
-/// A random key, in hex. It works as soon as the security product has the same key.
+/// Makes a random PassTicket key, in hex. It works as soon as the security product has the same key.
 fn passticket_key() -> Result<String, Exit> {
     let mut random = Zeroizing::new([0; 8]);
     let source = aws_lc_rs::default_provider().secure_random;
@@ -239,7 +239,7 @@ WantedBy=multi-user.target
     ))
 }
 
-/// A path in a unit: `%` begins a specifier, and blanks would end the word.
+/// Escapes a path for a systemd unit, where `%` begins a specifier and a blank ends the word.
 fn unit_path(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\").replace(' ', "\\x20").replace('%', "%%")
 }
@@ -257,7 +257,7 @@ fn print_to_do(
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     };
     if loaded.is_err() {
-        steps.push("Solve these problems of the configuration. Files that are on z/OS must be copied to this machine:".to_owned());
+        steps.push("Correct these problems of the configuration. Files that are on z/OS must be copied to this machine:".to_owned());
     } else if !problems.is_empty() {
         steps.push("Read these warnings about the configuration:".to_owned());
     }
@@ -267,11 +267,11 @@ fn print_to_do(
     match set_up.applid {
         Some(applid) => steps.push(format!(
             "{directory}/ptktdata/{applid}.key has a new random key. If the security product has a key for {applid} \
-             already, write that key into the file, in hex. If it has none, define this key: passticket-proxy esm --esm \
-             racf --from-config {config} (or acf2, or tss) prints the commands."
+             already, write that key into the file, in hex. Otherwise define the new key in the security product. This \
+             prints the commands: passticket-proxy esm --esm racf --from-config {config} (or acf2, or tss)."
         )),
         None => steps.push(
-            "Add the APPLID of each service to ptktdata, with its PassTicket key, and its permission to saf.yml."
+            "Add the APPLID of each service to ptktdata, with its PassTicket key. Add its permission to saf.yml."
                 .to_owned(),
         ),
     }

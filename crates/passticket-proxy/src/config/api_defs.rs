@@ -30,8 +30,8 @@ impl<'a> Definitions<'a> {
         self.additions.extend(other.additions);
     }
 
-    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, these are the
-    /// services of all files, and an addition to another service is reported.
+    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, these are
+    /// the services of all files. An entry for any other service then causes a warning.
     pub(super) fn apply_additions(&mut self, is_complete: bool) {
         for (index, addition) in self.additions.iter().enumerate() {
             let later = &self.additions[index + 1..];
@@ -71,7 +71,7 @@ pub(super) struct Definition<'a> {
     pub(super) authentication: Option<At<'a>>,
     /// What clients see in the list of services.
     pub(super) description: Description,
-    /// Whether something was left out because of a problem.
+    /// Whether a part of the definition was left out because of a problem.
     pub(super) is_broken: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Instance<'a> {
 
 /// An entry of `routes`.
 pub(super) struct DefinedPath<'a> {
-    /// The `gatewayUrl`. An empty text stands for all paths of the service.
+    /// The `gatewayUrl`. An empty text matches all paths of the service.
     pub(super) gateway_url: &'a str,
     /// The place of the `gatewayUrl`.
     pub(super) at: At<'a>,
@@ -100,9 +100,9 @@ pub(super) struct Addition<'a> {
 
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Adds only what the service lacks.
+    /// Adds only values that the service does not have.
     Update,
-    /// Replaces what the service has.
+    /// Adds values, and replaces those that the service has.
     ForceUpdate,
 }
 
@@ -168,7 +168,7 @@ fn addition<'a>(field: &Field<'a>) -> Option<Addition<'a>> {
     let metadata = metadata(&mut section);
     for name in ["instanceBaseUrls", "routes", "routedServices"] {
         if let Some(field) = section.optional(name) {
-            field.at.warning("has no effect here; write it to an entry of services");
+            field.at.warning("has no effect here; move it to an entry of services");
         }
     }
     section.accept(&FOR_OTHERS);
@@ -197,7 +197,7 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
     Ok(id)
 }
 
-/// Reads the URLs of the instances. If a URL is wrong, this is reported, and the result is `None`.
+/// Reads the URLs of the instances. If a URL is wrong, reports it and returns `None`.
 fn instances<'a>(section: &mut Section<'a>) -> Option<Vec<Instance<'a>>> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     let instances = urls.into_iter().map(|field| {
@@ -208,7 +208,7 @@ fn instances<'a>(section: &mut Section<'a>) -> Option<Vec<Instance<'a>>> {
                     "contains a user name; write http:// or https://, host, port and path".into()
                 );
             }
-            // The definition of z/OSMF that Zowe installs ends with a quotation mark too many.
+            // In the definition of z/OSMF that Zowe installs, a superfluous quotation mark follows the URL.
             Upstream::parse(text.trim_end_matches('"')).map_err(|error| error.to_string())
         })?;
         if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host())
@@ -281,7 +281,8 @@ fn path<'a>(field: &Field<'a>) -> Option<DefinedPath<'a>> {
     Some(DefinedPath { gateway_url: without_pattern(path), at: gateway_url.at, relative_url })
 }
 
-/// The prefix of a path pattern of Spring: `api/v1/**` stands for all paths that begin with `api/v1`, as `api/v1` does.
+/// Returns the prefix of a path pattern. `api/v1/**` is a pattern of the Spring framework, and means the same as the
+/// prefix `api/v1`.
 fn without_pattern(path: &str) -> &str {
     let path = path.trim_matches('/');
     path.strip_suffix("**").map_or(path, |prefix| match prefix.strip_suffix('/') {
@@ -293,7 +294,7 @@ fn without_pattern(path: &str) -> &str {
 }
 
 impl DefinedPath<'_> {
-    /// The URL of the route at an instance. `None` if there is a problem, which was reported.
+    /// Returns the URL of the route at an instance. On a problem, reports it and returns `None`.
     pub(super) fn at_instance(&self, instance: &Upstream) -> Option<Upstream> {
         match &self.relative_url {
             Some(relative) => {
@@ -476,8 +477,8 @@ additionalServiceMetadata: []
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
         let missing = format!(
-            "{scheme}needs an APPLID, so the service has no routes; write applid, the APPLID that the service checks \
-             PassTickets against, beside the scheme or to components.passticket-proxy.services.svc.applid"
+            "{scheme}needs an APPLID, so the service has no routes; add applid, the APPLID that the service checks \
+             PassTickets against, beside the scheme or to components.passticket-proxy.services.svc"
         );
         let mut cases = Vec::new();
         for (authentication, want) in [
@@ -508,7 +509,7 @@ additionalServiceMetadata: []
             (
                 "{scheme: x509}",
                 format!(
-                    "{scheme}needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
+                    "{scheme}needs headers; add headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
                      X-Certificate-CommonName to authentication of the api-def, or to \
                      components.passticket-proxy.services.svc"
                 ),
@@ -867,7 +868,7 @@ additionalServiceMetadata: []
                 "svc: {scheme: httpBasicPassTicket}",
                 None,
                 Some(
-                    "z:1: services.svc.scheme: needs an APPLID; write applid: beside it, the APPLID that the service \
+                    "z:1: services.svc.scheme: needs an APPLID; add applid: beside it, the APPLID that the service \
                       checks PassTickets against",
                 ),
             ),
@@ -900,7 +901,7 @@ additionalServiceMetadata: []
                 Some("OLD"),
                 Some(
                     "z:1: services.svc.clientBasic: contradicts onFailure: reject, which refuses a request that has \
-                      only Basic; write onFailure: forward to this service",
+                      only Basic; set onFailure: forward for this service",
                 ),
             ),
             (
@@ -917,7 +918,7 @@ additionalServiceMetadata: []
                 "svc: {scheme: x509}",
                 None,
                 Some(
-                    "z:1: services.svc.scheme: needs headers; write headers: X-Certificate-Public, \
+                    "z:1: services.svc.scheme: needs headers; add headers: X-Certificate-Public, \
                      X-Certificate-DistinguishedName or X-Certificate-CommonName to authentication of the api-def, or to \
                      components.passticket-proxy.services.svc",
                 ),

@@ -51,7 +51,7 @@ pub(super) struct ApimlSecurity<'a> {
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
-/// place of the key that switches AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
+/// place of the key that turns AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
 pub(super) fn read<'a>(
     mut section: Section<'a>,
     attls: Option<&At<'a>>,
@@ -139,8 +139,8 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     same_switch(switches).and_then(|(is_on, at)| is_on.then_some(at))
 }
 
-/// The value of a switch that has two keys, and the place of the key. If both keys are present, their values must be
-/// equal: each of the two could be the one that the operator means.
+/// Returns the value of a switch that has two keys, and the place of the key. If both keys are present, their values
+/// must be equal, because the gateway cannot know which one the operator means.
 fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
     let [first, second] = keys.map(|field| field.and_then(|f| Some((f.boolean()?, f.at))));
     if let (Some((value, at)), Some((other, other_at))) = (&first, &second)
@@ -282,8 +282,8 @@ fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     })
 }
 
-/// The name of a header that the gateway sets itself, or removes. The gateway removes such a header from the requests of
-/// clients, so a header that requests need is refused: without `Authorization`, for example, no token would arrive.
+/// Parses the name of a header that the gateway removes from the requests of clients. Returns an error for a header
+/// that requests need. An example is `Authorization`: without it, no token would arrive.
 fn header_name(text: &str, example: &str) -> Result<HeaderName, String> {
     let wrong = || format!("{} is not the name of a header; write one like {example}", quote(text));
     let name = HeaderName::try_from(text).map_err(|_| wrong())?;

@@ -1,5 +1,5 @@
-//! The key `clientBasic` of a service: what the gateway does with `Authorization: Basic` of a client
-//! (docs/decisions.md#d24).
+//! Reads the setting `clientBasic` of a service. It says what the gateway does with a client's header
+//! `Authorization: Basic` (docs/decisions.md#d24).
 
 use tower_passticket::layer::{ClientBasic, OnFailure};
 
@@ -19,7 +19,7 @@ pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>
     Some((value?, field.at))
 }
 
-/// Warns of a service whose clients cannot log in, because no server checks passwords.
+/// Warns about a service with `clientBasic: verify` if nothing can check the passwords.
 pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     if client_basic == ClientBasic::Verify {
         at.warning("verify needs a server that checks passwords; write users: PATH, or zOSMF.host");
@@ -45,7 +45,7 @@ pub(super) fn check(
         );
     } else if client_basic == ClientBasic::Forward && on_failure == OnFailure::Reject {
         at.error(
-            "contradicts onFailure: reject, which refuses a request that has only Basic; write onFailure: forward to \
+            "contradicts onFailure: reject, which refuses a request that has only Basic; set onFailure: forward for \
              this service",
         );
     }

@@ -49,7 +49,7 @@ pub enum ServiceScheme {
 pub struct CertificateHeaders([bool; CertificateHeader::ALL.len()]);
 
 impl CertificateHeaders {
-    /// The headers in the set.
+    /// Returns the headers in the set.
     pub fn iter(self) -> impl Iterator<Item = CertificateHeader> {
         let all = CertificateHeader::ALL.into_iter().zip(self.0);
         all.filter_map(|(header, is_present)| is_present.then_some(header))
@@ -64,8 +64,8 @@ impl FromIterator<CertificateHeader> for CertificateHeaders {
 }
 
 impl ServiceScheme {
-    /// The APPLID of the PassTickets that the scheme needs. `None` if the service has no APPLID. The scheme `zosmf`
-    /// needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
+    /// Returns the APPLID of the service, for which the scheme needs PassTickets. Returns `None` if the service has no
+    /// APPLID. The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
         match self {
             Self::HttpBasicPassTicket { applid } | Self::SafIdt { applid } => Some(applid),
@@ -94,7 +94,7 @@ impl ConfiguredRoute {
         Ok(Self { route, scheme, other_instances: Vec::new() })
     }
 
-    /// Adds instances that are not among the instances of the route.
+    /// Adds instances. Skips those that the route already has.
     pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
             if !self.instances().any(|known| *known == instance) {

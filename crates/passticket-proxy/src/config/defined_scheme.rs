@@ -1,4 +1,4 @@
-//! The scheme of a service, as its api-def and `components.passticket-proxy.services` describe it.
+//! Reads the scheme of a service from its api-def (service definition) and from `components.passticket-proxy.services`.
 
 use std::{fmt, str::FromStr};
 
@@ -81,14 +81,14 @@ impl<'a> SchemeOverride<'a> {
 
 const SCHEMES: &str = "httpBasicPassTicket, zoweJwt, zosmf, x509, safIdt or bypass";
 
-/// A scheme, and the place of its APPLID.
+/// A scheme, and the place of the setting with its APPLID.
 pub(super) struct Placed<'a> {
     pub(super) scheme: ServiceScheme,
     pub(super) applid_at: Option<At<'a>>,
 }
 
-/// Finds the scheme of a service. If it has a problem, this is reported, and the result is `None`: the service then has
-/// no routes. `authentication` is the place of the section `authentication`, if the api-def has one.
+/// Finds the scheme of a service. On a problem, reports it and returns `None`: the service then has no routes.
+/// `authentication` is the place of the section `authentication`, if the api-def has one.
 pub(super) fn scheme_of<'a>(
     id: &str,
     metadata: &Metadata<'a>,
@@ -142,7 +142,7 @@ pub(super) fn scheme_of<'a>(
             let headers = headers.map(certificate_headers).unwrap_or_default();
             if headers == CertificateHeaders::default() {
                 at.as_ref()?.error(format_args!(
-                    "needs headers; write headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
+                    "needs headers; add headers: X-Certificate-Public, X-Certificate-DistinguishedName or \
                      X-Certificate-CommonName to authentication of the api-def, or to \
                      components.passticket-proxy.services.{id}"
                 ));
@@ -164,17 +164,17 @@ pub(super) fn scheme_of<'a>(
     Some(Placed { scheme, applid_at })
 }
 
-/// A scheme without its APPLID is an error in our section. In an api-def, it is a warning: the api-defs that Zowe ships
-/// for its tests have such a service, and Zowe API ML makes no ticket for it (docs/decisions.md#d19).
+/// Reports a scheme without its APPLID. In our section, this is an error. In an api-def, it is a warning: the api-defs
+/// of Zowe's own tests contain such a service, and Zowe API ML makes no PassTicket for it (docs/decisions.md#d19).
 fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_>) {
     let Some(at) = at else { return };
     let remedy = "the APPLID that the service checks PassTickets against";
     if ours.scheme.is_some() {
-        at.error(format_args!("needs an APPLID; write applid: beside it, {remedy}"));
+        at.error(format_args!("needs an APPLID; add applid: beside it, {remedy}"));
     } else {
         at.warning(format_args!(
-            "needs an APPLID, so the service has no routes; write applid, {remedy}, beside the scheme or to \
-             components.passticket-proxy.services.{id}.applid",
+            "needs an APPLID, so the service has no routes; add applid, {remedy}, beside the scheme or to \
+             components.passticket-proxy.services.{id}",
         ));
     }
 }

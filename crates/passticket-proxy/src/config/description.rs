@@ -3,7 +3,7 @@
 use super::reader::{Field, Section};
 use tower_passticket::api::ListedApi;
 
-/// The description of a service, as its definition has it.
+/// The part of a service definition that describes the service.
 pub(super) struct Description {
     pub(super) title: Option<String>,
     pub(super) description: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Api {
     pub(super) swagger_url: Option<String>,
 }
 
-/// Reads the keys. No value is checked, because none of them changes how the gateway handles requests.
+/// Reads the description. The values are not checked, because they do not change how the gateway handles requests.
 pub(super) fn read(section: &mut Section<'_>) -> Description {
     let apis = section.optional("apiInfo").map(|field| field.items()).unwrap_or_default();
     let mut text = |name| section.optional(name).and_then(|field| text_of(&field));
@@ -32,8 +32,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Description {
     }
 }
 
-/// Zowe's definitions may have an API without an id, such as one for documentation only. Clients cannot find such an
-/// API, so it is not listed.
+/// Reads an entry of `apiInfo`. Returns `None` for an API without an id, such as one for documentation only: clients
+/// cannot find such an API, so the gateway does not list it.
 fn api(field: &Field<'_>) -> Option<Api> {
     let mut section = field.section();
     let mut text = |name| section.optional(name).and_then(|field| text_of(&field));

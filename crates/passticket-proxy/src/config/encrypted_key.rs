@@ -13,10 +13,10 @@ use super::{passwords::Password, pem_text};
 
 const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
-/// The most iterations of PBKDF2. A key with more of them would keep the program busy for seconds.
+/// The maximum number of PBKDF2 iterations. More iterations would keep the program busy for seconds.
 const MAX_ITERATIONS: u32 = 1_000_000;
 
-/// The most memory that scrypt may use, in bytes. OpenSSL has the same limit for a key that it makes.
+/// The maximum memory that scrypt may use, in bytes. OpenSSL has the same limit for the keys that it encrypts.
 const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Why a key could not be decrypted. The text follows the path of the file.
@@ -24,7 +24,7 @@ const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) enum EncryptedKeyError {
     #[error("cannot be decrypted with this password")]
     WrongPassword,
-    #[error("is encrypted in a way that the gateway does not know; encrypt it with PBES2")]
+    #[error("is encrypted in a format that the gateway does not support; encrypt it with PBES2")]
     Unknown,
     #[error(
         "needs too much work to be decrypted; encrypt it with at most {MAX_ITERATIONS} iterations"
@@ -32,7 +32,7 @@ pub(super) enum EncryptedKeyError {
     TooMuchWork,
 }
 
-/// Whether a file has an encrypted key in PKCS #8.
+/// Returns whether a file contains an encrypted key in PKCS #8.
 pub(super) fn is_present(content: &[u8]) -> bool {
     encrypted(content).is_some()
 }
@@ -49,9 +49,9 @@ pub(super) fn decrypt(
         return Err(EncryptedKeyError::Unknown);
     };
     check_work(parameters)?;
-    // A wrong password and an unknown cipher cannot be told apart by the error, and the password is the usual cause.
+    // The error is the same for a wrong password and for an unknown cipher. A wrong password is the usual cause.
     let key = key.decrypt(password.expose()).map_err(|_| EncryptedKeyError::WrongPassword)?;
-    // With a wrong password, one of 256 keys has a valid padding.
+    // With a wrong password, about one decryption in 256 still finds valid padding, so the result is checked.
     PrivateKeyInfoRef::try_from(key.as_bytes()).map_err(|_| EncryptedKeyError::WrongPassword)?;
     Ok(pem_text::private_key(key.as_bytes()))
 }
@@ -69,7 +69,7 @@ fn check_work(parameters: &Parameters) -> Result<(), EncryptedKeyError> {
     if is_allowed { Ok(()) } else { Err(EncryptedKeyError::TooMuchWork) }
 }
 
-/// The first encrypted key, in DER.
+/// Returns the first encrypted key, in DER.
 fn encrypted(content: &[u8]) -> Option<Vec<u8>> {
     if EncryptedPrivateKeyInfoRef::try_from(content).is_ok() {
         return Some(content.to_vec());

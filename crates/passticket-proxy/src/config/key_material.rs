@@ -5,7 +5,7 @@ use super::reader::{Field, Section};
 
 /// Where the certificate of the gateway and its key are.
 pub(super) enum IdentitySource<'a> {
-    /// PEM files. A field is `None` if its key is missing, which was reported.
+    /// PEM files. A field is `None` if its setting is missing. The error was reported.
     Pem { certificate: Option<Field<'a>>, key: Option<Field<'a>> },
     /// `zowe.certificate.keystore`.
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
@@ -13,14 +13,14 @@ pub(super) enum IdentitySource<'a> {
 
 /// Where the authorities are.
 pub(super) enum AuthoritiesSource<'a> {
-    /// PEM files. `None` if the key is missing, which was reported.
+    /// PEM files. `None` if the setting is missing. The error was reported.
     Pem(Option<Field<'a>>),
     /// `zowe.certificate.truststore`.
     TrustStore(Store<'a>),
 }
 
 impl<'a> AuthoritiesSource<'a> {
-    /// The key that names the files.
+    /// Returns the setting that names the files.
     pub(super) fn field(&self) -> Option<&Field<'a>> {
         match self {
             Self::Pem(field) => field.as_ref(),
@@ -29,15 +29,15 @@ impl<'a> AuthoritiesSource<'a> {
     }
 }
 
-/// A file that contains several entries.
+/// The settings of a key store or trust store whose file is known.
 pub(super) struct Store<'a> {
     pub(super) file: Field<'a>,
     pub(super) r#type: Option<Field<'a>>,
-    /// Zowe's key `password`, which contains the password itself.
+    /// Zowe's setting `password`, which contains the password itself.
     pub(super) password: Option<Field<'a>>,
 }
 
-/// The keys of a store.
+/// The settings of a key store or trust store. Each may be absent.
 struct StoreKeys<'a> {
     file: Option<Field<'a>>,
     r#type: Option<Field<'a>>,
@@ -59,8 +59,9 @@ impl<'a> StoreKeys<'a> {
     }
 }
 
-/// Reads the merged section `certificate`. If the same section has PEM files and a store, the PEM files count. If a
-/// section that precedes has a store, or the alias of an entry, the store counts, although a later section has PEM files.
+/// Reads the merged section `certificate`. The first section with PEM files or a store decides. If it has both, the PEM
+/// files are used. If it has a store or an alias but no PEM files, the store is used, even if a later section has PEM
+/// files.
 pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, AuthoritiesSource<'_>) {
     let is_key_store = certificate
         .first_of(&[
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// The files that count: a store with an alias, or PEM files, and those with the authorities.
+    /// Returns the files that are used: a store with an alias, or PEM files. The files with the authorities follow.
     fn chosen(first: &str, last: &str) -> String {
         let report = Report::default();
         let yaml = format!("first: {first}\nlast: {last}\n");

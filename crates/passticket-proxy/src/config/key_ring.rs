@@ -1,12 +1,12 @@
-//! Key rings of z/OS (SAF), which a program on another machine cannot read. The texts name the commands that export the
-//! content of a ring.
+//! Explains what to do about key rings. A key ring is a store for certificates and keys in the security product of
+//! z/OS, so a program on another machine cannot read it. The texts contain commands that export the content of a ring.
 
 use tower_passticket::passticket::UserId;
 
 /// The types of `zowe.certificate.keystore.type` that are key rings.
 const TYPES: [&str; 4] = ["JCERACFKS", "JCECCARACFKS", "JCEHYBRIDRACFKS", "RACFKS"];
 
-/// A key ring, and a certificate in it, as far as the configuration names them.
+/// A key ring and a certificate in it. A field is `None` if the configuration does not contain it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyRing {
     owner: Option<UserId>,
@@ -15,8 +15,8 @@ pub(super) struct KeyRing {
 }
 
 impl KeyRing {
-    /// The ring of a file name such as `safkeyring://ZWESVUSR/ZoweKeyring` or `safkeyring:////ZWESVUSR/ZoweKeyring&label`.
-    /// There are variants of the scheme, such as `safkeyringjce`.
+    /// Parses a file name such as `safkeyring://ZWESVUSR/ZoweKeyring` or `safkeyring:////ZWESVUSR/ZoweKeyring&label`.
+    /// The URL scheme has variants, such as `safkeyringjce`.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let rest = path.trim().strip_prefix("safkeyring")?;
         let ring = rest.split_once(':').map_or("", |(_, ring)| ring).trim_matches('/');
@@ -33,12 +33,12 @@ impl KeyRing {
         })
     }
 
-    /// Whether a type of a key store is that of a key ring.
+    /// Returns whether a type of key store is the type of a key ring.
     pub(super) fn is_type(name: &str) -> bool {
         TYPES.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// What to do instead of naming the ring as a key store. `label` is the label of the certificate.
+    /// Returns the error for a ring in the place of a key store. `label` is the label of the certificate.
     pub(super) fn export_key(&self, label: Option<&str>) -> String {
         let owner = self.owner();
         format!(
@@ -49,7 +49,7 @@ impl KeyRing {
         )
     }
 
-    /// What to do instead of naming the ring as a trust store.
+    /// Returns the error for a ring in the place of a trust store.
     pub(super) fn export_authorities(&self) -> String {
         let owner = self.owner();
         let ring = self.name.as_deref().unwrap_or("<RING>");
@@ -62,7 +62,7 @@ impl KeyRing {
         )
     }
 
-    /// What to do instead of naming the ring as any other file.
+    /// Returns the error for a ring in the place of any other file.
     pub(super) fn export_file(&self) -> String {
         let (owner, label) = (self.owner(), operand(self.label.as_deref()));
         format!(
@@ -78,7 +78,8 @@ impl KeyRing {
     }
 }
 
-/// A label between apostrophes. A label that could end the operand is not shown.
+/// Returns a label that the command can contain between apostrophes. Other labels, such as one that could end the
+/// operand, become `<LABEL>`.
 fn operand(label: Option<&str>) -> &str {
     let is_plain = |label: &&str| {
         let is_allowed = |c: char| (c.is_ascii_graphic() && c != '\'') || c == ' ';

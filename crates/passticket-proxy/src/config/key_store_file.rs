@@ -15,20 +15,21 @@ use super::{
     secret_file::read_authorization_file,
 };
 
-/// The types of key stores of Java that `keytool` converts. `JCECCAKS` can hold keys that are in the hardware.
+/// Java's types of key stores that `keytool` converts. A store of the type `JCECCAKS` can refer to keys in
+/// cryptographic hardware.
 const JAVA_TYPES: [&str; 3] = ["JKS", "JCEKS", "JCECCAKS"];
 
 /// What a store is for.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
-    /// It has the key of the gateway, with this alias.
+    /// The store contains the key of the gateway. The alias selects the key.
     Key(Option<&'a str>),
-    /// It has the authorities.
+    /// The store contains the authorities.
     Authorities,
 }
 
 impl Purpose<'_> {
-    /// The key of our section with the password of the store.
+    /// Returns the setting of our section with the password of the store.
     fn password_key(self) -> &'static str {
         match self {
             Self::Key(_) => "components.passticket-proxy.passwords.keystore",
@@ -44,8 +45,8 @@ impl Purpose<'_> {
     }
 }
 
-/// Opens a store. `ours` is the password of our section, which precedes Zowe's key `password`. Returns `None` if there
-/// is a problem, which was reported.
+/// Opens a store. `ours` is the password from our section. It has precedence over Zowe's setting `password`. On a
+/// problem, reports it and returns `None`.
 pub(super) fn open(
     store: &Store<'_>,
     ours: &PasswordSetting,
@@ -103,13 +104,13 @@ fn report(file: &Field<'_>, path: &Path, error: &Pkcs12Error, has_password: bool
     let shown = path.display();
     match error {
         Pkcs12Error::WrongPassword if has_password => file.at.error(format_args!(
-            "{shown} {error}; write its password to {key}: {{file: PATH}} or {{env: NAME}}"
+            "{shown} {error}; set {key} to {{file: PATH}} or {{env: NAME}} with its password"
         )),
         Pkcs12Error::WrongPassword => file.at.error(format_args!(
-            "{shown} needs a password; write {key}: {{file: PATH}} or {{env: NAME}}"
+            "{shown} needs a password; set {key} to {{file: PATH}} or {{env: NAME}}"
         )),
         Pkcs12Error::Unreadable(_) => file.at.error(format_args!(
-            "{shown} {error}; make a new one with: keytool -importkeystore -srckeystore {shown} -destkeystore NEW.p12 \
+            "{shown} {error}; convert it with: keytool -importkeystore -srckeystore {shown} -destkeystore NEW.p12 \
              -deststoretype PKCS12"
         )),
         other => report_entry(file, path, other),
@@ -126,12 +127,12 @@ fn check_type(field: &Field<'_>, file: &str, purpose: Purpose<'_>) -> Option<()>
     } else if let Some(java) = JAVA_TYPES.iter().find(|java| java.eq_ignore_ascii_case(name)) {
         field.at.error(format_args!(
             "{java} is a type that only Java reads; make a PKCS12 file with: keytool -importkeystore -srckeystore \
-             {file} -srcstoretype {java} -destkeystore NEW.p12 -deststoretype PKCS12, and write type: PKCS12 and \
-             file: NEW.p12"
+             {file} -srcstoretype {java} -destkeystore NEW.p12 -deststoretype PKCS12, and set type to PKCS12 and \
+             file to NEW.p12"
         ));
     } else {
         field.at.error(format_args!(
-            "{} is not a type that the gateway reads; write PKCS12",
+            "{} is not a type that the gateway reads; set it to PKCS12",
             quote(name)
         ));
     }

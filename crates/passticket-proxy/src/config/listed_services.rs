@@ -12,7 +12,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The list of services. The instances and APIs of all definitions with one service id are in one entry.
+/// Makes the list of services. If several definitions have the same service id, the list has one entry with the
+/// instances and APIs of all of them.
 pub(super) fn list(
     definitions: &Definitions<'_>,
     routes: &[ConfiguredRoute],
@@ -56,7 +57,7 @@ impl Description {
         instance
     }
 
-    /// The APIs. Pages that a route leads to have their address at the gateway.
+    /// Returns the APIs. If a route of the gateway leads to a page, the URL of the page is that at the gateway.
     fn apis(&self, id: &ServiceId, routes: &[&Route]) -> Vec<ListedApi> {
         let apis = self.apis.iter().map(|Api { api, swagger_url }| {
             let mut api = api.clone();
@@ -68,17 +69,18 @@ impl Description {
     }
 }
 
-/// The URL of a page of the instance at `upstream`.
+/// Returns the URL of a page of the instance at `upstream`.
 fn page(upstream: &Upstream, path: Option<&str>) -> Option<String> {
     path.map(|path| with_path(upstream, path))
 }
 
-/// `path` below the URL of the service.
+/// Appends `path` to the URL of the instance.
 fn with_path(upstream: &Upstream, path: &str) -> String {
     format!("{upstream}/{}", path.trim_start_matches('/'))
 }
 
-/// The kind of a page. Zowe distinguishes routes by the beginning of their `gatewayUrl`.
+/// The kind of a page. It is also the kind of the routes that lead to the page: the beginning of `gatewayUrl` shows the
+/// kind of a route.
 #[derive(Clone, Copy)]
 enum Kind {
     /// For people: `ui/…`.
@@ -96,7 +98,7 @@ impl Kind {
     }
 }
 
-/// The path of the gateway that leads to `url`. If no route of this kind leads there, the result is `url` itself.
+/// Returns the path of the gateway that leads to `url`. If no route of this kind leads to `url`, returns `url` itself.
 fn at_gateway(url: &str, kind: Kind, id: &ServiceId, routes: &[&Route]) -> ListedUrl {
     let is_of_kind = |prefix: &str| {
         let gateway_url = prefix.strip_prefix('/').and_then(|rest| rest.strip_prefix(id.as_str()));

@@ -11,13 +11,13 @@ use tower_passticket::{passticket::Applid, remote::Address};
 /// The APPLID of z/OSMF in a system with default settings.
 const ZOSMF_APPLID: &str = "IZUDFLT";
 
-/// The settings for logins that are not in our section.
+/// The settings for logins in Zowe's sections.
 pub(super) struct LoginKeys<'a> {
     provider: Option<(Provider, At<'a>)>,
     zosmf: ZosmfKeys<'a>,
 }
 
-/// The keys of the section `zOSMF`.
+/// The settings of the section `zOSMF`.
 struct ZosmfKeys<'a> {
     section: Section<'a>,
     peer: ZosmfPeer<'a>,
@@ -81,7 +81,7 @@ pub(super) fn read<'a>(
 }
 
 impl<'a> LoginKeys<'a> {
-    /// Chooses the server. `users` and `zss_url` are keys of our section.
+    /// Chooses the server. `users` and `zss_url` are settings of our section.
     pub(super) fn choose(
         mut self,
         users: Option<&Field<'a>>,
@@ -113,7 +113,7 @@ impl<'a> LoginKeys<'a> {
         }
     }
 
-    /// z/OSMF, if the section `zOSMF` names its host.
+    /// Returns z/OSMF if the section `zOSMF` names a host.
     pub(super) fn zosmf_if_present(self) -> Option<Provided<'a>> {
         self.zosmf.peer.host.is_some().then(|| self.zosmf())
     }
@@ -126,19 +126,19 @@ impl<'a> LoginKeys<'a> {
         peer.settings().map_or(Provided::Wrong, Provided::Zosmf)
     }
 
-    /// z/OSMF, for the scheme `zosmf`.
+    /// Returns the settings of z/OSMF for the scheme `zosmf`.
     pub(super) fn zosmf_peer(&self) -> ZosmfPeer<'a> {
         self.zosmf.peer.clone()
     }
 
-    /// The URL of a server that receives passwords.
+    /// Reads the URL of a server that receives passwords.
     pub(super) fn protected_address(&self, field: &Field<'_>) -> Option<Address> {
         protected(field.read(Address::parse), &field.at, self.zosmf.peer.has_outbound_at_tls)
     }
 }
 
 impl ZosmfPeer<'_> {
-    /// The APPLID of z/OSMF. A wrong value is not reported.
+    /// Returns the APPLID of z/OSMF. Does not report a wrong value.
     pub(super) fn applid(&self) -> Option<Applid> {
         match &self.applid {
             None => Applid::new(ZOSMF_APPLID).ok(),
@@ -150,7 +150,7 @@ impl ZosmfPeer<'_> {
         self.host.is_some()
     }
 
-    /// `None` if there is no host, or if a value is wrong, which is reported.
+    /// Reads the settings. Returns `None` if there is no host, or after reporting a wrong value.
     pub(super) fn settings(&self) -> Option<ZosmfSettings> {
         let Self { host, port, scheme, applid, has_outbound_at_tls } = self;
         let port = port.as_ref();

@@ -1,8 +1,8 @@
 //! Reads a zowe.yaml, and the files that the zowe.yaml names, into a checked [`Config`].
 //!
 //! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
-//! (docs/reference/data-plane.md#zowe-yaml). Settings for which Zowe has no key are in one more
-//! component, `components.passticket-proxy`. Older files have this section at the top level, with the name
+//! (docs/reference/data-plane.md#zowe-yaml). The gateway's own settings are in one more component,
+//! `components.passticket-proxy`. Older files have this section at the top level, with the name
 //! `passticketProxy`; a file with both is an error. Services are configured with Zowe static definitions, also
 //! called api-defs (docs/reference/data-plane.md#static-definitions).
 //!
@@ -33,13 +33,13 @@
 //!    (docs/reference/zowe-yaml-keys.md).
 //! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
 //!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
-//!    stands for the whole service. The template `${{ a.b }}` stands for the value of the key `a.b`, and
-//!    `${HOSTNAME}` for the name of the machine. Another template is an error if the gateway needs the value.
-//! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes) belong
-//!    in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can also be in
+//!    matches all paths of the service. The template `${{ a.b }}` becomes the value of the key `a.b`, and
+//!    `${HOSTNAME}` becomes the name of the machine. Another template is an error if the gateway needs the value.
+//! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
+//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can also be in
 //!    environment variables.
-//!    Problems and `Debug` never show a key or a password hash from these files and variables. If a value in another
-//!    place looks like a PassTicket key or a private key, a problem does not show this value, either.
+//!    Problems and `Debug` never show a secret from these files and variables. A problem also does not show a value in
+//!    another place that looks like a PassTicket key or a private key.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
@@ -81,8 +81,8 @@
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
-//! `services` replace those of its definition. These keys of a definition have an effect, and some keys of its metadata
-//! (docs/reference/service-metadata.md):
+//! `services` replace those of its definition. The example shows the keys of a definition that have an effect. Some
+//! keys of its metadata also have an effect (docs/reference/service-metadata.md):
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
@@ -268,7 +268,7 @@ pub struct Config {
     /// The key that signs tokens: `components.passticket-proxy.signingKey`, or the entry of
     /// `components.passticket-proxy.signingKeys` that signs.
     pub signing_key: SigningKey,
-    /// The other keys of `components.passticket-proxy.signingKeys`. They verify tokens, but sign none.
+    /// The other keys of `components.passticket-proxy.signingKeys`. They only verify tokens.
     pub retained_keys: Vec<VerifyingKey>,
     /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
     /// and `...security.auth.provider` the server.

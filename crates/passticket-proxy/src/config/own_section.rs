@@ -32,7 +32,7 @@ pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
     section
 }
 
-/// Warns of keys that look like the name of the section, but are not read.
+/// Warns about keys whose names are similar to the name of the section. The gateway does not read them.
 fn warn_of_near_misses(components: &Section<'_>, root: &Section<'_>) {
     let letters = |name: &str| -> String {
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()

@@ -1,5 +1,4 @@
-//! Reads the section `components.passticket-proxy` of the zowe.yaml: the settings for which Zowe has no
-//! key.
+//! Reads the section `components.passticket-proxy` of the zowe.yaml. It contains the gateway's own settings.
 
 use std::{
     ffi::OsStr,

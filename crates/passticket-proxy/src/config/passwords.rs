@@ -1,5 +1,5 @@
-//! Reads the passwords of encrypted files. A password is in a file of its own, or in an environment variable:
-//! `{file: PATH}` or `{env: NAME}`. Zowe's own keys `password` contain the password itself.
+//! Reads the passwords of encrypted files. A setting names a file or an environment variable with the password:
+//! `{file: PATH}` or `{env: NAME}`. Zowe's own settings `password` contain the password itself.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{
     secret_file::read_secret_file,
 };
 
-/// The longest password that is accepted, in bytes.
+/// The maximum length of a password, in bytes.
 const MAX_LEN: usize = 1024;
 
 /// A password. `Debug` does not show it.
@@ -42,12 +42,12 @@ pub(super) enum PasswordSetting {
     #[default]
     Absent,
     Known(Password),
-    /// A problem with the password was reported. The file need not be opened.
+    /// A problem with the password was reported. So the encrypted file need not be opened.
     Faulty,
 }
 
 impl PasswordSetting {
-    /// The first of two settings that is present.
+    /// Returns this setting if it is present. Otherwise returns the other one.
     pub(super) fn or(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Absent => other(),
@@ -69,7 +69,7 @@ pub(super) struct Passwords {
     pub(super) signing_key: PasswordSetting,
 }
 
-/// Reads the section `passwords`, and the files and variables that it names.
+/// Reads the section `passwords`, and the files and environment variables that it names.
 pub(super) fn read(mut section: Section<'_>, env: Environment<'_>) -> Passwords {
     let mut password = |name| setting(section.optional(name).as_ref(), env);
     let passwords = Passwords {
@@ -106,8 +106,8 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
         let text = field.text().unwrap_or_default();
         if !text.contains(['/', '.']) && may_contain_secret(text) {
             field.at.error(
-                "looks like the password itself (not shown); write it to a file that only you can read, and the path \
-                 of that file here",
+                "looks like the password itself (not shown); move it to a file that only you can read, and set this \
+                 key to the path of that file",
             );
             return PasswordSetting::Faulty;
         }
@@ -123,13 +123,13 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
     password.map_or(PasswordSetting::Faulty, PasswordSetting::Known)
 }
 
-/// Reads a key `password` of Zowe, which contains the password itself. Other users may read the file, so this causes a
-/// warning that names `ours`, the key of our section.
+/// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the file, this
+/// causes a warning. The warning names `ours`, the setting of our section that can replace Zowe's.
 pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
     if read_secret_file(field.at.file).is_err() {
         field.at.warning(format_args!(
-            "is a password in clear text, and other users can read this file; write {ours}: {{file: PATH}} or \
+            "is a password in clear text, and other users can read this file; set {ours} to {{file: PATH}} or \
              {{env: NAME}} and remove the password here, or run: chmod 600 {}",
             field.at.file.display()
         ));
@@ -167,18 +167,18 @@ fn from_environment(field: &Field<'_>, env: Environment<'_>) -> Option<Password>
     }
 }
 
-/// The password in the content of a file or of a variable. One line end after the password is ignored.
+/// Returns the password in the content of a file or of an environment variable, without one line end after it.
 fn checked(content: &[u8]) -> Result<Password, &'static str> {
     let line = content.strip_suffix(b"\n").unwrap_or(content);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match str::from_utf8(line) {
-        Err(_) => Err("is not UTF-8; write the password in UTF-8"),
-        Ok("") => Err("is empty; write the password in one line"),
+        Err(_) => Err("is not UTF-8; encode the password in UTF-8"),
+        Ok("") => Err("is empty; it must be the password, in one line"),
         Ok(text) if text.len() > MAX_LEN => {
-            Err("is longer than 1024 bytes; write the password in one line")
+            Err("is longer than 1024 bytes; use a shorter password, in one line")
         }
         Ok(text) if text.contains(char::is_control) => {
-            Err("has a control character or several lines; write the password in one line")
+            Err("has a control character or several lines; it must be the password, in one line")
         }
         Ok(text) => Ok(Password::new(text)),
     }
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// The password of the key `p` in a document, or the problems.
+    /// Returns the password of the setting `p` in a document, or the problems.
     fn read_text(directory: &tempfile::TempDir, text: &str) -> Result<String, String> {
         let report = Report::default();
         let file = directory.path().join("z");

@@ -13,9 +13,9 @@ pub(super) enum Wanted {
     KeyStore,
 }
 
-/// Returns a text about a file that has not the wanted format, or that is encrypted. The text names the format, and a
-/// command that converts this file into the wanted one. Returns `None` if the format is not known, or if no command can
-/// make the wanted file.
+/// Returns a text about a file that does not have the wanted format, or that is encrypted. The text names the format of
+/// the file, and a command that converts the file. Returns `None` if the format is not known, or if no command can
+/// convert the file.
 ///
 /// The error shows this text after the path of the file. The text does not contain any content of the
 /// file.
@@ -24,8 +24,9 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
     let kind = Kind::of(content)?;
     let text = match (kind, wanted) {
         (Kind::EncryptedKey, _) => format!(
-            "is an encrypted private key, and the gateway has no password for it; write the password to \
-             components.passticket-proxy.passwords, or decrypt it with: (umask 077; openssl pkey -in {file} -out NEW.key)"
+            "is an encrypted private key, and the gateway has no password for it; add the password to \
+             components.passticket-proxy.passwords, or decrypt the key with: (umask 077; openssl pkey -in {file} -out \
+             NEW.key)"
         ),
         (Kind::OldEncryptedKey, _) => format!(
             "is an encrypted private key in the old format of OpenSSL, which the gateway cannot decrypt; decrypt it \
@@ -100,7 +101,7 @@ impl JavaKeyStore {
 impl Kind {
     fn of(content: &[u8]) -> Option<Self> {
         let contains = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-        // This text is that of PKCS #8 (RFC 7468 §11).
+        // This is the PEM label of an encrypted key in PKCS #8 (RFC 7468 §11).
         if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") {
             return Some(Self::EncryptedKey);
         }

@@ -3,17 +3,17 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// The number of characters of a line.
+/// The number of characters in a line of base64.
 const LINE: usize = 64;
 
-/// A private key in PKCS #8. No other copy of the text is left in memory.
+/// Writes a private key in PKCS #8 as PEM. No other copy of the text stays in memory.
 pub(super) fn private_key(der: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(capacity(der)));
     write(&mut text, "PRIVATE KEY", der);
     text
 }
 
-/// Certificates, one after the other.
+/// Writes certificates as PEM, one after the other.
 pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<u8> {
     let mut text = Vec::new();
     for der in ders {
@@ -22,21 +22,21 @@ pub(super) fn certificates<'d>(ders: impl IntoIterator<Item = &'d [u8]>) -> Vec<
     text
 }
 
-/// A certificate revocation list.
+/// Writes a certificate revocation list as PEM.
 pub(super) fn revocation_list(der: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     write(&mut text, "X509 CRL", der);
     text
 }
 
-/// Enough room for a text with one of these labels, so that the text is not moved while it grows.
+/// Returns a capacity that is enough for the text with any of these labels. So the text is not copied while it grows.
 fn capacity(der: &[u8]) -> usize {
     2 * der.len() + 128
 }
 
 fn write(text: &mut Vec<u8>, label: &str, der: &[u8]) {
     text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
-    // Three bytes become four characters, so each piece is a whole line.
+    // Base64 turns 3 bytes into 4 characters. So each piece of 48 bytes fills a line.
     let mut line = Zeroizing::new([0; LINE]);
     for piece in der.chunks(LINE / 4 * 3) {
         let written = BASE64_STANDARD.encode_slice(piece, &mut line[..]);

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::{encrypted_key, passwords::PasswordSetting, reader::Field};
 
 /// Returns the path and the content of the file that `field` names. If the content is an encrypted key in PKCS #8 and
-/// its password is known, the returned content is the decrypted key in PEM. The content may still be something else
-/// than a private key.
+/// its password is known, the returned content is the decrypted key in PEM. This function does not check whether the
+/// content is a private key.
 pub(super) fn read(
     field: &Field<'_>,
     password: &PasswordSetting,
@@ -22,7 +22,7 @@ pub(super) fn read(
     if !encrypted_key::is_present(&content) {
         return Some((path, content));
     }
-    // Without a password, a problem with the password was reported.
+    // If there is no password here, a problem with the password was reported.
     match encrypted_key::decrypt(&content, password?) {
         Ok(key) => Some((path, key)),
         Err(error) => {

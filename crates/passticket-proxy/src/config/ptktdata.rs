@@ -16,8 +16,8 @@ use super::{
 };
 use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
 
-/// The place of each entry, by APPLID. An entry with a wrong PassTicket key is included. Otherwise, the routes with its
-/// APPLID would also be reported, as routes without a PassTicket key.
+/// The place of each entry, by APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
+/// would report a second error: that the routes with this APPLID have no PassTicket key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 /// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
@@ -37,8 +37,8 @@ enum Source {
     Zowe,
 }
 
-/// Reports that PassTickets of a running Zowe need settings that `peer` does not have. `at` is the place of these
-/// settings.
+/// Reports an error if PassTickets come from a running Zowe, but settings for this are missing. `zowe` is the place of
+/// these settings.
 pub(super) fn check_zowe(
     applids: &ZoweApplids,
     entries: &Entries<'_>,
@@ -50,7 +50,7 @@ pub(super) fn check_zowe(
     };
     match peer {
         None => at.error(format_args!(
-            "has source: zowe, which needs a running Zowe; write {}: {{ url: https://zowe.example.com:7554, \
+            "has source: zowe, which needs a running Zowe; add {}: {{ url: https://zowe.example.com:7554, \
              clientCertificate: {{ certificate: PATH, key: PATH }} }}",
             zowe.key
         )),
@@ -126,7 +126,7 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
     PtktData { entries, profiles, zowe }
 }
 
-/// Adds an entry. If the APPLID already has one, this is reported.
+/// Adds an entry, and returns `true`. If the APPLID already has an entry, reports an error and returns `false`.
 fn is_first<'a>(entries: &mut Entries<'a>, applid: Applid, at: At<'a>) -> bool {
     if let Some(first) = entries.get(&applid) {
         at.error(format_args!("{applid} already has an entry in {first}; remove one of them"));

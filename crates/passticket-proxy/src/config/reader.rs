@@ -155,8 +155,8 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// The text of a single value that has no effect on requests. If the value is a list or a mapping, the result is
-    /// `None`, and this is not reported. A template stays as it is.
+    /// Returns the text of a single value that has no effect on requests. Returns `None` for a list or a mapping, and
+    /// does not report it. A template stays as it is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -164,7 +164,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A single value, parsed by `read`. The error of `read` must say what to write instead.
+    /// Parses a single value with `read`. The error of `read` must say what to write instead.
     pub(super) fn read<T, E: fmt::Display>(
         &self,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -197,7 +197,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Whether the value is `true`. If the value is not a boolean, this is reported, and the result is `false`.
+    /// Returns whether the value is `true`. Reports a value that is not a boolean, and then returns `false`.
     pub(super) fn is_on(&self) -> bool {
         self.boolean().unwrap_or(false)
     }
@@ -368,8 +368,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The first of `paths` that has a value, as an index. The mappings of this section are searched one after the
-    /// other, so that a mapping that precedes others also precedes them with its later paths.
+    /// Returns the index of the first of `paths` that has a value. The search tries all paths in the first mapping of
+    /// this section, then all paths in the next one.
     pub(super) fn first_of(&self, paths: &[[&str; 2]]) -> Option<usize> {
         let first = self.first.iter().map(|(at, entries)| (at, *entries));
         let mut all = first.chain([(&self.at, self.entries)]);
@@ -385,7 +385,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The value of a key, if the key is present and its value is not blank.
+    /// Returns the value of a key, if the key is present and its value is not blank.
     pub(super) fn optional(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.read(name);
         self.values(name).find(|field| !field.is_blank())

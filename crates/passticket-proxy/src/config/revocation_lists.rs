@@ -24,8 +24,8 @@ use super::{
     secret_file::read_authorization_file,
 };
 
-/// Reads the files, each in PEM or DER. Returns the lists as one PEM text. `authorities` is the PEM text with the
-/// authorities of clients. `None` if there is a problem, which was reported.
+/// Reads the files, each in PEM or DER, and returns the lists as one PEM text. `authorities` is the PEM text with the
+/// authorities of clients. On a problem, reports it and returns `None`.
 pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Option<Vec<u8>> {
     let roots = certificates(authorities);
     // All files are read before the function returns, so that the errors of all files are reported.
@@ -34,7 +34,7 @@ pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Opt
     let lists: Vec<_> =
         files.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     if lists.is_empty() {
-        field.at.error("names no file; write the paths of files with certificate revocation lists");
+        field.at.error("names no file; add the paths of files with certificate revocation lists");
         return None;
     }
     warn_about_missing_lists(&field.at, &roots, &lists);
@@ -65,8 +65,8 @@ fn read_file(field: &Field<'_>, roots: &[CertificateDer<'_>], now: Timestamp) ->
     let lists: Option<Vec<_>> = ders.into_iter().map(|der| parse(der, roots)).collect();
     let Some(lists) = lists.filter(|lists| !lists.is_empty()) else {
         let text = pem::explain(&content, &path, Wanted::RevocationLists).unwrap_or_else(|| {
-            "has no certificate revocation list that TLS supports; write the path of a file with lists of version 2, \
-             in PEM (-----BEGIN X509 CRL-----) or DER"
+            "has no certificate revocation list that TLS supports; name a file with lists of version 2, in PEM \
+             (-----BEGIN X509 CRL-----) or DER"
                 .to_owned()
         });
         field.at.error(format_args!("{} {text}", path.display()));
@@ -78,13 +78,13 @@ fn read_file(field: &Field<'_>, roots: &[CertificateDer<'_>], now: Timestamp) ->
     Some(lists.into_iter().map(|(list, _)| list).collect())
 }
 
-/// `None` if the list is malformed, or if TLS does not support it.
+/// Parses a list. Returns `None` if the list is malformed, or if the TLS library does not support it.
 fn parse(
     der: CertificateRevocationListDer<'static>,
     roots: &[CertificateDer<'_>],
 ) -> Option<(List, CertificateList)> {
     let parsed = CertificateList::from_der(&der).ok()?;
-    // rustls checks a list only when it makes a verifier.
+    // rustls checks a list only when it builds a verifier. So this builds one, and drops it.
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().map(|root| root.clone().into_owned()));
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -109,7 +109,7 @@ fn warn_about_expiry(at: &At<'_>, list: &List, parsed: &CertificateList, now: Ti
     }
 }
 
-/// Warns about authorities without a list: their client certificates are refused.
+/// Warns about each authority without a list, because the gateway refuses client certificates that it has issued.
 fn warn_about_missing_lists(at: &At<'_>, roots: &[CertificateDer<'_>], lists: &[List]) {
     let issuers: Vec<_> = lists.iter().filter_map(|list| list.issuer.to_der().ok()).collect();
     for root in roots {

@@ -23,19 +23,21 @@ pub struct SchemePeers {
     /// `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
     /// `safIdt`.
     pub saf_tokens: Option<Address>,
-    /// The name of one more header with the token, for the scheme `zoweJwt`: `...security.auth.jwt.customAuthHeader`.
+    /// The name of an additional header in which the scheme `zoweJwt` sends the token:
+    /// `...security.auth.jwt.customAuthHeader`.
     pub jwt_header: Option<HeaderName>,
 }
 
-/// The endpoint that makes SAF identity tokens, as the keys describe it.
+/// What the configuration says about the endpoint that makes SAF identity tokens.
 pub(super) enum SafTokens {
+    /// The configuration does not name an endpoint.
     Unknown,
     At(Address),
     /// A problem was reported.
     Wrong,
 }
 
-/// Finds the endpoint. A wrong value of `zss.url` is reported here only if no other key has already chosen ZSS.
+/// Finds the endpoint. Reports a wrong value of `zss.url`, but only if `saf.urls.authenticate` is absent.
 pub(super) fn saf_tokens(zowe: &Zowe<'_>, zss: &ZssUrl<'_>) -> SafTokens {
     match (&zowe.security.saf_tokens, &zss.field) {
         (Some(address), _) => SafTokens::At(address.clone()),
@@ -75,7 +77,7 @@ pub(super) fn read(
         };
         if peers.zosmf.is_none() && !zosmf.has_host() {
             ours.at.error(format_args!(
-                "has the service {service} with scheme zosmf, which needs z/OSMF; write zOSMF: {{ host: NAME, port: \
+                "has the service {service} with scheme zosmf, which needs z/OSMF; add zOSMF: {{ host: NAME, port: \
                  NUMBER }} at the top level of the file"
             ));
         }
@@ -83,7 +85,7 @@ pub(super) fn read(
         if let Some(applid) = applid.filter(|applid| !ours.entries.contains_key(applid)) {
             ours.ptktdata.warning(format_args!(
                 "has no key for {applid}, the APPLID of z/OSMF, so only users who have logged in at z/OSMF get a token \
-                 for the service {service}; write - {{ applid: {applid}, algorithm: legacy, key: {{ file: \
+                 for the service {service}; add - {{ applid: {applid}, algorithm: legacy, key: {{ file: \
                  ptktdata/{applid}.key }} }}"
             ));
         }
@@ -93,8 +95,8 @@ pub(super) fn read(
         (with_saf_idt, &ours.zss.field, logins)
     {
         field.at.warning(
-            "has no effect, because auth.provider is not saf, and no service has the scheme safIdt; write auth.provider: \
-             saf to check passwords with ZSS, or remove this key",
+            "has no effect, because auth.provider is not saf, and no service has the scheme safIdt; set auth.provider \
+             to saf to check passwords with ZSS, or remove this key",
         );
     }
     if let Some(service) = with_saf_idt {
@@ -102,8 +104,8 @@ pub(super) fn read(
             SafTokens::At(address) => peers.saf_tokens = Some(address),
             SafTokens::Wrong => {}
             SafTokens::Unknown => ours.at.error(format_args!(
-                "has the service {service} with scheme safIdt, which needs ZSS; write zss: {{ url: \
-                 https://zos.example.com:7557 }}, or components.gateway.apiml.security.saf.urls.authenticate"
+                "has the service {service} with scheme safIdt, which needs ZSS; add zss: {{ url: \
+                 https://zos.example.com:7557 }}, or set components.gateway.apiml.security.saf.urls.authenticate"
             )),
         }
     }
@@ -111,8 +113,8 @@ pub(super) fn read(
         && !security.client_certificates
     {
         ours.at.warning(format_args!(
-            "has the service {service} with scheme x509, but the gateway asks clients for no certificates, so each \
-             request fails; write components.gateway.apiml.security.x509.enabled: true"
+            "has the service {service} with scheme x509, but the gateway does not ask clients for certificates, so \
+             each request fails; set components.gateway.apiml.security.x509.enabled to true"
         ));
     }
     peers

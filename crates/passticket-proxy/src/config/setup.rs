@@ -33,26 +33,27 @@ impl ZoweTemplate {
     /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. It is called for `HOSTNAME` only.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read, is not YAML, already has the section, or writes `components` in a way
-    /// that makes it impossible to add a section.
+    /// [`Problems`] if the file cannot be read, is not YAML, already has the section, or has `components` in a form to
+    /// which no section can be added.
     pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let report = Report::default();
         let template = read(path, env, &report);
         report.finish(template).map(|(template, _)| template)
     }
 
-    /// z/OSMF, if the file has `zOSMF.host`.
+    /// Returns the address and the APPLID of z/OSMF, if the file has `zOSMF.host`.
     pub fn zosmf(&self) -> Option<&ZosmfSettings> {
         self.zosmf.as_ref()
     }
 
-    /// The directory of Zowe's static definitions below `zowe.workspaceDirectory`, if it exists on this machine.
+    /// Returns the directory of Zowe's static definitions below `zowe.workspaceDirectory`, if this directory exists on
+    /// this machine.
     pub fn api_defs(&self) -> Option<&Path> {
         self.api_defs.as_deref()
     }
 
-    /// The text of the file with the section. `section` consists of lines `key: value`, indented as if the section were
-    /// at the top level.
+    /// Returns the text of the file with the section. `section` is the content of the section, as YAML that is not
+    /// indented.
     pub fn with_section(&self, section: &str) -> String {
         let (before, after, indentation) = match &self.place {
             Place::End => (self.text.as_str(), "", "  "),
@@ -100,7 +101,7 @@ fn read(
         }
     };
     let document = Document::parse(path.to_owned(), &bytes, report).with_templates(env);
-    // Other encodings were reported.
+    // `Document::parse` has reported other encodings.
     let text = encoding::decode(&bytes).ok()?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
     let mut root = document.section(report);
@@ -108,7 +109,7 @@ fn read(
         return None;
     }
     let place = place(&mut root, &text)?;
-    // Problems with other keys are reported when the result is loaded.
+    // Problems with other settings are not reported here, but when the finished file is loaded.
     let scratch = Report::default();
     let mut root = document.section(&scratch);
     let mut client = root.section("zowe").section("network").section("client").section("tls");
@@ -125,7 +126,7 @@ fn read(
     Some(ZoweTemplate { text, place, zosmf, api_defs })
 }
 
-/// Where the section belongs. `None` if there is a problem, which was reported.
+/// Finds where the section belongs. On a problem, reports it and returns `None`.
 fn place(root: &mut Section<'_>, text: &str) -> Option<Place> {
     if let Some(old) = root.present("passticketProxy") {
         old.at.error("is the section of this gateway already; check this file with: passticket-proxy check --config FILE");
@@ -152,7 +153,7 @@ fn place(root: &mut Section<'_>, text: &str) -> Option<Place> {
     });
     let Some(first) = first else {
         components.at.error(
-            "does not have each component in a line of its own; write it so, and run init again",
+            "does not have each component in a line of its own; put each one in its own line, and run init again",
         );
         return None;
     };

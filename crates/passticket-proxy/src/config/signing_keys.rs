@@ -44,7 +44,7 @@ pub(super) fn field<'a>(section: &mut Section<'a>) -> Option<SigningKeysField<'a
     Some(SigningKeysField::Several(several))
 }
 
-/// Reads the files. `password` is that of `signingKey`.
+/// Reads the files. `password` is the password of the file that `signingKey` names.
 pub(super) fn read(
     field: &SigningKeysField<'_>,
     password: &PasswordSetting,
@@ -87,7 +87,7 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
         if let Some((id, at)) = &entry.id
             && before.iter().any(|other| other.id.as_ref().is_some_and(|(other, _)| other == id))
         {
-            at.at.error(format_args!("{id} is the kid of an earlier entry; write another one"));
+            at.at.error(format_args!("{id} is the kid of an earlier entry; choose another kid"));
             is_good = false;
         }
         let same = |key: &Key, other: &Key| key.public().is_same_key(&other.public());

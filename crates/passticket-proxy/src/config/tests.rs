@@ -932,15 +932,10 @@ fn schemes_need_their_servers() {
     let peers = setup.load().unwrap().config.scheme_peers;
     assert_eq!(peers.saf_tokens.unwrap().to_string(), "https://zss.example:7557/saf/authenticate");
     for (scheme, ours, top, want) in [
-        ("{scheme: zosmf}", "", "", "with scheme zosmf, which needs z/OSMF; write zOSMF: { host"),
+        ("{scheme: zosmf}", "", "", "with scheme zosmf, which needs z/OSMF; add zOSMF: { host"),
         ("{scheme: zosmf}", "", "zOSMF: {host: z}\n", "no key for IZUDFLT, the APPLID of z/OSMF"),
         ("{scheme: zosmf}", "", "zOSMF: {host: z, port: 0}\n", "zOSMF.port: \"0\" is not valid"),
-        (
-            "{scheme: safIdt, applid: ZOWEAPPL}",
-            "",
-            "",
-            "with scheme safIdt, which needs ZSS; write",
-        ),
+        ("{scheme: safIdt, applid: ZOWEAPPL}", "", "", "with scheme safIdt, which needs ZSS; add"),
         (
             "{scheme: safIdt, applid: ZOWEAPPL}",
             "    zss: {url: 'http://zss.example'}\n",
@@ -990,7 +985,7 @@ fn client_certificates_and_a_running_zowe_have_rules() {
     }
 
     for (ours, want) in [
-        (String::new(), Some("source: zowe, which needs a running Zowe; write components")),
+        (String::new(), Some("source: zowe, which needs a running Zowe; add components")),
         (
             "    zowe: {url: 'https://zowe.example'}\n".to_owned(),
             Some("zowe: needs a client certificate"),
@@ -1203,7 +1198,7 @@ fn several_signing_keys_have_rules() {
         ),
         (
             "signingKeys: [{file: jwt.key, kid: a, signs: true}, {file: new.key, kid: a}] ",
-            &["[1].kid: a is the kid of an earlier entry; write another one"],
+            &["[1].kid: a is the kid of an earlier entry; choose another kid"],
         ),
         (
             "signingKeys: [{file: jwt.key, signs: true}, {file: old.pub, kid: a}] ",

@@ -39,8 +39,9 @@ pub struct TlsFiles {
     pub key: Zeroizing<Vec<u8>>,
     /// The certificates of the authorities (CAs) that the gateway trusts for clients.
     pub authorities: Vec<u8>,
-    /// The certificates of the authorities that the gateway trusts for services and other servers. Without
-    /// `components.passticket-proxy.serviceAuthorities`, they are those of clients.
+    /// The certificates of the authorities that the gateway trusts for services and other servers. If
+    /// `components.passticket-proxy.serviceAuthorities` is absent, they are the same as
+    /// [`authorities`](Self::authorities).
     pub service_authorities: Vec<u8>,
     /// The certificate revocation lists for client certificates: `components.passticket-proxy.crls`.
     pub revocation_lists: Option<Vec<u8>>,
@@ -52,7 +53,7 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// The certificate of the gateway and its key, as PEM texts, and the fields that name them.
+/// The certificate of the gateway and its key, as PEM texts, and the settings that name their files.
 struct Identity<'a> {
     certificate: Vec<u8>,
     chain: Chain,
@@ -61,7 +62,7 @@ struct Identity<'a> {
     key_field: &'a Field<'a>,
 }
 
-/// The keys of our section that concern certificates.
+/// The settings of our section that concern certificates.
 pub(super) struct OwnKeys<'a> {
     pub(super) passwords: Passwords,
     /// `serviceAuthorities`.
@@ -100,7 +101,7 @@ pub(super) fn read(
         if has_client_certificates && services.is_none() {
             field.at.warning(
                 "has the authorities of clients and of services in one list, so an authority of services can issue a \
-                 client certificate of any user; write the authorities of services to \
+                 client certificate for any user; add the authorities of services to \
                  components.passticket-proxy.serviceAuthorities",
             );
         }
@@ -114,7 +115,7 @@ pub(super) fn read(
     };
     if let (Some(field), false) = (&ours.revocation_lists, has_client_certificates) {
         field.at.warning(
-            "has no effect, because client certificates are off; write x509: { enabled: true }",
+            "has no effect, because client certificates are off; set x509.enabled to true",
         );
     }
     let identity = identity.filter(is_usable)?;
@@ -183,7 +184,7 @@ fn authorities_in_store(store: &Store<'_>, passwords: &Passwords) -> Option<Vec<
     }
 }
 
-/// Whether TLS can use the certificate with the key. Reports why not.
+/// Returns whether TLS can use the certificate with the key. Otherwise reports why not.
 fn is_usable(identity: &Identity<'_>) -> bool {
     let Ok(key) = PrivateKeyDer::from_pem_slice(&identity.key) else { return false };
     let (field, text) = match CertifiedKey::from_der(
@@ -199,11 +200,11 @@ fn is_usable(identity: &Identity<'_>) -> bool {
         ),
         Err(rustls::Error::InvalidCertificate(_)) => (
             identity.certificate_field,
-            "is not a certificate that TLS can use; write the path of a file with an X.509 certificate",
+            "is not a certificate that TLS can use; set it to the path of a file with an X.509 certificate",
         ),
         Err(_) => (
             identity.key_field,
-            "is not a key that TLS can use; write the path of a file with an RSA or ECDSA key",
+            "is not a key that TLS can use; set it to the path of a file with an RSA or ECDSA key",
         ),
     };
     field.at.error(text);
@@ -233,7 +234,7 @@ pub(super) fn certificates(
     let chain = chain.ok().filter(|chain| !chain.is_empty());
     if chain.is_none() {
         let text = pem::explain(&pem, &path, Wanted::Certificates).unwrap_or_else(|| {
-            "has no certificate in it; write the path of a PEM file (-----BEGIN CERTIFICATE-----)"
+            "has no certificate in it; name a PEM file with a certificate (-----BEGIN CERTIFICATE-----)"
                 .to_owned()
         });
         field.at.error(format_args!("{} {text}", path.display()));
@@ -252,7 +253,7 @@ pub(super) fn private_key(
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);
     if text.is_some() || PrivateKeyDer::from_pem_slice(&pem).is_err() {
         let text = text.unwrap_or_else(|| {
-            "has no private key in it; write the path of a PEM file (-----BEGIN PRIVATE KEY-----)"
+            "has no private key in it; name a PEM file with a private key (-----BEGIN PRIVATE KEY-----)"
                 .to_owned()
         });
         field.at.error(format_args!("{} {text}", path.display()));

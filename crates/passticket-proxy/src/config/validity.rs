@@ -8,12 +8,12 @@ use x509_cert::{Certificate, der::Decode, time::Time};
 
 use super::{problem::quote, reader::At};
 
-/// A certificate with less time than this left causes a warning.
+/// A certificate causes a warning if it expires in less than this time.
 const SOON: Duration = Duration::from_secs(30 * DAY);
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Warns about the certificates in `pem`. `at` is the key that names their file.
+/// Warns about the certificates in `pem`. `at` is the setting that names their file.
 pub(super) fn check(at: &At<'_>, pem: &[u8], now: Timestamp) {
     for der in CertificateDer::pem_slice_iter(pem).flatten() {
         // A certificate that cannot be parsed is reported when TLS is set up.
@@ -32,7 +32,7 @@ pub(super) fn check(at: &At<'_>, pem: &[u8], now: Timestamp) {
     }
 }
 
-/// What is wrong with the validity of a certificate.
+/// Returns what is wrong with the validity of a certificate.
 fn problem(not_before: Time, not_after: Time, now: Timestamp) -> Option<String> {
     let now = Duration::from_secs(now.as_secs());
     let (begin, end) = (not_before.to_unix_duration(), not_after.to_unix_duration());

@@ -110,8 +110,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// The keys of `component`, and behind them those of `other`. If the component is switched off, those of `other` precede:
-/// Zowe does not run a component that is switched off, so its keys have no effect there.
+/// Merges two sections. The keys of `component` have precedence over those of `other`. If the component is switched
+/// off, the keys of `other` have precedence: Zowe does not run such a component, so its keys have no effect in Zowe.
 fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     match is_off(&mut component) {
         true => other.over(component),
@@ -119,12 +119,13 @@ fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     }
 }
 
-/// Whether a component is switched off.
+/// Returns whether a component is switched off.
 fn is_off(component: &mut Section<'_>) -> bool {
     component.optional("enabled").is_some_and(|field| field.is_word("false"))
 }
 
-/// The address on which the gateway listens. Several addresses are an error, because the gateway has one listener.
+/// Returns the address on which the gateway listens. Several addresses are an error, because the gateway has only one
+/// listener.
 fn addresses<'a>(server: &mut Section<'a>) -> Option<Field<'a>> {
     let vipa = server.optional("vipaIp");
     let Some(field) = server.optional("listenAddresses") else { return vipa };

@@ -1,5 +1,5 @@
-//! Reads where a running Zowe API ML is, and what the gateway asks it: `components.passticket-proxy.zowe`
-//! (docs/decisions.md#d47).
+//! Reads the address of a running Zowe API ML, and the settings that say what the gateway asks it:
+//! `components.passticket-proxy.zowe` (docs/decisions.md#d47).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use tower_passticket::remote::Address;
 
-/// How long it is remembered that API ML accepts a token: `checkLogoutSeconds`.
+/// How many seconds the gateway remembers an answer of API ML about a token: the default of `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
@@ -17,14 +17,14 @@ const MEMORY_SECONDS: u64 = 60;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ZowePeer {
-    /// The address of its gateway: `url`.
+    /// The address of API ML's gateway: `url`.
     pub url: Address,
     /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
     pub check_logout: CheckLogout,
     /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
     pub client_identity: Option<ClientIdentity>,
-    /// Whether the gateway signs a login token for the user when it asks for a PassTicket, instead of passing on the
-    /// token of the user: `mint`. This needs API ML's signing key.
+    /// Whether the gateway signs a login token for the user when it asks for a PassTicket: `mint`. If not, it sends the
+    /// token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
 }
 
@@ -34,14 +34,14 @@ pub struct ZowePeer {
 pub enum CheckLogout {
     /// A token is accepted until it expires, even if its user has logged out at API ML.
     Off,
-    /// API ML is asked about each of its tokens.
+    /// The gateway asks API ML about each token of API ML.
     Query {
-        /// How long an answer is remembered: `checkLogoutSeconds`.
+        /// How long the gateway remembers an answer: `checkLogoutSeconds`.
         memory: Duration,
     },
 }
 
-/// Reads the section. `None` if the file has none, or if a problem was reported.
+/// Reads the section. Returns `None` if the file does not have the section, or after reporting a problem.
 pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
     if section.fields().is_empty() {
         return None;
@@ -79,8 +79,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
         false => {
             if let Some(field) = &check {
                 field.at.warning(
-                    "accepts a login token of API ML until it expires, even if its user has logged out there, and no \
-                     Personal Access Token of API ML; write query, unless API ML must not be asked",
+                    "makes the gateway accept login tokens of API ML until they expire, even after a logout, and \
+                     refuse Personal Access Tokens of API ML; set it to query, unless the gateway must not ask API ML",
                 );
             }
             if let Some(field) = &seconds {

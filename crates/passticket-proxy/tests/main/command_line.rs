@@ -335,8 +335,8 @@ fn errors_about_private_keys_name_the_format_of_the_file() {
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     };
-    let encrypted = "is an encrypted private key, and the gateway has no password for it; write the password to \
-                     components.passticket-proxy.passwords, or decrypt it with: (umask 077; openssl pkey -in ";
+    let encrypted = "is an encrypted private key, and the gateway has no password for it; add the password to \
+                     components.passticket-proxy.passwords, or decrypt the key with: (umask 077; openssl pkey -in ";
     let old = "is an encrypted private key in the old format of OpenSSL, which the gateway cannot decrypt; decrypt it \
                with: (umask 077; openssl pkey -in ";
     let pkcs12 =

@@ -162,7 +162,7 @@ fn what_is_missing_on_this_machine_is_listed() {
     fs::write(&path, yaml).unwrap();
     let (code, out, err) = site.init();
     assert_eq!(code, Some(0), "{err}");
-    let want = "  1. Solve these problems of the configuration. Files that are on z/OS must be copied to this machine:\n";
+    let want = "  1. Correct these problems of the configuration. Files that are on z/OS must be copied to this machine:\n";
     assert!(out.contains(want) && out.contains("cannot read /zowe/gateway.pem"), "{out}");
 }
 

@@ -157,13 +157,13 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             STORES.to_owned(),
             "    passwords: {keystore: {file: wrong}, truststore: {file: password}}\n",
-            "keytool.p12 cannot be opened with this password; write its password to \
-             components.passticket-proxy.passwords.keystore",
+            "keytool.p12 cannot be opened with this password; set \
+             components.passticket-proxy.passwords.keystore to",
         ),
         (
             STORES.to_owned(),
             "    passwords: {keystore: {file: password}}\n",
-            "trust.p12 needs a password; write components.passticket-proxy.passwords.truststore: {file: PATH} or \
+            "trust.p12 needs a password; set components.passticket-proxy.passwords.truststore to {file: PATH} or \
              {env: NAME}",
         ),
         (
@@ -247,7 +247,7 @@ fn encrypted_keys_need_their_password() {
         (
             "aes256.key",
             "",
-            "is an encrypted private key, and the gateway has no password for it; write the password to \
+            "is an encrypted private key, and the gateway has no password for it; add the password to \
              components.passticket-proxy.passwords",
         ),
         (
