@@ -307,9 +307,8 @@ impl AuthApi {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Sets how long a client waits for a password check, including the time in which other checks must end first; then
-    /// the answer is 503. The check continues for up to a minute after its beginning, and its result counts for the login
-    /// throttle. The default is a minute.
+    /// Sets how long a client waits for a password check; then the answer is 503. The check continues for up to a minute
+    /// after its beginning, and its result counts for the login throttle. The default is a minute.
     ///
     /// A login provider that asks a server should wait longer than the client. Otherwise, while the server is slow, wrong
     /// passwords would not count here, although the server counts them.
