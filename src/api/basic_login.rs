@@ -154,8 +154,11 @@ impl PasswordVerifier for BasicLogin {
         client: Option<IpAddr>,
     ) -> PasswordFuture {
         let (sender, now) = (Sender::new(user, client), self.clock.monotonic());
-        let hash = self.memory.hash(&user, password);
-        let Some(mut joined) = hash.and_then(|hash| self.memory.join(sender, hash, now)) else {
+        let Some(hash) = self.memory.hash(&user, password) else {
+            log_limited!(warn, "login provider", { %user }, "the password was not checked: the system gave no random key at the start; restart the gateway");
+            return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
+        };
+        let Some(mut joined) = self.memory.join(sender, hash, now) else {
             log_limited!(warn, "login provider", { %user }, "too many concurrent logins; the password was not checked");
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
