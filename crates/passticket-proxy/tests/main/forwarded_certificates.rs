@@ -224,3 +224,22 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
     assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (200, "USER".to_owned()));
     assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_clients_issues_no_certificate_of_the_list() {
+    let fake = Fake::https(SERVER.acceptor(), |_| Answer::text(200, pki::USER.certificate)).await;
+    let port = fake.address.port();
+    let mut demo = start(move |yaml| {
+        let x509 = "        x509:\n          enabled: true\n";
+        let services = "serviceAuthorities: [certs/ca.pem, certs/site.pem]";
+        assert!(yaml.contains(x509) && yaml.contains(services));
+        let list = format!(
+            "{x509}          acceptForwardedCert: true\n          certificatesUrls: \
+             https://localhost:{port}/gateway/certificates\n"
+        );
+        yaml.replace(x509, &list).replace(services, "serviceAuthorities: certs/ca.pem")
+    })
+    .await;
+    demo.program.logged("the certificates of trusted forwarders could not be fetched");
+    assert!(fake.requests().is_empty());
+}
