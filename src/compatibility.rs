@@ -9,6 +9,7 @@
 /// | SAF refuses a revocation rule | 401 | 403 |
 /// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
+/// | the body of `oidc-token/validate` lacks the token | 400 | 401 without a body |
 /// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |

@@ -122,7 +122,7 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         }
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
         | ApiError::Oidc(_)
-        | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
+        | ApiError::FieldMissing(BodyField::ServiceId | BodyField::OidcToken) => (StatusCode::UNAUTHORIZED, None),
         ApiError::FieldMissing(BodyField::Token) => {
             (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&messages::INVALID_TOKEN)))
         }
