@@ -9,6 +9,7 @@
 /// | SAF refuses a revocation rule | 401 | 403 |
 /// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
+/// | the body of `oidc-token/validate` lacks the token | 400 | 401 without a body |
 /// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
@@ -16,6 +17,10 @@
 /// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
 /// | paths in messages, if the path of the request is below `/gateway/api/` | as in the request | below `/zaas/api/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
+/// | the credential for the services or the health is not valid | 401, and the message gives the reason | 401 with `ZWEAO402E`, without `X-Zowe-Auth-Failure` |
+/// | `/gateway/api/v1/services/{serviceId}` for an unknown service | 404 with `ZWEAO404E` | 404 with the status `UNKNOWN` of the service |
+/// | wrong method for a `GET` endpoint outside of the auth API | 405 with `ZWEAG101E` | 405 with `ZWEAO405E` |
+/// | content type of `/application/health` | `application/json` | `application/vnd.spring-boot.actuator.v3+json` |
 /// | routes: `X-Zowe-Auth-Failure` if the token is logged out, revoked or out of scope | `ZWEAG102E` | `ZWEAG160E` |
 /// | routes: `X-Zowe-Auth-Failure` if the token has expired | `ZWEAG103E` | `ZWEAG141E` with the scheme PassTicket; with other schemes a text without a number |
 /// | routes: the service cannot be reached, or breaks off before its response | 503 (`ZWEAO503E`) or 502 (`ZWEAG510E`) | 500 (`ZWEAO500E`) |

@@ -211,6 +211,9 @@ impl ApimlGateway<'_> {
             Compatibility::Documented => json!({ "status": status(is_up) }),
         };
         let mut response = json_document(&document);
+        if self.compatibility == Compatibility::ZoweV3 {
+            response.headers_mut().insert(CONTENT_TYPE, ACTUATOR);
+        }
         if !is_up {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -222,6 +225,10 @@ impl ApimlGateway<'_> {
 fn json_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), HeaderValue::from_static("application/json"))
 }
+
+/// The content type of the endpoints that API ML has from the Spring framework.
+const ACTUATOR: HeaderValue =
+    HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
 
 fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
@@ -255,8 +262,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 fn info() -> Response<Full<Bytes>> {
     let document = json!({ "build": { "artifact": NAME, "name": NAME, "version": VERSION } });
     let mut response = json_document(&document);
-    let content_type = "application/vnd.spring-boot.actuator.v3+json";
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, ACTUATOR);
     response
 }
 

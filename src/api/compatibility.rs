@@ -9,15 +9,17 @@ use http::{
     header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
+use serde_json::json;
 
 use super::{
     error::{ApiError, BodyField, PatRefusal},
     permission::GuardedTask,
+    response::typed,
     service_list::set_version,
 };
 pub use crate::compatibility::Compatibility;
 use crate::{
-    apiml_path::ApimlPath,
+    apiml_path::{ApimlPath, service_id},
     layer::X_ZOWE_AUTH_FAILURE,
     messages::{self, ApiMessage},
 };
@@ -45,7 +47,7 @@ impl Compatibility {
         let mut response = match message {
             Some(message) => message.into_response(status).map(Full::new),
             None => {
-                let mut response = Response::new(Full::default());
+                let mut response = self.unknown_service(&error, url).unwrap_or_default();
                 *response.status_mut() = status;
                 response
             }
@@ -66,12 +68,23 @@ impl Compatibility {
             set_version(headers);
         }
         if let Some(template) = error.auth_failure()
+            && !(self == Self::ZoweV3 && is_without_reason(&error, url))
             && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
         {
             headers.insert(&X_ZOWE_AUTH_FAILURE, line);
         }
         response.extensions_mut().insert(error);
         response
+    }
+
+    /// Returns the response to a request for one service that does not exist. A list without services has no body.
+    fn unknown_service(self, error: &ApiError, path: &str) -> Option<Response<Full<Bytes>>> {
+        if self != Self::ZoweV3 || *error != ApiError::NoSuchService {
+            return None;
+        }
+        let document = json!({ "serviceId": service_id(path)?, "status": "UNKNOWN" });
+        let content_type = HeaderValue::from_static("application/json");
+        Some(typed(document.to_string().into(), content_type))
     }
 
     /// Returns the status and the message for `error`. `path` is the path of the request. The message is `None` if the
@@ -114,7 +127,17 @@ impl Compatibility {
 /// docs/reference/auth-endpoints.md#required-behaviour).
 fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
+    if is_without_reason(error, path) {
+        let message = ApiMessage::new(&messages::UNAUTHORIZED);
+        return Some((StatusCode::UNAUTHORIZED, Some(message)));
+    }
     Some(match error {
+        ApiError::MethodNotAllowed { .. }
+            if ApimlPath::find(path).is_some_and(|it| it != ApimlPath::AccessCheck) =>
+        {
+            let message = ApiMessage::new(&messages::METHOD_NOT_ALLOWED);
+            (StatusCode::METHOD_NOT_ALLOWED, Some(message))
+        }
         ApiError::NoSuchService => (StatusCode::NOT_FOUND, None),
         ApiError::NotPermitted(permission) if permission.task() == GuardedTask::ListServices => {
             let message = ApiMessage::with(&messages::FORBIDDEN, &[path]);
@@ -122,7 +145,9 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         }
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
         | ApiError::Oidc(_)
-        | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
+        | ApiError::FieldMissing(BodyField::ServiceId | BodyField::OidcToken) => {
+            (StatusCode::UNAUTHORIZED, None)
+        }
         ApiError::FieldMissing(BodyField::Token) => {
             (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&messages::INVALID_TOKEN)))
         }
@@ -138,6 +163,16 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         }
         _ => return None,
     })
+}
+
+/// Whether API ML answers with the message for a missing credential, whatever is wrong with the credential. API ML's
+/// gateway answers so on the endpoints that it protects itself.
+fn is_without_reason(error: &ApiError, path: &str) -> bool {
+    let is_protected = matches!(
+        ApimlPath::find(path),
+        Some(ApimlPath::Health | ApimlPath::Services | ApimlPath::Service)
+    );
+    is_protected && error.message(path).0 == StatusCode::UNAUTHORIZED
 }
 
 /// Returns the path in the messages of API ML. API ML's gateway answers requests for services itself. It forwards all

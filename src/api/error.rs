@@ -53,7 +53,8 @@ pub enum ApiError {
     /// The body of `access-token/validate` or `access-token/revoke` is malformed: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
-    /// A required field is missing in the body of `access-token/validate` or `access-token/revoke`: 400.
+    /// A required field is missing in the body of `access-token/validate`, `access-token/revoke` or
+    /// `oidc-token/validate`: 400.
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
     /// The request has no usable credential, or it has both a new password and `Basic` credentials: 400.
@@ -211,6 +212,9 @@ pub enum BodyField {
     /// The service for which the token is checked.
     #[error("serviceId")]
     ServiceId,
+    /// The token of an identity provider.
+    #[error("token")]
+    OidcToken,
 }
 
 /// Why a token in the body is not accepted as a Personal Access Token.

@@ -40,7 +40,7 @@ impl OidcTokens<'_> {
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let body = body::read(body).await?;
         let TokenBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
-        let token = token.ok_or(ApiError::FieldMissing(BodyField::Token))?;
+        let token = token.ok_or(ApiError::FieldMissing(BodyField::OidcToken))?;
         let verifier = self.verifier.ok_or(OidcRefusal::NoProvider)?;
         let verified = match verifier.try_verify_now(token.as_bytes()) {
             Some(verified) => verified,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::{passticket::Applid, token::ServiceId};
+use crate::{layer::CertificateHeader, passticket::Applid, token::ServiceId};
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
@@ -109,6 +109,8 @@ pub struct ListedAuthentication {
     pub scheme: String,
     /// The APPLID of the PassTickets.
     pub applid: Option<Applid>,
+    /// The headers of the scheme `x509`. The list is empty for other schemes.
+    pub headers: Vec<CertificateHeader>,
     /// Whether the service supports single sign-on: a user of the gateway needs no other credential. Zowe's command
     /// line creates connection profiles only for such services.
     pub supports_sso: bool,
@@ -119,7 +121,7 @@ impl ListedAuthentication {
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
-        Self { scheme, applid: None, supports_sso }
+        Self { scheme, applid: None, headers: Vec::new(), supports_sso }
     }
 }
 
@@ -141,6 +143,8 @@ pub struct ListedInstance {
     pub health_check_url: Option<String>,
     /// The status page of the instance.
     pub status_page_url: Option<String>,
+    /// The metadata of the instance without the keys that begin with `apiml.`.
+    pub custom_metadata: BTreeMap<String, String>,
 }
 
 impl ListedInstance {
@@ -154,6 +158,7 @@ impl ListedInstance {
             home_page_url: None,
             health_check_url: None,
             status_page_url: None,
+            custom_metadata: BTreeMap::new(),
         }
     }
 }
@@ -243,6 +248,8 @@ struct AuthenticationView<'a> {
     scheme: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     applid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<String>,
     supports_sso: bool,
 }
 
@@ -261,7 +268,7 @@ struct InstanceView<'a> {
     health_check_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_page_url: Option<&'a str>,
-    custom_metadata: BTreeMap<&'a str, &'a str>,
+    custom_metadata: &'a BTreeMap<String, String>,
 }
 
 /// Like API ML, the gateway reports UP for services that do not register themselves, because it does not check them.
@@ -316,9 +323,11 @@ fn api_view<'a>(api: &'a ListedApi, service: &ServiceId, base: &str) -> ApiView<
 }
 
 fn authentication_view(authentication: &ListedAuthentication) -> AuthenticationView<'_> {
+    let headers: Vec<_> = authentication.headers.iter().map(|header| header.as_str()).collect();
     AuthenticationView {
         scheme: &authentication.scheme,
         applid: authentication.applid.as_ref().map(Applid::as_str),
+        headers: (!headers.is_empty()).then(|| headers.join(",")),
         supports_sso: authentication.supports_sso,
     }
 }
@@ -334,7 +343,7 @@ fn instance_view(instance: &ListedInstance) -> InstanceView<'_> {
         home_page_url: instance.home_page_url.as_deref(),
         health_check_url: instance.health_check_url.as_deref(),
         status_page_url: instance.status_page_url.as_deref(),
-        custom_metadata: BTreeMap::new(),
+        custom_metadata: &instance.custom_metadata,
     }
 }
 
@@ -369,6 +378,7 @@ mod tests {
         service.authentication = Some(authentication);
         let mut instance = ListedInstance::fixed(&service.id, "https", "192.0.2.1", 443);
         instance.home_page_url = Some("https://192.0.2.1:443/zosmf/".to_owned());
+        instance.custom_metadata = BTreeMap::from([("os.name".to_owned(), "z/OS".to_owned())]);
         service.instances = vec![instance];
         service
     }
@@ -408,10 +418,24 @@ mod tests {
                 "protocol": "https",
                 "port": 443,
                 "homePageUrl": "https://192.0.2.1:443/zosmf/",
-                "customMetadata": {},
+                "customMetadata": { "os.name": "z/OS" },
             }},
         }]);
         assert_eq!(document, want);
+    }
+
+    #[test]
+    fn the_headers_of_the_scheme_x509_are_one_text() {
+        let mut authentication = ListedAuthentication::new("x509");
+        let want = json!({ "scheme": "x509", "supportsSso": true });
+        assert_eq!(to_value(authentication_view(&authentication)).unwrap(), want);
+        authentication.headers = vec![CertificateHeader::Public, CertificateHeader::CommonName];
+        let want = json!({
+            "scheme": "x509",
+            "headers": "X-Certificate-Public,X-Certificate-CommonName",
+            "supportsSso": true,
+        });
+        assert_eq!(to_value(authentication_view(&authentication)).unwrap(), want);
     }
 
     #[test]

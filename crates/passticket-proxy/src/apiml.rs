@@ -1,6 +1,6 @@
 //! Configures the endpoints that API ML's gateway has outside of the auth API. API ML is Zowe's API Mediation Layer.
 
-use passticket_proxy::config::Config;
+use passticket_proxy::config::{Config, ServiceScheme};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_passticket::{
     api::{ApimlEndpoints, ListedAuthentication, ListedService},
@@ -29,7 +29,12 @@ fn with_scheme(service: &ListedService, config: &Config, routes: &[Route]) -> Li
     service.authentication = route.map(|route| {
         let mut authentication = ListedAuthentication::new(route.scheme().name());
         let configured = config.routes.iter().find(|it| it.prefix() == route.prefix());
-        authentication.applid = configured.and_then(|configured| configured.scheme().applid());
+        if let Some(scheme) = configured.map(|configured| configured.scheme()) {
+            authentication.applid = scheme.applid();
+            if let ServiceScheme::X509 { headers } = scheme {
+                authentication.headers = headers.iter().collect();
+            }
+        }
         authentication
     });
     service

@@ -262,7 +262,7 @@ impl Settings<'_> {
                 success: Success::empty(StatusCode::NO_CONTENT, "The token is valid."),
                 errors: vec![
                     ApiError::InvalidBody(problem()),
-                    ApiError::FieldMissing(BodyField::Token),
+                    ApiError::FieldMissing(BodyField::OidcToken),
                     OidcRefusal::Token(TokenError::Signature).into(),
                     OidcRefusal::Token(TokenError::Expired { secs_ago: 1 }).into(),
                     OidcRefusal::WrongKind.into(),

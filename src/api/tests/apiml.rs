@@ -60,8 +60,8 @@ async fn programs_with_a_certificate_and_permitted_users_list_the_services() {
         ("basic:OTHER", 403, "ZWEAT403E", "ZWEAT403E"),
         ("token", 403, "ZWEAT403E", "ZWEAT403E"),
         ("", 401, "ZWEAO402E", "ZWEAO402E"),
-        ("Bearer x", 401, "ZWEAG130E", "ZWEAG130E"),
-        ("Basic dXNlcjp3cm9uZw==", 401, "ZWEAG120E", "ZWEAG120E"),
+        ("Bearer x", 401, "ZWEAG130E", "ZWEAO402E"),
+        ("Basic dXNlcjp3cm9uZw==", 401, "ZWEAG120E", "ZWEAO402E"),
         ("basic:SAFDOWN", 503, "ZWEAG104E", "ZWEAG104E"),
     ] {
         for (profile, number) in
@@ -81,6 +81,8 @@ async fn programs_with_a_certificate_and_permitted_users_list_the_services() {
                 if status == 401 {
                     let challenge = answer.headers["www-authenticate"].to_str().unwrap();
                     assert!(!challenge.starts_with("Basic"), "{challenge}");
+                    let failure = answer.headers.contains_key("x-zowe-auth-failure");
+                    assert_eq!(failure, number == "ZWEAG130E", "{credential}");
                 }
             }
         }
@@ -124,6 +126,16 @@ async fn one_service_is_found_by_its_id() {
             let api = world.api(profile).with_apiml_endpoints(endpoints());
             let answer = send(&world, api, line, "basic:READER", "").await;
             assert_eq!(answer.status, status, "{line}");
+            if line.ends_with("/other") && profile == Compatibility::ZoweV3 {
+                assert_eq!(answer.body, json!({ "serviceId": "other", "status": "UNKNOWN" }));
+                assert_eq!(answer.headers["content-type"], "application/json");
+            } else if number.is_empty() && line.ends_with("=other") {
+                assert_eq!(answer.text, "");
+            }
+            if status == 405 {
+                let number = if number.is_empty() { "ZWEAO405E" } else { "ZWEAG101E" };
+                assert_eq!(answer.number, number, "{line}");
+            }
             if status == 404 && !line.ends_with("/b") {
                 assert_eq!(answer.number, number, "{line}");
                 assert_eq!(answer.headers["content-version"], "1", "{line}");
@@ -203,11 +215,15 @@ async fn the_health_is_short_and_open_or_detailed_and_protected() {
         assert_eq!(answer.status, status, "{case}");
         assert!(!answer.text.contains("secret"), "{case}");
         if status == 401 {
-            let number = if credential.is_empty() { "ZWEAO402E" } else { "ZWEAG130E" };
-            assert_eq!(answer.number, number, "{case}");
+            assert_eq!(answer.number, "ZWEAO402E", "{case}");
+            assert!(!answer.headers.contains_key("x-zowe-auth-failure"), "{case}");
             continue;
         }
-        assert_eq!(answer.headers["content-type"], "application/json", "{case}");
+        let content_type = match profile {
+            ZoweV3 => "application/vnd.spring-boot.actuator.v3+json",
+            _ => "application/json",
+        };
+        assert_eq!(answer.headers["content-type"], content_type, "{case}");
         let up = if is_up { "UP" } else { "DOWN" };
         let want = match profile {
             ZoweV3 => json!({ "status": up, "components": {
@@ -252,6 +268,57 @@ async fn certificates_version_and_information_need_no_credential() {
     }
     let empty = off.with_apiml_endpoints(ApimlEndpoints::new([]));
     assert_eq!(send(&world, empty, "GET /gateway/certificates", "", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn with_the_profile_zowe_v3_a_wrong_method_has_the_message_of_the_endpoint() {
+    let world = World::new();
+    let api = world.api(Compatibility::ZoweV3).with_apiml_endpoints(endpoints());
+    for (line, number) in [
+        ("POST /application/info", "ZWEAO405E"),
+        ("DELETE /application/health", "ZWEAO405E"),
+        ("POST /gateway/version", "ZWEAO405E"),
+        ("POST /gateway/certificates", "ZWEAO405E"),
+        ("PUT /gateway/services/ibmzosmf", "ZWEAO405E"),
+        ("GET /gateway/auth/check", "ZWEAG101E"),
+        ("GET /gateway/api/v1/auth/login", "ZWEAG101E"),
+    ] {
+        let answer = send(&world, api.clone(), line, "", "").await;
+        assert_eq!((answer.status, &*answer.number), (405, number), "{line}");
+        assert!(answer.headers.contains_key("allow"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn with_the_profile_zowe_v3_services_and_health_do_not_say_what_is_wrong_with_a_credential() {
+    let world = World::new();
+    let bearer = |token: &str| format!("Bearer {token}");
+    let expired = issuer().with_lifetime(Duration::ZERO);
+    let expired = expired.login_token(&UserId::new("USER").unwrap(), "d").unwrap();
+    let logged_out = bearer(&world.jwt());
+    let logout = TestRequest {
+        url: "/gateway/api/v1/auth/logout",
+        authorization: Some(&logged_out),
+        ..POST_LOGIN
+    };
+    let response = logout.send_to(world.api(Compatibility::ZoweV3)).await;
+    assert_eq!(response.status(), 204);
+    for credential in [
+        logged_out,
+        bearer(expired.expose()),
+        bearer(&forged(&world.jwt())),
+        bearer(&world.pat("USER", "a")),
+        basic("USER:wrong"),
+    ] {
+        for path in [SERVICES, "/gateway/services/ibmzosmf", HEALTH] {
+            let endpoints = endpoints().with_health(Vec::new, HealthAccess::Protected);
+            let api = world.api(Compatibility::ZoweV3).with_apiml_endpoints(endpoints);
+            let answer = send(&world, api, &format!("GET {path}"), &credential, "").await;
+            assert_eq!((answer.status, &*answer.number), (401, "ZWEAO402E"), "{path}");
+            assert!(!answer.headers.contains_key("x-zowe-auth-failure"), "{path}");
+            assert!(answer.headers.contains_key("www-authenticate"), "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,9 @@ async fn without_an_identity_provider_each_token_is_refused() {
         let response = TestRequest { body, ..request }.send_to(api()).await;
         assert_eq!(outcome(&response), (want, "ZWEAO400E".to_owned()), "{body}");
     }
+    let zowe_v3 = World::new().api(Compatibility::ZoweV3);
+    let response = TestRequest { body: "{}", ..request }.send_to(zowe_v3).await;
+    assert_eq!((response.status().as_u16(), response.body().is_empty()), (401, true));
 }
 
 #[tokio::test]

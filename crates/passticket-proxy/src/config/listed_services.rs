@@ -19,11 +19,15 @@ pub(super) fn list(
     routes: &[ConfiguredRoute],
 ) -> Vec<ListedService> {
     let mut listed: Vec<ListedService> = Vec::new();
-    for Definition { id, instances, description, .. } in &definitions.services {
+    for Definition { id, instances, description, metadata, .. } in &definitions.services {
         let Some(first) = instances.first() else { continue };
         let of_service = routes.iter().map(|route| &route.route).filter(|it| it.service() == id);
         let routes: Vec<_> = of_service.collect();
-        let instances = instances.iter().map(|it| description.instance(id, &it.upstream));
+        let instances = instances.iter().map(|it| {
+            let mut instance = description.instance(id, &it.upstream);
+            instance.custom_metadata = metadata.listed();
+            instance
+        });
         match listed.iter_mut().find(|service| service.id == *id) {
             Some(service) => {
                 service.instances.extend(instances);
@@ -124,7 +128,8 @@ mod tests {
     fn listed(yaml: &str) -> Vec<ListedService> {
         let report = Report::default();
         let document = Document::parse("d".into(), yaml.as_bytes(), &report);
-        let definitions = api_defs::read(document.section(&report));
+        let mut definitions = api_defs::read(document.section(&report));
+        definitions.apply_additions(true);
         let empty = Document::parse("z".into(), b"", &report);
         let ptktdata = empty.section(&report).child("ptktdata");
         let on_failure = OnFailure::default();
@@ -179,6 +184,23 @@ mod tests {
         let want =
             ["https://zos.example.com:1443/zosmf/web/", "https://zos.example.com:1443/zosmf/info"];
         assert_eq!(urls.map(Option::as_deref), [Some(want[0]), Some(want[1]), None]);
+    }
+
+    #[test]
+    fn metadata_for_other_programs_is_listed() {
+        let services = listed(
+            "services:
+  - serviceId: svc
+    instanceBaseUrls: [https://zos]
+    customMetadata: {zone: east, os: {name: z/OS}, blank: '', apiml: {catalog: {id: x}}, response-timeout: 5000}
+additionalServiceMetadata:
+  - {serviceId: svc, mode: FORCE_UPDATE, customMetadata: {zone: west}}
+",
+        );
+        let listed = &services[0].instances[0].custom_metadata;
+        let listed: Vec<_> =
+            listed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(listed, [("os.name", "z/OS"), ("response-timeout", "5000"), ("zone", "west")]);
     }
 
     #[test]

@@ -175,6 +175,15 @@ impl<'a> Metadata<'a> {
         self.0.get(name)
     }
 
+    /// Returns the values that clients see in the list of services. As in Zowe API ML, these are the values whose names
+    /// do not begin with `apiml.`.
+    pub(super) fn listed(&self) -> BTreeMap<String, String> {
+        let listed = self.0.iter().filter(|(name, _)| !name.starts_with("apiml."));
+        listed
+            .filter_map(|(name, field)| Some((name.clone(), field.unchecked_text()?.to_owned())))
+            .collect()
+    }
+
     /// Adds the values that this metadata lacks.
     pub(super) fn add_missing(&mut self, other: &Self) {
         for (name, field) in &other.0 {

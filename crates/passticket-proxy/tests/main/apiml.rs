@@ -81,6 +81,14 @@ async fn definitions_describe_apis_and_pages() {
     authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
     apiInfo:
       - {apiId: ibm.zosmf, gatewayUrl: api/v1, version: 1.0.0, defaultApi: true}
+  - serviceId: reports
+    instanceBaseUrls: [https://localhost:2]
+    routes:
+      - {gatewayUrl: api/v1, serviceRelativeUrl: /}
+    authentication: {scheme: x509}
+    customMetadata:
+      apiml: {authentication: {headers: X-Certificate-CommonName}}
+      zone: east
 ";
     fs::write(demo.directory.join("api-defs/demo.yml"), definition).unwrap();
     let path = demo.directory.join("zowe.yaml");
@@ -95,6 +103,12 @@ async fn definitions_describe_apis_and_pages() {
         "defaultApi": true,
     }]);
     assert_eq!(list[0]["apiml"]["apiInfo"], want);
+    let authentication = json!([
+        {"scheme": "x509", "headers": "X-Certificate-CommonName", "supportsSso": true},
+    ]);
+    assert_eq!(list[1]["apiml"]["authentication"], authentication);
+    let instance = &list[1]["instances"]["STATIC-localhost:reports:2"];
+    assert_eq!(instance["customMetadata"], json!({"zone": "east"}));
     // The route leads only to an API, so the page has its address at the service.
     assert_eq!(list[0]["apiml"]["service"]["homePageUrl"], "https://localhost:1/zosmf/web");
 }
