@@ -133,7 +133,10 @@ mod tests {
             read_text("{url: 'http://localhost:7554', checkLogout: off, checkLogoutSeconds: 5}");
         assert_eq!(seen, Some(("http://localhost:7554/".to_owned(), CheckLogout::Off)));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].contains("zowe.checkLogout: makes the gateway accept login tokens"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("zowe.checkLogout: makes the gateway accept login tokens"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
