@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | resets the connection, or ends TLS without `close_notify` | an error | immediately |
 //! | closes before the response | the end of its data, then a reset as the answer to the probe | after about a second |
-//! | closes during the response | a reset as the answer to the next bytes of the response, or to a keep-alive probe of TCP | at the next bytes, or within two minutes, when the client's system has forgotten the connection |
+//! | closes during the response | a reset as the answer to the next bytes of the response, or to TCP keep-alive | at the next bytes; if there are none, within two minutes of the close |
 //! | closes its sending side only | the end of its data, and no reset | never |
 //!
 //! The probe is an interim response, `100 Continue`. A client ignores the probe if its request did not ask for a `100`
@@ -106,7 +106,7 @@ pub(super) struct HalfCloseStream<S> {
     half_closed: Option<HalfClosed>,
 }
 
-/// Whether the client has closed its sending side during a request.
+/// The state after the client has closed its sending side during a request.
 struct HalfClosed {
     next_check: Pin<Box<Sleep>>,
     is_probed: bool,
@@ -126,13 +126,15 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
-    /// Whether a request is in flight, or hyper does not have its response yet. The second condition matters for a
-    /// request that the gateway refuses: this request is no longer in flight as soon as its answer exists.
+    /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a
+    /// request that the gateway refuses. Such a request is no longer in flight when its response is created, which is
+    /// before hyper gets the response.
     fn answers(&self) -> bool {
         self.client.in_flight() > 0 || self.client.response().is_awaited()
     }
 
-    /// Fails if the client does not wait for the response.
+    /// Watches whether the client still waits for the response: notices that it has closed its sending side, then sends the
+    /// probe and checks for a reset. Fails if the client has disconnected.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let half_closed = match &mut self.half_closed {
             Some(half_closed) => half_closed,

@@ -29,7 +29,7 @@ use crate::{
 /// The number of servers that are asked at the same time.
 const MAX_CONCURRENT: usize = 16;
 
-/// The longest text of a server that is shown.
+/// The maximum number of characters that are printed of a text that a server sent.
 const MAX_SHOWN: usize = 60;
 
 /// A server, and what it is asked.
@@ -45,8 +45,9 @@ struct Peer {
 enum Question {
     /// Whether a connection can be opened. The verification of the server is a part of it.
     Connect(Verification),
-    /// The same, and whether there is any answer to an HTTP request. A server refuses a client certificate only after
-    /// the handshake (RFC 8446 §4.4.2.4), so a connection alone does not show this.
+    /// The same, and whether there is any answer to an HTTP request. In TLS 1.3, the handshake is
+    /// complete for the client before the server has checked the client's certificate. So a connection alone does not
+    /// show that the server accepts the certificate.
     ConnectWithCertificate(Verification),
     /// Whether there is any answer to an HTTP request.
     Http,
@@ -230,7 +231,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// All servers of a configuration, each address once. Each has the connector with which the gateway connects to it.
+/// All servers of a configuration. A server with several roles is listed once for each role. Each has the connector with which the gateway connects to it.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let mut add = |role: &str, url: String, question, connector: Connector, deadline| {

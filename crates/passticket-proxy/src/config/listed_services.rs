@@ -61,7 +61,8 @@ impl Description {
         instance
     }
 
-    /// Returns the APIs. If a route of the gateway leads to a page, the URL of the page is that at the gateway.
+    /// Returns the APIs. If a route of the gateway leads to the `swaggerUrl` of an API, the path at the gateway replaces
+    /// the URL.
     fn apis(&self, id: &ServiceId, routes: &[&Route]) -> Vec<ListedApi> {
         let apis = self.apis.iter().map(|Api { api, swagger_url }| {
             let mut api = api.clone();
@@ -83,8 +84,8 @@ fn with_path(upstream: &Upstream, path: &str) -> String {
     format!("{upstream}/{}", path.trim_start_matches('/'))
 }
 
-/// The kind of a page. It is also the kind of the routes that lead to the page: the beginning of `gatewayUrl` shows the
-/// kind of a route.
+/// The kind of a page. Only routes of the same kind can lead to the page. The beginning of the `gatewayUrl` of a route
+/// in the definition, `ui` or `api`, is the kind of the route.
 #[derive(Clone, Copy)]
 enum Kind {
     /// For people: `ui/…`.

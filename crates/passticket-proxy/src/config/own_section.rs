@@ -3,7 +3,7 @@
 
 use super::reader::Section;
 
-/// The path of the section. Texts for operators name keys below it.
+/// The path of the section. Messages for operators contain it.
 const PATH: &str = "components.passticket-proxy";
 
 /// The name of the section in older files, at the top level.
@@ -27,7 +27,8 @@ pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
         (_, None) => components.section("passticket-proxy"),
     };
     warn_of_near_misses(&components, root);
-    // Zowe's schema has this key for each component. The launcher of Zowe does not start this gateway.
+    // Zowe's schema permits this key for each component, so it is accepted. Its value has no effect, because the
+    // launcher of Zowe does not start this gateway.
     section.optional("enabled").map(|field| field.boolean());
     section
 }

@@ -123,8 +123,9 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
     password.map_or(PasswordSetting::Faulty, PasswordSetting::Known)
 }
 
-/// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the file, this
-/// causes a warning. The warning names `ours`, the setting of our section that can replace Zowe's.
+/// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the
+/// file that contains the setting, this causes a warning. The warning names `ours`, the setting of our section that can
+/// replace Zowe's.
 pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
     if read_secret_file(field.at.file).is_err() {
@@ -134,7 +135,8 @@ pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting 
             field.at.file.display()
         ));
     }
-    // A password may begin or end with blanks, but YAML needs quotes for them, and Zowe's scripts remove them.
+    // `text` removes blanks at both ends. Zowe's scripts do the same, so no password of Zowe begins or ends with a
+    // blank.
     match field.text() {
         Some(text) => PasswordSetting::Known(Password::new(text)),
         None => PasswordSetting::Faulty,
@@ -167,7 +169,8 @@ fn from_environment(field: &Field<'_>, env: Environment<'_>) -> Option<Password>
     }
 }
 
-/// Returns the password in the content of a file or of an environment variable, without one line end after it.
+/// Returns the password in the content of a file or of an environment variable. If the content ends with a line end, one
+/// line end is removed.
 fn checked(content: &[u8]) -> Result<Password, &'static str> {
     let line = content.strip_suffix(b"\n").unwrap_or(content);
     let line = line.strip_suffix(b"\r").unwrap_or(line);

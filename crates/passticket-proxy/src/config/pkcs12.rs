@@ -82,8 +82,8 @@ impl fmt::Display for Aliases {
 
 impl Pkcs12 {
     /// Checks the password and decrypts the file. The library limits the work of each encrypted part, and [`Work`] limits
-    /// the work of all parts that are visible without the password. What is inside of an encrypted part comes from
-    /// someone who knows the password, so only the size of the file limits it.
+    /// the work of all parts that are visible without the password. An encrypted part can contain further encrypted
+    /// parts. Only the size of the file limits their work: whoever wrote them knows the password, and is trusted.
     pub(super) fn open(content: &[u8], password: Option<&Password>) -> Result<Self, Pkcs12Error> {
         if Work::of(content).is_too_much() {
             return Err(Pkcs12Error::TooMuchWork);
@@ -340,8 +340,8 @@ mod tests {
         // The certificates are one more encrypted part.
         assert_eq!(opened(&keys(MAX_DERIVATIONS - 1, 1)), Ok(()));
         assert_eq!(opened(&keys(MAX_DERIVATIONS, 1)), Err(Pkcs12Error::TooMuchWork));
-        // 32,768 iterations in each part become 1,000,000, which the library accepts. The file is refused although it
-        // has no valid MAC: nothing was computed.
+        // 32,768 iterations in each part become 1,000,000, which the library accepts. The change makes
+        // the MAC invalid. The error is nevertheless `TooMuchWork`, so the limit is checked before anything is computed.
         let mut content = keys(4, 32_768);
         let positions: Vec<_> = (0..content.len() - 5)
             .filter(|i| content[*i..].starts_with(&[2, 3, 0, 0x80, 0]))
@@ -358,7 +358,8 @@ mod tests {
         let (key, other) = (SERVER.key_pair(), USER.certificate_der());
         let error = store(&key, std::slice::from_ref(&other)).key(None).err().unwrap();
         assert_eq!(error, Pkcs12Error::NoCertificate("gateway".to_owned()));
-        // The ids of the file give the key the first certificate. The keys decide.
+        // By the ids in the file, the first certificate belongs to the key. But its public key is another one, so the
+        // second certificate is used.
         let entry = store(&key, &[other, SERVER.certificate_der()]).key(None).unwrap();
         assert_eq!(certificates(&entry.chain), [SERVER.certificate_der()]);
     }

@@ -11,7 +11,7 @@ use x509_cert::der::{
 /// The maximum number of encrypted parts that are visible without the password.
 pub(super) const MAX_DERIVATIONS: usize = 32;
 
-/// The maximum number of all their iterations: a few seconds.
+/// The maximum sum of the iterations of these parts. This many iterations take a few seconds.
 pub(super) const MAX_ITERATIONS: u64 = 4_000_000;
 
 /// The maximum depth of the structure. A PKCS12 file with certificates has about 25 levels.
@@ -23,7 +23,7 @@ const SCRYPT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591
 const PKCS12_SCHEMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1");
 
 /// The key derivations of the parts of a file that are visible without the password. An encrypted part can contain
-/// further ones. Only someone who knows the password can write such a part.
+/// further key derivations. They are not counted, because only someone who knows the password can have written that part.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     derivations: usize,
@@ -31,8 +31,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Finds all key derivations: each sequence that begins with the object identifier of one. A text that only looks
-    /// like one counts, too.
+    /// Finds all key derivations: each sequence that begins with the object identifier of a key derivation algorithm.
+    /// Other data that happens to have this form is counted, too.
     pub(super) fn of(file: &[u8]) -> Self {
         let mut work = Self::default();
         work.add(file, 0);
@@ -89,7 +89,8 @@ fn iterations(algorithm: ObjectIdentifier, parameters: &AnyRef<'_>) -> Option<u6
     let mut numbers = numbers.map(|value| value.decode_as::<u64>().unwrap_or(u64::MAX));
     let mut next = || numbers.next().unwrap_or(0);
     Some(match is_scrypt {
-        // N, r and p. Each of the 2 N r p blocks has about the work of an iteration.
+        // The numbers are N, r and p. scrypt processes 2·N·r·p blocks, and each costs about as much as one iteration of
+        // PBKDF2.
         true => next().saturating_mul(next()).saturating_mul(next()).saturating_mul(2),
         false => next(),
     })

@@ -209,8 +209,9 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
 /// - It has at most 7 digits.
 /// - It has at most 8 hex digits in a row. Punctuation does not end the row.
-/// - Each part between the dots has at most 8 characters, or letters of only one case, or it consists of words
-///   (`cookieNamePAT`). Random base64 switches between cases and digits more often than such words.
+/// - For each part between the dots, one of these is true: it has at most 8 characters; it does not mix upper and lower
+///   case; or it has no digit and consists of words (`cookieNamePAT`). Random base64 switches between cases and digits
+///   more often than such words.
 pub(super) fn may_contain_secret(name: &str) -> bool {
     if name.chars().count() <= MAX_SHORT {
         return false;
@@ -288,7 +289,8 @@ pub(super) fn looks_like_key_material(text: &str) -> bool {
     if text.contains("PRIVATE KEY") || text.contains("$argon2") || is_base64_of_der(text) {
         return true;
     }
-    // If a quote is missing in the YAML, the value continues on the next lines, so it may contain a key as one word.
+    // If a quote is missing in the YAML, the value continues on the next lines. One of its words may then be a
+    // cryptographic key.
     let is_separator = |c: char| c.is_whitespace() || "{}[],\"'".contains(c);
     is_hex_key(text) || text.split(is_separator).any(is_hex_key)
 }

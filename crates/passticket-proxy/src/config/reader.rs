@@ -155,8 +155,9 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// Returns the text of a single value that has no effect on requests. Returns `None` for a list or a mapping, and
-    /// does not report it. A template stays as it is.
+    /// Returns the text of a single value, without checks. Use this function only for values that have no effect on
+    /// requests, such as titles. Returns `None` for a list or a mapping, and does not report it. A template stays as it
+    /// is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -266,7 +267,8 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the value as a mapping. A blank value counts as an empty mapping. If the value is not a mapping, this
-    /// function reports that, and the result does not report its required keys as missing.
+    /// function reports that, and returns a broken section. [`Section::required`] does not report missing keys in a
+    /// broken section.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
@@ -351,7 +353,8 @@ impl<'a> Section<'a> {
     }
 
     /// Combines two sections. A key is read from this section, or from `other` if it is absent or blank here. Mappings
-    /// below the same key are also combined. Absent keys are reported at their places in `other`.
+    /// below the same key are also combined. If a required key is absent in both, the problem has its place
+    /// in `other`.
     pub(super) fn over(self, other: Self) -> Self {
         let mut first = self.first;
         first.push((self.at, self.entries));
