@@ -66,22 +66,23 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     let peers = peers(config).map_err(Exit::usage)?;
     let count = peers.len();
     let answers = serve::runtime()?.block_on(answers(peers));
-    let mut failed = 0;
+    let mut answered = 0;
     for (name, answer) in answers {
         match answer {
-            Ok(found) => print_line(&format!("{name}: {found}")),
-            Err(problem) => {
-                failed += 1;
-                print_line(&format!("{name}: FAILED: {problem}"));
+            Ok(found) => {
+                answered += 1;
+                print_line(&format!("{name}: {found}"));
             }
+            Err(problem) => print_line(&format!("{name}: FAILED: {problem}")),
         }
     }
-    match failed {
+    // A server whose task panicked has no answer.
+    match count - answered {
         0 => {
             print_line(&format!("all {count} servers answered"));
             Ok(())
         }
-        _ => Err(Exit::Negative(format!("{failed} of {count} servers failed"))),
+        failed => Err(Exit::Negative(format!("{failed} of {count} servers failed"))),
     }
 }
 
