@@ -11,8 +11,10 @@ use tower_passticket::{
     identity::Fingerprint,
     layer::{ForwardedCertificateLayer, TrustedForwarders},
     remote::{Address, Client, ClientLimits, RemoteError},
-    tls::{ClientCertificates, Connector, TlsError, Verification},
+    tls::{ClientCertificates, Connector, TlsError},
 };
+
+use crate::connectors::to_authority;
 
 /// How often the lists are fetched again.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -40,26 +42,14 @@ pub(crate) struct Lists {
     urls: Vec<Address>,
 }
 
-/// The connector to the servers that list the certificates of forwarders.
-pub(crate) fn connector(config: &Config) -> Result<Connector, TlsError> {
-    Connector::builder()
-        // A server that can answer in place of this one could make itself a trusted forwarder. So `verifyCertificates`
-        // has no effect here.
-        .with_verification(Verification::Strict)
-        // An authority of clients cannot issue a certificate of this server.
-        .with_authorities(&config.tls.service_authorities)
-        .with_connect_timeout(config.timeouts.provider)
-        .with_policy(config.client_tls.clone())
-        .build()
-}
-
 impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, TlsError> {
         let Some(ForwarderSettings { certificates, urls, .. }) = &config.forwarders else {
             return Ok(None);
         };
-        let connector = connector(config)?;
+        // An authority of clients cannot issue a certificate of this server.
+        let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let fixed = certificates.iter().copied();
         let trusted = match urls.is_empty() {

@@ -4,6 +4,7 @@ mod admin;
 mod apiml;
 mod cli;
 mod commands;
+mod connectors;
 mod demo;
 mod descriptors;
 mod exit;

@@ -4,9 +4,11 @@
 use passticket_proxy::config::{Config, OidcSettings};
 use tower_passticket::{
     remote::{Client, ClientLimits},
-    tls::{Connector, TlsError, Verification},
+    tls::{Connector, TlsError},
     token::{IssuerKeys, JwksUrl, KeyRefresh, OidcIssuer},
 };
+
+use crate::connectors::to_authority;
 
 /// Creates the providers. Their keys are fetched later.
 pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
@@ -16,14 +18,7 @@ pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
 /// Returns the connector to the server with the keys of a provider.
 pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Connector, TlsError> {
     let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.service_authorities);
-    Connector::builder()
-        // A server that can answer in place of the provider can sign tokens. So `verifyCertificates` has no effect
-        // here.
-        .with_verification(Verification::Strict)
-        .with_authorities(authorities)
-        .with_connect_timeout(config.timeouts.provider)
-        .with_policy(config.client_tls.clone())
-        .build()
+    to_authority(config, authorities)
 }
 
 fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {

@@ -14,13 +14,15 @@ use tower_passticket::{
     api::AuthApi,
     apiml::Apiml,
     remote::{Client, ClientLimits},
-    tls::{Connector, TlsError, Verification},
+    tls::{Connector, TlsError},
     token::{
         AskFuture, AskIssuer, FetchFuture, IssuerCheck, IssuerKeys, JwkSetSource, OidcIssuer,
         Rs256Verifier, TokenOrigin, TokenStatus, TrustedIssuers, VerifiedToken, VerifyingKey,
     },
     zosmf::{Zosmf, ZosmfSessions},
 };
+
+use crate::connectors::to_authority;
 
 /// The issuers of the site, with the clients that ask them. Nothing is fetched yet.
 pub(crate) struct SiteTokens {
@@ -39,18 +41,6 @@ struct ZosmfTokens {
     zosmf: Zosmf<Connector>,
     keys: IssuerKeys,
     check: IssuerCheck,
-}
-
-/// The connector to a running Zowe API ML.
-pub(crate) fn apiml_connector(config: &Config) -> Result<Connector, TlsError> {
-    Connector::builder()
-        // A server that can answer in place of API ML can sign tokens of any user. So `verifyCertificates` has no effect
-        // here.
-        .with_verification(Verification::Strict)
-        .with_authorities(&config.tls.service_authorities)
-        .with_connect_timeout(config.timeouts.provider)
-        .with_policy(config.client_tls.clone())
-        .build()
 }
 
 /// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
@@ -82,7 +72,7 @@ impl SiteTokens {
         let apiml = match &config.zowe {
             None => None,
             Some(peer) => {
-                let connector = apiml_connector(config)?;
+                let connector = to_authority(config, &config.tls.service_authorities)?;
                 // Questions about tokens of many users must not delay keys and logouts, so each has its own client.
                 let apiml = || Apiml::new(Client::new(connector.clone(), limits), peer.url.clone());
                 let check = match peer.check_logout {

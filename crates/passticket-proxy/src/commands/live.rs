@@ -20,9 +20,9 @@ use tower_passticket::{
 };
 
 use crate::{
+    connectors::{self, ServiceConnectors},
     exit::Exit,
-    forwarders, oidc, serve, site_tokens,
-    stack::{self, ServiceConnectors},
+    oidc, serve,
     terminal::print_line,
 };
 
@@ -242,7 +242,7 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         }
     };
     let for_services = ServiceConnectors::new(config)?;
-    let for_providers = stack::connector(config, config.verify)?;
+    let for_providers = connectors::connector(config, config.verify)?;
     let provider = config.timeouts.provider;
     for route in &config.routes {
         let route = route.with_scheme(Bypass);
@@ -256,7 +256,7 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         let connector = for_services.of(route.service()).clone();
         add(&role, url, question, connector, config.timeouts.connect.min(provider));
     }
-    let for_logins = stack::connector(config, stack::login_verification(config))?;
+    let for_logins = connectors::connector(config, connectors::login_verification(config))?;
     match &config.logins {
         Logins::Zosmf(zosmf) => {
             let connector = for_logins.clone();
@@ -275,15 +275,18 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         add("SAF identity tokens", address.to_string(), Question::Http, for_logins, provider);
     }
     if let Some(peer) = &config.zowe {
-        let (url, connector) = (peer.url.to_string(), site_tokens::apiml_connector(config)?);
+        let (url, connector) = (
+            peer.url.to_string(),
+            connectors::to_authority(config, &config.tls.service_authorities)?,
+        );
         add("API ML", url.clone(), Question::ApimlKeys(peer.url.clone()), connector, provider);
-        if let Some(connector) = stack::zowe_connector(config)? {
+        if let Some(connector) = connectors::zowe_connector(config)? {
             add("PassTickets of API ML", url, Question::Http, connector, provider);
         }
     }
     if let Some(ForwarderSettings { urls, .. }) = &config.forwarders {
         for url in urls {
-            let connector = forwarders::connector(config)?;
+            let connector = connectors::to_authority(config, &config.tls.service_authorities)?;
             add("forwarders", url.to_string(), Question::Forwarders, connector, provider);
         }
     }
