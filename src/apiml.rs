@@ -173,7 +173,7 @@ fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
                 _ => Err(RemoteError::Answer("the token is for another user".to_owned())),
             }
         }
-        _ => Err(unusable(reply)),
+        _ => Err(reply.unexpected_status()),
     }
 }
 
@@ -182,16 +182,7 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     match reply.status() {
         StatusCode::UNAUTHORIZED => Ok(false),
         StatusCode::OK | StatusCode::NO_CONTENT if reply.body().is_empty() => Ok(true),
-        _ => Err(unusable(reply)),
-    }
-}
-
-fn unusable(reply: &Reply) -> RemoteError {
-    let status = reply.status();
-    let text = format!("status {}", status.as_u16());
-    match status.is_server_error() {
-        true => RemoteError::Unavailable(text),
-        false => RemoteError::Answer(text),
+        _ => Err(reply.unexpected_status()),
     }
 }
 

@@ -169,7 +169,7 @@ fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
         },
         StatusCode::UNAUTHORIZED => refused(PlatformError::WrongPassword),
         StatusCode::PRECONDITION_REQUIRED => refused(PlatformError::PasswordExpired),
-        _ => Err(unusable(reply)),
+        _ => Err(reply.unexpected_status()),
     }
 }
 
@@ -208,18 +208,9 @@ fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
             }
             // ZSS sends this text for EMVSEXPIRE: the password has expired, so SAF requires a new one.
             None if text == "No new password provided" => refused(PlatformError::PasswordExpired),
-            None => Err(unusable(reply)),
+            None => Err(reply.unexpected_status()),
         },
-        _ => Err(unusable(reply)),
-    }
-}
-
-fn unusable(reply: &Reply) -> RemoteError {
-    let status = reply.status();
-    let text = format!("status {}", status.as_u16());
-    match status.is_server_error() {
-        true => RemoteError::Unavailable(text),
-        false => RemoteError::Answer(text),
+        _ => Err(reply.unexpected_status()),
     }
 }
 

@@ -267,13 +267,7 @@ fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
                 expiry(&token, user).map_err(|problem| RemoteError::Answer(problem.to_owned()))?;
             Ok(Some(Issued { token, expires_at }))
         }
-        status => {
-            let text = format!("status {}", status.as_u16());
-            Err(match status.is_server_error() {
-                true => RemoteError::Unavailable(text),
-                false => RemoteError::Answer(text),
-            })
-        }
+        _ => Err(reply.unexpected_status()),
     }
 }
 

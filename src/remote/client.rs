@@ -215,11 +215,19 @@ impl Reply {
     /// # Errors
     /// [`RemoteError::Unavailable`] for a status 5xx. [`RemoteError::Answer`] for any other status that is not 2xx.
     pub fn successful(self) -> Result<Self, RemoteError> {
-        let text = || format!("status {}", self.status.as_u16());
-        match self.status {
-            status if status.is_success() => Ok(self),
-            status if status.is_server_error() => Err(RemoteError::Unavailable(text())),
-            _ => Err(RemoteError::Answer(text())),
+        match self.status.is_success() {
+            true => Ok(self),
+            false => Err(self.unexpected_status()),
+        }
+    }
+
+    /// The error of a response whose status the caller does not expect: [`RemoteError::Unavailable`] for 5xx, else
+    /// [`RemoteError::Answer`].
+    pub(crate) fn unexpected_status(&self) -> RemoteError {
+        let text = format!("status {}", self.status.as_u16());
+        match self.status.is_server_error() {
+            true => RemoteError::Unavailable(text),
+            false => RemoteError::Answer(text),
         }
     }
 

@@ -260,7 +260,7 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
                 let status = status.as_u16();
                 ZosmfError::Remote(RemoteError::Answer(format!("status {status}, but {reason}")))
             }),
-        _ => Err(unusable(reply)),
+        _ => Err(reply.unexpected_status().into()),
     }
 }
 
@@ -272,13 +272,7 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     match reply.status() {
         StatusCode::UNAUTHORIZED => Ok(false),
         status if status.is_success() && !is_page => Ok(true),
-        status => {
-            let text = format!("status {}", status.as_u16());
-            Err(match status.is_server_error() {
-                true => RemoteError::Unavailable(text),
-                false => RemoteError::Answer(text),
-            })
-        }
+        _ => Err(reply.unexpected_status()),
     }
 }
 
@@ -296,9 +290,9 @@ fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
         (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => Err(missing(reply.status())),
         (StatusCode::UNAUTHORIZED, _) => Err(ZosmfError::Refused),
         (status, Ok(0)) if status.is_success() => Ok(()),
-        (_, Ok(INTERNAL_ERROR)) => Err(unusable(reply)),
+        (_, Ok(INTERNAL_ERROR)) => Err(reply.unexpected_status().into()),
         (status, Ok(code)) if code != 0 && !status.is_redirection() => Err(ZosmfError::Refused),
-        _ => Err(unusable(reply)),
+        _ => Err(reply.unexpected_status().into()),
     }
 }
 
@@ -308,15 +302,6 @@ fn missing(status: StatusCode) -> ZosmfError {
         "status {status}: /zosmf/services/authenticate does not exist for this method; check the address, and the \
          release of z/OSMF"
     )))
-}
-
-fn unusable(reply: &Reply) -> ZosmfError {
-    let status = reply.status();
-    let text = format!("status {}", status.as_u16());
-    ZosmfError::Remote(match status.is_server_error() {
-        true => RemoteError::Unavailable(text),
-        false => RemoteError::Answer(text),
-    })
 }
 
 #[cfg(test)]
