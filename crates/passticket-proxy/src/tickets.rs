@@ -51,6 +51,14 @@ impl<G: PassTicketGenerator> Tickets<G> {
         zowe.applids.contains(applid).then_some(&zowe.tickets)
     }
 
+    /// The generator of the PassTickets of `applid`.
+    fn source(&self, applid: &Applid) -> &dyn PassTicketGenerator {
+        match self.zowe(applid) {
+            Some(zowe) => zowe,
+            None => &self.local,
+        }
+    }
+
     /// The source of the PassTickets of `applid`. In contrast to `self`, it needs the token of a client only if Zowe
     /// needs it for `applid`.
     pub(crate) fn of(&self, applid: &Applid) -> Self
@@ -69,10 +77,7 @@ impl<G: PassTicketGenerator> Tickets<G> {
 
 impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.zowe(applid) {
-            Some(zowe) => zowe.generate(user, applid),
-            None => self.local.generate(user, applid),
-        }
+        self.source(applid).generate(user, applid)
     }
 
     fn try_generate_now(
@@ -80,10 +85,7 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        match self.zowe(applid) {
-            Some(zowe) => zowe.try_generate_now(user, applid),
-            None => self.local.try_generate_now(user, applid),
-        }
+        self.source(applid).try_generate_now(user, applid)
     }
 
     fn generate_with_token(
@@ -92,10 +94,7 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
         applid: &Applid,
         token: Option<&str>,
     ) -> GenerateFuture {
-        match self.zowe(applid) {
-            Some(zowe) => zowe.generate_with_token(user, applid, token),
-            None => self.local.generate_with_token(user, applid, token),
-        }
+        self.source(applid).generate_with_token(user, applid, token)
     }
 
     fn needs_token(&self) -> bool {
@@ -103,16 +102,10 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
-        match self.zowe(applid) {
-            Some(zowe) => zowe.precheck(user, applid),
-            None => self.local.precheck(user, applid),
-        }
+        self.source(applid).precheck(user, applid)
     }
 
     fn replay(&self, applid: &Applid) -> Replay {
-        match self.zowe(applid) {
-            Some(zowe) => zowe.replay(applid),
-            None => self.local.replay(applid),
-        }
+        self.source(applid).replay(applid)
     }
 }

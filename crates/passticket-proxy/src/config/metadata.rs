@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::{
+    key_effect::{
+        Effect::{Elsewhere, Honoured, Warning},
+        Key,
+        Values::{Any, Is},
+        key,
+    },
     problem::suggest,
     reader::Field,
-    zowe_keys::Values::{self, Any, Is},
 };
 
 /// The names that the gateway reads.
@@ -17,42 +22,15 @@ pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
-/// A key and its effect in this gateway.
-#[derive(Debug)]
-struct Key {
-    /// The name. If no row has a longer name that begins with this name, the row stands for all keys below it, too.
-    name: &'static str,
-    effect: Effect,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only the page shows the texts without a message")
-)]
-enum Effect {
-    /// The key has the effect in the text.
-    Honoured(&'static str),
-    /// The key has no effect. A warning says what is missing.
-    Warning(Values, &'static str),
-    /// The key has no effect on a gateway. The text says why.
-    Ignored(&'static str),
-}
-use Effect::{Honoured, Ignored, Warning};
-
-const fn key(name: &'static str, effect: Effect) -> Key {
-    Key { name, effect }
-}
-
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
 
 const KEYS: &[Key] = &[
-    key("apiml.apiInfo", Ignored("for the API Catalog")),
+    key("apiml.apiInfo", Elsewhere("for the API Catalog")),
     key(APPLID, Honoured("like `authentication.applid`, which it replaces")),
     key(CERTIFICATE_HEADERS, Honoured("the headers of the scheme `x509`, separated by commas")),
     key(SCHEME, Honoured("like `authentication.scheme`, which it replaces")),
-    key("apiml.authentication.sso", Ignored("information for clients")),
-    key("apiml.catalog", Ignored("for the API Catalog")),
+    key("apiml.authentication.sso", Elsewhere("information for clients")),
+    key("apiml.catalog", Elsewhere("for the API Catalog")),
     key("apiml.connectTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.connectionManagerTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key(
@@ -75,19 +53,19 @@ const KEYS: &[Key] = &[
         Warning(Is("true"), "requests to the service are not limited in rate"),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
-    key("apiml.lb.cacheRecordExpirationTimeInHours", Ignored("see `apiml.lb.type`")),
+    key("apiml.lb.cacheRecordExpirationTimeInHours", Elsewhere("see `apiml.lb.type`")),
     key(
         "apiml.lb.type",
         Warning(Is("authentication"), "requests go to the first instance of the service"),
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        Ignored("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+        Elsewhere("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response.compress", Warning(Is("true"), "answers are not compressed")),
-    key("apiml.response.compressRoutes", Ignored("see `apiml.response.compress`")),
+    key("apiml.response.compressRoutes", Elsewhere("see `apiml.response.compress`")),
     key("apiml.routes", Warning(Any, "write the route to `routes`")),
     key(
         "apiml.service.apimlId",
@@ -97,7 +75,7 @@ const KEYS: &[Key] = &[
         "apiml.service.corsAllowedMethods",
         Warning(Any, "web pages of other origins cannot use the service through the gateway"),
     ),
-    key("apiml.service.description", Ignored("for the API Catalog")),
+    key("apiml.service.description", Elsewhere("for the API Catalog")),
     key(
         "apiml.service.externalUrl",
         Warning(Any, "requests go to the first of `instanceBaseUrls`"),
@@ -106,7 +84,7 @@ const KEYS: &[Key] = &[
         "apiml.service.supportClientCertForwarding",
         Warning(Is("true"), "the service does not receive the certificate of the client"),
     ),
-    key("apiml.service.title", Ignored("for the API Catalog")),
+    key("apiml.service.title", Elsewhere("for the API Catalog")),
     key(
         "connect-timeout",
         Warning(
@@ -115,20 +93,15 @@ const KEYS: &[Key] = &[
         ),
     ),
     key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must have begun its answer")),
-    key("version", Ignored("the version of the metadata")),
+    key("version", Elsewhere("the version of the metadata")),
 ];
 
 /// The row of a key.
 fn row(name: &str) -> Option<&'static Key> {
     let is_below = |key: &&Key| {
-        name.strip_prefix(key.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        name.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    KEYS.iter().filter(is_below).max_by_key(|key| key.name.len())
-}
-
-/// Whether a message mentions a key of the table by this name.
-fn plain(text: &str) -> String {
-    text.replace('`', "")
+    KEYS.iter().filter(is_below).max_by_key(|key| key.path.len())
 }
 
 /// The values of a service, by their names. No value is blank.
@@ -200,15 +173,13 @@ impl<'a> Metadata<'a> {
     /// and are not in the table belong to other programs.
     pub(super) fn check(&self) {
         for (name, field) in &self.0 {
-            match row(name).map(|key| key.effect) {
-                Some(Warning(values, missing)) if values.contain(field) => {
-                    field.at.warning(format_args!("is not supported: {}", plain(missing)));
-                }
+            match row(name) {
+                Some(key) => key.report(field),
                 None if name.starts_with("apiml.") => {
-                    let hint = suggest(name, KEYS.iter().map(|key| key.name));
+                    let hint = suggest(name, KEYS.iter().map(|key| key.path));
                     field.at.warning(format_args!("is not known here, so it has no effect{hint}"));
                 }
-                Some(_) | None => {}
+                None => {}
             }
         }
     }
@@ -216,10 +187,12 @@ impl<'a> Metadata<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-
     use super::*;
-    use crate::config::{problem::Report, reader::Document};
+    use crate::config::{
+        key_effect::{Values, rows},
+        problem::Report,
+        reader::Document,
+    };
 
     const PAGE: &str = include_str!("../../../../docs/reference/service-metadata.md");
 
@@ -246,20 +219,7 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_table() {
-        let values = |values| match values {
-            Any => "each value".to_owned(),
-            Is(value) => format!("`{value}`"),
-            Values::IsNot(value) => format!("each value but `{value}`"),
-        };
-        let mut want = String::new();
-        for Key { name, effect } in KEYS {
-            let (result, meaning) = match *effect {
-                Honoured(meaning) => ("honoured".to_owned(), meaning),
-                Warning(which, meaning) => (format!("warning: {}", values(which)), meaning),
-                Ignored(meaning) => ("none".to_owned(), meaning),
-            };
-            writeln!(want, "| `{name}` | {result} | {meaning} |").unwrap();
-        }
+        let want = rows(KEYS);
         let shown: String =
             PAGE.lines().filter(|line| line.starts_with("| `")).map(|l| format!("{l}\n")).collect();
         assert!(shown == want, "write these rows to the page:\n{want}");
@@ -267,17 +227,18 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_each_key_causes_the_message_of_its_row() {
-        assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
-        for Key { name, effect } in KEYS {
+        assert!(KEYS.is_sorted_by(|a, b| a.path < b.path));
+        for Key { path: name, effect } in KEYS {
             let none = [Vec::<String>::new(), Vec::new()];
             let (values, text) = match *effect {
                 Warning(values, missing) => {
-                    (values, format!("is not supported: {}", plain(missing)))
+                    (values, format!("is not supported: {}", missing.replace('`', "")))
                 }
-                Honoured(_) | Ignored(_) => {
+                Honoured(_) | Elsewhere(_) => {
                     assert_eq!(with(name, "x"), none, "{name}");
                     continue;
                 }
+                other => panic!("{name}: {other:?}"),
             };
             let (bad, good) = match values {
                 Any => ("x", "''"),

@@ -147,6 +147,7 @@ mod file_access;
 mod forwarders;
 mod identities;
 mod identity_checks;
+mod key_effect;
 mod key_material;
 mod key_ring;
 mod key_store_file;

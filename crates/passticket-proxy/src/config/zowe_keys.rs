@@ -3,65 +3,15 @@
 //! of this file.
 
 use super::{
+    key_effect::{
+        Effect::{Detail, Elsewhere, Error, Honoured, Warning},
+        Key,
+        Values::{Any, Is, IsNot},
+        key,
+    },
     problem::suggest,
     reader::{Field, Section},
 };
-
-/// A key and its effect in this gateway.
-#[derive(Debug)]
-struct Key {
-    /// The path below the section of the table. If no row has a longer path that begins with this path, the row also
-    /// covers all keys below this path.
-    path: &'static str,
-    effect: Effect,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only the page shows the texts without a message")
-)]
-enum Effect {
-    /// The key has the effect that it has in Zowe, or the effect in the text.
-    Honoured(&'static str),
-    /// The key has no effect. A warning says what is missing.
-    Warning(Values, &'static str),
-    /// The key restricts something, and this gateway would not restrict it.
-    Error(Values, &'static str),
-    /// The key changes only what another key does. The text is the path of the other key.
-    Detail(&'static str),
-    /// The key concerns other programs of Zowe.
-    Elsewhere(&'static str),
-}
-use Effect::{Detail, Elsewhere, Error, Honoured, Warning};
-
-/// The values of a key that cause a message.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Values {
-    /// Each value that is not blank.
-    Any,
-    /// This value. Upper and lower case do not matter.
-    Is(&'static str),
-    /// Each value that is neither blank nor this one. Upper and lower case do not matter.
-    IsNot(&'static str),
-}
-use Values::{Any, Is, IsNot};
-
-impl Values {
-    /// A template that was not replaced may have any value, so it counts as one that causes a message.
-    pub(super) fn contain(self, field: &Field<'_>) -> bool {
-        match self {
-            _ if field.is_template() => true,
-            Any => !field.is_blank(),
-            Is(value) => field.is_word(value),
-            IsNot(value) => !field.is_blank() && !field.is_word(value),
-        }
-    }
-}
-
-const fn key(path: &'static str, effect: Effect) -> Key {
-    Key { path, effect }
-}
 
 const OIDC: &str = "components.gateway.apiml.security.oidc.enabled";
 const RATE: &str = "components.gateway.apiml.gateway.servicesToLimitRequestRate";
@@ -526,56 +476,16 @@ fn check_table(table: &[Key], prefix: &str, section: &Section<'_>) {
     }
 }
 
-impl Key {
-    fn report(&self, field: &Field<'_>) {
-        match self.effect {
-            Warning(values, missing) if values.contain(field) => {
-                let missing = missing.replace('`', "");
-                field.at.warning(format_args!("is not supported: {missing}"));
-            }
-            Error(values, text) if values.contain(field) => field.at.error(text),
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-
     use super::*;
-    use crate::config::{own_section, problem::Report, reader::Document, zowe};
+    use crate::config::{key_effect::rows, own_section, problem::Report, reader::Document, zowe};
 
     /// The sections and their keys, in the order of the page.
     const TABLES: [(&str, &[Key]); 3] =
         [("", TOP), ("zowe", ZOWE), ("components.gateway", GATEWAY)];
 
     const PAGE: &str = include_str!("../../../../docs/reference/zowe-yaml-keys.md");
-
-    /// The rows of a table, as the page has them.
-    fn rows(table: &[Key]) -> String {
-        let mut rows = String::new();
-        let values = |values| match values {
-            Any => "each value".to_owned(),
-            Is(value) => format!("`{value}`"),
-            IsNot(value) => format!("each value but `{value}`"),
-        };
-        for Key { path, effect } in table {
-            let (result, meaning) = match *effect {
-                Honoured(meaning) => ("honoured".to_owned(), meaning.to_owned()),
-                Warning(which, meaning) => {
-                    (format!("warning: {}", values(which)), meaning.to_owned())
-                }
-                Error(which, meaning) => {
-                    (format!("**error**: {}", values(which)), meaning.to_owned())
-                }
-                Detail(other) => ("none".to_owned(), format!("see `{other}`")),
-                Elsewhere(meaning) => ("none".to_owned(), meaning.to_owned()),
-            };
-            writeln!(rows, "| `{path}` | {result} | {meaning} |").unwrap();
-        }
-        rows
-    }
 
     #[test]
     fn the_page_shows_the_tables() {
