@@ -1,6 +1,6 @@
 //! The scheme `safIdt`: the service receives a SAF identity token.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -16,23 +16,18 @@ use zeroize::Zeroizing;
 use super::{
     failure::Failure,
     scheme_error::SchemeError,
-    scheme_ticket::{Token, is_remembered, ticket, token_for},
+    scheme_ticket::TicketExchange,
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
     audit::AuditRecord,
-    clock::{Clock, SystemClock, Timestamp},
+    clock::Timestamp,
     messages::{self, ApiMessage},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
-    remote::{
-        Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, UserToken,
-    },
+    remote::{Address, Client, Connect, RemoteError, Reply, UserToken},
 };
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
-
-/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
-const MARGIN_MILLIS: u64 = 60_000;
 
 /// A token without the claim `exp` is used for this time.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -40,15 +35,8 @@ const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The longest time for which a token is used, whatever its claim `exp` says.
 const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The number of users whose tokens are kept.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
-
 /// The maximum length of a token, in bytes. It limits the memory for all tokens.
 const MAX_TOKEN: usize = 8 * 1024;
-
-/// After ZSS has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
-/// security product counts refused PassTickets as wrong passwords, and may revoke the user.
-const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
 /// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF is the z/OS
 /// interface to the security product. It makes such a token for a user and an application.
@@ -84,21 +72,14 @@ pub struct SafIdtScheme<C, G>(Arc<Shared<C, G>>);
 struct Shared<C, G> {
     client: Client<C>,
     address: Address,
-    tickets: G,
-    applid: Applid,
-    /// `None` if ZSS has refused the PassTicket.
-    tokens: SingleFlightCache<UserId, Arc<UserToken>, Failure>,
-    clock: Arc<dyn Clock>,
+    tokens: TicketExchange<G, UserToken>,
 }
 
 impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
     /// Creates a scheme that requests tokens from ZSS, with PassTickets of `tickets` for `applid`. `address` is the URL
     /// of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
     pub fn new(client: Client<C>, address: Address, tickets: G, applid: Applid) -> Self {
-        let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
-        let tokens = SingleFlightCache::new(policy);
-        let clock = Arc::new(SystemClock);
-        Self(Arc::new(Shared { client, address, tickets, applid, tokens, clock }))
+        Self(Arc::new(Shared { client, address, tokens: TicketExchange::new(tickets, applid) }))
     }
 }
 
@@ -112,7 +93,7 @@ impl<C, G> fmt::Debug for SafIdtScheme<C, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SafIdtScheme")
             .field("address", &self.0.address)
-            .field("applid", &self.0.applid)
+            .field("applid", &self.0.tokens.applid())
             .finish_non_exhaustive()
     }
 }
@@ -124,18 +105,17 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
         let user = *request.user();
-        if let Some(token) = self.0.tokens.cached(&user) {
+        if let Some(token) = self.0.tokens.kept(&user) {
             return SchemeFuture::ready(headers(token));
         }
-        let shared = self.0.clone();
-        let token = token_for(&shared.tickets, &user, &shared.applid, request.login_token());
-        let token = match token {
+        let token = match self.0.tokens.token_for(&user, request.login_token()) {
             Ok(token) => token,
             Err(failure) => return SchemeFuture::ready(Err(failure)),
         };
+        let shared = self.0.clone();
         SchemeFuture::pending(async move {
-            let ask = shared.ask(user, token);
-            headers(shared.tokens.get_and_release(&user, ask, is_remembered, |_, _| {}).await)
+            let ask = |ticket| shared.ask(&user, ticket);
+            headers(shared.tokens.get(user, token, ask, |_, _| {}).await)
         })
     }
 
@@ -145,18 +125,15 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
     }
 
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
-        record.with_applid(self.0.applid)
+        record.with_applid(self.0.tokens.applid())
     }
 
     fn accepts(&self) -> Accepts {
-        match self.0.tickets.needs_token() {
-            true => Accepts::AnyCredentialWithToken,
-            false => Accepts::AnyCredential,
-        }
+        self.0.tokens.accepts()
     }
 
     fn logged_out(&self, user: &UserId) {
-        self.0.tokens.remove(user);
+        self.0.tokens.forget(user);
     }
 
     fn replay(&self) -> Replay {
@@ -179,25 +156,24 @@ fn headers(token: Result<Option<Arc<UserToken>>, Failure>) -> Result<SchemeHeade
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Requests a token from ZSS. Returns the token and the time until which it is used, or `None` if ZSS refuses the
+    /// Requests a token from ZSS. Returns the token and the time at which it expires, or `None` if ZSS refuses the
     /// PassTicket.
     async fn ask(
         &self,
-        user: UserId,
-        token: Token,
-    ) -> Result<Option<(Arc<UserToken>, Timestamp)>, Failure> {
-        let ticket = ticket(&self.tickets, &user, &self.applid, token).await?;
-        let request = request(&self.address, &user, &ticket, &self.applid);
+        user: &UserId,
+        ticket: PassTicket,
+    ) -> Result<Option<(UserToken, Timestamp)>, Failure> {
+        let request = request(&self.address, user, &ticket, &self.tokens.applid());
         let decided = match request {
             // A PassTicket is sent only once, because the security product would count it as a wrong password.
             Ok(request) => {
-                self.client.call_once(request).await.and_then(|reply| decide(&reply, &user))
+                self.client.call_once(request).await.and_then(|reply| decide(&reply, user))
             }
             Err(error) => Err(error),
         };
         match decided {
             Ok(Some(Issued { token, expires_at })) => {
-                Ok(Some((Arc::new(token), until(expires_at, self.clock.now()))))
+                Ok(Some((token, used_until(expires_at, self.tokens.now()))))
             }
             Ok(None) => Ok(None),
             Err(error) => {
@@ -240,11 +216,10 @@ struct Issued {
     expires_at: Option<Timestamp>,
 }
 
-/// Until when a token is used. It expires at `expires_at`.
-fn until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+/// The time at which a token counts as expired. By its claim, it expires at `expires_at`.
+fn used_until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
-    let until = expires_at.min(now.plus(MAX_LIFETIME)).as_millis();
-    Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS))
+    expires_at.min(now.plus(MAX_LIFETIME))
 }
 
 /// The token of `user` in a response. `None` if ZSS refuses the PassTicket.
@@ -304,6 +279,7 @@ mod tests {
     use test_support::tickets::user;
 
     use super::*;
+    use crate::layer::scheme_ticket::kept_until;
 
     fn kind(result: Result<Option<Issued>, RemoteError>) -> &'static str {
         match result {
@@ -379,7 +355,7 @@ mod tests {
             (Some(u64::MAX), 128_740),
             (Some(0), 0),
         ] {
-            let got = until(expires_at.map(Timestamp::from_secs), now);
+            let got = kept_until(used_until(expires_at.map(Timestamp::from_secs), now));
             assert_eq!(got, Timestamp::from_secs(want), "{expires_at:?}");
         }
     }

@@ -1,56 +1,132 @@
-//! Generates PassTickets for schemes that exchange a PassTicket for a token.
+//! Exchanges a PassTicket for a token of another server, and keeps the token: what the schemes `safIdt` and `zosmf` have in
+//! common.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
-use crate::passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId};
+use super::{failure::Failure, schemes::Accepts};
+use crate::{
+    clock::{Clock, SystemClock, Timestamp},
+    passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId},
+    remote::{CachePolicy, SingleFlightCache},
+};
+
+/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
+const MARGIN_MILLIS: u64 = 60_000;
+
+/// The number of users whose tokens are kept. A token has at most 16 KiB.
+const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
+
+/// After the server has refused a PassTicket of a user, no PassTicket of this user is sent for this time. The security
+/// product counts refused PassTickets as wrong passwords, and may revoke the user.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
 /// The text of a client's token. It is copied only for a generator that needs it.
 pub(super) type Token = Option<Zeroizing<String>>;
 
-/// The token for the generator.
-///
-/// # Errors
-/// If the generator needs a token and there is none. Such a request must not wait for the ticket of another request of
-/// the user, and must not make other requests fail.
-pub(super) fn token_for(
-    tickets: &impl PassTicketGenerator,
-    user: &UserId,
-    applid: &Applid,
-    token: Option<&str>,
-) -> Result<Token, Failure> {
-    match token {
-        _ if !tickets.needs_token() => Ok(None),
-        Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
-        None => Err(GenerateError::not_authenticated(*user, *applid).into()),
+/// The tokens `T` that a server has issued for PassTickets of one application.
+pub(super) struct TicketExchange<G, T> {
+    tickets: G,
+    applid: Applid,
+    /// `None` if the server has refused the PassTicket.
+    issued: SingleFlightCache<UserId, Arc<T>, Failure>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
+    pub(super) fn new(tickets: G, applid: Applid) -> Self {
+        let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
+        let (issued, clock) = (SingleFlightCache::new(policy), Arc::new(SystemClock));
+        Self { tickets, applid, issued, clock }
     }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn accepts(&self) -> Accepts {
+        match self.tickets.needs_token() {
+            true => Accepts::AnyCredentialWithToken,
+            false => Accepts::AnyCredential,
+        }
+    }
+
+    /// The kept token of `user`, `None` in it if the server has refused the user, or the failure that is remembered.
+    pub(super) fn kept(&self, user: &UserId) -> Option<Result<Option<Arc<T>>, Failure>> {
+        self.issued.cached(user)
+    }
+
+    /// Forgets the token of `user`. A token that is being issued is not kept.
+    pub(super) fn forget(&self, user: &UserId) -> Option<Arc<T>> {
+        self.issued.remove(user)
+    }
+
+    /// The token for the generator.
+    ///
+    /// # Errors
+    /// If the generator needs a token and there is none. Such a request must not wait for the ticket of another request
+    /// of the user, and must not make other requests fail.
+    pub(super) fn token_for(&self, user: &UserId, token: Option<&str>) -> Result<Token, Failure> {
+        match token {
+            _ if !self.tickets.needs_token() => Ok(None),
+            Some(token) => Ok(Some(Zeroizing::new(token.to_owned()))),
+            None => Err(GenerateError::not_authenticated(*user, self.applid).into()),
+        }
+    }
+
+    /// The kept token of `user`, or the one that `exchange` gets for a PassTicket, with the time at which it expires.
+    /// `None` if the server refuses the PassTicket. `end` gets each token that is no longer kept, or was never kept
+    /// because the user has logged out.
+    pub(super) async fn get<F>(
+        &self,
+        user: UserId,
+        token: Token,
+        exchange: impl FnOnce(PassTicket) -> F,
+        end: impl Fn(UserId, Arc<T>),
+    ) -> Result<Option<Arc<T>>, Failure>
+    where
+        F: Future<Output = Result<Option<(T, Timestamp)>, Failure>>,
+    {
+        let issue = async {
+            let issued = exchange(self.ticket(&user, token).await?).await?;
+            Ok(issued.map(|(issued, expires_at)| (Arc::new(issued), kept_until(expires_at))))
+        };
+        self.issued.get_and_release(&user, issue, is_remembered, end).await
+    }
+
+    async fn ticket(&self, user: &UserId, token: Token) -> Result<PassTicket, Failure> {
+        let Self { tickets, applid, .. } = self;
+        let generated = match tickets.try_generate_now(user, applid) {
+            Some(generated) => generated,
+            None if tickets.needs_token() => {
+                let token = token.as_ref().map(|token| token.as_str());
+                tickets.generate_with_token(user, applid, token).await
+            }
+            None => tickets.generate(user, applid).await,
+        };
+        Ok(generated?)
+    }
+}
+
+impl<G, T> TicketExchange<G, T> {
+    pub(super) fn applid(&self) -> Applid {
+        self.applid
+    }
+}
+
+/// Until when a token is kept that expires at `expires_at`.
+pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }
 
 /// Whether later requests of the user get the same failure for a second. A failure of a PassTicket depends on the token
 /// of the request, or on the moment, unless the generator is unavailable.
-pub(super) fn is_remembered(failure: &Failure) -> bool {
+fn is_remembered(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),
         _ => true,
     }
-}
-
-/// Generates a PassTicket of `user` for the application `applid`.
-pub(super) async fn ticket(
-    tickets: &impl PassTicketGenerator,
-    user: &UserId,
-    applid: &Applid,
-    token: Token,
-) -> Result<PassTicket, Failure> {
-    let generated = match tickets.try_generate_now(user, applid) {
-        Some(generated) => generated,
-        None if tickets.needs_token() => {
-            let token = token.as_ref().map(|token| token.as_str());
-            tickets.generate_with_token(user, applid, token).await
-        }
-        None => tickets.generate(user, applid).await,
-    };
-    Ok(generated?)
 }
 
 #[cfg(test)]
@@ -90,7 +166,8 @@ mod tests {
             (true, Some("x"), Ok(Some("x"))),
             (true, None, missing),
         ] {
-            let got = token_for(&Generator { needs_token }, &user, &applid, token);
+            let exchange = TicketExchange::<_, ()>::new(Generator { needs_token }, applid);
+            let got = exchange.token_for(&user, token);
             let got = got.map(|token| token.map(|token| token.to_string()));
             assert_eq!(got, want.map(|token| token.map(str::to_owned)), "{needs_token} {token:?}");
         }

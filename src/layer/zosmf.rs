@@ -1,6 +1,6 @@
 //! The scheme `zosmf`: the service receives a token of z/OSMF, IBM's management server on z/OS.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, header::COOKIE};
@@ -11,29 +11,19 @@ use super::{
     authentication::Proof,
     failure::Failure,
     scheme_error::SchemeError,
-    scheme_ticket::{Token, is_remembered, ticket, token_for},
+    scheme_ticket::TicketExchange,
     schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{
     audit::AuditRecord,
-    clock::{Clock, SystemClock, Timestamp},
+    clock::Timestamp,
     headers::cookie,
     messages::{self, ApiMessage},
-    passticket::{Applid, PassTicketGenerator, Replay, UserId},
-    remote::{CachePolicy, Connect, SingleFlightCache},
+    passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
+    remote::Connect,
     token::TokenOrigin,
     zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
 };
-
-/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
-const MARGIN_MILLIS: u64 = 60_000;
-
-/// The number of users whose sessions are kept. A session has two tokens of at most 8 KiB.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
-
-/// After z/OSMF has refused a PassTicket of a user, the scheme sends no PassTicket of this user for this time. The
-/// security product counts refused PassTickets as wrong passwords, and may revoke the user.
-const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
 /// The issuer of the JWTs of z/OSMF.
 const ISSUER: &str = "zOSMF";
@@ -78,22 +68,16 @@ pub struct ZosmfScheme<C, G>(Arc<Shared<C, G>>);
 
 struct Shared<C, G> {
     zosmf: Zosmf<C>,
-    tickets: G,
-    applid: Applid,
     logins: ZosmfSessions,
-    /// The sessions that this scheme has opened. `None` if z/OSMF has refused the PassTicket.
-    opened: SingleFlightCache<UserId, Arc<ZosmfSession>, Failure>,
-    clock: Arc<dyn Clock>,
+    /// The sessions that this scheme has opened.
+    opened: TicketExchange<G, ZosmfSession>,
 }
 
 impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
     /// Creates a scheme that opens sessions at `zosmf` with PassTickets of `tickets` for `applid`. `logins` contains
     /// the sessions of users who have logged in with a password.
     pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
-        let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
-        let opened = SingleFlightCache::new(policy);
-        let clock = Arc::new(SystemClock);
-        Self(Arc::new(Shared { zosmf, tickets, applid, logins, opened, clock }))
+        Self(Arc::new(Shared { zosmf, logins, opened: TicketExchange::new(tickets, applid) }))
     }
 }
 
@@ -107,7 +91,7 @@ impl<C, G> fmt::Debug for ZosmfScheme<C, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZosmfScheme")
             .field("zosmf", &self.0.zosmf)
-            .field("applid", &self.0.applid)
+            .field("applid", &self.0.opened.applid())
             .finish_non_exhaustive()
     }
 }
@@ -128,26 +112,25 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         if let Some(session) = self.0.logins.get(&user) {
             return SchemeFuture::ready(with_session(headers, &session));
         }
-        if let Some(opened) = self.0.opened.cached(&user) {
+        if let Some(opened) = self.0.opened.kept(&user) {
             let session = opened.and_then(|session| session.ok_or_else(refused));
             return SchemeFuture::ready(
                 session.and_then(|session| with_session(headers, &session)),
             );
         }
-        // The future needs only the cookies of the request.
-        let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
-        let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
-        let token = token_for(&shared.tickets, &user, &shared.applid, request.login_token());
-        let token = match token {
+        let token = match self.0.opened.token_for(&user, request.login_token()) {
             Ok(token) => token,
             Err(failure) => return SchemeFuture::ready(Err(failure)),
         };
+        // The future needs only the cookies of the request.
+        let cookies = headers.get_all(COOKIE).iter().map(|line| (COOKIE, line.clone()));
+        let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
         SchemeFuture::pending(async move {
-            let open = shared.open(user, token);
+            let open = |ticket| shared.open(&user, ticket);
             // A session that is not kept, because its user has logged out or because there are too many, would be valid
             // until it expires.
             let end = |user, session| shared.zosmf.end(user, session);
-            let session = shared.opened.get_and_release(&user, open, is_remembered, end).await?;
+            let session = shared.opened.get(user, token, open, end).await?;
             let session = session.ok_or_else(refused)?;
             with_session(&cookies, &session)
         })
@@ -159,7 +142,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
     }
 
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
-        record.with_applid(self.0.applid)
+        record.with_applid(self.0.opened.applid())
     }
 
     fn accepts(&self) -> Accepts {
@@ -169,7 +152,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
     /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened is ended when it is open.
     /// This method needs a tokio runtime.
     fn logged_out(&self, user: &UserId) {
-        let sessions = [self.0.opened.remove(user), self.0.logins.take(user)];
+        let sessions = [self.0.opened.forget(user), self.0.logins.take(user)];
         for session in sessions.into_iter().flatten() {
             self.0.zosmf.end(*user, session);
         }
@@ -181,21 +164,18 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Opens a session. Returns the session and the time until which it is used, or `None` if z/OSMF refuses the
-    /// PassTicket.
+    /// Opens a session. Returns the session and the time at which it expires, or `None` if z/OSMF refuses the PassTicket.
     async fn open(
         &self,
-        user: UserId,
-        token: Token,
-    ) -> Result<Option<(Arc<ZosmfSession>, Timestamp)>, Failure> {
-        let ticket = ticket(&self.tickets, &user, &self.applid, token).await?;
-        let opened = self.zosmf.open_session(&user, ticket.expose_bytes(), self.clock.now()).await;
-        match opened {
+        user: &UserId,
+        ticket: PassTicket,
+    ) -> Result<Option<(ZosmfSession, Timestamp)>, Failure> {
+        let now = self.opened.now();
+        match self.zosmf.open_session(user, ticket.expose_bytes(), now).await {
             Ok(session) => {
                 self.logins.remember(&session);
-                let until = session.expires_at().as_millis();
-                let until = Timestamp::from_millis(until.saturating_sub(MARGIN_MILLIS));
-                Ok(Some((Arc::new(session), until)))
+                let expires_at = session.expires_at();
+                Ok(Some((session, expires_at)))
             }
             Err(ZosmfError::Refused) => Ok(None),
             Err(error) => Err(SchemeError::unavailable(error.to_string(), None).into()),
