@@ -115,8 +115,6 @@ pub mod api;
 pub mod apiml;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod apiml_path;
-#[cfg(feature = "remote")]
-pub mod apiml_tickets;
 pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod auth_prefix;

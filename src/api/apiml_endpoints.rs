@@ -3,13 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, HOST},
-    request::Parts,
-};
+use http::{HeaderValue, Response, StatusCode, header::HOST, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
 use serde::Serialize;
@@ -23,7 +18,7 @@ use super::{
     endpoint::check_method,
     error::ApiError,
     permission::GuardedTask,
-    response::{Answer, json as json_response, typed},
+    response::{Answer, json as json_response, json_document, typed},
     service_list::{ListedService, ServiceList, set_version},
 };
 use crate::{
@@ -80,7 +75,7 @@ impl ApimlEndpoints {
     /// Sets the certificate chain of the gateway, in DER. The certificate of the gateway comes first.
     #[must_use]
     pub fn with_certificates<C: AsRef<[u8]>>(self, chain: impl IntoIterator<Item = C>) -> Self {
-        let pem: String = chain.into_iter().map(|der| pem(der.as_ref())).collect();
+        let pem: String = chain.into_iter().map(|der| certificate_pem(der.as_ref())).collect();
         Self { certificates: pem.into(), ..self }
     }
 
@@ -206,14 +201,10 @@ impl ApimlGateway<'_> {
         }
         let parts = (self.endpoints.health)();
         let is_up = parts.iter().all(|(_, health)| health.is_up());
-        let document = match self.compatibility {
-            Compatibility::ZoweV3 => zowe_v3_health(is_up, &parts),
-            Compatibility::Documented => json!({ "status": status(is_up) }),
+        let mut response = match self.compatibility {
+            Compatibility::ZoweV3 => actuator_document(&zowe_v3_health(is_up, &parts)),
+            Compatibility::Documented => json_document(&json!({ "status": status(is_up) })),
         };
-        let mut response = json_document(&document);
-        if self.compatibility == Compatibility::ZoweV3 {
-            response.headers_mut().insert(CONTENT_TYPE, ACTUATOR);
-        }
         if !is_up {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -221,14 +212,12 @@ impl ApimlGateway<'_> {
     }
 }
 
-/// Returns a response with status 200 and this document.
-fn json_document(document: &Value) -> Response<Full<Bytes>> {
-    typed(document.to_string().into(), HeaderValue::from_static("application/json"))
+/// Returns a response with status 200, this document, and the content type of the endpoints that API ML has from the
+/// Spring framework.
+fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
+    let content_type = HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
+    typed(document.to_string().into(), content_type)
 }
-
-/// The content type of the endpoints that API ML has from the Spring framework.
-const ACTUATOR: HeaderValue =
-    HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
 
 fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
@@ -261,9 +250,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn info() -> Response<Full<Bytes>> {
     let document = json!({ "build": { "artifact": NAME, "name": NAME, "version": VERSION } });
-    let mut response = json_document(&document);
-    response.headers_mut().insert(CONTENT_TYPE, ACTUATOR);
-    response
+    actuator_document(&document)
 }
 
 /// Returns the version of this crate, not the version of an API ML. Clients of API ML expect all three members.
@@ -278,18 +265,9 @@ fn api_id(query: &str) -> Option<&str> {
 }
 
 /// Encodes a certificate in PEM (RFC 7468).
-fn pem(der: &[u8]) -> String {
-    let encoded = BASE64_STANDARD.encode(der);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
+fn certificate_pem(der: &[u8]) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config)
 }
 
 #[cfg(test)]
@@ -298,11 +276,14 @@ mod tests {
 
     #[test]
     fn a_certificate_has_lines_of_64_characters() {
-        let text = pem(&[0; 60]);
+        let text = certificate_pem(&[0; 60]);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         assert_eq!((lines[1].len(), lines[2].len()), (64, 16));
-        assert_eq!(pem(b""), "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n");
+        assert_eq!(
+            certificate_pem(b""),
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     error::{ApiError, BodyField, PatRefusal},
     permission::GuardedTask,
-    response::typed,
+    response::json_document,
     service_list::set_version,
 };
 pub use crate::compatibility::Compatibility;
@@ -83,8 +83,7 @@ impl Compatibility {
             return None;
         }
         let document = json!({ "serviceId": service_id(path)?, "status": "UNKNOWN" });
-        let content_type = HeaderValue::from_static("application/json");
-        Some(typed(document.to_string().into(), content_type))
+        Some(json_document(&document))
     }
 
     /// Returns the status and the message for `error`. `path` is the path of the request. The message is `None` if the

@@ -11,6 +11,7 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::error::ApiError;
 
@@ -34,6 +35,11 @@ pub(super) fn json(content: &impl Serialize) -> Answer {
         ApiError::Internal
     })?;
     Ok(typed(text.into(), HeaderValue::from_static("application/json")))
+}
+
+/// Returns a response with status 200 and this document.
+pub(super) fn json_document(document: &Value) -> Response<Full<Bytes>> {
+    typed(document.to_string().into(), HeaderValue::from_static("application/json"))
 }
 
 /// Returns a response with status 200, `content` and `content_type`.

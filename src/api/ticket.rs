@@ -44,11 +44,10 @@ pub(super) async fn ticket<B: Body>(
     let (url, user) = (request.uri.path(), jwt.user());
     let generated = match generator.try_generate_now(user, &applid) {
         Some(generated) => generated,
-        None if generator.needs_token() => {
+        None => {
             let token = tokens.text(request).and_then(|token| str::from_utf8(token).ok());
             generator.generate_with_token(user, &applid, token).await
         }
-        None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
         // The APPLID is not part of `cause`, because the client chooses it. Each new value would cause another log

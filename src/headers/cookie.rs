@@ -95,11 +95,16 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot.
+pub(crate) fn is_value(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
 /// One `Cookie` line with the cookies of `headers` and the cookie `name`. `None` if the value has a character that is
 /// not allowed in a cookie (RFC 6265 §4.1.1).
 pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Option<HeaderValue> {
-    let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
-    if value.is_empty() || !value.bytes().all(allowed) {
+    if !is_value(value) {
         return None;
     }
     let mut line = BytesMut::new();

@@ -94,10 +94,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
             let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
             return SchemeFuture::ready(headers.map_err(Into::into));
         }
-        let future = match self.generator.needs_token() {
-            true => self.generator.generate_with_token(&user, &self.applid, token),
-            false => self.generator.generate(&user, &self.applid),
-        };
+        let future = self.generator.generate_with_token(&user, &self.applid, token);
         let custom = self.custom.clone();
         SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
     }

@@ -185,11 +185,7 @@ pub struct Route {
     service: ServiceId,
     prefix: String,
     upstream: Option<Upstream>,
-    scheme: Arc<dyn Scheme>,
-    // `is_bypass` is read once from the scheme, so that all layers see the same value.
-    is_bypass: bool,
-    accepts: Accepts,
-    replay: Replay,
+    scheme: RouteScheme,
     on_failure: Option<OnFailure>,
     client_basic: ClientBasic,
     encoded_paths: EncodedPaths,
@@ -200,6 +196,23 @@ pub struct Route {
     /// All routes of the same service, including this one, because a redirect of the service may point to another
     /// route. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
+}
+
+/// A scheme, and its answers. They are read once, so that all layers see the same values.
+#[derive(Clone)]
+struct RouteScheme {
+    scheme: Arc<dyn Scheme>,
+    is_bypass: bool,
+    accepts: Accepts,
+    replay: Replay,
+}
+
+impl RouteScheme {
+    fn new(scheme: impl Scheme) -> Self {
+        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
+        let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
+        Self { scheme, is_bypass, accepts, replay }
+    }
 }
 
 /// The address and the prefix of one route in [`Route::siblings`].
@@ -249,16 +262,11 @@ impl Route {
         upstream: Option<Upstream>,
         scheme: impl Scheme,
     ) -> Self {
-        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
-        let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
         Self {
             service,
             prefix,
             upstream,
-            scheme,
-            is_bypass,
-            accepts,
-            replay,
+            scheme: RouteScheme::new(scheme),
             on_failure: None,
             client_basic: ClientBasic::default(),
             encoded_paths: EncodedPaths::default(),
@@ -273,9 +281,7 @@ impl Route {
     /// Replaces the scheme of this route by `scheme`.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
-        let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
-        Self { scheme, is_bypass, replay, accepts, siblings: Arc::new([]), ..self }
+        Self { scheme: RouteScheme::new(scheme), siblings: Arc::new([]), ..self }
     }
 
     /// Sets what the gateway does with a request if authentication or the scheme failed.
@@ -348,24 +354,24 @@ impl Route {
 
     /// Returns the scheme that prepares requests for the service.
     pub fn scheme(&self) -> &dyn Scheme {
-        &*self.scheme
+        &*self.scheme.scheme
     }
 
     /// Whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the request
     /// is forwarded with the credentials that the client sent.
     pub fn is_bypass(&self) -> bool {
-        self.is_bypass
+        self.scheme.is_bypass
     }
 
     /// Which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
-        self.accepts
+        self.scheme.accepts
     }
 
     /// Says whether the service accepts the headers of the scheme in more than one request
     /// ([`Scheme::replay`](super::Scheme::replay)).
     pub fn replay(&self) -> Replay {
-        self.replay
+        self.scheme.replay
     }
 
     /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed.
@@ -524,7 +530,7 @@ impl fmt::Debug for Route {
             .field("prefix", &self.prefix)
             .field("upstream", &self.upstream)
             // The output shows only the name of the scheme, because a scheme may contain a secret.
-            .field("scheme", &self.scheme.name())
+            .field("scheme", &self.scheme().name())
             .field("on_failure", &self.on_failure())
             .finish()
     }

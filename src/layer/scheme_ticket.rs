@@ -99,11 +99,10 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         let Self { tickets, applid, .. } = self;
         let generated = match tickets.try_generate_now(user, applid) {
             Some(generated) => generated,
-            None if tickets.needs_token() => {
+            None => {
                 let token = token.as_ref().map(|token| token.as_str());
                 tickets.generate_with_token(user, applid, token).await
             }
-            None => tickets.generate(user, applid).await,
         };
         Ok(generated?)
     }

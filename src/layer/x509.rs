@@ -9,7 +9,7 @@ use super::{
     authentication::Proof,
     failure::Failure,
     scheme_error::SchemeError,
-    schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
+    schemes::{Accepts, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
 };
 use crate::{identity::PeerCertificate, passticket::Replay};
 
@@ -148,10 +148,6 @@ impl Scheme for X509Scheme {
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
         SchemeFuture::ready(self.headers_for(request.proof()))
-    }
-
-    fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
-        Some(SchemeFuture::ready(self.headers_for(authorization.proof())))
     }
 
     /// Earlier layers remove all `X-Certificate-*`.

@@ -219,14 +219,11 @@ impl<C: Clone, B> Forward<C, B> {
     }
 
     fn with_settings(self, settings: PoolSettings) -> Self {
-        let others = self.other_pools.iter().map(|(service, pool)| {
-            (service.clone(), Arc::new(pool.with_settings(settings.clone())))
-        });
+        let change = |pool: &Arc<Pool<C, B>>| Arc::new(pool.with_settings(settings.clone()));
+        let others = self.other_pools.iter().map(|(service, pool)| (service.clone(), change(pool)));
         let other_pools = others.collect();
-        let unauthorized = self.unauthorized_pool.as_ref();
-        let unauthorized_pool =
-            unauthorized.map(|pool| Arc::new(pool.with_settings(settings.clone())));
-        let pool = Arc::new(self.pool.with_settings(settings));
+        let unauthorized_pool = self.unauthorized_pool.as_ref().map(change);
+        let pool = change(&self.pool);
         Self { pool, other_pools, unauthorized_pool, last: None, ..self }
     }
 }

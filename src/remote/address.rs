@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::Uri;
 
+use super::client::RemoteError;
 use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, and optionally a port and a path.
@@ -48,6 +49,15 @@ impl Address {
     /// Returns the address as a URI, unchanged.
     pub(crate) fn uri(&self) -> Uri {
         self.0.clone()
+    }
+
+    /// The same as [`join`](Self::join), for segments that are fixed in the program.
+    ///
+    /// # Errors
+    /// [`RemoteError::Answer`] if the result is too long for a URI.
+    pub(crate) fn endpoint(&self, segments: &[&str]) -> Result<Uri, RemoteError> {
+        let uri = self.join(segments);
+        uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))
     }
 
     /// Adds path segments to the address. Each segment is percent-encoded (RFC 3986 §2.1). A slash at the end of the

@@ -110,9 +110,7 @@ where
         key: &K,
         look_up: impl Future<Output = Result<Option<(V, Timestamp)>, E>>,
     ) -> Result<Option<V>, E> {
-        let look_up =
-            async { look_up.await.map(|found| found.map(|(value, until)| (value, Some(until)))) };
-        self.get_or_look_up(key, look_up, |_| true, |_, _| {}).await
+        self.get_and_release(key, look_up, |_| true, |_, _| {}).await
     }
 
     /// The same as [`get_until`](Self::get_until), for values that must be released. `release` is called with the found

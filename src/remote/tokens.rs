@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderValue, Request, header::COOKIE};
 use zeroize::Zeroizing;
 
-use crate::passticket::UserId;
+use crate::{headers::cookie, passticket::UserId};
 
 /// The cookie in which Zowe's services expect a login token
 /// (`docs/reference/identity-and-saf.md#asking-token`).
@@ -22,8 +22,7 @@ impl UserToken {
     /// §4.1.1).
     pub fn new(text: impl Into<String>) -> Result<Self, NoToken> {
         let text = Zeroizing::new(text.into());
-        let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
-        if text.is_empty() || !text.bytes().all(allowed) {
+        if !cookie::is_value(&text) {
             return Err(NoToken(
                 "the token is empty, or has a character that is not allowed in a cookie".to_owned(),
             ));

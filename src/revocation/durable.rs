@@ -188,11 +188,7 @@ impl DurableStore {
         path: PathBuf,
         uptime: impl Fn() -> Uptime + Send + 'static,
     ) -> Result<Self, OpenError> {
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Err(OpenError::Missing { file: path }),
-            Err(source) => return Err(OpenError::Io { file: path, source }),
-        }
+        check_exists(&path)?;
         let (database, salt, id, index, counts, networks) = catch_panic(&path, || {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
@@ -203,9 +199,7 @@ impl DurableStore {
                     "the file was replaced while it was opened",
                 )));
             }
-            let index = load(&database).map_err(|e| open_error(&path, e))?;
-            let counts = count_pats(&database).map_err(|e| open_error(&path, e))?;
-            let networks = load_networks(&database).map_err(|e| open_error(&path, e))?;
+            let (index, counts, networks) = load_all(&path, &database)?;
             Ok((database, salt, id, Arc::new(index), counts, networks))
         })?;
 
@@ -573,6 +567,25 @@ fn open_if_present<K: Key + 'static, V: Value + 'static>(
         Ok(table) => Ok(Some(table)),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads all that a store keeps in memory.
+fn load_all(
+    path: &Path,
+    database: &Database,
+) -> Result<(RevocationIndex, PatCounts, Networks), OpenError> {
+    let error = |error| open_error(path, error);
+    let (index, counts) = (load(database).map_err(error)?, count_pats(database).map_err(error)?);
+    Ok((index, counts, load_networks(database).map_err(error)?))
+}
+
+/// Checks that the file exists.
+fn check_exists(path: &Path) -> Result<(), OpenError> {
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(OpenError::Missing { file: path.to_owned() }),
+        Err(source) => Err(OpenError::Io { file: path.to_owned(), source }),
     }
 }
 

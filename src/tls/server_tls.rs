@@ -2,15 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{PrivateKeyDer, pem::PemObject},
-    server::NoServerSessionStorage,
-};
+use rustls::{ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage};
 
 use super::{
-    client_certificates::client_verifier, error::TlsError, pem::certificates, policy::TlsPolicy,
+    client_certificates::client_verifier,
+    error::TlsError,
+    pem::{certificates, private_key},
+    policy::TlsPolicy,
     signature_cache::SignatureCache,
 };
 
@@ -176,7 +174,7 @@ impl<'a> ServerTlsBuilder<'a> {
     /// [`TlsError`] names the document that cannot be used.
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let chain = certificates(self.chain).ok_or(TlsError::Chain)?;
-        let key = PrivateKeyDer::from_pem_slice(self.key).map_err(|_| TlsError::Key)?;
+        let key = private_key(self.key).ok_or(TlsError::Key)?;
         let provider = Arc::new(self.policy.restrict(self.signature_cache.provider()));
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.policy.versions())

@@ -102,9 +102,8 @@ impl IssuerCheck {
         token: &str,
         verified: &VerifiedToken,
     ) -> Result<(), TokenError> {
-        let ask = self.0.source.ask(token, verified);
         let found = async {
-            let status = ask.await?;
+            let status = self.0.source.ask(token, verified).await?;
             Ok((status == TokenStatus::Active).then_some(()))
         };
         let answer = self.0.memory.get(&verified.fingerprint(), found).await;

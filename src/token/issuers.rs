@@ -165,8 +165,8 @@ impl TrustedIssuers {
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF has
         // the same header, so the issuer is read before. This takes less time than a check with our own key.
-        let is_zosmf = self.0.zosmf.is_some() && names_zosmf(payload);
-        let refused = match own.is_header_of_a_key(header) && !is_zosmf {
+        let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
+        let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,
             true => match own.verify_uncached(token, By::Gateway) {
                 Err(error) if error.is_foreign() => Some(error),
@@ -442,14 +442,11 @@ impl Header {
             return Err(TokenError::Malformed);
         }
         // RFC 8725 §3.11: a token of another kind, such as `logout+jwt`, is not a credential.
-        if let Some(typ) = members.typ {
-            let typ = typ.to_ascii_lowercase();
-            let kind = typ.strip_prefix("application/").unwrap_or(&typ);
-            if !matches!(kind, "jwt" | "at+jwt") {
-                return Err(TokenError::Claims(
-                    "the type of the token (typ) is not JWT or at+jwt".into(),
-                ));
-            }
+        const KINDS: [&str; 4] = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+        if members.typ.is_some_and(|typ| !KINDS.iter().any(|kind| typ.eq_ignore_ascii_case(kind))) {
+            return Err(TokenError::Claims(
+                "the type of the token (typ) is not JWT or at+jwt".into(),
+            ));
         }
         Ok(Self { alg: members.alg, kid: members.kid })
     }

@@ -1,9 +1,9 @@
 //! An OpenID Connect provider whose tokens are accepted, and the checks of their claims.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
@@ -304,11 +304,15 @@ impl<'de> Visitor<'de> for UsedClaims<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        /// The name of a claim. Most names are not kept, so they are not copied.
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
         let mut claims = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
+        while let Some(Name(name)) = access.next_key()? {
             if !self.uses(&name) {
                 access.next_value::<IgnoredAny>()?;
-            } else if claims.insert(name, access.next_value()?).is_some() {
+            } else if claims.insert(name.into_owned(), access.next_value()?).is_some() {
                 return Err(A::Error::custom("repeated claim"));
             }
         }

@@ -23,6 +23,12 @@ use crate::{
     remote::{Address, Client, Connect, RemoteError, Reply, UserToken},
 };
 
+/// The path of the login service.
+const AUTHENTICATE: [&str; 3] = ["zosmf", "services", "authenticate"];
+
+/// The path of the keys with which z/OSMF signs its JWTs.
+const KEYS: [&str; 5] = ["jwt", "ibm", "api", "zOSMFBuilder", "jwk"];
+
 /// z/OSMF refuses requests without this header. Its value may be empty.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-zosmf-header");
 
@@ -98,7 +104,7 @@ impl<C: Connect> Zosmf<C> {
         password: &[u8],
         now: Timestamp,
     ) -> Result<ZosmfSession, ZosmfError> {
-        let mut request = self.request(Method::POST, Full::default())?;
+        let mut request = self.request(Method::POST, &AUTHENTICATE, Full::default())?;
         request.headers_mut().insert(AUTHORIZATION, basic(user, password));
         let reply = self.client.call_once(request).await?;
         decide_login(&reply, user, now)
@@ -140,7 +146,7 @@ impl<C: Connect> Zosmf<C> {
         let body = serde_json::to_vec(&change).map_err(|error| {
             ZosmfError::Remote(RemoteError::Answer(format!("cannot encode as JSON: {error}")))
         })?;
-        let mut request = self.request(Method::PUT, Full::from(body))?;
+        let mut request = self.request(Method::PUT, &AUTHENTICATE, Full::from(body))?;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
         decide_change(&self.client.call_once(request).await?)
@@ -167,7 +173,7 @@ impl<C: Connect> Zosmf<C> {
     }
 
     async fn end_token(&self, cookie: &str, token: &UserToken) -> Result<(), RemoteError> {
-        let mut request = self.request(Method::DELETE, Full::default())?;
+        let mut request = self.request(Method::DELETE, &AUTHENTICATE, Full::default())?;
         token.set_cookie(cookie, &mut request);
         let reply = self.client.call_once(request).await?;
         match reply.status() {
@@ -181,7 +187,7 @@ impl<C: Connect> Zosmf<C> {
     /// # Errors
     /// [`RemoteError`] if z/OSMF cannot be reached, or answers neither 2xx nor 401.
     pub async fn accepts(&self, token: &UserToken) -> Result<bool, RemoteError> {
-        let mut request = self.request(Method::POST, Full::default())?;
+        let mut request = self.request(Method::POST, &AUTHENTICATE, Full::default())?;
         token.set_cookie(JWT, &mut request);
         decide_validation(&self.client.call(request).await?)
     }
@@ -191,25 +197,18 @@ impl<C: Connect> Zosmf<C> {
     /// # Errors
     /// [`RemoteError`] if z/OSMF cannot be reached, or does not answer with a status 2xx.
     pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
-        let uri = self.address.join(&["jwt", "ibm", "api", "zOSMFBuilder", "jwk"]);
-        let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
-        let mut request = Request::new(Full::default());
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(CSRF, HeaderValue::from_static(""));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = self.request(Method::GET, &KEYS, Full::default())?;
         self.client.call(request).await?.successful().map(Reply::into_body)
     }
 
     fn request(
         &self,
         method: Method,
+        path: &[&str],
         body: Full<Bytes>,
     ) -> Result<Request<Full<Bytes>>, RemoteError> {
-        let uri = self.address.join(&["zosmf", "services", "authenticate"]);
-        let uri = uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))?;
         let mut request = Request::new(body);
-        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        (*request.method_mut(), *request.uri_mut()) = (method, self.address.endpoint(path)?);
         let headers = request.headers_mut();
         headers.insert(CSRF, HeaderValue::from_static(""));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));

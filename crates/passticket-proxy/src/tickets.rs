@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
-    apiml_tickets::ApimlTickets,
+    apiml::ApimlTickets,
     passticket::{
         Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, Replay, UserId,
     },

@@ -93,8 +93,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 
     /// The same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a login
-    /// token with which the user has authenticated, or `None`. Callers call this method only if
-    /// [`needs_token`](Self::needs_token) returns `true`.
+    /// token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns `false`, the
+    /// token is not read, and a caller may pass `None`.
     ///
     /// Implement this method if the other system makes a ticket only for a user whose token it gets. By default, the
     /// token is ignored.

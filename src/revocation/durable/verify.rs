@@ -8,8 +8,7 @@ use std::{
 use redb::{Database, StorageBackend, backends::InMemoryBackend};
 
 use super::{
-    DurableStore, OpenError, builder, catch_panic, count_pats, load, load_networks, open_error,
-    read_meta,
+    DurableStore, OpenError, builder, catch_panic, check_exists, load_all, open_error, read_meta,
 };
 
 impl DurableStore {
@@ -24,11 +23,7 @@ impl DurableStore {
     /// of [`open`](Self::open).
     pub fn verify(path: impl Into<PathBuf>) -> Result<(), OpenError> {
         let path = path.into();
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Err(OpenError::Missing { file: path }),
-            Err(source) => return Err(OpenError::Io { file: path, source }),
-        }
+        check_exists(&path)?;
         catch_panic(&path, || {
             check_unused(&path)?;
             let verified = verify_copy(&path);
@@ -65,10 +60,7 @@ fn verify_copy(path: &Path) -> Result<(), OpenError> {
     let database =
         builder().create_with_backend(backend).map_err(|e| open_error(path, e.into()))?;
     read_meta(path, &database)?;
-    load(&database).map_err(|e| open_error(path, e))?;
-    count_pats(&database).map_err(|e| open_error(path, e))?;
-    load_networks(&database).map_err(|e| open_error(path, e))?;
-    Ok(())
+    load_all(path, &database).map(drop)
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
-//! A client for the auth endpoints of a running Zowe API ML (the API gateway of Zowe).
-//!
-//! [`Apiml`] fetches the public keys of API ML, asks whether a token is still valid, and logs a user out. The module
-//! [`token`](crate::token) verifies tokens of API ML with these keys.
+//! The auth endpoints of API ML.
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
@@ -94,7 +91,7 @@ impl<C: Connect> Apiml<C> {
 
         let body = serde_json::to_vec(&Validation { token, service_id: service });
         let body = body.map_err(|_| RemoteError::Answer("cannot encode as JSON".to_owned()))?;
-        let uri = self.uri(&[&AUTH[..], &["access-token", "validate"]].concat())?;
+        let uri = self.address.endpoint(&[&AUTH[..], &["access-token", "validate"]].concat())?;
         let mut request = Request::new(Full::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -108,7 +105,7 @@ impl<C: Connect> Apiml<C> {
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
     pub async fn log_out(&self, token: &str) -> Result<(), RemoteError> {
         let mut request = Request::new(Full::default());
-        let uri = self.uri(&[&AUTH[..], &["logout"]].concat())?;
+        let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         // Only an empty success is a response of API ML; an HTML page is not. 401 means that API ML already refuses the
@@ -118,17 +115,12 @@ impl<C: Connect> Apiml<C> {
 
     async fn get(&self, path: &[&str], token: Option<&str>) -> Result<Reply, RemoteError> {
         let mut request = Request::new(Full::default());
-        *request.uri_mut() = self.uri(path)?;
+        *request.uri_mut() = self.address.endpoint(path)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
         if let Some(token) = token {
             request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         self.client.call(request).await
-    }
-
-    fn uri(&self, path: &[&str]) -> Result<Uri, RemoteError> {
-        let uri = self.address.join(path);
-        uri.ok_or_else(|| RemoteError::Answer("the address is too long".to_owned()))
     }
 }
 
@@ -144,7 +136,8 @@ impl<C> fmt::Debug for Apiml<C> {
     }
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
+/// The header `Authorization` with a token.
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);
     let mut value =

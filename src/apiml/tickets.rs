@@ -1,7 +1,4 @@
-//! Gets PassTickets from a running Zowe API ML, the API gateway of Zowe.
-//!
-//! With this source, the PassTicket keys stay in the security product of z/OS. [`ApimlTickets`] requests the PassTicket
-//! of a user from an endpoint of API ML (`docs/reference/zowe-site.md#ticket-sources`, call A).
+//! The endpoint of API ML that makes PassTickets (`docs/reference/zowe-site.md#ticket-sources`, call A).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::auth::bearer;
 use crate::{
     passticket::{
         Applid, GenerateError, GenerateFuture, NoTimeSlot, PassTicket, PassTicketGenerator, Replay,
@@ -62,7 +60,7 @@ const MAX_PAIRS: usize = 100_000;
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
 /// use tower_passticket::{
-///     apiml_tickets::ApimlTickets,
+///     apiml::ApimlTickets,
 ///     layer::PassTicketScheme,
 ///     passticket::{Applid, Replay},
 ///     remote::{Client, ClientLimits},
@@ -252,20 +250,14 @@ fn request(
         application_name: &'a str,
     }
 
-    let wrong = |text: String| RemoteError::Answer(text);
-    let uri = address.join(&["gateway", "api", "v1", "auth", "ticket"]);
-    let uri = uri.ok_or_else(|| wrong("the address is too long".to_owned()))?;
+    let uri = address.endpoint(&["gateway", "api", "v1", "auth", "ticket"])?;
     let body = serde_json::to_vec(&Body { application_name: applid.as_str() })
-        .map_err(|error| wrong(format!("cannot encode as JSON: {error}")))?;
-    let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
-    let mut bearer = HeaderValue::from_str(&bearer)
-        .map_err(|_| wrong("the token has a character that no header can contain".to_owned()))?;
-    bearer.set_sensitive(true);
+        .map_err(|error| RemoteError::Answer(format!("cannot encode as JSON: {error}")))?;
     let mut request = Request::new(Full::from(body));
     (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
     let json = HeaderValue::from_static("application/json");
     let headers = request.headers_mut();
-    headers.insert(AUTHORIZATION, bearer);
+    headers.insert(AUTHORIZATION, bearer(token.expose())?);
     headers.insert(CONTENT_TYPE, json.clone());
     headers.insert(ACCEPT, json);
     Ok(request)
