@@ -15,7 +15,7 @@
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
 /// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
 /// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
-/// | paths in messages, if the path of the request is below `/gateway/api/` | as in the request | below `/zaas/api/` |
+/// | paths of the auth API and of the access check in messages | as in the request | below `/zaas/` instead of `/gateway/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 /// | the credential for the services or the health is not valid | 401, and the message gives the reason | 401 with `ZWEAO402E`, without `X-Zowe-Auth-Failure` |
 /// | `/gateway/api/v1/services/{serviceId}` for an unknown service | 404 with `ZWEAO404E` | 404 with the status `UNKNOWN` of the service |

@@ -50,7 +50,7 @@ pub enum ApiError {
     /// The body could not be read to its end: 400.
     #[error("the body is incomplete")]
     BodyBroken,
-    /// The body of `access-token/validate` or `access-token/revoke` is malformed: 400.
+    /// The body of `access-token/validate`, `access-token/revoke` or `oidc-token/validate` is malformed: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
     /// A required field is missing in the body of `access-token/validate`, `access-token/revoke` or
@@ -90,8 +90,9 @@ pub enum ApiError {
     /// The client certificate has expired or is mapped to no user: 401.
     #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
-    /// The login provider or the identity mapping is not available: 503.
-    #[error("the login provider or the identity mapping is not available")]
+    /// A part that the request needs is not available: 503. Examples are the login provider, the identity mapping, the
+    /// keys of an identity provider, and the issuer of a token at a logout.
+    #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store failed to check a token, or to store or remove revocations: 503.
     #[error("the revocation store is not available")]
@@ -128,9 +129,10 @@ pub enum ApiError {
     /// The body of `ticket` has no valid application name: 400.
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// The PassTicket could not be generated. The status is 400 if the application has no PassTicket key. It is 503 if
-    /// the generator is not available, or if the user must wait: with replay protection, each user gets only one ticket
-    /// per second. It is 500 in all other cases.
+    /// The PassTicket could not be generated. The status is 400 if the application has no PassTicket key. It is 401 if
+    /// the system that generates tickets does not accept the caller's token. It is 503 if the generator is not available,
+    /// or if the user must wait: with replay protection, each user gets only one ticket per second. It is 500 in all
+    /// other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.

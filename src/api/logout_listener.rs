@@ -31,8 +31,8 @@ use crate::passticket::UserId;
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 pub trait LogoutListener: Send + Sync + 'static {
-    /// Removes the data of `user`. `AuthApi` calls this function after a logout has revoked a login token of `user`,
-    /// who may still have other login tokens. This function must not block.
+    /// Removes the data of `user`. `AuthApi` calls this function after a logout has tried to revoke a login token
+    /// of `user`. The user may still have other login tokens. This function must not block.
     fn logged_out(&self, user: UserId);
 }
 

@@ -61,7 +61,8 @@
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
 //! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. It writes no records for
-//! other endpoints, which need no credential, for unknown paths, and for wrong methods.
+//! other endpoints, which need no credential, and for unknown paths. It writes no records for wrong methods, except at
+//! the endpoints of [`ApimlEndpoints`].
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|

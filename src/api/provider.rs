@@ -80,8 +80,8 @@ pub trait LoginProvider: Send + Sync + 'static {
         None
     }
 
-    /// Ends the session that the provider keeps for `user`. `AuthApi` calls this function after a logout has revoked a
-    /// login token of `user`. It must not block. By default, it does nothing.
+    /// Ends the session that the provider keeps for `user`. `AuthApi` calls this function after a logout has tried to
+    /// revoke a login token of `user`. It must not block. By default, it does nothing.
     fn logged_out(&self, user: UserId) {
         let _ = user;
     }

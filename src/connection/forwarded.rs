@@ -33,7 +33,7 @@ const MAX_ELEMENTS: usize = 32;
 /// contain a host name.
 const MAX_LENGTH: usize = 512;
 
-/// What the headers of a trusted proxy say about the client.
+/// The client, as the headers of a trusted proxy describe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.

@@ -1,16 +1,19 @@
 //! Authenticates requests.
 //!
-//! 1. The layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
+//! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate. Otherwise,
+//!    the layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
 //!    header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, header
 //!    `Authorization: Basic`, client certificate. If this credential is not valid, the layer does not try another
 //!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Another password is a
 //!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
-//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. If one of the three
-//!    must wait for another server, the future of the layer waits for it.
+//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
+//!    [`PasswordVerifier`](super::PasswordVerifier) checks a password. If one of them must wait for another server, the
+//!    future of the layer waits for it.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
-//!    from the headers, so that no later layer can read them. There is one exception: all credentials stay if
-//!    authentication failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
+//!    from the headers, so that no later layer can read them. There are two exceptions after a failed
+//!    authentication: all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays if
+//!    it has [`ClientBasic::Forward`].
 //! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
 //!    or there is no route.
 //!

@@ -97,7 +97,7 @@ enum Completeness {
     Incomplete,
 }
 
-/// What the certificate of a peer stands for.
+/// The role of a peer, by its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// The peer is a trusted forwarder.
@@ -175,7 +175,7 @@ impl TrustedForwarders {
         self.0.lists.rcu(|lists| lists.updated(&trusted, completeness));
     }
 
-    /// What the certificate of `peer` stands for.
+    /// Returns the role of the peer with this certificate.
     fn role(&self, peer: &Fingerprint, now: impl FnOnce() -> Instant) -> Role {
         let role = self.0.lists.load().role(peer);
         if role == Role::Client

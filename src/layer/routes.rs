@@ -32,13 +32,14 @@ pub enum OnFailure {
     /// The gateway answers the request itself. The status is:
     ///
     /// - 403 if the scopes of a Personal Access Token do not include the service;
+    /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example, if a server did not answer;
-    /// - 500 if the scheme failed for another reason;
+    /// - 500 if the scheme failed for another reason than a credential that another server does not accept;
     /// - 401 in all other cases.
     Reject,
 }
 
-/// What the gateway does with `Authorization: Basic` of a client, on routes that authenticate requests
+/// Whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate requests
 /// ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is

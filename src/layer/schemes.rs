@@ -23,8 +23,8 @@ use crate::{
 /// (`apiml.authentication.scheme`, [D23](crate::decisions#d23)).
 ///
 /// Each [`Route`](super::Route) has one scheme. This crate contains
-/// [`PassTicketScheme`](super::PassTicketScheme) and [`Bypass`]. Implement the trait for a service that
-/// expects other headers. An `Arc` of a scheme is also a scheme.
+/// [`PassTicketScheme`](super::PassTicketScheme), [`ZoweJwtScheme`](super::ZoweJwtScheme), `ZosmfScheme`, `SafIdtScheme`,
+/// [`X509Scheme`](super::X509Scheme) and [`Bypass`]. Implement the trait for a service that expects other headers. An `Arc` of a scheme is also a scheme.
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
@@ -172,8 +172,8 @@ pub trait Scheme: Send + Sync + 'static {
     /// Removes the tokens that the scheme keeps for `user`, who has logged out. This function must not block. By
     /// default, it does nothing.
     ///
-    /// The layers do not notice a logout. Your program must call this function in
-    /// [`LoginProvider::logged_out`](../api/trait.LoginProvider.html#method.logged_out).
+    /// The layers do not notice a logout. Your program must call this function, for example in a listener of
+    /// [`AuthApi::with_logout_listener`](../api/struct.AuthApi.html#method.with_logout_listener).
     fn logged_out(&self, user: &UserId) {
         let _ = user;
     }
@@ -340,8 +340,8 @@ impl<'a> SchemeRequest<'a> {
     }
 
     /// Returns the text of the client's token, in its compact form. `None` unless the scheme returns
-    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate or a
-    /// Personal Access Token, which a service never receives.
+    /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate, a
+    /// password, or a Personal Access Token, which a service never receives.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }

@@ -69,7 +69,7 @@ pub(super) struct Definition<'a> {
     pub(super) metadata: Metadata<'a>,
     /// The place of `authentication`, if the key is present.
     pub(super) authentication: Option<At<'a>>,
-    /// What clients see in the list of services.
+    /// The texts and addresses that the list of services shows to clients.
     pub(super) description: Description,
     /// Whether a part of the definition was left out because of a problem.
     pub(super) is_broken: bool,
@@ -106,7 +106,7 @@ enum Mode {
     ForceUpdate,
 }
 
-/// The keys that only Zowe's API Catalog and Discovery Service read.
+/// The keys that have no effect in `additionalServiceMetadata` on a gateway.
 const FOR_OTHERS: [&str; 7] = [
     "title",
     "description",

@@ -164,7 +164,7 @@ impl ConfiguredRoute {
         self.route.response_timeout()
     }
 
-    /// What the gateway does with a path that has encoded characters.
+    /// Whether the gateway forwards or refuses a path that has encoded characters.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.route.encoded_paths()
     }

@@ -19,7 +19,7 @@ use super::{
 /// cryptographic hardware.
 const JAVA_TYPES: [&str; 3] = ["JKS", "JCEKS", "JCECCAKS"];
 
-/// What a store is for.
+/// The content that the gateway needs from a store.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
     /// The store contains the key of the gateway. The alias selects the key.

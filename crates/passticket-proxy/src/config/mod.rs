@@ -356,7 +356,7 @@ pub struct Config {
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They have no authentication.
     pub services: Vec<ListedService>,
-    /// Who may see the health of the gateway: `apiml.health.protected`. It has an effect only with
+    /// The clients that may see the health of the gateway: `apiml.health.protected`. It has an effect only with
     /// `compatibility: zowe-v3`.
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.

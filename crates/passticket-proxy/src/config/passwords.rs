@@ -35,7 +35,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What the configuration says about the password of a file.
+/// The password of a file in the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PasswordSetting {
     /// Nothing.

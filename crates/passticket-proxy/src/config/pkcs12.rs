@@ -83,7 +83,7 @@ impl fmt::Display for Aliases {
 impl Pkcs12 {
     /// Checks the password and decrypts the file. The library limits the work of each encrypted part, and [`Work`] limits
     /// the work of all parts that are visible without the password. An encrypted part can contain further encrypted
-    /// parts. Only the size of the file limits their work: whoever wrote them knows the password, and is trusted.
+    /// parts. Only the size of the file limits their work. The author of these parts knows the password, and is trusted.
     pub(super) fn open(content: &[u8], password: Option<&Password>) -> Result<Self, Pkcs12Error> {
         if Work::of(content).is_too_much() {
             return Err(Pkcs12Error::TooMuchWork);

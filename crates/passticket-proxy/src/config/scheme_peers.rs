@@ -28,7 +28,7 @@ pub struct SchemePeers {
     pub jwt_header: Option<HeaderName>,
 }
 
-/// What the configuration says about the endpoint that makes SAF identity tokens.
+/// The endpoint that makes SAF identity tokens, in the configuration.
 pub(super) enum SafTokens {
     /// The configuration does not name an endpoint.
     Unknown,
