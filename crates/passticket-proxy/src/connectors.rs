@@ -13,29 +13,42 @@ use tower_passticket::{
 /// considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connectors to services. Each has one client certificate, or none.
-pub(crate) struct ServiceConnectors {
+/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each has one client
+/// certificate, or none.
+#[derive(Clone)]
+pub(crate) struct Connectors {
+    /// Without a client certificate.
+    pub(crate) anonymous: Connector,
+    /// For services without a client certificate of their own.
     pub(crate) default: Connector,
     /// For services with a client certificate of their own.
     pub(crate) own: Vec<(ServiceId, Connector)>,
-    /// For requests without an authorized user. `None` if the gateway has no client certificate.
-    pub(crate) unauthorized: Option<Connector>,
 }
 
-impl ServiceConnectors {
+impl Connectors {
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
         let identities = &config.client_identities;
-        let own = identities.services.iter().map(|(service, identity)| {
-            let connector = connector_as(config, config.verify, Some(identity));
-            connector.map(|connector| (service.clone(), connector))
-        });
-        let has_identity = identities.default.is_some() || !identities.services.is_empty();
-        let unauthorized = has_identity.then(|| connector(config, config.verify));
-        Ok(Self {
-            own: own.collect::<Result<_, TlsError>>()?,
-            default: connector_as(config, config.verify, identities.default.as_ref())?,
-            unauthorized: unauthorized.transpose()?,
-        })
+        let anonymous = connector_as(config, config.verify, None)?;
+        // Services with the same certificate share a connector.
+        let mut built: Vec<(&ClientIdentity, Connector)> = Vec::new();
+        let mut connector_of = |identity| {
+            if let Some((_, connector)) = built.iter().find(|(built, _)| *built == identity) {
+                return Ok(connector.clone());
+            }
+            let connector = connector_as(config, config.verify, Some(identity))?;
+            built.push((identity, connector.clone()));
+            Ok(connector)
+        };
+        let default = match &identities.default {
+            Some(identity) => connector_of(identity)?,
+            None => anonymous.clone(),
+        };
+        let own = identities
+            .services
+            .iter()
+            .map(|(service, identity)| Ok((service.clone(), connector_of(identity)?)))
+            .collect::<Result<_, TlsError>>()?;
+        Ok(Self { anonymous, default, own })
     }
 
     /// The connector to a service.
@@ -43,14 +56,15 @@ impl ServiceConnectors {
         let own = self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector);
         own.unwrap_or(&self.default)
     }
-}
 
-/// The connector to servers to which the gateway presents no client certificate.
-pub(crate) fn connector(
-    config: &Config,
-    verification: Verification,
-) -> Result<Connector, TlsError> {
-    connector_as(config, verification, None)
+    /// The connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can log in any
+    /// user, so it is verified even if the verification of services is off.
+    pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
+        match config.verify {
+            Verification::Disabled => connector_as(config, Verification::Strict, None),
+            _ => Ok(self.anonymous.clone()),
+        }
+    }
 }
 
 /// The connector to servers to which the gateway presents the client certificate `identity`.
@@ -78,15 +92,6 @@ pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsEr
     // `verifyCertificates` has no effect here.
     let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
-}
-
-/// How the server that checks passwords is verified. A server that can answer in place of z/OSMF or ZSS can log in any
-/// user, so it is verified even if the verification of services is off.
-pub(crate) fn login_verification(config: &Config) -> Verification {
-    match config.verify {
-        Verification::Disabled => Verification::Strict,
-        verification => verification,
-    }
 }
 
 /// The connector to a server that decides who somebody is, such as a server with the keys of an issuer of tokens. Another

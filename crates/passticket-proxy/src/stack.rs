@@ -31,7 +31,7 @@ use tower_service::Service;
 use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
-    connectors::{ServiceConnectors, connector, login_verification, zowe_connector},
+    connectors::{Connectors, zowe_connector},
     exit::Exit,
     forwarders::Forwarders,
     oidc,
@@ -61,11 +61,9 @@ pub(crate) enum PartsError {
 pub(crate) struct Parts {
     /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
-    connector: Connector,
-    /// Connect to services.
-    services: ServiceConnectors,
-    /// Connects to servers that receive passwords or PassTickets.
-    login_connector: Connector,
+    connectors: Connectors,
+    /// Calls servers that receive passwords or PassTickets.
+    login_remote: Remote,
     /// Connects to a running Zowe that makes PassTickets.
     zowe_connector: Option<Connector>,
     login: Arc<dyn LoginProvider>,
@@ -91,23 +89,20 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
     };
-    let login_verification = login_verification(config);
-    let login_connector = connector(config, login_verification)?;
+    let connectors = Connectors::new(config)?;
+    let login_connector = connectors.to_logins(config)?;
     let zosmf_sessions = ZosmfSessions::default();
     let site = SiteTokens::new(config, &login_connector, &zosmf_sessions);
     let site = site.map_err(PartsError::Site)?;
-    let remote = Remote::new(login_connector.clone(), config);
-    let login = providers::login(config, &remote, &zosmf_sessions)?;
+    let login_remote = Remote::new(login_connector, config);
+    let login = providers::login(config, &login_remote, &zosmf_sessions)?;
     let zowe_connector = zowe_connector(config)?;
-    let services = ServiceConnectors::new(config)?;
-    let connector = connector(config, config.verify)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
     Ok(Parts {
         tls,
-        connector,
-        services,
-        login_connector,
+        connectors,
+        login_remote,
         zowe_connector,
         login,
         zosmf_sessions,
@@ -209,9 +204,8 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 pub(crate) fn gateway(
     config: &Config,
     Parts {
-        connector,
-        services,
-        login_connector,
+        connectors,
+        login_remote,
         zowe_connector,
         login,
         zosmf_sessions,
@@ -240,8 +234,7 @@ pub(crate) fn gateway(
     let generator = LocalGenerator::new(config.profiles.clone())
         .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
-    let remote = Remote::new(connector, config);
-    let login_remote = Remote::new(login_connector, config);
+    let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
     let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
@@ -323,13 +316,14 @@ pub(crate) fn gateway(
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
-    let mut forward = Forward::new(services.default, timeouts)
+    let mut forward = Forward::new(connectors.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());
-    if let Some(connector) = services.unauthorized {
-        forward = forward.with_unauthorized_connector(connector);
+    if config.client_identities.are_present() {
+        // A request without an authorized user must not use a certificate of the gateway.
+        forward = forward.with_unauthorized_connector(connectors.anonymous);
     }
-    for (service, connector) in services.own {
+    for (service, connector) in connectors.own {
         forward = forward.with_connector_of(service, connector);
     }
     if let Some(counts) = counts {

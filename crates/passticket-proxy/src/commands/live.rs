@@ -13,14 +13,14 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tower::ServiceExt;
 use tower_passticket::{
     apiml::Apiml,
-    layer::{Bypass, TrustedForwarders},
+    layer::TrustedForwarders,
     remote::{Address, Client, ClientLimits, Reply},
     tls::{Connector, TlsError, Verification},
     token::{IssuerKeys, JwkSetSource},
 };
 
 use crate::{
-    connectors::{self, ServiceConnectors},
+    connectors::{Connectors, to_authority, zowe_connector},
     exit::Exit,
     oidc, serve,
     terminal::print_line,
@@ -241,22 +241,20 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
             peers.push(Peer { name, url, question, connector, deadline });
         }
     };
-    let for_services = ServiceConnectors::new(config)?;
-    let for_providers = connectors::connector(config, config.verify)?;
+    let connectors = Connectors::new(config)?;
     let provider = config.timeouts.provider;
     for route in &config.routes {
-        let route = route.with_scheme(Bypass);
-        let Some(upstream) = route.upstream() else { continue };
+        let Some(upstream) = route.instances().next() else { continue };
         let url = format!("{}://{}", upstream.scheme(), upstream.authority());
         let role = format!("service {}", route.service());
         let question = match config.client_identities.of(route.service()) {
             None => Question::Connect(config.verify),
             Some(_) => Question::ConnectWithCertificate(config.verify),
         };
-        let connector = for_services.of(route.service()).clone();
+        let connector = connectors.of(route.service()).clone();
         add(&role, url, question, connector, config.timeouts.connect.min(provider));
     }
-    let for_logins = connectors::connector(config, connectors::login_verification(config))?;
+    let for_logins = connectors.to_logins(config)?;
     match &config.logins {
         Logins::Zosmf(zosmf) => {
             let connector = for_logins.clone();
@@ -275,23 +273,22 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         add("SAF identity tokens", address.to_string(), Question::Http, for_logins, provider);
     }
     if let Some(peer) = &config.zowe {
-        let (url, connector) = (
-            peer.url.to_string(),
-            connectors::to_authority(config, &config.tls.service_authorities)?,
-        );
+        let url = peer.url.to_string();
+        let connector = to_authority(config, &config.tls.service_authorities)?;
         add("API ML", url.clone(), Question::ApimlKeys(peer.url.clone()), connector, provider);
-        if let Some(connector) = connectors::zowe_connector(config)? {
+        if let Some(connector) = zowe_connector(config)? {
             add("PassTickets of API ML", url, Question::Http, connector, provider);
         }
     }
     if let Some(ForwarderSettings { urls, .. }) = &config.forwarders {
+        let connector = to_authority(config, &config.tls.service_authorities)?;
         for url in urls {
-            let connector = connectors::to_authority(config, &config.tls.service_authorities)?;
+            let connector = connector.clone();
             add("forwarders", url.to_string(), Question::Forwarders, connector, provider);
         }
     }
     let mut http = |role: &str, address: &Address| {
-        add(role, address.to_string(), Question::Http, for_providers.clone(), provider);
+        add(role, address.to_string(), Question::Http, connectors.anonymous.clone(), provider);
     };
     if let Some(address) = &config.saf_endpoint {
         http("SAF endpoint", address);

@@ -47,6 +47,11 @@ pub struct ClientIdentities {
 }
 
 impl ClientIdentities {
+    /// Whether the gateway has a client certificate for any service.
+    pub fn are_present(&self) -> bool {
+        self.default.is_some() || !self.services.is_empty()
+    }
+
     pub(super) fn new(
         default: Option<ClientIdentity>,
         mut services: Vec<(ServiceId, ClientIdentity)>,

@@ -11,8 +11,7 @@ use super::{
     oidc::{self, OidcSettings},
     passticket_proxy::{MapCertificatesBy, PassticketProxy},
     problem::Report,
-    reader::Document,
-    secret_file::read_authorization_file,
+    reader::{Document, Field},
     settings::{CertificateMapping, DelegationSettings, IdentityMapping},
     zowe::Zowe,
 };
@@ -235,20 +234,11 @@ fn identities(
     protected: &[UserId],
     report: &Report,
 ) -> Identities {
-    let none = Identities { certificates: None, distributed: None };
-    let Some((field, path)) = ours.identities.as_ref().and_then(|f| Some((f, f.path()?))) else {
-        return none;
+    let Some((path, bytes)) = ours.identities.as_ref().and_then(Field::authorization_file) else {
+        return Identities { certificates: None, distributed: None };
     };
-    match read_authorization_file(&path, |text| field.at.warning(text)) {
-        Ok(bytes) => {
-            let document = Document::parse(path, &bytes, report);
-            identities::read(document.section(report), registry, protected)
-        }
-        Err(error) => {
-            field.at.error(error);
-            none
-        }
-    }
+    let document = Document::parse(path, &bytes, report);
+    identities::read(document.section(report), registry, protected)
 }
 
 /// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service.

@@ -12,7 +12,6 @@ use super::{
     pkcs12::{Pkcs12, Pkcs12Error},
     problem::quote,
     reader::Field,
-    secret_file::read_authorization_file,
 };
 
 /// Java's types of key stores that `keytool` converts. A store of the type `JCECCAKS` can refer to keys in
@@ -64,14 +63,7 @@ pub(super) fn open(
     let (path, content) = match purpose {
         Purpose::Key(_) => file.secret_file()?,
         Purpose::Authorities => {
-            let path = file.path()?;
-            let content = match read_authorization_file(&path, |text| file.at.warning(text)) {
-                Ok(content) => content,
-                Err(error) => {
-                    file.at.error(error);
-                    return None;
-                }
-            };
+            let (path, content) = file.authorization_file()?;
             (path, Zeroizing::new(content))
         }
     };

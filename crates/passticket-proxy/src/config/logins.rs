@@ -73,11 +73,19 @@ pub(super) fn read<'a>(
         });
         (provider.unwrap_or(Provider::Wrong), field.at)
     });
+    let peer = zosmf_peer(client_tls, &mut zosmf);
+    LoginKeys { provider, zosmf: ZosmfKeys { section: zosmf, peer } }
+}
+
+/// Reads the keys of the section `zOSMF`, and `attls` of `client_tls`.
+pub(super) fn zosmf_peer<'a>(
+    client_tls: &mut Section<'a>,
+    zosmf: &mut Section<'a>,
+) -> ZosmfPeer<'a> {
     let mut key = |name| zosmf.optional(name);
     let (host, port, scheme, applid) = (key("host"), key("port"), key("scheme"), key("applId"));
     let has_outbound_at_tls = client_tls.optional("attls").is_some_and(|field| field.is_on());
-    let peer = ZosmfPeer { host, port, scheme, applid, has_outbound_at_tls };
-    LoginKeys { provider, zosmf: ZosmfKeys { section: zosmf, peer } }
+    ZosmfPeer { host, port, scheme, applid, has_outbound_at_tls }
 }
 
 impl<'a> LoginKeys<'a> {
@@ -111,11 +119,6 @@ impl<'a> LoginKeys<'a> {
             (None, None) if self.zosmf.peer.host.is_some() => self.zosmf(),
             (None, None) => Provided::Nothing,
         }
-    }
-
-    /// Returns z/OSMF if the section `zOSMF` names a host.
-    pub(super) fn zosmf_if_present(self) -> Option<Provided<'a>> {
-        self.zosmf.peer.host.is_some().then(|| self.zosmf())
     }
 
     /// Reads the section `zOSMF`.

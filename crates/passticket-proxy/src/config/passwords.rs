@@ -9,7 +9,7 @@ use super::{
     environment::Environment,
     problem::may_contain_secret,
     reader::{Field, Section},
-    secret_file::read_secret_file,
+    secret_file::is_secret,
 };
 
 /// The maximum length of a password, in bytes.
@@ -128,7 +128,7 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
 /// replace Zowe's.
 pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
-    if read_secret_file(field.at.file).is_err() {
+    if !is_secret(field.at.file) {
         field.at.warning(format_args!(
             "is a password in clear text, and other users can read this file; set {ours} to {{file: PATH}} or \
              {{env: NAME}} and remove the password here, or run: chmod 600 {}",

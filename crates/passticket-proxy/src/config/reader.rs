@@ -19,7 +19,7 @@ use super::{
         Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
         quote, suggest,
     },
-    secret_file::read_secret_file,
+    secret_file::{read_authorization_file, read_secret_file},
     templates::{self, is_template},
     yaml::{self, Entry, Node, Value},
 };
@@ -242,6 +242,19 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Reads the file whose path this value contains, and that decides who a client is or what users may do. Returns the
+    /// path and the content of the file.
+    pub(super) fn authorization_file(&self) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.path()?;
+        match read_authorization_file(&path, |text| self.at.warning(text)) {
+            Ok(content) => Some((path, content)),
+            Err(error) => {
+                self.at.error(error);
+                None
+            }
+        }
+    }
+
     /// Returns the items of a list. Null counts as an empty list. Reports a value that is not a list.
     pub(super) fn items(&self) -> Vec<Self> {
         match &self.node.value {
@@ -364,26 +377,28 @@ impl<'a> Section<'a> {
 
     /// Returns the values of a key in all mappings.
     fn values(&self, name: &str) -> impl Iterator<Item = Field<'a>> {
+        self.mappings().filter_map(move |(at, entries)| Self::value(at, entries, name))
+    }
+
+    /// Returns the mappings in order of precedence.
+    fn mappings(&self) -> impl Iterator<Item = (&At<'a>, &'a [Entry])> {
         let first = self.first.iter().map(|(at, entries)| (at, *entries));
-        let all = first.chain([(&self.at, self.entries)]);
-        all.filter_map(move |(at, entries)| {
-            entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
-        })
+        first.chain([(&self.at, self.entries)])
+    }
+
+    /// Returns the value of a key in one mapping.
+    fn value(at: &At<'a>, entries: &'a [Entry], name: &str) -> Option<Field<'a>> {
+        entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
     }
 
     /// Returns the index of the first of `paths` that has a value. The search tries all paths in the first mapping of
     /// this section, then all paths in the next one.
     pub(super) fn first_of(&self, paths: &[[&str; 2]]) -> Option<usize> {
-        let first = self.first.iter().map(|(at, entries)| (at, *entries));
-        let mut all = first.chain([(&self.at, self.entries)]);
-        all.find_map(|(at, entries)| {
-            let child = |entries: &'a [Entry], name: &str| {
-                entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
-            };
+        self.mappings().find_map(|(at, entries)| {
             paths.iter().position(|[name, key]| {
-                let Some(field) = child(entries, name) else { return false };
+                let Some(field) = Self::value(at, entries, name) else { return false };
                 let Value::Map(entries) = &field.node.value else { return false };
-                child(entries, key).is_some_and(|field| !field.is_blank())
+                Self::value(&field.at, entries, key).is_some_and(|field| !field.is_blank())
             })
         })
     }
@@ -424,13 +439,12 @@ impl<'a> Section<'a> {
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         self.read(name);
         let absent = Self { broken: self.broken, ..Self::empty(self.child(name)) };
-        let last = self.entries.iter().find(|entry| entry.key == name);
-        let last = last.map_or(absent, |entry| Self::field(&self.at, entry).section());
-        let first = self.first.iter().rev().filter_map(|(at, entries)| {
-            let entry = entries.iter().find(|entry| entry.key == name)?;
-            Some(Self::field(at, entry).section())
-        });
-        first.fold(last, |section, before| before.over(section))
+        let last = Self::value(&self.at, self.entries, name);
+        let last = last.map_or(absent, |field| field.section());
+        let first = self.first.iter().rev();
+        first
+            .filter_map(|(at, entries)| Self::value(at, entries, name))
+            .fold(last, |section, before| before.section().over(section))
     }
 
     /// Returns the place of an absent key, with the line of this mapping.
@@ -459,12 +473,10 @@ impl<'a> Section<'a> {
 
     /// All keys with their values, in the order of the file.
     pub(super) fn fields(&self) -> Vec<(&'a str, Field<'a>)> {
-        let first = self.first.iter().map(|(at, entries)| (at, *entries));
-        let all = first.chain([(&self.at, self.entries)]);
-        all.flat_map(|(at, entries)| {
+        let all = self.mappings().flat_map(|(at, entries)| {
             entries.iter().map(move |entry| (entry.key.as_str(), Self::field(at, entry)))
-        })
-        .collect()
+        });
+        all.collect()
     }
 
     /// Reports the keys that were neither read nor accepted.

@@ -21,7 +21,6 @@ use super::{
     pem_text,
     problem::quote,
     reader::{At, Field},
-    secret_file::read_authorization_file,
 };
 
 /// Reads the files, each in PEM or DER, and returns the lists as one PEM text. `authorities` is the PEM text with the
@@ -29,8 +28,11 @@ use super::{
 pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Option<Vec<u8>> {
     let roots = certificates(authorities);
     // All files are read before the function returns, so that the errors of all files are reported.
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots.iter().cloned());
+    let store = Arc::new(store);
     let files: Vec<_> =
-        field.one_or_more().iter().map(|item| read_file(item, &roots, now)).collect();
+        field.one_or_more().iter().map(|item| read_file(item, &store, now)).collect();
     let lists: Vec<_> =
         files.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     if lists.is_empty() {
@@ -47,22 +49,15 @@ struct List {
     issuer: Name,
 }
 
-fn read_file(field: &Field<'_>, roots: &[CertificateDer<'_>], now: Timestamp) -> Option<Vec<List>> {
-    let path = field.path()?;
-    let content = match read_authorization_file(&path, |text| field.at.warning(text)) {
-        Ok(content) => content,
-        Err(error) => {
-            field.at.error(error);
-            return None;
-        }
-    };
+fn read_file(field: &Field<'_>, store: &Arc<RootCertStore>, now: Timestamp) -> Option<Vec<List>> {
+    let (path, content) = field.authorization_file()?;
     let ders = if CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&content).is_ok() {
         vec![CertificateRevocationListDer::from(content.clone())]
     } else {
         let ders = CertificateRevocationListDer::pem_slice_iter(&content);
         ders.collect::<Result<_, _>>().unwrap_or_default()
     };
-    let lists: Option<Vec<_>> = ders.into_iter().map(|der| parse(der, roots)).collect();
+    let lists: Option<Vec<_>> = ders.into_iter().map(|der| parse(der, store)).collect();
     let Some(lists) = lists.filter(|lists| !lists.is_empty()) else {
         let text = pem::explain(&content, &path, Wanted::RevocationLists).unwrap_or_else(|| {
             "has no certificate revocation list that TLS supports; name a file with lists of version 2, in PEM \
@@ -81,14 +76,12 @@ fn read_file(field: &Field<'_>, roots: &[CertificateDer<'_>], now: Timestamp) ->
 /// Parses a list. Returns `None` if the list is malformed, or if the TLS library does not support it.
 fn parse(
     der: CertificateRevocationListDer<'static>,
-    roots: &[CertificateDer<'_>],
+    store: &Arc<RootCertStore>,
 ) -> Option<(List, CertificateList)> {
     let parsed = CertificateList::from_der(&der).ok()?;
     // rustls checks a list only when it builds a verifier. So this builds one, and drops it.
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(roots.iter().map(|root| root.clone().into_owned()));
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider)
+    let built = WebPkiClientVerifier::builder_with_provider(store.clone(), provider)
         .with_crls([der.clone()])
         .build();
     if matches!(built, Err(VerifierBuilderError::InvalidCrl(_))) {

@@ -68,6 +68,11 @@ pub(super) fn read_authorization_file(
     Ok(std::mem::take(&mut *content))
 }
 
+/// Whether only the owner of the file and a group of this process can read it.
+pub(super) fn is_secret(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| check_access(path, &metadata, Guard::Secret).is_ok())
+}
+
 /// The reason why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    encoding,
-    logins::{self, Provided},
+    encoding, logins,
     problem::{Problem, Problems, Report},
     reader::{Document, Section},
     secret_file::read_public_file,
@@ -113,12 +112,7 @@ fn read(
     let scratch = Report::default();
     let mut root = document.section(&scratch);
     let mut client = root.section("zowe").section("network").section("client").section("tls");
-    let mut security = root.section("components").section("gateway").section("security");
-    let keys = logins::read(&mut security, &mut client, root.section("zOSMF"));
-    let zosmf = match keys.zosmf_if_present() {
-        Some(Provided::Zosmf(settings)) => Some(settings),
-        _ => None,
-    };
+    let zosmf = logins::zosmf_peer(&mut client, &mut root.section("zOSMF")).settings();
     let workspace =
         root.section("zowe").optional("workspaceDirectory").and_then(|field| field.path());
     let api_defs = workspace.map(|workspace| workspace.join("api-mediation/api-defs"));
