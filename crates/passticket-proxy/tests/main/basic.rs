@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Demo, with_any_port};
+use crate::support::Demo;
 
 /// A service that sends the files of a directory, and the credentials that it received.
 struct Files {
@@ -67,16 +67,11 @@ async fn gateway(files: &Files, settings: &str) -> Demo {
         files.url
     );
     let settings = format!("    services:\n      repo: {{{settings}}}\n");
-    tokio::task::spawn_blocking(move || {
-        let demo = Demo::start();
-        let path = demo.directory.join("zowe.yaml");
-        let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
-        fs::write(path, yaml + &settings).unwrap();
-        fs::write(demo.directory.join("api-defs/demo.yml"), definition).unwrap();
-        demo.restarted()
+    Demo::beside_servers(move |directory, yaml| {
+        fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
+        yaml + &settings
     })
     .await
-    .unwrap()
 }
 
 /// Whether each credential is a PassTicket of `USER`.

@@ -13,7 +13,7 @@ use test_support::{
     raw::Step,
 };
 
-use crate::support::{Demo, user_service, with_any_port};
+use crate::support::{Demo, user_service, with_site};
 
 const FORWARDER: &str = "APIMTST";
 
@@ -28,23 +28,11 @@ async fn start_with(
     write: impl FnOnce(&Path) + Send + 'static,
 ) -> Demo {
     let service = user_service().await;
-    let start = move || {
-        let demo = Demo::start();
-        let path = |name: &str| demo.directory.join(name);
-        write(&demo.directory);
-        fs::write(path("certs/site.pem"), Authority::trusted().pem()).unwrap();
-        let definition = format!(
-            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - \
-             {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
-             httpBasicPassTicket, applid: ZOWEAPPL}}\n"
-        );
-        fs::write(path("api-defs/demo.yml"), definition).unwrap();
-        let yaml = with_any_port(&fs::read_to_string(path("zowe.yaml")).unwrap());
-        let yaml = yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]");
-        fs::write(path("zowe.yaml"), edit(yaml) + "    onFailure: reject\n").unwrap();
-        demo.restarted()
-    };
-    tokio::task::spawn_blocking(start).await.unwrap()
+    Demo::beside_servers(move |directory, yaml| {
+        write(directory);
+        edit(with_site(directory, &yaml, &service)) + "    onFailure: reject\n"
+    })
+    .await
 }
 
 /// The certificate of a demo's user, as Zowe writes it into the header.

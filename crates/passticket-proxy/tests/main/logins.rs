@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::support::{Demo, with_any_port};
+use crate::support::Demo;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -25,19 +25,14 @@ async fn gateway(
     edit: impl FnOnce(String) -> String + Send + 'static,
 ) -> Demo {
     let authority = authority.pem();
-    // Starting the program blocks the thread.
-    let start = move || {
-        let demo = Demo::start();
-        fs::write(demo.directory.join("certs/other.pem"), authority).unwrap();
-        let path = demo.directory.join("zowe.yaml");
-        let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
+    Demo::beside_servers(move |directory, yaml| {
+        fs::write(directory.join("certs/other.pem"), authority).unwrap();
         let yaml = yaml
             .replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]")
             .replace("  users: users.yml\n", "  timeouts: {providerSeconds: 3}\n");
-        fs::write(&path, edit(yaml)).unwrap();
-        demo.restarted()
-    };
-    tokio::task::spawn_blocking(start).await.unwrap()
+        edit(yaml)
+    })
+    .await
 }
 
 async fn with_zosmf(zosmf: &Fake) -> Demo {

@@ -1,8 +1,8 @@
 //! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`, against fakes of a service, z/OSMF and ZSS.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use crate::support::{Demo, with_any_port};
+use crate::support::Demo;
 use reqwest::RequestBuilder;
 use serde_json::Value;
 use test_support::{
@@ -74,22 +74,18 @@ impl Site {
         let zosmf = FakeZosmf::https(acceptor()).await;
         let zss = FakeZss::https(acceptor()).await;
         let ports = [&service, &*zosmf, &*zss].map(|fake| fake.address.port());
-        // Starting the program blocks the thread.
-        let start = move || {
-            let demo = Demo::start();
+        let prepare = move |directory: &Path, yaml: String| {
             let [service, zosmf, zss] = ports;
             let definitions =
                 DEFINITIONS.replace("SERVICE", &format!("'https://localhost:{service}'"));
-            fs::write(demo.directory.join("api-defs/demo.yml"), definitions).unwrap();
-            fs::write(demo.directory.join("certs/other.pem"), Authority::trusted().pem()).unwrap();
+            fs::write(directory.join("api-defs/demo.yml"), definitions).unwrap();
+            fs::write(directory.join("certs/other.pem"), Authority::trusted().pem()).unwrap();
             for (name, identity) in [("one", pki::USER), ("two", pki::APIMTST)] {
-                let file = |end| demo.directory.join(format!("certs/{name}.{end}"));
+                let file = |end| directory.join(format!("certs/{name}.{end}"));
                 fs::write(file("pem"), identity.certificate).unwrap();
                 fs::write(file("key"), identity.key).unwrap();
                 fs::set_permissions(file("key"), fs::Permissions::from_mode(0o600)).unwrap();
             }
-            let path = demo.directory.join("zowe.yaml");
-            let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
             let yaml = yaml
                 .replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]")
                 .replace(
@@ -104,10 +100,9 @@ impl Site {
                     ),
                 );
             let zosmf = format!("zOSMF: {{host: localhost, port: {zosmf}, applId: ZOWEAPPL}}\n");
-            fs::write(&path, edit(yaml + &zosmf)).unwrap();
-            demo.restarted()
+            edit(yaml + &zosmf)
         };
-        let demo = tokio::task::spawn_blocking(start).await.unwrap();
+        let demo = Demo::beside_servers(prepare).await;
         let key = fs::read_to_string(demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
         zosmf.accept_tickets(Some(tickets::key_profile_from("ZOWEAPPL", key.trim())));
         zss.accept_tickets(Some(tickets::key_profile_from("ZOWEAPPL", key.trim())));

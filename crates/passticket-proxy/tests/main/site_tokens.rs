@@ -18,7 +18,7 @@ use test_support::{
 };
 use tower_passticket::clock::{Clock, SystemClock};
 
-use crate::support::{Demo, user_service, with_any_port};
+use crate::support::{Demo, user_service, with_site};
 
 /// A gateway of a site with API ML and z/OSMF.
 struct Site {
@@ -39,25 +39,11 @@ impl Site {
             apiml.address.port(),
             zosmf.address.port()
         );
-        // Starting the program blocks the thread.
-        let start = move || {
-            let demo = Demo::start();
-            let path = |name: &str| demo.directory.join(name);
-            fs::write(path("certs/site.pem"), Authority::trusted().pem()).unwrap();
-            let definition = format!(
-                "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - \
-                 {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
-                 httpBasicPassTicket, applid: ZOWEAPPL}}\n"
-            );
-            fs::write(path("api-defs/demo.yml"), definition).unwrap();
-            let yaml = with_any_port(&fs::read_to_string(path("zowe.yaml")).unwrap());
-            let yaml = yaml
-                .replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]")
-                .replace("    users: users.yml\n", "");
-            fs::write(path("zowe.yaml"), yaml + &ours).unwrap();
-            demo.restarted()
-        };
-        let demo = tokio::task::spawn_blocking(start).await.unwrap();
+        let demo = Demo::beside_servers(move |directory, yaml| {
+            let yaml = with_site(directory, &yaml, &service);
+            yaml.replace("    users: users.yml\n", "") + &ours
+        })
+        .await;
         Self { apiml, zosmf, demo }
     }
 

@@ -1,8 +1,8 @@
 //! Tests of PassTickets from a running Zowe (`source: zowe`), against a fake of API ML's ticket endpoint.
 
-use std::{collections::HashSet, fs, time::Duration};
+use std::{collections::HashSet, fs, path::Path, time::Duration};
 
-use crate::support::{Demo, with_any_port};
+use crate::support::Demo;
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
@@ -33,12 +33,8 @@ impl Site {
         let service = Fake::https(pki::SERVER.acceptor(), |_| Answer::text(200, "ok")).await;
         let zowe = FakeTickets::https(tickets::key_profile("ZOWEAPPL")).await;
         let (service_port, zowe_port) = (service.address.port(), zowe.address.port());
-        // Starting the program blocks the thread.
-        let start = move || {
-            let demo = Demo::start();
-            let write = |name: &str, text: &str| {
-                fs::write(demo.directory.join(name), text).unwrap();
-            };
+        let prepare = move |directory: &Path, yaml: String| {
+            let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
             write("certs/other.pem", Authority::trusted().pem());
             write("certs/client.pem", pki::APIMTST.certificate);
             // The file replaces one that only its owner can read.
@@ -52,11 +48,9 @@ impl Site {
             };
             let routes = format!("services:\n{}{}", route("svc", "ZOWEAPPL"), route("no", "NOKEY"));
             write("api-defs/demo.yml", &routes);
-            let path = demo.directory.join("zowe.yaml");
-            let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
             let entries = yaml.find("    ptktdata:\n").unwrap();
             let yaml = yaml[..entries].replace("certs/ca.pem", "[certs/ca.pem, certs/other.pem]");
-            let yaml = format!(
+            format!(
                 "{yaml}    ptktdata:
       - {{applid: ZOWEAPPL, source: zowe, replayProtection: {replay_protection}}}
       - {{applid: NOKEY, source: zowe}}
@@ -65,11 +59,9 @@ impl Site {
       url: https://localhost:{zowe_port}
       clientCertificate: {{certificate: certs/client.pem, key: certs/USER.key}}
 {more}"
-            );
-            fs::write(&path, yaml).unwrap();
-            demo.restarted()
+            )
         };
-        let demo = tokio::task::spawn_blocking(start).await.unwrap();
+        let demo = Demo::beside_servers(prepare).await;
         Self { demo, service, zowe }
     }
 

@@ -11,10 +11,11 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Client, ClientBuilder, Identity};
 use tempfile::TempDir;
-use test_support::{Running, client, raw};
+use test_support::{Running, client, pki::Authority, raw};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::TcpStream,
+    task::spawn_blocking,
 };
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
@@ -55,12 +56,25 @@ impl Demo {
     /// Starts `serve --config` with the files of a demo, after `edit` has changed the zowe.yaml. The
     /// service of the demo does not run.
     pub(crate) fn reconfigured(edit: impl FnOnce(String) -> String) -> Self {
+        Self::with_files(|_, yaml| edit(yaml))
+    }
+
+    /// Does the same as [`reconfigured`](Self::reconfigured). `edit` also gets the directory, and may write files into
+    /// it.
+    pub(crate) fn with_files(edit: impl FnOnce(&Path, String) -> String) -> Self {
         let demo = Self::start();
-        let directory = demo.directory.clone();
-        let path = directory.join("zowe.yaml");
+        let path = demo.directory.join("zowe.yaml");
         let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
-        fs::write(&path, edit(yaml)).unwrap();
+        fs::write(&path, edit(&demo.directory, yaml)).unwrap();
         demo.restarted()
+    }
+
+    /// Does the same as [`with_files`](Self::with_files), for a test with servers in its runtime: starting the program
+    /// blocks the thread.
+    pub(crate) async fn beside_servers(
+        edit: impl FnOnce(&Path, String) -> String + Send + 'static,
+    ) -> Self {
+        spawn_blocking(|| Self::with_files(edit)).await.unwrap()
     }
 
     /// Starts the program again with `serve --config`, so that it reads changed files.
@@ -160,6 +174,19 @@ pub(crate) fn admin_address(program: &mut Running) -> SocketAddr {
     let line = program.logged("admin port is open");
     let address = line.split("address=").nth(1).unwrap();
     address.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Writes the definition of the service `svc` at the URL `service`, which receives PassTickets, and the authority of the
+/// fakes. Returns `yaml` with this authority.
+pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
+    fs::write(directory.join("certs/site.pem"), Authority::trusted().pem()).unwrap();
+    let definition = format!(
+        "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - \
+         {{gatewayUrl: api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: \
+         httpBasicPassTicket, applid: ZOWEAPPL}}\n"
+    );
+    fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
+    yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]")
 }
 
 /// A service that answers with the user id of the Basic credentials.
