@@ -22,18 +22,16 @@ pub(crate) fn endpoints(config: &Config, routes: &[Route], needed: NeededParts) 
         .with_health(needed, config.health)
 }
 
-/// Returns the service with the scheme of its first route.
+/// Returns the service with the scheme of its first route. `routes` are in the order of the configuration.
 fn with_scheme(service: &ListedService, config: &Config, routes: &[Route]) -> ListedService {
     let mut service = service.clone();
-    let route = routes.iter().find(|route| *route.service() == service.id);
-    service.authentication = route.map(|route| {
+    let mut pairs = config.routes.iter().zip(routes);
+    let found = pairs.find(|(_, route)| *route.service() == service.id);
+    service.authentication = found.map(|(configured, route)| {
         let mut authentication = ListedAuthentication::new(route.scheme().name());
-        let configured = config.routes.iter().find(|it| it.prefix() == route.prefix());
-        if let Some(scheme) = configured.map(|configured| configured.scheme()) {
-            authentication.applid = scheme.applid();
-            if let ServiceScheme::X509 { headers } = scheme {
-                authentication.headers = headers.iter().collect();
-            }
+        authentication.applid = configured.scheme().applid();
+        if let ServiceScheme::X509 { headers } = configured.scheme() {
+            authentication.headers = headers.iter().collect();
         }
         authentication
     });
