@@ -19,6 +19,7 @@ use super::{
     issuer_check::IssuerCheck,
     issuer_keys::{IssuerKeys, Need},
     key_set::Signature,
+    payload::Payload,
     rs256::{By, parse_claims},
 };
 use crate::clock::Timestamp;
@@ -174,7 +175,8 @@ impl TrustedIssuers {
             },
         };
         let (header, payload) = (decode(header)?, decode(payload)?);
-        let issuer = issuer(&payload)?;
+        let claims = Payload::parse(&payload)?;
+        let issuer = claims.issuer()?;
         if let Some(provider) =
             self.0.providers.iter().find(|other| other.issuer().as_str() == issuer)
         {
@@ -185,7 +187,7 @@ impl TrustedIssuers {
             }
             let signed = Signed { algorithm, kid: kid.as_deref(), message, signature };
             signed.check(provider.keys(), provider.issuer().as_str(), last)?;
-            let claims = provider.check(&payload, own.now())?;
+            let claims = provider.check(&claims, own.now())?;
             return Ok(VerifiedToken::external(token.as_bytes(), claims));
         }
         if let Some(zosmf) = &self.0.zosmf
@@ -389,54 +391,38 @@ fn unavailable(issuer: &str) -> TokenError {
     TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
-/// Reads the claim `iss` before the signature is checked. The result only selects the keys.
-fn issuer(payload: &[u8]) -> Result<Cow<'_, str>, TokenError> {
-    #[derive(Deserialize)]
-    struct Payload<'a> {
-        #[serde(borrow)]
-        iss: Cow<'a, str>,
-    }
-    if payload.trim_ascii_start().first() != Some(&b'{') {
-        return Err(TokenError::Malformed);
-    }
-    match serde_json::from_slice::<Payload<'_>>(payload) {
-        Ok(Payload { iss }) => Ok(iss),
-        Err(error) if error.is_data() => {
-            Err(TokenError::Claims("iss is missing, repeated or not a text".into()))
-        }
-        Err(_) => Err(TokenError::Malformed),
-    }
-}
-
 /// Whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
 fn names_zosmf(payload: &str) -> bool {
     let Ok(payload) = decode(payload) else { return false };
-    issuer(&payload).is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
+    let issuer = Payload::parse(&payload).and_then(|claims| claims.issuer());
+    issuer.is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
 }
 
 /// The members of a header that the verifier uses. It ignores members with a key or the URL of a key (`jwk`, `jku`,
 /// `x5c`, `x5u`): keys come only from the configured issuer.
-struct Header {
-    alg: String,
-    kid: Option<String>,
+struct Header<'a> {
+    alg: Cow<'a, str>,
+    kid: Option<Cow<'a, str>>,
 }
 
-impl Header {
-    fn parse(json: &[u8]) -> Result<Self, TokenError> {
+impl<'a> Header<'a> {
+    fn parse(json: &'a [u8]) -> Result<Self, TokenError> {
         #[derive(Deserialize)]
-        struct Members {
-            alg: String,
-            #[serde(default, deserialize_with = "present")]
-            kid: Option<String>,
-            #[serde(default, deserialize_with = "present")]
-            typ: Option<String>,
+        struct Members<'a> {
+            #[serde(borrow)]
+            alg: Cow<'a, str>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            kid: Option<Cow<'a, str>>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            typ: Option<Cow<'a, str>>,
             #[serde(default, deserialize_with = "present")]
             crit: Option<IgnoredAny>,
         }
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(TokenError::Malformed);
         }
-        let members: Members = serde_json::from_slice(json).map_err(|_| TokenError::Malformed)?;
+        let members: Members<'_> =
+            serde_json::from_slice(json).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: no extension is supported.
         if members.crit.is_some() {
             return Err(TokenError::Malformed);

@@ -57,6 +57,8 @@ mod key_id;
 mod key_set;
 #[cfg(feature = "remote")]
 mod oidc;
+#[cfg(feature = "remote")]
+mod payload;
 mod rs256;
 mod scope;
 mod verified;
