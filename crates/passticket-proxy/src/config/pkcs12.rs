@@ -54,7 +54,7 @@ pub(super) enum Pkcs12Error {
     TooMuchWork,
     #[error("has no private key; write the path of the file with the key of the gateway")]
     NoKey,
-    #[error("has several private keys: {0}; write the alias of one of them to the key alias")]
+    #[error("has several private keys: {0}; set alias to one of these names")]
     SeveralKeys(Aliases),
     #[error("has no private key with the alias {}; write one of these: {aliases}", quote(.alias))]
     NoSuchAlias { alias: String, aliases: Aliases },
@@ -279,7 +279,7 @@ mod tests {
             (
                 key_stores::KEYTOOL,
                 None,
-                "has several private keys: \"localhost\", \"user\"; write the alias of one of them to the key alias",
+                "has several private keys: \"localhost\", \"user\"; set alias to one of these names",
             ),
             (
                 key_stores::KEYTOOL,

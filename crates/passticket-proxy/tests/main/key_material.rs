@@ -174,7 +174,7 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             keystore("file: keytool.p12"),
             PASSWORDS,
-            "keytool.p12 has several private keys: \"localhost\", \"user\"; write the alias",
+            "keytool.p12 has several private keys: \"localhost\", \"user\"; set alias to one of these names",
         ),
         (
             keystore("file: keytool.p12, alias: gateway"),
