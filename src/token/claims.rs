@@ -56,12 +56,12 @@ pub(super) struct Claims {
     /// (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// A private claim of this crate: the only service for which a login token is valid (docs/decisions.md#d23). A login
-    /// of a user has no such claim.
+    /// A private claim of this crate: the only service for which a login token is valid (docs/decisions.md#d23). The
+    /// token from a user's login does not have this claim.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) for_service: Option<String>,
-    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed only so that a token with
-    /// two `aud` claims is rejected (RFC 7519 §4).
+    /// The audience. Tokens of this crate do not have this claim, and no check uses its value. The claim is parsed only
+    /// so that a token with two `aud` claims is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,

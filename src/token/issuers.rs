@@ -131,7 +131,8 @@ impl TrustedIssuers {
     fn with(mut self, change: impl FnOnce(&mut Issuers)) -> Self {
         let issuers = Arc::make_mut(&mut self.0);
         change(issuers);
-        // A clone of the value before this change must not accept the tokens of the new issuer.
+        // The changed verifier gets its own cache: clones from before the change must not accept the tokens of the new
+        // issuer.
         issuers.own = issuers.own.clone().with_empty_cache();
         if let Some(cache) = issuers.own.cache() {
             issuers.keys().for_each(|keys| keys.invalidate(cache.generation()));
@@ -164,8 +165,8 @@ impl TrustedIssuers {
         let own = &self.0.own;
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF has
-        // the same header, so the issuer is read before. This takes less time than a check with our own key.
+        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF may
+        // have the same header. So its issuer is read first, which takes less time than a check with our own key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,

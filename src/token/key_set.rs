@@ -94,7 +94,7 @@ impl KeySet {
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        // If the set has no key with this id, the key of the token may be missing in the set because it is new.
+        // If the set has no key with this id, the issuer may have signed the token with a new key.
         match id {
             Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
             _ => Signature::UnknownKey,
