@@ -113,8 +113,8 @@ impl<C: Connect> Client<C> {
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
-            // The status alone says that the service refuses the credential. If such an answer were an error because
-            // its body cannot be read, a wrong password would not be counted.
+            // The status 401 alone says that the service refuses the credential, so a body that cannot be read is no
+            // error. If it were an error, a wrong password would not be counted.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
             Err(error) if error.is::<LengthLimitError>() => return Err(Failed::TooLarge),
             Err(error) => {
