@@ -69,8 +69,8 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller with `credentials`, or with the client certificate if `credentials` is `None` and
-    /// certificates are on. If the credentials are wrong, the certificate is not tried.
+    /// Authenticates the caller with `credentials`. If `credentials` is `None` and client certificates are on,
+    /// authenticates with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
     /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.

@@ -113,7 +113,7 @@ pub enum ApiError {
     /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
-    /// The endpoint needs a login token of the user, and the token is one that a scheme has issued for one service
+    /// The endpoint needs a login token for all services, but a scheme has issued the token for one service
     /// ([D23](crate::decisions#d23)): 401.
     #[error("the token is only for the service {service}")]
     ServiceToken {

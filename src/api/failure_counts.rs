@@ -24,8 +24,8 @@ enum Forgotten {
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// When the numbers of forgiven failures are removed: a day after the first forgiven failure. If each forgiven failure
-/// started a new day, the day would never end for a user who mistypes every day.
+/// A failure is forgiven if a later login clears it. The number of forgiven failures is removed a day after the first
+/// of them. If each forgiven failure started a new day, the day would never end for a user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
 /// A login clears earlier failures of the same user from the same network, but at most this number within a day.

@@ -189,8 +189,8 @@ impl LoginThrottle {
         self.counts().check(attempt, clock.monotonic()).map_err(early)
     }
 
-    /// Counts a failure for a password that was compared without a turn and was another one. The login provider may
-    /// accept the password nevertheless; only then is the failure taken back.
+    /// Counts a failure for a password that differs from the remembered one. The comparison needed no turn. If the
+    /// login provider accepts the password nevertheless, the failure is taken back. Otherwise it stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.

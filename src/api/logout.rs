@@ -20,8 +20,8 @@ use crate::token::{TokenError, TokenOrigin};
 /// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid. If the
 /// token cannot be revoked, the logout is relayed nevertheless.
 ///
-/// The issuer is not asked whether the token is still valid, so that a user can log out while it does not answer. The
-/// logout continues if the client disconnects.
+/// The issuer is not asked whether the token is still valid, so that a user can log out while the issuer does not
+/// answer. The logout continues if the client disconnects.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,

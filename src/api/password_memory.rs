@@ -33,7 +33,7 @@ const MAX_CHECKS: usize = 1_000;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyedHash([u8; 32]);
 
-/// The user name and the network of a request. A password that was verified for one sender is not in the memory for
+/// The user name and the network of a request. A password that was verified for one network must be checked again for
 /// another network, so the login throttle counts the guesses of each network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sender {
@@ -43,13 +43,13 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// The sender of a request of `user` from the address `client`.
+    /// Creates the sender of a request of `user` from the address `client`.
     pub(super) fn new(user: UserId, client: Option<IpAddr>) -> Self {
         Self { user, network: client.map(ClientNetwork::from) }
     }
 }
 
-/// The memory.
+/// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
     /// `None` if the system gave no random bytes. No password can then be checked.
     key: Option<hmac::Key>,
@@ -123,8 +123,8 @@ impl PasswordMemory {
         self.state().verified(sender, now).is_some()
     }
 
-    /// The user of a password that was verified a short time ago. Each call is a guess, so the caller asks the login
-    /// throttle first.
+    /// Returns the user of a password that was verified a short time ago. Each call is a guess, so the caller must ask
+    /// the login throttle first.
     pub(super) fn find(&self, sender: &Sender, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
         let verified = state.verified(sender, now)?;
@@ -235,7 +235,7 @@ pub(super) struct Check {
 
 impl Check {
     /// Whether the memory had another password of the sender. The client then learns that its password is not the
-    /// remembered one, so the check counts as a guess from its begin.
+    /// remembered one, so the check counts as a guess from its start.
     pub(super) fn was_compared(&self) -> bool {
         self.was_compared
     }
@@ -250,7 +250,7 @@ impl Check {
                 let (sender, hash) = self.key;
                 state.add(sender, hash, user, now);
             }
-            // Under the same lock: no request can join from now on.
+            // The check is removed under the same lock, so no request can join it after its result was added.
             state.remove_check(&self.key, &self.shared);
         }
         self.shared.send_replace(Some(result));
@@ -261,7 +261,7 @@ impl Check {
         loop {
             self.shared.closed().await;
             let mut state = self.memory.state();
-            // A request may have joined since. Requests join under the lock.
+            // A request may have joined before the lock was taken. Requests join only under the lock.
             if self.shared.receiver_count() == 0 {
                 state.remove_check(&self.key, &self.shared);
                 return;
