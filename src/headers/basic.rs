@@ -22,8 +22,8 @@ pub(crate) struct BasicCredentials {
 }
 
 impl BasicCredentials {
-    /// Decodes what follows the word `Basic`. `None` if it is not valid Base64, or has no colon. The user name may be
-    /// empty, and both parts may be bytes that are not UTF-8.
+    /// Decodes the Base64 text after the word `Basic`. Returns `None` if it is not valid Base64, or if the decoded text
+    /// has no colon. The user name may be empty, and both parts may be bytes that are not UTF-8.
     pub(crate) fn decode(encoded: &[u8]) -> Option<Self> {
         let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
         let colon = decoded.iter().position(|byte| *byte == b':')?;
@@ -47,7 +47,7 @@ impl fmt::Debug for BasicCredentials {
     }
 }
 
-/// The scheme of an `Authorization` value, and what follows it.
+/// Splits the value of `Authorization` into the scheme and the text after it.
 pub(crate) fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
     let value = value.trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());

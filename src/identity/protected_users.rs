@@ -1,4 +1,4 @@
-//! Keeps identities from other registries away from certain users.
+//! Ensures that identities from registries outside z/OS are never mapped to certain users.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
