@@ -172,9 +172,8 @@ impl AuditRecord {
         }
     }
 
-    /// Returns the address of the client. This is [`client`](Self::client) if it is present. If not, it is the address
-    /// of the
-    /// [`peer`](Self::peer).
+    /// Returns the address of the client. This is [`client`](Self::client) if it is present. Otherwise it is the
+    /// address of the [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
