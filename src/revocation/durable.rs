@@ -418,7 +418,7 @@ pub enum OpenError {
     },
     /// A newer version of this program wrote the file.
     #[error(
-        "{} has format {found}, this program reads {FORMAT_VERSION}; start the program version that wrote the file, or a newer version",
+        "{} has format {found}, but this program reads only {FORMAT_VERSION}; start the version that wrote the file, or a newer one",
         file.display()
     )]
     Newer {

@@ -23,9 +23,9 @@ use crate::{
 /// 4,000 rules.
 const SHARDS: usize = 256;
 
-/// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user, and one for each of its
-/// scopes. The check of any other token makes only one look-up. With a million rules, a check takes nearly the same
-/// time as with ten rules.
+/// Revocations in memory. The check of a PAT (Personal Access Token) makes one look-up for the token, one for its user,
+/// and one for each of its scopes. The check of any other token makes only one look-up. With a million rules, a check
+/// takes nearly the same time as with ten rules.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
 /// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use

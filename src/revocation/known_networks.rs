@@ -1,5 +1,5 @@
-//! The networks from which users have logged in. With this list, the login throttle prevents an attacker in another
-//! network from locking out a user who logs in from a known network.
+//! The networks from which users have logged in. The login throttle limits failed logins. With this list, an attacker
+//! in another network cannot lock out a user who logs in from a known network.
 
 use std::{
     collections::HashMap,

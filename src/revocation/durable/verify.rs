@@ -19,8 +19,8 @@ impl DurableStore {
     /// memory, and blocks until the copy is verified.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] if a store has the file open. This store has verified the file. The other errors are those
-    /// of [`open`](Self::open).
+    /// [`OpenError::InUse`] if a store has the file open. That store has already verified the file. The other errors
+    /// are those of [`open`](Self::open).
     pub fn verify(path: impl Into<PathBuf>) -> Result<(), OpenError> {
         let path = path.into();
         check_exists(&path)?;
@@ -36,12 +36,16 @@ impl DurableStore {
     }
 }
 
+/// Checks that no store has the file open.
+///
+/// # Errors
 /// [`OpenError::InUse`] if a store has the file open.
 fn check_unused(path: &Path) -> Result<(), OpenError> {
     let Err(error) = Database::builder().open_read_only(path) else { return Ok(()) };
     match open_error(path, error.into()) {
         used @ OpenError::InUse { .. } => Err(used),
-        // Other problems are those of the copy, too. A file that was not closed is repaired when a store opens it.
+        // The verification of the copy reports all other problems. A file that was not closed is no problem, because a
+        // store that opens it repairs it.
         _ => Ok(()),
     }
 }
