@@ -75,9 +75,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time since a starting point, which is the same for all clocks of the process. This time never goes
-    /// backwards, even if the clock of the machine is set back. In the default implementation, the starting point is
-    /// the first call of this method.
+    /// Returns the time since a fixed starting point. This time never goes backwards, even if the clock of the machine
+    /// is set back. In the default implementation, the starting point is the first call of this method in the process.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()

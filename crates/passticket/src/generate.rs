@@ -92,12 +92,12 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// The same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a login
-    /// token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns `false`, the
-    /// token is not read, and a caller may pass `None`.
+    /// Does the same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a
+    /// login token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns
+    /// `false`, the token is not read, and a caller may pass `None`.
     ///
-    /// Implement this method if the other system makes a ticket only for a user whose token it gets. By default, the
-    /// token is ignored.
+    /// Implement this method if the system that makes the tickets requires a token of the user. By default, the token
+    /// is ignored.
     fn generate_with_token(
         &self,
         user: &UserId,
@@ -421,7 +421,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// The text of [`GenerateError::not_authenticated`]. It is that of Zowe's API Mediation Layer.
+/// The text of [`GenerateError::not_authenticated`]. Zowe's API Mediation Layer uses the same text.
 const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
 
 impl GenerateError {
@@ -462,9 +462,9 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
-    /// An error of a generator that gets tickets from another system: that system does not accept the credential of the
-    /// user, or there is no credential that it could accept. The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP
-    /// server should answer 401.
+    /// Creates an error of a generator that gets tickets from another system. That system does not accept the
+    /// credential of the user, or there is no credential that it could accept. The return codes are
+    /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
     }
@@ -489,7 +489,7 @@ impl GenerateError {
         matches!(self.why, Why::NotAuthenticated)
     }
 
-    /// The text for the client: the meaning of the return codes, or that the credential is not accepted.
+    /// Returns the text for the client: the meaning of the return codes, or that the credential is not accepted.
     pub fn text(&self) -> Cow<'static, str> {
         match self.why {
             Why::NotAuthenticated => Cow::Borrowed(NOT_AUTHENTICATED),
@@ -599,7 +599,8 @@ impl SafReturnCodes {
         (8, 16, 32),
     ];
 
-    /// The codes with this [`text`](Self::text). `None` if the text is not known, or if several codes have it.
+    /// Returns the codes with this [`text`](Self::text). Returns `None` if the text is not known, or if several codes
+    /// have it.
     ///
     /// ```
     /// use passticket::SafReturnCodes;
@@ -612,7 +613,8 @@ impl SafReturnCodes {
         all.find(|codes| codes.text() == text)
     }
 
-    /// The meaning of the codes. The texts come from Zowe's API Mediation Layer (docs/reference/error-messages.md).
+    /// Returns the meaning of the codes. The texts come from Zowe's API Mediation Layer
+    /// (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
             (0, 0, 0) => "The service was successful.",
