@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML also uses this value.
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML (the API gateway of Zowe)
+/// also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 
 /// Reads, issues and revokes login tokens.

@@ -110,7 +110,8 @@ struct State {
     token_refresh: bool,
     /// Verifies the tokens of identity providers. `None` if there is no identity provider.
     oidc: Option<Arc<dyn TokenVerifier>>,
-    /// The endpoints of API ML's gateway outside of the prefix. `None` if they are off.
+    /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
+    /// off.
     apiml: Option<ApimlEndpoints>,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,

@@ -1,4 +1,4 @@
-//! The auth endpoints of API ML.
+//! The auth endpoints of API ML (the API gateway of Zowe).
 
 use std::fmt;
 
@@ -52,8 +52,8 @@ impl<C: Connect> Apiml<C> {
         self.get(&["gateway", "certificates"], None).await?.successful().map(Reply::into_body)
     }
 
-    /// Fetches the list of public keys (`keys/public/all`). It contains the keys of API ML, of z/OSMF, **and of
-    /// identity providers**.
+    /// Fetches the list of public keys (`keys/public/all`). It contains the keys of API ML, of z/OSMF (IBM's management
+    /// server on z/OS), **and of identity providers**.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.

@@ -42,9 +42,9 @@ use crate::{
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
-/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint of the
-/// PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services. Older versions
-/// of this program do not know this table, and ignore it.
+/// The PATs (Personal Access Tokens) that the gateway has issued. A key consists of the issue time in the PAT and the
+/// salted fingerprint of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the
+/// services. Older versions of this program do not know this table, and ignore it.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 /// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know

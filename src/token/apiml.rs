@@ -28,7 +28,8 @@ impl<C: Connect> JwkSetSource for Apiml<C> {
     }
 }
 
-/// Asks API ML whether a token is valid: calls `query` for login tokens, and `access-token/validate` for PATs.
+/// Asks API ML whether a token is valid: calls `query` for login tokens, and `access-token/validate` for PATs (Personal
+/// Access Tokens).
 impl<C: Connect> AskIssuer for Apiml<C> {
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
         let (apiml, token, verified) = (self.clone(), token.to_owned(), verified.clone());

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::KeyId;
 
-/// `{"alg":"RS256"}` in base64url: the header of the tokens that Zowe API ML and this crate issue.
+/// `{"alg":"RS256"}` in base64url: the header of the tokens that this crate and Zowe API ML (the API gateway of Zowe)
+/// issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
 
 /// Returns the encoded header of tokens that a key signs: `{"alg":"RS256"}`, with `kid` if the key has an id. An id
@@ -21,7 +22,7 @@ pub(super) fn header(id: Option<&KeyId>) -> String {
 
 /// `iss` of a login token. The comparison ignores case, as in API ML.
 pub(super) const ISSUER_JWT: &str = "APIML";
-/// `iss` of a token of z/OSMF. The comparison ignores case, as in API ML.
+/// `iss` of a token of z/OSMF (IBM's management server on z/OS). The comparison ignores case, as in API ML.
 #[cfg(feature = "remote")]
 pub(super) const ISSUER_ZOSMF: &str = "zOSMF";
 /// `iss` of a Personal Access Token (PAT). The comparison ignores case.

@@ -260,8 +260,8 @@ impl IssuerKeys {
 
     /// Fetches the keys immediately and then again as [`KeyRefresh`] says, so that no token has to wait. While there
     /// are no keys, it tries again after 5 s, and then at growing intervals, because some issuers never have keys. An
-    /// example is a z/OSMF that issues no JWTs. The future never completes, so run it in a task. It needs a Tokio
-    /// runtime with timers.
+    /// example is a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future never completes, so run it
+    /// in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;

@@ -1,4 +1,4 @@
-//! A client for the login service of z/OSMF.
+//! A client for the login service of z/OSMF (IBM's management server on z/OS).
 
 use std::{fmt, sync::Arc};
 
@@ -73,9 +73,9 @@ impl<C> Zosmf<C> {
 }
 
 impl<C: Connect> Zosmf<C> {
-    /// Logs `user` in, and stores the session in `sessions`. `password` is a password or a PassTicket for the APPLID of
-    /// z/OSMF. In the background, this function ends sessions at z/OSMF that `sessions` has removed, such as the
-    /// earlier session of the user.
+    /// Logs `user` in, and stores the session in `sessions`. `password` is a password, or a PassTicket (a one-time
+    /// password of z/OS) for the APPLID (application name) of z/OSMF. In the background, this function ends sessions at
+    /// z/OSMF that `sessions` has removed, such as the earlier session of the user.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the

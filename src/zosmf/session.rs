@@ -1,4 +1,4 @@
-//! The tokens that z/OSMF issues at a login.
+//! The tokens that z/OSMF (IBM's management server on z/OS) issues at a login.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Stores the z/OSMF sessions of users.
+//! Stores the sessions of users at z/OSMF (IBM's management server on z/OS).
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
-//! The names of the PassTicket algorithms.
+//! The names of the algorithms that make PassTickets (one-time passwords of z/OS).
 
 use std::{fmt, str::FromStr};
 
-/// An algorithm that makes PassTickets.
+/// An algorithm for PassTickets.
 ///
 /// Its text form is `legacy`, `enhanced-upper` or `enhanced-mixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

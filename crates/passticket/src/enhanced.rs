@@ -1,7 +1,7 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
-//! (docs/reference/passticket-algorithms.md#enhanced). There are two types of enhanced PassTickets: a ticket of type
-//! UPPER is a number in base 36, and a ticket of type MIXED is a number in base 64. In the steps, `H` is HMAC-SHA-512
-//! with the secret key.
+//! (docs/reference/passticket-algorithms.md#enhanced). It makes PassTickets, the one-time passwords of z/OS. There are
+//! two types of enhanced PassTickets: a ticket of type UPPER is a number in base 36, and a ticket of type MIXED is a
+//! number in base 64. In the steps, `H` is HMAC-SHA-512 with the secret key.
 //!
 //! 1. `ua` is the user id followed by the APPLID (the application's name). Both names are in EBCDIC, and each is padded
 //!    with blanks to 8 bytes.

@@ -1,4 +1,4 @@
-//! Generators of PassTickets.
+//! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
     borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
@@ -549,8 +549,8 @@ impl GenerateError {
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
 /// The first code comes from SAF (System Authorization Facility, the interface to the security product), and the other
-/// two codes come from RACF. `Display` writes all three codes, such as `8/16/28`. [`text`](Self::text) gives the
-/// meaning.
+/// two codes come from RACF (IBM's security product for z/OS). `Display` writes all three codes, such as `8/16/28`.
+/// [`text`](Self::text) gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// The SAF return code.

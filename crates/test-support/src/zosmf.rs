@@ -38,7 +38,7 @@ pub enum UserState {
 pub enum Tokens {
     /// Only a JWT.
     Jwt,
-    /// Only an LTPA token.
+    /// Only an LTPA token (an opaque token of IBM servers).
     Ltpa,
     /// Both.
     Both,
