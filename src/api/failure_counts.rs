@@ -254,7 +254,7 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// The new young map receives the entries of the replaced old map that have used up their free failures. Otherwise an
+/// Entries of the replaced old map move to the new young map if they have used up their free failures. Otherwise an
 /// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
 /// real user, and the attacker could guess again.
 #[derive(Debug)]
@@ -327,7 +327,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
-    /// it. If there are more such entries, those with the most failures stay.
+    /// the new generation. If there are more such entries, those with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
+    fn an_attacker_gets_at_most_100_tries_a_day_for_a_user() {
         let elsewhere = |second: u64| {
             (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
         };

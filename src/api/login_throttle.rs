@@ -433,7 +433,7 @@ mod tests {
         let name = user("A");
         let guess = || throttle.guess(&name, CLIENT, clock.clone()).unwrap();
         let check = || throttle.check(&name, CLIENT, &*clock).is_ok();
-        // A right password takes its failure back.
+        // The failure is taken back if the password is right.
         for _ in 0..10 {
             let guess = guess();
             guess.turn().await.unwrap().succeeded();

@@ -98,8 +98,8 @@ impl<C: Connect> Apiml<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// Logs a user out (`POST logout`), so that API ML and its z/OSMF refuse the login token `token`. It is no error if
-    /// API ML already refuses the token.
+    /// Logs a user out (`POST logout`), so that API ML, and the z/OSMF that API ML uses, refuse the login token
+    /// `token`. It is no error if API ML already refuses the token.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_is_hidden() {
+    fn debug_hides_the_bearer_token() {
         assert_eq!(bearer("a.b.c").unwrap(), "Bearer a.b.c");
         assert_eq!(format!("{:?}", bearer("a.b.c").unwrap()), "Sensitive");
         assert!(bearer("a\r\nb").is_err());

@@ -338,7 +338,7 @@ mod tests {
 
     #[cfg(feature = "store")]
     #[test]
-    fn bytes_keep_the_networks_of_a_user() {
+    fn the_networks_of_a_user_are_written_as_bytes_and_read_again() {
         let salt = [7; 64];
         let keys_of =
             |salt, address| Keys::of(Salt::new(salt).hasher(), &user("A"), network(address));

@@ -292,9 +292,9 @@ pub trait RevocationStore: RevocationCheck {
         Box::pin(ready(Ok(())))
     }
 
-    /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes each PAT of its
-    /// user or service that was [registered](Self::register) before this call but has a later issue time than the rule.
-    /// Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
+    /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes PATs of its user or
+    /// service with a later issue time, if they were [registered](Self::register) before this call. Such a PAT was
+    /// issued while the clock was ahead (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which only compares times. A store that contains another store must
     /// call the method of the other store.

@@ -1,5 +1,5 @@
-//! A generator that makes a PassTicket (a one-time password of z/OS) only after it has checked a permission with SAF,
-//! the z/OS interface to the security product.
+//! A generator that first checks a permission with SAF (the z/OS interface to the security product), and then makes a
+//! PassTicket (a one-time password of z/OS).
 
 use std::{fmt, sync::Arc};
 

@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{
 
 /// A signature algorithm (RFC 7518 §3.1) of tokens of other issuers: RSA or ECDSA.
 ///
-/// A configuration can permit neither tokens without a signature (`none`) nor algorithms with a shared secret, such as
-/// `HS256`: this type has no variants for them.
+/// This type has no variant for tokens without a signature (`none`), and no variant for algorithms with a shared
+/// secret, such as `HS256`. So a configuration cannot permit them.
 ///
 /// ECDSA signatures are not unique: the holder of a token can make a second valid signature from the first. The changed
 /// token has another [fingerprint](super::TokenFingerprint), so a revocation by fingerprint does not match it. RSA

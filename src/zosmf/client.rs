@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_has_the_bytes_of_the_password_and_is_hidden() {
+    fn the_basic_header_has_the_bytes_of_the_password_and_debug_hides_it() {
         let value = basic(&user("USER"), b"a:b\xE4");
         assert_eq!(value, "Basic VVNFUjphOmLk");
         assert_eq!(format!("{value:?}"), "Sensitive");

@@ -401,8 +401,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors. They cannot occur on z/OS, because it makes each ticket itself,
-            // and for the current second.
+            // z/OS has no return code for these errors. They cannot occur on z/OS, because z/OS makes each ticket
+            // itself, and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }

@@ -392,8 +392,8 @@ pub enum Refusal {
     /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// Either the text is not a ticket of this user, APPLID and key, or it is such a ticket, but its time is more than
-    /// 24 hours outside of the window.
+    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or the text is such a
+    /// ticket, but its time is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"

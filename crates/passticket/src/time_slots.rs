@@ -27,8 +27,8 @@ type Pair = (UserId, Applid);
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
-/// started. A previous process used only slots up to its end. So the two processes never use the same slot, unless the
-/// clock was set back between them.
+/// started. A previous process used only slots up to the time at which it ended. So the two processes never use the
+/// same slot, unless the clock was set back between them.
 pub(super) struct TimeSlots {
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,

@@ -11,7 +11,7 @@ macro_rules! files {
 }
 
 files! {
-    /// The key of the server with its chain, by OpenSSL. The alias is `localhost`.
+    /// The key and the certificate chain of the server, by OpenSSL. The alias is `localhost`.
     OPENSSL = "openssl.p12";
     /// The same content in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
