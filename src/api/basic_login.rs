@@ -22,12 +22,12 @@ use crate::{
 /// an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this type.
 ///
 /// A wrong password counts as a failed login. A client sends its password with each request. So after a check, the
-/// right password is accepted from the same network for a minute without another check. For this, a memory holds a
-/// keyed hash of the password, for at most 10,000 pairs of a user and a network. The memory does not notice that a user
-/// was revoked or that a password was changed elsewhere. A change of the password at this `AuthApi` removes the
-/// password from the memory.
+/// right password is accepted from the same network for a minute without another check. For this, a cache holds a keyed
+/// hash of the password, for at most 10,000 pairs of a user and a network. The cache does not notice that a user was
+/// revoked or that a password was changed elsewhere. A change of the password at this `AuthApi` removes the password
+/// from the cache.
 ///
-/// The throttle applies to the memory too: while a user must wait in a network, no password of this user is accepted
+/// The throttle applies to the cache too: while a user must wait in a network, no password of this user is accepted
 /// from this network. A password that differs from the remembered one counts as a failed login, until the provider has
 /// accepted it.
 ///
@@ -300,7 +300,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // Another password of the same user is checked, although the right one is in the memory.
+        // Another password of the same user is checked, although the right one is in the cache.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }

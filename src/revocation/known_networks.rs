@@ -113,7 +113,8 @@ impl KnownNetworks for NetworkMemory {
 }
 
 impl NetworkMemory {
-    /// Creates the memory of a store. `salted` is the state of SHA-256 after it has hashed the salt of the store.
+    /// Creates a store in memory that contains `networks`. `salted` is the state of SHA-256 after it has hashed the
+    /// salt of the store.
     #[cfg(feature = "store")]
     pub(super) fn new(salted: Sha256, networks: Networks) -> Self {
         Self { salted, networks: Mutex::new(networks) }

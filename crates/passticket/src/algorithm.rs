@@ -7,11 +7,11 @@ use std::{fmt, str::FromStr};
 /// Its text form is `legacy`, `enhanced-upper` or `enhanced-mixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// DES with a key of 8 bytes. Tickets have the characters `A-Z 0-9`.
+    /// DES with a key of 8 bytes. Tickets consist of the characters `A-Z 0-9`.
     Legacy,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z`.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets consist of the characters `0-9 A-Z`.
     EnhancedUpper,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z a-z - _`.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets consist of the characters `0-9 A-Z a-z - _`.
     EnhancedMixed,
 }
 
