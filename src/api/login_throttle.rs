@@ -219,7 +219,7 @@ impl LoginThrottle {
         self.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
     }
 
-    /// The attempt to count. `None` if the client is exempt.
+    /// Returns the attempt to count, or `None` if the client is exempt.
     fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Option<Attempt> {
         let client = client.map(|client| client.to_canonical());
         if client.is_some_and(|client| (self.options.exempt)(client)) {

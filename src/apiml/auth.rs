@@ -136,7 +136,7 @@ impl<C> fmt::Debug for Apiml<C> {
     }
 }
 
-/// The header `Authorization` with a token.
+/// Returns the value of the header `Authorization` with a token.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);

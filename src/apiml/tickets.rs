@@ -38,7 +38,7 @@ const REUSE: Duration = Duration::from_secs(5);
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
 /// All calls for a user and an APPLID in the same second of the z/OS clock get the same PassTicket. So the next call
-/// begins this time after the end of the previous call, and gets another PassTicket.
+/// begins at least this time after the end of the previous call, and gets another PassTicket.
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
 /// The maximum number of pairs of user and APPLID with a call that runs or ended within [`BETWEEN_CALLS`].

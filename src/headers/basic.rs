@@ -30,12 +30,12 @@ impl BasicCredentials {
         Some(Self { decoded, colon })
     }
 
-    /// The user name: the bytes before the first colon.
+    /// Returns the user name: the bytes before the first colon.
     pub(crate) fn user(&self) -> &[u8] {
         &self.decoded[..self.colon]
     }
 
-    /// The password: the bytes after the first colon.
+    /// Returns the password: the bytes after the first colon.
     pub(crate) fn password(&self) -> &[u8] {
         &self.decoded[self.colon + 1..]
     }

@@ -221,8 +221,8 @@ impl Reply {
         }
     }
 
-    /// The error of a response whose status the caller does not expect: [`RemoteError::Unavailable`] for 5xx, else
-    /// [`RemoteError::Answer`].
+    /// Returns the error for a response whose status the caller does not expect: [`RemoteError::Unavailable`] for 5xx,
+    /// else [`RemoteError::Answer`].
     pub(crate) fn unexpected_status(&self) -> RemoteError {
         let text = format!("status {}", self.status.as_u16());
         match self.status.is_server_error() {

@@ -100,8 +100,8 @@ where
         self.get_or_look_up(key, look_up, |_| true, |_, _| {}).await
     }
 
-    /// The same as [`get`](Self::get), but each found value says until when it is cached. The policy still says how
-    /// long other results are cached.
+    /// Does the same as [`get`](Self::get), but `look_up` returns each found value with the time until which the value
+    /// is cached. The policy says how long other results are cached.
     ///
     /// # Errors
     /// The errors of [`get`](Self::get).
@@ -113,10 +113,10 @@ where
         self.get_and_release(key, look_up, |_| true, |_, _| {}).await
     }
 
-    /// The same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release` with
-    /// each value that is evicted to make room. It also does so with a found value that is not cached, because its key
-    /// was [removed](Self::remove) during the look-up. Values of a type without a destructor are not released. An error
-    /// is cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
+    /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
+    /// with each value that is evicted to make room. It also does so with a found value that is not cached, because its
+    /// key was [removed](Self::remove) during the look-up. Values of a type without a destructor are not released. An
+    /// error is cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,

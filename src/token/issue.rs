@@ -107,7 +107,7 @@ impl TokenIssuer {
         })
     }
 
-    /// The lifetime of login tokens.
+    /// Returns the lifetime of login tokens.
     pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }

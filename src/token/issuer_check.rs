@@ -118,7 +118,7 @@ impl IssuerCheck {
                 let issuer = &self.0.issuer;
                 log_limited!(
                     warn, ("issuer check", issuer), { %issuer, %error },
-                    "an issuer does not answer whether its tokens are valid; its tokens are refused"
+                    "an issuer does not say whether a token is valid; the token is refused"
                 );
                 let text =
                     format!("{issuer} does not say whether the token is still valid: {error}");

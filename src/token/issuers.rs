@@ -339,7 +339,7 @@ struct Signed<'a> {
     algorithm: Algorithm,
     kid: Option<&'a str>,
     message: &'a str,
-    /// In base64url.
+    /// The signature in base64url.
     signature: &'a str,
 }
 

@@ -127,8 +127,8 @@ impl Jwt {
         self.0.domain.as_deref()
     }
 
-    /// The only service for which the token is valid (claim `for_service`). `None` if the token is valid for all
-    /// services: the token from a user's login does not have this claim.
+    /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
+    /// valid for all services: the token from a user's login does not have this claim.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
     /// ([D23](crate::decisions#d23)). Code that accepts login tokens in other places must refuse them.
@@ -136,7 +136,7 @@ impl Jwt {
         self.0.service.as_ref()
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }
