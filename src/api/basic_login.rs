@@ -141,7 +141,7 @@ impl PasswordVerifier for BasicLogin {
         if !self.memory.contains(&sender, now) {
             return None;
         }
-        // The comparison is a guess, so the throttle limits it as it limits logins.
+        // A comparison is a guess, so the throttle limits comparisons in the same way as logins.
         if let Err(early) = self.throttle.check(user, client, &*self.clock) {
             return Some(Err(too_many_attempts(early)));
         }

@@ -422,7 +422,7 @@ impl ApiError {
 
     /// Returns the text that the profile `Documented` appends to the message: the problem of the body, the reason why a
     /// Personal Access Token is not accepted, or the time to wait. `Retry-After` may be shorter than the time in this
-    /// text, because it is at most 10 s.
+    /// text, because `Retry-After` is at most 10 s.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)

@@ -295,8 +295,8 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. By default,
-    /// `OriginPolicy::default()` decides.
+    /// Sets the policy for requests from web pages of other origins. It decides which of these requests are refused. By
+    /// default, `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)

@@ -161,8 +161,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. The client may notice only when it sends the next request that the
-/// service has closed an idle connection.
+/// Whether the service closed the connection. If the service closes an idle connection, the client may notice this only
+/// when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -250,9 +250,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even one that is ahead
-    /// of the time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that
-    /// the clock is right, for example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even if it is ahead of
+    /// the time that the store can confirm, or far behind that time. Call this only if an administrator has confirmed
+    /// that the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.

@@ -75,14 +75,14 @@ pub enum Revocation {
         /// When the token expires. From this time on, the revocation has no effect and can be removed.
         expires_at: Timestamp,
     },
-    /// A rule that revokes all PATs of a user that were issued at `up_to` or before.
+    /// A rule for a user. It revokes all PATs of this user with an issue time of `up_to` or earlier.
     User {
         /// The user.
         user: UserId,
         /// The time of the rule.
         up_to: Timestamp,
     },
-    /// A rule that revokes all PATs for a service that were issued at `up_to` or before.
+    /// A rule for a service. It revokes all PATs for this service with an issue time of `up_to` or earlier.
     Service {
         /// The service.
         service: ServiceId,

@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys with which a token is checked, if it has no key id or if several keys have its id. Each
-/// check takes time, and anyone can send a token with a wrong signature.
+/// The maximum number of keys with which a token is checked, if the token has no key id, or if several keys have the id
+/// of the token. Each check takes time, and anyone can send a token with a wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.

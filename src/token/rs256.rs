@@ -390,8 +390,8 @@ fn issued_at(claims: &Claims) -> Timestamp {
 }
 
 /// Returns the error text of serde, without the position in the JSON, and at most 120 characters. The text names a
-/// claim that is missing or occurs twice, or a wrong type and the expected type. It may contain the value of the claim
-/// with the wrong type, but no value of another claim.
+/// missing claim, a claim that occurs twice, or a wrong type with the expected type. It may contain the value of the
+/// claim with the wrong type, but no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Service ids, and the scopes of a Personal Access Token (PAT), which are the ids of the services that accept it.
+//! Service ids, and the scopes of a Personal Access Token (PAT). The scopes are the ids of the services that accept the
+//! PAT.
 
 use std::{fmt, str::FromStr, sync::Arc};
 

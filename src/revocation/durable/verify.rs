@@ -12,8 +12,7 @@ use super::{
 };
 
 impl DurableStore {
-    /// Verifies the file at `path`, and does not change it. A store that is opened with this file would be able to
-    /// load it.
+    /// Verifies the file at `path`, and does not change it. `Ok` means that a store can load the file.
     ///
     /// The file is locked for a moment only, to find out whether a store has it open. This function reads the file into
     /// memory, and blocks until the copy is verified.
