@@ -38,6 +38,7 @@ use crate::{
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
+    takeover::HandOver,
     tickets::Tickets,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     site: SiteTokens,
     /// The proxies that may send the certificates of their clients.
     pub(crate) forwarders: Option<Forwarders>,
+    /// The parts of the gateway that another process can take over.
+    pub(crate) hand_over: HandOver,
 }
 
 impl Parts {
@@ -109,6 +112,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         oidc,
         site,
         forwarders,
+        hand_over: HandOver::default(),
     })
 }
 
@@ -212,6 +216,7 @@ pub(crate) fn gateway(
         oidc,
         site,
         forwarders,
+        hand_over,
         ..
     }: Parts,
     Stores { revocations, audit }: Stores,
@@ -233,6 +238,7 @@ pub(crate) fn gateway(
 
     let generator = LocalGenerator::new(config.profiles.clone())
         .with_ticket_cache(config.limits.remembered_tickets);
+    let generator = hand_over.tickets(generator);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
@@ -262,6 +268,7 @@ pub(crate) fn gateway(
         .with_cookie_names(config.cookies.clone())
         .with_compatibility(config.compatibility)
         .with_audit(audit.clone());
+    hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());
     }

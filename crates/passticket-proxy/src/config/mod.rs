@@ -316,6 +316,10 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
+    /// The path of the Unix socket on which the gateway waits for a process that takes over:
+    /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
+    /// appended.
+    pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
@@ -455,6 +459,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
     };
+    let takeover_socket = match &ours.takeover_socket {
+        Some(field) => field.path(),
+        None => revocations.as_deref().map(takeover_socket_of),
+    };
     if let Some(store) = &revocations {
         match check_store(store) {
             Ok(None) => {}
@@ -562,6 +570,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             (false, _) => None,
         },
         revocations: revocations?,
+        takeover_socket: takeover_socket?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,
         forwarders,
@@ -614,6 +623,13 @@ fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess 
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
         _ => HealthAccess::Open,
     }
+}
+
+/// The default socket for a takeover: the path of the revocation file with `.takeover` appended.
+fn takeover_socket_of(revocations: &Path) -> PathBuf {
+    let mut socket = revocations.as_os_str().to_owned();
+    socket.push(".takeover");
+    socket.into()
 }
 
 /// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of

@@ -60,6 +60,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
+    pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
     pub(super) evict_every: Duration,
@@ -138,6 +139,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
+    let takeover_socket = section.optional("takeoverSocket");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
     let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
@@ -190,6 +192,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
+        takeover_socket,
         compatibility: compatibility.unwrap_or_default(),
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
