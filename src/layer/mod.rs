@@ -96,10 +96,13 @@ pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
+    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders,
+    ServiceProtocol, Upstream,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
+#[cfg(feature = "proxy")]
+pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
