@@ -57,6 +57,7 @@ mod scheme_error;
 mod scheme_ticket;
 mod schemes;
 pub mod scope;
+mod shared_routes;
 #[cfg(test)]
 mod tests;
 mod x509;
@@ -110,6 +111,7 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use shared_routes::SharedRoutes;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

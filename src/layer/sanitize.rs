@@ -135,7 +135,7 @@ struct Rules {
 }
 
 impl Check for Sanitize {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
