@@ -15,8 +15,8 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
@@ -257,6 +257,7 @@ pub(crate) fn gateway(
         Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
         None => config.origins.clone(),
     };
+    let cors = origins.has_cors().then(|| CorsLayer::new(origins.clone()));
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_origin_policy(origins.clone())
         .with_login_throttle(config.login_throttle.clone())
@@ -367,7 +368,9 @@ pub(crate) fn gateway(
     // leaves.
     let forwarded = || option_layer(forwarders.as_ref().map(Forwarders::layer));
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
-    let mut gateway = Gateway::new(api, forwarded().layer(routed))
+    // This layer is in front of authentication, because preflight requests have no credential.
+    let cors = || option_layer(cors.clone());
+    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {

@@ -138,6 +138,7 @@ mod client_authorities;
 mod client_basic;
 mod client_identity;
 mod configured_route;
+mod cors;
 mod defined_scheme;
 mod description;
 mod encoding;
@@ -336,8 +337,8 @@ pub struct Config {
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
-    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
-    /// `apiml.service.corsEnabled` is true.
+    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless CORS
+    /// allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -493,6 +494,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
+    let origins = OriginPolicy::default()
+        .with_own_origins(zowe.own_origins)
+        .with_foreign_origins(foreign_origins(ours.compatibility));
+    let cors_of_services = routes::cors(overrides);
+    let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
     let scheme_peers = scheme_peers::read(
         &routes,
         logins.as_ref(),
@@ -577,9 +583,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
         request_headers,
-        origins: OriginPolicy::default()
-            .with_own_origins(zowe.own_origins)
-            .with_foreign_origins(foreign_origins(ours.compatibility, zowe.cors)),
+        origins,
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
@@ -608,11 +612,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// Says which requests of other origins are allowed. If CORS is off in API ML, API ML refuses each request of another
-/// origin.
-fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
+/// Says which requests of other origins are allowed without CORS. API ML refuses each of them.
+fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     match compatibility {
-        Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
+        Compatibility::ZoweV3 => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
     }
 }

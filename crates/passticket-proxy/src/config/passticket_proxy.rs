@@ -13,6 +13,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
+    cors::{self, SiteCors},
     environment::Environment,
     forwarders,
     identities::certificate_filter,
@@ -85,6 +86,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
+    pub(super) cors: SiteCors<'a>,
 }
 
 /// The value of `certificateMapping`.
@@ -170,6 +172,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
+    let cors = cors::read_site(section.section("cors"));
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -215,6 +218,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         limits,
         login_throttle,
         strict_transport_security,
+        cors,
     }
 }
 

@@ -14,6 +14,7 @@ mod authorization;
 mod basic;
 mod check;
 mod command_line;
+mod cors;
 mod definitions;
 mod demo;
 mod descriptors;
