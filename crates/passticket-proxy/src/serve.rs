@@ -32,7 +32,7 @@ use crate::{
     loading, reload,
     signals::Signals,
     stack::{self, NewStore, Stores},
-    takeover::{HandOver, Predecessor, Running, Successor, TakenOver},
+    takeover::{HandOver, Offer, Predecessor, Running, Successor, TakenOver},
     workers,
 };
 
@@ -232,11 +232,13 @@ where
         + 'static,
 {
     workers.all_run().await;
+    // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+    let offer = offer.map(|(socket, running)| Offer::new(running, socket));
     if let Some(taken_over) = taken_over {
         taken_over.serving(service, config.trusted_proxies.clone(), hand_over).await;
     }
     match offer {
-        Some((socket, running)) => running.until_taken_over(&socket).await,
+        Some(offer) => offer.until_taken_over().await,
         None => pending().await,
     }
 }

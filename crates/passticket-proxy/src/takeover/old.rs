@@ -65,19 +65,36 @@ pub(crate) struct Successor {
     pub(crate) pid: Option<i32>,
 }
 
-impl Running {
-    /// Waits on the socket at `path` for a process that takes over. Returns when the takeover has succeeded. If the
-    /// socket cannot be made, logs a warning and waits forever.
-    pub(crate) async fn until_taken_over(self, path: &Path) -> Successor {
-        let socket = match Socket::bind(path) {
-            Ok(socket) => socket,
+/// The socket on which another process can take over.
+pub(crate) struct Offer {
+    running: Running,
+    path: PathBuf,
+    /// `None` if the socket could not be made.
+    socket: Option<Socket>,
+}
+
+impl Offer {
+    /// Makes the socket at `path`. If this fails, logs a warning.
+    pub(crate) fn new(running: Running, path: PathBuf) -> Self {
+        let mut offer = Self { running, path, socket: None };
+        offer.bind();
+        offer
+    }
+
+    fn bind(&mut self) {
+        self.socket = match Socket::bind(&self.path) {
+            Ok(socket) => Some(socket),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "no other process can take over from this one (serve --takeover)");
-                std::future::pending().await
+                tracing::warn!(path = %self.path.display(), %error, "no other process can take over from this one (serve --takeover)");
+                None
             }
         };
-        tracing::debug!(path = %path.display(), "waiting for a process that takes over");
+    }
+
+    /// Waits for a process that takes over. Returns when the takeover has succeeded.
+    pub(crate) async fn until_taken_over(mut self) -> Successor {
         loop {
+            let Some(socket) = &self.socket else { return std::future::pending().await };
             let stream = match socket.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -92,15 +109,19 @@ impl Running {
             }
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             tracing::info!(pid, "another process wants to take over");
-            match self.hand_over(stream).await {
+            match self.running.hand_over(stream).await {
                 Ok(()) => return Successor { pid },
                 Err(error) => {
                     tracing::error!(pid, %error, "the takeover failed; this process continues");
+                    // The other process may have replaced the socket.
+                    self.bind();
                 }
             }
         }
     }
+}
 
+impl Running {
     async fn hand_over(&self, mut stream: UnixStream) -> Result<(), StepError> {
         let process = Process::at(&stream);
         let hello = receive(&mut stream, Kind::Hello, ANSWER).await?;

@@ -32,5 +32,6 @@ mod serve;
 mod services;
 mod signing_keys;
 mod site_tokens;
+mod takeover;
 mod zowe_tickets;
 mod zowe_yaml;
