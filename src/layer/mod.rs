@@ -59,6 +59,7 @@ mod schemes;
 pub mod scope;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
 mod zosmf;
@@ -107,6 +108,8 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+#[cfg(feature = "proxy")]
+pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

@@ -50,7 +50,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Request,
+    HeaderMap, HeaderName, Method, Request, Version,
     header::{AUTHORIZATION, COOKIE},
 };
 use tower_layer::Layer;
@@ -63,6 +63,7 @@ use super::{
     rejection::Rejection,
     request_headers::{Policy, RequestHeaders},
     routes::Route,
+    websocket::AsksForWebSocket,
 };
 use crate::{headers::HopByHop, token::ServiceId};
 
@@ -143,12 +144,19 @@ impl Check for Sanitize {
         let Rules { headers, origins } = &*self.rules;
         origins.check(&*request).map_err(|_| Rejection::CrossOrigin)?;
         let changes = headers.of_path(request.uri().path());
-        sanitize(request.headers_mut(), headers, changes);
+        let asks_for_websocket = sanitize(request.headers_mut(), headers, changes);
+        if asks_for_websocket
+            && request.method() == Method::GET
+            && request.version() == Version::HTTP_11
+        {
+            request.extensions_mut().insert(AsksForWebSocket);
+        }
         Ok(())
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
+/// Removes headers. Returns whether the headers asked for the upgrade to WebSocket.
+fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) -> bool {
     let mut hop_by_hop = HopByHop::default();
     // For most requests, the list stays empty and allocates nothing.
     let mut reserved = Vec::new();
@@ -160,10 +168,12 @@ fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHe
             value.set_sensitive(true);
         }
     }
+    let asks_for_websocket = hop_by_hop.asks_for_websocket();
     hop_by_hop.strip_request(headers);
     if !reserved.is_empty() {
         remove_reserved(headers, &reserved);
     }
+    asks_for_websocket
 }
 
 #[cold]

@@ -128,9 +128,10 @@ impl<S> HalfCloseStream<S> {
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
     /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a
     /// request that the gateway refuses. Such a request is no longer in flight when its response is created, which is
-    /// before hyper gets the response.
+    /// before hyper gets the response. A tunnel reads to the end of the data itself.
     fn answers(&self) -> bool {
-        self.client.in_flight() > 0 || self.client.response().is_awaited()
+        let response = self.client.response();
+        (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()
     }
 
     /// Watches whether the client still waits for the response: notices that it has closed its sending side, then sends the

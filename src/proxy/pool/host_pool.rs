@@ -16,7 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, uri};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    upgrade::{OnUpgrade, Upgraded},
+};
 use tokio::{runtime, time::Instant};
 use tower::BoxError;
 
@@ -223,6 +226,16 @@ impl<B> PooledConnection<B> {
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
         self.upstream.poll_response(sending, cx)
+    }
+
+    /// Waits until the connection no longer belongs to HTTP, after a response with status 101. `on_upgrade` belongs to
+    /// this response. The result holds the slot of the connection.
+    pub(in crate::proxy) fn poll_upgraded(
+        &mut self,
+        on_upgrade: &mut OnUpgrade,
+        cx: &mut Context<'_>,
+    ) -> Poll<hyper::Result<Upgraded>> {
+        self.upstream.poll_upgraded(on_upgrade, cx)
     }
 
     /// Whether the request needs new headers before it is sent again.
