@@ -24,4 +24,4 @@ pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
-pub use websocket::Tunnels;
+pub use websocket::{TunnelCounts, Tunnels};

@@ -68,11 +68,24 @@ impl Label for Ended {
     }
 }
 
+/// Counts the WebSockets of [`Tunnels`](super::Tunnels).
 #[derive(Debug, Default)]
-pub(super) struct TunnelCounts {
+pub struct TunnelCounts {
     pub(super) open: Gauge,
     pub(super) ended: CounterFamily<(Ended,)>,
     pub(super) refused: Counter,
+}
+
+impl TunnelCounts {
+    /// The number of open WebSockets.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// The number of handshakes that were refused because their user had too many WebSockets.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
 }
 
 impl Collect for TunnelCounts {

@@ -33,6 +33,7 @@ use http::{
 use hyper::{body::Body, upgrade::OnUpgrade};
 
 pub(super) use self::{handshake::InvalidAnswer, service_upgrade::ServiceUpgrade};
+pub use counts::TunnelCounts;
 pub use tunnels::Tunnels;
 
 use self::{

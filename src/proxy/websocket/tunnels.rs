@@ -20,7 +20,6 @@ use super::counts::TunnelCounts;
 use crate::{
     audit::Audit,
     clock::{Clock, SystemClock},
-    metrics::{Collect, Exposition},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationListener},
     token::VerifiedToken,
@@ -57,7 +56,7 @@ pub struct Tunnels {
     pub(super) revocations: Arc<dyn RevocationCheck>,
     pub(super) audit: Audit,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) counts: TunnelCounts,
+    pub(super) counts: Arc<TunnelCounts>,
     /// Notified after each revocation.
     revoked: Arc<Notify>,
     table: Mutex<Table>,
@@ -114,7 +113,7 @@ impl Tunnels {
             revocations: Arc::new(revocations),
             audit: Audit::none(),
             clock: Arc::new(SystemClock),
-            counts: TunnelCounts::default(),
+            counts: Arc::default(),
             revoked,
             table: Mutex::default(),
         }
@@ -157,6 +156,12 @@ impl Tunnels {
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
+    }
+
+    /// Counts WebSockets in `counts`.
+    #[must_use]
+    pub fn with_counts(self, counts: Arc<TunnelCounts>) -> Self {
+        Self { counts, ..self }
     }
 
     /// Uses `clock` instead of the system clock for the expiry of tokens and certificates.
@@ -218,12 +223,6 @@ impl Tunnels {
     /// Locks the table. Only functions of this module hold the lock, each until it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Collect for Tunnels {
-    fn collect(&self, exposition: &mut Exposition) {
-        self.counts.collect(exposition);
     }
 }
 
