@@ -94,7 +94,9 @@ pub(crate) async fn run(
     let tls = parts.tls.clone();
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
-    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    let tunnels = stack::tunnels(config, &stores, counts);
+    let gateway = stack::gateway(config, parts, stores.clone(), tunnels.clone(), counts, needed);
+    let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
@@ -108,6 +110,7 @@ pub(crate) async fn run(
     let serving = workers::serve(config, tls, listener, gateway, &workers, counts, shutdown);
     let drained = serving.await;
     evicting.abort();
+    enforcing.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
     }
