@@ -16,6 +16,8 @@ string_enum! {
         Login = "login",
         /// Revocation of a login token by logout.
         Logout = "logout",
+        /// A WebSocket was closed, because the credential of its handshake is no longer valid.
+        WebSocketClosed = "web-socket-closed",
         /// A new login token in exchange for an old login token.
         Refresh = "refresh",
         /// A new Personal Access Token.

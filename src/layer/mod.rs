@@ -63,6 +63,7 @@ pub mod scope;
 mod shared_routes;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
 mod zosmf;
@@ -118,6 +119,8 @@ pub use schemes::{
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
+#[cfg(feature = "proxy")]
+pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

@@ -256,9 +256,8 @@ mod tests {
         let shared = SharedRoutes::from(table(&["a"]));
         let mut first = RouteLayer::new(shared.clone()).check;
         let mut second = first.clone();
-        let find = |check: &mut FindRoute, path: &str| {
-            check.find(&Request::get(path).body(()).unwrap())
-        };
+        let find =
+            |check: &mut FindRoute, path: &str| check.find(&Request::get(path).body(()).unwrap());
         let before = find(&mut first, "/svc/a").unwrap();
         let old = shared.replace(table(&["b"]));
         assert!(Arc::ptr_eq(old.find("/svc/a").unwrap(), &before));

@@ -21,8 +21,9 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
+    RevocationListener, RevocationStore, StoreError, StoreFuture, is_rule_needed,
+    is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
     known_networks::{ClientNetwork, Day, HASH, KnownNetworks, NetworkMemory, Networks},
     salt::Salt,
@@ -329,6 +330,10 @@ impl Collect for DurableStore {
 impl RevocationCheck for DurableStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         Some(self.index.check_as(self.salt.apply(token.fingerprint()), token))
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        self.index.on_revocation(listener);
     }
 }
 

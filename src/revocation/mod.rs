@@ -169,6 +169,9 @@ pub enum CheckError {
 /// the token.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Send>>;
 
+/// A function that is called after each revocation: see [`RevocationCheck::on_revocation`].
+pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
+
 /// The trait for types that decide whether a token is revoked.
 ///
 /// The check runs for each request with a token. [`RevocationIndex`] decides with data in memory. An implementation
@@ -202,6 +205,15 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
+    /// Calls `listener` after each revocation from now on. A check that starts in the call sees the revocation. The
+    /// listener must return quickly, because the revocation waits for it.
+    ///
+    /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never
+    /// calls the listener. WebSockets then end at their next regular check.
+    fn on_revocation(&self, listener: RevocationListener) {
+        drop(listener);
+    }
+
     /// Checks a verified token. The future must limit the time that it waits for a server.
     ///
     /// The default implementation is for types that never wait. It returns the result of
@@ -215,6 +227,10 @@ pub trait RevocationCheck: Send + Sync + 'static {
 impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         (**self).try_check_now(token)
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        (**self).on_revocation(listener);
     }
 
     fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
@@ -373,7 +389,9 @@ pub enum StoreError {
         limit: u32,
     },
     /// Another process writes the file now, see `DurableStore::suspend`.
-    #[error("{store} was handed over to another process; repeat the request, so that the other process answers it")]
+    #[error(
+        "{store} was handed over to another process; repeat the request, so that the other process answers it"
+    )]
     HandedOver {
         /// The name of the store.
         store: Arc<str>,

@@ -135,7 +135,9 @@ pub(crate) async fn run(
     let tls = parts.tls.clone();
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
-    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    let tunnels = stack::tunnels(config, &stores, counts);
+    let gateway = stack::gateway(config, parts, stores.clone(), tunnels.clone(), counts, needed);
+    let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
@@ -163,6 +165,7 @@ pub(crate) async fn run(
     let serving = workers::serve(config, tls, listener, gateway, &workers, counts, shutdown);
     let drained = serving.await;
     evicting.abort();
+    enforcing.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
     }

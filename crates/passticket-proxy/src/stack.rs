@@ -19,7 +19,7 @@ use tower_passticket::{
         Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, ResponseBody, Tunnels},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError},
@@ -197,6 +197,30 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
+/// Makes the handle to the audit log. If `counts` is present, records are counted, even if there is no file.
+fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
+    match (counts, file) {
+        (Some(counts), file) => counts.audit(file),
+        (None, Some(file)) => Audit::to(file),
+        (None, None) => Audit::none(),
+    }
+}
+
+/// Makes the list of open WebSockets. The caller must run [`Tunnels::enforce_revocations`].
+pub(crate) fn tunnels(config: &Config, stores: &Stores, counts: Option<&Counts>) -> Arc<Tunnels> {
+    let timeouts = &config.timeouts;
+    let tunnels = Tunnels::new(stores.revocations.clone())
+        .with_connect_timeout(timeouts.web_socket_connect)
+        .with_idle_timeout(timeouts.web_socket_idle)
+        .with_write_timeout(timeouts.web_socket_write)
+        .with_tunnels_per_user(config.limits.tunnels_per_user)
+        .with_audit(audit(stores.audit.clone(), counts));
+    Arc::new(match counts {
+        Some(counts) => tunnels.with_counts(counts.tunnels.clone()),
+        None => tunnels,
+    })
+}
+
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
@@ -219,7 +243,8 @@ pub(crate) fn gateway(
         hand_over,
         ..
     }: Parts,
-    Stores { revocations, audit }: Stores,
+    Stores { revocations, audit: audit_file }: Stores,
+    tunnels: Arc<Tunnels>,
     counts: Option<&Counts>,
     needed: NeededParts,
 ) -> impl Service<
@@ -244,11 +269,7 @@ pub(crate) fn gateway(
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
     let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
-    let audit = match (counts, audit) {
-        (Some(counts), audit) => counts.audit(audit),
-        (None, Some(audit)) => Audit::to(audit),
-        (None, None) => Audit::none(),
-    };
+    let audit = audit(audit_file, counts);
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -326,7 +347,8 @@ pub(crate) fn gateway(
         .with_body(config.timeouts.service_body);
     let mut forward = Forward::new(connectors.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
-        .with_cookie_names(config.cookies.clone());
+        .with_cookie_names(config.cookies.clone())
+        .with_tunnels(tunnels);
     if config.client_identities.are_present() {
         // A request without an authorized user must not use a certificate of the gateway.
         forward = forward.with_unauthorized_connector(connectors.anonymous);

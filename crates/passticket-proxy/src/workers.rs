@@ -94,6 +94,7 @@ where
                 let server = server
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
+                    .with_tunnel_drain_timeout(timeouts.tunnel_drain)
                     .with_client_limits(limits)
                     .with_idle_timeout(timeouts.idle)
                     .with_send_timeout(timeouts.send);

@@ -130,6 +130,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);

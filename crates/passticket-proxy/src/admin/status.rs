@@ -9,8 +9,8 @@ use std::{
 };
 
 use passticket_proxy::config::Config;
-use tokio::time::sleep;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
     health::Health,

@@ -83,6 +83,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
@@ -167,6 +168,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
@@ -215,6 +217,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        tunnel_drain,
         limits,
         login_throttle,
         strict_transport_security,
@@ -256,6 +259,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         ),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();
     limits

@@ -397,7 +397,22 @@ const GATEWAY: &[Key] = &[
         "server.ssl.enabled",
         Warning(Is("false"), "the gateway serves HTTPS; plain HTTP is only behind AT-TLS"),
     ),
-    key("server.webSocket", Warning(Any, "WebSocket connections are not forwarded")),
+    key(
+        "server.webSocket.asyncWriteTimeout",
+        Honoured("longest time in which one end of a WebSocket takes no bytes; milliseconds"),
+    ),
+    key(
+        "server.webSocket.connectTimeout",
+        Honoured("longest time until a service answers a WebSocket handshake; milliseconds"),
+    ),
+    key(
+        "server.webSocket.maxIdleTimeout",
+        Honoured("longest time without a byte on a WebSocket; milliseconds"),
+    ),
+    key(
+        "server.webSocket.requestBufferSize",
+        Elsewhere("API ML's buffer; the gateway keeps at most 16 KiB per direction"),
+    ),
     key("spring.profiles", Elsewhere("Java")),
     key("spring.security", Warning(Any, "there is no login page of an OIDC provider")),
     key("sslDebug", Elsewhere("Java")),

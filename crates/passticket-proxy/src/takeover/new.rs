@@ -13,7 +13,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use serde_json::Value;
-use tokio::{net::UnixStream, time::{Instant, sleep}};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
 use tower_passticket::{connection::TrustedProxies, proxy::ResponseBody};
 use tower_service::Service;
 
@@ -68,7 +71,8 @@ impl Predecessor {
             let listeners = listeners(&mut stream, config).await?;
             send(&mut stream, Kind::Prepared, "", ANSWER).await?;
             let text = receive(&mut stream, Kind::State, STATE).await?;
-            let state: State = text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
+            let state: State =
+                text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let stores = stores(config).await?;
             send(&mut stream, Kind::Opened, "", ANSWER).await?;
             receive(&mut stream, Kind::Go, ANSWER).await?;
@@ -78,9 +82,9 @@ impl Predecessor {
             Ok((listeners, stores, state)) => {
                 Ok((listeners, stores, TakenOver { stream, state: Some(state) }))
             }
-            Err(TakeoverError::Step(error)) => {
-                Err(Exit::runtime(format!("takeover failed, the running gateway continues: {error}")))
-            }
+            Err(TakeoverError::Step(error)) => Err(Exit::runtime(format!(
+                "takeover failed, the running gateway continues: {error}"
+            ))),
             Err(TakeoverError::Other(exit)) => {
                 let text = "the new process cannot start; its log has the reason";
                 let _ = send(&mut stream, Kind::GivenUp, text, ANSWER).await;
@@ -130,7 +134,9 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
 
 /// Whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
 fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
-    address.is_some_and(|it| it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port()))
+    address.is_some_and(|it| {
+        it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port())
+    })
 }
 
 /// Opens the stores. The old process has closed the revocation file. It unlocks the audit files a moment later.
@@ -185,7 +191,9 @@ impl TakenOver {
                 tokio::spawn(relay::serve(stream, service, proxies, hand_over.owners.clone()));
             }
             // The old process has permitted this process to serve, so it cannot continue.
-            Err(error) => tracing::warn!(%error, "the old process ended during the takeover; this process continues alone"),
+            Err(error) => {
+                tracing::warn!(%error, "the old process ended during the takeover; this process continues alone")
+            }
         }
     }
 }

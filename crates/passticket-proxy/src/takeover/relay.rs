@@ -93,7 +93,11 @@ impl Relay {
     }
 
     /// Lets the new process make a PassTicket. The permission was checked by this process.
-    pub(super) async fn ticket(mut self, user: UserId, applid: Applid) -> Result<PassTicket, GenerateError> {
+    pub(super) async fn ticket(
+        mut self,
+        user: UserId,
+        applid: Applid,
+    ) -> Result<PassTicket, GenerateError> {
         let failed = |reason: &str| {
             GenerateError::unavailable(user, applid, None).with_reason(reason.to_owned())
         };
@@ -149,7 +153,10 @@ fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
 enum Wanted {
     /// An answer to the request of a client.
     Answer(Origin),
-    Ticket { user: UserId, applid: Applid },
+    Ticket {
+        user: UserId,
+        applid: Applid,
+    },
 }
 
 /// The connection on which a relayed request arrived.
@@ -289,7 +296,8 @@ mod tests {
             match Wanted::from_header(&Wanted::Answer(origin).to_header()) {
                 Some(Wanted::Answer(read)) => {
                     assert_eq!(read.connection, connection);
-                    let der = |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
+                    let der =
+                        |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
                     assert_eq!(der(&read.certificate), der(&certificate));
                 }
                 _ => panic!("expected an origin"),
