@@ -32,7 +32,7 @@ pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The line for the users file. The line is indented like the entries of this file, so that the shell's
+/// Returns the line for the users file. The line is indented like the entries of this file, so that the shell's
 /// `>>` can append it.
 fn line(user: &UserId, hash: &str) -> String {
     let user = user.as_str();
