@@ -129,7 +129,7 @@ impl std::error::Error for Problems {}
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
-    /// The paths of all keys that a reader has looked up. Some of these keys may be absent.
+    /// The paths of all keys that a reader has looked up. Some of them may be absent from the file.
     #[cfg(test)]
     read: RefCell<HashSet<String>>,
 }

@@ -123,7 +123,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// The file belongs to a user who is neither root nor the user of this process. So this user can change the file.
+    /// The file belongs to a user who is neither root nor the user of this process. The owner could change the file.
     #[error(
         "{} belongs to the user with uid {owner}, and not to root or the user of this process (uid \
          {user}); run: chown {user} {}",
@@ -140,7 +140,7 @@ pub enum SecretFileError {
         user: u32,
     },
     /// The file is larger than 1 MiB, or it grew while it was read.
-    #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
+    #[error("{} is larger than 1 MiB; check that it is the right file", path.display())]
     #[non_exhaustive]
     TooLarge {
         /// The file.
