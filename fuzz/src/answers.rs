@@ -108,8 +108,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer from the input. The first line of the input is either a status, which the body follows,
-    /// or `raw`, which the head and the body follow.
+    /// Reads an answer from the input. If the first line of the input is a status, the rest is the body. If the first
+    /// line is `raw`, the rest is the head and the body.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);

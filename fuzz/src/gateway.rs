@@ -125,8 +125,7 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// The method and the target of each request that reached [`Forward`]. The target is the target that the
-    /// service receives.
+    /// The method and the target of each request that reached [`Forward`], as the service receives them.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 
