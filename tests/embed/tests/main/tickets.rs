@@ -110,7 +110,7 @@ async fn get(
     gateway.oneshot(request).await.unwrap()
 }
 
-/// The user and the PassTicket of a `Basic` header.
+/// Returns the user and the PassTicket of a `Basic` header.
 fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     let value = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap();
     let value = String::from_utf8(BASE64_STANDARD.decode(value).unwrap()).unwrap();

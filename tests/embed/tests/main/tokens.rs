@@ -184,7 +184,7 @@ async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(response)
 }
 
-/// The user of the PassTicket that the service received.
+/// Returns the user of the PassTicket that the service received.
 fn user_of(response: &Response<Body>) -> String {
     let basic = response.headers()[AUTHORIZATION].to_str().unwrap();
     let basic = BASE64_STANDARD.decode(basic.strip_prefix("Basic ").unwrap()).unwrap();
