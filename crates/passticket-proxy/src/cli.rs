@@ -24,7 +24,7 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate, health)
+  1  the answer is no (ticket evaluate, health, check --live)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)

@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(open(key_stores::KEYTOOL).trusted().err(), Some(Pkcs12Error::NoTrusted));
     }
 
-    /// A PKCS12 file with this key and these certificates.
+    /// Makes a PKCS12 file with this key and these certificates.
     fn store(key: &KeyPair, certificates: &[CertificateDer<'_>]) -> Pkcs12 {
         let certificates =
             certificates.iter().map(|der| p12_keystore::Certificate::from_der(der).unwrap());
@@ -320,7 +320,7 @@ mod tests {
         open(&writer.write().unwrap())
     }
 
-    /// A file with this number of keys.
+    /// Makes a file with this number of keys.
     fn keys(count: usize, iterations: u32) -> Vec<u8> {
         let key = PrivateKey::from_der(SERVER.key_pair().serialized_der()).unwrap();
         let certificate = p12_keystore::Certificate::from_der(&SERVER.certificate_der()).unwrap();

@@ -68,7 +68,7 @@ pub(super) fn read_authorization_file(
     Ok(std::mem::take(&mut *content))
 }
 
-/// Whether only the owner of the file and a group of this process can read it.
+/// Returns whether only the owner of the file and a group of this process can read the file.
 pub(super) fn is_secret(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| check_access(path, &metadata, Guard::Secret).is_ok())
 }

@@ -33,7 +33,7 @@ pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> 
     Some(name.trim().to_owned())
 }
 
-/// Whether a text contains a template.
+/// Returns whether a text contains a template.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
 }

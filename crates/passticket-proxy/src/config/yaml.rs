@@ -277,7 +277,7 @@ impl<'input> Builder<'input> {
     }
 }
 
-/// Whether a key is a merge key: an unquoted `<<` without a tag, or a `<<` with the tag `!!merge`.
+/// Returns whether a key is a merge key: an unquoted `<<` without a tag, or a `<<` with the tag `!!merge`.
 fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool {
     let is_plain = style == ScalarStyle::Plain && tag.is_none();
     text == MERGE

@@ -61,7 +61,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         print_line(&commands::text(&files, gateway.port()));
         let ports = Ports { gateway: gateway_listener, admin };
         let result = run(&config, parts, stores, ports, signals).await;
-        // The gateway has finished its requests, so it no longer needs the service.
+        // The gateway has finished its requests, so it does not need the service.
         server.abort();
         result
     })

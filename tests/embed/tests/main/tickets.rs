@@ -65,7 +65,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// The layers, with providers that were chosen at run time. The service returns the headers of its request.
+/// Makes the layers, with providers that were chosen at run time. The service returns the headers of its request.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
     mapper: Arc<dyn IdentityMapper>,
