@@ -1,5 +1,5 @@
-//! Answers of ZSS (Zowe System Services, which maps identities to users), of Zowe's SAF endpoint (which checks
-//! permissions), and of Zowe API ML (which says whether a token is still valid).
+//! Answers of three servers of Zowe. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
+//! permissions. API ML says whether a token is still valid.
 
 use std::{
     future::{Ready, ready},

@@ -58,7 +58,7 @@ impl Connectors {
     }
 
     /// Returns the connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can
-    /// log in any user, so it is verified even if the verification of services is off.
+    /// log in any user. So these servers are verified even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),

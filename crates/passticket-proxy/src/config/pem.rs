@@ -1,5 +1,5 @@
-//! Recognizes the format of a file that is not the expected PEM or PKCS12 file, so that an error can name the
-//! command that converts the file.
+//! Recognizes the format of a file that is not the expected PEM or PKCS12 file. The error can then name the command
+//! that converts the file.
 
 use std::path::Path;
 

@@ -1,6 +1,5 @@
-//! The files of the demo: a certificate authority and its certificates, a signing key for tokens, a
-//! PassTicket key, a user with a password, permissions, identities, and the configuration that names
-//! these files.
+//! Makes the files of the demo: a certificate authority and its certificates, a signing key for tokens, a PassTicket
+//! key, a user with a password, permissions and identities. The configuration of the demo names these files.
 
 use std::path::{Path, PathBuf};
 
