@@ -138,6 +138,8 @@ pub mod gateway;
 pub mod decisions {}
 mod headers;
 pub mod health;
+#[cfg(feature = "proxy")]
+mod http2_negotiation;
 pub mod identity;
 pub mod layer;
 mod log_limit;

@@ -2,7 +2,7 @@
 //!
 //! All times come from a monotonic clock, so that a wrong system clock locks no user out.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt, hash::Hash, net::IpAddr, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
@@ -353,10 +353,99 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 }
 
+/// The version of the text of [`FailureCounts`].
+const VERSION: &str = "1";
+
+impl FailureCounts {
+    /// Returns the counts as text, for the process that continues. `now` is the time of the same clock as in the other
+    /// calls.
+    pub(super) fn to_text(&self, now: Duration) -> String {
+        let Self { users_and_networks, users, networks, forgiven } = self;
+        let mut text = format!("{VERSION} {}\n", now.as_millis());
+        users_and_networks.write("pair", now, &mut text, pair_words);
+        users.write("user", now, &mut text, ToString::to_string);
+        networks.write("network", now, &mut text, |network| network.address().to_string());
+        forgiven.write("forgiven", now, &mut text, pair_words);
+        text
+    }
+
+    /// Adds the counts of a text of [`to_text`](Self::to_text). Returns the time in the text: from now on, the clock
+    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been added.
+    pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
+        let mut lines = text.lines();
+        let (version, now) = lines.next()?.split_once(' ')?;
+        if version != VERSION {
+            return None;
+        }
+        let now = Duration::from_millis(now.parse().ok()?);
+        for line in lines {
+            let words: Vec<_> = line.split(' ').collect();
+            match *words.as_slice() {
+                ["pair", user, network, count, first, last] => {
+                    self.users_and_networks.put(pair(user, network)?, [count, first, last])?;
+                }
+                ["user", user, count, first, last] => {
+                    self.users.put(UserId::new(user).ok()?, [count, first, last])?;
+                }
+                ["network", network, count, first, last] => {
+                    let network = network.parse::<IpAddr>().ok()?.into();
+                    self.networks.put(network, [count, first, last])?;
+                }
+                ["forgiven", user, network, count, first, last] => {
+                    self.forgiven.put(pair(user, network)?, [count, first, last])?;
+                }
+                _ => return None,
+            }
+        }
+        Some(now)
+    }
+}
+
+fn pair_words((user, network): &Pair) -> String {
+    match network {
+        Some(network) => format!("{user} {}", network.address()),
+        None => format!("{user} -"),
+    }
+}
+
+fn pair(user: &str, network: &str) -> Option<Pair> {
+    let network = match network {
+        "-" => None,
+        network => Some(network.parse::<IpAddr>().ok()?.into()),
+    };
+    Some((UserId::new(user).ok()?, network))
+}
+
+impl<K: Copy + Eq + Hash> Ledger<K> {
+    /// Appends one line for each key whose failures still count. The old generation comes first.
+    fn write(&self, kind: &str, now: Duration, text: &mut String, words: impl Fn(&K) -> String) {
+        for (key, failures) in self.old.iter().chain(&self.young) {
+            if failures.are_forgotten(self.forgotten, now) {
+                continue;
+            }
+            let Failures { count, first, last } = failures;
+            let (first, last) = (first.as_millis(), last.as_millis());
+            let line = format_args!("{kind} {} {count} {first} {last}\n", words(key));
+            // Writing to a `String` never fails.
+            let _ = fmt::Write::write_fmt(text, line);
+        }
+    }
+
+    /// Puts the failures of a key into the ledger: their number, and the times of the first and the last failure in
+    /// milliseconds.
+    fn put(&mut self, key: K, [count, first, last]: [&str; 3]) -> Option<()> {
+        let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
+        let (count, first, last) = (count.parse().ok()?, millis(first)?, millis(last)?);
+        if self.young.len() >= GENERATION {
+            self.rotate(last);
+        }
+        self.young.insert(key, Failures { count, first, last });
+        Some(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use test_support::tickets::user;
 
     use super::*;
@@ -397,6 +486,28 @@ mod tests {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
         Ok(())
+    }
+
+    #[test]
+    fn another_process_continues_with_the_same_waits() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let (it, other) = (unknown("A", "192.0.2.1"), unknown("B", "2001:db8::1"));
+        for _ in 0..7 {
+            let _ = guess(&mut counts, it, 100_000);
+        }
+        assert_eq!(guess(&mut counts, other, 100_001), Ok(()));
+        assert_eq!(log_in(&mut counts, other, 100_001), Ok(()));
+        let text = counts.to_text(secs(100_001));
+        let mut next = FailureCounts::new(LIMITS);
+        assert_eq!(next.add_text(&text), Some(secs(100_001)));
+        for now in [100_001, 100_002, 100_004] {
+            assert_eq!(next.check(it, secs(now)), counts.check(it, secs(now)), "{now}");
+        }
+        assert_eq!(next.forgiven.count(&(user("B"), other.network), secs(100_001)), 1);
+        assert_eq!(next.to_text(secs(100_001)).len(), text.len());
+        for wrong in ["", "2 1\n", "1\n", "1 1\nuser A\n", "1 1\nuser A 1 2 x\n", "1 1\npair A x 1 2 3\n"] {
+            assert_eq!(FailureCounts::new(LIMITS).add_text(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

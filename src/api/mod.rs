@@ -192,7 +192,7 @@ pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
 #[cfg(feature = "remote")]
 pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};
-pub use login_throttle::LoginThrottleOptions;
+pub use login_throttle::{LoginFailures, LoginFailuresError, LoginThrottleOptions};
 pub use logout_listener::LogoutListener;
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};

@@ -35,7 +35,7 @@ use super::{
     error::ApiError,
     keys::PublicKeys,
     login,
-    login_throttle::{LoginThrottle, LoginThrottleOptions},
+    login_throttle::{LoginFailures, LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
     logout_listener::LogoutListener,
@@ -306,6 +306,11 @@ impl AuthApi {
     #[must_use]
     pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
+    }
+
+    /// Returns the failed logins, for a program that hands its work over to another process.
+    pub fn login_failures(&self) -> LoginFailures {
+        LoginFailures::new(self.0.throttle.clone(), self.0.clock.clone())
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues

@@ -125,6 +125,20 @@ impl AuditFile {
         }
     }
 
+    /// Unlocks the file, so that another process can open it and append to it. This sink continues to append whole lines,
+    /// but it does not rotate the file. The writer thread unlocks the file a moment later.
+    pub fn share(&self) {
+        self.queue.shared.is_shared.store(true, SeqCst);
+        self.wake.unpark();
+    }
+
+    /// Ends [`share`](Self::share), because the other process has ended. The writer thread locks the file again as soon
+    /// as it can.
+    pub fn unshare(&self) {
+        self.queue.shared.is_shared.store(false, SeqCst);
+        self.wake.unpark();
+    }
+
     /// Returns whether the writer thread has ended. The thread ends after [`close`](Self::close), or because of an
     /// error in the program. After that, the sink writes nothing.
     pub fn has_ended(&self) -> bool {
@@ -197,5 +211,10 @@ impl AuditFileError {
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether another process has locked the file.
+    pub fn is_busy(&self) -> bool {
+        self.source.kind() == io::ErrorKind::ResourceBusy
     }
 }

@@ -77,6 +77,18 @@ impl AuditFiles {
         self.decisions.has_ended() || self.unauthenticated.has_ended()
     }
 
+    /// Lets another process append to both files, see [`AuditFile::share`].
+    pub fn share(&self) {
+        self.decisions.share();
+        self.unauthenticated.share();
+    }
+
+    /// Ends [`share`](Self::share).
+    pub fn unshare(&self) {
+        self.decisions.unshare();
+        self.unauthenticated.unshare();
+    }
+
     /// Writes the waiting records and stops the writer threads, see [`AuditFile::close`].
     pub fn close(&self) {
         self.decisions.close();

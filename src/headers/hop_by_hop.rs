@@ -76,6 +76,11 @@ impl HopByHop {
         }
     }
 
+    /// Whether the request has a header that is always hop-by-hop, such as `Trailer`.
+    pub(crate) fn has_fixed(&self) -> bool {
+        self.has_fixed
+    }
+
     /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the
     /// service for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has `TE: trailers`.
     pub(crate) fn strip_request(self, headers: &mut HeaderMap) -> bool {

@@ -205,7 +205,7 @@ pub struct CheckScope {
 }
 
 impl Check for CheckScope {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let audit = &self.audit;
         let Some(route) = request.extensions().get::<Arc<Route>>().cloned() else {
             return Err(Rejection::misassembled("ScopeLayer needs RouteLayer before it"));

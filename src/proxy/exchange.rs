@@ -217,11 +217,14 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// # Errors
 /// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
 /// response was sent to it.
-fn client_response<B: Send + 'static>(
+fn client_response<B>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
     progress: &Progress,
-) -> hyper::Result<Response<ResponseBody>> {
+) -> hyper::Result<Response<ResponseBody>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let (mut head, mut body) = response.into_parts();
     let first = connection.first_frame(Pin::new(&mut body)).transpose()?;
     connection.set_answered();

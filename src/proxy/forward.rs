@@ -48,8 +48,9 @@ use super::{
     credential::{ClientHead, Credential},
     exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
+    http2_settings::Http2Settings,
     pool::{
-        ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError,
+        ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
         TooManyInformational,
     },
     request_body::{Progress, Receive, RequestBody},
@@ -61,6 +62,7 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
+    http2_negotiation::NegotiateHttp2,
     layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
@@ -154,10 +156,14 @@ impl<C, B> Forward<C, B> {
     /// Creates a `Forward` that connects to the services with `connector`. It opens up to 256 connections to one
     /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
-        let settings =
-            PoolSettings { timeouts, max_connections: MAX_CONNECTIONS, counts: Arc::default() };
+        let settings = PoolSettings {
+            timeouts,
+            max_connections: MAX_CONNECTIONS,
+            counts: Arc::default(),
+            http2: Http2Settings::default(),
+        };
         Self {
-            pool: Arc::new(ConnectionPool::new(connector, settings)),
+            pool: Arc::new(ConnectionPool::new(connector, settings, None)),
             other_pools: Arc::new([]),
             unauthorized_pool: None,
             cookies: Arc::default(),
@@ -171,7 +177,7 @@ impl<C, B> Forward<C, B> {
     /// same address. A later call for the same service replaces the connector.
     #[must_use]
     pub fn with_connector_of(self, service: ServiceId, connector: C) -> Self {
-        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        let pool = self.pool_with(connector);
         let others = self.other_pools.iter().filter(|(other, _)| *other != service).cloned();
         let other_pools = others.chain([(service.clone(), pool)]).collect();
         Self { other_pools, last: None, ..self }
@@ -186,8 +192,13 @@ impl<C, B> Forward<C, B> {
     /// a service with a connector [of its own](Self::with_connector_of) keeps this connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
-        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        let pool = self.pool_with(connector);
         Self { unauthorized_pool: Some(pool), last: None, ..self }
+    }
+
+    fn pool_with(&self, connector: C) -> Arc<Pool<C, B>> {
+        let settings = self.pool.settings().clone();
+        Arc::new(ConnectionPool::new(connector, settings, self.pool.negotiation()))
     }
 
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
@@ -207,7 +218,8 @@ impl<C: Clone, B> Forward<C, B> {
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
-        self.with_settings(settings)
+        let negotiation = self.pool.negotiation();
+        self.with_settings(settings, negotiation)
     }
 
     /// Counts connections and requests in `counts`. The returned value shares no connections with earlier clones of
@@ -215,11 +227,26 @@ impl<C: Clone, B> Forward<C, B> {
     #[must_use]
     pub fn with_counts(self, counts: Arc<ForwardCounts>) -> Self {
         let settings = PoolSettings { counts, ..self.pool.settings().clone() };
-        self.with_settings(settings)
+        let negotiation = self.pool.negotiation();
+        self.with_settings(settings, negotiation)
     }
 
-    fn with_settings(self, settings: PoolSettings) -> Self {
-        let change = |pool: &Arc<Pool<C, B>>| Arc::new(pool.with_settings(settings.clone()));
+    /// Offers HTTP/2 by ALPN to the services whose route has [`ServiceProtocol::Auto`]. Requests then share
+    /// connections. The returned value shares no connections with earlier clones of this value.
+    ///
+    /// [`ServiceProtocol::Auto`]: crate::layer::ServiceProtocol::Auto
+    #[must_use]
+    pub fn with_http2(self, http2: Http2Settings) -> Self
+    where
+        C: NegotiateHttp2<Response: 'static>,
+    {
+        let settings = PoolSettings { http2, ..self.pool.settings().clone() };
+        self.with_settings(settings, Some(Negotiation::new()))
+    }
+
+    fn with_settings(self, settings: PoolSettings, negotiation: Option<Negotiation<C>>) -> Self {
+        let change =
+            |pool: &Arc<Pool<C, B>>| Arc::new(pool.with_settings(settings.clone(), negotiation));
         let others = self.other_pools.iter().map(|(service, pool)| (service.clone(), change(pool)));
         let other_pools = others.collect();
         let unauthorized_pool = self.unauthorized_pool.as_ref().map(change);
@@ -280,7 +307,7 @@ where
                     _ => own.unwrap_or(&self.pool),
                 };
                 let pool = pool.clone();
-                let (route, host) = (route.clone(), pool.host(upstream)?);
+                let (route, host) = (route.clone(), pool.host(upstream, route.protocol())?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, is_unauthorized, pool, host, prefix })
             }
@@ -429,13 +456,15 @@ fn service_request<C, B: Body>(
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.version = Version::HTTP_11;
+    let trailers = head.extensions.get().cloned();
     let client = ClientHead {
         method: head.method.clone(),
         uri: mem::replace(&mut head.uri, Uri::from(path)),
         // The extensions describe the connection of the client, so they are not passed on.
         extensions: mem::take(&mut head.extensions),
     };
-    let request = Request::from_parts(head, RequestBody::new(body, progress.clone(), receive));
+    let request =
+        Request::from_parts(head, RequestBody::new(body, progress.clone(), receive, trailers));
     Ok(ServiceRequest { request, accepts_trailers, client })
 }
 

@@ -9,6 +9,7 @@ mod credential;
 mod exchange;
 mod forward;
 mod forwarded;
+mod http2_settings;
 mod pool;
 mod request_body;
 mod response_body;
@@ -17,5 +18,8 @@ mod timeouts;
 
 pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
+pub use http2_settings::Http2Settings;
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
+
+pub use crate::http2_negotiation::NegotiateHttp2;

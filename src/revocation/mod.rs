@@ -372,6 +372,12 @@ pub enum StoreError {
         /// The maximum number of PATs of a user.
         limit: u32,
     },
+    /// Another process writes the file now, see `DurableStore::suspend`.
+    #[error("{store} was handed over to another process; repeat the request, so that the other process answers it")]
+    HandedOver {
+        /// The name of the store.
+        store: Arc<str>,
+    },
     /// The store accepts no more writes, because of an error in the program.
     #[error("{store} accepts no more writes; restart the program and report what its log says")]
     Ended {

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
     /// PassTickets. Then the demo prints commands to paste. To make your own configuration, copy the directory.
     #[command(
-        override_usage = "passticket-proxy serve --config <FILE> [--new-store] [--trust-clock]
+        override_usage = "passticket-proxy serve --config <FILE> [--new-store] [--trust-clock] [--takeover]
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]"
     )]
     Serve(Serve),
@@ -131,6 +131,11 @@ pub(crate) struct Serve {
     /// option is needed.
     #[arg(long, conflicts_with = "demo")]
     trust_clock: bool,
+    /// Take over from the gateway that runs with the same revocation file, without a refused connection or a failed
+    /// request. The running gateway then finishes its requests and ends. If this process cannot start, the running
+    /// gateway continues. If no gateway runs, this process starts normally.
+    #[arg(long, conflicts_with_all = ["demo", "new_store", "trust_clock"])]
+    takeover: bool,
     /// Run the demo on loopback.
     #[arg(long)]
     demo: bool,
@@ -148,6 +153,7 @@ pub(crate) struct Serve {
 pub(crate) struct ServeOptions {
     pub(crate) new_store: bool,
     pub(crate) trust_clock: bool,
+    pub(crate) takeover: bool,
 }
 
 #[derive(Args, Debug)]
@@ -188,7 +194,11 @@ impl Serve {
         match self.config {
             Some(file) => Ok(ServeSource::Config {
                 file,
-                options: ServeOptions { new_store: self.new_store, trust_clock: self.trust_clock },
+                options: ServeOptions {
+                    new_store: self.new_store,
+                    trust_clock: self.trust_clock,
+                    takeover: self.takeover,
+                },
             }),
             None if self.demo => Ok(ServeSource::Demo { port: self.port, data_dir: self.data_dir }),
             None => {

@@ -15,8 +15,8 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
@@ -38,6 +38,7 @@ use crate::{
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
+    takeover::HandOver,
     tickets::Tickets,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     site: SiteTokens,
     /// The proxies that may send the certificates of their clients.
     pub(crate) forwarders: Option<Forwarders>,
+    /// The parts of the gateway that another process can take over.
+    pub(crate) hand_over: HandOver,
 }
 
 impl Parts {
@@ -109,6 +112,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         oidc,
         site,
         forwarders,
+        hand_over: HandOver::default(),
     })
 }
 
@@ -212,6 +216,7 @@ pub(crate) fn gateway(
         oidc,
         site,
         forwarders,
+        hand_over,
         ..
     }: Parts,
     Stores { revocations, audit }: Stores,
@@ -233,6 +238,7 @@ pub(crate) fn gateway(
 
     let generator = LocalGenerator::new(config.profiles.clone())
         .with_ticket_cache(config.limits.remembered_tickets);
+    let generator = hand_over.tickets(generator);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
@@ -251,6 +257,7 @@ pub(crate) fn gateway(
         Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
         None => config.origins.clone(),
     };
+    let cors = origins.has_cors().then(|| CorsLayer::new(origins.clone()));
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_origin_policy(origins.clone())
         .with_login_throttle(config.login_throttle.clone())
@@ -262,6 +269,7 @@ pub(crate) fn gateway(
         .with_cookie_names(config.cookies.clone())
         .with_compatibility(config.compatibility)
         .with_audit(audit.clone());
+    hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());
     }
@@ -360,7 +368,9 @@ pub(crate) fn gateway(
     // leaves.
     let forwarded = || option_layer(forwarders.as_ref().map(Forwarders::layer));
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
-    let mut gateway = Gateway::new(api, forwarded().layer(routed))
+    // This layer is in front of authentication, because preflight requests have no credential.
+    let cors = || option_layer(cors.clone());
+    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {

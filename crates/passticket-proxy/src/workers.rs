@@ -42,7 +42,7 @@ use crate::{
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     service: S,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
@@ -58,7 +58,6 @@ where
         + Send
         + 'static,
 {
-    let listener = listener.into_std().map_err(Exit::runtime)?;
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);

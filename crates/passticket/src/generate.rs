@@ -10,6 +10,7 @@ use super::{
     ticket::PassTicket,
     ticket_cache::TicketCache,
     time_slots::{NoTimeSlot, StartSecond, TimeSlots},
+    used_time_slots::UsedTimeSlots,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -331,6 +332,30 @@ impl LocalGenerator {
             GenerateError::unavailable(*user, *applid, error.retry_after())
                 .with_reason(error.to_string())
         })
+    }
+
+    /// Hands the time slots of this generator and of its clones over to another process. From now on, a ticket for an
+    /// application with replay protection is an error with [`NoTimeSlot::HandedOver`]. The other process calls
+    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
+    /// keeps the slots that are still unused.
+    pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
+        self.slots.hand_over()
+    }
+
+    /// Continues with the time slots that another process has handed over. Call this before the first ticket.
+    pub fn continue_time_slots(&self, used: UsedTimeSlots) {
+        self.slots.continue_from(used);
+    }
+
+    /// Takes the time slots back, because the other process has ended before it could make a ticket.
+    pub fn take_back_time_slots(&self) {
+        self.slots.take_back();
+    }
+
+    /// Takes the time slots back from another process that has ended, and that may have made tickets. The time slots up
+    /// to now count as used.
+    pub fn take_back_later_time_slots(&self) {
+        self.slots.take_back_after(self.clock.now());
     }
 
     fn profile(&self, user: &UserId, applid: &Applid) -> Result<&KeyProfile, GenerateError> {

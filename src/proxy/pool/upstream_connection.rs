@@ -43,11 +43,42 @@ use crate::coalesce::{CoalesceWrites, WriteProgress};
 /// on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
-/// The head of the response, or an error. The error contains the request if no part of it was sent.
-pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+/// The head of the response, or an error.
+pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
+
+/// Why there is no response.
+pub(in crate::proxy) struct SendError<B> {
+    error: hyper::Error,
+    request: Option<Request<B>>,
+}
+
+impl<B> SendError<B> {
+    pub(super) fn new(error: hyper::Error, request: Option<Request<B>>) -> Self {
+        Self { error, request }
+    }
+
+    /// Takes the request, if it may be sent again.
+    pub(in crate::proxy) fn take_message(&mut self) -> Option<Request<B>> {
+        self.request.take()
+    }
+
+    pub(in crate::proxy) fn into_error(self) -> hyper::Error {
+        self.error
+    }
+}
+
+impl<B> From<TrySendError<Request<B>>> for SendError<B> {
+    /// hyper gives the request back if no part of it was sent.
+    #[cold]
+    fn from(mut failed: TrySendError<Request<B>>) -> Self {
+        let request = failed.take_message();
+        Self { error: failed.into_error(), request }
+    }
+}
 
 /// A request in flight, to be polled by [`UpstreamConnection::poll_response`].
-pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = SendResult<B>> + Send>>;
+pub(in crate::proxy) type Sending<B> =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send>>;
 
 /// A connection and its response timer. The connection handles one exchange at a time.
 pub(super) struct UpstreamConnection<B> {
@@ -148,7 +179,7 @@ impl<B> UpstreamConnection<B> {
         sending: &mut Sending<B>,
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
-        self.poll(cx, |cx| sending.as_mut().poll(cx))
+        self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
     }
 
     /// Whether the request needs new headers before it is sent again.

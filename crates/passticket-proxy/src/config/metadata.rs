@@ -20,6 +20,9 @@ pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
 pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
+pub(super) const CORS_ENABLED: &str = "apiml.corsEnabled";
+pub(super) const CORS_ORIGINS: &str = "apiml.corsAllowedOrigins";
+pub(super) const CORS_METHODS: &str = "apiml.service.corsAllowedMethods";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
@@ -35,14 +38,16 @@ const KEYS: &[Key] = &[
     key("apiml.connectTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.connectionManagerTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key(
-        "apiml.corsAllowedOrigins",
-        Warning(Any, "web pages of these origins cannot use the service through the gateway"),
+        CORS_ORIGINS,
+        Honoured(
+            "with `apiml.corsEnabled`: the origins of these pages, separated by commas; `*` means each page, without \
+             credentials; without this key those of `components.passticket-proxy.cors`",
+        ),
     ),
     key(
-        "apiml.corsEnabled",
-        Warning(
-            Is("true"),
-            "web pages of other origins cannot use the service through the gateway",
+        CORS_ENABLED,
+        Honoured(
+            "with `true`, web pages of other origins may use the service, see [CORS](../operating/cors.md)",
         ),
     ),
     key(
@@ -77,8 +82,8 @@ const KEYS: &[Key] = &[
         Warning(Any, "the paths of the gateway begin with the id of the service"),
     ),
     key(
-        "apiml.service.corsAllowedMethods",
-        Warning(Any, "web pages of other origins cannot use the service through the gateway"),
+        CORS_METHODS,
+        Honoured("the methods that web pages of other origins may use, separated by commas"),
     ),
     key("apiml.service.description", Elsewhere("for the API Catalog")),
     key(

@@ -16,7 +16,7 @@ use super::{reader::Section, *};
 use tower_passticket::{
     gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, OnFailure, Routes, SecurityHeaders},
+    layer::{Bypass, CorsRules, OnFailure, Routes, SecurityHeaders},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -279,8 +279,18 @@ fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     let refused = own.clone().with_foreign_origins(ForeignOrigins::Refused);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
+    // With CORS, only the listed pages are allowed.
     setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
-    assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
+    setup.edit(
+        "compatibility: zowe-v3",
+        "cors: {allowedOrigins: https://app}\n    compatibility: zowe-v3",
+    );
+    let app = CorsRules::for_origins(["https://app".parse().unwrap()]);
+    let service = |id| ServiceId::new(id).unwrap();
+    let with_cors =
+        refused.with_cors(service("gateway"), app.clone()).with_cors(service("application"), app);
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{with_cors:?}"));
 }
 
 #[test]

@@ -367,13 +367,13 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.service.corsAllowedMethods",
-        Warning(Any, "answers have no CORS headers of the gateway"),
+        Honoured("methods for web pages of other origins, unless a service has its own list"),
     ),
     key(
         "apiml.service.corsEnabled",
-        Warning(
-            Is("true"),
-            "the gateway adds no CORS headers to answers; `false` is honoured with `compatibility: zowe-v3`",
+        Honoured(
+            "web pages of other origins may use the services that list them, see \
+             [CORS](../operating/cors.md)",
         ),
     ),
     key(
@@ -606,10 +606,10 @@ mod tests {
             ("components.gateway.apiml.security.oidc.enabled", true),
             ("components.apiml.apiml.security.oidc.enabled", true),
             ("components.zaas.apiml.security.oidc.enabled", true),
-            ("components.gateway.apiml.service.corsEnabled", true),
-            ("components.apiml.apiml.service.corsEnabled", true),
+            ("components.gateway.apiml.service.forwardClientCertEnabled", true),
+            ("components.apiml.apiml.service.forwardClientCertEnabled", true),
             // Zowe's authentication service has no such key.
-            ("components.zaas.apiml.service.corsEnabled", false),
+            ("components.zaas.apiml.service.forwardClientCertEnabled", false),
             ("components.gateway.zowe.network.client.tls.attls", true),
             ("components.gateway.certificate.pem.clientCertificate", true),
             ("components.discovery.apiml.security.oidc.enabled", false),
