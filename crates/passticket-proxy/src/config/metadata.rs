@@ -40,8 +40,8 @@ const KEYS: &[Key] = &[
     key(
         CORS_ORIGINS,
         Honoured(
-            "with `apiml.corsEnabled`: the origins of these pages, separated by commas; `*` means each page, without \
-             credentials; without this key those of `components.passticket-proxy.cors`",
+            "with `apiml.corsEnabled`: origins whose pages may use the service, separated by commas; `*` allows each \
+             page, without credentials; the default is the list in `components.passticket-proxy.cors`",
         ),
     ),
     key(

@@ -372,7 +372,7 @@ const GATEWAY: &[Key] = &[
     key(
         "apiml.service.corsEnabled",
         Honoured(
-            "web pages of other origins may use the services that list them, see \
+            "web pages of other origins may use the services that list these origins, see \
              [CORS](../operating/cors.md)",
         ),
     ),
