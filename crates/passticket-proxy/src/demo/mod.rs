@@ -63,7 +63,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let gateway = gateway_listener.into_std().map_err(Exit::runtime)?;
         let start = Start::alone(Listeners { gateway, admin });
         let result = run(&config, parts, stores, start, signals).await;
-        // The gateway has finished its requests, so it no longer needs the service.
+        // The gateway has finished its requests, so it does not need the service.
         server.abort();
         result
     })

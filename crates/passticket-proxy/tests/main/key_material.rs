@@ -179,7 +179,7 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             keystore("file: keytool.p12, alias: gateway"),
             PASSWORDS,
-            "has no private key with the alias \"gateway\"; write one of these: \"localhost\", \"user\"",
+            "has no private key with the alias \"gateway\"; set alias to one of these: \"localhost\", \"user\"",
         ),
         (keystore("file: trust.p12"), PASSWORDS, "trust.p12 has no private key"),
         (
