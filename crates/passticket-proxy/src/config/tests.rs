@@ -1258,8 +1258,9 @@ fn identities_of_protected_users_cause_a_warning() {
     let problems = setup.problems();
     for (index, user) in [(1, "IBMUSER"), (2, "ZWESVUSR")] {
         let line = index + 3;
-        let want =
-            format!("identities.yml:{line}: identities.distributed[{index}]: maps an identity");
+        let want = format!(
+            "identities.yml:{line}: identities.distributed[{index}]: maps a distributed identity"
+        );
         assert!(
             problems.iter().any(|got| got.starts_with(&want) && got.contains(user)),
             "{want} {problems:#?}"
