@@ -101,9 +101,35 @@ impl fmt::Debug for LoginThrottleOptions {
 pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
+    failures: Arc<FailedLogins>,
+}
+
+/// The failed logins, and the password checks that are in progress. Several throttles can share them.
+#[derive(Debug)]
+pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
+}
+
+impl FailedLogins {
+    fn new(limits: Limits) -> Self {
+        Self {
+            counts: Mutex::new(FailureCounts::new(limits)),
+            turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            waiting: Semaphore::new(MAX_WAITING),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, FailureCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for FailedLogins {
+    fn default() -> Self {
+        Self::new(LoginThrottleOptions::default().limits())
+    }
 }
 
 /// The client must wait, so the password of this login must not be checked.
@@ -129,9 +155,14 @@ impl From<TooEarly> for NoTurn {
 
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
-        let counts = Mutex::new(FailureCounts::new(options.limits()));
-        let turns = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        Self { options, known, counts, turns, waiting: Semaphore::new(MAX_WAITING) }
+        let failures = Arc::new(FailedLogins::new(options.limits()));
+        Self { options, known, failures }
+    }
+
+    /// Creates a throttle that continues with `failures`. The limits of this throttle apply to them from now on.
+    pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
+        failures.counts().set_limits(self.options.limits());
+        Self { options: self.options.clone(), known: self.known.clone(), failures }
     }
 
     /// Creates a throttle with other options, and without failures.
@@ -211,12 +242,12 @@ impl LoginThrottle {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
-        if let Ok(permit) = self.turns.clone().try_acquire_owned() {
+        if let Ok(permit) = self.failures.turns.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _waiting = self.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
+        let _waiting = self.failures.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
         // The semaphore is never closed. If it were closed, no login would succeed.
-        self.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
+        self.failures.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
     }
 
     /// The attempt to count. `None` if the client is exempt.
@@ -234,7 +265,7 @@ impl LoginThrottle {
     }
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.counts()
     }
 }
 

@@ -45,6 +45,9 @@ struct Reserved {
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
+    /// The first slots of APPLIDs that had no replay protection until recently. Tickets for earlier seconds may have
+    /// been made without a reservation.
+    first_of: HashMap<Applid, u64>,
 }
 
 /// Whether a process makes tickets for the second in which it starts.
@@ -68,7 +71,12 @@ impl TimeSlots {
             StartSecond::Skipped => latest + 1,
             StartSecond::Used => latest,
         };
-        let state = Reserved { latest, current: HashMap::new(), previous: HashMap::new() };
+        let state = Reserved {
+            latest,
+            current: HashMap::new(),
+            previous: HashMap::new(),
+            first_of: HashMap::new(),
+        };
         Self { first, pairs, state: Mutex::new(state) }
     }
 
@@ -89,15 +97,27 @@ impl TimeSlots {
         let spare = SPARE_SECS.min(window.as_secs() / 4);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.advance_to(now);
-        let Reserved { latest, current, previous } = &mut *state;
+        let Reserved { latest, current, previous, first_of } = &mut *state;
         let in_current = current.get(&pair).copied();
         let last = in_current.or_else(|| previous.get(&pair).copied());
-        let second = next(last, self.first, *latest, spare, now)?;
+        let first = first_of.get(applid).map_or(self.first, |first| self.first.max(*first));
+        let second = next(last, first, *latest, spare, now)?;
         if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
         current.insert(pair, second);
         Ok(Timestamp::from_secs(second))
+    }
+
+    /// Records that these APPLIDs have replay protection from now on. Tickets for the seconds up to `now` may have been
+    /// made without a reservation, so only later slots are reserved.
+    pub(super) fn protect(&self, applids: impl Iterator<Item = Applid>, now: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.advance_to(now.as_secs());
+        let latest = state.latest;
+        // Older entries have no effect, because their seconds are too old to be reserved.
+        state.first_of.retain(|_, first| *first + SPARE_SECS >= latest);
+        state.first_of.extend(applids.map(|applid| (applid, latest + 1)));
     }
 }
 

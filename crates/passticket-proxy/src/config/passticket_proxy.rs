@@ -16,6 +16,7 @@ use super::{
     environment::Environment,
     forwarders,
     identities::certificate_filter,
+    log_level::LogLevel,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
@@ -25,6 +26,7 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    source_files,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
@@ -84,6 +86,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 /// The value of `certificateMapping`.
@@ -168,6 +171,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
+    let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -212,6 +216,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         limits,
         login_throttle,
         strict_transport_security,
+        log_level,
     }
 }
 
@@ -372,9 +377,11 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
                 !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
+            source_files::record_directory(&path, &files);
             files
         }
         Err(error) => {
+            source_files::record_unread(&path);
             field.at.error(format_args!("cannot list {}: {error}", path.display()));
             Vec::new()
         }
