@@ -2,6 +2,7 @@
 
 mod admin;
 mod apiml;
+mod changes;
 mod cli;
 mod commands;
 mod connectors;
@@ -13,8 +14,11 @@ mod loading;
 mod log_queue;
 mod logging;
 mod oidc;
+mod part;
 mod providers;
 mod reload;
+mod reloadable;
+mod reloads;
 mod schemes;
 mod serve;
 mod signals;
@@ -22,6 +26,7 @@ mod site_tokens;
 mod stack;
 mod terminal;
 mod tickets;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;

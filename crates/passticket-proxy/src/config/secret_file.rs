@@ -258,7 +258,7 @@ fn open_and_check(
         return Err(too_large());
     }
     content.truncate(filled);
-    Ok((content, warning))
+    Ok((content, warning, metadata))
 }
 
 /// The users whose write permission for a directory causes a warning.

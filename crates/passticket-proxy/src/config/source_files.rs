@@ -80,9 +80,9 @@ impl From<&Metadata> for FileVersion {
 }
 
 impl SourceFiles {
-    /// The paths, sorted.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.keys().map(PathBuf::as_path)
+    /// The paths, sorted, and the version of each file when it was read. `None`: the file could not be opened.
+    pub fn versions(&self) -> impl Iterator<Item = (&Path, Option<FileVersion>)> {
+        self.0.iter().map(|(path, file)| (path.as_path(), file.version))
     }
 
     /// Whether all files are the same as when they were read.
@@ -92,7 +92,7 @@ impl SourceFiles {
 
     /// The files whose content is not the same as in `before`, and those that are in only one of the two lists.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
-        let content = |files: &Self, path| files.0.get(path).map(|file| file.content);
+        let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
         let changed = self.0.keys().filter(move |path| content(self, path) != content(before, path));
         changed.chain(removed).map(PathBuf::as_path)
@@ -185,6 +185,6 @@ mod tests {
         record_unread(Path::new("before"));
         let ((), files) = record_while(|| record_unread(Path::new("a")));
         record_unread(Path::new("after"));
-        assert_eq!(files.paths().collect::<Vec<_>>(), [Path::new("a")]);
+        assert_eq!(files.versions().collect::<Vec<_>>(), [(Path::new("a"), None)]);
     }
 }
