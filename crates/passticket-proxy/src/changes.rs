@@ -1,6 +1,11 @@
 //! What a new configuration changes, for the log and for the answer of `POST /reload`.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute};
 
@@ -64,51 +69,50 @@ fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
     all
 }
 
-/// The changed settings that need a restart. The gateway continues with their old values.
-pub(crate) fn need_restart(file: &Path, running: &Config, new: &Config) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut add = |is_changed: bool, place: &dyn std::fmt::Display, what: &str, running: String| {
-        if is_changed {
-            texts.push(format!(
-                "{place}: {what} changes only when the program is restarted; the gateway continues with {running}"
-            ));
+/// The settings that the program uses until it ends, with the values that it was started with.
+pub(crate) struct Started {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    revocations: PathBuf,
+    audit: Option<AuditSettings>,
+    drain: Duration,
+}
+
+impl Started {
+    pub(crate) fn with(config: &Config) -> Self {
+        Self {
+            listen: config.listen.address,
+            admin: config.admin.as_ref().map(|admin| admin.address),
+            revocations: config.revocations.clone(),
+            audit: config.audit.clone(),
+            drain: config.timeouts.drain,
         }
-    };
-    let listen = &new.listen;
-    add(
-        running.listen.address != listen.address,
-        if running.listen.address.port() == listen.address.port() {
-            &listen.host_at
-        } else {
-            &listen.port_at
-        },
-        "the address of the gateway",
-        running.listen.address.to_string(),
-    );
-    let file = file.display();
-    let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
-    let (old_admin, new_admin) = (admin(running), admin(new));
-    add(
-        old_admin != new_admin,
-        &format_args!("{file}: components.passticket-proxy.admin"),
-        "the admin port",
-        old_admin.map_or("no admin port".to_owned(), |address| address.to_string()),
-    );
-    add(
-        running.revocations != new.revocations,
-        &format_args!("{file}: components.passticket-proxy.revocations"),
-        "the file of revocations",
-        running.revocations.display().to_string(),
-    );
-    let audit = |audit: &Option<AuditSettings>| {
-        audit.as_ref().map_or("no audit file".to_owned(), |audit| audit.file.display().to_string())
-    };
-    add(
-        // The options have a clock, which cannot be compared.
-        format!("{:?}", running.audit) != format!("{:?}", new.audit),
-        &format_args!("{file}: components.passticket-proxy.audit"),
-        "the audit log",
-        audit(&running.audit),
-    );
-    texts
+    }
+
+    /// The settings that are not the same in `new`. The program continues with its own values.
+    pub(crate) fn need_restart(&self, zowe_yaml: &Path, new: &Config) -> Vec<String> {
+        let now = Self::with(new);
+        let listen_at = match self.listen.port() == now.listen.port() {
+            true => &new.listen.host_at,
+            false => &new.listen.port_at,
+        };
+        let ours = |key| format!("{}: components.passticket-proxy.{key}", zowe_yaml.display());
+        // The options of the audit log have a clock, which cannot be compared.
+        let audit = |started: &Self| format!("{:?}", started.audit);
+        let settings = [
+            (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
+            (self.admin != now.admin, ours("admin"), "the admin port"),
+            (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
+            (audit(self) != audit(&now), ours("audit"), "the audit log"),
+            (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
+        ];
+        let changed = settings.into_iter().filter(|(is_changed, ..)| *is_changed);
+        changed
+            .map(|(_, place, what)| {
+                format!(
+                    "{place}: {what} changes only when the program is restarted; until then the old value applies"
+                )
+            })
+            .collect()
+    }
 }

@@ -61,12 +61,19 @@ struct Lists {
 impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
     /// the settings are those of `previous`, its lists stay.
+    ///
+    /// The memory of former forwarders stays, also if no proxy may send certificates any more: the certificate of a former
+    /// forwarder is not a credential. If there is no error, the forwarders of `previous` are replaced at once.
     pub(crate) fn new(
         config: &Config,
         previous: Option<&Self>,
         outbound: &Arc<Outbound>,
     ) -> Result<Option<Self>, TlsError> {
-        let Some(forwarders) = &config.forwarders else { return Ok(None) };
+        let forwarders = match (&config.forwarders, previous) {
+            (Some(forwarders), _) => forwarders.clone(),
+            (None, Some(_)) => ForwarderSettings::default(),
+            (None, None) => return Ok(None),
+        };
         let authorities = &config.tls.authorities;
         let verifier = match &config.tls.revocation_lists {
             None => ClientCertificates::new(authorities)?,
@@ -74,8 +81,9 @@ impl Forwarders {
         };
         let outbound = Same(outbound.clone());
         let settings = ListSettings { outbound, forwarders: forwarders.clone() };
-        let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |_| {
-            let lists = Lists::new(config, forwarders)?;
+        let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |before| {
+            let before = before.map(|before| before.lists.trusted.clone());
+            let lists = Lists::new(config, &forwarders, before)?;
             Ok::<_, TlsError>(FreshLists { lists, task: Task::default() })
         })?;
         Ok(Some(Self { verifier, lists }))
@@ -94,15 +102,27 @@ impl Forwarders {
 }
 
 impl Lists {
-    fn new(config: &Config, forwarders: &ForwarderSettings) -> Result<Self, TlsError> {
+    fn new(
+        config: &Config,
+        forwarders: &ForwarderSettings,
+        before: Option<TrustedForwarders>,
+    ) -> Result<Self, TlsError> {
         let ForwarderSettings { certificates, urls, .. } = forwarders;
         // An authority of clients cannot issue a certificate of this server.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let fixed = certificates.iter().copied();
-        let trusted = match urls.is_empty() {
-            true => TrustedForwarders::new(fixed),
-            false => TrustedForwarders::incomplete(fixed),
+        let trusted = match (before, urls.is_empty()) {
+            (None, true) => TrustedForwarders::new(fixed),
+            (None, false) => TrustedForwarders::incomplete(fixed),
+            (Some(before), true) => {
+                before.replace(fixed);
+                before
+            }
+            (Some(before), false) => {
+                before.replace_incomplete(fixed);
+                before
+            }
         };
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
         Ok(Self { trusted, client, fixed, urls: urls.clone() })

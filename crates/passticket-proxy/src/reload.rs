@@ -14,7 +14,8 @@ use tokio::{
 use tower_passticket::tls::{ClientLimits, SettingsHandle};
 
 use crate::{
-    changes, descriptors, logging,
+    changes::{self, Started},
+    descriptors, logging,
     part::Task,
     reloads::{Outcome, ReloadRequest, Reloads},
     stack::{self, Kept, Parts},
@@ -62,8 +63,8 @@ pub(crate) struct Running {
     pub(crate) file: PathBuf,
     pub(crate) files: SourceFiles,
     pub(crate) config: Config,
-    /// The configuration that the program was started with. Its addresses and stores are in use until the program ends.
-    pub(crate) started: Config,
+    /// The settings that are in use until the program ends.
+    pub(crate) started: Started,
     pub(crate) warnings: Vec<Problem>,
     pub(crate) parts: Parts,
     pub(crate) kept: Kept,
@@ -118,7 +119,7 @@ pub(crate) async fn keep_current(
         };
         if let Some(outcome) = outcome {
             running.parts.start_tasks();
-            log(&outcome, is_requested);
+            log(&outcome, is_requested, reloads.health().is_up());
             reloads.add(&outcome);
             if let Some(request) = request {
                 // An error means that the client did not wait for the answer.
@@ -128,7 +129,8 @@ pub(crate) async fn keep_current(
     }
 }
 
-fn log(outcome: &Outcome, is_requested: bool) {
+/// `was_up`: the last reload had no problem.
+fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
     match outcome {
         Outcome::Reloaded { files, changes, warnings } => {
             for warning in warnings {
@@ -140,6 +142,7 @@ fn log(outcome: &Outcome, is_requested: bool) {
         Outcome::Unchanged if is_requested => {
             tracing::info!("configuration not reloaded: the files have not changed");
         }
+        Outcome::Unchanged if was_up => {}
         Outcome::Unchanged => {
             tracing::info!("the files of the configuration have no problem any more");
         }
@@ -192,7 +195,7 @@ impl Running {
             .filter(|warning| !self.warnings.contains(warning))
             .map(ToString::to_string)
             .collect();
-        texts.extend(changes::need_restart(&self.file, &self.started, &config));
+        texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
         self.limits.replace(&descriptors::client_limits(&config.limits, self.workers));
         // The listener is first: a connection with a revoked certificate gets none of the new services.

@@ -19,6 +19,7 @@ use tower_passticket::{
 
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
+    changes::Started,
     cli::ServeOptions,
     exit::Exit,
     logging,
@@ -132,7 +133,7 @@ pub(crate) async fn run(
     let running = reload::Running {
         file,
         files,
-        started: config.clone(),
+        started: Started::with(&config),
         warnings,
         kept,
         install: Box::new(move |config, parts, kept| replace.set(gateway(config, parts, kept))),
