@@ -18,7 +18,7 @@ use tower_passticket::{
     revocation::DurableStore,
 };
 
-use crate::stack::Stores;
+use crate::{reloads::Reloads, stack::Stores};
 
 /// How often [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -29,11 +29,13 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Configuration,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+    const ALL: &'static [Self] =
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Configuration];
 
     fn index(self) -> usize {
         self as usize
@@ -44,6 +46,7 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -56,17 +59,29 @@ pub(crate) struct Components {
     audit: Option<Arc<AuditFiles>>,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
-    is_audit_needed: bool,
+    is_audit_needed: Arc<AtomicBool>,
+    reloads: Arc<Reloads>,
 }
 
 impl Components {
-    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+        reloads: &Arc<Reloads>,
+    ) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
-            is_audit_needed: config.delegation.is_some(),
+            is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
+            reloads: reloads.clone(),
         }
+    }
+
+    /// Sets whether the gateway needs the audit log.
+    pub(crate) fn set_audit_needed(&self, config: &Config) {
+        self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
     /// The components that the gateway needs to serve requests, each with its name.
@@ -87,10 +102,13 @@ impl Components {
         if let Some(audit) = &self.audit {
             parts.push(Part {
                 component: Component::Audit,
-                is_needed: self.is_audit_needed,
+                is_needed: self.is_audit_needed.load(SeqCst),
                 health: audit.health(),
             });
         }
+        // With a bad new configuration, the gateway continues with the last good one.
+        let health = self.reloads.health();
+        parts.push(Part { component: Component::Configuration, is_needed: false, health });
         Status(parts)
     }
 }

@@ -66,8 +66,8 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads this file again within seconds after a change. Write a new file and rename it
-//! into place, because a partly written file may lack a profile that denies access.
+//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and rename
+//! it into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
 //! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
@@ -154,6 +154,7 @@ mod key_ring;
 mod key_store_file;
 mod listed_services;
 mod listen;
+mod log_level;
 mod login_throttle;
 mod logins;
 mod metadata;
@@ -178,6 +179,7 @@ mod secret_file;
 mod settings;
 mod setup;
 mod signing_keys;
+mod source_files;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -206,6 +208,7 @@ pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
 pub use listen::Listen;
+pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
@@ -215,6 +218,7 @@ pub use settings::{
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
+pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
@@ -371,6 +375,8 @@ pub struct Config {
     pub zowe_tickets: BTreeMap<Applid, Replay>,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
+    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A configuration and its warnings.
@@ -394,10 +400,21 @@ impl Config {
     /// # Errors
     /// [`Problems`] contains the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-        let report = Report::default();
-        let config = load(path, env, &report);
-        let (config, warnings) = report.finish(config)?;
-        Ok(Loaded { config, warnings })
+        Self::load_with_sources(path, env).0
+    }
+
+    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
+    /// change of the configuration, watch these files.
+    pub fn load_with_sources(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Result<Loaded, Problems>, SourceFiles) {
+        source_files::record_while(|| {
+            let report = Report::default();
+            let config = load(path, env, &report);
+            let (config, warnings) = report.finish(config)?;
+            Ok(Loaded { config, warnings })
+        })
     }
 }
 
@@ -613,6 +630,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             .expect("ptktdata::read keeps one entry per APPLID"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
+        log_level: ours.log_level,
     })
 }
 

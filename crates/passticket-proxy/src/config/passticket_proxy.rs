@@ -17,6 +17,7 @@ use super::{
     environment::Environment,
     forwarders,
     identities::certificate_filter,
+    log_level::LogLevel,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
@@ -26,6 +27,7 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    source_files,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
@@ -88,6 +90,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 /// The value of `certificateMapping`.
@@ -175,6 +178,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let cors = cors::read_site(section.section("cors"));
+    let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -222,6 +226,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         login_throttle,
         strict_transport_security,
         cors,
+        log_level,
     }
 }
 
@@ -383,9 +388,11 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
                 !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
+            source_files::record_directory(&path, &files);
             files
         }
         Err(error) => {
+            source_files::record_unread(&path);
             field.at.error(format_args!("cannot list {}: {error}", path.display()));
             Vec::new()
         }

@@ -81,7 +81,7 @@ impl Logins {
 }
 
 /// z/OSMF, IBM's management server on z/OS: the section `zOSMF`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZosmfSettings {
     /// `zOSMF.scheme`, `host` and `port`.

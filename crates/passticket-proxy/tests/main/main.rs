@@ -27,6 +27,7 @@ mod log;
 mod logins;
 mod oidc;
 mod proxies;
+mod reload;
 mod schemes;
 mod serve;
 mod services;
