@@ -168,7 +168,8 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
-        let mut result = self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
+        let mut result =
+            self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -177,7 +178,8 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
+                result =
+                    self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
             }
         }
         let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;

@@ -55,7 +55,12 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
 
 fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
     let prefixes = |config: &Config| {
-        config.routes.iter().map(ConfiguredRoute::prefix).map(str::to_owned).collect::<BTreeSet<_>>()
+        config
+            .routes
+            .iter()
+            .map(ConfiguredRoute::prefix)
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
     };
     let (old, new) = (prefixes(old), prefixes(new));
     let added = new.difference(&old).map(|prefix| format!("route {prefix} added"));

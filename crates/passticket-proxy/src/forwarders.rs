@@ -91,7 +91,10 @@ impl Forwarders {
 
     /// The layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
-        ForwardedCertificateLayer::new(self.lists.value.lists.trusted.clone(), self.verifier.clone())
+        ForwardedCertificateLayer::new(
+            self.lists.value.lists.trusted.clone(),
+            self.verifier.clone(),
+        )
     }
 
     /// Starts the task that fetches the lists.

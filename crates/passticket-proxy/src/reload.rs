@@ -202,13 +202,17 @@ impl Running {
         let closed = self.server.replace(workers::settings(&config, &parts));
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {
-            changes.push(format!("{closed} connections closed: their client certificate is no longer accepted"));
+            changes.push(format!(
+                "{closed} connections closed: their client certificate is no longer accepted"
+            ));
         }
         if config.log_level != self.config.log_level {
             logging::set_level(config.log_level.as_ref());
         }
-        let has_new_permissions =
-            config.saf_file.as_ref().is_some_and(|file| changed.contains(&file.display().to_string()));
+        let has_new_permissions = config
+            .saf_file
+            .as_ref()
+            .is_some_and(|file| changed.contains(&file.display().to_string()));
         if has_new_permissions || config.saf_file != self.config.saf_file {
             tracing::info!("permissions reloaded");
             changes.push("permissions".to_owned());

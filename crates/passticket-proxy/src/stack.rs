@@ -8,8 +8,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, Encryption, Logins, OidcSettings,
-    TlsFiles, ZosmfSettings, ZowePeer,
+    AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
 };
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
@@ -268,17 +267,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let forwarders = previous.and_then(|it| it.forwarders.as_ref());
     let forwarders = Forwarders::new(config, forwarders, &outbound.value);
     let forwarders = forwarders.map_err(PartsError::Forwarders)?;
-    Ok(Parts {
-        tls,
-        outbound,
-        login,
-        zosmf_sessions,
-        verifier,
-        oidc,
-        site,
-        issuers,
-        forwarders,
-    })
+    Ok(Parts { tls, outbound, login, zosmf_sessions, verifier, oidc, site, issuers, forwarders })
 }
 
 /// The service that forwards requests, with its connections to services.
@@ -452,7 +441,8 @@ pub(crate) fn gateway(
     Response = http::Response<ResponseBody>,
     Error = Infallible,
     Future: Send + 'static,
-> + Clone
+>
++ Clone
 + Send
 + 'static
 + use<> {
@@ -483,18 +473,19 @@ pub(crate) fn gateway(
         Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
         None => config.origins.clone(),
     };
-    let mut api = AuthApi::new(issuer, verifier.clone(), parts.login.value.clone(), revocations.clone())
-        .with_origin_policy(origins.clone())
-        .with_login_throttle(config.login_throttle.clone())
-        .with_login_wait(config.timeouts.provider)
-        .with_known_networks(revocations.clone())
-        .with_login_memory(&kept.logins)
-        .with_passtickets(generator)
-        .with_saf(providers::saf(config, &remote))
-        .with_guarding_resources(config.guards.clone())
-        .with_cookie_names(config.cookies.clone())
-        .with_compatibility(config.compatibility)
-        .with_audit(audit.clone());
+    let mut api =
+        AuthApi::new(issuer, verifier.clone(), parts.login.value.clone(), revocations.clone())
+            .with_origin_policy(origins.clone())
+            .with_login_throttle(config.login_throttle.clone())
+            .with_login_wait(config.timeouts.provider)
+            .with_known_networks(revocations.clone())
+            .with_login_memory(&kept.logins)
+            .with_passtickets(generator)
+            .with_saf(providers::saf(config, &remote))
+            .with_guarding_resources(config.guards.clone())
+            .with_cookie_names(config.cookies.clone())
+            .with_compatibility(config.compatibility)
+            .with_audit(audit.clone());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());
     }

@@ -34,7 +34,8 @@ pub(crate) enum Polled<T> {
 impl Watch {
     /// Watches the files of a configuration that was read without a problem.
     pub(crate) fn new(read: &SourceFiles) -> Self {
-        let read: Versions = read.versions().map(|(path, version)| (path.to_owned(), version)).collect();
+        let read: Versions =
+            read.versions().map(|(path, version)| (path.to_owned(), version)).collect();
         Self { last: read.clone(), read, reported: None }
     }
 
@@ -80,7 +81,8 @@ impl Watch {
             }
             Err(problems) => {
                 // The files with the problems are watched, too.
-                self.last.extend(files.versions().map(|(path, version)| (path.to_owned(), version)));
+                self.last
+                    .extend(files.versions().map(|(path, version)| (path.to_owned(), version)));
                 let report = Some((self.last.clone(), problems.clone()));
                 if self.reported == report {
                     return Polled::Nothing;

@@ -314,7 +314,10 @@ impl LocalGenerator {
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let newly_protected = profiles.iter().filter(|profile| {
             profile.replay() == Replay::Protected
-                && self.profiles.get(profile.applid()).is_none_or(|old| old.replay() == Replay::Allowed)
+                && self
+                    .profiles
+                    .get(profile.applid())
+                    .is_none_or(|old| old.replay() == Replay::Allowed)
         });
         self.slots.protect(newly_protected.map(|profile| *profile.applid()), self.clock.now());
         Self { profiles, cache: None, ..self.clone() }

@@ -27,7 +27,8 @@ pub(super) enum Component {
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit, Self::Configuration];
+    const ALL: &'static [Self] =
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Configuration];
 
     fn index(self) -> usize {
         self as usize

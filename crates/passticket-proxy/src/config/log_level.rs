@@ -33,8 +33,8 @@ impl FromStr for LogLevel {
         for directive in texts(text) {
             // A directive that is only one word must be a level. `EnvFilter` treats any other word as the name of a
             // module, and logs only this module. So a misspelled level would silence the log.
-            let is_module = !directive.contains(['=', '['])
-                && directive.parse::<LevelFilter>().is_err();
+            let is_module =
+                !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err();
             if is_module || directive.parse::<Directive>().is_err() {
                 return Err(LogLevelError(directive.to_owned()));
             }

@@ -94,7 +94,8 @@ impl SourceFiles {
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
         let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
-        let changed = self.0.keys().filter(move |path| content(self, path) != content(before, path));
+        let changed =
+            self.0.keys().filter(move |path| content(self, path) != content(before, path));
         changed.chain(removed).map(PathBuf::as_path)
     }
 }
@@ -125,8 +126,11 @@ pub(super) fn record_unread(path: &Path) {
 
 /// Records a directory whose list of files was read.
 pub(super) fn record_directory(path: &Path, files: &[PathBuf]) {
-    let names: Vec<_> =
-        files.iter().filter_map(|file| file.file_name()).map(|name| name.as_encoded_bytes()).collect();
+    let names: Vec<_> = files
+        .iter()
+        .filter_map(|file| file.file_name())
+        .map(|name| name.as_encoded_bytes())
+        .collect();
     // No name of a file contains a slash.
     let content = Some(ContentHash::of(&names.join(&b'/')));
     record(path, SourceFile { version: FileVersion::of(path), content });
