@@ -1,7 +1,6 @@
 //! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
 
 use std::{
-    convert::Infallible,
     future::pending,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -9,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -19,10 +16,8 @@ use tokio::{
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    proxy::ResponseBody,
     revocation::{DurableStore, Evicted, RevocationStore},
 };
-use tower_service::Service;
 
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
@@ -32,7 +27,8 @@ use crate::{
     loading, reload,
     signals::Signals,
     stack::{self, NewStore, Stores},
-    takeover::{HandOver, Offer, Predecessor, Running, Successor, TakenOver},
+    systemd::Notifier,
+    takeover::{HandOver, Offer, Predecessor, Running, TakenOver},
     workers,
 };
 
@@ -114,6 +110,7 @@ pub(crate) async fn run(
         None => None,
     };
     let workers = Arc::<WorkerState>::default();
+    let systemd = Notifier::from_env();
     let mut admin = match admin {
         Some(port) => Some(Admin::start(port, config, &stores, &workers)?),
         None => None,
@@ -136,15 +133,29 @@ pub(crate) async fn run(
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
     let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    let relayed = gateway.clone();
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
-    let successor = successor(config, gateway.clone(), &workers, &hand_over, taken_over, offer);
+    let successor = async {
+        workers.all_run().await;
+        // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+        let offer = offer.map(|(socket, running)| Offer::new(running, socket));
+        if let Some(taken_over) = taken_over {
+            let proxies = config.trusted_proxies.clone();
+            taken_over.serving(relayed, proxies, &hand_over).await;
+        }
+        systemd.ready(&format!("serving {} routes on {address}", config.routes.len()));
+        match offer {
+            Some(offer) => offer.until_taken_over().await,
+            None => pending().await,
+        }
+    };
     let gateway = hand_over.gate(gateway);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
-            () = signals.until_stop(&reload) => {}
+            () = signals.until_stop(&reload) => systemd.stopping(),
             thread = ended_thread(&stores) => {
                 tracing::error!(thread, "a writer thread ended; stopping, no new connections");
                 ended = Some(thread);
@@ -152,6 +163,7 @@ pub(crate) async fn run(
             successor = successor => {
                 let pid = successor.pid;
                 tracing::info!(pid, "another process has taken over; finishing the requests in flight");
+                systemd.taken_over(pid);
                 evicting.abort();
                 if let Some(admin) = admin.take() {
                     // The end of the thread takes a moment. Meanwhile, this runtime relays requests.
@@ -160,7 +172,7 @@ pub(crate) async fn run(
             }
         }
     };
-    let serving = workers::serve(config, tls, listener, gateway, &workers, counts, shutdown);
+    let serving = workers::serve(config, tls, listener, gateway, &workers, counts, systemd.watch(), shutdown);
     let drained = serving.await;
     evicting.abort();
     if let Some(reloading) = reloading {
@@ -209,38 +221,6 @@ fn running(
         gateway: gateway.try_clone().map_err(Exit::runtime)?.into(),
         admin: admin.map(AdminPort::socket).transpose().map_err(Exit::runtime)?,
     })
-}
-
-/// Waits until all worker threads run. Then ends the takeover from the old process, and waits for a new process that
-/// takes over. `service` answers the requests that the old process relays.
-async fn successor<S>(
-    config: &Config,
-    service: S,
-    workers: &WorkerState,
-    hand_over: &HandOver,
-    taken_over: Option<TakenOver>,
-    offer: Option<(PathBuf, Running)>,
-) -> Successor
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
-    workers.all_run().await;
-    // The old process ends its own offer when it learns that this process serves. So this offer is made before.
-    let offer = offer.map(|(socket, running)| Offer::new(running, socket));
-    if let Some(taken_over) = taken_over {
-        taken_over.serving(service, config.trusted_proxies.clone(), hand_over).await;
-    }
-    match offer {
-        Some(offer) => offer.until_taken_over().await,
-        None => pending().await,
-    }
 }
 
 /// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads

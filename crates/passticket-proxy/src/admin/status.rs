@@ -13,11 +13,13 @@ use tokio::time::sleep;
 use serde_json::{Value, json};
 use tower_passticket::{
     audit::AuditFiles,
+    clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
     revocation::DurableStore,
 };
 
+use super::certificate::CertificateExpiry;
 use crate::stack::Stores;
 
 /// How often [`WorkerState::all_run`] counts the threads.
@@ -29,11 +31,12 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Certificate,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate];
 
     fn index(self) -> usize {
         self as usize
@@ -44,6 +47,7 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -54,6 +58,7 @@ pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
+    certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
     is_audit_needed: bool,
@@ -65,6 +70,7 @@ impl Components {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
+            certificate: CertificateExpiry::of(config),
             is_audit_needed: config.delegation.is_some(),
         }
     }
@@ -77,20 +83,16 @@ impl Components {
 
     pub(super) fn status(&self) -> Status {
         let mut parts = vec![
-            Part { component: Component::Workers, is_needed: true, health: self.workers.health() },
-            Part {
-                component: Component::Revocations,
-                is_needed: true,
-                health: self.revocations.health(),
-            },
+            Part::new(Component::Workers, Need::Needed, self.workers.health()),
+            Part::new(Component::Revocations, Need::Needed, self.revocations.health()),
         ];
         if let Some(audit) = &self.audit {
-            parts.push(Part {
-                component: Component::Audit,
-                is_needed: self.is_audit_needed,
-                health: audit.health(),
-            });
+            let need = if self.is_audit_needed { Need::Needed } else { Need::Optional };
+            parts.push(Part::new(Component::Audit, need, audit.health()));
         }
+        let (health, warning) = self.certificate.health(SystemClock.now());
+        let certificate = Part::new(Component::Certificate, Need::Needed, health);
+        parts.push(Part { warning, ..certificate });
         Status(parts)
     }
 }
@@ -105,6 +107,21 @@ pub(super) struct Part {
     /// Whether PassTickets or Personal Access Tokens need the component.
     is_needed: bool,
     pub(super) health: Health,
+    /// What the operator should do although the component works.
+    warning: Option<String>,
+}
+
+/// Whether the gateway is ready only if the component works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Needed,
+    Optional,
+}
+
+impl Part {
+    fn new(component: Component, need: Need, health: Health) -> Self {
+        Self { component, is_needed: need == Need::Needed, health, warning: None }
+    }
 }
 
 impl Status {
@@ -141,6 +158,9 @@ fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value
         let mut component = json!({"status": part.health.as_str()});
         if let Some(reason) = part.health.reason() {
             component["reason"] = reason.into();
+        }
+        if let Some(warning) = &part.warning {
+            component["warning"] = warning.as_str().into();
         }
         (part.component.value().to_owned(), component)
     });
@@ -230,7 +250,9 @@ mod tests {
             (up(), down(), true, false, Some(json!({"audit": down_json}))),
         ] {
             let case = format!("{workers:?} {audit:?} {is_audit_needed}");
-            let part = |component, is_needed, health| Part { component, is_needed, health };
+            let part = |component, is_needed, health| {
+                Part { component, is_needed, health, warning: None }
+            };
             let status = Status(vec![
                 part(Component::Workers, true, workers),
                 part(Component::Audit, is_audit_needed, audit),

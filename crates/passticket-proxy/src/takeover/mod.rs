@@ -32,4 +32,4 @@ mod tickets;
 
 pub(crate) use hand_over::HandOver;
 pub(crate) use new::{Predecessor, TakenOver};
-pub(crate) use old::{Offer, Running, Successor};
+pub(crate) use old::{Offer, Running};
