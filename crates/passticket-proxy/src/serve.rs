@@ -1,6 +1,7 @@
 //! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
 
 use std::{
+    cell::OnceCell,
     future::pending,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
     task::{JoinHandle, spawn_blocking},
+    time::timeout,
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
@@ -133,17 +135,21 @@ pub(crate) async fn run(
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
     let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
-    let relayed = gateway.clone();
+    // If a third process takes over, the gate relays the requests of the first process to it.
+    let relayed = hand_over.gate(gateway.clone());
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
+    let relaying = OnceCell::new();
     let successor = async {
         workers.all_run().await;
         // The old process ends its own offer when it learns that this process serves. So this offer is made before.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over {
             let proxies = config.trusted_proxies.clone();
-            taken_over.serving(relayed, proxies, &hand_over).await;
+            if let Some(task) = taken_over.serving(relayed, proxies, &hand_over).await {
+                let _ = relaying.set(task);
+            }
         }
         systemd.ready(&format!("serving {} routes on {address}", config.routes.len()));
         match offer {
@@ -174,6 +180,10 @@ pub(crate) async fn run(
     };
     let serving = workers::serve(config, tls, listener, gateway, &workers, counts, systemd.watch(), shutdown);
     let drained = serving.await;
+    if let Some(relaying) = relaying.into_inner() {
+        // The old process may still finish requests, and may need this process for them.
+        let _ = timeout(config.timeouts.drain, relaying).await;
+    }
     evicting.abort();
     if let Some(reloading) = reloading {
         reloading.abort();

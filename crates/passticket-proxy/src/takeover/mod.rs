@@ -26,6 +26,7 @@ mod hand_over;
 mod new;
 mod old;
 mod relay;
+mod relayed;
 mod socket;
 mod state;
 mod tickets;
