@@ -33,6 +33,7 @@ mod serve;
 mod services;
 mod signing_keys;
 mod site_tokens;
+mod systemd;
 mod takeover;
 mod zowe_tickets;
 mod zowe_yaml;
