@@ -19,7 +19,7 @@ use tower_passticket::{
         SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError},
@@ -316,8 +316,12 @@ pub(crate) fn gateway(
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
+    let http2 = Http2Settings::default()
+        .with_max_streams(config.limits.http2_streams_per_connection)
+        .with_ping_interval(config.timeouts.http2_ping);
     let mut forward = Forward::new(connectors.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
+        .with_http2(http2)
         .with_cookie_names(config.cookies.clone());
     if config.client_identities.are_present() {
         // A request without an authorized user must not use a certificate of the gateway.

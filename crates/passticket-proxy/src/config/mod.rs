@@ -584,6 +584,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            http2_ping: (!ours.http2_ping.is_zero()).then_some(ours.http2_ping),
         },
         limits: ours.limits,
         login_throttle: ours.login_throttle,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, uri::Scheme};
 
 use super::{
     api_defs::{Definition, Definitions},
@@ -21,7 +21,7 @@ use super::{
 use tower_passticket::{
     layer::{
         ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders,
-        Upstream,
+        ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -39,6 +39,7 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    protocol: Option<(ServiceProtocol, At<'a>)>,
     client_identity: Option<ClientIdentity>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
@@ -62,6 +63,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         let body_timeout =
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
+        let protocol = read_protocol(&mut section);
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let applids =
@@ -96,6 +98,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
+            protocol,
             client_identity,
             applids,
         });
@@ -118,6 +121,30 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the key `http` of a service.
+fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'a>)> {
+    let field = section.optional("http")?;
+    let protocol = field.read(|text| match text {
+        "auto" => Ok(ServiceProtocol::Auto),
+        "http1" => Ok(ServiceProtocol::Http1),
+        "h2c" => Ok(ServiceProtocol::H2c),
+        _ => Err("is unknown; write auto, http1 or h2c"),
+    });
+    Some((protocol?, field.at))
+}
+
+/// Reports `http: h2c` of a service with TLS.
+fn check_protocol(protocol: ServiceProtocol, at: &At<'_>, route: &ConfiguredRoute) {
+    let mut instances = route.instances();
+    if protocol == ServiceProtocol::H2c
+        && let Some(instance) = instances.find(|instance| instance.scheme() != &Scheme::HTTP)
+    {
+        at.error(format_args!(
+            "is only for services without TLS, but the service has the instance {instance}; write auto, which uses HTTP/2 if the service offers it"
+        ));
+    }
 }
 
 /// Reads the key `requestHeaders` of a service.
@@ -251,6 +278,10 @@ pub(super) fn assemble<'a>(
             .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
+        }
+        if let Some((protocol, at)) = settings.and_then(|settings| settings.protocol.as_ref()) {
+            check_protocol(*protocol, at, &route);
+            route = route.with_protocol(*protocol);
         }
         match settings.and_then(|settings| settings.response_timeout) {
             Some(response_timeout) => route.with_response_timeout(response_timeout),
