@@ -158,6 +158,8 @@ pub mod test_util;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+#[cfg(any(feature = "proxy", feature = "tls"))]
+mod tunnel;
 #[cfg(feature = "remote")]
 pub mod zosmf;
 

@@ -50,7 +50,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Request,
+    HeaderMap, HeaderName, Method, Request, Version,
     header::{AUTHORIZATION, COOKIE, TRAILER},
 };
 use tower_layer::Layer;
@@ -63,6 +63,7 @@ use super::{
     rejection::Rejection,
     request_headers::{Policy, RequestHeaders},
     routes::Route,
+    websocket::AsksForWebSocket,
 };
 use crate::{
     headers::{HopByHop, all_list_items},
@@ -135,7 +136,7 @@ struct Rules {
 }
 
 impl Check for Sanitize {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
@@ -146,11 +147,22 @@ impl Check for Sanitize {
         let Rules { headers, origins } = &*self.rules;
         origins.check(&*request).map_err(|_| Rejection::CrossOrigin)?;
         let changes = headers.of_path(request.uri().path());
-        if let Some(trailers) = sanitize(request.headers_mut(), headers, changes) {
+        let Asked { websocket, trailers } = sanitize(request.headers_mut(), headers, changes);
+        if let Some(trailers) = trailers {
             request.extensions_mut().insert(trailers);
+        }
+        if websocket && request.method() == Method::GET && request.version() == Version::HTTP_11 {
+            request.extensions_mut().insert(AsksForWebSocket);
         }
         Ok(())
     }
+}
+
+/// What the removed hop-by-hop headers of a request asked for.
+struct Asked {
+    /// The upgrade to WebSocket.
+    websocket: bool,
+    trailers: Option<AnnouncedTrailers>,
 }
 
 /// The names of the trailers that a request announces (RFC 9110 §6.6.2), without those that a client must not send as
@@ -172,11 +184,8 @@ fn announced_trailers(
     AnnouncedTrailers(names.filter(is_permitted).collect())
 }
 
-fn sanitize(
-    headers: &mut HeaderMap,
-    policy: &Policy,
-    changes: Option<&RequestHeaders>,
-) -> Option<AnnouncedTrailers> {
+/// Removes headers. Returns what the removed headers asked for.
+fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) -> Asked {
     let mut hop_by_hop = HopByHop::default();
     // For most requests, the list stays empty and allocates nothing.
     let mut reserved = Vec::new();
@@ -190,11 +199,12 @@ fn sanitize(
     }
     let trailers = (hop_by_hop.has_fixed() && headers.contains_key(TRAILER))
         .then(|| announced_trailers(headers, policy, changes));
+    let websocket = hop_by_hop.asks_for_websocket();
     hop_by_hop.strip_request(headers);
     if !reserved.is_empty() {
         remove_reserved(headers, &reserved);
     }
-    trailers
+    Asked { websocket, trailers }
 }
 
 #[cold]

@@ -20,6 +20,7 @@ mod replay;
 mod service_tls;
 mod token_cache;
 mod upstream;
+mod websocket;
 mod wire;
 
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.

@@ -18,7 +18,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, uri};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    upgrade::{OnUpgrade, Upgraded},
+};
 use tokio::{runtime, time::Instant};
 use tower::BoxError;
 
@@ -395,6 +398,20 @@ impl<B> PooledConnection<B> {
         let pool = Arc::downgrade(pool);
         let carrier = Carrier::Http2(Http2Stream::new(StreamPermit::new(connection, pool.clone())));
         Self { carrier, pause: BodyPause::default(), is_answered: false, pool }
+    }
+
+    /// Waits until the connection no longer belongs to HTTP, after a response with status 101. `on_upgrade` belongs to
+    /// this response. The result holds the slot of the connection.
+    pub(in crate::proxy) fn poll_upgraded(
+        &mut self,
+        on_upgrade: &mut OnUpgrade,
+        cx: &mut Context<'_>,
+    ) -> Poll<hyper::Result<Upgraded>> {
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.poll_upgraded(on_upgrade, cx),
+            // A stream of HTTP/2 has no status 101, so `on_upgrade` fails.
+            Carrier::Http2(_) | Carrier::Ended => Pin::new(on_upgrade).poll(cx),
+        }
     }
 
     /// Whether the request needs new headers before it is sent again.

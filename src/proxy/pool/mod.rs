@@ -13,6 +13,7 @@
 //! | connecting | [`Connecting`], in the future of a request | that future |
 //! | in use | [`PooledConnection`], in the future of a request | that future |
 //! | answered | [`PooledConnection`], in the body of the response | the reader of the body, or a separate task if the head of the response arrived before the whole request was sent |
+//! | tunnel | the tunnel (`super::websocket`) | the task of the tunnel |
 //! | idle | [`HostPool`] | nothing; the next request and the reaper check the connection |
 //! | draining | a separate task | that task |
 //! | closed | nothing | nothing |
@@ -25,6 +26,7 @@
 //! | in use | answered | The head of the response arrives. |
 //! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
+//! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
 //! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
@@ -35,6 +37,7 @@
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
 //! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
+//! | tunnel | closed | The tunnel ends. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
 //! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong to
@@ -87,6 +90,7 @@ mod lock;
 mod read_after_reset;
 mod sent_request;
 mod shared_body;
+mod slot_io;
 mod upstream_connection;
 
 pub(super) use connection_pool::{

@@ -27,8 +27,8 @@ use hyper::{
         http1::{self, SendRequest},
     },
     rt::{Read, Write},
+    upgrade::{OnUpgrade, Upgraded},
 };
-use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     task::unconstrained,
@@ -36,7 +36,10 @@ use tokio::{
 };
 use tower::BoxError;
 
-use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
+use super::{
+    exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend},
+    slot_io::SlotIo,
+};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
 /// The maximum number of headers of a response. It is above 100, so hyper allocates two tables of headers (8 KiB each)
@@ -102,23 +105,6 @@ pub(super) struct UpstreamConnection<B> {
     timer: Pin<Box<Sleep>>,
 }
 
-pin_project! {
-    /// The connection of hyper. Dropping this value closes the connection, and then gives the slot back.
-    struct Driven<T, S> {
-        #[pin]
-        connection: T,
-        _slot: S,
-    }
-}
-
-impl<T: Future, S> Future for Driven<T, S> {
-    type Output = T::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        self.project().connection.poll(cx)
-    }
-}
-
 /// The task that polls the connection.
 enum Driver {
     /// The task that reads the response.
@@ -142,7 +128,7 @@ where
     pub(super) async fn handshake<I>(
         io: I,
         reconnect: Reconnect<I>,
-        slot: impl Send + 'static,
+        slot: impl Send + Unpin + 'static,
         deadline: Instant,
         max_stall: Duration,
     ) -> hyper::Result<Self>
@@ -155,11 +141,11 @@ where
         let is_awaited = move || !shared.is_released.load(Ordering::Relaxed);
         let exchange = Arc::<ExchangeSignals>::default();
         let io = ExchangeIo::new(io, is_awaited, exchange.clone(), reconnect);
-        let io = CoalesceWrites::with_progress(io, writes.clone());
+        let io = CoalesceWrites::with_progress(SlotIo::new(io, slot), writes.clone());
         let (sender, connection) =
             http1::Builder::new().max_headers(MAX_HEADERS).handshake(io).await?;
         let timer = Box::pin(sleep_until(deadline));
-        let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
+        let driver = Driver::Reader(Box::pin(connection.with_upgrades()));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
         Ok(Self { sender, driver, signal, exchange, waker, writes, runtime, max_stall, timer })
@@ -180,6 +166,16 @@ impl<B> UpstreamConnection<B> {
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
         self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
+    }
+
+    /// Waits until hyper gives the I/O away after a response with status 101. `on_upgrade` belongs to this response. The
+    /// I/O holds the slot of the connection.
+    pub(super) fn poll_upgraded(
+        &mut self,
+        on_upgrade: &mut OnUpgrade,
+        cx: &mut Context<'_>,
+    ) -> Poll<hyper::Result<Upgraded>> {
+        self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
     /// Whether the request needs new headers before it is sent again.

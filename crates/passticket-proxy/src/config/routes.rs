@@ -12,6 +12,7 @@ use super::{
     client_basic,
     client_identity::{self, ClientIdentity},
     configured_route::{ConfiguredRoute, ServiceScheme},
+    cors::{self, ServiceCors},
     defined_scheme::{SchemeOverride, scheme_of},
     metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
@@ -41,6 +42,7 @@ pub(super) struct Override<'a> {
     body_timeout: Option<Duration>,
     protocol: Option<(ServiceProtocol, At<'a>)>,
     client_identity: Option<ClientIdentity>,
+    cors: Option<ServiceCors<'a>>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -66,6 +68,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let protocol = read_protocol(&mut section);
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
+        let cors = cors::read_service(&mut section);
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -100,6 +103,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             body_timeout: body_timeout.map(Duration::from_secs),
             protocol,
             client_identity,
+            cors,
             applids,
         });
     }
@@ -136,8 +140,11 @@ fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'
 }
 
 /// Reports `http: h2c` of a service with TLS.
-fn check_protocol(protocol: ServiceProtocol, at: &At<'_>, route: &ConfiguredRoute) {
-    let mut instances = route.instances();
+fn check_protocol<'r>(
+    protocol: ServiceProtocol,
+    at: &At<'_>,
+    mut instances: impl Iterator<Item = &'r Upstream>,
+) {
     if protocol == ServiceProtocol::H2c
         && let Some(instance) = instances.find(|instance| instance.scheme() != &Scheme::HTTP)
     {
@@ -205,6 +212,13 @@ pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, C
     own.collect()
 }
 
+/// The settings of CORS of the services that have some.
+pub(super) fn cors<'a>(
+    overrides: &'a [Override<'a>],
+) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
+    overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
+}
+
 /// Reports overrides of services that no api-def defines.
 pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'_>]) {
     let services = &definitions.services;
@@ -259,6 +273,9 @@ pub(super) fn assemble<'a>(
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
         let routes = table.routes.values().filter(is_of_service);
+        if let Some((protocol, at)) = &settings.protocol {
+            check_protocol(*protocol, at, routes.clone().flat_map(|it| it.route.instances()));
+        }
         let schemes: Vec<_> = routes.map(|it| it.route.scheme).collect();
         if let Some((client_basic, at)) = &settings.client_basic
             && !schemes.is_empty()
@@ -279,8 +296,7 @@ pub(super) fn assemble<'a>(
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
         }
-        if let Some((protocol, at)) = settings.and_then(|settings| settings.protocol.as_ref()) {
-            check_protocol(*protocol, at, &route);
+        if let Some((protocol, _)) = settings.and_then(|settings| settings.protocol.as_ref()) {
             route = route.with_protocol(*protocol);
         }
         match settings.and_then(|settings| settings.response_timeout) {
