@@ -37,6 +37,7 @@ mod cross_origin;
 mod failure;
 pub mod forwarded_certificate;
 mod future;
+mod instances;
 #[cfg(feature = "proxy")]
 mod message;
 mod passticket;
@@ -47,6 +48,7 @@ mod rejection;
 mod request_headers;
 pub mod require_authorized;
 pub mod route;
+mod route_error;
 mod routes;
 #[cfg(feature = "remote")]
 mod saf_idt;
@@ -59,6 +61,7 @@ mod schemes;
 pub mod scope;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod x509;
 #[cfg(feature = "remote")]
 mod zosmf;
@@ -85,6 +88,7 @@ pub use forwarded_certificate::{
     VerifyClientCertificate,
 };
 pub use future::{LayerFuture, ResponseFuture};
+pub use instances::{Balancing, Instance, Instances};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
 pub use passticket::{CustomHeaders, PassTicketScheme};
@@ -95,9 +99,8 @@ pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
-};
+pub use route_error::RouteError;
+pub use routes::{ClientBasic, EncodedPaths, OnFailure, Route, Routes, SecurityHeaders};
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
 pub use sanitize::{SanitizeLayer, SanitizeService};
@@ -107,6 +110,7 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use upstream::Upstream;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

@@ -23,6 +23,11 @@ const RETRIES: Description = Description::counter(
     "Requests and connections to services that were tried a second time.",
 );
 
+const RETRIES_REFUSED: Description = Description::counter(
+    "passticket_service_retries_refused_total",
+    "Requests that were not tried a second time, because too many requests to their service were.",
+);
+
 /// Counts the connections and requests of [`Forward`](super::Forward).
 #[derive(Debug, Default)]
 pub struct ForwardCounts {
@@ -30,15 +35,17 @@ pub struct ForwardCounts {
     waiting: Gauge,
     refused: Counter,
     retries: CounterFamily<(Retry,)>,
+    retries_refused: Counter,
     stalled: Counter,
 }
 
 /// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The service refused a connection.
+    /// The gateway could not connect to the service. With several instances, this includes all failures to connect.
     Refused,
-    /// The service closed an idle connection while the gateway was sending a request on it.
+    /// The connection ended before the first byte of the response. Usually, the service has closed an idle connection
+    /// while the gateway was sending a request on it.
     Closed,
 }
 
@@ -94,6 +101,10 @@ impl ForwardCounts {
         self.retries.increment((why,));
     }
 
+    pub(super) fn add_refused_retry(&self) {
+        self.retries_refused.increment();
+    }
+
     pub(super) fn add_stalled(&self) {
         self.stalled.increment();
     }
@@ -109,6 +120,7 @@ impl Collect for ForwardCounts {
         exposition.value(&WAITING, self.waiting.get());
         exposition.value(&REFUSED, self.refused.get());
         exposition.family(&RETRIES, &self.retries);
+        exposition.value(&RETRIES_REFUSED, self.retries_refused.get());
         exposition.value(&STALLED, self.stalled.get());
     }
 }

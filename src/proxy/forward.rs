@@ -20,8 +20,7 @@
 
 use std::{
     convert::Infallible,
-    error::Error as _,
-    fmt, io, mem,
+    fmt, mem,
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
@@ -31,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
@@ -46,8 +45,9 @@ use tower_service::Service;
 use super::{
     counts::ForwardCounts,
     credential::{ClientHead, Credential},
-    exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
+    exchange::{Attempt, Exchange, ExchangeError, is_caused_by},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
+    instances::{InstanceStates, NoInstance, Pool, RequestsUntilDeposit, ServiceTargets, Wanted},
     pool::{
         ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError,
         TooManyInformational,
@@ -61,10 +61,10 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
-    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route},
+    layer::{CookieNames, Instances, NoResponse, ReadyToForward, Rejection, Route, Upstream},
     log_limit::log_limited,
     messages::{self, ApiMessage},
-    passticket::Replay,
+    passticket::{Replay, UserId},
     stall::Stalled,
     token::ServiceId,
 };
@@ -130,6 +130,7 @@ pub struct Forward<C, B> {
     other_pools: Arc<[(ServiceId, Arc<Pool<C, B>>)]>,
     /// The connections for requests without an authorized user, if they are separate.
     unauthorized_pool: Option<Arc<Pool<C, B>>>,
+    states: Arc<InstanceStates>,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<C, B>>,
     peer: PeerValues,
@@ -139,13 +140,18 @@ pub struct Forward<C, B> {
 /// found without the lock of the pool, which all threads share.
 struct LastRoute<C, B> {
     route: Arc<Route>,
+    /// The generation of the instances in `targets`.
+    generation: u64,
     /// Whether the pool is chosen for a request without an authorized user.
     is_unauthorized: bool,
-    pool: Arc<Pool<C, B>>,
-    host: Arc<Host<B>>,
+    targets: Arc<ServiceTargets<C, B>>,
+    until_deposit: RequestsUntilDeposit,
     /// The value of `X-Forwarded-Prefix`.
     prefix: Option<HeaderValue>,
 }
+
+/// A client chooses the instance of a service with this header. The service does not receive it.
+static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 
 /// The default limit of connections to one instance of a service.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
@@ -160,6 +166,7 @@ impl<C, B> Forward<C, B> {
             pool: Arc::new(ConnectionPool::new(connector, settings)),
             other_pools: Arc::new([]),
             unauthorized_pool: None,
+            states: Arc::default(),
             cookies: Arc::default(),
             last: None,
             peer: PeerValues::default(),
@@ -188,6 +195,13 @@ impl<C, B> Forward<C, B> {
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
         Self { unauthorized_pool: Some(pool), last: None, ..self }
+    }
+
+    /// Keeps the health of instances and their requests in flight in `states`, so that another part of the program can
+    /// read them.
+    #[must_use]
+    pub fn with_instance_states(self, states: Arc<InstanceStates>) -> Self {
+        Self { states, last: None, ..self }
     }
 
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
@@ -234,6 +248,7 @@ impl<C, B> Clone for Forward<C, B> {
             pool: self.pool.clone(),
             other_pools: self.other_pools.clone(),
             unauthorized_pool: self.unauthorized_pool.clone(),
+            states: self.states.clone(),
             cookies: self.cookies.clone(),
             last: None,
             peer: PeerValues::default(),
@@ -257,52 +272,87 @@ where
 {
     fn begin(
         &mut self,
-        request: Request<B>,
-        target: &Target,
+        mut request: Request<B>,
+        target: &RequestTarget,
         progress: &Progress,
-    ) -> Result<Begun<C, B>, http::Error> {
-        let Target { route, is_authenticated } = target;
-        let unauthorized = self.unauthorized_pool.as_ref().filter(|_| !is_authenticated);
-        let is_unauthorized = unauthorized.is_some();
+    ) -> Result<Begun<C, B>, BeginError> {
+        let RequestTarget { route, instances, user } = target;
+        let is_authenticated = user.is_some();
+        let is_unauthorized = !is_authenticated && self.unauthorized_pool.is_some();
+        let generation = instances.generation();
         let last = match &mut self.last {
             Some(last)
-                if Arc::ptr_eq(&last.route, route) && last.is_unauthorized == is_unauthorized =>
+                if Arc::ptr_eq(&last.route, route)
+                    && last.is_unauthorized == is_unauthorized
+                    && last.generation == generation =>
             {
                 last
             }
             last => {
-                let upstream =
-                    route.upstream().expect("target_of returns only routes with an upstream");
                 let own = self.other_pools.iter().find(|(other, _)| other == route.service());
                 let own = own.map(|(_, pool)| pool);
-                let pool = match unauthorized {
-                    Some(unauthorized) if own.is_none() || !route.is_bypass() => unauthorized,
+                let pool = match &self.unauthorized_pool {
+                    Some(unauthorized)
+                        if is_unauthorized && (own.is_none() || !route.is_bypass()) =>
+                    {
+                        unauthorized
+                    }
                     _ => own.unwrap_or(&self.pool),
                 };
-                let pool = pool.clone();
-                let (route, host) = (route.clone(), pool.host(upstream)?);
-                let prefix = HeaderValue::from_str(route.prefix()).ok();
-                last.insert(LastRoute { route, is_unauthorized, pool, host, prefix })
+                let targets =
+                    ServiceTargets::new(route.service(), instances, pool.clone(), &self.states)?;
+                last.insert(LastRoute {
+                    route: route.clone(),
+                    generation,
+                    is_unauthorized,
+                    targets: Arc::new(targets),
+                    until_deposit: RequestsUntilDeposit::new(),
+                    prefix: HeaderValue::from_str(route.prefix()).ok(),
+                })
             }
         };
+        let wanted = request.headers_mut().remove(&X_INSTANCE_ID);
+        let chosen = match &wanted {
+            None => Wanted::Any(*user),
+            Some(id) => Wanted::Id(id.as_bytes()),
+        };
+        let at = last.targets.choose(chosen)?;
+        last.until_deposit.add(&last.targets.budget);
         let timeouts = self.pool.settings().timeouts;
         let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers, client } =
-            service_request(request, last, progress, receive, &mut self.peer)?;
+            service_request(request, last, at, progress, receive, &mut self.peer)?;
         // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
-            Replay::Protected if *is_authenticated => Credential::Single(client),
+            Replay::Protected if is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
         };
-        let pools = Reconnect {
-            pool: last.pool.clone(),
-            host: last.host.clone(),
-            replay: credential.replay(),
-            queue_deadline: None,
-        };
+        let targets = last.targets.clone();
+        let attempt =
+            Attempt::new(targets, at, *user, wanted.is_some(), credential.replay(), progress);
         let response = route.response_timeout().unwrap_or(timeouts.response());
-        let exchange = Exchange::begin(pools, request, response, progress);
+        let exchange = Exchange::begin(attempt, request, response, progress);
         Ok(Begun { exchange, credential, accepts_trailers })
+    }
+}
+
+/// Why a request is not sent.
+#[derive(Debug)]
+enum BeginError {
+    /// The request cannot be built.
+    Build(http::Error),
+    NoInstance(NoInstance),
+}
+
+impl From<http::Error> for BeginError {
+    fn from(error: http::Error) -> Self {
+        Self::Build(error)
+    }
+}
+
+impl From<NoInstance> for BeginError {
+    fn from(error: NoInstance) -> Self {
+        Self::NoInstance(error)
     }
 }
 
@@ -334,7 +384,7 @@ where
         };
         let progress = Progress::start(request.body());
         let begun = self.begin(request, &target, &progress);
-        let Target { route, is_authenticated } = target;
+        let RequestTarget { route, user, .. } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
@@ -344,42 +394,58 @@ where
                     timeouts: self.pool.settings().timeouts,
                     progress,
                     route,
-                    is_authenticated,
+                    is_authenticated: user.is_some(),
                     cookies: self.cookies.clone(),
                 },
             },
-            Err(error) => {
-                let service = route.service();
-                log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
-                let message = ApiMessage::new(&messages::INTERNAL);
-                let response = gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR);
-                ForwardFuture::answered(response)
-            }
+            Err(error) => ForwardFuture::answered(not_begun(&error, &route)),
+        }
+    }
+}
+
+#[cold]
+fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
+    let service = route.service();
+    match error {
+        BeginError::NoInstance(NoInstance::UnknownId) => {
+            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+            gateway_response(message, StatusCode::NOT_FOUND)
+        }
+        BeginError::NoInstance(NoInstance::Empty) => {
+            log_limited!(warn, ("no instance", service), { %service }, "cannot reach the service: it has no instance");
+            no_response(route, NoResponse::Unreachable)
+        }
+        BeginError::Build(error) => {
+            log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
+            let message = ApiMessage::new(&messages::INTERNAL);
+            gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
 
 /// Where a request goes.
-struct Target {
+struct RequestTarget {
     route: Arc<Route>,
-    /// Whether the scheme has prepared the request for a user.
-    is_authenticated: bool,
+    instances: Arc<Instances>,
+    /// The user for whom the scheme has prepared the request.
+    user: Option<UserId>,
 }
 
-fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
-    let (route, is_authenticated) =
-        match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
-            (Some(ready), _) => (ready.route(), ready.user().is_some()),
-            (None, Some(route)) if route.is_bypass() => (route, false),
-            (None, Some(_)) => {
-                return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
-            }
-            (None, None) => {
-                return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
-            }
-        };
-    match route.upstream() {
-        Some(_) => Ok(Target { route: route.clone(), is_authenticated }),
+fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
+    let (route, user) = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+        (Some(ready), _) => (ready.route(), ready.user().copied()),
+        (None, Some(route)) if route.is_bypass() => (route, None),
+        (None, Some(_)) => {
+            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+        }
+        (None, None) => {
+            return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
+        }
+    };
+    match route.instances() {
+        Some(instances) => {
+            Ok(RequestTarget { route: route.clone(), instances: instances.clone(), user })
+        }
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
@@ -406,7 +472,8 @@ struct ServiceRequest<B> {
 /// Builds the request to the service.
 fn service_request<C, B: Body>(
     request: Request<B>,
-    LastRoute { route, host, prefix, .. }: &LastRoute<C, B>,
+    LastRoute { route, targets, prefix, .. }: &LastRoute<C, B>,
+    at: usize,
     progress: &Progress,
     receive: Option<Receive>,
     peer: &mut PeerValues,
@@ -425,9 +492,11 @@ fn service_request<C, B: Body>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<ConnectionInfo>();
-    let service = ServiceHeaders { host: host.host(), prefix: prefix.as_ref() };
+    let target = targets.get(at);
+    let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
-    let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
+    let path = route.southbound_path_below(target.upstream().base_path(), &head.uri);
+    let path = PathAndQuery::from_maybe_shared(Bytes::from(path))?;
     head.version = Version::HTTP_11;
     let client = ClientHead {
         method: head.method.clone(),
@@ -504,11 +573,13 @@ where
                 let mut response = match ready!(exchange.poll(cx, timeout, progress, credential)) {
                     Ok(response) => response,
                     Err(error) => {
-                        return Poll::Ready(Ok(failed(&error, timeout, route, progress)));
+                        let upstream = exchange.upstream();
+                        return Poll::Ready(Ok(failed(&error, timeout, route, upstream, progress)));
                     }
                 };
                 let context = response_head::Context {
                     route,
+                    upstream: exchange.upstream(),
                     cookies,
                     is_authenticated: *is_authenticated,
                     accepts_trailers: *accepts_trailers,
@@ -524,7 +595,7 @@ where
                         response.body_mut().limit_pauses(limit);
                         response
                     }
-                    Err(UnknownCoding) => unknown_coding(route),
+                    Err(UnknownCoding) => unknown_coding(route, exchange.upstream()),
                 }))
             }
         }
@@ -532,10 +603,10 @@ where
 }
 
 #[cold]
-fn unknown_coding(route: &Route) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
-    let cause = ("coding", service, route.upstream().map(ToString::to_string));
-    log_limited!(warn, cause, { %service, upstream }, "service sent a transfer coding other than chunked");
+fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> {
+    let service = route.service();
+    let cause = ("coding", service, upstream.to_string());
+    log_limited!(warn, cause, { %service, %upstream }, "service sent a transfer coding other than chunked");
     no_response(route, NoResponse::Broken)
 }
 
@@ -545,15 +616,15 @@ fn failed(
     error: &ExchangeError,
     timeout: Duration,
     route: &Route,
+    upstream: &Upstream,
     progress: &Progress,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    let upstream = route.upstream().map(tracing::field::display);
-    let cause_of = |what: &'static str| (what, service, route.upstream().map(ToString::to_string));
+    let cause_of = |what: &'static str| (what, service, upstream.to_string());
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
         ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
-            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
+            log_limited!(warn, cause_of("busy"), { %service, %upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
             let message = ApiMessage::with(
                 &messages::SERVICE_UNAVAILABLE,
                 &["too many requests to the service are in progress"],
@@ -565,11 +636,11 @@ fn failed(
         }
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
-            log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
+            log_limited!(warn, cause_of("status 101"), { %service, %upstream }, "service sent status 101 to a request without Upgrade");
             return no_response(route, NoResponse::Broken);
         }
         ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
-            log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
+            log_limited!(warn, cause_of("timeout"), { %service, %upstream, ?timeout }, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -589,22 +660,22 @@ fn failed(
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if is_connect_error(error) {
-        log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
+        log_limited!(warn, cause_of("connect"), { %service, %upstream, %cause }, "cannot reach the service");
         return no_response(route, NoResponse::Unreachable);
     }
     if let ExchangeError::Interrupted(error) = error
         && error.is_parse()
     {
-        log_limited!(warn, cause_of("head"), { %service, upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
+        log_limited!(warn, cause_of("head"), { %service, %upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
         return no_response(route, NoResponse::Broken);
     }
     if let ExchangeError::Interrupted(error) = error
         && is_caused_by::<TooManyInformational>(error)
     {
-        log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
+        log_limited!(warn, cause_of("informational"), { %service, %upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
         return no_response(route, NoResponse::Broken);
     }
-    log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
+    log_limited!(warn, cause_of("closed"), { %service, %upstream, %cause }, "service closed the connection without a response");
     no_response(route, NoResponse::Broken)
 }
 
@@ -615,12 +686,6 @@ fn is_connect_error(error: &ExchangeError) -> bool {
         ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
         ExchangeError::SwitchedProtocols | ExchangeError::TimedOut => false,
     }
-}
-
-/// Returns true if the I/O of the connection failed with an error of type `E`.
-fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {

@@ -9,6 +9,7 @@ mod credential;
 mod exchange;
 mod forward;
 mod forwarded;
+mod instances;
 mod pool;
 mod request_body;
 mod response_body;
@@ -17,5 +18,6 @@ mod timeouts;
 
 pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
+pub use instances::{HealthCheck, InstanceHealth, InstanceStates};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;

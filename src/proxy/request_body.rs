@@ -78,6 +78,11 @@ impl Progress {
         }
     }
 
+    /// Whether the request has no body.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.shared.is_none()
+    }
+
     /// Whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
@@ -144,8 +149,9 @@ pin_project! {
     /// A request body that records its progress.
     #[derive(Debug)]
     pub(super) struct RequestBody<B> {
+        // `None` if there is no body.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         // Whether the length of the body was known at the start.
         has_length: bool,
         progress: Progress,
@@ -157,7 +163,12 @@ pin_project! {
 impl<B: Body> RequestBody<B> {
     pub(super) fn new(inner: B, progress: Progress, receive: Option<Receive>) -> Self {
         let has_length = inner.size_hint().exact().is_some();
-        Self { inner, has_length, progress, receive }
+        Self { inner: Some(inner), has_length, progress, receive }
+    }
+
+    /// The body of a request that has none.
+    pub(super) fn empty(progress: Progress) -> Self {
+        Self { inner: None, has_length: true, progress, receive: None }
     }
 }
 
@@ -169,8 +180,9 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let mut this = self.project();
-        let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
+        let this = self.project();
+        let Some(mut inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = inner.as_mut().poll_frame(cx) else {
             body_wait::set_pending();
             let Some(receive) = this.receive else { return Poll::Pending };
             let stalled = ready!(receive.poll_stalled(cx, this.progress.last_frame()));
@@ -189,8 +201,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
             // after this length, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
-                    || this.inner.is_end_stream()
-                    || *this.has_length && this.inner.size_hint().exact() == Some(0)
+                    || inner.is_end_stream()
+                    || *this.has_length && inner.size_hint().exact() == Some(0)
             }
             Some(Err(_)) => false,
         };
@@ -199,10 +211,10 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

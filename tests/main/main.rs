@@ -11,6 +11,7 @@ mod client_connections;
 mod client_limits;
 mod forwarding;
 mod handshake;
+mod instances;
 mod jwks;
 mod on_failure;
 mod outbound;

@@ -9,6 +9,7 @@ mod demo;
 mod descriptors;
 mod exit;
 mod forwarders;
+mod instances;
 mod loading;
 mod log_queue;
 mod logging;

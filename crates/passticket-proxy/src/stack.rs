@@ -34,7 +34,7 @@ use crate::{
     connectors::{Connectors, zowe_connector},
     exit::Exit,
     forwarders::Forwarders,
-    oidc,
+    instances, oidc,
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
@@ -200,7 +200,7 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// token.
 ///
 /// If `counts` is present, requests and decisions are counted. The health endpoint reports the parts in
-/// `needed`.
+/// `needed`. Call this function in a runtime, in which the health checks of the instances run.
 pub(crate) fn gateway(
     config: &Config,
     Parts {
@@ -309,7 +309,15 @@ pub(crate) fn gateway(
     let routes = config.routes.iter().map(|route| schemes.route(route));
     let routes: Vec<_> =
         routes.map(|route| route.with_compatibility(config.compatibility)).collect();
-    api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
+    let states = counts.map(|counts| counts.instances.clone()).unwrap_or_default();
+    routes.iter().for_each(|route| states.add_route(route));
+    instances::start_checks(config, &routes, &connectors, &states);
+    let listed = states.clone();
+    let endpoints =
+        apiml::endpoints(config, &routes, needed).with_instance_health(move |service, instance| {
+            instances::health(&listed, service, instance)
+        });
+    api = api.with_apiml_endpoints(endpoints);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
@@ -318,6 +326,7 @@ pub(crate) fn gateway(
         .with_body(config.timeouts.service_body);
     let mut forward = Forward::new(connectors.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
+        .with_instance_states(states)
         .with_cookie_names(config.cookies.clone());
     if config.client_identities.are_present() {
         // A request without an authorized user must not use a certificate of the gateway.

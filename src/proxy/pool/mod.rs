@@ -53,7 +53,7 @@ mod upstream_connection;
 pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
 };
-pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend};
+pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend, Unanswered};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
 pub(super) use informational_limit::TooManyInformational;
 pub(super) use upstream_connection::{MAX_HEADERS, Sending};

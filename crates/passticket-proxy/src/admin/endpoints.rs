@@ -1,15 +1,18 @@
 //! The endpoints of the admin port.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
     uri::Authority,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower_passticket::{
     messages::{self, ApiMessage},
     metrics::{self, MetricRegistry},
+    proxy::InstanceStates,
 };
 
 use super::status::Components;
@@ -18,11 +21,16 @@ use super::status::Components;
 pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
+    instances: Arc<InstanceStates>,
 }
 
 impl Endpoints {
-    pub(super) fn new(registry: MetricRegistry, components: Components) -> Self {
-        Self { registry, components }
+    pub(super) fn new(
+        registry: MetricRegistry,
+        components: Components,
+        instances: Arc<InstanceStates>,
+    ) -> Self {
+        Self { registry, components, instances }
     }
 
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
@@ -37,7 +45,9 @@ impl Endpoints {
             }
             Ok(Endpoint::Health) => {
                 let status = self.components.status();
-                health(status.is_up(), &status.document())
+                let mut document = status.document();
+                self.add_instances(&mut document);
+                health(status.is_up(), &document)
             }
             Err(refusal) => refusal.into_response(),
         };
@@ -48,6 +58,19 @@ impl Endpoints {
         // another.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response
+    }
+}
+
+impl Endpoints {
+    /// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself
+    /// works.
+    fn add_instances(&self, document: &mut Value) {
+        let unhealthy = self.instances.unhealthy().into_iter();
+        let unhealthy: Map<_, _> =
+            unhealthy.map(|(instance, health)| (instance, health.as_str().into())).collect();
+        if !unhealthy.is_empty() {
+            document["instances"] = unhealthy.into();
+        }
     }
 }
 

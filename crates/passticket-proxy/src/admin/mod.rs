@@ -81,7 +81,8 @@ impl Admin {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
         let components = Components::new(config, stores, workers);
-        let endpoints = Endpoints::new(registry(&counts, stores, &components), components);
+        let registry = registry(&counts, stores, &components);
+        let endpoints = Endpoints::new(registry, components, counts.instances.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -119,6 +120,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.instances.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);

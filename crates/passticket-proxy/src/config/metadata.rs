@@ -20,6 +20,7 @@ pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
 pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
+pub(super) const LOAD_BALANCING: &str = "apiml.lb.type";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
@@ -53,14 +54,19 @@ const KEYS: &[Key] = &[
         Warning(Is("true"), "requests to the service are not limited in rate"),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
-    key("apiml.lb.cacheRecordExpirationTimeInHours", Elsewhere("see `apiml.lb.type`")),
     key(
-        "apiml.lb.type",
-        Warning(Is("authentication"), "requests go to the first instance of the service"),
+        "apiml.lb.cacheRecordExpirationTimeInHours",
+        Elsewhere("nothing is stored for `apiml.lb.type`, so nothing expires"),
+    ),
+    key(
+        LOAD_BALANCING,
+        Honoured("with `authentication`, all requests of a user go to one instance"),
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        Elsewhere("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+        Honoured(
+            "a request of any method is sent again if nothing of it was sent; this is always on",
+        ),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
@@ -76,10 +82,7 @@ const KEYS: &[Key] = &[
         Warning(Any, "web pages of other origins cannot use the service through the gateway"),
     ),
     key("apiml.service.description", Elsewhere("for the API Catalog")),
-    key(
-        "apiml.service.externalUrl",
-        Warning(Any, "requests go to the first of `instanceBaseUrls`"),
-    ),
+    key("apiml.service.externalUrl", Warning(Any, "requests go to `instanceBaseUrls`")),
     key(
         "apiml.service.supportClientCertForwarding",
         Warning(Is("true"), "the service does not receive the certificate of the client"),
