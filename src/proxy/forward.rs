@@ -23,7 +23,7 @@ use std::{
     fmt, mem,
     num::NonZeroUsize,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -204,10 +204,42 @@ impl<C, B> Forward<C, B> {
         Self { states, last: None, ..self }
     }
 
+    /// Returns a handle with which connections can be retired after an address of a host name has changed.
+    pub fn connections(&self) -> ServiceConnections<C, B> {
+        let others = self.other_pools.iter().map(|(_, pool)| pool);
+        let pools = others.chain(&self.unauthorized_pool).chain([&self.pool]);
+        ServiceConnections { pools: pools.map(Arc::downgrade).collect() }
+    }
+
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { cookies: Arc::new(names), ..self }
+    }
+}
+
+/// The connections of a [`Forward`] and of its clones. This value does not keep the connections open.
+pub struct ServiceConnections<C, B> {
+    pools: Box<[Weak<Pool<C, B>>]>,
+}
+
+impl<C, B> ServiceConnections<C, B> {
+    /// Closes the connections to the host `name`: idle connections now, and connections in use at the end of their
+    /// exchange. New connections are made to the current addresses of the name. Call this if the name has lost an
+    /// address. Otherwise, connections to the old address are used as long as requests keep them busy.
+    pub fn retire(&self, name: &str) {
+        self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
+    }
+
+    /// Whether a clone of the [`Forward`] exists.
+    pub fn are_used(&self) -> bool {
+        self.pools.iter().any(|pool| pool.strong_count() > 0)
+    }
+}
+
+impl<C, B> fmt::Debug for ServiceConnections<C, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceConnections").finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ mod response_head;
 mod timeouts;
 
 pub use counts::ForwardCounts;
-pub use forward::{Forward, ForwardFuture};
+pub use forward::{Forward, ForwardFuture, ServiceConnections};
 pub use instances::{HealthCheck, InstanceHealth, InstanceStates};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;

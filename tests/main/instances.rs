@@ -386,3 +386,36 @@ async fn a_user_stays_at_one_instance_on_all_nodes_and_moves_only_if_it_is_lost(
     assert_eq!(tickets.len(), 40 * 7);
     assert!(tickets.values().all(|times| *times == 1), "a PassTicket was sent twice");
 }
+
+#[tokio::test]
+async fn retired_connections_are_not_used_again() {
+    let accepted = Arc::<AtomicUsize>::default();
+    let of_service = accepted.clone();
+    let address = raw::service(move |stream| {
+        of_service.fetch_add(1, Ordering::Relaxed);
+        answer(stream, Received::default())
+    })
+    .await;
+    let upstream = Upstream::parse(&format!("http://localhost:{}", address.port())).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
+    let forward = Forward::new(unverified(), ForwardTimeouts::default());
+    let connections = forward.connections();
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(forward);
+    let get = || send(stack.clone(), request(Method::GET, "x"));
+    for (name, want) in [("other", 1), ("localhost", 2), ("127.0.0.1", 2), ("localhost", 3)] {
+        assert_eq!(get().await.0, 200);
+        connections.retire(name);
+        assert_eq!(get().await.0, 200);
+        assert_eq!(accepted.load(Ordering::Relaxed), want, "{name}");
+    }
+    // A connection that is in use is closed at the end of its exchange.
+    let response = stack.clone().oneshot(request(Method::GET, "x")).await.unwrap();
+    connections.retire("localhost");
+    drop(response.into_body().collect().await.unwrap());
+    assert_eq!((get().await.0, accepted.load(Ordering::Relaxed)), (StatusCode::OK, 4));
+    assert!(connections.are_used());
+    drop(stack);
+    assert!(!connections.are_used());
+}

@@ -21,11 +21,14 @@ pub(crate) fn start_checks(
     connectors: &Connectors,
     states: &Arc<InstanceStates>,
 ) {
+    let Some(settings) = config.health_checks else { return };
     for service in config.services.iter().filter(|service| service.instances.len() > 1) {
         let mut of_service = routes.iter().filter(|route| *route.service() == service.id);
         let Some(instances) = of_service.find_map(Route::instances) else { continue };
         let connector = connectors.of(&service.id).clone();
-        let check = HealthCheck::new(connector, states.clone());
+        let check = HealthCheck::new(connector, states.clone())
+            .with_interval(settings.interval)
+            .with_timeout(settings.timeout);
         for instance in &service.instances {
             let url = instance.health_check_url.as_ref().and_then(|url| url.parse().ok());
             let (Some(url), Some(upstream)) = (url, upstream(instance)) else { continue };

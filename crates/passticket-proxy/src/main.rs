@@ -13,6 +13,7 @@ mod instances;
 mod loading;
 mod log_queue;
 mod logging;
+mod names;
 mod oidc;
 mod providers;
 mod reload;

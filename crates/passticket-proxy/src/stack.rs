@@ -34,7 +34,7 @@ use crate::{
     connectors::{Connectors, zowe_connector},
     exit::Exit,
     forwarders::Forwarders,
-    instances, oidc,
+    instances, names, oidc,
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
@@ -200,7 +200,8 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// token.
 ///
 /// If `counts` is present, requests and decisions are counted. The health endpoint reports the parts in
-/// `needed`. Call this function in a runtime, in which the health checks of the instances run.
+/// `needed`. Call this function in a runtime. In this runtime, the health of
+/// the instances is checked, and their names are resolved.
 pub(crate) fn gateway(
     config: &Config,
     Parts {
@@ -338,7 +339,7 @@ pub(crate) fn gateway(
     if let Some(counts) = counts {
         forward = forward.with_counts(counts.forward.clone());
     }
-
+    tokio::spawn(names::watch(names::of_services(config), forward.connections()));
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new()
             .with_headers(config.strip_headers.iter().cloned())

@@ -113,6 +113,19 @@ impl<C, B> ConnectionPool<C, B> {
     }
 }
 
+impl<C, B> ConnectionPool<C, B> {
+    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in use
+    /// at the end of their exchange.
+    pub(in crate::proxy) fn retire(&self, name: &str) {
+        let hosts = lock(&self.hosts);
+        let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
+        let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
+        // The lock is released before connections are drained.
+        drop(hosts);
+        of_name.iter().for_each(|host| host.retire());
+    }
+}
+
 impl<C: Clone, B> ConnectionPool<C, B> {
     /// Returns a pool with other settings, and without connections.
     pub(in crate::proxy) fn with_settings(&self, settings: PoolSettings) -> Self {

@@ -39,6 +39,8 @@ pub(in crate::proxy) struct HostPool<B> {
     /// How often the reaper has run. Each idle connection stores this number instead of a time, because reading the
     /// clock would cost more.
     tick: AtomicU64,
+    /// How often the connections were retired. A connection with another number is not used for another request.
+    retired: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
     /// The limit that all runtimes share.
@@ -73,6 +75,7 @@ impl<B> HostPool<B> {
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
             runtime,
             limit,
             idle: Mutex::default(),
@@ -114,6 +117,9 @@ impl<B> HostPool<B> {
     /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
     /// slot.
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
+        if connection.retired != self.retired.load(Ordering::Relaxed) {
+            return connection.upstream.spawn_driver();
+        }
         let since = self.tick.load(Ordering::Relaxed);
         loop {
             let mut idle = lock(&self.idle);
@@ -146,6 +152,12 @@ impl<B> HostPool<B> {
         let old: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drain(old);
+    }
+
+    /// Drains all idle connections. The connections in use are drained at the end of their exchange.
+    pub(super) fn retire(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+        self.clear();
     }
 
     /// Drains all idle connections.
@@ -190,6 +202,8 @@ pub(in crate::proxy) struct PooledConnection<B> {
     pause: BodyPause,
     /// Whether the head of the response has arrived.
     is_answered: bool,
+    /// The value of [`HostPool::retired`] when the connection was opened.
+    retired: u64,
     pool: Weak<HostPool<B>>,
 }
 
@@ -212,8 +226,8 @@ pub(in crate::proxy) enum FrameError {
 
 impl<B> PooledConnection<B> {
     pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
-        let pause = BodyPause::default();
-        Self { upstream, pause, is_answered: false, pool: Arc::downgrade(pool) }
+        let (pause, retired) = (BodyPause::default(), pool.retired.load(Ordering::Relaxed));
+        Self { upstream, pause, is_answered: false, retired, pool: Arc::downgrade(pool) }
     }
 
     /// Waits for the head of the response.

@@ -15,6 +15,7 @@ use super::{
     client_identity::{self, ClientIdentity},
     environment::Environment,
     forwarders,
+    health_checks::{self, HealthCheckSettings},
     identities::certificate_filter,
     login_throttle,
     logins::{self, ZssUrl},
@@ -82,6 +83,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) health_checks: Option<HealthCheckSettings>,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -165,6 +167,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let service_body = seconds("serviceBodySeconds", 1, 300);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let health_checks = health_checks::read(section.section("healthChecks"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
@@ -210,6 +213,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         receive,
         service_body,
         limits,
+        health_checks,
         login_throttle,
         strict_transport_security,
     }
