@@ -236,17 +236,27 @@ where
         exchange
     }
 
+    /// Sends the request over an idle connection, or over a new connection if none is idle.
     fn start(
         &mut self,
         request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> State<B> {
-        let deadline = progress.deadline(timeout);
-        let target = self.attempt.targets.get(self.attempt.at);
-        if let Some(connection) = target.host.take() {
-            return self.send(connection, request, true, deadline);
+        match self.attempt.target().host.take() {
+            Some(connection) => self.send(connection, request, true, progress.deadline(timeout)),
+            None => self.connect(request, timeout, progress),
         }
+    }
+
+    /// Sends the request over a new connection.
+    fn connect(
+        &mut self,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> State<B> {
+        let deadline = progress.deadline(timeout);
         let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
         let queue_deadline = *queue_deadline
             .get_or_insert_with(|| Instant::now() + targets.pool.settings().timeouts.queue());
@@ -357,7 +367,7 @@ where
                     }
                     Poll::Ready(Some(headers)) => {
                         replace_headers(request.headers_mut(), headers);
-                        self.start(*request, timeout, progress)
+                        self.connect(*request, timeout, progress)
                     }
                 },
                 State::Done => panic!("polled after completion"),
@@ -409,8 +419,9 @@ where
         if !self.attempt.targets.is_sticky() || self.attempt.user.is_none() {
             self.attempt.move_on(&mut request);
         }
+        // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.
         Ok(match credential.replay() {
-            Replay::Allowed => self.start(request, timeout, progress),
+            Replay::Allowed => self.connect(request, timeout, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },
         })
     }

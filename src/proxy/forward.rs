@@ -61,7 +61,7 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
-    layer::{CookieNames, Instances, NoResponse, ReadyToForward, Rejection, Route, Upstream},
+    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route, Upstream},
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
@@ -308,7 +308,8 @@ where
         target: &RequestTarget,
         progress: &Progress,
     ) -> Result<Begun<C, B>, BeginError> {
-        let RequestTarget { route, instances, user } = target;
+        let RequestTarget { route, user } = target;
+        let instances = route.instances().ok_or(NoInstance::Empty)?;
         let is_authenticated = user.is_some();
         let is_unauthorized = !is_authenticated && self.unauthorized_pool.is_some();
         let generation = instances.generation();
@@ -416,7 +417,7 @@ where
         };
         let progress = Progress::start(request.body());
         let begun = self.begin(request, &target, &progress);
-        let RequestTarget { route, user, .. } = target;
+        let RequestTarget { route, user } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
@@ -457,8 +458,8 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
 
 /// Where a request goes.
 struct RequestTarget {
+    /// This route has instances.
     route: Arc<Route>,
-    instances: Arc<Instances>,
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
 }
@@ -475,9 +476,7 @@ fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
         }
     };
     match route.instances() {
-        Some(instances) => {
-            Ok(RequestTarget { route: route.clone(), instances: instances.clone(), user })
-        }
+        Some(_) => Ok(RequestTarget { route: route.clone(), user }),
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
