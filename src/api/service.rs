@@ -35,7 +35,7 @@ use super::{
     error::ApiError,
     keys::PublicKeys,
     login,
-    login_throttle::{LoginThrottle, LoginThrottleOptions},
+    login_throttle::{LoginFailures, LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
     logout_listener::LogoutListener,
@@ -110,7 +110,8 @@ struct State {
     token_refresh: bool,
     /// Verifies the tokens of identity providers. `None` if there is no identity provider.
     oidc: Option<Arc<dyn TokenVerifier>>,
-    /// The endpoints of API ML's gateway outside of the prefix. `None` if they are off.
+    /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
+    /// off.
     apiml: Option<ApimlEndpoints>,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
@@ -294,8 +295,8 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. By default,
-    /// `OriginPolicy::default()` decides.
+    /// Sets the policy for requests from web pages of other origins. It decides which of these requests are refused. By
+    /// default, `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
@@ -305,6 +306,11 @@ impl AuthApi {
     #[must_use]
     pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
+    }
+
+    /// Returns the failed logins, for a program that hands its work over to another process.
+    pub fn login_failures(&self) -> LoginFailures {
+        LoginFailures::new(self.0.throttle.clone(), self.0.clock.clone())
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues

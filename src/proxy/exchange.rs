@@ -36,9 +36,10 @@ use super::{
     counts::Retry,
     credential::Credential,
     instances::{InFlight, ServiceTargets, Target},
-    pool::{ConnectError, Connected, Connecting, PooledConnection, Resend, Sending, Unanswered},
+    pool::{ConnectError, Connected, Connecting, PooledConnection, Resend, Sending},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
+    websocket::ServiceUpgrade,
 };
 use crate::{
     error_chain::ErrorChain,
@@ -108,9 +109,9 @@ pub(super) enum ExchangeError {
     /// The exchange failed for one of two reasons. Either the connection failed before or immediately after the end of
     /// the response's head, or the gateway could not read the body of the request.
     Interrupted(hyper::Error),
-    /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). The gateway cannot pass
-    /// this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
-    SwitchedProtocols,
+    /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
+    /// gateway cannot pass this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
+    SwitchedProtocols(ServiceUpgrade),
     TimedOut,
 }
 
@@ -335,7 +336,8 @@ where
                     };
                     let mut error = match sent {
                         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols));
+                            let upgrade = ServiceUpgrade::new(response, connection);
+                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
                         }
                         Ok(response) => {
                             let Attempt { began, in_flight, .. } = &mut self.attempt;
@@ -348,13 +350,19 @@ where
                         Err(error) => error,
                     };
                     // The error contains the request if no part of the request was sent.
-                    let unsent = error.take_message();
+                    let (unsent, is_unanswered) = (error.take_message(), error.is_unanswered());
                     // This drop frees the slot of the connection. The request may get the same slot for its next
                     // connection.
                     drop(connection);
                     match unsent {
                         Some(request) if is_reused => self.start(request, timeout, progress),
-                        _ => self.send_again(error.into_error(), timeout, progress, credential)?,
+                        _ if is_unanswered => {
+                            self.send_again(error.into_error(), timeout, progress, credential)?
+                        }
+                        _ => {
+                            let error = ExchangeError::Interrupted(error.into_error());
+                            return Poll::Ready(Err(error));
+                        }
                     }
                 }
                 State::Renewing { mut request, error } => match credential.poll_renewed(cx) {
@@ -410,11 +418,11 @@ where
         progress: &Progress,
         credential: &Credential,
     ) -> Result<State<B>, ExchangeError> {
-        let copy = self.attempt.copy.take().filter(|_| is_caused_by::<Unanswered>(&error));
+        let copy = self.attempt.copy.take();
         let Some(copy) = copy.filter(|_| self.attempt.withdraw(Retry::Closed)) else {
             return Err(ExchangeError::Interrupted(error));
         };
-        let mut request = Request::from_parts(*copy, RequestBody::empty(progress.clone()));
+        let mut request = Request::from_parts(*copy, RequestBody::empty());
         self.attempt.began = Instant::now();
         if !self.attempt.targets.is_sticky() || self.attempt.user.is_none() {
             self.attempt.move_on(&mut request);
@@ -476,12 +484,15 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// # Errors
 /// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
 /// response was sent to it.
-fn client_response<B: Send + 'static>(
+fn client_response<B>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
     in_flight: Option<InFlight>,
     progress: &Progress,
-) -> hyper::Result<Response<ResponseBody>> {
+) -> hyper::Result<Response<ResponseBody>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let (mut head, mut body) = response.into_parts();
     let first = connection.first_frame(Pin::new(&mut body)).transpose()?;
     connection.set_answered();

@@ -18,7 +18,7 @@ use tower::BoxError;
 
 use super::{
     instances::InFlight,
-    pool::{FrameError, PooledConnection},
+    pool::{FrameError, PooledConnection, SharedBody},
     response_head::filter_trailers,
 };
 
@@ -103,7 +103,10 @@ trait Connection: fmt::Debug + Send {
     fn give_back(self: Box<Self>);
 }
 
-impl<B: Send> Connection for PooledConnection<B> {
+impl<B> Connection for PooledConnection<B>
+where
+    B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     fn poll_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -148,12 +151,15 @@ impl ResponseBody {
 
     /// Makes the body of a response that arrives on `connection`. `first` is the frame that was read together with the
     /// head. `in_flight` is dropped at the end of the body.
-    pub(super) fn upstream<B: Send + 'static>(
+    pub(super) fn upstream<B>(
         first: Option<Frame<Bytes>>,
         body: Incoming,
         connection: Box<PooledConnection<B>>,
         in_flight: Option<InFlight>,
-    ) -> Self {
+    ) -> Self
+    where
+        B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
         let first = FirstFrame::new(first);
         let connection: Option<Box<dyn Connection>> = if first.is_none() && body.is_end_stream() {
             connection.give_back();

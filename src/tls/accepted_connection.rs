@@ -19,11 +19,9 @@ use http::{HeaderMap, Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
     server::conn::{http1, http2},
+    upgrade::OnUpgrade,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::{
     net::TcpStream,
@@ -37,7 +35,7 @@ use tower_service::Service;
 
 use super::{
     answering::{Answering, RequestFraming},
-    client_connection::{ClientConnection, InFlight, MAX_HEADERS},
+    client_connection::{ClientConnection, InFlight, MAX_HEADERS, PendingTunnel},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
     client_source::ClientSource,
@@ -59,6 +57,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
     log_limit::log_limited,
+    tunnel::RunsTunnels,
 };
 
 /// Limits for closing a connection after a failed TLS handshake. A client may have sent an HTTP request without TLS. So
@@ -91,6 +90,8 @@ pub(super) struct ConnectionSettings {
     pub(super) timeouts: ClientTimeouts,
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
+    /// How long tunnels may continue after the beginning of the shutdown.
+    pub(super) tunnel_drain: Duration,
     /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
     /// connection. Requests in flight may use the rest of the drain timeout.
     pub(super) shutdown_wait: Duration,
@@ -233,8 +234,40 @@ impl Serving {
 /// The connection and the handshake are boxed to keep the future of the task small. This future is moved several times
 /// before it runs. Without the boxes, it would reserve space for the handshake and for the largest kind of connection
 /// until the connection ends.
-type Served =
-    Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
+type Served = Pin<Box<dyn GracefulConnection + Send>>;
+
+/// A connection that hyper serves.
+trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    /// Closes the connection after the requests in flight. The connection must be polled afterwards.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> GracefulConnection for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> GracefulConnection for http2::Connection<I, S, Streams>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
 
 /// One accepted connection.
 pub(super) struct Accepted {
@@ -251,7 +284,8 @@ impl Accepted {
         Self { stream, peer, serving, counted }
     }
 
-    pub(super) async fn serve<S, B>(self, service: S)
+    /// Serves the connection. Returns the tunnel that takes the connection over, if there is one.
+    pub(super) async fn serve<S, B>(self, service: S) -> Option<OpenTunnel>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + Clone
@@ -270,31 +304,42 @@ impl Accepted {
         // Turns Nagle's algorithm off. With this algorithm, a small response could wait until the client has
         // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { return };
+        let Ok(local) = stream.local_addr() else { return None };
         let ends = match proxies.ends(peer, local) {
             Ok(ends) => ends,
-            Err(refusal) => return counted.proxy_header_refused(refusal),
+            Err(refusal) => {
+                counted.proxy_header_refused(refusal);
+                return None;
+            }
         };
         // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
         // limited.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = match serving.admit(source, peer).await {
             Ok(place) => place,
-            Err(reason) => return counted.closed(reason),
+            Err(reason) => {
+                counted.closed(reason);
+                return None;
+            }
         };
         let ends = match ends {
             Some(ends) => ends,
             None => {
                 let read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout);
                 let Some(read) = place.connection().unless_evicted(read).await else {
-                    return counted.closed(CloseReason::ConnectionLimit);
+                    counted.closed(CloseReason::ConnectionLimit);
+                    return None;
                 };
                 let ends = match read {
                     Ok(ends) => ends,
-                    Err(refusal) => return counted.proxy_header_refused(refusal),
+                    Err(refusal) => {
+                        counted.proxy_header_refused(refusal);
+                        return None;
+                    }
                 };
                 if let Err(reason) = serving.set_source(&place, &ends) {
-                    return counted.closed(reason);
+                    counted.closed(reason);
+                    return None;
                 }
                 ends
             }
@@ -320,14 +365,15 @@ impl Accepted {
                 let stream = HalfCloseStream::new(stream, client.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
                 let lender = Lender::Tcp { stream: returned, client: client.clone() };
-                (Box::pin(http1.serve_connection(stream, service)), lender)
+                (Box::pin(http1.serve_connection(stream, service).with_upgrades()), lender)
             }
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
                 let handshake = timeout(time_left, handshake);
                 let Some(handshake) = client.unless_evicted(handshake).await else {
-                    return counted.closed(CloseReason::ConnectionLimit);
+                    counted.closed(CloseReason::ConnectionLimit);
+                    return None;
                 };
                 let accepted: Result<(Served, Lender), NoTls> = match handshake {
                     Ok(Ok(stream)) => {
@@ -341,7 +387,8 @@ impl Accepted {
                         let connection: Served = match version {
                             HttpVersion::Http1 => {
                                 let stream = HalfCloseStream::new(stream, client.clone());
-                                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
+                                let stream = TokioIo::new(stream);
+                                Box::pin(http1.serve_connection(stream, service).with_upgrades())
                             }
                             HttpVersion::Http2 => {
                                 Box::pin(http2.serve_connection(TokioIo::new(stream), service))
@@ -365,7 +412,7 @@ impl Accepted {
                     Err(_) => {
                         tracing::debug!(%peer, "TLS handshake timed out");
                         counted.handshake_failed(HandshakeFailure::TimedOut);
-                        return;
+                        return None;
                     }
                 };
                 // Do not merge this `match` with the `match` that computes `accepted`: the large future of the
@@ -374,7 +421,7 @@ impl Accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
                         Box::pin(serving.close_without_tls(no_tls, client, began)).await;
-                        return;
+                        return None;
                     }
                 }
             }
@@ -384,8 +431,12 @@ impl Accepted {
         match until_ended(connection, &serving, client).await {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
-            Ended::Cut => return,
-            Ended::Served(Ok(())) => {}
+            Ended::Cut => return None,
+            Ended::Served(Ok(())) => {
+                if let Some(pending) = client.take_tunnel() {
+                    return Some(OpenTunnel { pending, lender, place, counted, serving });
+                }
+            }
             Ended::Served(Err(error)) => {
                 // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
@@ -401,6 +452,48 @@ impl Accepted {
         };
         if let Some(stream) = lender.take_back() {
             Box::pin(serving.close(stream, last, client)).await;
+        }
+        None
+    }
+}
+
+/// A connection that a tunnel has taken over.
+pub(super) struct OpenTunnel {
+    pending: Box<PendingTunnel>,
+    lender: Lender,
+    place: Admitted,
+    counted: CountedConnection,
+    serving: Arc<Serving>,
+}
+
+impl OpenTunnel {
+    /// Runs the tunnel until it ends, and then closes the connection. During a shutdown of the server, the tunnel may
+    /// continue for the tunnel drain timeout.
+    pub(super) async fn run(self) {
+        let Self { pending, lender, place, counted, serving } = self;
+        let client = place.connection();
+        let PendingTunnel { mut tunnel, request } = *pending;
+        let open = client.unless_evicted(tunnel.as_mut());
+        let ended = match unless_ending(pin!(open), &serving.ending).await {
+            Some(ended) => ended,
+            None => {
+                let drain = serving.settings.tunnel_drain;
+                let drained = timeout(drain, client.unless_evicted(tunnel.as_mut())).await;
+                match drained {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        tunnel.as_mut().graceful_shutdown();
+                        client.unless_evicted(tunnel.as_mut()).await
+                    }
+                }
+            }
+        };
+        // Dropping the tunnel gives the connection back to `lender`. Dropping the request makes the connection idle.
+        drop((tunnel, request));
+        if ended.is_none() {
+            counted.closed(CloseReason::ConnectionLimit);
+        } else if let Some(stream) = lender.take_back() {
+            Box::pin(serving.close(stream, LastResponse::Complete, client)).await;
         }
     }
 }
@@ -609,6 +702,10 @@ impl<S> ConnectionService<S> {
         S: Service<Request<B>> + Clone,
     {
         let extensions = request.extensions_mut();
+        // Most requests have no extension here. hyper adds one to a request with `Upgrade`.
+        if !extensions.is_empty() && extensions.get::<OnUpgrade>().is_some() {
+            extensions.insert(RunsTunnels);
+        }
         extensions.insert(connection);
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());

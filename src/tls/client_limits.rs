@@ -472,6 +472,7 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        drop(self.connection.take_tunnel());
         self.limits.table().remove(self.id);
     }
 }

@@ -9,14 +9,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::{
-    accepted_connection::{Accepted, ConnectionSettings, SEND_TIMEOUT, Serving},
+    accepted_connection::{Accepted, ConnectionSettings, OpenTunnel, SEND_TIMEOUT, Serving},
     client_limits::ClientLimits,
     connection_counts::ConnectionCounts,
     connection_watch::ClientTimeouts,
@@ -41,6 +41,10 @@ const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
+
+/// How long the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to five
+/// seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
+const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
 /// the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the server
@@ -95,6 +99,7 @@ pub struct Server {
     handshake_timeout: Duration,
     timeouts: ClientTimeouts,
     drain_timeout: Duration,
+    tunnel_drain_timeout: Duration,
     limits: Arc<ClientLimits>,
     counts: Option<Arc<ConnectionCounts>>,
 }
@@ -137,6 +142,7 @@ impl Server {
                 send: SEND_TIMEOUT,
             },
             drain_timeout: Duration::from_secs(30),
+            tunnel_drain_timeout: Duration::ZERO,
             limits: Arc::default(),
             counts: None,
         }
@@ -203,6 +209,14 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
+    /// Sets how long WebSockets may continue after the shutdown signal. After this time, the gateway closes each of them
+    /// with code 1001 (RFC 6455 §7.4.1). Both ends then have five seconds to close the WebSocket. This time may be longer
+    /// than the drain timeout. Default: 0.
+    #[must_use]
+    pub fn with_tunnel_drain_timeout(self, tunnel_drain_timeout: Duration) -> Self {
+        Self { tunnel_drain_timeout, ..self }
+    }
+
     /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
@@ -250,12 +264,16 @@ impl Server {
         let streams = Streams::new(running, self.timeouts.send, self.counts.clone());
         let serving = Arc::new(Serving::new(self.connection_settings(), streams, ending));
         let accepted = |stream, peer| Accepted::new(stream, peer, serving.clone());
-        let mut connections = JoinSet::new();
+        let (mut connections, mut tunnels) = (JoinSet::new(), JoinSet::new());
         let mut shutdown = pin!(shutdown);
         loop {
             let result = tokio::select! {
                 result = self.listener.accept() => result,
-                Some(_ended) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    run_tunnel(ended, &mut tunnels);
+                    continue;
+                }
+                Some(_ended) = tunnels.join_next() => continue,
                 () = &mut shutdown => break,
             };
             match result {
@@ -288,7 +306,12 @@ impl Server {
         drop(self.listener);
         // An error means that no connection is left. So the error is ignored.
         let _ = end.send(true);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let all_tunnels_end = Instant::now() + self.tunnel_drain_timeout + CLOSE_TUNNELS;
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                run_tunnel(ended, &mut tunnels);
+            }
+        };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
             // A connection that is being closed does not count as cut off, because its requests have been answered.
@@ -298,6 +321,10 @@ impl Server {
             },
         };
         connections.shutdown().await;
+        let all_ended = async { while tunnels.join_next().await.is_some() {} };
+        // The tunnels end themselves before this time.
+        let _ = timeout_at(all_tunnels_end, all_ended).await;
+        tunnels.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
         drop(serving);
         let _ = timeout(DROP_TIME, all_dropped.recv()).await;
@@ -313,8 +340,17 @@ impl Server {
             timeouts: self.timeouts,
             limits: self.limits.clone(),
             counts: self.counts.clone(),
+            tunnel_drain: self.tunnel_drain_timeout,
             shutdown_wait: REQUEST_GRACE.min(self.drain_timeout / 4),
         }
+    }
+}
+
+/// If a connection has become a tunnel, runs the tunnel in a task of its own. This frees the memory of the HTTP
+/// connection, and the tunnel has its own drain timeout.
+fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
+    if let Ok(Some(tunnel)) = ended {
+        tunnels.spawn(tunnel.run());
     }
 }
 

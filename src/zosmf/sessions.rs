@@ -1,4 +1,4 @@
-//! Stores the z/OSMF sessions of users.
+//! Stores the sessions of users at z/OSMF (IBM's management server on z/OS).
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -11,7 +11,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
+/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives at
+/// z/OSMF.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");

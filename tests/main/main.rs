@@ -11,6 +11,7 @@ mod client_connections;
 mod client_limits;
 mod forwarding;
 mod handshake;
+mod http2_services;
 mod instances;
 mod jwks;
 mod on_failure;
@@ -20,6 +21,7 @@ mod replay;
 mod service_tls;
 mod token_cache;
 mod upstream;
+mod websocket;
 mod wire;
 
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.

@@ -22,8 +22,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long to wait after a failure while there is a list that was never fetched. Until then, no client certificate of a
-/// TLS connection is accepted.
+/// How long to wait after a failure while a list was never fetched. This wait is shorter, because no client certificate
+/// of a TLS connection is accepted without the list.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -48,7 +48,8 @@ impl Forwarders {
         let Some(ForwarderSettings { certificates, urls, .. }) = &config.forwarders else {
             return Ok(None);
         };
-        // An authority of clients cannot issue a certificate of this server.
+        // The server with a list is verified with the authorities of services, so that an authority of clients cannot
+        // issue its certificate.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let fixed = certificates.iter().copied();
@@ -66,12 +67,12 @@ impl Forwarders {
         Ok(Some(Self { trusted, verifier, lists }))
     }
 
-    /// The layer that accepts certificates from the forwarders.
+    /// Returns the layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
         ForwardedCertificateLayer::new(self.trusted.clone(), self.verifier.clone())
     }
 
-    /// The lists, which must be [kept fresh](Lists::keep_fresh).
+    /// Returns the lists, which must be [kept fresh](Lists::keep_fresh).
     pub(crate) fn lists(&self) -> Lists {
         self.lists.clone()
     }

@@ -1,26 +1,38 @@
 //! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{
-    net::TcpListener,
     runtime::{Builder, Runtime},
     sync::Notify,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
+    proxy::ResponseBody,
     revocation::{DurableStore, Evicted, RevocationStore},
 };
+use tower_service::Service;
 
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
     cli::ServeOptions,
     exit::Exit,
+    listeners::Listeners,
     loading, reload,
     signals::Signals,
     stack::{self, NewStore, Stores},
+    takeover::{HandOver, Offer, Predecessor, Running, Successor, TakenOver},
     workers,
 };
 
@@ -33,10 +45,17 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     let parts = stack::parts(&config).map_err(Exit::usage)?;
     runtime()?.block_on(async {
         let signals = Signals::listen()?;
-        let listen = &config.listen;
-        let listener = TcpListener::bind(listen.address).await;
-        let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
-        let admin = AdminPort::open(&config)?;
+        let socket = Some(config.takeover_socket.clone());
+        let predecessor = match options.takeover {
+            true => Predecessor::connect(&config).await?,
+            false => None,
+        };
+        if let Some(predecessor) = predecessor {
+            let (listeners, stores, taken_over) = predecessor.take_over(&config).await?;
+            let start = Start { listeners, taken_over: Some(taken_over), socket };
+            return run(&config, parts, stores, start, signals).await;
+        }
+        let listeners = Listeners::open(&config).await?;
         // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
         // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
@@ -46,7 +65,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
             tracing::info!("the clock is confirmed; the next eviction trusts it");
         }
-        run(&config, parts, stores, Ports { gateway: listener, admin }, signals).await
+        let start = Start { listeners, taken_over: None, socket };
+        run(&config, parts, stores, start, signals).await
     })
 }
 
@@ -57,28 +77,49 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
-/// The open ports.
-pub(crate) struct Ports {
-    pub(crate) gateway: TcpListener,
-    /// `None` if the configuration has no admin port.
-    pub(crate) admin: Option<AdminPort>,
+/// How the gateway starts.
+pub(crate) struct Start {
+    listeners: Listeners,
+    /// The takeover from another process.
+    taken_over: Option<TakenOver>,
+    /// The path of the socket on which another process can take over. `None` if no process can take over.
+    socket: Option<PathBuf>,
 }
 
-/// Serves requests until a signal asks the program to stop. Then finishes the requests in flight.
+impl Start {
+    /// Starts a gateway that neither takes over nor hands over.
+    pub(crate) fn alone(listeners: Listeners) -> Self {
+        Self { listeners, taken_over: None, socket: None }
+    }
+}
+
+/// Serves requests until a signal asks the program to stop, or until another process has taken over. Then finishes the
+/// requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
     stores: Stores,
-    ports: Ports,
+    start: Start,
     signals: Signals,
 ) -> Result<(), Exit> {
-    let Ports { gateway: listener, admin } = ports;
+    let Start { listeners, mut taken_over, socket } = start;
+    let Listeners { gateway: listener, admin } = listeners;
+    let admin = admin.map(AdminPort::new).transpose()?;
+    let hand_over = parts.hand_over.clone();
+    let offer = match socket {
+        Some(socket) => {
+            let running = running(config, &hand_over, &stores, &listener, admin.as_ref())?;
+            Some((socket, running))
+        }
+        None => None,
+    };
     let workers = Arc::<WorkerState>::default();
-    let admin = match admin {
+    let mut admin = match admin {
         Some(port) => Some(Admin::start(port, config, &stores, &workers)?),
         None => None,
     };
-    let counts = admin.as_ref().map(Admin::counts);
+    let counts = admin.as_ref().map(|admin| admin.counts().clone());
+    let counts = counts.as_ref();
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
@@ -94,7 +135,14 @@ pub(crate) async fn run(
     let tls = parts.tls.clone();
     let components = Components::new(config, &stores, &workers);
     let needed = Box::new(move || components.needed());
-    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    let tunnels = stack::tunnels(config, &stores, counts);
+    let gateway = stack::gateway(config, parts, stores.clone(), tunnels.clone(), counts, needed);
+    let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
+    if let Some(taken_over) = &mut taken_over {
+        taken_over.apply(&hand_over);
+    }
+    let successor = successor(config, gateway.clone(), &workers, &hand_over, taken_over, offer);
+    let gateway = hand_over.gate(gateway);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
@@ -103,11 +151,21 @@ pub(crate) async fn run(
                 tracing::error!(thread, "a writer thread ended; stopping, no new connections");
                 ended = Some(thread);
             }
+            successor = successor => {
+                let pid = successor.pid;
+                tracing::info!(pid, "another process has taken over; finishing the requests in flight");
+                evicting.abort();
+                if let Some(admin) = admin.take() {
+                    // The end of the thread takes a moment. Meanwhile, this runtime relays requests.
+                    spawn_blocking(|| admin.stop());
+                }
+            }
         }
     };
     let serving = workers::serve(config, tls, listener, gateway, &workers, counts, shutdown);
     let drained = serving.await;
     evicting.abort();
+    enforcing.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
     }
@@ -135,6 +193,56 @@ pub(crate) async fn run(
              finished after {} s; for more time, set components.passticket-proxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
+    }
+}
+
+/// Returns what another process can take over.
+fn running(
+    config: &Config,
+    hand_over: &HandOver,
+    stores: &Stores,
+    gateway: &TcpListener,
+    admin: Option<&AdminPort>,
+) -> Result<Running, Exit> {
+    Ok(Running {
+        hand_over: hand_over.clone(),
+        stores: stores.clone(),
+        revocations: config.revocations.clone(),
+        gateway_address: gateway.local_addr().map_err(Exit::runtime)?,
+        gateway: gateway.try_clone().map_err(Exit::runtime)?.into(),
+        admin: admin.map(AdminPort::socket).transpose().map_err(Exit::runtime)?,
+    })
+}
+
+/// Waits until all worker threads run. Then ends the takeover from the old process, and waits for a new process that
+/// takes over. `service` answers the requests that the old process relays.
+async fn successor<S>(
+    config: &Config,
+    service: S,
+    workers: &WorkerState,
+    hand_over: &HandOver,
+    taken_over: Option<TakenOver>,
+    offer: Option<(PathBuf, Running)>,
+) -> Successor
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    workers.all_run().await;
+    // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+    let offer = offer.map(|(socket, running)| Offer::new(running, socket));
+    if let Some(taken_over) = taken_over {
+        taken_over.serving(service, config.trusted_proxies.clone(), hand_over).await;
+    }
+    match offer {
+        Some(offer) => offer.until_taken_over().await,
+        None => pending().await,
     }
 }
 

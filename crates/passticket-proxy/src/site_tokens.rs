@@ -45,7 +45,7 @@ struct ZosmfTokens {
 
 /// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
 /// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
-/// accepted them, a service could act as the user at all others (docs/decisions.md#d23).
+/// accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
     sessions: ZosmfSessions,
@@ -61,8 +61,9 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` connects to z/OSMF as for logins: a server that can answer in
-    /// place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF: a server that can
+    /// answer in place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at
+    /// z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,
@@ -101,14 +102,14 @@ impl SiteTokens {
         Ok(Self { apiml, zosmf })
     }
 
-    /// The keys, which are fetched.
+    /// Returns the keys that must be fetched.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
         let apiml = self.apiml.iter().map(|apiml| &apiml.keys);
         apiml.chain(self.zosmf.iter().map(|zosmf| &zosmf.keys))
     }
 
-    /// The verifier of all tokens. `None` if only the gateway's own tokens are accepted; the verifier then needs not
-    /// read the issuer of a token.
+    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens, because it then
+    /// need not read the issuer of a token.
     pub(crate) fn verifier(
         &self,
         own: &Rs256Verifier,
@@ -145,8 +146,8 @@ impl SiteTokens {
     }
 }
 
-/// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. A token of such a key is a token of
-/// the gateway (docs/decisions.md#d48), so API ML is never asked about it.
+/// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. The gateway treats tokens of such
+/// a key as its own (docs/decisions.md#d48), so API ML is never asked about it.
 struct WarnsOfOwnKeys {
     apiml: Apiml<Connector>,
     own: Arc<[VerifyingKey]>,
@@ -169,7 +170,8 @@ impl JwkSetSource for WarnsOfOwnKeys {
             if has_one_of(&keys, &own) && !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "the key of API ML is a signing key of this gateway, so all tokens of API ML count as tokens of the \
-                     gateway: checkLogout has no effect, and logouts are not relayed; use a key of its own in signingKeys, unless the shared key is needed"
+                     gateway: checkLogout has no effect, and logouts are not relayed; use another key in signingKeys, \
+                     unless the shared key is needed"
                 );
             }
             Ok(keys)
@@ -177,7 +179,7 @@ impl JwkSetSource for WarnsOfOwnKeys {
     }
 }
 
-/// Whether a JWK set has one of these keys.
+/// Returns whether a JWK set has one of these keys.
 fn has_one_of(jwk_set: &[u8], own: &[VerifyingKey]) -> bool {
     let set: Value = serde_json::from_slice(jwk_set).unwrap_or_default();
     let listed = set["keys"].as_array().into_iter().flatten();

@@ -15,11 +15,11 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, ResponseBody, Tunnels},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError},
@@ -38,6 +38,7 @@ use crate::{
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
+    takeover::HandOver,
     tickets::Tickets,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     site: SiteTokens,
     /// The proxies that may send the certificates of their clients.
     pub(crate) forwarders: Option<Forwarders>,
+    /// The parts of the gateway that another process can take over.
+    pub(crate) hand_over: HandOver,
 }
 
 impl Parts {
@@ -109,6 +112,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         oidc,
         site,
         forwarders,
+        hand_over: HandOver::default(),
     })
 }
 
@@ -193,6 +197,30 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
+/// Makes the handle to the audit log. If `counts` is present, records are counted, even if there is no file.
+fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
+    match (counts, file) {
+        (Some(counts), file) => counts.audit(file),
+        (None, Some(file)) => Audit::to(file),
+        (None, None) => Audit::none(),
+    }
+}
+
+/// Makes the list of open WebSockets. The caller must run [`Tunnels::enforce_revocations`].
+pub(crate) fn tunnels(config: &Config, stores: &Stores, counts: Option<&Counts>) -> Arc<Tunnels> {
+    let timeouts = &config.timeouts;
+    let tunnels = Tunnels::new(stores.revocations.clone())
+        .with_connect_timeout(timeouts.web_socket_connect)
+        .with_idle_timeout(timeouts.web_socket_idle)
+        .with_write_timeout(timeouts.web_socket_write)
+        .with_tunnels_per_user(config.limits.tunnels_per_user)
+        .with_audit(audit(stores.audit.clone(), counts));
+    Arc::new(match counts {
+        Some(counts) => tunnels.with_counts(counts.tunnels.clone()),
+        None => tunnels,
+    })
+}
+
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
@@ -213,9 +241,11 @@ pub(crate) fn gateway(
         oidc,
         site,
         forwarders,
+        hand_over,
         ..
     }: Parts,
-    Stores { revocations, audit }: Stores,
+    Stores { revocations, audit: audit_file }: Stores,
+    tunnels: Arc<Tunnels>,
     counts: Option<&Counts>,
     needed: NeededParts,
 ) -> impl Service<
@@ -234,16 +264,13 @@ pub(crate) fn gateway(
 
     let generator = LocalGenerator::new(config.profiles.clone())
         .with_ticket_cache(config.limits.remembered_tickets);
+    let generator = hand_over.tickets(generator);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
     let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
-    let audit = match (counts, audit) {
-        (Some(counts), audit) => counts.audit(audit),
-        (None, Some(audit)) => Audit::to(audit),
-        (None, None) => Audit::none(),
-    };
+    let audit = audit(audit_file, counts);
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -252,6 +279,7 @@ pub(crate) fn gateway(
         Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
         None => config.origins.clone(),
     };
+    let cors = origins.has_cors().then(|| CorsLayer::new(origins.clone()));
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_origin_policy(origins.clone())
         .with_login_throttle(config.login_throttle.clone())
@@ -263,6 +291,7 @@ pub(crate) fn gateway(
         .with_cookie_names(config.cookies.clone())
         .with_compatibility(config.compatibility)
         .with_audit(audit.clone());
+    hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());
     }
@@ -328,7 +357,8 @@ pub(crate) fn gateway(
     let mut forward = Forward::new(connectors.default, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_instance_states(states)
-        .with_cookie_names(config.cookies.clone());
+        .with_cookie_names(config.cookies.clone())
+        .with_tunnels(tunnels);
     if config.client_identities.are_present() {
         // A request without an authorized user must not use a certificate of the gateway.
         forward = forward.with_unauthorized_connector(connectors.anonymous);
@@ -370,7 +400,9 @@ pub(crate) fn gateway(
     // leaves.
     let forwarded = || option_layer(forwarders.as_ref().map(Forwarders::layer));
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
-    let mut gateway = Gateway::new(api, forwarded().layer(routed))
+    // This layer is in front of authentication, because preflight requests have no credential.
+    let cors = || option_layer(cors.clone());
+    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {

@@ -42,7 +42,7 @@ use crate::{
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     service: S,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
@@ -58,7 +58,6 @@ where
         + Send
         + 'static,
 {
-    let listener = listener.into_std().map_err(Exit::runtime)?;
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
@@ -95,6 +94,7 @@ where
                 let server = server
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
+                    .with_tunnel_drain_timeout(timeouts.tunnel_drain)
                     .with_client_limits(limits)
                     .with_idle_timeout(timeouts.idle)
                     .with_send_timeout(timeouts.send);

@@ -1,4 +1,4 @@
-//! Generators of PassTickets.
+//! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
     borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
@@ -10,6 +10,7 @@ use super::{
     ticket::PassTicket,
     ticket_cache::TicketCache,
     time_slots::{NoTimeSlot, StartSecond, TimeSlots},
+    used_time_slots::UsedTimeSlots,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -92,12 +93,12 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// The same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a login
-    /// token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns `false`, the
-    /// token is not read, and a caller may pass `None`.
+    /// Does the same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a
+    /// login token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns
+    /// `false`, the token is not read, and a caller may pass `None`.
     ///
-    /// Implement this method if the other system makes a ticket only for a user whose token it gets. By default, the
-    /// token is ignored.
+    /// Implement this method if the system that makes the tickets requires a token of the user. By default, the token
+    /// is ignored.
     fn generate_with_token(
         &self,
         user: &UserId,
@@ -333,6 +334,30 @@ impl LocalGenerator {
         })
     }
 
+    /// Hands the time slots of this generator and of its clones over to another process. From now on, a ticket for an
+    /// application with replay protection is an error with [`NoTimeSlot::HandedOver`]. The other process calls
+    /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
+    /// keeps the slots that are still unused.
+    pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
+        self.slots.hand_over()
+    }
+
+    /// Continues with the time slots that another process has handed over. Call this before the first ticket.
+    pub fn continue_time_slots(&self, used: UsedTimeSlots) {
+        self.slots.continue_from(used);
+    }
+
+    /// Takes the time slots back, because the other process has ended before it could make a ticket.
+    pub fn take_back_time_slots(&self) {
+        self.slots.take_back();
+    }
+
+    /// Takes the time slots back from another process that has ended, and that may have made tickets. The time slots up
+    /// to now count as used.
+    pub fn take_back_later_time_slots(&self) {
+        self.slots.take_back_after(self.clock.now());
+    }
+
     fn profile(&self, user: &UserId, applid: &Applid) -> Result<&KeyProfile, GenerateError> {
         self.profiles
             .get(applid)
@@ -401,8 +426,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors. They cannot occur on z/OS, because it makes each ticket itself,
-            // and for the current second.
+            // z/OS has no return code for these errors. They cannot occur on z/OS, because z/OS makes each ticket
+            // itself, and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -421,7 +446,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// The text of [`GenerateError::not_authenticated`]. It is that of Zowe's API Mediation Layer.
+/// The text of [`GenerateError::not_authenticated`]. Zowe's API Mediation Layer uses the same text.
 const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
 
 impl GenerateError {
@@ -462,9 +487,9 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
-    /// An error of a generator that gets tickets from another system: that system does not accept the credential of the
-    /// user, or there is no credential that it could accept. The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP
-    /// server should answer 401.
+    /// Creates an error of a generator that gets tickets from another system. That system does not accept the
+    /// credential of the user, or there is no credential that it could accept. The return codes are
+    /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
     }
@@ -489,7 +514,7 @@ impl GenerateError {
         matches!(self.why, Why::NotAuthenticated)
     }
 
-    /// The text for the client: the meaning of the return codes, or that the credential is not accepted.
+    /// Returns the text for the client: the meaning of the return codes, or that the credential is not accepted.
     pub fn text(&self) -> Cow<'static, str> {
         match self.why {
             Why::NotAuthenticated => Cow::Borrowed(NOT_AUTHENTICATED),
@@ -549,8 +574,8 @@ impl GenerateError {
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
 /// The first code comes from SAF (System Authorization Facility, the interface to the security product), and the other
-/// two codes come from RACF. `Display` writes all three codes, such as `8/16/28`. [`text`](Self::text) gives the
-/// meaning.
+/// two codes come from RACF (IBM's security product for z/OS). `Display` writes all three codes, such as `8/16/28`.
+/// [`text`](Self::text) gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// The SAF return code.
@@ -599,7 +624,8 @@ impl SafReturnCodes {
         (8, 16, 32),
     ];
 
-    /// The codes with this [`text`](Self::text). `None` if the text is not known, or if several codes have it.
+    /// Returns the codes with this [`text`](Self::text). Returns `None` if the text is not known, or if several codes
+    /// have it.
     ///
     /// ```
     /// use passticket::SafReturnCodes;
@@ -612,7 +638,8 @@ impl SafReturnCodes {
         all.find(|codes| codes.text() == text)
     }
 
-    /// The meaning of the codes. The texts come from Zowe's API Mediation Layer (docs/reference/error-messages.md).
+    /// Returns the meaning of the codes. The texts come from Zowe's API Mediation Layer
+    /// (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
             (0, 0, 0) => "The service was successful.",

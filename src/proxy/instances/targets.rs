@@ -17,7 +17,7 @@ use super::{
     states::InstanceStates,
 };
 use crate::{
-    layer::{Balancing, Instance, Instances, Upstream},
+    layer::{Balancing, Instance, Instances, Route, ServiceProtocol, Upstream},
     passticket::UserId,
     proxy::{
         pool::{ConnectionPool, HostPool},
@@ -84,22 +84,43 @@ where
     C::Response: Read + Write + Unpin + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Finds the connections and the states of `instances`.
+    /// Finds the connections and the states of `instances`, which are the instances of `route`.
     pub(in crate::proxy) fn new(
-        service: &ServiceId,
+        route: &Route,
         instances: &Instances,
         pool: Arc<Pool<C, B>>,
         states: &InstanceStates,
     ) -> Result<Self, http::Error> {
         let list = instances.list();
+        let (service, protocol) = (route.service(), route.protocol());
         let (budget, states) = states.of(service, list.iter().map(Instance::upstream));
         let targets = list.iter().zip(states).map(|(instance, state)| {
-            let host = pool.host(instance.upstream())?;
+            let host = pool.host(instance.upstream(), protocol)?;
             Ok(Target { instance: instance.clone(), host, state })
         });
         let targets = targets.collect::<Result<_, http::Error>>()?;
         let (service, balancing) = (service.clone(), instances.balancing());
         Ok(Self { pool, budget, service, balancing, targets })
+    }
+
+    /// Returns the same instances, with connections for another version of HTTP.
+    #[cold]
+    pub(in crate::proxy) fn with_protocol(
+        &self,
+        protocol: ServiceProtocol,
+    ) -> Result<Self, http::Error> {
+        let targets = self.targets.iter().map(|target| {
+            let Target { instance, state, .. } = target;
+            let host = self.pool.host(instance.upstream(), protocol)?;
+            Ok(Target { instance: instance.clone(), host, state: state.clone() })
+        });
+        Ok(Self {
+            pool: self.pool.clone(),
+            budget: self.budget.clone(),
+            service: self.service.clone(),
+            balancing: self.balancing,
+            targets: targets.collect::<Result<_, http::Error>>()?,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -54,12 +55,22 @@ pub(crate) struct AdminPort {
 }
 
 impl AdminPort {
-    /// Opens the port, if the configuration has an admin port.
-    pub(crate) fn open(config: &Config) -> Result<Option<Self>, Exit> {
+    /// Binds the socket of the port, if the configuration has an admin port.
+    pub(crate) fn bind(config: &Config) -> Result<Option<TcpListener>, Exit> {
         let Some(settings) = &config.admin else { return Ok(None) };
-        let (listener, address) =
-            listen(settings.address).map_err(|e| Exit::runtime(settings.explain(&e)))?;
-        Ok(Some(Self { listener, address }))
+        let listener = TcpListener::bind(settings.address);
+        listener.map(Some).map_err(|e| Exit::runtime(settings.explain(&e)))
+    }
+
+    /// Creates the port with a socket that is already open and does not block.
+    pub(crate) fn new(listener: TcpListener) -> Result<Self, Exit> {
+        let address = listener.local_addr().map_err(Exit::runtime)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Returns another handle of the socket, and its address.
+    pub(crate) fn socket(&self) -> io::Result<(OwnedFd, SocketAddr)> {
+        Ok((self.listener.try_clone()?.into(), self.address))
     }
 }
 
@@ -121,6 +132,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.connections.clone())
         .with(counts.forward.clone())
         .with(counts.instances.clone())
+        .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
@@ -128,13 +140,6 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         Some(audit) => registry.with(audit.clone()),
         None => registry,
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
 }
 
 fn serve(

@@ -1,12 +1,16 @@
 //! The components of the gateway, and whether they work.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use passticket_proxy::config::Config;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
     health::Health,
@@ -15,6 +19,9 @@ use tower_passticket::{
 };
 
 use crate::stack::Stores;
+
+/// How often [`WorkerState::all_run`] counts the threads.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// A part of the gateway that has its own health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +175,17 @@ impl WorkerState {
     /// Records that the gateway is stopping: it accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, SeqCst);
+    }
+
+    /// Waits until all threads run.
+    pub(crate) async fn all_run(&self) {
+        loop {
+            let expected = self.expected.load(SeqCst);
+            if expected > 0 && self.running.load(SeqCst) >= expected {
+                return;
+            }
+            sleep(CHECK_EVERY).await;
+        }
     }
 
     pub(super) fn health(&self) -> Health {

@@ -1,4 +1,4 @@
-//! `check`: prints every problem of a configuration, or that it has no problem.
+//! `check`: prints every problem of a configuration, or that the configuration is good.
 
 use std::{
     fs::{self, OpenOptions},
@@ -56,8 +56,9 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     if live { live::ask_all(&config) } else { Ok(()) }
 }
 
-/// The routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would forward it
-/// (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client certificate.
+/// Returns the routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would
+/// forward it (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client
+/// certificate.
 fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     config.routes.iter().filter(|route| {
         !matches!(route.scheme(), ServiceScheme::Bypass | ServiceScheme::X509 { .. })
@@ -66,7 +67,7 @@ fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     })
 }
 
-/// Verifies the revocation file, unless a running gateway has it open. That gateway has verified the file at its start.
+/// Verifies the revocation file, unless a running gateway has it open. That gateway verified the file when it started.
 fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     let file = config.revocations.display();
     match DurableStore::verify(&config.revocations) {

@@ -138,6 +138,7 @@ mod client_authorities;
 mod client_basic;
 mod client_identity;
 mod configured_route;
+mod cors;
 mod defined_scheme;
 mod description;
 mod encoding;
@@ -318,6 +319,10 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
+    /// The path of the Unix socket on which the gateway waits for a process that takes over:
+    /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
+    /// appended.
+    pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
@@ -334,8 +339,8 @@ pub struct Config {
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
-    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
-    /// `apiml.service.corsEnabled` is true.
+    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless CORS
+    /// allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -459,6 +464,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
     };
+    let takeover_socket = match &ours.takeover_socket {
+        Some(field) => field.path(),
+        None => revocations.as_deref().map(takeover_socket_of),
+    };
     if let Some(store) = &revocations {
         match check_store(store) {
             Ok(None) => {}
@@ -489,6 +498,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
+    let origins = OriginPolicy::default()
+        .with_own_origins(zowe.own_origins)
+        .with_foreign_origins(foreign_origins(ours.compatibility));
+    let cors_of_services = routes::cors(overrides);
+    let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
     let scheme_peers = scheme_peers::read(
         &routes,
         logins.as_ref(),
@@ -566,15 +580,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             (false, _) => None,
         },
         revocations: revocations?,
+        takeover_socket: takeover_socket?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,
         forwarders,
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
         request_headers,
-        origins: OriginPolicy::default()
-            .with_own_origins(zowe.own_origins)
-            .with_foreign_origins(foreign_origins(ours.compatibility, zowe.cors)),
+        origins,
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
@@ -588,6 +601,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            tunnel_drain: ours.tunnel_drain,
+            web_socket_connect: zowe.web_socket.connect,
+            web_socket_idle: zowe.web_socket.idle,
+            web_socket_write: zowe.web_socket.write,
         },
         limits: ours.limits,
         health_checks: ours.health_checks,
@@ -604,11 +621,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// Says which requests of other origins are allowed. If CORS is off in API ML, API ML refuses each request of another
-/// origin.
-fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
+/// Says which requests of other origins are allowed without CORS. API ML refuses each of them.
+fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     match compatibility {
-        Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
+        Compatibility::ZoweV3 => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
     }
 }
@@ -619,6 +635,13 @@ fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess 
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
         _ => HealthAccess::Open,
     }
+}
+
+/// The default socket for a takeover: the path of the revocation file with `.takeover` appended.
+fn takeover_socket_of(revocations: &Path) -> PathBuf {
+    let mut socket = revocations.as_os_str().to_owned();
+    socket.push(".takeover");
+    socket.into()
 }
 
 /// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of

@@ -13,6 +13,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
+    cors::{self, SiteCors},
     environment::Environment,
     forwarders,
     health_checks::{self, HealthCheckSettings},
@@ -61,6 +62,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
+    pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
     pub(super) evict_every: Duration,
@@ -82,10 +84,12 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
     pub(super) health_checks: Option<HealthCheckSettings>,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
+    pub(super) cors: SiteCors<'a>,
 }
 
 /// The value of `certificateMapping`.
@@ -140,6 +144,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
+    let takeover_socket = section.optional("takeoverSocket");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
     let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
@@ -165,12 +170,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let health_checks = health_checks::read(section.section("healthChecks"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
+    let cors = cors::read_site(section.section("cors"));
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -193,6 +200,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
+        takeover_socket,
         compatibility: compatibility.unwrap_or_default(),
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
@@ -212,10 +220,12 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        tunnel_drain,
         limits,
         health_checks,
         login_throttle,
         strict_transport_security,
+        cors,
     }
 }
 
@@ -253,6 +263,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         ),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();
     limits

@@ -68,7 +68,7 @@ pub(super) fn read_authorization_file(
     Ok(std::mem::take(&mut *content))
 }
 
-/// Whether only the owner of the file and a group of this process can read it.
+/// Returns whether only the owner of the file and a group of this process can read the file.
 pub(super) fn is_secret(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| check_access(path, &metadata, Guard::Secret).is_ok())
 }
@@ -123,7 +123,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// The file belongs to a user who is neither root nor the user of this process. So this user can change the file.
+    /// The file belongs to a user who is neither root nor the user of this process. The owner could change the file.
     #[error(
         "{} belongs to the user with uid {owner}, and not to root or the user of this process (uid \
          {user}); run: chown {user} {}",
@@ -140,7 +140,7 @@ pub enum SecretFileError {
         user: u32,
     },
     /// The file is larger than 1 MiB, or it grew while it was read.
-    #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
+    #[error("{} is larger than 1 MiB; check that it is the right file", path.display())]
     #[non_exhaustive]
     TooLarge {
         /// The file.

@@ -271,7 +271,7 @@ pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     }
     paths.retain(|(_, path)| !path.is_empty());
     if paths.is_empty() {
-        field.at.error("names no file; write the paths of PEM files with the authorities");
+        field.at.error("names no file; add the paths of PEM files with the authorities");
         return None;
     }
     // All files are read, even after an error, so that the errors of all files are reported.

@@ -16,8 +16,9 @@ use tower_passticket::{passticket::Applid, tls::Server};
 use crate::{
     admin::AdminPort,
     exit::Exit,
+    listeners::Listeners,
     loading,
-    serve::{Ports, run, runtime},
+    serve::{Start, run, runtime},
     signals::Signals,
     stack::{self, NewStore},
     terminal::print_line,
@@ -45,7 +46,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         files.configure(gateway.port(), service.port())?;
         let config = loading::load(&files.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Exit::usage)?;
-        let admin = AdminPort::open(&config)?;
+        let admin = AdminPort::bind(&config)?;
         let stores = stack::stores(&config, NewStore::IfMissing)?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
@@ -59,9 +60,10 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let server = tokio::spawn(server);
 
         print_line(&commands::text(&files, gateway.port()));
-        let ports = Ports { gateway: gateway_listener, admin };
-        let result = run(&config, parts, stores, ports, signals).await;
-        // The gateway has finished its requests, so it no longer needs the service.
+        let gateway = gateway_listener.into_std().map_err(Exit::runtime)?;
+        let start = Start::alone(Listeners { gateway, admin });
+        let result = run(&config, parts, stores, start, signals).await;
+        // The gateway has finished its requests, so it does not need the service.
         server.abort();
         result
     })
