@@ -127,7 +127,8 @@ mod tests {
     use crate::tls::ServerTls;
 
     fn verifier(authorities: Option<&str>, lists: Option<&str>) -> ClientVerifier {
-        let (chain, key) = (SERVER.chain_pem(), SERVER.key_pem());
+        let chain = pem::encode(&pem::Pem::new("CERTIFICATE", SERVER.certificate_der().to_vec()));
+        let key = SERVER.key_pair().serialize_pem();
         let mut builder = ServerTls::builder(chain.as_bytes(), key.as_bytes());
         if let Some(authorities) = authorities {
             builder = builder.with_client_authorities(authorities.as_bytes());

@@ -133,7 +133,7 @@ impl TrustedIssuers {
         // A clone of the value before this change must not accept the tokens of the new issuer.
         issuers.own = issuers.own.clone().with_empty_cache();
         if let Some(cache) = issuers.own.cache() {
-            issuers.keys().for_each(|keys| keys.invalidate(cache.generation()));
+            issuers.keys().for_each(|keys| keys.invalidate(&cache.generation()));
         }
         self
     }
