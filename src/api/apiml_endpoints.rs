@@ -19,7 +19,7 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     response::{Answer, json as json_response, json_document, typed},
-    service_list::{ListedService, ServiceList, set_version},
+    service_list::{ListedService, SharedServices, set_version},
 };
 use crate::{
     apiml_path::{ApimlPath, service_id},
@@ -53,11 +53,13 @@ pub enum HealthAccess {
 /// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access in the body |
 #[derive(Clone)]
 pub struct ApimlEndpoints {
-    services: ServiceList,
+    services: SharedServices,
     /// The certificate chain of the gateway in PEM. It is empty if it was not set.
     certificates: Bytes,
     health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
     health_access: HealthAccess,
+    /// Whether the registry of services is current. `None` if there is no registry.
+    discovery: Option<Arc<dyn Fn() -> Health + Send + Sync>>,
 }
 
 impl ApimlEndpoints {
@@ -65,11 +67,18 @@ impl ApimlEndpoints {
     /// of them by the id.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
-            services: ServiceList::new(services),
+            services: SharedServices::new(services),
             certificates: Bytes::new(),
             health: Arc::new(Vec::new),
             health_access: HealthAccess::default(),
+            discovery: None,
         }
+    }
+
+    /// Lists the services of `services`, a list that can be replaced while requests run.
+    #[must_use]
+    pub fn with_shared_services(self, services: SharedServices) -> Self {
+        Self { services, ..self }
     }
 
     /// Sets the certificate chain of the gateway, in DER. The certificate of the gateway comes first.
@@ -89,6 +98,13 @@ impl ApimlEndpoints {
         access: HealthAccess,
     ) -> Self {
         Self { health: Arc::new(health), health_access: access, ..self }
+    }
+
+    /// Sets the function that returns whether the registry of services is current. If it is not, the gateway stays UP,
+    /// because it keeps the last registry. The function is called for each request, so it must not block.
+    #[must_use]
+    pub fn with_discovery(self, health: impl Fn() -> Health + Send + Sync + 'static) -> Self {
+        Self { discovery: Some(Arc::new(health)), ..self }
     }
 
     /// Returns the audit event of a request, or `None` if the endpoint evaluates no credential.
@@ -144,7 +160,8 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let base = self.base_url(request);
         let api_id = request.uri.query().and_then(api_id);
-        let services = self.endpoints.services.document(&base, api_id);
+        let list = self.endpoints.services.current();
+        let services = list.document(&base, api_id);
         if services.is_empty() {
             return Err(ApiError::NoSuchService);
         }
@@ -155,7 +172,8 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let (base, path) = (self.base_url(request), request.uri.path());
         let id = service_id(path).ok_or(ApiError::NotFound)?;
-        let service = self.endpoints.services.service(id, &base);
+        let list = self.endpoints.services.current();
+        let service = list.service(id, &base);
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }
 
@@ -201,9 +219,17 @@ impl ApimlGateway<'_> {
         }
         let parts = (self.endpoints.health)();
         let is_up = parts.iter().all(|(_, health)| health.is_up());
+        let discovery = self.endpoints.discovery.as_ref().map(|discovery| discovery());
+        let discovery = discovery.as_ref();
         let mut response = match self.compatibility {
-            Compatibility::ZoweV3 => actuator_document(&zowe_v3_health(is_up, &parts)),
-            Compatibility::Documented => json_document(&json!({ "status": status(is_up) })),
+            Compatibility::ZoweV3 => actuator_document(&zowe_v3_health(is_up, &parts, discovery)),
+            Compatibility::Documented => {
+                let mut document = json!({ "status": status(is_up) });
+                if let Some(discovery) = discovery {
+                    document["discovery"] = registry_status(discovery).into();
+                }
+                json_document(&document)
+            }
         };
         if !is_up {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -219,17 +245,26 @@ fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), content_type)
 }
 
+/// `STALE` says that the gateway keeps the last registry that it fetched.
+fn registry_status(discovery: &Health) -> &'static str {
+    if discovery.is_up() { "UP" } else { "STALE" }
+}
+
 fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
 /// Returns the health in the form of API ML, without reasons. The admin port and the log show the reasons, which
 /// contain names of files.
-fn zowe_v3_health(is_up: bool, parts: &[(&'static str, Health)]) -> Value {
+fn zowe_v3_health(
+    is_up: bool,
+    parts: &[(&'static str, Health)],
+    discovery: Option<&Health>,
+) -> Value {
     // The gateway replaces three components of API ML: the gateway, ZAAS (the authentication service) and the discovery
     // service.
     let details = json!({
-        "discovery": status(is_up), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
+        "discovery": discovery.map_or(status(is_up), registry_status), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
     });
     let mut components = Map::new();
     components.insert("gateway".to_owned(), json!({ "status": status(is_up), "details": details }));

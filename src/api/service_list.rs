@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
@@ -163,15 +164,32 @@ impl ListedInstance {
     }
 }
 
-/// The list of services. Each id occurs once.
+/// A handle on the list of services, which can be replaced while requests run. Clones are handles on the same list. Each
+/// id should occur once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ServiceList(Arc<[ListedService]>);
+pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
 
-impl ServiceList {
-    pub(super) fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
-        Self(services.into_iter().collect())
+impl SharedServices {
+    /// Creates a handle on a list.
+    pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
     }
 
+    /// Replaces the list.
+    pub fn replace(&self, services: impl IntoIterator<Item = ListedService>) {
+        self.0.store(Arc::new(services.into_iter().collect()));
+    }
+
+    /// Returns the current list.
+    pub(super) fn current(&self) -> ServiceList {
+        ServiceList(self.0.load_full())
+    }
+}
+
+/// The list of services at one moment.
+pub(super) struct ServiceList(Arc<Vec<ListedService>>);
+
+impl ServiceList {
     /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
     /// this API are listed.
     pub(super) fn document<'a>(
@@ -271,7 +289,8 @@ struct InstanceView<'a> {
     custom_metadata: &'a BTreeMap<String, String>,
 }
 
-/// Like API ML, the gateway reports UP for services that do not register themselves, because it does not check them.
+/// Like API ML, the gateway reports UP for instances that do not register themselves, because it does not check them. Of
+/// the instances that register themselves, only those that are UP are listed.
 const STATUS: &str = "UP";
 
 fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
@@ -385,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_service_has_the_fields_of_api_ml() {
-        let list = ServiceList::new([zosmf()]);
+        let list = SharedServices::new([zosmf()]).current();
         let document = to_value(list.document("https://gw:7554", None)).unwrap();
         let want = json!([{
             "serviceId": "ibmzosmf",
@@ -441,7 +460,7 @@ mod tests {
     #[test]
     fn services_are_found_by_id_and_by_the_id_of_an_api() {
         let plain = ListedService::new(ServiceId::new("plain").unwrap());
-        let list = ServiceList::new([zosmf(), plain]);
+        let list = SharedServices::new([zosmf(), plain]).current();
         let ids = |api: Option<&str>| -> Vec<String> {
             let document = to_value(list.document("", api)).unwrap();
             let services = document.as_array().unwrap().iter();
