@@ -48,6 +48,7 @@ impl Connectors {
             .iter()
             .map(|(service, identity)| Ok((service.clone(), connector_of(identity)?)))
             .collect::<Result<_, TlsError>>()?;
+        let own = with_found_services(config, own)?;
         Ok(Self { anonymous, default, own })
     }
 
@@ -65,6 +66,25 @@ impl Connectors {
             _ => Ok(self.anonymous.clone()),
         }
     }
+}
+
+/// Adds the connectors to the services that are found in Eureka and may receive credentials. Any program with a trusted
+/// certificate can register an instance, so an instance must present a certificate for its registered host, also with
+/// `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+fn with_found_services(
+    config: &Config,
+    mut own: Vec<(ServiceId, Connector)>,
+) -> Result<Vec<(ServiceId, Connector)>, TlsError> {
+    if config.verify == Verification::Strict {
+        return Ok(own);
+    }
+    for service in config.discovery.iter().flat_map(|discovery| &discovery.services) {
+        let identity = config.client_identities.of(&service.id);
+        let connector = connector_as(config, Verification::Strict, identity)?;
+        own.retain(|(id, _)| *id != service.id);
+        own.push((service.id.clone(), connector));
+    }
+    Ok(own)
 }
 
 /// The connector to servers to which the gateway presents the client certificate `identity`.

@@ -17,6 +17,7 @@ use tower_passticket::{
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
     cli::ServeOptions,
+    discovery::Discovery,
     exit::Exit,
     loading, reload,
     signals::Signals,
@@ -74,8 +75,9 @@ pub(crate) async fn run(
 ) -> Result<(), Exit> {
     let Ports { gateway: listener, admin } = ports;
     let workers = Arc::<WorkerState>::default();
+    let discovery = Discovery::default();
     let admin = match admin {
-        Some(port) => Some(Admin::start(port, config, &stores, &workers)?),
+        Some(port) => Some(Admin::start(port, config, &stores, &workers, &discovery)?),
         None => None,
     };
     let counts = admin.as_ref().map(Admin::counts);
@@ -92,9 +94,13 @@ pub(crate) async fn run(
     let forwarders = parts.forwarders.as_ref();
     let forwarders = forwarders.map(|forwarders| tokio::spawn(forwarders.lists().keep_fresh()));
     let tls = parts.tls.clone();
-    let components = Components::new(config, &stores, &workers);
+    let components = Components::new(config, &stores, &workers, &discovery);
     let needed = Box::new(move || components.needed());
-    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    let discovery_connector = parts.discovery_connector.clone();
+    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed, &discovery);
+    let finding = config.discovery.clone().zip(discovery_connector);
+    let finding =
+        finding.map(|(settings, connector)| tokio::spawn(discovery.run(settings, connector)));
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
@@ -111,7 +117,7 @@ pub(crate) async fn run(
     if let Some(reloading) = reloading {
         reloading.abort();
     }
-    keys.iter().chain(&forwarders).for_each(JoinHandle::abort);
+    keys.iter().chain(&forwarders).chain(&finding).for_each(JoinHandle::abort);
     if let Some(admin) = admin {
         admin.stop();
     }

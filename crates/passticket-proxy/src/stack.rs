@@ -11,12 +11,12 @@ use passticket_proxy::config::{AuditSettings, Config, Encryption};
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
-    api::{AuthApi, LoginProvider},
+    api::{AuthApi, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer,
+        SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
@@ -32,6 +32,7 @@ use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
     connectors::{Connectors, zowe_connector},
+    discovery::{self, Discovery, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
     oidc,
@@ -47,6 +48,8 @@ use crate::{
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
     Tls(#[from] TlsError),
+    #[error("components.passticket-proxy.discovery: {0}")]
+    Discovery(#[source] TlsError),
     #[error("components.passticket-proxy.oidc: {0}")]
     Oidc(#[source] TlsError),
     #[error("components.passticket-proxy.zowe: {0}")]
@@ -64,6 +67,8 @@ pub(crate) struct Parts {
     connectors: Connectors,
     /// Calls servers that receive passwords or PassTickets.
     login_remote: Remote,
+    /// Connects to the registry of services.
+    pub(crate) discovery_connector: Option<Connector>,
     /// Connects to a running Zowe that makes PassTickets.
     zowe_connector: Option<Connector>,
     login: Arc<dyn LoginProvider>,
@@ -97,12 +102,14 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     let login_remote = Remote::new(login_connector, config);
     let login = providers::login(config, &login_remote, &zosmf_sessions)?;
     let zowe_connector = zowe_connector(config)?;
+    let discovery_connector = discovery::connector(config).map_err(PartsError::Discovery)?;
     let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
     let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
     Ok(Parts {
         tls,
         connectors,
         login_remote,
+        discovery_connector,
         zowe_connector,
         login,
         zosmf_sessions,
@@ -200,7 +207,7 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 /// token.
 ///
 /// If `counts` is present, requests and decisions are counted. The health endpoint reports the parts in
-/// `needed`.
+/// `needed`. If services are found in Eureka, `discovery` replaces the routes from now on.
 pub(crate) fn gateway(
     config: &Config,
     Parts {
@@ -217,6 +224,7 @@ pub(crate) fn gateway(
     Stores { revocations, audit }: Stores,
     counts: Option<&Counts>,
     needed: NeededParts,
+    discovery: &Discovery,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
@@ -302,15 +310,28 @@ pub(crate) fn gateway(
     if !config.client_certificates {
         authenticator = authenticator.without_client_certificates();
     }
-    if config.routes.iter().any(|route| route.client_basic() == ClientBasic::Verify) {
+    let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
+    let found = found.flat_map(|service| &service.schemes);
+    if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
         // The auth API has all its settings here, so both count the same failed logins.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
-    let routes = config.routes.iter().map(|route| schemes.route(route));
-    let routes: Vec<_> =
-        routes.map(|route| route.with_compatibility(config.compatibility)).collect();
-    api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
-    let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
+    let compatibility = config.compatibility;
+    let implement = move |route: &_| schemes.route(route).with_compatibility(compatibility);
+    let routes = Routes::new(config.routes.iter().map(&implement));
+    let routes = routes.expect("the configuration contains each prefix only once");
+    let (routes, listed) = (SharedRoutes::new(routes), apiml::defined_services(config));
+    let services = SharedServices::new(listed.clone());
+    api = api.with_apiml_endpoints(apiml::endpoints(config, services.clone(), needed, discovery));
+    match &config.discovery {
+        Some(settings) => {
+            let (settings, defined) = (settings.clone(), config.routes.clone());
+            let shared = routes.clone();
+            let updater = RouteUpdater::new(settings, defined, listed, implement, shared, services);
+            discovery.attach(updater, audit.clone());
+        }
+        None => discovery.detach(),
+    }
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
         .with_receive(config.timeouts.receive)

@@ -32,7 +32,7 @@ use tower_passticket::{
 pub(crate) use counts::Counts;
 pub(crate) use status::{Components, WorkerState};
 
-use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
+use crate::{discovery::Discovery, exit::Exit, log_queue::LogCounts, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
 
@@ -77,11 +77,13 @@ impl Admin {
         config: &Config,
         stores: &Stores,
         workers: &Arc<WorkerState>,
+        discovery: &Discovery,
     ) -> Result<Self, Exit> {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
-        let components = Components::new(config, stores, workers);
-        let endpoints = Endpoints::new(registry(&counts, stores, &components), components);
+        let components = Components::new(config, stores, workers, discovery);
+        let registry = registry(&counts, stores, &components).with(discovery.clone());
+        let endpoints = Endpoints::new(registry, components);
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {

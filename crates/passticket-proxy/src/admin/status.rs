@@ -14,7 +14,7 @@ use tower_passticket::{
     revocation::DurableStore,
 };
 
-use crate::stack::Stores;
+use crate::{discovery::Discovery, stack::Stores};
 
 /// A part of the gateway that has its own health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,12 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Discovery,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit, Self::Discovery];
 
     fn index(self) -> usize {
         self as usize
@@ -37,6 +38,7 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Discovery => "discovery",
         }
     }
 }
@@ -50,15 +52,22 @@ pub(crate) struct Components {
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
     is_audit_needed: bool,
+    discovery: Discovery,
 }
 
 impl Components {
-    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+        discovery: &Discovery,
+    ) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
             is_audit_needed: config.delegation.is_some(),
+            discovery: discovery.clone(),
         }
     }
 
@@ -83,6 +92,10 @@ impl Components {
                 is_needed: self.is_audit_needed,
                 health: audit.health(),
             });
+        }
+        if let Some(health) = self.discovery.health() {
+            // While no discovery service answers, the gateway uses the last registry.
+            parts.push(Part { component: Component::Discovery, is_needed: false, health });
         }
         Status(parts)
     }

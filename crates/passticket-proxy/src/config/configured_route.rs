@@ -6,9 +6,11 @@
 //! password of z/OS for one application. An APPLID is the name of this application in the security
 //! product.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::HeaderName;
+
+use super::metadata::{ENCODED_CHARACTERS, RESPONSE_TIMEOUT};
 use tower_passticket::{
     layer::{
         CertificateHeader, ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme,
@@ -64,6 +66,18 @@ impl FromIterator<CertificateHeader> for CertificateHeaders {
 }
 
 impl ServiceScheme {
+    /// The name of the scheme in the metadata of a service.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HttpBasicPassTicket { .. } => "httpBasicPassTicket",
+            Self::ZoweJwt => "zoweJwt",
+            Self::Zosmf => "zosmf",
+            Self::X509 { .. } => "x509",
+            Self::SafIdt { .. } => "safIdt",
+            Self::Bypass => "bypass",
+        }
+    }
+
     /// Returns the APPLID of the service, for which the scheme needs PassTickets. Returns `None` if the service has no
     /// APPLID. The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
@@ -94,8 +108,45 @@ impl ConfiguredRoute {
         Ok(Self { route, scheme, other_instances: Vec::new() })
     }
 
+    /// Creates a route without authentication, on which the service never receives a credential of a client.
+    ///
+    /// # Errors
+    /// [`RouteError`] if `gateway_url` cannot be part of a path.
+    pub fn without_credentials(
+        service: ServiceId,
+        gateway_url: &str,
+        upstream: Upstream,
+    ) -> Result<Self, RouteError> {
+        let this = Self::new(service, gateway_url, upstream, ServiceScheme::Bypass)?;
+        Ok(Self { route: this.route.without_credentials(), ..this })
+    }
+
+    /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
+    /// `upstream`.
+    ///
+    /// # Errors
+    /// [`RouteError`] if `gateway_url` cannot be part of a path.
+    pub fn moved(&self, gateway_url: &str, upstream: Upstream) -> Result<Self, RouteError> {
+        let route = self.route.moved(gateway_url, upstream)?;
+        Ok(Self { route, scheme: self.scheme, other_instances: Vec::new() })
+    }
+
+    /// Applies the keys of a registration's metadata that the gateway also reads in a definition.
+    #[must_use]
+    pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
+        let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
+        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout)) {
+            self = self.with_response_timeout(Duration::from_millis(timeout));
+        }
+        match metadata.get(ENCODED_CHARACTERS).map(|text| text.trim()) {
+            None | Some("") => self,
+            Some(text) if text.eq_ignore_ascii_case("true") => self,
+            Some(_) => self.with_encoded_paths(EncodedPaths::Refuse),
+        }
+    }
+
     /// Adds instances. Skips those that the route already has.
-    pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
+    pub fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
             if !self.instances().any(|known| *known == instance) {
                 self.other_instances.push(instance);

@@ -17,6 +17,7 @@ mod command_line;
 mod definitions;
 mod demo;
 mod descriptors;
+mod discovery;
 mod esm;
 mod forwarded_certificates;
 mod init;
