@@ -36,10 +36,13 @@ fn read(json: &[u8]) -> Option<Document> {
     let document = Document::parse(json).ok()?;
     assert!(document.instances().count() <= 10_000);
     for (instance, _) in document.instances() {
-        assert!(instance.id.len() <= 256 && instance.app.len() <= 256 && instance.host.len() <= 255);
+        assert!(
+            instance.id.len() <= 256 && instance.app.len() <= 256 && instance.host.len() <= 255
+        );
         assert!(!instance.app.bytes().any(|b| b.is_ascii_uppercase()));
         assert!(instance.port != Some(0) && instance.secure_port != Some(0));
-        let bytes: usize = instance.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize =
+            instance.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(bytes <= 64 * 1024 && instance.metadata.len() <= 500);
     }
     Some(document)

@@ -137,7 +137,7 @@ impl Authorized {
     }
 
     /// Adds the user, the credential and the service to `record`.
-    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+    pub(crate) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 

@@ -1,4 +1,5 @@
-//! `check --live`: asks each server of a configuration once, and prints what it found. No credentials are sent.
+//! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends no
+//! passwords and no tokens.
 
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ const MAX_CONCURRENT: usize = 16;
 /// The maximum number of characters that are printed of a text that a server sent.
 const MAX_SHOWN: usize = 60;
 
-/// A server, and what it is asked.
+/// A server, and the question for it.
 struct Peer {
     /// The role of the server, and its address.
     name: String,
@@ -45,21 +46,21 @@ struct Peer {
 }
 
 enum Question {
-    /// Whether a connection can be opened. The verification of the server is a part of it.
+    /// Whether a connection can be opened. This includes the verification of the server's certificate.
     Connect(Verification),
-    /// The same, and whether there is any answer to an HTTP request. In TLS 1.3, the handshake is
-    /// complete for the client before the server has checked the client's certificate. So a connection alone does not
-    /// show that the server accepts the certificate.
+    /// Like `Connect`, and also whether the server answers an HTTP request. In TLS 1.3, the client completes the
+    /// handshake before the server has checked the client's certificate. So a connection alone does not show that the
+    /// server accepts the certificate.
     ConnectWithCertificate(Verification),
-    /// Whether there is any answer to an HTTP request.
+    /// Whether the server answers an HTTP request with a status other than 5xx.
     Http,
-    /// Which version of z/OSMF answers.
+    /// Which version of z/OSMF (the management server of z/OS) answers.
     Zosmf,
-    /// Which keys the server of an identity provider has.
+    /// How many keys an identity provider publishes.
     Keys,
-    /// With which keys API ML signs its tokens.
+    /// How many signing keys API ML publishes.
     ApimlKeys(Address),
-    /// Which certificates of trusted forwarders a server lists.
+    /// How many certificates of trusted forwarders the server lists.
     Forwarders,
     /// Which services a discovery service lists.
     Registry(Address),
@@ -90,7 +91,7 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     }
 }
 
-/// The answers, in the order of the servers.
+/// Asks the servers concurrently. Returns the answers in the order of `peers`.
 async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut tasks = JoinSet::new();
@@ -198,14 +199,14 @@ impl Peer {
     }
 }
 
-/// The number of services and instances.
+/// Returns a text with the numbers of services and instances that are UP.
 fn listed_services(registry: &Registry) -> String {
     let up: Vec<_> = registry.instances().filter(|it| it.status == InstanceStatus::Up).collect();
     let services: BTreeSet<_> = up.iter().map(|instance| &instance.app).collect();
     format!("lists {} services with {} instances that are UP", services.len(), up.len())
 }
 
-/// The number of keys in a JWK set, which must have a usable key.
+/// Returns a text with the number of keys in a JWK set. A set without a usable key is an error.
 fn listed_keys(set: &[u8]) -> Result<String, String> {
     IssuerKeys::from_jwk_set(set).map_err(|error| error.to_string())?;
     let document: Option<Value> = serde_json::from_slice(set).ok();
@@ -213,7 +214,7 @@ fn listed_keys(set: &[u8]) -> Result<String, String> {
     Ok(format!("lists {} keys", keys.map_or(0, Vec::len)))
 }
 
-/// The version in the answer of `/zosmf/info`.
+/// Returns a text with the versions in the answer of `/zosmf/info`.
 fn zosmf_version(reply: &Reply) -> Result<String, String> {
     let status = reply.status();
     let document: Option<Value> =
@@ -233,7 +234,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-/// The text of an error and its causes.
+/// Returns the text of an error and of its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -248,7 +249,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// All servers of a configuration. A server with several roles is listed once for each role. Each has the connector with which the gateway connects to it.
+/// Returns all servers of a configuration. A server with several roles is listed once for each role. Each entry has the
+/// connector that the gateway itself uses in this role.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let mut add = |role: &str, url: String, question, connector: Connector, deadline| {
@@ -296,7 +298,8 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
             add("PassTickets of API ML", url, Question::Http, connector, provider);
         }
     }
-    if let (Some(discovery), Some(connector)) = (&config.discovery, discovery::connector(config)?) {
+    if let (Some(discovery), Some(part)) = (&config.discovery, discovery::finding(config, None)?) {
+        let connector = part.value.connector;
         for address in &discovery.eureka {
             let (url, question) = (address.to_string(), Question::Registry(address.clone()));
             add("discovery service", url, question, connector.clone(), provider);

@@ -15,15 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use passticket_proxy::config::{Config, DiscoverySettings};
+use passticket_proxy::config::{ClientIdentity, Config, DiscoverySettings};
 use tower_passticket::{
     audit::{Audit, AuditRecord, Detail, Event, ReasonCode},
     eureka::{EurekaClient, Registry},
     health::Health,
-    tls::{Connector, TlsError, Verification},
+    remote::Address,
+    tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
 };
 
+use crate::part::{Part, Task};
 use missing::Missing;
 use status::DiscoveryStatus;
 
@@ -169,23 +171,55 @@ fn jittered(wait: Duration, random: u64) -> Duration {
     wait * percent / 100
 }
 
-/// The connector to Eureka. Another server that could answer in its place could take the requests of all services that it
-/// registers. So Eureka is always verified, also with `verifyCertificates: DISABLED`.
-pub(crate) fn connector(config: &Config) -> Result<Option<Connector>, TlsError> {
+/// The connector to Eureka, and the task that fetches the registry.
+#[derive(Clone)]
+pub(crate) struct Finding {
+    pub(crate) connector: Connector,
+    pub(crate) task: Task,
+}
+
+/// What a [`Finding`] is made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct FindingSettings {
+    eureka: Vec<Address>,
+    interval: Duration,
+    identity: ClientIdentity,
+    authorities: Vec<u8>,
+    policy: TlsPolicy,
+    timeout: Duration,
+}
+
+/// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
+///
+/// Another server that could answer in place of Eureka could register instances of its own. So Eureka is always verified,
+/// also with `verifyCertificates: DISABLED`.
+pub(crate) fn finding(
+    config: &Config,
+    previous: Option<&Part<FindingSettings, Finding>>,
+) -> Result<Option<Part<FindingSettings, Finding>>, TlsError> {
     let Some(settings) = &config.discovery else { return Ok(None) };
     let files = &config.tls;
-    let (certificate, key) = match &settings.client_identity {
-        Some(identity) => (&identity.certificate, &identity.key),
-        None => (&files.certificate, &files.key),
+    let own = || ClientIdentity { certificate: files.certificate.clone(), key: files.key.clone() };
+    let settings = FindingSettings {
+        eureka: settings.eureka.clone(),
+        interval: settings.interval,
+        identity: settings.client_identity.clone().unwrap_or_else(own),
+        authorities: files.service_authorities.clone(),
+        policy: config.client_tls.clone(),
+        timeout: config.timeouts.provider,
     };
-    let connector = Connector::builder()
-        .with_verification(Verification::Strict)
-        .with_authorities(&files.service_authorities)
-        .with_connect_timeout(config.timeouts.provider)
-        .with_policy(config.client_tls.clone())
-        .with_identity(certificate, key)
-        .build()?;
-    Ok(Some(connector))
+    let made = settings.clone();
+    let part = Part::keep_or_make(previous, settings, |_| {
+        let connector = Connector::builder()
+            .with_verification(Verification::Strict)
+            .with_authorities(&made.authorities)
+            .with_connect_timeout(made.timeout)
+            .with_policy(made.policy)
+            .with_identity(&made.identity.certificate, &made.identity.key)
+            .build()?;
+        Ok(Finding { connector, task: Task::default() })
+    });
+    part.map(Some)
 }
 
 #[cfg(test)]

@@ -406,15 +406,15 @@ mod tests {
 
     #[test]
     fn other_services_never_receive_credentials() {
-        let mut world = World::new("others: bypass, otherHosts: ['*.example']", vec![]);
+        let mut world = World::new("others: bypass, otherHosts: ['*.x.example']", vec![]);
         let got = world.apply(&[
-            "x a.example 80 api=/",
+            "x a.x.example 80 api=/",
             "y evil s1 api=/",
-            "z b.example s1 api=/ status=DOWN",
+            "z b.x.example s1 api=/ status=DOWN",
         ]);
         assert_eq!(
             got,
-            ["/x/api bypass http://a.example", "/z/api bypass DOWN https://b.example:1"]
+            ["/x/api bypass http://a.x.example", "/z/api bypass DOWN https://b.x.example:1"]
         );
         let routes = world.routes.current();
         assert!(routes.iter().all(|route| route.is_bypass() && route.removes_credentials()));
