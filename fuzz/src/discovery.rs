@@ -23,8 +23,8 @@ pub(crate) fn eureka(data: &[u8]) {
     // A delta contains changes of the last minutes, so a client applies it several times.
     assert_eq!(after.apply(delta.clone()).as_ref(), Ok(&after));
     let last = |id: &str, app: &str| {
-        let mut changes = delta.instances().filter(|(it, _)| it.id == id && it.app == app);
-        changes.next_back().map(|(_, action)| action)
+        let changes = delta.instances().filter(|(it, _)| it.id == id && it.app == app);
+        changes.last().map(|(_, action)| action)
     };
     for instance in after.instances() {
         assert_ne!(last(&instance.id, &instance.app), Some(Action::Deleted));

@@ -84,6 +84,8 @@ pub struct TrustedService {
     pub id: ServiceId,
     /// The hosts of its instances: `hosts`.
     pub hosts: Vec<HostPattern>,
+    /// The ports of its instances: `ports`. If the list is empty, every port is allowed.
+    pub ports: Vec<u16>,
     /// Its APPLID: `applid`.
     pub applid: Option<Applid>,
     /// Its schemes: `schemes`. Each has a route with the settings of the service. The paths and the addresses of these
@@ -197,6 +199,7 @@ struct Service<'a> {
     id: ServiceId,
     at: At<'a>,
     hosts: Vec<HostPattern>,
+    ports: Vec<u16>,
     applid: Option<(Applid, At<'a>)>,
     schemes: Vec<(ServiceScheme, At<'a>)>,
     plain_http: bool,
@@ -301,6 +304,7 @@ fn service<'a>(id: &'a str, field: &Field<'a>) -> Option<Service<'a>> {
         .required("schemes", "the schemes that the service may have, like [httpBasicPassTicket]");
     let applid = section.optional("applid").and_then(|field| Some((field.parse()?, field.at)));
     let headers = section.optional("headers");
+    let ports = section.optional("ports");
     let plain_http = section.optional("plainHttp").is_some_and(|field| field.is_on());
     section.finish();
     let id = match ServiceId::new(id) {
@@ -347,7 +351,9 @@ fn service<'a>(id: &'a str, field: &Field<'a>) -> Option<Service<'a>> {
         }
     }
     let hosts = patterns(hosts.as_ref());
-    Some(Service { id, at: field.at.clone(), hosts, applid, schemes: read, plain_http })
+    let ports = ports.iter().flat_map(Field::one_or_more);
+    let ports = ports.filter_map(|item| u16::try_from(item.number(1..=65535)?).ok()).collect();
+    Some(Service { id, at: field.at.clone(), hosts, ports, applid, schemes: read, plain_http })
 }
 
 impl<'a> DiscoverySection<'a> {
@@ -412,6 +418,7 @@ impl<'a> DiscoverySection<'a> {
                 schemes: own.cloned().collect(),
                 id: service.id,
                 hosts: service.hosts,
+                ports: service.ports,
                 applid: service.applid.map(|(applid, _)| applid),
                 plain_http: service.plain_http,
             }
@@ -547,6 +554,10 @@ mod tests {
             (service("{hosts: a, schemes: basic}"), "is not a scheme"),
             (service("{hosts: '*.com', schemes: zoweJwt}"), "at least two parts"),
             (service("{hosts: a, schemes: zoweJwt, port: 1}"), "port"),
+            (
+                service("{hosts: a, schemes: zoweJwt, ports: [443, 0]}"),
+                "write a number from 1 to 65535",
+            ),
         ] {
             let (_, problems) = read_text(&yaml);
             assert!(problems.iter().any(|it| it.contains(want)), "{yaml}: {problems:?}");

@@ -35,6 +35,7 @@ pub(super) enum Refusal {
     TooLong,
     Host(String),
     NoPort,
+    Port(u16),
     NoTls,
     Scheme(String),
     Applid(String),
@@ -50,6 +51,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the host {} is not one of the configured hosts", shown(host))
             }
             Self::NoPort => f.write_str("no port is enabled"),
+            Self::Port(port) => write!(f, "the port {port} is not one of the configured ports"),
             Self::NoTls => f.write_str("the instance has no TLS, and plainHttp is not true"),
             Self::Scheme(scheme) => {
                 write!(f, "the scheme {} is not one of the configured schemes", shown(scheme))
@@ -103,6 +105,10 @@ pub(super) fn decide<'s>(
 /// Returns the position of the scheme.
 fn decide_trusted(service: &TrustedService, instance: &Instance) -> Result<usize, Refusal> {
     check_address(&service.hosts, service.plain_http, instance)?;
+    let port = instance.secure_port.or(instance.port).unwrap_or_default();
+    if !service.ports.is_empty() && !service.ports.contains(&port) {
+        return Err(Refusal::Port(port));
+    }
     let of = |name: &str| instance.metadata.get(name).map(|value| value.trim()).unwrap_or_default();
     let applid = of(APPLID);
     if let Some(expected) = service.applid
@@ -148,7 +154,7 @@ mod tests {
     fn shown_decision(others: &str, registration: &str, is_defined: bool) -> String {
         let settings = settings(&format!(
             "services: {{svc: {{hosts: ['*.good.example', localhost], applid: GOODAPPL, schemes: \
-             [httpBasicPassTicket, zoweJwt]}}, ibmzosmf: {{hosts: z, schemes: zosmf}}, plain: {{hosts: p, \
+             [httpBasicPassTicket, zoweJwt]}}, ibmzosmf: {{hosts: z, ports: 443, schemes: zosmf}}, plain: {{hosts: p, \
              schemes: bypass, plainHttp: true}}}}, {others}"
         ));
         let instance = instance(registration);
@@ -196,6 +202,7 @@ mod tests {
             // An instance without a scheme would receive the credentials of the client.
             ("svc a.good.example s443".to_owned(), "the scheme \"bypass\" is not"),
             ("ibmzosmf z s443".to_owned(), "zosmf"),
+            ("ibmzosmf z s444".to_owned(), "the port 444 is not"),
             ("ibmzosmf z s443 scheme=bypass".to_owned(), "the scheme \"bypass\" is not"),
             ("plain p 80".to_owned(), "bypass"),
             ("other a.good.example s443".to_owned(), "ignored"),

@@ -28,9 +28,6 @@ pub(crate) struct RouteUpdater {
     implement: Box<dyn Fn(&ConfiguredRoute) -> Route + Send>,
     routes: SharedRoutes,
     services: SharedServices,
-    /// The last routes of the services that the configuration names, so that the paths of a service whose registrations
-    /// are gone get 503 and not 404.
-    known: BTreeMap<ServiceId, Vec<ConfiguredRoute>>,
 }
 
 /// What the gateway uses of a registry.
@@ -58,8 +55,8 @@ impl RouteUpdater {
         routes: SharedRoutes,
         services: SharedServices,
     ) -> Self {
-        let (implement, known) = (Box::new(implement), BTreeMap::new());
-        Self { settings, defined, listed, implement, routes, services, known }
+        let implement = Box::new(implement);
+        Self { settings, defined, listed, implement, routes, services }
     }
 
     /// Replaces the routes and the services.
@@ -101,7 +98,7 @@ impl RouteUpdater {
     }
 
     /// Plans all routes. Each prefix occurs once.
-    fn routes_of(&mut self, found: &Found<'_>) -> Vec<PlannedRoute> {
+    fn routes_of(&self, found: &Found<'_>) -> Vec<PlannedRoute> {
         let mut planned: Vec<PlannedRoute> = self
             .defined
             .iter()
@@ -119,12 +116,6 @@ impl RouteUpdater {
                 (None, None) => None,
             };
             let routes = found_routes(service, template);
-            if first.is_none() && service.scheme.is_some() {
-                let known = routes.iter().map(|it| it.route.clone()).collect::<Vec<_>>();
-                if !known.is_empty() {
-                    self.known.insert(service.id.clone(), known);
-                }
-            }
             for route in routes {
                 match planned.iter_mut().find(|it| it.route.prefix() == route.route.prefix()) {
                     // The instances of the definition stay.
@@ -136,16 +127,11 @@ impl RouteUpdater {
                 }
             }
         }
-        for routes in self.known.values() {
-            for route in routes {
-                let service = route.service();
-                let is_found = found.services.iter().any(|it| {
-                    it.id == *service && it.instances.iter().any(|it| !it.routes.is_empty())
-                });
-                if !is_found {
-                    planned.push(PlannedRoute { route: route.clone(), is_up: false });
-                }
-            }
+        // The paths of a service whose instances are gone, or are not known yet, get 503 and not 404.
+        for trusted in &self.settings.services {
+            let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
+            let template = trusted.schemes.first().filter(|_| !is_planned);
+            planned.extend(template.map(|it| PlannedRoute { route: it.clone(), is_up: false }));
         }
         planned
     }
@@ -345,38 +331,35 @@ mod tests {
     }
 
     #[test]
-    fn a_service_appears_and_keeps_its_routes_when_it_is_gone() {
+    fn the_paths_of_a_service_that_is_gone_stay() {
         let mut world = World::new(
             "services: {svc: {hosts: a, applid: GOODAPPL, schemes: [zoweJwt, httpBasicPassTicket]}}",
             vec![],
         );
-        assert_eq!(world.apply(&[]), Vec::<String>::new());
         let (one, two) =
             ("svc a s1 scheme=zoweJwt api/v1=/x ui=/", "svc a s2 scheme=zoweJwt api/v1=/x");
+        let gone = vec!["/svc zoweJwt DOWN https://discovery.invalid"];
         for (registrations, want) in [
-            (vec![one], ["/svc/api/v1 zoweJwt https://a:1/x", "/svc/ui zoweJwt https://a:1"]),
+            (vec![], gone.clone()),
+            (vec![one], vec!["/svc/api/v1 zoweJwt https://a:1/x", "/svc/ui zoweJwt https://a:1"]),
             (
                 vec![one, two],
-                ["/svc/api/v1 zoweJwt https://a:1/x https://a:2/x", "/svc/ui zoweJwt https://a:1"],
+                vec![
+                    "/svc/api/v1 zoweJwt https://a:1/x https://a:2/x",
+                    "/svc/ui zoweJwt https://a:1",
+                ],
             ),
             (
                 vec![&format!("{one} status=DOWN"), two],
-                ["/svc/api/v1 zoweJwt https://a:2/x", "/svc/ui zoweJwt DOWN https://a:1"],
+                vec!["/svc/api/v1 zoweJwt https://a:2/x", "/svc/ui zoweJwt DOWN https://a:1"],
             ),
             (
                 vec![&format!("{one} status=OUT_OF_SERVICE")],
-                ["/svc/api/v1 zoweJwt DOWN https://a:1/x", "/svc/ui zoweJwt DOWN https://a:1"],
+                vec!["/svc/api/v1 zoweJwt DOWN https://a:1/x", "/svc/ui zoweJwt DOWN https://a:1"],
             ),
-            (
-                vec![],
-                ["/svc/api/v1 zoweJwt DOWN https://a:1/x", "/svc/ui zoweJwt DOWN https://a:1"],
-            ),
-            // A registration that is refused does not replace the routes.
-            (
-                vec!["svc evil s1 scheme=zoweJwt api/v1=/x"],
-                ["/svc/api/v1 zoweJwt DOWN https://a:1/x", "/svc/ui zoweJwt DOWN https://a:1"],
-            ),
-            (vec![one], ["/svc/api/v1 zoweJwt https://a:1/x", "/svc/ui zoweJwt https://a:1"]),
+            (vec![], gone.clone()),
+            (vec!["svc evil s1 scheme=zoweJwt api/v1=/x"], gone),
+            (vec![one], vec!["/svc/api/v1 zoweJwt https://a:1/x", "/svc/ui zoweJwt https://a:1"]),
         ] {
             assert_eq!(world.apply(&registrations), want, "{registrations:?}");
             let routes = world.routes.current();

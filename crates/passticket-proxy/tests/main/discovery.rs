@@ -126,7 +126,7 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     let ask = |path: &str| plain.get(format!("http://{admin}{path}")).send();
 
     // The service appears, and receives PassTickets.
-    assert_eq!(site.get(FILES).await.status(), 404);
+    assert_eq!(site.get(FILES).await.status(), 503);
     let (port, rogue) = (site.service.address.port(), site.rogue.address.port());
     let files = Site::files("localhost", port);
     site.register(&files);
