@@ -1,13 +1,13 @@
 //! The services that `GET /gateway/api/v1/services` lists
 //! (docs/reference/auth-endpoints.md#gateway-endpoints).
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::{layer::CertificateHeader, passticket::Applid, token::ServiceId};
+use crate::{health::Health, layer::CertificateHeader, passticket::Applid, token::ServiceId};
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
@@ -164,30 +164,65 @@ impl ListedInstance {
     }
 }
 
+/// Returns whether an instance of a service works.
+type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
+
 /// A handle on the list of services, which can be replaced while requests run. Clones are handles on the same list. Each
 /// id should occur once.
-#[derive(Clone, Debug, Default)]
-pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
+#[derive(Clone)]
+pub struct SharedServices {
+    list: Arc<ArcSwap<Vec<ListedService>>>,
+    health: HealthOf,
+}
 
 impl SharedServices {
     /// Creates a handle on a list.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
+        let list = Arc::new(ArcSwap::from_pointee(services.into_iter().collect()));
+        Self { list, health: Arc::new(|_, _| Health::Up) }
+    }
+
+    /// Sets the function that returns whether an instance works.
+    pub(super) fn with_health(
+        self,
+        health: impl Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync + 'static,
+    ) -> Self {
+        Self { health: Arc::new(health), ..self }
+    }
+
+    /// Uses the list of `other` from now on.
+    pub(super) fn with_list_of(self, other: &Self) -> Self {
+        Self { list: other.list.clone(), ..self }
     }
 
     /// Replaces the list.
     pub fn replace(&self, services: impl IntoIterator<Item = ListedService>) {
-        self.0.store(Arc::new(services.into_iter().collect()));
+        self.list.store(Arc::new(services.into_iter().collect()));
     }
 
     /// Returns the current list.
     pub(super) fn current(&self) -> ServiceList {
-        ServiceList(self.0.load_full())
+        ServiceList { services: self.list.load_full(), health: self.health.clone() }
+    }
+}
+
+impl Default for SharedServices {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+impl fmt::Debug for SharedServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedServices").field(&self.list.load()).finish()
     }
 }
 
 /// The list of services at one moment.
-pub(super) struct ServiceList(Arc<Vec<ListedService>>);
+pub(super) struct ServiceList {
+    services: Arc<Vec<ListedService>>,
+    health: HealthOf,
+}
 
 impl ServiceList {
     /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
@@ -200,7 +235,8 @@ impl ServiceList {
         let has_api = |service: &&ListedService| {
             api_id.is_none_or(|wanted| service.apis.iter().any(|api| api.api_id == wanted))
         };
-        self.0.iter().filter(has_api).map(|service| service_view(service, base)).collect()
+        let listed = self.services.iter().filter(has_api);
+        listed.map(|service| self.view(service, base)).collect()
     }
 
     /// Returns the service with this id as JSON. The id is not case-sensitive.
@@ -209,8 +245,21 @@ impl ServiceList {
         id: &str,
         base: &'a str,
     ) -> Option<impl Serialize + use<'a>> {
-        let found = self.0.iter().find(|service| service.id.as_str().eq_ignore_ascii_case(id));
-        found.map(|service| service_view(service, base))
+        let mut services = self.services.iter();
+        let found = services.find(|service| service.id.as_str().eq_ignore_ascii_case(id));
+        found.map(|service| self.view(service, base))
+    }
+
+    fn view<'a>(&self, service: &'a ListedService, base: &str) -> ServiceView<'a> {
+        let mut is_up = service.instances.is_empty();
+        let instances = service.instances.iter().map(|instance| {
+            let health = (self.health)(&service.id, instance);
+            is_up |= health.is_up();
+            (instance.id.as_str(), instance_view(instance, &health))
+        });
+        let instances = instances.collect();
+        let health = if is_up { Health::Up } else { Health::down("no instance works") };
+        service_view(service, base, &health, instances)
     }
 }
 
@@ -289,14 +338,15 @@ struct InstanceView<'a> {
     custom_metadata: &'a BTreeMap<String, String>,
 }
 
-/// Like API ML, the gateway reports UP for instances that do not register themselves, because it does not check them. Of
-/// the instances that register themselves, only those that are UP are listed.
-const STATUS: &str = "UP";
-
-fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
+fn service_view<'a>(
+    service: &'a ListedService,
+    base: &str,
+    health: &Health,
+    instances: BTreeMap<&'a str, InstanceView<'a>>,
+) -> ServiceView<'a> {
     ServiceView {
         service_id: service.id.as_str(),
-        status: STATUS,
+        status: health.as_str(),
         apiml: ApimlView {
             api_info: distinct(&service.apis).map(|api| api_view(api, &service.id, base)).collect(),
             service: TextView {
@@ -306,11 +356,7 @@ fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
             },
             authentication: service.authentication.iter().map(authentication_view).collect(),
         },
-        instances: service
-            .instances
-            .iter()
-            .map(|instance| (instance.id.as_str(), instance_view(instance)))
-            .collect(),
+        instances,
     }
 }
 
@@ -351,10 +397,10 @@ fn authentication_view(authentication: &ListedAuthentication) -> AuthenticationV
     }
 }
 
-fn instance_view(instance: &ListedInstance) -> InstanceView<'_> {
+fn instance_view<'a>(instance: &'a ListedInstance, health: &Health) -> InstanceView<'a> {
     let host = instance.host.trim_start_matches('[').trim_end_matches(']');
     InstanceView {
-        status: STATUS,
+        status: health.as_str(),
         hostname: &instance.host,
         ip_addr: host.parse().ok(),
         protocol: &instance.protocol,
@@ -441,6 +487,28 @@ mod tests {
             }},
         }]);
         assert_eq!(document, want);
+    }
+
+    #[test]
+    fn a_service_is_up_while_one_of_its_instances_is() {
+        for (down, want) in [(&[][..], "UP"), (&[1], "UP"), (&[1, 2], "DOWN")] {
+            let mut service = ListedService::new(ServiceId::new("svc").unwrap());
+            let instance = |port| ListedInstance::fixed(&service.id, "http", "a", port);
+            service.instances = vec![instance(1), instance(2)];
+            let list = SharedServices::new([service]).with_health(move |_, instance| {
+                match down.contains(&instance.port) {
+                    true => Health::down("why"),
+                    false => Health::Up,
+                }
+            });
+            let list = list.current();
+            let document = to_value(list.service("svc", "").unwrap()).unwrap();
+            assert_eq!(document["status"], want);
+            for port in [1, 2] {
+                let want = if down.contains(&port) { "DOWN" } else { "UP" };
+                assert_eq!(document["instances"][format!("STATIC-a:svc:{port}")]["status"], want);
+            }
+        }
     }
 
     #[test]

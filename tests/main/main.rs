@@ -13,6 +13,7 @@ mod eureka;
 mod forwarding;
 mod handshake;
 mod http2_services;
+mod instances;
 mod jwks;
 mod on_failure;
 mod outbound;

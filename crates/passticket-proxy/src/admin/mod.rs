@@ -3,6 +3,7 @@
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, so no client can hold a connection for longer than the time limit for the headers.
 
+mod certificate;
 mod counts;
 mod endpoints;
 mod process;
@@ -94,7 +95,8 @@ impl Admin {
         let counts = Counts::default();
         let registry = registry(&counts, stores, components);
         let registry = registry.with(reloads.clone()).with(components.discovery().clone());
-        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone());
+        let instances = counts.instances.clone();
+        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone(), instances);
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -132,6 +134,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.instances.clone())
         .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())

@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
+    clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
     revocation::DurableStore,
 };
 
+use super::certificate::CertificateExpiry;
 use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// How often [`WorkerState::all_run`] counts the threads.
@@ -29,6 +31,7 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Certificate,
     Configuration,
     Discovery,
 }
@@ -36,7 +39,14 @@ pub(super) enum Component {
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
     const ALL: &'static [Self] =
-        &[Self::Workers, Self::Revocations, Self::Audit, Self::Configuration, Self::Discovery];
+        &[
+            Self::Workers,
+            Self::Revocations,
+            Self::Audit,
+            Self::Certificate,
+            Self::Configuration,
+            Self::Discovery,
+        ];
 
     fn index(self) -> usize {
         self as usize
@@ -47,6 +57,7 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Certificate => "certificate",
             Self::Configuration => "configuration",
             Self::Discovery => "discovery",
         }
@@ -59,6 +70,7 @@ pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
+    certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
     is_audit_needed: Arc<AtomicBool>,
@@ -78,14 +90,16 @@ impl Components {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
+            certificate: CertificateExpiry::of(config),
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
             reloads: reloads.clone(),
             discovery: discovery.clone(),
         }
     }
 
-    /// Sets whether the gateway needs the audit log.
-    pub(crate) fn set_audit_needed(&self, config: &Config) {
+    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    pub(crate) fn continue_with(&self, config: &Config) {
+        self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
@@ -101,26 +115,23 @@ impl Components {
 
     pub(super) fn status(&self) -> Status {
         let mut parts = vec![
-            Part { component: Component::Workers, is_needed: true, health: self.workers.health() },
-            Part {
-                component: Component::Revocations,
-                is_needed: true,
-                health: self.revocations.health(),
-            },
+            Part::new(Component::Workers, Need::Needed, self.workers.health()),
+            Part::new(Component::Revocations, Need::Needed, self.revocations.health()),
         ];
         if let Some(audit) = &self.audit {
-            parts.push(Part {
-                component: Component::Audit,
-                is_needed: self.is_audit_needed.load(SeqCst),
-                health: audit.health(),
-            });
+            let is_needed = self.is_audit_needed.load(SeqCst);
+            let need = if is_needed { Need::Needed } else { Need::Optional };
+            parts.push(Part::new(Component::Audit, need, audit.health()));
         }
+        let (health, warning) = self.certificate.health(SystemClock.now());
+        let certificate = Part::new(Component::Certificate, Need::Needed, health);
+        parts.push(Part { warning, ..certificate });
         // With a bad new configuration, the gateway continues with the last good one.
         let health = self.reloads.health();
-        parts.push(Part { component: Component::Configuration, is_needed: false, health });
+        parts.push(Part::new(Component::Configuration, Need::Optional, health));
         if let Some(health) = self.discovery.health() {
             // While no discovery service answers, the gateway uses the last registry.
-            parts.push(Part { component: Component::Discovery, is_needed: false, health });
+            parts.push(Part::new(Component::Discovery, Need::Optional, health));
         }
         Status(parts)
     }
@@ -136,6 +147,21 @@ pub(super) struct Part {
     /// Whether PassTickets or Personal Access Tokens need the component.
     is_needed: bool,
     pub(super) health: Health,
+    /// What the operator should do although the component works.
+    warning: Option<String>,
+}
+
+/// Whether the gateway is ready only if the component works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Needed,
+    Optional,
+}
+
+impl Part {
+    fn new(component: Component, need: Need, health: Health) -> Self {
+        Self { component, is_needed: need == Need::Needed, health, warning: None }
+    }
 }
 
 impl Status {
@@ -172,6 +198,9 @@ fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value
         let mut component = json!({"status": part.health.as_str()});
         if let Some(reason) = part.health.reason() {
             component["reason"] = reason.into();
+        }
+        if let Some(warning) = &part.warning {
+            component["warning"] = warning.as_str().into();
         }
         (part.component.value().to_owned(), component)
     });
@@ -261,7 +290,8 @@ mod tests {
             (up(), down(), true, false, Some(json!({"audit": down_json}))),
         ] {
             let case = format!("{workers:?} {audit:?} {is_audit_needed}");
-            let part = |component, is_needed, health| Part { component, is_needed, health };
+            let part =
+                |component, is_needed, health| Part { component, is_needed, health, warning: None };
             let status = Status(vec![
                 part(Component::Workers, true, workers),
                 part(Component::Audit, is_audit_needed, audit),

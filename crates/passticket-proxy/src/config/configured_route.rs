@@ -10,11 +10,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use http::HeaderName;
 
-use super::metadata::{ENCODED_CHARACTERS, RESPONSE_TIMEOUT};
+use super::metadata::{ENCODED_CHARACTERS, LOAD_BALANCING, RESPONSE_TIMEOUT};
 use tower_passticket::{
     layer::{
-        CertificateHeader, ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme,
-        SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders, Upstream,
+        Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
+        Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders,
+        ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -93,8 +94,11 @@ impl ServiceScheme {
 pub struct ConfiguredRoute {
     pub(super) route: Route,
     pub(super) scheme: ServiceScheme,
-    /// The instances after the first one.
-    other_instances: Vec<Upstream>,
+    /// The instances, each with the path of this route.
+    instances: Vec<Upstream>,
+    /// The ids of registered instances. The other instances have the ids of definitions.
+    ids: Vec<(Upstream, String)>,
+    balancing: Balancing,
 }
 
 impl ConfiguredRoute {
@@ -104,8 +108,12 @@ impl ConfiguredRoute {
         upstream: Upstream,
         scheme: ServiceScheme,
     ) -> Result<Self, RouteError> {
+        let instances = vec![upstream.clone()];
         let route = Route::new(service, gateway_url, upstream, Missing)?;
-        Ok(Self { route, scheme, other_instances: Vec::new() })
+        let balancing = Balancing::default();
+        let mut configured = Self { route, scheme, instances, ids: Vec::new(), balancing };
+        configured.update_route();
+        Ok(configured)
     }
 
     /// Creates a route without authentication, on which the service never receives a credential of a client.
@@ -127,8 +135,10 @@ impl ConfiguredRoute {
     /// # Errors
     /// [`RouteError`] if `gateway_url` cannot be part of a path.
     pub fn moved(&self, gateway_url: &str, upstream: Upstream) -> Result<Self, RouteError> {
-        let route = self.route.moved(gateway_url, upstream)?;
-        Ok(Self { route, scheme: self.scheme, other_instances: Vec::new() })
+        let route = self.route.moved(gateway_url, upstream.clone())?;
+        let mut moved = Self { route, instances: vec![upstream], ids: Vec::new(), ..self.clone() };
+        moved.update_route();
+        Ok(moved)
     }
 
     /// Applies the keys of a registration's metadata that the gateway also reads in a definition.
@@ -138,6 +148,9 @@ impl ConfiguredRoute {
         if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout)) {
             self = self.with_response_timeout(Duration::from_millis(timeout));
         }
+        if metadata.get(LOAD_BALANCING).is_some_and(|text| text.trim() == "authentication") {
+            self.set_balancing(Balancing::StickyUser);
+        }
         match metadata.get(ENCODED_CHARACTERS).map(|text| text.trim()) {
             None | Some("") => self,
             Some(text) if text.eq_ignore_ascii_case("true") => self,
@@ -145,13 +158,53 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds instances. Skips those that the route already has.
-    pub fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
+    /// Adds a registered instance. Clients can name its id in `X-InstanceId`. An instance with the same host and port stays
+    /// as it is: a registration cannot change an instance of a definition.
+    pub fn add_registered_instance(&mut self, id: &str, upstream: &Upstream) {
+        let place = |it: &Upstream| (it.host().to_owned(), it.port());
+        match self.instances.iter().find(|known| place(known) == place(upstream)) {
+            Some(known) if known != upstream => return,
+            Some(_) => {}
+            None => self.instances.push(upstream.clone()),
+        }
+        self.ids.push((upstream.clone(), id.to_owned()));
+        self.update_route();
+    }
+
+    /// Adds instances. As in Zowe API ML, an instance replaces an earlier one with the same host and port.
+    pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
-            if !self.instances().any(|known| *known == instance) {
-                self.other_instances.push(instance);
+            let place = |it: &Upstream| (it.host().to_owned(), it.port());
+            match self.instances.iter_mut().find(|known| place(known) == place(&instance)) {
+                Some(known) => *known = instance,
+                None => self.instances.push(instance),
             }
         }
+        self.update_route();
+    }
+
+    pub(super) fn set_balancing(&mut self, balancing: Balancing) {
+        self.balancing = balancing;
+        self.update_route();
+    }
+
+    fn update_route(&mut self) {
+        let instance = |upstream: &Upstream| {
+            let id =
+                self.ids.iter().find(|(known, _)| known == upstream).map(|(_, id)| id.as_str());
+            match id {
+                Some(id) => Instance::new(id, upstream.clone()),
+                None => Instance::fixed(self.service(), upstream.clone()),
+            }
+        };
+        let instances = Instances::new(self.instances.iter().map(instance));
+        let route = self.route.clone();
+        self.route = route.with_instances(instances.with_balancing(self.balancing));
+    }
+
+    /// How the gateway chooses an instance for a request.
+    pub fn balancing(&self) -> Balancing {
+        self.balancing
     }
 
     pub(super) fn with_on_failure(self, on_failure: OnFailure) -> Self {
@@ -170,6 +223,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_response_timeout(response_timeout), ..self }
     }
 
+    pub(super) fn with_protocol(self, protocol: ServiceProtocol) -> Self {
+        Self { route: self.route.with_protocol(protocol), ..self }
+    }
+
     pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
         Self { route: self.route.with_encoded_paths(encoded_paths), ..self }
     }
@@ -178,9 +235,9 @@ impl ConfiguredRoute {
         Self { route: self.route.with_client_basic(client_basic), ..self }
     }
 
-    /// The instances of the service, each with the path of this route. The gateway uses only the first instance.
+    /// The instances of the service, each with the path of this route.
     pub fn instances(&self) -> impl Iterator<Item = &Upstream> {
-        self.route.upstream().into_iter().chain(&self.other_instances)
+        self.instances.iter()
     }
 
     /// The id of the service.

@@ -119,10 +119,12 @@ impl RouteUpdater {
             for route in routes {
                 match planned.iter_mut().find(|it| it.route.prefix() == route.route.prefix()) {
                     // The instances of the definition stay.
-                    Some(defined) if route.is_up => {
-                        defined.route.add_instances(route.route.instances().cloned());
+                    Some(defined) => {
+                        let path = route.route.prefix().to_owned();
+                        let path =
+                            path.strip_prefix(&format!("/{}/", service.id)).unwrap_or_default();
+                        add_instances(&mut defined.route, service, path);
                     }
-                    Some(_) => {}
                     None => planned.push(route),
                 }
             }
@@ -189,10 +191,19 @@ fn found_routes(
         // A path that cannot be a route is left out.
         let mut route = route.ok()?.with_registered_metadata(&instance.instance.metadata);
         let is_up = !up.is_empty();
-        route.add_instances(up.into_iter().skip(1).cloned());
+        add_instances(&mut route, service, path);
         Some(PlannedRoute { route, is_up })
     });
     routes.collect()
+}
+
+/// Adds the instances that are up and have the path to the route.
+fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: &str) {
+    for found in service.instances.iter().filter(|it| it.is_up()) {
+        if let Some(upstream) = found.routes.get(path) {
+            route.add_registered_instance(&found.instance.id, upstream);
+        }
+    }
 }
 
 /// Describes a service by the metadata of its first instance.
