@@ -38,15 +38,14 @@ pub(super) enum Component {
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] =
-        &[
-            Self::Workers,
-            Self::Revocations,
-            Self::Audit,
-            Self::Certificate,
-            Self::Configuration,
-            Self::Discovery,
-        ];
+    const ALL: &'static [Self] = &[
+        Self::Workers,
+        Self::Revocations,
+        Self::Audit,
+        Self::Certificate,
+        Self::Configuration,
+        Self::Discovery,
+    ];
 
     fn index(self) -> usize {
         self as usize
