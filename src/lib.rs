@@ -127,6 +127,8 @@ mod compatibility;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+#[cfg(feature = "remote")]
+pub mod eureka;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -10,6 +10,7 @@ mod answers;
 mod bodies;
 mod command_line;
 mod configuration;
+mod discovery;
 mod exchange;
 mod gateway;
 mod headers;
@@ -70,6 +71,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("body_rules", bodies::rules),
     ("answers_saf", answers::saf),
     ("answers_zss", answers::zss),
+    ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
     ("names", names::names),
     ("esm_texts", names::esm_texts),

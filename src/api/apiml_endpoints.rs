@@ -19,7 +19,7 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     response::{Answer, json as json_response, json_document, typed},
-    service_list::{ListedInstance, ListedService, ServiceList, set_version},
+    service_list::{ListedInstance, ListedService, SharedServices, set_version},
 };
 use crate::{
     apiml_path::{ApimlPath, service_id},
@@ -54,11 +54,13 @@ pub enum HealthAccess {
 /// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access in the body |
 #[derive(Clone)]
 pub struct ApimlEndpoints {
-    services: ServiceList,
+    services: SharedServices,
     /// The certificate chain of the gateway in PEM. It is empty if it was not set.
     certificates: Bytes,
     health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
     health_access: HealthAccess,
+    /// Whether the registry of services is current. `None` if there is no registry.
+    discovery: Option<Arc<dyn Fn() -> Health + Send + Sync>>,
 }
 
 impl ApimlEndpoints {
@@ -66,11 +68,18 @@ impl ApimlEndpoints {
     /// of them by the id.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
-            services: ServiceList::new(services),
+            services: SharedServices::new(services),
             certificates: Bytes::new(),
             health: Arc::new(Vec::new),
             health_access: HealthAccess::default(),
+            discovery: None,
         }
+    }
+
+    /// Lists the services of `services`, a list that can be replaced while requests run.
+    #[must_use]
+    pub fn with_shared_services(self, services: SharedServices) -> Self {
+        Self { services: self.services.with_list_of(&services), ..self }
     }
 
     /// Sets the certificate chain of the gateway, in DER. The certificate of the gateway comes first.
@@ -100,6 +109,13 @@ impl ApimlEndpoints {
         access: HealthAccess,
     ) -> Self {
         Self { health: Arc::new(health), health_access: access, ..self }
+    }
+
+    /// Sets the function that returns whether the registry of services is current. If it is not, the gateway stays UP,
+    /// because it keeps the last registry. The function is called for each request, so it must not block.
+    #[must_use]
+    pub fn with_discovery(self, health: impl Fn() -> Health + Send + Sync + 'static) -> Self {
+        Self { discovery: Some(Arc::new(health)), ..self }
     }
 
     /// Returns the audit event of a request, or `None` if the endpoint evaluates no credential.
@@ -155,7 +171,8 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let base = self.base_url(request);
         let api_id = request.uri.query().and_then(api_id);
-        let services = self.endpoints.services.document(&base, api_id);
+        let list = self.endpoints.services.current();
+        let services = list.document(&base, api_id);
         if services.is_empty() {
             return Err(ApiError::NoSuchService);
         }
@@ -166,7 +183,8 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let (base, path) = (self.base_url(request), request.uri.path());
         let id = service_id(path).ok_or(ApiError::NotFound)?;
-        let service = self.endpoints.services.service(id, &base);
+        let list = self.endpoints.services.current();
+        let service = list.service(id, &base);
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }
 
@@ -212,9 +230,17 @@ impl ApimlGateway<'_> {
         }
         let parts = (self.endpoints.health)();
         let is_up = parts.iter().all(|(_, health)| health.is_up());
+        let discovery = self.endpoints.discovery.as_ref().map(|discovery| discovery());
+        let discovery = discovery.as_ref();
         let mut response = match self.compatibility {
-            Compatibility::ZoweV3 => actuator_document(&zowe_v3_health(is_up, &parts)),
-            Compatibility::Documented => json_document(&json!({ "status": status(is_up) })),
+            Compatibility::ZoweV3 => actuator_document(&zowe_v3_health(is_up, &parts, discovery)),
+            Compatibility::Documented => {
+                let mut document = json!({ "status": status(is_up) });
+                if let Some(discovery) = discovery {
+                    document["discovery"] = registry_status(discovery).into();
+                }
+                json_document(&document)
+            }
         };
         if !is_up {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -230,17 +256,26 @@ fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), content_type)
 }
 
+/// `STALE` says that the gateway keeps the last registry that it fetched.
+fn registry_status(discovery: &Health) -> &'static str {
+    if discovery.is_up() { "UP" } else { "STALE" }
+}
+
 fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
 /// Returns the health in the form of API ML, without reasons, because they contain names of files. The admin port and
 /// the log show the reasons.
-fn zowe_v3_health(is_up: bool, parts: &[(&'static str, Health)]) -> Value {
+fn zowe_v3_health(
+    is_up: bool,
+    parts: &[(&'static str, Health)],
+    discovery: Option<&Health>,
+) -> Value {
     // The gateway replaces three components of API ML: the gateway, ZAAS (the authentication service) and the discovery
     // service.
     let details = json!({
-        "discovery": status(is_up), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
+        "discovery": discovery.map_or(status(is_up), registry_status), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
     });
     let mut components = Map::new();
     components.insert("gateway".to_owned(), json!({ "status": status(is_up), "details": details }));

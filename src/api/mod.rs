@@ -202,7 +202,9 @@ pub use platform_error::PlatformError;
 pub use provider::{LoginError, LoginFuture, LoginProvider, Password};
 pub use response::ResponseBody;
 pub use service::AuthApi;
-pub use service_list::{ListedApi, ListedAuthentication, ListedInstance, ListedService, ListedUrl};
+pub use service_list::{
+    ListedApi, ListedAuthentication, ListedInstance, ListedService, ListedUrl, SharedServices,
+};
 #[cfg(feature = "remote")]
 pub use zosmf_login::ZosmfLogin;
 #[cfg(feature = "remote")]

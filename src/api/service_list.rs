@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
@@ -166,16 +167,19 @@ impl ListedInstance {
 /// Returns whether an instance of a service works.
 type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
 
-/// The list of services. Each id occurs once.
+/// A handle on the list of services, which can be replaced while requests run. Clones are handles on the same list. Each
+/// id should occur once.
 #[derive(Clone)]
-pub(super) struct ServiceList {
-    services: Arc<[ListedService]>,
+pub struct SharedServices {
+    list: Arc<ArcSwap<Vec<ListedService>>>,
     health: HealthOf,
 }
 
-impl ServiceList {
-    pub(super) fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
-        Self { services: services.into_iter().collect(), health: Arc::new(|_, _| Health::Up) }
+impl SharedServices {
+    /// Creates a handle on a list.
+    pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
+        let list = Arc::new(ArcSwap::from_pointee(services.into_iter().collect()));
+        Self { list, health: Arc::new(|_, _| Health::Up) }
     }
 
     /// Sets the function that returns whether an instance works.
@@ -186,6 +190,41 @@ impl ServiceList {
         Self { health: Arc::new(health), ..self }
     }
 
+    /// Uses the list of `other` from now on.
+    pub(super) fn with_list_of(self, other: &Self) -> Self {
+        Self { list: other.list.clone(), ..self }
+    }
+
+    /// Replaces the list.
+    pub fn replace(&self, services: impl IntoIterator<Item = ListedService>) {
+        self.list.store(Arc::new(services.into_iter().collect()));
+    }
+
+    /// Returns the current list.
+    pub(super) fn current(&self) -> ServiceList {
+        ServiceList { services: self.list.load_full(), health: self.health.clone() }
+    }
+}
+
+impl Default for SharedServices {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+impl fmt::Debug for SharedServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedServices").field(&self.list.load()).finish()
+    }
+}
+
+/// The list of services at one moment.
+pub(super) struct ServiceList {
+    services: Arc<Vec<ListedService>>,
+    health: HealthOf,
+}
+
+impl ServiceList {
     /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
     /// this API are listed.
     pub(super) fn document<'a>(
@@ -221,12 +260,6 @@ impl ServiceList {
         let instances = instances.collect();
         let health = if is_up { Health::Up } else { Health::down("no instance works") };
         service_view(service, base, &health, instances)
-    }
-}
-
-impl fmt::Debug for ServiceList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ServiceList").field(&self.services).finish()
     }
 }
 
@@ -417,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_service_has_the_fields_of_api_ml() {
-        let list = ServiceList::new([zosmf()]);
+        let list = SharedServices::new([zosmf()]).current();
         let document = to_value(list.document("https://gw:7554", None)).unwrap();
         let want = json!([{
             "serviceId": "ibmzosmf",
@@ -462,12 +495,13 @@ mod tests {
             let mut service = ListedService::new(ServiceId::new("svc").unwrap());
             let instance = |port| ListedInstance::fixed(&service.id, "http", "a", port);
             service.instances = vec![instance(1), instance(2)];
-            let list = ServiceList::new([service]).with_health(move |_, instance| {
+            let list = SharedServices::new([service]).with_health(move |_, instance| {
                 match down.contains(&instance.port) {
                     true => Health::down("why"),
                     false => Health::Up,
                 }
             });
+            let list = list.current();
             let document = to_value(list.service("svc", "").unwrap()).unwrap();
             assert_eq!(document["status"], want);
             for port in [1, 2] {
@@ -494,7 +528,7 @@ mod tests {
     #[test]
     fn services_are_found_by_id_and_by_the_id_of_an_api() {
         let plain = ListedService::new(ServiceId::new("plain").unwrap());
-        let list = ServiceList::new([zosmf(), plain]);
+        let list = SharedServices::new([zosmf(), plain]).current();
         let ids = |api: Option<&str>| -> Vec<String> {
             let document = to_value(list.document("", api)).unwrap();
             let services = document.as_array().unwrap().iter();

@@ -28,6 +28,8 @@ string_enum! {
         RuleMade = "rule-made",
         /// Removal of expired revocations.
         Evicted = "evicted",
+        /// An instance of a service in a registry, which the gateway does not use.
+        Registration = "registration",
     }
 }
 

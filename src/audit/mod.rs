@@ -19,6 +19,7 @@
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
+//! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
 //! There is also a record of each request that is refused before its sender is authenticated. [`AuditFiles`] writes
 //! sums of such records to a separate file, so that a large number of them cannot push out the other records.

@@ -68,6 +68,9 @@ string_enum! {
         TargetNotAllowed = "target-not-allowed",
         /// No caller may request PassTickets for this user, because the user is protected.
         TargetProtected = "target-protected",
+        /// The registration of an instance contradicts the configuration, for example because it has another host or
+        /// another APPLID.
+        RegistrationRefused = "registration-refused",
         /// A web page of another origin made the browser send the request.
         CrossOrigin = "cross-origin",
         /// There were too many requests recently.
@@ -152,6 +155,8 @@ impl ReasonCode {
             | Self::ApplidNotAllowed
             | Self::TargetNotAllowed
             | Self::TargetProtected
+            // A registrant needs a certificate that the registry trusts.
+            | Self::RegistrationRefused
             | Self::RateLimited
             | Self::NoTimeSlot
             | Self::NotAuthorized => Cause::KnownClient,

@@ -47,6 +47,13 @@ pub enum Detail {
     Evicted(Evicted),
     /// [`Event::Login`]: the request also sets a new password.
     PasswordChange,
+    /// [`Event::Registration`]: the refused instance. The registrant has chosen both texts.
+    Registration {
+        /// The id of the instance.
+        instance: Box<str>,
+        /// Why it was refused.
+        why: Box<str>,
+    },
     /// [`Event::Scheme`]: which scheme was called.
     Scheme {
         /// The name of the scheme.
@@ -331,6 +338,12 @@ impl Detail {
                 object.end();
             }
             Self::PasswordChange => line.set_true("password_change"),
+            Self::Registration { instance, why } => {
+                let mut object = line.object("registration");
+                object.text("instance", instance);
+                object.text("why", why);
+                object.end();
+            }
             Self::Scheme { name } => line.text("scheme", name),
         }
     }

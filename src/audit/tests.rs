@@ -213,6 +213,7 @@ fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
         Detail::Evicted(evicted),
         Detail::PasswordChange,
         Detail::Scheme { name: "apiKey" },
+        Detail::Registration { instance: "a:b:1\n".into(), why: "another host".into() },
     ] {
         assert_matches_schema(&full_record(detail).to_json());
     }

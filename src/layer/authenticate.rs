@@ -164,6 +164,9 @@ where
         let extensions = request.extensions();
         let rules = match extensions.get::<Arc<Route>>() {
             Some(route) if route.is_bypass() => {
+                if route.removes_credentials() {
+                    self.authenticator.strip(request.headers_mut());
+                }
                 return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
             Some(route) => {

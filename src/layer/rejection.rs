@@ -20,6 +20,9 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
+    /// No instance of the service can serve requests now.
+    #[error("the service has no instance that can serve requests")]
+    OutOfService,
     /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this segment
     /// would read a different path than the gateway.
     #[error("the path has a dot segment")]
@@ -84,6 +87,13 @@ impl Rejection {
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
         let (status, message) = match &self {
             Self::NoRoute => (StatusCode::NOT_FOUND, ApiMessage::new(&messages::NOT_FOUND)),
+            Self::OutOfService => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                ApiMessage::with(
+                    &messages::SERVICE_UNAVAILABLE,
+                    &["no instance of the service is up"],
+                ),
+            ),
             Self::DotSegment => (
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(

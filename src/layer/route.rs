@@ -7,6 +7,7 @@
 //! | request | response |
 //! |---|---|
 //! | no route matches the path | 404 |
+//! | no instance of the service can serve requests ([`Route::out_of_service`]) | 503 |
 //! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
 //! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
@@ -112,6 +113,9 @@ enum Source {
 impl Check for FindRoute {
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let route = self.find(request)?;
+        if route.is_out_of_service() {
+            return Err(Rejection::OutOfService);
+        }
         request.extensions_mut().insert(route);
         Ok(())
     }
@@ -293,6 +297,22 @@ mod tests {
                 assert_eq!(found, want, "{path}");
             }
         }
+    }
+
+    #[test]
+    fn a_service_without_instances_is_unavailable() {
+        let routes =
+            Routes::new([route("a", "https://a").out_of_service(), route("b", "https://b")]);
+        let mut check = RouteLayer::new(routes.unwrap()).check;
+        for (path, want) in [
+            ("/svc/a/x", Err(Rejection::OutOfService)),
+            ("/svc/b/x", Ok(())),
+            ("/c", Err(Rejection::NoRoute)),
+        ] {
+            assert_eq!(check.check(&mut Request::get(path).body(()).unwrap()), want, "{path}");
+        }
+        let response = Rejection::OutOfService.into_response::<bytes::Bytes>();
+        assert_eq!(response.status(), 503);
     }
 
     #[test]

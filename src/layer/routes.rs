@@ -112,6 +112,8 @@ pub struct Route {
     body_timeout: Option<Duration>,
     protocol: ServiceProtocol,
     compatibility: Compatibility,
+    is_out_of_service: bool,
+    removes_credentials: bool,
     /// All routes of the same service, including this one, because a redirect of the service may point to another
     /// route. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
@@ -195,6 +197,8 @@ impl Route {
             body_timeout: None,
             protocol: ServiceProtocol::default(),
             compatibility: Compatibility::default(),
+            is_out_of_service: false,
+            removes_credentials: false,
             siblings: Arc::new([]),
         }
     }
@@ -470,6 +474,48 @@ impl Route {
 
     fn covers(&self, path: &str) -> bool {
         below(&self.prefix, path).is_some()
+    }
+}
+
+/// Routes that are made from other routes, for services that are found in a registry.
+impl Route {
+    /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
+    /// `upstream`.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new).
+    pub fn moved(&self, gateway_url: &str, upstream: Upstream) -> Result<Self, RouteError> {
+        let placed = Self::new(self.service.clone(), gateway_url, upstream, Local)?;
+        Ok(Self {
+            prefix: placed.prefix,
+            instances: placed.instances,
+            siblings: placed.siblings,
+            ..self.clone()
+        })
+    }
+
+    /// Sets that no instance of the service can serve requests now. [`RouteLayer`](super::RouteLayer) then answers 503. A
+    /// service whose last instance is down keeps its routes, so that its clients get 503 and not 404.
+    #[must_use]
+    pub fn out_of_service(self) -> Self {
+        Self { is_out_of_service: true, ..self }
+    }
+
+    /// Whether no instance of the service can serve requests now.
+    pub fn is_out_of_service(&self) -> bool {
+        self.is_out_of_service
+    }
+
+    /// Sets that the service never receives a credential of a client, even if the scheme of the route is
+    /// [`Bypass`](super::Bypass). No credential is evaluated in this case.
+    #[must_use]
+    pub fn without_credentials(self) -> Self {
+        Self { removes_credentials: true, ..self }
+    }
+
+    /// Whether the service never receives a credential of a client.
+    pub fn removes_credentials(&self) -> bool {
+        self.removes_credentials
     }
 }
 
@@ -786,6 +832,22 @@ mod tests {
             Routes::new([twice(), twice()]).unwrap_err(),
             RouteError::Duplicate("/a/x".to_owned())
         );
+    }
+
+    #[test]
+    fn a_moved_route_keeps_its_settings() {
+        let first = route("svc", "api/v1", "https://a/x", Named("scheme"))
+            .with_on_failure(OnFailure::Reject)
+            .with_response_timeout(Duration::from_secs(7))
+            .without_credentials();
+        let moved = first.moved("/ui/v1/", "http://b:81/y".parse().unwrap()).unwrap();
+        assert_eq!((moved.service(), moved.prefix()), (first.service(), "/svc/ui/v1"));
+        assert_eq!(moved.southbound_path(&"/svc/ui/v1/z".parse().unwrap()), "/y/z");
+        assert_eq!((moved.scheme().name(), moved.on_failure()), ("scheme", OnFailure::Reject));
+        assert_eq!(moved.response_timeout(), Some(Duration::from_secs(7)));
+        assert!(moved.removes_credentials() && !moved.is_out_of_service());
+        let upstream = "http://b".parse().unwrap();
+        assert!(matches!(first.moved("a/../b", upstream), Err(RouteError::GatewayUrl(_))));
     }
 
     proptest! {

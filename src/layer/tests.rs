@@ -160,6 +160,7 @@ impl World {
             self.route("files", ticket("ZOWEAPPL")),
             self.route("nokey", ticket("NOKEY")),
             self.route("open", Bypass),
+            self.route("found", Bypass).without_credentials(),
         ])
         .unwrap()
     }
@@ -587,6 +588,23 @@ async fn bypass_removes_reserved_headers_only() {
     let exchange = world.exchange(request).await;
     assert_eq!(exchange.southbound.unwrap(), sent);
     assert!(exchange.failure.is_none());
+}
+
+#[tokio::test]
+async fn bypass_without_credentials_removes_each_credential() {
+    let world = World::new();
+    let (bearer, basic) = (format!("Bearer {}", world.jwt()), "Basic dTpw");
+    for (name, value, want) in [
+        ("authorization", &*bearer, None),
+        ("authorization", basic, None),
+        ("private-token", "x", None),
+        ("cookie", "apimlAuthenticationToken=x; personalAccessToken=y; b=c", Some("b=c")),
+        ("accept", "text/html", Some("text/html")),
+    ] {
+        let exchange = world.exchange(get("/found/api/v1", &[(name, value)])).await;
+        assert_eq!(exchange.received(name), want, "{name}");
+        assert_eq!((exchange.status, exchange.failure), (StatusCode::OK, None));
+    }
 }
 
 #[tokio::test]

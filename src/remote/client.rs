@@ -18,10 +18,6 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// The maximum size of a response body, in bytes. A response of ZSS (Zowe System Services) has only a few hundred
-/// bytes.
-const MAX_BODY: usize = 64 * 1024;
-
 /// Calls an HTTP service over pooled connections. `C` is the connector.
 ///
 /// Clones share connections and limits. Make one client per service: if two services shared a client, a slow service
@@ -67,7 +63,7 @@ impl<C: Connect> Client<C> {
     /// # Errors
     /// - [`RemoteError::Unavailable`] in three cases: the service cannot be reached, the response is cut off or not
     ///   complete at the deadline, or too many calls are waiting.
-    /// - [`RemoteError::Answer`] if the body of the response is larger than 64 KiB.
+    /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`].
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
         let exchange = async {
             match self.exchange(request.clone()).await {
@@ -111,12 +107,15 @@ impl<C: Connect> Client<C> {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, Failed> {
         let response = self.http.request(request).await.map_err(Failed::from)?;
         let (head, body) = response.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
+        let max_body = self.limits.max_body();
+        let body = match Limited::new(body, max_body).collect().await {
             Ok(body) => body.to_bytes(),
             // The status 401 alone says that the service refuses the credential, so a body that cannot be read is no
             // error. If it were an error, a wrong password would not be counted.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(Failed::TooLarge),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(Failed::TooLarge { max_body });
+            }
             Err(error) => {
                 let error = ErrorChain(&*error);
                 return Err(Failed::Other(format!("the response was cut off: {error}")));
@@ -146,7 +145,9 @@ impl<C> fmt::Debug for Client<C> {
 enum Failed {
     /// The connection was closed before the head of the response was complete.
     Unanswered(String),
-    TooLarge,
+    TooLarge {
+        max_body: usize,
+    },
     Other(String),
 }
 
@@ -295,7 +296,7 @@ impl From<Failed> for RemoteError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Unanswered(chain) | Failed::Other(chain) => Self::Unavailable(chain),
-            Failed::TooLarge => Self::Answer(format!("more than {MAX_BODY} bytes")),
+            Failed::TooLarge { max_body } => Self::Answer(format!("more than {max_body} bytes")),
         }
     }
 }

@@ -18,17 +18,20 @@ pub struct ClientLimits {
     max_concurrent: NonZeroUsize,
     max_waiting: usize,
     idle: Duration,
+    max_body: usize,
 }
 
 impl Default for ClientLimits {
     /// The deadline is 5 s. Up to 8 calls run at the same time, and up to 1,000 more calls wait. Idle connections are
-    /// kept for 30 s.
+    /// kept for 30 s. The body of a response may have 64 KiB, because a response of ZSS (Zowe System Services) has only a
+    /// few hundred bytes.
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
             max_concurrent: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
             max_waiting: 1000,
             idle: Duration::from_secs(30),
+            max_body: 64 * 1024,
         }
     }
 }
@@ -58,6 +61,12 @@ impl ClientLimits {
         Self { idle, ..self }
     }
 
+    /// Sets the maximum size of the body of a response, in bytes.
+    #[must_use]
+    pub fn with_max_body(self, max_body: usize) -> Self {
+        Self { max_body, ..self }
+    }
+
     /// How long a call may take.
     pub fn deadline(&self) -> Duration {
         self.deadline
@@ -76,5 +85,10 @@ impl ClientLimits {
     /// How long an idle connection is kept.
     pub fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// The maximum size of the body of a response, in bytes.
+    pub fn max_body(&self) -> usize {
+        self.max_body
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 mod client_connections;
 mod client_limits;
+mod eureka;
 mod forwarding;
 mod handshake;
 mod http2_services;

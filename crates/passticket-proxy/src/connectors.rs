@@ -33,6 +33,8 @@ pub(crate) struct OutboundSettings {
     policy: TlsPolicy,
     identities: ClientIdentities,
     zowe_identity: Option<ClientIdentity>,
+    /// The services that are found in Eureka and may receive credentials.
+    found: Vec<ServiceId>,
 }
 
 /// Makes the connectors, or keeps the previous ones.
@@ -47,6 +49,7 @@ pub(crate) fn outbound(
         policy: config.client_tls.clone(),
         identities: config.client_identities.clone(),
         zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
+        found: found_services(config).cloned().collect(),
     };
     Part::keep_or_make(previous, settings, |_| {
         let connectors = Connectors::new(config)?;
@@ -90,6 +93,7 @@ impl Connectors {
             .iter()
             .map(|(service, identity)| Ok((service.clone(), connector_of(identity)?)))
             .collect::<Result<_, TlsError>>()?;
+        let own = with_found_services(config, own)?;
         Ok(Self { anonymous, default, own })
     }
 
@@ -107,6 +111,30 @@ impl Connectors {
             _ => Ok(self.anonymous.clone()),
         }
     }
+}
+
+/// Returns the services that are found in Eureka and may receive credentials.
+fn found_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
+    config.discovery.iter().flat_map(|discovery| &discovery.services).map(|service| &service.id)
+}
+
+/// Adds connectors to the services that are found in Eureka and may receive credentials. Any program with a trusted
+/// certificate can register an instance, so an instance must present a certificate for its registered host, also with
+/// `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+fn with_found_services(
+    config: &Config,
+    mut own: Vec<(ServiceId, Connector)>,
+) -> Result<Vec<(ServiceId, Connector)>, TlsError> {
+    if config.verify == Verification::Strict {
+        return Ok(own);
+    }
+    for service in found_services(config) {
+        let identity = config.client_identities.of(service);
+        let connector = connector_as(config, Verification::Strict, identity)?;
+        own.retain(|(id, _)| id != service);
+        own.push((service.clone(), connector));
+    }
+    Ok(own)
 }
 
 /// Returns the connector to servers to which the gateway presents the client certificate `identity`.

@@ -8,6 +8,7 @@ mod commands;
 mod connectors;
 mod demo;
 mod descriptors;
+mod discovery;
 mod exit;
 mod forwarders;
 mod instances;

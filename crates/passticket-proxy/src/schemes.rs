@@ -54,7 +54,9 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             let tickets = tickets.of(&settings.applid);
             ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone())
         });
-        let applids = config.routes.iter().filter_map(|route| match route.scheme() {
+        let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
+        let found = found.flat_map(|service| &service.schemes);
+        let applids = config.routes.iter().chain(found).filter_map(|route| match route.scheme() {
             ServiceScheme::SafIdt { applid } => Some(applid),
             _ => None,
         });

@@ -25,6 +25,7 @@ use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
     changes::Started,
     cli::ServeOptions,
+    discovery::Discovery,
     exit::Exit,
     listeners::Listeners,
     logging,
@@ -141,7 +142,8 @@ pub(crate) async fn run(
     };
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
-    let components = Components::new(&config, &stores, &workers, &reloads);
+    let discovery = Discovery::default();
+    let components = Components::new(&config, &stores, &workers, &reloads, &discovery);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
         Some(port) => Some(Admin::start(port, &stores, &components, &reloads)?),
@@ -151,7 +153,8 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
-    let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone());
+    let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone())
+        .with_discovery(discovery);
     let tunnels = kept.tunnels();
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {

@@ -13,12 +13,12 @@ use passticket_proxy::config::{
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
-    api::{AuthApi, LoginMemory, LoginProvider},
+    api::{AuthApi, LoginMemory, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
@@ -36,6 +36,7 @@ use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
     connectors::{self, Connectors, Outbound, OutboundSettings},
+    discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
     instances, names, oidc,
@@ -53,6 +54,8 @@ use crate::{
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
     Tls(#[from] TlsError),
+    #[error("components.passticket-proxy.discovery: {0}")]
+    Discovery(#[source] TlsError),
     #[error("components.passticket-proxy.oidc: {0}")]
     Oidc(#[source] TlsError),
     #[error("components.passticket-proxy.zowe: {0}")]
@@ -78,6 +81,8 @@ pub(crate) struct Parts {
     site: Part<SiteSettings, Arc<SiteTokens>>,
     /// The verifier of the tokens of all issuers. `None` if only the gateway's own tokens are accepted.
     issuers: Option<TrustedIssuers>,
+    /// The task that fetches the registry of services. `None` if services are not found in Eureka.
+    finding: Option<Part<FindingSettings, Finding>>,
     /// The proxies that may send the certificates of their clients.
     forwarders: Option<Forwarders>,
 }
@@ -265,7 +270,20 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let forwarders = previous.and_then(|it| it.forwarders.as_ref());
     let forwarders = Forwarders::new(config, forwarders, &outbound.value);
     let forwarders = forwarders.map_err(PartsError::Forwarders)?;
-    Ok(Parts { tls, outbound, login, zosmf_sessions, verifier, oidc, site, issuers, forwarders })
+    let finding = previous.and_then(|it| it.finding.as_ref());
+    let finding = discovery::finding(config, finding).map_err(PartsError::Discovery)?;
+    Ok(Parts {
+        tls,
+        outbound,
+        login,
+        zosmf_sessions,
+        verifier,
+        oidc,
+        site,
+        issuers,
+        finding,
+        forwarders,
+    })
 }
 
 /// The service that forwards requests, with its connections to services.
@@ -421,6 +439,8 @@ pub(crate) struct Kept {
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
+    /// The last registry of services.
+    discovery: Discovery,
 }
 
 impl Kept {
@@ -443,8 +463,24 @@ impl Kept {
         };
         let tunnels = Arc::new(with_settings(tunnels, config));
         let logins = LoginMemory::default();
-        let names = Task::default();
-        Self { stores, counts, generator, logins, forward, instances, names, tunnels, hand_over }
+        let (names, discovery) = (Task::default(), Discovery::default());
+        Self {
+            stores,
+            counts,
+            generator,
+            logins,
+            forward,
+            instances,
+            names,
+            tunnels,
+            hand_over,
+            discovery,
+        }
+    }
+
+    /// Sets the state of discovery, which the health endpoints also show.
+    pub(crate) fn with_discovery(self, discovery: Discovery) -> Self {
+        Self { discovery, ..self }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
@@ -483,7 +519,8 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// token.
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`. Call
-/// this function in a runtime. In this runtime, the health of the instances is checked, and their names are resolved.
+/// this function in a runtime. In this runtime, the health of the instances is checked, and their names are resolved. If
+/// services are found in Eureka, the registry is fetched in this runtime, and the routes are replaced from now on.
 pub(crate) fn gateway(
     config: &Config,
     parts: &Parts,
@@ -577,23 +614,45 @@ pub(crate) fn gateway(
     if !config.client_certificates {
         authenticator = authenticator.without_client_certificates();
     }
-    if config.routes.iter().any(|route| route.client_basic() == ClientBasic::Verify) {
+    let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
+    let found = found.flat_map(|service| &service.schemes);
+    if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
         // The auth API has all its settings here, so both count the same failed logins.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
-    let routes = config.routes.iter().map(|route| schemes.route(route));
-    let routes: Vec<_> =
-        routes.map(|route| route.with_compatibility(config.compatibility)).collect();
+    let (compatibility, states) = (config.compatibility, kept.instances.clone());
+    let implement = move |route: &_| {
+        let route = schemes.route(route).with_compatibility(compatibility);
+        states.add_route(&route);
+        route
+    };
+    let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
-    routes.iter().for_each(|route| states.add_route(route));
     instances::start_checks(config, &routes, connectors, &states);
-    let listed = states.clone();
-    let endpoints =
-        apiml::endpoints(config, &routes, needed).with_instance_health(move |service, instance| {
-            instances::health(&listed, service, instance)
+    let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
+    let (routes, defined) = (SharedRoutes::new(routes), apiml::defined_services(config));
+    let services = SharedServices::new(defined.clone());
+    let discovery = &kept.discovery;
+    let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
+        .with_instance_health(move |service, instance| {
+            instances::health(&states, service, instance)
         });
     api = api.with_apiml_endpoints(endpoints);
-    let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
+    match (&config.discovery, &parts.finding) {
+        (Some(settings), Some(Part { value: Finding { connector, task }, .. })) => {
+            let updater = RouteUpdater::new(
+                settings.clone(),
+                config.routes.clone(),
+                defined,
+                implement,
+                routes.clone(),
+                services,
+            );
+            discovery.attach(updater, audit.clone());
+            task.start(|| discovery.clone().run(settings.clone(), connector.clone()));
+        }
+        _ => discovery.detach(),
+    }
     let forward = kept.forward.value.clone();
     let forward =
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());

@@ -58,28 +58,29 @@ pub struct Answer {
     /// The names and values of the headers, without `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
     /// Creates an empty response.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     /// Creates a response with a JSON document.
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         let headers = vec![("Content-Type", "application/json".to_owned())];
-        Self { status, headers, body: body.to_string() }
+        Self { status, headers, body: body.to_string().into_bytes() }
     }
 
     /// Creates a response with a text.
     pub fn text(status: u16, body: &str) -> Self {
         let headers = vec![("Content-Type", "text/plain".to_owned())];
-        Self { status, headers, body: body.to_owned() }
+        Self { status, headers, body: body.as_bytes().to_vec() }
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// Returns the response as it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let Self { status, headers, body } = self;
         let mut text = format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
         for (name, value) in headers {
@@ -88,7 +89,7 @@ impl Answer {
         if *status != 204 {
             text += &format!("Content-Length: {}\r\n", body.len());
         }
-        (text + "\r\n" + body).into_bytes()
+        [(text + "\r\n").as_bytes(), body].concat()
     }
 }
 

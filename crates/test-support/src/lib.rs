@@ -8,6 +8,7 @@
 
 pub mod apiml;
 pub mod apiml_tickets;
+pub mod eureka;
 pub mod fake;
 pub mod jws;
 pub mod key_stores;

@@ -93,7 +93,8 @@ impl Admin {
     ) -> Result<Self, Exit> {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
-        let registry = registry(&counts, stores, components).with(reloads.clone());
+        let registry = registry(&counts, stores, components);
+        let registry = registry.with(reloads.clone()).with(components.discovery().clone());
         let instances = counts.instances.clone();
         let endpoints = Endpoints::new(registry, components.clone(), reloads.clone(), instances);
         let endpoints = Arc::new(endpoints);

@@ -20,7 +20,7 @@ use tower_passticket::{
 };
 
 use super::certificate::CertificateExpiry;
-use crate::{reloads::Reloads, stack::Stores};
+use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// How often [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -33,12 +33,19 @@ pub(super) enum Component {
     Audit,
     Certificate,
     Configuration,
+    Discovery,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] =
-        &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate, Self::Configuration];
+    const ALL: &'static [Self] = &[
+        Self::Workers,
+        Self::Revocations,
+        Self::Audit,
+        Self::Certificate,
+        Self::Configuration,
+        Self::Discovery,
+    ];
 
     fn index(self) -> usize {
         self as usize
@@ -51,6 +58,7 @@ impl Label for Component {
             Self::Audit => "audit",
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
+            Self::Discovery => "discovery",
         }
     }
 }
@@ -66,6 +74,7 @@ pub(crate) struct Components {
     /// PassTickets, but serves all other requests.
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
+    discovery: Discovery,
 }
 
 impl Components {
@@ -74,6 +83,7 @@ impl Components {
         stores: &Stores,
         workers: &Arc<WorkerState>,
         reloads: &Arc<Reloads>,
+        discovery: &Discovery,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -82,6 +92,7 @@ impl Components {
             certificate: CertificateExpiry::of(config),
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
             reloads: reloads.clone(),
+            discovery: discovery.clone(),
         }
     }
 
@@ -89,6 +100,10 @@ impl Components {
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
+    }
+
+    pub(super) fn discovery(&self) -> &Discovery {
+        &self.discovery
     }
 
     /// The components that the gateway needs to serve requests, each with its name.
@@ -113,6 +128,10 @@ impl Components {
         // With a bad new configuration, the gateway continues with the last good one.
         let health = self.reloads.health();
         parts.push(Part::new(Component::Configuration, Need::Optional, health));
+        if let Some(health) = self.discovery.health() {
+            // While no discovery service answers, the gateway uses the last registry.
+            parts.push(Part::new(Component::Discovery, Need::Optional, health));
+        }
         Status(parts)
     }
 }

@@ -52,7 +52,12 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
         ));
     }
     let routes = config.routes.len();
-    print_line(&format!("{}: good, {routes} routes", file.display()));
+    let found = config.discovery.as_ref().map(|discovery| {
+        let (services, hosts) = (discovery.services.len(), discovery.eureka.len());
+        format!("; {services} services may be found in Eureka, which has {hosts} hosts")
+    });
+    let found = found.unwrap_or_default();
+    print_line(&format!("{}: good, {routes} routes{found}", file.display()));
     if live { live::ask_all(&config) } else { Ok(()) }
 }
 

@@ -1,7 +1,7 @@
 //! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends no
 //! passwords and no tokens.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Uri};
@@ -14,6 +14,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tower::ServiceExt;
 use tower_passticket::{
     apiml::Apiml,
+    eureka::{EurekaClient, InstanceStatus, Registry},
     layer::TrustedForwarders,
     remote::{Address, Client, ClientLimits, Reply},
     tls::{Connector, TlsError, Verification},
@@ -22,6 +23,7 @@ use tower_passticket::{
 
 use crate::{
     connectors::{Connectors, to_authority, zowe_connector},
+    discovery,
     exit::Exit,
     oidc, serve,
     terminal::print_line,
@@ -61,6 +63,8 @@ enum Question {
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,
+    /// Which services a discovery service lists.
+    Registry(Address),
 }
 
 /// Asks all servers. Prints one line for each of them.
@@ -153,6 +157,11 @@ impl Peer {
                 let certificates = certificates.map_err(|error| error.to_string())?;
                 Ok(format!("lists {} certificates", certificates.len()))
             }
+            Question::Registry(address) => {
+                let mut eureka = EurekaClient::new(self.connector.clone(), [address.clone()]);
+                eureka.fetch().await.map_err(|error| error.to_string())?;
+                Ok(listed_services(eureka.registry()))
+            }
         }
     }
 
@@ -189,6 +198,13 @@ impl Peer {
         let limits = ClientLimits::default().with_deadline(self.deadline);
         Client::new(self.connector.clone(), limits)
     }
+}
+
+/// Returns a text with the numbers of services and instances that are UP.
+fn listed_services(registry: &Registry) -> String {
+    let up: Vec<_> = registry.instances().filter(|it| it.status == InstanceStatus::Up).collect();
+    let services: BTreeSet<_> = up.iter().map(|instance| &instance.app).collect();
+    format!("lists {} services with {} instances that are UP", services.len(), up.len())
 }
 
 /// Returns a text with the number of keys in a JWK set. A set without a usable key is an error.
@@ -282,6 +298,13 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         add("API ML", url.clone(), Question::ApimlKeys(peer.url.clone()), connector, provider);
         if let Some(connector) = zowe_connector(config)? {
             add("PassTickets of API ML", url, Question::Http, connector, provider);
+        }
+    }
+    if let (Some(discovery), Some(part)) = (&config.discovery, discovery::finding(config, None)?) {
+        let connector = part.value.connector;
+        for address in &discovery.eureka {
+            let (url, question) = (address.to_string(), Question::Registry(address.clone()));
+            add("discovery service", url, question, connector.clone(), provider);
         }
     }
     if let Some(ForwarderSettings { urls, .. }) = &config.forwarders {

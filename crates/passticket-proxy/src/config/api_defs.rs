@@ -349,7 +349,7 @@ mod tests {
         for document in &documents {
             definitions.extend(read(document.section(&report)));
         }
-        routes::check_names(&definitions, &overrides);
+        routes::check_names(&definitions, &[], &overrides);
         definitions.apply_additions(true);
         let routes = routes::assemble(
             &definitions,

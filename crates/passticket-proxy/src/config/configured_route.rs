@@ -6,9 +6,11 @@
 //! password of z/OS for one application. An APPLID is the name of this application in the security
 //! product.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::HeaderName;
+
+use super::metadata::{ENCODED_CHARACTERS, LOAD_BALANCING, RESPONSE_TIMEOUT};
 use tower_passticket::{
     layer::{
         Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
@@ -65,6 +67,18 @@ impl FromIterator<CertificateHeader> for CertificateHeaders {
 }
 
 impl ServiceScheme {
+    /// The name of the scheme in the metadata of a service.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HttpBasicPassTicket { .. } => "httpBasicPassTicket",
+            Self::ZoweJwt => "zoweJwt",
+            Self::Zosmf => "zosmf",
+            Self::X509 { .. } => "x509",
+            Self::SafIdt { .. } => "safIdt",
+            Self::Bypass => "bypass",
+        }
+    }
+
     /// Returns the APPLID of the service, for which the scheme needs PassTickets. Returns `None` if the service has no
     /// APPLID. The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
@@ -82,6 +96,8 @@ pub struct ConfiguredRoute {
     pub(super) scheme: ServiceScheme,
     /// The instances, each with the path of this route.
     instances: Vec<Upstream>,
+    /// The ids of registered instances. The other instances have the ids of definitions.
+    ids: Vec<(Upstream, String)>,
     balancing: Balancing,
 }
 
@@ -94,9 +110,65 @@ impl ConfiguredRoute {
     ) -> Result<Self, RouteError> {
         let instances = vec![upstream.clone()];
         let route = Route::new(service, gateway_url, upstream, Missing)?;
-        let mut configured = Self { route, scheme, instances, balancing: Balancing::default() };
+        let balancing = Balancing::default();
+        let mut configured = Self { route, scheme, instances, ids: Vec::new(), balancing };
         configured.update_route();
         Ok(configured)
+    }
+
+    /// Creates a route without authentication, on which the service never receives a credential of a client.
+    ///
+    /// # Errors
+    /// [`RouteError`] if `gateway_url` cannot be part of a path.
+    pub fn without_credentials(
+        service: ServiceId,
+        gateway_url: &str,
+        upstream: Upstream,
+    ) -> Result<Self, RouteError> {
+        let this = Self::new(service, gateway_url, upstream, ServiceScheme::Bypass)?;
+        Ok(Self { route: this.route.without_credentials(), ..this })
+    }
+
+    /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
+    /// `upstream`.
+    ///
+    /// # Errors
+    /// [`RouteError`] if `gateway_url` cannot be part of a path.
+    pub fn moved(&self, gateway_url: &str, upstream: Upstream) -> Result<Self, RouteError> {
+        let route = self.route.moved(gateway_url, upstream.clone())?;
+        let mut moved = Self { route, instances: vec![upstream], ids: Vec::new(), ..self.clone() };
+        moved.update_route();
+        Ok(moved)
+    }
+
+    /// Applies the keys of a registration's metadata that the gateway also reads in a definition.
+    #[must_use]
+    pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
+        let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
+        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout)) {
+            self = self.with_response_timeout(Duration::from_millis(timeout));
+        }
+        if metadata.get(LOAD_BALANCING).is_some_and(|text| text.trim() == "authentication") {
+            self.set_balancing(Balancing::StickyUser);
+        }
+        match metadata.get(ENCODED_CHARACTERS).map(|text| text.trim()) {
+            None | Some("") => self,
+            Some(text) if text.eq_ignore_ascii_case("true") => self,
+            Some(_) => self.with_encoded_paths(EncodedPaths::Refuse),
+        }
+    }
+
+    /// Adds a registered instance. Clients can name its id in `X-InstanceId`. An instance with the same host and port stays
+    /// as it is: a registration cannot change an instance of a definition.
+    pub fn add_registered_instance(&mut self, id: &str, upstream: &Upstream) {
+        let place = |it: &Upstream| (it.host().to_owned(), it.port());
+        match self.instances.iter().find(|known| place(known) == place(upstream)) {
+            Some(known) if known != upstream => return,
+            Some(_) => {}
+            None => self.instances.push(upstream.clone()),
+        }
+        self.ids.push((upstream.clone(), id.to_owned()));
+        self.update_route();
     }
 
     /// Adds instances. As in Zowe API ML, an instance replaces an earlier one with the same host and port.
@@ -117,7 +189,14 @@ impl ConfiguredRoute {
     }
 
     fn update_route(&mut self) {
-        let instance = |upstream: &Upstream| Instance::fixed(self.service(), upstream.clone());
+        let instance = |upstream: &Upstream| {
+            let id =
+                self.ids.iter().find(|(known, _)| known == upstream).map(|(_, id)| id.as_str());
+            match id {
+                Some(id) => Instance::new(id, upstream.clone()),
+                None => Instance::fixed(self.service(), upstream.clone()),
+            }
+        };
         let instances = Instances::new(self.instances.iter().map(instance));
         let route = self.route.clone();
         self.route = route.with_instances(instances.with_balancing(self.balancing));

@@ -77,6 +77,13 @@ impl<'a> SchemeOverride<'a> {
         let applid = section.optional("applid").and_then(|field| Some((field.parse()?, field.at)));
         Self { scheme, applid, headers: section.optional("headers") }
     }
+
+    /// The places of the keys.
+    pub(super) fn places(&self) -> impl Iterator<Item = &At<'a>> {
+        let scheme = self.scheme.as_ref().map(|(_, at)| at);
+        let applid = self.applid.as_ref().map(|(_, at)| at);
+        scheme.into_iter().chain(applid).chain(self.headers.as_ref().map(|field| &field.at))
+    }
 }
 
 const SCHEMES: &str = "httpBasicPassTicket, zoweJwt, zosmf, x509, safIdt or bypass";
@@ -181,7 +188,7 @@ fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_
 
 /// Reads a list of names, or names separated by commas. Unknown names are ignored with a warning. Zowe API ML ignores
 /// them, too.
-fn certificate_headers(field: &Field<'_>) -> CertificateHeaders {
+pub(super) fn certificate_headers(field: &Field<'_>) -> CertificateHeaders {
     let mut headers = Vec::new();
     for item in field.one_or_more() {
         for name in item.text().unwrap_or_default().split(',').map(str::trim) {

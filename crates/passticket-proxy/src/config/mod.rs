@@ -141,6 +141,7 @@ mod configured_route;
 mod cors;
 mod defined_scheme;
 mod description;
+mod discovery;
 mod encoding;
 mod encrypted_key;
 mod environment;
@@ -207,6 +208,9 @@ use http::HeaderName;
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
+pub use discovery::{
+    DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
+};
 pub use forwarders::ForwarderSettings;
 pub use health_checks::HealthCheckSettings;
 pub use listen::Listen;
@@ -225,11 +229,13 @@ pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
 use api_defs::Definitions;
+use discovery::DiscoverySection;
 use environment::Environment;
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
 use reader::{At, Document, Field};
+use routes::Assembled;
 use secret_file::{
     Other, check_store, directory_warning, public_file_warning, read_authorization_file,
     read_public_file,
@@ -369,6 +375,8 @@ pub struct Config {
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They have no authentication.
     pub services: Vec<ListedService>,
+    /// How services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the section is absent.
+    pub discovery: Option<DiscoverySettings>,
     /// The clients that may see the health of the gateway: `apiml.health.protected`. It has an effect only with
     /// `compatibility: zowe-v3`.
     pub health: HealthAccess,
@@ -502,7 +510,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     // not known.
     let is_complete = documents.iter().all(Document::is_yaml);
     if is_complete {
-        routes::check_names(&definitions, overrides);
+        let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
+        routes::check_names(&definitions, &found, overrides);
     }
     definitions.apply_additions(is_complete);
     if let Some(Logins::Users(users)) = &logins
@@ -511,8 +520,20 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    let routes =
-        routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
+    let templates = ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
+    let Assembled { routes, templates } = routes::assemble_all(
+        &definitions,
+        overrides,
+        *on_failure,
+        entries,
+        ptktdata,
+        zosmf_applid,
+        templates,
+    );
+    if let Some(discovery) = &ours.discovery {
+        discovery.check(&definitions, &routes);
+    }
+    let all_routes: Vec<_> = routes.iter().chain(&templates).cloned().collect();
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
     let origins = OriginPolicy::default()
@@ -521,7 +542,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let cors_of_services = routes::cors(overrides);
     let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
     let scheme_peers = scheme_peers::read(
-        &routes,
+        &all_routes,
         logins.as_ref(),
         &zosmf_peer,
         saf_tokens,
@@ -531,15 +552,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let client_identities = ClientIdentities::new(
         ours.client_identity.clone(),
         routes::client_identities(overrides),
-        &routes,
+        &all_routes,
         tls.as_ref(),
     );
-    if routes.is_empty() {
+    if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
         );
     }
-    identity_checks::check_tickets(&profiles, &routes, &ours);
+    identity_checks::check_tickets(&profiles, &all_routes, &ours);
     let (host, host_at) =
         listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
@@ -631,6 +652,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         scheme_peers,
         routes,
         services: listed,
+        discovery: ours.discovery.map(|discovery| discovery.settings(&templates)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

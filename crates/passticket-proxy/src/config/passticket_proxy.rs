@@ -14,6 +14,7 @@ use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
     cors::{self, SiteCors},
+    discovery::{self, DiscoverySection},
     environment::Environment,
     forwarders,
     health_checks::{self, HealthCheckSettings},
@@ -69,6 +70,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) max_validity: Validity,
     pub(super) evict_every: Duration,
     pub(super) api_defs: Vec<Field<'a>>,
+    pub(super) discovery: Option<DiscoverySection<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
     /// The place of the key `ptktdata`, with the line of the section.
@@ -155,6 +157,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
+    let discovery = discovery::read(section.section("discovery"));
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
@@ -211,6 +214,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
+        discovery,
         on_failure: on_failure.unwrap_or_default(),
         overrides,
         ptktdata,

@@ -219,12 +219,27 @@ pub(super) fn cors<'a>(
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
-/// Reports overrides of services that no api-def defines.
-pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'_>]) {
+/// Reports overrides of services that no api-def defines. `found` are the services that are found in a registry.
+pub(super) fn check_names(
+    definitions: &Definitions<'_>,
+    found: &[&ServiceId],
+    overrides: &[Override<'_>],
+) {
     let services = &definitions.services;
-    for Override { id, at, .. } in overrides {
-        if !services.iter().any(|service| service.id == *id) {
-            let hint = suggest(id.as_str(), services.iter().map(|service| service.id.as_str()));
+    for Override { id, at, scheme, applids, .. } in overrides {
+        let is_defined = services.iter().any(|service| service.id == *id);
+        if !is_defined && found.contains(&id) {
+            let places = scheme.places().chain(applids.iter().map(|(.., at)| at));
+            for at in places {
+                at.error(format_args!(
+                    "has no effect on a service that is found in Eureka; write schemes, applid and headers to \
+                     components.passticket-proxy.discovery.services.{id}"
+                ));
+            }
+        } else if !is_defined {
+            let names = services.iter().map(|service| service.id.as_str());
+            let found = found.iter().map(|id| id.as_str());
+            let hint = suggest(id.as_str(), names.chain(found));
             let id = shown_name(id.as_str());
             at.error(format_args!("service {id} has no api-def{hint}"));
         }
@@ -232,7 +247,7 @@ pub(super) fn check_names(definitions: &Definitions<'_>, overrides: &[Override<'
 }
 
 /// A route, and the places of its keys.
-struct DefinedRoute<'a> {
+pub(super) struct DefinedRoute<'a> {
     route: ConfiguredRoute,
     /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
     at: At<'a>,
@@ -240,6 +255,17 @@ struct DefinedRoute<'a> {
     applid_at: Option<At<'a>>,
     /// The definition that the route comes from, as a number. `None` if our section makes the route.
     definition: Option<usize>,
+}
+
+impl<'a> DefinedRoute<'a> {
+    /// A route of a service that is found in a registry. `at` is the place of its scheme.
+    pub(super) fn template(route: ConfiguredRoute, at: At<'a>, applid_at: Option<At<'a>>) -> Self {
+        Self { route, at, applid_at, definition: None }
+    }
+
+    pub(super) fn route(&self) -> &ConfiguredRoute {
+        &self.route
+    }
 }
 
 /// The routes of the definitions.
@@ -250,15 +276,25 @@ struct Table<'a> {
     broken: Vec<ServiceId>,
 }
 
-/// Makes all routes, sorted by prefix, and reports their problems. `zosmf` is the APPLID of z/OSMF.
-pub(super) fn assemble<'a>(
+/// All routes.
+pub(super) struct Assembled {
+    /// The routes of the definitions, sorted by prefix.
+    pub(super) routes: Vec<ConfiguredRoute>,
+    /// The templates, with the settings of their services.
+    pub(super) templates: Vec<ConfiguredRoute>,
+}
+
+/// Makes all routes, and reports their problems. `templates` are the routes of services that are found in a registry.
+/// `zosmf` is the APPLID of z/OSMF.
+pub(super) fn assemble_all<'a>(
     definitions: &Definitions<'a>,
     overrides: &[Override<'a>],
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
     zosmf: Option<Applid>,
-) -> Vec<ConfiguredRoute> {
+    templates: Vec<DefinedRoute<'a>>,
+) -> Assembled {
     let mut table = Table::default();
     for (number, definition) in definitions.services.iter().enumerate() {
         let ours = overrides.iter().find(|settings| settings.id == definition.id);
@@ -269,10 +305,10 @@ pub(super) fn assemble<'a>(
     for defined in extra.collect::<Vec<_>>() {
         table.insert(defined);
     }
-    check_applids(table.routes.values(), entries, ptktdata, zosmf);
+    check_applids(table.routes.values().chain(&templates), entries, ptktdata, zosmf);
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
-        let routes = table.routes.values().filter(is_of_service);
+        let routes = table.routes.values().chain(&templates).filter(is_of_service);
         if let Some((protocol, at)) = &settings.protocol {
             check_protocol(*protocol, at, routes.clone().flat_map(|it| it.route.instances()));
         }
@@ -284,7 +320,7 @@ pub(super) fn assemble<'a>(
             client_basic::check(*client_basic, at, on_failure, &schemes);
         }
     }
-    let routes = table.routes.into_values().map(|DefinedRoute { route, .. }| {
+    let with_settings = |DefinedRoute { route, .. }: DefinedRoute<'_>| {
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
         let security = settings.map(|settings| settings.security_headers).unwrap_or_default();
@@ -303,8 +339,25 @@ pub(super) fn assemble<'a>(
             Some(response_timeout) => route.with_response_timeout(response_timeout),
             None => route,
         }
-    });
-    routes.collect()
+    };
+    Assembled {
+        routes: table.routes.into_values().map(with_settings).collect(),
+        templates: templates.into_iter().map(with_settings).collect(),
+    }
+}
+
+/// Does the same as [`assemble_all`], without services that are found in a registry.
+#[cfg(test)]
+pub(super) fn assemble<'a>(
+    definitions: &Definitions<'a>,
+    overrides: &[Override<'a>],
+    on_failure: OnFailure,
+    entries: &Entries<'a>,
+    ptktdata: &At<'a>,
+    zosmf: Option<Applid>,
+) -> Vec<ConfiguredRoute> {
+    let none = Vec::new();
+    assemble_all(definitions, overrides, on_failure, entries, ptktdata, zosmf, none).routes
 }
 
 impl<'a> Table<'a> {

@@ -18,6 +18,7 @@ mod cors;
 mod definitions;
 mod demo;
 mod descriptors;
+mod discovery;
 mod esm;
 mod forwarded_certificates;
 mod init;

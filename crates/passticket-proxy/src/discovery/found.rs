@@ -1,0 +1,227 @@
+//! Reads the services that the gateway uses from a registry.
+
+use std::collections::BTreeMap;
+
+use passticket_proxy::config::{DiscoverySettings, TrustedService};
+use tower_passticket::{
+    eureka::{Instance, InstanceStatus, Registry},
+    layer::Upstream,
+    token::ServiceId,
+};
+
+use super::trust::{Decision, Refusal, decide};
+
+/// The services of a registry that the gateway uses, and the instances that it refuses.
+#[derive(Debug, Default)]
+pub(super) struct Found<'r> {
+    /// The services, sorted by id.
+    pub(super) services: Vec<FoundService<'r>>,
+    pub(super) refused: Vec<Refused<'r>>,
+    /// Whether instances, routes or services were left out because of a limit.
+    pub(super) is_limited: bool,
+}
+
+/// An instance that the gateway refuses.
+#[derive(Debug)]
+pub(super) struct Refused<'r> {
+    pub(super) service: ServiceId,
+    pub(super) instance: &'r Instance,
+    pub(super) refusal: Refusal,
+}
+
+/// A service that the gateway uses.
+#[derive(Debug)]
+pub(super) struct FoundService<'r> {
+    pub(super) id: ServiceId,
+    /// The position of its scheme in the configuration. `None` means that the service never receives credentials.
+    pub(super) scheme: Option<usize>,
+    /// The instances, sorted by id.
+    pub(super) instances: Vec<FoundInstance<'r>>,
+}
+
+/// An instance that the gateway uses.
+#[derive(Debug)]
+pub(super) struct FoundInstance<'r> {
+    pub(super) instance: &'r Instance,
+    /// The part of the gateway's path after the id of the service, and the address at the instance.
+    pub(super) routes: BTreeMap<String, Upstream>,
+}
+
+impl FoundInstance<'_> {
+    pub(super) fn is_up(&self) -> bool {
+        self.instance.status == InstanceStatus::Up
+    }
+}
+
+/// Reads the services. `is_defined` says whether a static definition has a service.
+pub(super) fn find<'r>(
+    registry: &'r Registry,
+    settings: &DiscoverySettings,
+    is_defined: impl Fn(&ServiceId) -> bool,
+) -> Found<'r> {
+    let mut found = Found::default();
+    let mut by_id: BTreeMap<ServiceId, Vec<(Option<usize>, &'r Instance)>> = BTreeMap::new();
+    for instance in registry.instances() {
+        let Ok(id) = ServiceId::new(&instance.app) else { continue };
+        match decide(settings, &id, is_defined(&id), instance) {
+            Decision::Trusted { service: TrustedService { .. }, scheme } => {
+                by_id.entry(id).or_default().push((Some(scheme), instance));
+            }
+            Decision::Other => by_id.entry(id).or_default().push((None, instance)),
+            Decision::Ignored => {}
+            Decision::Refused(refusal) => {
+                found.refused.push(Refused { service: id, instance, refusal });
+            }
+        }
+    }
+    let mut others = 0;
+    for (id, instances) in by_id {
+        // All instances of a service are trusted, or none.
+        let scheme = instances.iter().filter_map(|(scheme, _)| *scheme).min();
+        if scheme.is_none() {
+            others += 1;
+            if others > settings.limits.other_services {
+                found.is_limited = true;
+                continue;
+            }
+        }
+        let mut service = FoundService { id, scheme, instances: Vec::new() };
+        for (of_instance, instance) in instances {
+            if of_instance != scheme {
+                let name = instance.metadata.get("apiml.authentication.scheme").cloned();
+                let refusal = Refusal::OtherScheme(name.unwrap_or_default());
+                found.refused.push(Refused { service: service.id.clone(), instance, refusal });
+            } else if service.instances.len() >= settings.limits.instances {
+                found.is_limited = true;
+            } else {
+                let (read, is_limited) = FoundInstance::read(instance, settings.limits.routes);
+                found.is_limited |= is_limited;
+                service.instances.extend(read);
+            }
+        }
+        found.services.push(service);
+    }
+    found
+}
+
+impl<'r> FoundInstance<'r> {
+    /// Reads the address and the routes. Also returns whether routes were left out because of the limit.
+    fn read(instance: &'r Instance, max_routes: usize) -> (Option<Self>, bool) {
+        let (scheme, port) = match (instance.secure_port, instance.port) {
+            (Some(port), _) => ("https", port),
+            (None, Some(port)) => ("http", port),
+            (None, None) => return (None, false),
+        };
+        let host = &instance.host;
+        let host = if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]")
+        } else {
+            host.clone()
+        };
+        let base = format!("{scheme}://{host}:{port}");
+        let mut is_limited = false;
+        let mut routes = BTreeMap::new();
+        for (gateway_url, service_url) in routes_of(&instance.metadata) {
+            // A route that cannot be a path or an address is left out.
+            let path = service_url.trim_start_matches('/');
+            let Ok(upstream) = Upstream::parse(&format!("{base}/{path}")) else { continue };
+            if routes.len() >= max_routes {
+                is_limited = true;
+                break;
+            }
+            routes.insert(gateway_url.to_owned(), upstream);
+        }
+        (Some(Self { instance, routes }), is_limited)
+    }
+}
+
+/// Returns the `gatewayUrl` and the `serviceUrl` of each route. The keys have exactly four parts, such as
+/// `apiml.routes.api-v1.gatewayUrl` (docs/reference/data-plane.md#metadata).
+fn routes_of(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    metadata.iter().filter_map(|(name, gateway_url)| {
+        let id = name.strip_prefix("apiml.routes.")?.strip_suffix(".gatewayUrl")?;
+        if id.is_empty() || id.contains('.') {
+            return None;
+        }
+        let service_url = metadata.get(&format!("apiml.routes.{id}.serviceUrl"))?;
+        Some((gateway_url.trim().trim_matches('/'), service_url.trim()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::test_settings::{registry, settings};
+
+    /// Each service with its scheme, its instances and their routes.
+    fn shown(yaml: &str, registrations: &[&str]) -> (Vec<String>, usize, bool) {
+        let settings = settings(yaml);
+        let registry = registry(registrations);
+        let found = find(&registry, &settings, |_| false);
+        let services = found.services.iter().map(|service| {
+            let instances = service.instances.iter().map(|it| {
+                let routes = it.routes.iter().map(|(path, upstream)| format!(" {path}={upstream}"));
+                let port = it.instance.secure_port.or(it.instance.port).unwrap();
+                let down = if it.is_up() { "" } else { " DOWN" };
+                format!("{}:{port}{down}{}", it.instance.host, routes.collect::<String>())
+            });
+            let instances: Vec<_> = instances.collect();
+            format!("{} {:?}: {}", service.id, service.scheme, instances.join("; "))
+        });
+        (services.collect(), found.refused.len(), found.is_limited)
+    }
+
+    #[test]
+    fn routes_have_four_parts_and_a_valid_path_and_address() {
+        let yaml = "services: {svc: {hosts: [a, '::1'], schemes: bypass, plainHttp: true}}";
+        let one = |registration: &str| {
+            let (services, refused, _) = shown(yaml, &[registration]);
+            assert_eq!(refused, 0);
+            services.into_iter().next().unwrap()
+        };
+        for (metadata, want) in [
+            ("api/v1=/x", " api/v1=https://a:1/x"),
+            ("/api/v1/=x/y/", " api/v1=https://a:1/x/y"),
+            ("api/v1=/ ui/v1=/ui", " api/v1=https://a:1 ui/v1=https://a:1/ui"),
+            ("api/v1=/a/../b", ""),
+            ("api/v1=/a?b", ""),
+            ("api/v1=@evil", " api/v1=https://a:1/@evil"),
+            ("api/v1=//evil/x", " api/v1=https://a:1/evil/x"),
+            ("apiml.routes.a.b.gatewayUrl:=api/v1", ""),
+            ("apiml.routes.x.gatewayUrl:=api/v1", ""),
+        ] {
+            assert_eq!(
+                one(&format!("svc a s1 {metadata}")),
+                format!("svc Some(0): a:1{want}"),
+                "{metadata}"
+            );
+        }
+        assert_eq!(one("svc ::1 80 api=/"), "svc Some(0): ::1:80 api=http://[::1]");
+        assert_eq!(one("svc a s1 status=DOWN"), "svc Some(0): a:1 DOWN");
+    }
+
+    #[test]
+    fn instances_with_another_scheme_are_refused_and_limits_hold() {
+        let yaml = "services: {svc: {hosts: a, schemes: [zoweJwt, bypass]}}, others: bypass, otherHosts: b, \
+                    limits: {otherServices: 2, instancesPerService: 2, routesPerService: 1}";
+        let (services, refused, is_limited) = shown(
+            yaml,
+            &[
+                "svc a s1",
+                "svc a s2 scheme=zoweJwt",
+                "svc a s3 scheme=zoweJwt",
+                "gateway b s1",
+                "Wrong! b s1",
+            ],
+        );
+        assert_eq!(services, ["svc Some(0): a:2; a:3"]);
+        assert_eq!((refused, is_limited), (1, false));
+        let jwt: Vec<_> = (1..=3).map(|port| format!("svc a s{port} scheme=zoweJwt")).collect();
+        let jwt: Vec<_> = jwt.iter().map(String::as_str).collect();
+        assert_eq!(shown(yaml, &jwt), (vec!["svc Some(0): a:1; a:2".to_owned()], 0, true));
+        let (others, _, is_limited) = shown(yaml, &["x b 1", "y b 1", "z b 1"]);
+        assert_eq!((others.len(), is_limited), (2, true));
+        let (routes, _, is_limited) = shown(yaml, &["x b 1 a=/ b=/"]);
+        assert_eq!((routes, is_limited), (vec!["x None: b:1 a=http://b:1".to_owned()], true));
+    }
+}

@@ -1,0 +1,240 @@
+//! Finds services in Eureka (docs/decisions.md#d35).
+
+mod found;
+mod missing;
+mod status;
+#[cfg(test)]
+mod test_settings;
+mod trust;
+mod updater;
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use passticket_proxy::config::{ClientIdentity, Config, DiscoverySettings};
+use tower_passticket::{
+    audit::{Audit, AuditRecord, Detail, Event, ReasonCode},
+    eureka::{EurekaClient, Registry},
+    health::Health,
+    remote::Address,
+    tls::{Connector, TlsError, TlsPolicy, Verification},
+    token::ServiceId,
+};
+
+use crate::part::{Part, Task};
+use missing::Missing;
+use status::DiscoveryStatus;
+
+pub(crate) use updater::{RouteUpdater, listed_authentication};
+
+/// After a failed fetch, the next one begins after this time at the latest.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The maximum number of refused instances that one fetch logs and audits.
+const MAX_REPORTED: usize = 20;
+
+/// The registry that was fetched last, and what the gateway does when it changes. Clones share one state. The state can
+/// outlive a configuration: a new [`RouteUpdater`] begins with the last registry.
+#[derive(Clone, Default)]
+pub(crate) struct Discovery(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    status: DiscoveryStatus,
+    applying: Mutex<Applying>,
+}
+
+#[derive(Default)]
+struct Applying {
+    registry: Arc<Registry>,
+    updater: Option<(RouteUpdater, Audit)>,
+}
+
+impl Discovery {
+    /// Lets `updater` replace routes from now on, beginning with the last registry. Refused instances are recorded in
+    /// `audit`.
+    pub(crate) fn attach(&self, updater: RouteUpdater, audit: Audit) {
+        self.0.status.begin();
+        let mut applying = self.applying();
+        applying.updater = Some((updater, audit));
+        self.apply(&mut applying);
+    }
+
+    /// Records that the configuration has no discovery.
+    pub(crate) fn detach(&self) {
+        *self.applying() = Applying::default();
+        self.0.status.end();
+    }
+
+    /// Whether the registry is current. `None` if discovery is off.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.0.status.health()
+    }
+
+    fn status(&self) -> &DiscoveryStatus {
+        &self.0.status
+    }
+
+    fn applying(&self) -> std::sync::MutexGuard<'_, Applying> {
+        self.0.applying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches the registry regularly, until the task is aborted.
+    pub(crate) async fn run(self, settings: DiscoverySettings, connector: Connector) {
+        let first = usize::try_from(random() % 1024).unwrap_or_default();
+        let mut missing = Missing::default();
+        let mut client = EurekaClient::new(connector, settings.eureka).with_first_host(first);
+        loop {
+            let before = client.registry().clone();
+            let wait = match client.fetch().await {
+                Ok(fetched) => {
+                    for error in &fetched.failed {
+                        tracing::debug!(%error, "discovery service not used");
+                    }
+                    if self.status().fetched(fetched.fetch) {
+                        let address = &fetched.address;
+                        tracing::info!(%address, "registry of services fetched");
+                    }
+                    let now = client.registry();
+                    let registry = missing.keep(&before, now, fetched.fetch, Instant::now());
+                    let mut applying = self.applying();
+                    if *applying.registry != registry {
+                        applying.registry = Arc::new(registry);
+                        self.apply(&mut applying);
+                    }
+                    settings.interval
+                }
+                Err(error) => {
+                    if self.status().failed(&error.to_string()) {
+                        tracing::warn!(%error, "registry of services not fetched; the last registry is kept");
+                    } else {
+                        tracing::debug!(%error, "registry of services not fetched");
+                    }
+                    settings.interval.min(RETRY_AFTER)
+                }
+            };
+            tokio::time::sleep(jittered(wait, random())).await;
+        }
+    }
+
+    /// Replaces the routes by those of the registry, and reports the instances that are refused from now on.
+    fn apply(&self, applying: &mut Applying) {
+        let Applying { registry, updater: Some((updater, audit)) } = applying else { return };
+        let applied = updater.apply(registry);
+        let (services, instances) = (applied.trusted + applied.others, applied.instances);
+        tracing::info!(
+            services,
+            instances,
+            refused = applied.refused.len(),
+            "routes of found services replaced"
+        );
+        if applied.is_limited {
+            tracing::warn!(
+                "services, instances or routes in the registry were left out; raise the keys of discovery.limits"
+            );
+        }
+        report(&self.0.status.applied(applied), audit);
+    }
+}
+
+fn report(refused: &BTreeSet<(ServiceId, String, String)>, audit: &Audit) {
+    for (service, instance, why) in refused.iter().take(MAX_REPORTED) {
+        tracing::warn!(%service, ?instance, why, "registered instance refused");
+        audit.record(|| {
+            let reason = ReasonCode::RegistrationRefused;
+            AuditRecord::failed(Event::Registration, reason, audit.now())
+                .with_service(service)
+                .with_detail(Detail::Registration {
+                    instance: instance.as_str().into(),
+                    why: why.as_str().into(),
+                })
+        });
+    }
+    let others = refused.len().saturating_sub(MAX_REPORTED);
+    if others > 0 {
+        tracing::warn!(others, "more registered instances refused");
+    }
+}
+
+/// A random number. It spreads the load of several gateways, and needs no cryptographic quality.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Returns 90 to 110 percent of `wait`, so that several gateways do not ask at the same moment.
+fn jittered(wait: Duration, random: u64) -> Duration {
+    let percent = u32::try_from(90 + random % 21).unwrap_or(100);
+    wait * percent / 100
+}
+
+/// The connector to Eureka, and the task that fetches the registry.
+#[derive(Clone)]
+pub(crate) struct Finding {
+    pub(crate) connector: Connector,
+    pub(crate) task: Task,
+}
+
+/// What a [`Finding`] is made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct FindingSettings {
+    eureka: Vec<Address>,
+    interval: Duration,
+    identity: ClientIdentity,
+    authorities: Vec<u8>,
+    policy: TlsPolicy,
+    timeout: Duration,
+}
+
+/// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
+///
+/// Another server that could answer in place of Eureka could register instances of its own. So Eureka is always verified,
+/// also with `verifyCertificates: DISABLED`.
+pub(crate) fn finding(
+    config: &Config,
+    previous: Option<&Part<FindingSettings, Finding>>,
+) -> Result<Option<Part<FindingSettings, Finding>>, TlsError> {
+    let Some(settings) = &config.discovery else { return Ok(None) };
+    let files = &config.tls;
+    let own = || ClientIdentity { certificate: files.certificate.clone(), key: files.key.clone() };
+    let settings = FindingSettings {
+        eureka: settings.eureka.clone(),
+        interval: settings.interval,
+        identity: settings.client_identity.clone().unwrap_or_else(own),
+        authorities: files.service_authorities.clone(),
+        policy: config.client_tls.clone(),
+        timeout: config.timeouts.provider,
+    };
+    let made = settings.clone();
+    let part = Part::keep_or_make(previous, settings, |_| {
+        let connector = Connector::builder()
+            .with_verification(Verification::Strict)
+            .with_authorities(&made.authorities)
+            .with_connect_timeout(made.timeout)
+            .with_policy(made.policy)
+            .with_identity(&made.identity.certificate, &made.identity.key)
+            .build()?;
+        Ok(Finding { connector, task: Task::default() })
+    });
+    part.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_jitter_is_at_most_a_tenth() {
+        let wait = Duration::from_secs(30);
+        for (random, want) in [(0, 27.0), (10, 30.0), (20, 33.0), (21, 27.0), (u64::MAX, 28.5)] {
+            let got = jittered(wait, random).as_secs_f64();
+            assert!((27.0..=33.0).contains(&got), "{random}: {got}");
+            if random != u64::MAX {
+                assert!((got - want).abs() < 0.01, "{random}: {got}");
+            }
+        }
+    }
+}

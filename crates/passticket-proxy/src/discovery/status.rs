@@ -1,0 +1,149 @@
+//! Whether the registry is current, and the metrics of discovery.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tower_passticket::{
+    clock::{Clock, SystemClock},
+    eureka::Fetch,
+    health::Health,
+    metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName},
+    token::ServiceId,
+};
+
+use super::updater::Applied;
+
+const FETCHES: Description = Description::counter(
+    "passticket_discovery_fetches_total",
+    "Fetches of the registry of services. full and delta were successful.",
+);
+const LAST: Description = Description::gauge(
+    "passticket_discovery_last_fetch_timestamp_seconds",
+    "Time of the last successful fetch of the registry, in seconds since 1970-01-01 UTC. 0 before the first one.",
+);
+const SERVICES: Description = Description::gauge(
+    "passticket_discovery_services",
+    "Services in the registry that have an instance the gateway uses. Only trusted services may receive credentials.",
+);
+const INSTANCES: Description = Description::gauge(
+    "passticket_discovery_instances",
+    "Instances in the registry that the gateway uses.",
+);
+const REFUSED: Description = Description::gauge(
+    "passticket_discovery_refused_instances",
+    "Instances in the registry that the gateway refuses, because they contradict the configuration.",
+);
+const KIND: LabelName = LabelName::new("kind");
+
+/// The result of a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FetchResult {
+    Full,
+    Delta,
+    Failed,
+}
+
+impl Label for FetchResult {
+    const NAME: LabelName = LabelName::new("result");
+    const ALL: &'static [Self] = &[Self::Full, Self::Delta, Self::Failed];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Delta => "delta",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Whether the registry is current, and what the gateway uses of it.
+#[derive(Debug, Default)]
+pub(super) struct DiscoveryStatus {
+    fetches: CounterFamily<(FetchResult,)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the last fetch failed, or none has finished yet. `None` if discovery is off.
+    problem: Option<Option<String>>,
+    last: u64,
+    applied: Applied,
+}
+
+impl DiscoveryStatus {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that discovery is on.
+    pub(super) fn begin(&self) {
+        let problem = "the registry was not fetched yet".to_owned();
+        self.state().problem.get_or_insert(Some(problem));
+    }
+
+    /// Records that discovery is off.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        (state.problem, state.applied) = (None, Applied::default());
+    }
+
+    /// Records a successful fetch. Returns whether the fetch before it failed.
+    pub(super) fn fetched(&self, fetch: Fetch) -> bool {
+        self.fetches.increment((match fetch {
+            Fetch::Full => FetchResult::Full,
+            Fetch::Delta => FetchResult::Delta,
+        },));
+        let mut state = self.state();
+        state.last = SystemClock.now().as_secs();
+        state.problem.replace(None).flatten().is_some()
+    }
+
+    /// Records a failed fetch. Returns whether the fetch before it was successful.
+    pub(super) fn failed(&self, error: &str) -> bool {
+        self.fetches.increment((FetchResult::Failed,));
+        let mut state = self.state();
+        let problem = match state.last {
+            0 => format!("the registry was never fetched: {error}"),
+            _ => format!("the registry is stale, and the gateway keeps the last one: {error}"),
+        };
+        state.problem.replace(Some(problem)).flatten().is_none()
+    }
+
+    /// Records what the gateway uses of the registry. Returns the refused instances that were not refused before.
+    pub(super) fn applied(&self, applied: Applied) -> BTreeSet<(ServiceId, String, String)> {
+        let before = std::mem::replace(&mut self.state().applied, applied);
+        let state = self.state();
+        state.applied.refused.difference(&before.refused).cloned().collect()
+    }
+
+    /// Whether the last fetch was successful. `None` if discovery is off.
+    pub(super) fn health(&self) -> Option<Health> {
+        let state = self.state();
+        state.problem.clone().map(|problem| problem.map_or(Health::Up, Health::down))
+    }
+
+    pub(super) fn collect(&self, exposition: &mut Exposition) {
+        let state = self.state();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let Applied { trusted, others, instances, refused, .. } = &state.applied;
+        exposition.family(&FETCHES, &self.fetches);
+        exposition.value(&LAST, state.last);
+        let kinds = [("trusted", *trusted), ("other", *others)];
+        exposition.series(&SERVICES, kinds.map(|(kind, number)| ([(KIND, kind)], count(number))));
+        exposition.value(&INSTANCES, count(*instances));
+        exposition.value(&REFUSED, count(refused.len()));
+    }
+}
+
+impl Collect for super::Discovery {
+    fn collect(&self, exposition: &mut Exposition) {
+        self.status().collect(exposition);
+    }
+}

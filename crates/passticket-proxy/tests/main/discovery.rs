@@ -1,0 +1,292 @@
+//! Tests of services that are found in Eureka, against a fake Eureka.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
+
+use crate::support::{Demo, PROGRAM, admin_address, with_site};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rcgen::KeyPair;
+use reqwest::Response;
+use serde_json::Value;
+use test_support::{
+    PATIENCE,
+    eureka::{FakeEureka, Registration},
+    fake::{Answer, Behaviour, Fake},
+    pki::{self, Authority, Clients, Identity},
+    raw::Step,
+    tickets,
+};
+use tokio::time::{Duration, sleep};
+
+/// A gateway, its discovery services and services that answer `200 ok`.
+struct Site {
+    demo: Demo,
+    first: FakeEureka,
+    second: FakeEureka,
+    /// A service whose host the configuration names.
+    service: Fake,
+    /// A service whose host the configuration does not name.
+    rogue: Fake,
+}
+
+async fn service(identity: Identity) -> Fake {
+    Fake::https(identity.acceptor(), |_| Answer::text(200, "ok")).await
+}
+
+impl Site {
+    /// `keys` are lines of `discovery`.
+    async fn start(keys: &'static str, edit: fn(String) -> String) -> Self {
+        let eureka = || async {
+            let acceptor = pki::SERVER.acceptor_of_clients(Clients::MayHaveCertificate);
+            let eureka = FakeEureka::https(acceptor).await;
+            eureka.require_certificate();
+            eureka
+        };
+        let (first, second) = (eureka().await, eureka().await);
+        let (service, rogue) = (service(pki::SERVER).await, service(pki::SERVER).await);
+        let hosts = [first.url(), second.url()];
+        let demo = Demo::beside_servers(move |directory, yaml| {
+            let yaml = with_site(directory, &yaml, "https://localhost:1");
+            write_identity(directory, "eureka", pki::USER);
+            let discovery = format!(
+                "    discovery:\n      eureka: {hosts:?}\n      intervalSeconds: 1\n      clientCertificate: \
+                 {{certificate: certs/eureka.pem, key: certs/eureka.key}}\n{keys}    admin: {{port: 0}}\n"
+            );
+            edit(yaml + &discovery)
+        });
+        Self { demo: demo.await, first, second, service, rogue }
+    }
+
+    fn register(&self, registration: &Registration) {
+        for eureka in [&self.first, &self.second] {
+            eureka.register(registration.clone());
+        }
+    }
+
+    fn each(&self, change: impl Fn(&FakeEureka)) {
+        change(&self.first);
+        change(&self.second);
+    }
+
+    /// An instance of `files` at `host`, with a PassTicket.
+    fn files(host: &str, port: u16) -> Registration {
+        Registration::https("files", host, port)
+            .with_route("api/v1", "/base")
+            .with_scheme("httpBasicPassTicket", "ZOWEAPPL")
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.demo.client_of("USER").get(self.demo.at(path)).send().await.unwrap()
+    }
+
+    /// Requests `path` until the answer has this status.
+    async fn until(&self, path: &str, status: u16) -> Response {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = self.get(path).await;
+            if response.status() == status {
+                return response;
+            }
+            assert!(Instant::now() < deadline, "{path}: {} instead of {status}", response.status());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until `/application/health` names this state of discovery.
+    async fn until_health(&self, want: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health: Value = self.get("/application/health").await.json().await.unwrap();
+            assert_eq!(health["status"], "UP");
+            if health["discovery"] == want {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{health}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn write_identity(directory: &Path, name: &str, identity: Identity) {
+    let file = |end| directory.join(format!("certs/{name}.{end}"));
+    fs::write(file("pem"), identity.certificate).unwrap();
+    fs::write(file("key"), identity.key).unwrap();
+    fs::set_permissions(file("key"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+const FILES: &str = "/files/api/v1/x";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
+    const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: \
+                        [httpBasicPassTicket]}\n      others: bypass\n      otherHosts: [127.0.0.1]\n";
+    let mut site = Site::start(KEYS, |yaml| yaml).await;
+    let mut admin = admin_address(&mut site.demo.program);
+    admin.set_ip([127, 0, 0, 1].into());
+    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = |path: &str| plain.get(format!("http://{admin}{path}")).send();
+
+    // The service appears, and receives PassTickets.
+    assert_eq!(site.get(FILES).await.status(), 503);
+    let (port, rogue) = (site.service.address.port(), site.rogue.address.port());
+    let files = Site::files("localhost", port);
+    site.register(&files);
+    site.until(FILES, 200).await;
+    let request = site.service.requests().pop().unwrap();
+    assert_eq!(request.path, "/base/x");
+    let key = fs::read_to_string(site.demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
+    let profile = tickets::key_profile_from("ZOWEAPPL", key.trim());
+    let basic = request.header("authorization").unwrap().strip_prefix("Basic ").unwrap();
+    let basic = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
+    let (user, ticket) = basic.split_once(':').unwrap();
+    assert!(user == "USER" && tickets::is_valid(&profile, user, ticket), "{basic}");
+    let services: Value = site.get("/gateway/api/v1/services/files").await.json().await.unwrap();
+    assert_eq!(services["apiml"]["authentication"][0]["applid"], "ZOWEAPPL");
+    assert!(services["instances"].as_object().unwrap().contains_key(&files.id()), "{services}");
+
+    // Another registrant has the same service id, and a third one the service id of a definition.
+    site.register(&Site::files("127.0.0.1", rogue));
+    site.register(&Registration::https("svc", "127.0.0.1", rogue).with_route("evil", "/"));
+    site.register(&Site::files("localhost", rogue).with_scheme("httpBasicPassTicket", "IZUDFLT"));
+    let line = site.demo.program.logged("the APPLID \\\"IZUDFLT\\\" is not");
+    assert!(line.contains("registered instance refused"), "{line}");
+    site.demo.program.logged("the host \\\"127.0.0.1\\\" is not");
+    for _ in 0..4 {
+        assert_eq!(site.get(FILES).await.status(), 200);
+    }
+    assert_eq!(site.get("/svc/evil/x").await.status(), 404);
+    assert_eq!(site.rogue.requests().len(), 0);
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        let audit = fs::read_to_string(site.demo.directory.join("audit.jsonl")).unwrap();
+        let refused = audit.lines().filter(|line| line.contains(r#""event":"registration""#));
+        let refused: Vec<_> = refused.map(str::to_owned).collect();
+        if refused.len() >= 2 {
+            break refused;
+        }
+        assert!(Instant::now() < deadline, "{audit}");
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert!(refused.iter().all(|line| line.contains("registration-refused")), "{refused:?}");
+
+    // A service that the configuration does not name receives no credential of the client.
+    site.register(&Registration::https("other", "127.0.0.1", rogue).with_route("api", "/"));
+    let token = site.demo.login().await;
+    site.until("/other/api/x", 503).await;
+    // Its certificate is for another name. With the right name, it answers.
+    site.register(
+        &Registration::http("plain", "127.0.0.1", plain_service().await).with_route("api", "/"),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    let body = loop {
+        let request = site.demo.client_of("USER").get(site.demo.at("/plain/api/x"));
+        let cookie = format!("apimlAuthenticationToken={token}; theme=dark");
+        let request = request.bearer_auth(&token).header("cookie", cookie);
+        let response = request.send().await.unwrap();
+        if response.status() == 200 {
+            break response.text().await.unwrap();
+        }
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert!(body.contains("theme=dark") && !body.contains(&token), "{body}");
+    assert!(!body.to_ascii_lowercase().contains("authorization"), "{body}");
+
+    // The last instance is down, and up again.
+    site.each(|eureka| eureka.set_status(&files.id(), "OUT_OF_SERVICE"));
+    let response = site.until(FILES, 503).await;
+    assert!(response.text().await.unwrap().contains("no instance of the service is up"));
+    site.each(|eureka| eureka.set_status(&files.id(), "UP"));
+    site.until(FILES, 200).await;
+    site.until_health("UP").await;
+
+    // Discovery is away. The routes stay, and the gateway stays ready.
+    site.first.stop().await;
+    site.second.behave(Behaviour::Scripted(vec![Step::ShutDown]));
+    site.until_health("STALE").await;
+    assert_eq!(site.get(FILES).await.status(), 200);
+    assert_eq!(ask("/health/ready").await.unwrap().status(), 200);
+    let health: Value = ask("/health").await.unwrap().json().await.unwrap();
+    assert_eq!(health["components"]["discovery"]["status"], "DOWN", "{health}");
+    let metrics = ask("/metrics").await.unwrap().text().await.unwrap();
+    for line in [
+        "passticket_component_up{component=\"discovery\"} 0",
+        "passticket_discovery_services{kind=\"trusted\"} 1",
+        "passticket_discovery_services{kind=\"other\"} 2",
+        "passticket_discovery_refused_instances 2",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    site.demo.program.logged("registry of services not fetched; the last registry is kept");
+
+    // Discovery comes back. In between, the status of the service has changed.
+    site.second.set_status(&files.id(), "DOWN");
+    site.second.behave(Behaviour::Right);
+    site.until_health("UP").await;
+    site.until(FILES, 503).await;
+    site.second.register(files.clone());
+    site.until(FILES, 200).await;
+    // The service ends its registration. Its routes stay.
+    site.second.cancel(&files.id());
+    site.until(FILES, 503).await;
+    assert_eq!(site.rogue.requests().len(), 0);
+}
+
+/// Starts a service without TLS that answers with the head of the request.
+async fn plain_service() -> u16 {
+    use tokio::io::{AsyncWriteExt, BufReader};
+
+    let address = test_support::raw::service(async |stream: tokio::net::TcpStream| {
+        let mut stream = BufReader::new(stream);
+        let head = test_support::raw::head(&mut stream).await;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{head}",
+            head.len()
+        );
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+    });
+    address.await.port()
+}
+
+/// The registered host must be the name in the certificate, also if the gateway does not verify other services.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_service_needs_a_certificate_for_its_host() {
+    const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
+    let site = Site::start(KEYS, |yaml| {
+        yaml.replace("verifyCertificates: STRICT", "verifyCertificates: DISABLED")
+    })
+    .await;
+    let key = KeyPair::from_pem(pki::SERVER.key).unwrap();
+    let certificate = Authority::stranger().certify(&key, |_| {});
+    let certificate: &'static str = Box::leak(certificate.into_boxed_str());
+    let stranger = service(Identity { certificate, key: pki::SERVER.key }).await;
+    site.register(&Site::files("localhost", stranger.address.port()));
+    site.until(FILES, 503).await;
+    assert_eq!(stranger.requests().len(), 0);
+    // The service of a definition is not verified.
+    let definition = fs::read_to_string(site.demo.directory.join("api-defs/demo.yml")).unwrap();
+    let port = stranger.address.port().to_string();
+    let definition = definition.replace("localhost:1\"", &format!("localhost:{port}\""));
+    fs::write(site.demo.directory.join("api-defs/demo.yml"), definition).unwrap();
+    let site = Site { demo: site.demo.restarted(), ..site };
+    site.until("/svc/api/v1/x", 200).await;
+    assert_eq!(stranger.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_asks_each_discovery_service() {
+    const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
+    let mut site = Site::start(KEYS, |yaml| yaml).await;
+    site.register(&Site::files("localhost", 1));
+    site.second.stop().await;
+    let config = site.demo.directory.join("zowe.yaml");
+    let check = tokio::task::spawn_blocking(move || {
+        Command::new(PROGRAM).arg("check").arg("--config").arg(config).arg("--live").output()
+    });
+    let output = check.await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |url: String| text.lines().find(|line| line.contains(&url)).unwrap().to_owned();
+    assert!(text.contains("1 services may be found in Eureka, which has 2 hosts"), "{text}");
+    let first = line(site.first.url());
+    assert!(first.ends_with("lists 1 services with 1 instances that are UP"), "{first}");
+    assert!(line(site.second.url()).contains("FAILED"), "{text}");
+}
