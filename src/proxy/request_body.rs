@@ -39,6 +39,7 @@ struct Shared {
     has_ended: AtomicBool,
     has_failed: AtomicBool,
     has_stalled: AtomicBool,
+    is_too_large: AtomicBool,
 }
 
 impl Progress {
@@ -99,6 +100,17 @@ impl Progress {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
 
+    fn set_too_large(&self) {
+        if let Some(shared) = &self.shared {
+            shared.is_too_large.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the body is larger than its route allows.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
+    }
+
     /// Whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
@@ -151,13 +163,25 @@ pin_project! {
         progress: Progress,
         // `None` if the client may send at any speed.
         receive: Option<Receive>,
+        // The number of bytes that the client may still send. `None` if the size is not limited.
+        remaining: Option<u64>,
     }
 }
+
+/// The body is larger than its route allows.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the body is larger than the route allows")]
+struct TooLarge;
 
 impl<B: Body> RequestBody<B> {
     pub(super) fn new(inner: B, progress: Progress, receive: Option<Receive>) -> Self {
         let has_length = inner.size_hint().exact().is_some();
-        Self { inner, has_length, progress, receive }
+        Self { inner, has_length, progress, receive, remaining: None }
+    }
+
+    /// Limits the size of the body. Reading more bytes fails.
+    pub(super) fn with_max_size(self, bytes: Option<u64>) -> Self {
+        Self { remaining: bytes, ..self }
     }
 }
 
@@ -182,6 +206,16 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
             && let Some(data) = frame.data_ref()
         {
             receive.add(data.remaining());
+        }
+        if let Some(remaining) = this.remaining
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let Some(rest) = remaining.checked_sub(data.remaining() as u64) else {
+                this.progress.set_too_large();
+                return Poll::Ready(Some(Err(TooLarge.into())));
+            };
+            *remaining = rest;
         }
         let is_last = match &frame {
             None => true,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use passticket_proxy::config::{ClientIdentity, Config};
+use passticket_proxy::config::{ClientIdentity, Config, ConfiguredRoute, ServiceScheme};
 use tower_passticket::{
     tls::{Connector, TlsError, Verification},
     token::ServiceId,
@@ -21,33 +21,49 @@ pub(crate) struct Connectors {
     pub(crate) anonymous: Connector,
     /// For services without a client certificate of their own.
     pub(crate) default: Connector,
-    /// For services with a client certificate of their own.
+    /// For services with a client certificate or a connect timeout of their own.
     pub(crate) own: Vec<(ServiceId, Connector)>,
 }
 
 impl Connectors {
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
         let identities = &config.client_identities;
-        let anonymous = connector_as(config, config.verify, None)?;
-        // Services with the same certificate share a connector.
-        let mut built: Vec<(&ClientIdentity, Connector)> = Vec::new();
-        let mut connector_of = |identity| {
-            if let Some((_, connector)) = built.iter().find(|(built, _)| *built == identity) {
+        // Services with the same certificate and the same timeout share a connector.
+        let mut built: Vec<(Option<&ClientIdentity>, Duration, Connector)> = Vec::new();
+        let mut connector_of = |identity, timeout: Duration| {
+            let timeout = timeout.min(MAX_CONNECT_TIMEOUT);
+            let same = built.iter().find(|(i, t, _)| *i == identity && *t == timeout);
+            if let Some((.., connector)) = same {
                 return Ok(connector.clone());
             }
-            let connector = connector_as(config, config.verify, Some(identity))?;
-            built.push((identity, connector.clone()));
-            Ok(connector)
+            let connector = connector_within(timeout, config, config.verify, identity)?;
+            built.push((identity, timeout, connector.clone()));
+            Ok::<_, TlsError>(connector)
         };
-        let default = match &identities.default {
-            Some(identity) => connector_of(identity)?,
-            None => anonymous.clone(),
-        };
-        let own = identities
-            .services
-            .iter()
-            .map(|(service, identity)| Ok((service.clone(), connector_of(identity)?)))
-            .collect::<Result<_, TlsError>>()?;
+        let timeout = config.timeouts.connect;
+        let anonymous = connector_of(None, timeout)?;
+        let default = connector_of(identities.default.as_ref(), timeout)?;
+        let mut own = Vec::new();
+        for (service, identity) in &identities.services {
+            let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
+            own.push((service.clone(), connector_of(Some(identity), timeout)?));
+        }
+        for (service, timeout) in &config.connect_timeouts {
+            if identities.services.iter().any(|(other, _)| other == service) {
+                continue;
+            }
+            let mut routes = config.routes.iter().filter(|route| route.service() == service);
+            let schemes: Vec<_> = routes.by_ref().map(ConfiguredRoute::scheme).collect();
+            let is_bypass = |scheme: &ServiceScheme| *scheme == ServiceScheme::Bypass;
+            // The connector of a service is also used on its routes with the scheme bypass. There it must present no
+            // certificate of the gateway. A service with routes of both kinds keeps the timeout of the gateway.
+            let identity = match &identities.default {
+                Some(_) if schemes.iter().all(is_bypass) => None,
+                Some(_) if schemes.iter().any(is_bypass) => continue,
+                default => default.as_ref(),
+            };
+            own.push((service.clone(), connector_of(identity, *timeout)?));
+        }
         Ok(Self { anonymous, default, own })
     }
 
@@ -73,10 +89,21 @@ fn connector_as(
     verification: Verification,
     identity: Option<&ClientIdentity>,
 ) -> Result<Connector, TlsError> {
+    let timeout = config.timeouts.connect.min(MAX_CONNECT_TIMEOUT);
+    connector_within(timeout, config, verification, identity)
+}
+
+/// Does the same as [`connector_as`] with another connect timeout.
+fn connector_within(
+    timeout: Duration,
+    config: &Config,
+    verification: Verification,
+    identity: Option<&ClientIdentity>,
+) -> Result<Connector, TlsError> {
     let builder = Connector::builder()
         .with_verification(verification)
         .with_authorities(&config.tls.service_authorities)
-        .with_connect_timeout(config.timeouts.connect.min(MAX_CONNECT_TIMEOUT))
+        .with_connect_timeout(timeout)
         .with_policy(config.client_tls.clone())
         .with_signature_cache();
     match identity {

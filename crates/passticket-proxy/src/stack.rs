@@ -15,8 +15,8 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RateLimitLayer,
+        Route, RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
@@ -193,6 +193,16 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
+/// Counts the requests that the limits of a route refuse.
+fn counted(route: Route, counts: Option<&Counts>) -> Route {
+    match (route.limits().cloned(), counts) {
+        (Some(limits), Some(counts)) => {
+            route.with_limits(limits.with_counts(counts.route_limits.clone()))
+        }
+        _ => route,
+    }
+}
+
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
@@ -308,10 +318,17 @@ pub(crate) fn gateway(
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let routes = config.routes.iter().map(|route| schemes.route(route));
-    let routes: Vec<_> =
-        routes.map(|route| route.with_compatibility(config.compatibility)).collect();
+    let routes = routes.map(|route| route.with_compatibility(config.compatibility));
+    let routes: Vec<_> = routes.map(|route| counted(route, counts)).collect();
     api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
+    let rate_limit = config.routes.iter().any(|route| route.rate_limit().is_some()).then(|| {
+        let layer = RateLimitLayer::new().with_max_clients(config.limits.rate_limited_clients);
+        match counts {
+            Some(counts) => layer.with_counts(counts.rate_limit.clone()),
+            None => layer,
+        }
+    });
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
         .with_receive(config.timeouts.receive)
@@ -350,6 +367,9 @@ pub(crate) fn gateway(
         // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
         // authenticated Personal Access Token with the route.
         .layer(ScopeLayer::new().with_audit(audit.clone()))
+        // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
+        // request uses no PassTicket.
+        .layer(option_layer(rate_limit))
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
         .service(forward);
@@ -366,6 +386,9 @@ pub(crate) fn gateway(
     let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
+    if config.error_pages {
+        gateway = gateway.with_error_pages();
+    }
     if let Some(policy) = &config.strict_transport_security {
         gateway = gateway.with_strict_transport_security(policy);
     }

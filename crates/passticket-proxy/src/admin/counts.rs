@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
-    layer::CrossOriginCounts,
+    layer::{CrossOriginCounts, RateLimitCounts, RouteLimitCounts},
     proxy::ForwardCounts,
     tls::ConnectionCounts,
 };
@@ -18,6 +18,8 @@ pub(crate) struct Counts {
     pub(crate) connections: Arc<ConnectionCounts>,
     pub(crate) forward: Arc<ForwardCounts>,
     pub(crate) cross_origin: Arc<CrossOriginCounts>,
+    pub(crate) route_limits: Arc<RouteLimitCounts>,
+    pub(crate) rate_limit: Arc<RateLimitCounts>,
     pub(super) audit: Arc<AuditCounts>,
 }
 

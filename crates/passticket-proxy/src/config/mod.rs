@@ -157,6 +157,7 @@ mod listen;
 mod login_throttle;
 mod logins;
 mod metadata;
+mod methods;
 mod oidc;
 mod own_origins;
 mod own_section;
@@ -169,8 +170,10 @@ mod pkcs12_work;
 mod private_key_file;
 mod problem;
 mod ptktdata;
+mod rate_limits;
 mod reader;
 mod revocation_lists;
+mod route_limits;
 mod routes;
 mod saf;
 mod scheme_peers;
@@ -342,6 +345,9 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
+    /// The limits for opening a connection to single services: `components.passticket-proxy.services.ID.connectSeconds`,
+    /// and `connect-timeout` in the metadata. They replace [`TimeoutSettings::connect`].
+    pub connect_timeouts: BTreeMap<ServiceId, Duration>,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
@@ -349,6 +355,9 @@ pub struct Config {
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
     /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
+    /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
+    /// `true`, and with `compatibility: zowe-v3` `false`.
+    pub error_pages: bool,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
@@ -484,6 +493,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let zosmf_applid = zosmf_peer.applid();
     let routes =
         routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
+    let rates = routes::rates(overrides);
+    let routes = rate_limits::apply(routes, &zowe.rates, rates, &definitions, is_complete);
+    let routes = route_limits::apply(routes, routes::limits(overrides));
+    let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
     let origins = OriginPolicy::default()
@@ -589,9 +602,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             receive: ours.receive,
             service_body: ours.service_body,
         },
+        connect_timeouts,
         limits: ours.limits,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
+        error_pages: ours.error_pages,
         scheme_peers,
         routes,
         services: listed,

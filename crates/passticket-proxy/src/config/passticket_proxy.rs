@@ -86,6 +86,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
+    pub(super) error_pages: bool,
 }
 
 /// The value of `certificateMapping`.
@@ -171,6 +172,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let cors = cors::read_site(section.section("cors"));
+    let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
+    let compatibility = compatibility.unwrap_or_default();
+    // API ML answers browsers with JSON, too.
+    let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -193,7 +198,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
-        compatibility: compatibility.unwrap_or_default(),
+        compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
@@ -216,6 +221,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         login_throttle,
         strict_transport_security,
         cors,
+        error_pages,
     }
 }
 
@@ -252,6 +258,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
             defaults.connections_per_instance,
         ),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
+        rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
     };
     section.finish();

@@ -183,6 +183,9 @@ pub struct LimitSettings {
     /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
+    /// The maximum number of counts for the rate limits of services, 100 to 1,000,000. There is one count for each client
+    /// and service with a rate limit. The key is `components.passticket-proxy.limits.rateLimitedClients`.
+    pub rate_limited_clients: NonZeroUsize,
     /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
@@ -195,6 +198,7 @@ impl Default for LimitSettings {
     /// - 10,000 client connections in total, and 5,000 per client address
     /// - 256 connections to an instance of a service
     /// - 256 requests in flight per client address
+    /// - 100,000 counts for rate limits
     /// - 256 MiB of headers
     fn default() -> Self {
         const {
@@ -205,6 +209,7 @@ impl Default for LimitSettings {
                 connections_per_instance: NonZeroUsize::new(256).expect("should not be zero"),
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
                 requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
+                rate_limited_clients: NonZeroUsize::new(100_000).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
             }
         }
