@@ -2,7 +2,7 @@
 //!
 //! All times come from a monotonic clock, so that a wrong system clock locks no user out.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt, hash::Hash, net::IpAddr, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
@@ -24,8 +24,8 @@ enum Forgotten {
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// When the numbers of forgiven failures are removed: a day after the first forgiven failure. If each forgiven failure
-/// started a new day, the day would never end for a user who mistypes every day.
+/// A failure is forgiven if a later login clears it. The number of forgiven failures is removed a day after the first
+/// of them. If each forgiven failure started a new day, the day would never end for a user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
 /// A login clears earlier failures of the same user from the same network, but at most this number within a day.
@@ -123,6 +123,14 @@ impl FailureCounts {
             networks: Ledger::new(OF_A_NETWORK, network),
             forgiven: Ledger::new(OF_FORGIVEN, forgiven),
         }
+    }
+
+    /// Changes the limits. The failures stay.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        let Limits { user_and_network, user, network } = limits;
+        self.users_and_networks.limit = user_and_network;
+        self.users.limit = user;
+        self.networks.limit = network;
     }
 }
 
@@ -254,7 +262,7 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// The new young map receives the entries of the replaced old map that have used up their free failures. Otherwise an
+/// Entries of the replaced old map move to the new young map if they have used up their free failures. Otherwise an
 /// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
 /// real user, and the attacker could guess again.
 #[derive(Debug)]
@@ -327,7 +335,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
-    /// it. If there are more such entries, those with the most failures stay.
+    /// the new generation. If there are more such entries, those with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -353,10 +361,99 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 }
 
+/// The version of the text of [`FailureCounts`].
+const VERSION: &str = "1";
+
+impl FailureCounts {
+    /// Returns the counts as text, for the process that continues. `now` is the time of the same clock as in the other
+    /// calls.
+    pub(super) fn to_text(&self, now: Duration) -> String {
+        let Self { users_and_networks, users, networks, forgiven } = self;
+        let mut text = format!("{VERSION} {}\n", now.as_millis());
+        users_and_networks.write("pair", now, &mut text, pair_words);
+        users.write("user", now, &mut text, ToString::to_string);
+        networks.write("network", now, &mut text, |network| network.address().to_string());
+        forgiven.write("forgiven", now, &mut text, pair_words);
+        text
+    }
+
+    /// Adds the counts of a text of [`to_text`](Self::to_text). Returns the time in the text: from now on, the clock
+    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been added.
+    pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
+        let mut lines = text.lines();
+        let (version, now) = lines.next()?.split_once(' ')?;
+        if version != VERSION {
+            return None;
+        }
+        let now = Duration::from_millis(now.parse().ok()?);
+        for line in lines {
+            let words: Vec<_> = line.split(' ').collect();
+            match *words.as_slice() {
+                ["pair", user, network, count, first, last] => {
+                    self.users_and_networks.put(pair(user, network)?, [count, first, last])?;
+                }
+                ["user", user, count, first, last] => {
+                    self.users.put(UserId::new(user).ok()?, [count, first, last])?;
+                }
+                ["network", network, count, first, last] => {
+                    let network = network.parse::<IpAddr>().ok()?.into();
+                    self.networks.put(network, [count, first, last])?;
+                }
+                ["forgiven", user, network, count, first, last] => {
+                    self.forgiven.put(pair(user, network)?, [count, first, last])?;
+                }
+                _ => return None,
+            }
+        }
+        Some(now)
+    }
+}
+
+fn pair_words((user, network): &Pair) -> String {
+    match network {
+        Some(network) => format!("{user} {}", network.address()),
+        None => format!("{user} -"),
+    }
+}
+
+fn pair(user: &str, network: &str) -> Option<Pair> {
+    let network = match network {
+        "-" => None,
+        network => Some(network.parse::<IpAddr>().ok()?.into()),
+    };
+    Some((UserId::new(user).ok()?, network))
+}
+
+impl<K: Copy + Eq + Hash> Ledger<K> {
+    /// Appends one line for each key whose failures still count. The old generation comes first.
+    fn write(&self, kind: &str, now: Duration, text: &mut String, words: impl Fn(&K) -> String) {
+        for (key, failures) in self.old.iter().chain(&self.young) {
+            if failures.are_forgotten(self.forgotten, now) {
+                continue;
+            }
+            let Failures { count, first, last } = failures;
+            let (first, last) = (first.as_millis(), last.as_millis());
+            let line = format_args!("{kind} {} {count} {first} {last}\n", words(key));
+            // Writing to a `String` never fails.
+            let _ = fmt::Write::write_fmt(text, line);
+        }
+    }
+
+    /// Puts the failures of a key into the ledger: their number, and the times of the first and the last failure in
+    /// milliseconds.
+    fn put(&mut self, key: K, [count, first, last]: [&str; 3]) -> Option<()> {
+        let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
+        let (count, first, last) = (count.parse().ok()?, millis(first)?, millis(last)?);
+        if self.young.len() >= GENERATION {
+            self.rotate(last);
+        }
+        self.young.insert(key, Failures { count, first, last });
+        Some(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use test_support::tickets::user;
 
     use super::*;
@@ -392,11 +489,49 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn failures_stay_when_the_limits_change() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(guess(&mut counts, it, 0), Ok(()));
+        }
+        let strict = FailureLimit::new(2, Duration::from_secs(3600));
+        counts.set_limits(Limits { user_and_network: strict, ..LIMITS });
+        assert_eq!(guess(&mut counts, it, 0), Err(1));
+        counts.set_limits(LIMITS);
+        assert_eq!(guess(&mut counts, it, 0), Ok(()));
+    }
+
     /// Tries to log in with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
         Ok(())
+    }
+
+    #[test]
+    fn another_process_continues_with_the_same_waits() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let (it, other) = (unknown("A", "192.0.2.1"), unknown("B", "2001:db8::1"));
+        for _ in 0..7 {
+            let _ = guess(&mut counts, it, 100_000);
+        }
+        assert_eq!(guess(&mut counts, other, 100_001), Ok(()));
+        assert_eq!(log_in(&mut counts, other, 100_001), Ok(()));
+        let text = counts.to_text(secs(100_001));
+        let mut next = FailureCounts::new(LIMITS);
+        assert_eq!(next.add_text(&text), Some(secs(100_001)));
+        for now in [100_001, 100_002, 100_004] {
+            assert_eq!(next.check(it, secs(now)), counts.check(it, secs(now)), "{now}");
+        }
+        assert_eq!(next.forgiven.count(&(user("B"), other.network), secs(100_001)), 1);
+        assert_eq!(next.to_text(secs(100_001)).len(), text.len());
+        for wrong in
+            ["", "2 1\n", "1\n", "1 1\nuser A\n", "1 1\nuser A 1 2 x\n", "1 1\npair A x 1 2 3\n"]
+        {
+            assert_eq!(FailureCounts::new(LIMITS).add_text(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]
@@ -497,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
+    fn an_attacker_gets_at_most_100_tries_a_day_for_a_user() {
         let elsewhere = |second: u64| {
             (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
         };

@@ -23,7 +23,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::failure_counts::{Attempt, Claimed, FailureCounts, FailureLimit, Limits, NetworkOrigin};
 use crate::{
@@ -101,9 +104,55 @@ impl fmt::Debug for LoginThrottleOptions {
 pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
+    failures: Arc<FailedLogins>,
+}
+
+/// The failed logins, and the password checks that are in progress. Several throttles can share them.
+#[derive(Debug)]
+pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
+    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
+    /// of another process.
+    ahead: Mutex<Duration>,
+    /// All turns, while another process checks the passwords.
+    all_turns: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl FailedLogins {
+    fn new(limits: Limits) -> Self {
+        Self {
+            counts: Mutex::new(FailureCounts::new(limits)),
+            turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            waiting: Semaphore::new(MAX_WAITING),
+            ahead: Mutex::default(),
+            all_turns: Mutex::default(),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, FailureCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time for the counts.
+    fn now(&self, clock: &dyn Clock) -> Duration {
+        clock.monotonic() + *self.ahead()
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Duration> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_turns(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.all_turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for FailedLogins {
+    fn default() -> Self {
+        Self::new(LoginThrottleOptions::default().limits())
+    }
 }
 
 /// The client must wait, so the password of this login must not be checked.
@@ -129,9 +178,14 @@ impl From<TooEarly> for NoTurn {
 
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
-        let counts = Mutex::new(FailureCounts::new(options.limits()));
-        let turns = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        Self { options, known, counts, turns, waiting: Semaphore::new(MAX_WAITING) }
+        let failures = Arc::new(FailedLogins::new(options.limits()));
+        Self { options, known, failures }
+    }
+
+    /// Creates a throttle that continues with `failures`. The limits of this throttle apply to them from now on.
+    pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
+        failures.counts().set_limits(self.options.limits());
+        Self { options: self.options.clone(), known: self.known.clone(), failures }
     }
 
     /// Creates a throttle with other options, and without failures.
@@ -160,13 +214,14 @@ impl LoginThrottle {
         let attempt = self.attempt(user, client, &*clock);
         if let Some(attempt) = attempt {
             // A client with too many failures is refused here, before it waits for a turn.
-            self.counts().check(attempt, clock.monotonic()).map_err(early)?;
+            self.counts().check(attempt, self.now(&*clock)).map_err(early)?;
         }
         let permit = self.permit().await?;
         let state = match attempt {
             None => None,
             Some(attempt) => {
-                let claimed = self.counts().begin(attempt, clock.monotonic()).map_err(early)?;
+                let now = self.now(&*clock);
+                let claimed = self.counts().begin(attempt, now).map_err(early)?;
                 Some((attempt, claimed))
             }
         };
@@ -186,11 +241,11 @@ impl LoginThrottle {
         clock: &dyn Clock,
     ) -> Result<(), TooEarly> {
         let Some(attempt) = self.attempt(user, client, clock) else { return Ok(()) };
-        self.counts().check(attempt, clock.monotonic()).map_err(early)
+        self.counts().check(attempt, self.now(clock)).map_err(early)
     }
 
-    /// Counts a failure for a password that was compared without a turn and was another one. The login provider may
-    /// accept the password nevertheless; only then is the failure taken back.
+    /// Counts a failure for a password that differs from the remembered one. The comparison needed no turn. If the
+    /// login provider accepts the password nevertheless, the failure is taken back. Otherwise it stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -203,7 +258,8 @@ impl LoginThrottle {
         let state = match self.attempt(user, client, &*clock) {
             None => None,
             Some(attempt) => {
-                let claimed = self.counts().claim(attempt, clock.monotonic()).map_err(early)?;
+                let now = self.now(&*clock);
+                let claimed = self.counts().claim(attempt, now).map_err(early)?;
                 Some((attempt, claimed))
             }
         };
@@ -211,15 +267,15 @@ impl LoginThrottle {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
-        if let Ok(permit) = self.turns.clone().try_acquire_owned() {
+        if let Ok(permit) = self.failures.turns.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _waiting = self.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
+        let _waiting = self.failures.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
         // The semaphore is never closed. If it were closed, no login would succeed.
-        self.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
+        self.failures.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
     }
 
-    /// The attempt to count. `None` if the client is exempt.
+    /// Returns the attempt to count, or `None` if the client is exempt.
     fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Option<Attempt> {
         let client = client.map(|client| client.to_canonical());
         if client.is_some_and(|client| (self.options.exempt)(client)) {
@@ -234,7 +290,60 @@ impl LoginThrottle {
     }
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.counts()
+    }
+
+    /// The time for the counts.
+    fn now(&self, clock: &dyn Clock) -> Duration {
+        self.failures.now(clock)
+    }
+}
+
+/// The failed logins of an [`AuthApi`](super::AuthApi), for a program that hands its work over to another process.
+#[derive(Clone, Debug)]
+pub struct LoginFailures {
+    failures: Arc<FailedLogins>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The text is not one of [`LoginFailures::hand_over`], or a newer version has written it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the failed logins are malformed, or have the format of a newer version of this program")]
+pub struct LoginFailuresError;
+
+impl LoginFailures {
+    pub(super) fn new(throttle: &LoginThrottle, clock: Arc<dyn Clock>) -> Self {
+        Self { failures: throttle.failures.clone(), clock }
+    }
+
+    /// Returns the failed logins as text, for the process that continues. Before that, waits until the passwords that
+    /// are being checked are counted, but at most for `wait`. From now on, this process checks no password: logins wait
+    /// until [`take_back`](Self::take_back), or until their time limit.
+    pub async fn hand_over(&self, wait: Duration) -> String {
+        let failures = &self.failures;
+        let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
+        let turns = failures.turns.clone().acquire_many_owned(all);
+        if let Ok(Ok(turns)) = timeout(wait, turns).await {
+            *failures.all_turns() = Some(turns);
+        }
+        failures.counts().to_text(failures.now(&*self.clock))
+    }
+
+    /// Checks passwords again, because the other process has ended.
+    pub fn take_back(&self) {
+        *self.failures.all_turns() = None;
+    }
+
+    /// Continues with the failed logins of another process. Call this before the first login.
+    ///
+    /// # Errors
+    /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then count.
+    pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
+        let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
+        // If this process has run longer than the other one, the failures look older than they are. This cannot happen
+        // if this process was started to continue the other one.
+        *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
+        Ok(())
     }
 }
 
@@ -290,7 +399,7 @@ impl Turn {
     pub(super) fn succeeded(mut self) {
         let Counted { throttle, clock, state } = &mut self.attempt;
         if let Some((attempt, claimed)) = state.take() {
-            throttle.counts().succeeded(attempt, claimed, clock.monotonic());
+            throttle.counts().succeeded(attempt, claimed, throttle.now(&**clock));
             if let Some(network) = attempt.network {
                 throttle.known.remember(&attempt.user, network, clock.now());
             }
@@ -317,7 +426,8 @@ impl Turn {
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
-            self.throttle.counts().failed(attempt, claimed, self.clock.monotonic());
+            let now = self.throttle.now(&*self.clock);
+            self.throttle.counts().failed(attempt, claimed, now);
         }
     }
 }
@@ -433,7 +543,7 @@ mod tests {
         let name = user("A");
         let guess = || throttle.guess(&name, CLIENT, clock.clone()).unwrap();
         let check = || throttle.check(&name, CLIENT, &*clock).is_ok();
-        // A right password takes its failure back.
+        // The failure is taken back if the password is right.
         for _ in 0..10 {
             let guess = guess();
             guess.turn().await.unwrap().succeeded();

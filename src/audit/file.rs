@@ -119,10 +119,24 @@ impl AuditFile {
             Health::down(format!("the thread that writes {path} has ended; {remedy}"))
         } else if self.queue.shared.is_stuck.load(SeqCst) {
             let remedy = "check free space and permissions";
-            Health::down(format!("{path} could not be written; {remedy}, the log has the error"))
+            Health::down(format!("{path} could not be written; {remedy}; the log has the error"))
         } else {
             Health::Up
         }
+    }
+
+    /// Unlocks the file, so that another process can open it and append to it. This sink continues to append whole lines,
+    /// but it does not rotate the file. The writer thread unlocks the file a moment later.
+    pub fn share(&self) {
+        self.queue.shared.is_shared.store(true, SeqCst);
+        self.wake.unpark();
+    }
+
+    /// Ends [`share`](Self::share), because the other process has ended. The writer thread locks the file again as soon
+    /// as it can.
+    pub fn unshare(&self) {
+        self.queue.shared.is_shared.store(false, SeqCst);
+        self.wake.unpark();
     }
 
     /// Returns whether the writer thread has ended. The thread ends after [`close`](Self::close), or because of an
@@ -197,5 +211,10 @@ impl AuditFileError {
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether another process has locked the file.
+    pub fn is_busy(&self) -> bool {
+        self.source.kind() == io::ErrorKind::ResourceBusy
     }
 }

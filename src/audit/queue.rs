@@ -27,6 +27,8 @@ pub(super) struct Shared {
     /// 0, no record is left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
+    /// Whether another process also appends to the file. This process then does not lock and rotate the file.
+    pub(super) is_shared: AtomicBool,
     /// Whether the last write failed, so that the writer must repeat it.
     pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,

@@ -64,6 +64,17 @@ pub(super) struct Writer {
     checked: Instant,
     /// Whether the open file is no longer the file at the path, and no file could be opened at the path.
     is_lost: bool,
+    /// Whether this process has locked the file.
+    lock: Lock,
+}
+
+/// Whether this process locks the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    /// Only this process appends to the file.
+    Exclusive,
+    /// Another process also appends to the file. It rotates the file.
+    None,
 }
 
 impl Writer {
@@ -73,7 +84,7 @@ impl Writer {
         records: Receiver<AuditRecord>,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        let (file, len) = open(path, Links::Follow)?;
+        let (file, len) = open(path, Links::Follow, Lock::Exclusive)?;
         Ok(Self {
             path: path.to_owned(),
             sums: (options.lines == Lines::Sum).then(Sums::default),
@@ -90,6 +101,7 @@ impl Writer {
             logged: None,
             checked: Instant::now(),
             is_lost: false,
+            lock: Lock::Exclusive,
         })
     }
 
@@ -99,6 +111,7 @@ impl Writer {
             if closing {
                 self.retry_at = None;
             }
+            self.follow_sharing();
             self.write_all();
             if closing {
                 if self.retry_at.is_some() {
@@ -162,7 +175,8 @@ impl Writer {
             return false;
         }
         let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
-        if self.batch.written == 0 && self.len > 0 && len_after > self.options.rotate_at {
+        let must_rotate = self.len > 0 && len_after > self.options.rotate_at;
+        if self.batch.written == 0 && must_rotate && self.lock == Lock::Exclusive {
             // If the rotation fails, the batch is written to the current file, because a file that is too
             // long is better than a lost record.
             if let Err(error) = self.rotate() {
@@ -187,6 +201,27 @@ impl Writer {
                 self.shared.is_stuck.store(true, SeqCst);
                 false
             }
+        }
+    }
+
+    /// Unlocks the file if another process should append to it, and locks it again if no other process should.
+    fn follow_sharing(&mut self) {
+        let is_shared = self.shared.is_shared.load(SeqCst);
+        match self.lock {
+            Lock::Exclusive if is_shared => {
+                // A file system without locks reports an error. There is then nothing to unlock.
+                let _ = self.file.unlock();
+                self.lock = Lock::None;
+            }
+            Lock::None if !is_shared => match self.file.try_lock() {
+                Err(TryLockError::WouldBlock) => {}
+                Ok(()) | Err(TryLockError::Error(_)) => {
+                    self.lock = Lock::Exclusive;
+                    // The other process may have appended.
+                    self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
+                }
+            },
+            Lock::Exclusive | Lock::None => {}
         }
     }
 
@@ -216,7 +251,7 @@ impl Writer {
         if self.is_dirty && self.options.fsync != Fsync::Never {
             self.sync();
         }
-        match open(&self.path, Links::Refuse) {
+        match open(&self.path, Links::Refuse, self.lock) {
             Ok((file, len)) => {
                 (self.file, self.len) = (file, len);
                 self.retry_at = None;
@@ -240,7 +275,7 @@ impl Writer {
             self.file.sync_data()?;
         }
         rotation::make_room(&self.path, self.options.keep)?;
-        (self.file, self.len) = open(&self.path, Links::Refuse)?;
+        (self.file, self.len) = open(&self.path, Links::Refuse, Lock::Exclusive)?;
         if self.options.fsync != Fsync::Never {
             sync_directory(&self.path)?;
         }
@@ -423,9 +458,9 @@ const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android"))
     0
 };
 
-/// Opens the file for appending and locks it. Adds a newline to an incomplete last line. Returns the file
+/// Opens the file for appending, and locks it if `lock` says so. Adds a newline to an incomplete last line. Returns the file
 /// and its length.
-fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
+fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
@@ -441,7 +476,12 @@ fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
     if !metadata.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
-    match file.try_lock() {
+    let locked = match lock {
+        Lock::Exclusive => file.try_lock(),
+        // The last line may be incomplete because the other process writes it now.
+        Lock::None => return Ok((file, metadata.len())),
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(io::Error::new(
@@ -638,7 +678,7 @@ mod tests {
         assert!(!writer.follow_path());
         assert!(!queue.is_available());
         // The rotation also refuses the link.
-        assert!(open(&path, Links::Refuse).is_err());
+        assert!(open(&path, Links::Refuse, Lock::Exclusive).is_err());
         std::fs::rename(&away, &path).unwrap();
         writer.retry_at = Some(Instant::now());
         // A writer without records also notices that the file is back.

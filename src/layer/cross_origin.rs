@@ -47,7 +47,8 @@ const REFUSED: Description = Description::counter(
 /// ([D25](crate::decisions#d25)).
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`.
+/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, it is also enough: a page
+/// may read the frames of a WebSocket to any origin, and a browser sends no preflight request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
@@ -258,10 +259,14 @@ impl OriginPolicy {
         if self.is_own_page_without_origin(head) {
             return false;
         }
-        if has_origin && self.foreign == ForeignOrigins::Refused && !self.is_anonymous(head) {
+        // Rules of CORS that permit anonymous requests do not apply to WebSockets: browsers send cookies with each
+        // handshake.
+        let is_websocket = is_websocket_handshake(head.headers);
+        let is_refused = || self.foreign == ForeignOrigins::Refused && !self.is_anonymous(head);
+        if has_origin && (is_websocket || is_refused()) {
             return true;
         }
-        (!is_safe(head.method) || is_websocket_handshake(head.headers))
+        (!is_safe(head.method) || is_websocket)
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
@@ -501,6 +506,13 @@ mod tests {
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, ("upgrade", "websocket")], true),
             ("GET", "/x", &[COOKIE, ("origin", OURS), SOCKET], false),
+            // A WebSocket handshake of another origin is refused even without a credential of the browser.
+            ("GET", "/x", &[EVIL_ORIGIN, SOCKET], true),
+            ("GET", "/x", &[BEARER, EVIL_ORIGIN, SOCKET], true),
+            ("GET", "/x", &[NULL, SOCKET], true),
+            ("GET", "/x", &[("origin", OURS), SOCKET], false),
+            ("GET", "/x", &[SOCKET], false),
+            ("GET", "/x", &[EVIL_ORIGIN], false),
             // These cases vary the credential.
             ("POST", "/x", &[EVIL_ORIGIN], false),
             ("POST", "/x", &[BASIC, EVIL_ORIGIN], true),

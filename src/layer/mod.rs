@@ -63,8 +63,10 @@ mod scheme_error;
 mod scheme_ticket;
 mod schemes;
 pub mod scope;
+mod shared_routes;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
 mod zosmf;
@@ -108,10 +110,13 @@ pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
 pub use route_limits::{LimitPathError, LimitReason, RouteLimitCounts, RouteLimits};
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
+    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders,
+    ServiceProtocol, Upstream,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
+#[cfg(feature = "proxy")]
+pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
@@ -119,6 +124,9 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use shared_routes::SharedRoutes;
+#[cfg(feature = "proxy")]
+pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

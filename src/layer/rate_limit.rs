@@ -147,7 +147,7 @@ impl fmt::Debug for CheckRate {
 }
 
 impl Check for CheckRate {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         let authorized = extensions.get::<Authorized>();
         let route = authorized.map(Authorized::route).or_else(|| extensions.get::<Arc<Route>>());

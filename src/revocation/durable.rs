@@ -21,8 +21,9 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
+    RevocationListener, RevocationStore, StoreError, StoreFuture, is_rule_needed,
+    is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
     known_networks::{ClientNetwork, Day, HASH, KnownNetworks, NetworkMemory, Networks},
     salt::Salt,
@@ -42,9 +43,9 @@ use crate::{
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
-/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint of the
-/// PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services. Older versions
-/// of this program do not know this table, and ignore it.
+/// The PATs (Personal Access Tokens) that the gateway has issued. A key consists of the issue time in the PAT and the
+/// salted fingerprint of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the
+/// services. Older versions of this program do not know this table, and ignore it.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 /// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
@@ -218,6 +219,7 @@ impl DurableStore {
             counts,
             unwritten: Unwritten::default(),
             is_failing: false,
+            is_suspended: false,
             advanced: uptime(),
             uptime: Box::new(uptime),
             path,
@@ -250,14 +252,33 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even one that is ahead
-    /// of the time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that
-    /// the clock is right, for example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even if it is ahead of
+    /// the time that the store can confirm, or far behind that time. Call this only if an administrator has confirmed
+    /// that the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
     pub fn trust_clock(&self, now: Timestamp) -> StoreFuture<()> {
         self.send(|reply| Command::TrustClock(now, reply))
+    }
+
+    /// Closes the file, so that another process can open it. All earlier writes are finished first. From now on, writes
+    /// and evictions return [`StoreError::HandedOver`]. Checks continue with the revocations that this process knows.
+    ///
+    /// # Errors
+    /// The error of the last write, if revocations are not in the file. The store then continues.
+    pub fn suspend(&self) -> StoreFuture<()> {
+        self.send(Command::Suspend)
+    }
+
+    /// Opens the file again after [`suspend`](Self::suspend). The store also applies the revocations that another
+    /// process has written in the meantime.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] if the file cannot be opened, for example because the other process still has it open.
+    /// The store stays suspended.
+    pub fn resume(&self) -> StoreFuture<()> {
+        self.send(Command::Resume)
     }
 
     /// Returns whether the writer thread has ended. Only a defect of the program can cause this. After the end of the
@@ -309,6 +330,10 @@ impl Collect for DurableStore {
 impl RevocationCheck for DurableStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         Some(self.index.check_as(self.salt.apply(token.fingerprint()), token))
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        self.index.on_revocation(listener);
     }
 }
 
@@ -418,7 +443,7 @@ pub enum OpenError {
     },
     /// A newer version of this program wrote the file.
     #[error(
-        "{} has format {found}, this program reads {FORMAT_VERSION}; start the program version that wrote the file, or a newer version",
+        "{} has format {found}, but this program reads only {FORMAT_VERSION}; start the version that wrote the file, or a newer one",
         file.display()
     )]
     Newer {
@@ -527,7 +552,6 @@ fn read_meta(path: &Path, database: &Database) -> Result<Salt, OpenError> {
 }
 
 fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
-    let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
     let txn = database.begin_read()?;
     let tokens = txn.open_table(TOKENS)?;
     let users = txn.open_table(USERS)?;
@@ -538,23 +562,31 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
         count(users.len()?),
         count(services.len()?),
     );
-    for entry in tokens.iter()? {
+    load_into(&index, database)?;
+    Ok(index)
+}
+
+/// Applies the revocations of the file.
+fn load_into(index: &RevocationIndex, database: &Database) -> Result<(), redb::Error> {
+    let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
+    let txn = database.begin_read()?;
+    for entry in txn.open_table(TOKENS)?.iter()? {
         let (token, expires_at) = entry?;
         let token = TokenFingerprint::from_bytes(token.value());
         let expires_at = Timestamp::from_millis(expires_at.value());
         index.apply(&Revocation::Token { token, expires_at });
     }
-    for entry in users.iter()? {
+    for entry in txn.open_table(USERS)?.iter()? {
         let (user, up_to) = entry?;
         let user = UserId::new(user.value()).map_err(|e| unreadable(&e))?;
         index.apply(&Revocation::User { user, up_to: Timestamp::from_millis(up_to.value()) });
     }
-    for entry in services.iter()? {
+    for entry in txn.open_table(SERVICES)?.iter()? {
         let (service, up_to) = entry?;
         let service = ServiceId::new(service.value()).map_err(|e| unreadable(&e))?;
         index.apply(&Revocation::Service { service, up_to: Timestamp::from_millis(up_to.value()) });
     }
-    Ok(index)
+    Ok(())
 }
 
 /// Opens a table. Returns `None` if the file does not have the table, because an older version of this program made the
@@ -651,6 +683,8 @@ enum Command {
     Write(Write, Reply<()>),
     Evict(Timestamp, Reply<Evicted>),
     TrustClock(Timestamp, Reply<()>),
+    Suspend(Reply<()>),
+    Resume(Reply<()>),
 }
 
 /// One write. The fingerprints in it are salted.
@@ -736,6 +770,8 @@ struct Writer {
     unwritten: Unwritten,
     /// Whether the last write failed.
     is_failing: bool,
+    /// Whether another process writes the file.
+    is_suspended: bool,
     uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
     advanced: Uptime,
@@ -757,12 +793,20 @@ impl Writer {
                     Command::TrustClock(now, reply) => {
                         let _ = reply.send(self.trust_clock(now));
                     }
+                    Command::Suspend(reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.suspend());
+                    }
+                    Command::Resume(reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.resume());
+                    }
                 }
                 next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
             }
             self.record(&mut group);
         }
-        if !self.unwritten.is_empty() {
+        if !self.unwritten.is_empty() && !self.is_suspended {
             // This tries once more to write the unwritten revocations. An error is logged.
             let _ = self.with_database(|_| Ok(()));
         }
@@ -783,6 +827,9 @@ impl Writer {
     /// Finds out whether the file was removed or replaced. After a failed write, tests whether the file can be
     /// written again.
     fn probe(&mut self) {
+        if self.is_suspended {
+            return;
+        }
         if self.is_failing {
             let unwritten = self.unwritten.len();
             if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
@@ -794,6 +841,36 @@ impl Writer {
             // `advance` logs an error and keeps it for [`DurableStore::health`].
             let _ = self.advance();
         }
+    }
+
+    /// Writes the revocations that could not be written before, and closes the file.
+    fn suspend(&mut self) -> Result<(), StoreError> {
+        if self.is_suspended {
+            return Ok(());
+        }
+        self.with_database(|_| Ok(()))?;
+        self.database = None;
+        self.is_suspended = true;
+        Ok(())
+    }
+
+    /// Opens the file, and applies its revocations.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        if !self.is_suspended {
+            return Ok(());
+        }
+        let (index, mut counts) = (self.index.clone(), PatCounts::default());
+        self.is_suspended = false;
+        let resumed = self.with_database(|database| {
+            load_into(&index, database)?;
+            counts = count_pats(database)?;
+            Ok(())
+        });
+        match resumed {
+            Ok(()) => self.counts = counts,
+            Err(_) => (self.is_suspended, self.database) = (true, None),
+        }
+        resumed
     }
 
     fn must_advance(&self) -> bool {
@@ -822,6 +899,12 @@ impl Writer {
             if let Write::Issued(pat) = write {
                 let _ =
                     reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+            }
+        }
+        if self.is_suspended {
+            // The caller repeats the request, and the other process answers it.
+            for (_, reply) in group.drain(..) {
+                let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
             }
         }
         if group.is_empty() {
@@ -953,6 +1036,9 @@ impl Writer {
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
+        if self.is_suspended {
+            return Err(StoreError::HandedOver { store: self.name.clone() });
+        }
         let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
             let missed = write_all(&database, &self.unwritten)?;
             let written = write(&mut database)?;
@@ -1242,6 +1328,7 @@ mod tests {
                 counts: PatCounts::default(),
                 unwritten: Unwritten::default(),
                 is_failing: false,
+                is_suspended: false,
                 uptime: Box::new(Uptime::now),
                 advanced: Uptime::now(),
                 path: path.clone(),
@@ -1323,6 +1410,28 @@ mod tests {
         drop(database);
         writer.probe();
         assert!(faults.last().is_none() && writer.database.is_some());
+    }
+
+    #[test]
+    fn a_suspended_store_lets_another_process_write_and_follows_it_when_it_resumes() {
+        let Fixture { directory: _directory, path, .. } = Fixture::new();
+        let store = DurableStore::open(&path).unwrap();
+        tokio_test::block_on(store.record(user("ONE"))).unwrap();
+        tokio_test::block_on(store.suspend()).unwrap();
+        let other = DurableStore::open(&path).unwrap();
+        assert_eq!(other.entries(), store.entries());
+        let refused = tokio_test::block_on(store.record(user("TWO")));
+        assert!(matches!(refused, Err(StoreError::HandedOver { .. })));
+        assert!(store.health().is_up());
+        tokio_test::block_on(other.record(user("THREE"))).unwrap();
+        // The other process still has the file open.
+        assert!(tokio_test::block_on(store.resume()).is_err());
+        drop(other);
+        tokio_test::block_on(store.resume()).unwrap();
+        assert_eq!(store.entries().len(), 2);
+        tokio_test::block_on(store.record(user("TWO"))).unwrap();
+        drop(store);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
     }
 
     #[test]

@@ -1,20 +1,97 @@
 //! The connectors to services and other servers. A connector decides how the gateway verifies a server, and which client
 //! certificate it presents.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use passticket_proxy::config::{ClientIdentity, Config, ConfiguredRoute, ServiceScheme};
+use passticket_proxy::config::{
+    ClientIdentities, ClientIdentity, Config, ConfiguredRoute, ServiceScheme,
+};
 use tower_passticket::{
-    tls::{Connector, TlsError, Verification},
+    tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
 };
+
+use crate::part::Part;
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
 /// considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each has one client
-/// certificate, or none.
+/// All connectors.
+pub(crate) struct Outbound {
+    pub(crate) connectors: Connectors,
+    /// To servers that receive passwords or PassTickets.
+    pub(crate) logins: Connector,
+    /// To a running Zowe that makes PassTickets.
+    pub(crate) zowe: Option<Connector>,
+}
+
+/// What the connectors are made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct OutboundSettings {
+    verify: Verification,
+    authorities: Vec<u8>,
+    timeouts: (Duration, Duration),
+    policy: TlsPolicy,
+    identities: ClientIdentities,
+    timed: Vec<TimedService>,
+    zowe_identity: Option<ClientIdentity>,
+}
+
+/// A service with a connect timeout of its own.
+#[derive(Clone, PartialEq)]
+struct TimedService {
+    service: ServiceId,
+    timeout: Duration,
+    /// Whether the service gets the certificate of the gateway for services without one of their own.
+    has_default_identity: bool,
+}
+
+/// The services with a connect timeout of their own.
+///
+/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
+/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
+/// certificate.
+fn timed_services(config: &Config) -> Vec<TimedService> {
+    let identities = &config.client_identities;
+    let timed = config.connect_timeouts.iter().filter_map(|(service, timeout)| {
+        let routes = config.routes.iter().filter(|route| route.service() == service);
+        let schemes: Vec<_> = routes.map(ConfiguredRoute::scheme).collect();
+        let is_bypass = |scheme: &ServiceScheme| *scheme == ServiceScheme::Bypass;
+        let has_default_identity = !schemes.iter().any(is_bypass);
+        let is_mixed = !has_default_identity && !schemes.iter().all(is_bypass);
+        let has_own = identities.services.iter().any(|(other, _)| other == service);
+        let is_possible = has_own || identities.default.is_none() || !is_mixed;
+        let timed =
+            TimedService { service: service.clone(), timeout: *timeout, has_default_identity };
+        is_possible.then_some(timed)
+    });
+    timed.collect()
+}
+
+/// Makes the connectors, or keeps the previous ones.
+pub(crate) fn outbound(
+    config: &Config,
+    previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,
+) -> Result<Part<OutboundSettings, Arc<Outbound>>, TlsError> {
+    let settings = OutboundSettings {
+        verify: config.verify,
+        authorities: config.tls.service_authorities.clone(),
+        timeouts: (config.timeouts.connect, config.timeouts.provider),
+        policy: config.client_tls.clone(),
+        identities: config.client_identities.clone(),
+        timed: timed_services(config),
+        zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
+    };
+    Part::keep_or_make(previous, settings, |_| {
+        let connectors = Connectors::new(config)?;
+        let logins = connectors.to_logins(config)?;
+        Ok(Arc::new(Outbound { connectors, logins, zowe: zowe_connector(config)? }))
+    })
+}
+
+/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each connector presents
+/// one client certificate or none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.
@@ -48,33 +125,24 @@ impl Connectors {
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
             own.push((service.clone(), connector_of(Some(identity), timeout)?));
         }
-        for (service, timeout) in &config.connect_timeouts {
-            if identities.services.iter().any(|(other, _)| other == service) {
+        for TimedService { service, timeout, has_default_identity } in timed_services(config) {
+            if identities.services.iter().any(|(other, _)| *other == service) {
                 continue;
             }
-            let mut routes = config.routes.iter().filter(|route| route.service() == service);
-            let schemes: Vec<_> = routes.by_ref().map(ConfiguredRoute::scheme).collect();
-            let is_bypass = |scheme: &ServiceScheme| *scheme == ServiceScheme::Bypass;
-            // The connector of a service is also used on its routes with the scheme bypass. There it must present no
-            // certificate of the gateway. A service with routes of both kinds keeps the timeout of the gateway.
-            let identity = match &identities.default {
-                Some(_) if schemes.iter().all(is_bypass) => None,
-                Some(_) if schemes.iter().any(is_bypass) => continue,
-                default => default.as_ref(),
-            };
-            own.push((service.clone(), connector_of(identity, *timeout)?));
+            let identity = identities.default.as_ref().filter(|_| has_default_identity);
+            own.push((service, connector_of(identity, timeout)?));
         }
         Ok(Self { anonymous, default, own })
     }
 
-    /// The connector to a service.
+    /// Returns the connector to a service.
     pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
         let own = self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector);
         own.unwrap_or(&self.default)
     }
 
-    /// The connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can log in any
-    /// user, so it is verified even if the verification of services is off.
+    /// Returns the connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can
+    /// log in any user. So these servers are verified even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),
@@ -83,7 +151,7 @@ impl Connectors {
     }
 }
 
-/// The connector to servers to which the gateway presents the client certificate `identity`.
+/// Returns the connector to servers to which the gateway presents the client certificate `identity`.
 fn connector_as(
     config: &Config,
     verification: Verification,
@@ -112,7 +180,8 @@ fn connector_within(
     }
 }
 
-/// The connector to a running Zowe that makes PassTickets. `None` if the gateway has no client certificate for Zowe.
+/// Returns the connector to a running Zowe that makes PassTickets. Returns `None` if the gateway has no client
+/// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
     // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
@@ -121,9 +190,9 @@ pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsEr
     identity.map(connector).transpose()
 }
 
-/// The connector to a server that decides who somebody is, such as a server with the keys of an issuer of tokens. Another
-/// server that could answer in its place could act as any user. So the server is always verified, also with
-/// `verifyCertificates: DISABLED`.
+/// Returns the connector to a server that decides which user a client is, such as a server with the keys of a token
+/// issuer. An attacker who answers in place of this server could act as any user. So the server is always verified,
+/// even with `verifyCertificates: DISABLED`.
 pub(crate) fn to_authority(config: &Config, authorities: &[u8]) -> Result<Connector, TlsError> {
     Connector::builder()
         .with_verification(Verification::Strict)

@@ -2,6 +2,7 @@
 
 mod admin;
 mod apiml;
+mod changes;
 mod cli;
 mod commands;
 mod connectors;
@@ -9,19 +10,25 @@ mod demo;
 mod descriptors;
 mod exit;
 mod forwarders;
+mod listeners;
 mod loading;
 mod log_queue;
 mod logging;
 mod oidc;
+mod part;
 mod providers;
 mod reload;
+mod reloadable;
+mod reloads;
 mod schemes;
 mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
+mod takeover;
 mod terminal;
 mod tickets;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;

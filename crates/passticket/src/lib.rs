@@ -114,6 +114,7 @@ mod profile;
 mod ticket;
 mod ticket_cache;
 mod time_slots;
+mod used_time_slots;
 
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use enhanced::EnhancedType;
@@ -129,3 +130,4 @@ pub use profile::{
 };
 pub use ticket::{PassTicket, PassTicketError};
 pub use time_slots::NoTimeSlot;
+pub use used_time_slots::{UsedTimeSlots, UsedTimeSlotsError};

@@ -7,31 +7,26 @@
 use std::{
     collections::HashMap,
     fmt, mem,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{Applid, UserId};
+use super::{
+    Applid, UserId,
+    used_time_slots::{PAIRS, Pair, UsedTimeSlots},
+};
 use crate::clock::Timestamp;
 
 /// An unused time slot can be used for this many seconds. This allows a burst of requests, because
 /// one page of a web application makes dozens of requests.
 const SPARE_SECS: u64 = 60;
 
-/// The maximum number of pairs of user and APPLID in each of the two generations of [`Reserved`].
-/// Both generations together need at most about nine megabytes.
-const PAIRS: usize = 100_000;
-
-type Pair = (UserId, Applid);
-
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
-/// started. A previous process used only slots up to its end. So the two processes never use the same slot, unless the
-/// clock was set back between them.
+/// started. A previous process used only slots up to the time at which it ended. So the two processes never use the
+/// same slot, unless the clock was set back between them.
 pub(super) struct TimeSlots {
-    /// The first slot that can be reserved, in seconds since the epoch.
-    first: u64,
     /// The maximum number of pairs in a generation.
     pairs: usize,
     state: Mutex<Reserved>,
@@ -41,10 +36,17 @@ pub(super) struct TimeSlots {
 /// previous generation, and the old previous generation is dropped. The dropped slots are then too old to be reserved
 /// again.
 struct Reserved {
+    /// Whether another process reserves the slots now. In this case, this process reserves none.
+    are_handed_over: bool,
+    /// The first slot that can be reserved, in seconds since the epoch.
+    first: u64,
     /// The latest time seen. This value does not change when the clock is set back, so that used slots stay used.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
+    /// The first slots of APPLIDs that had no replay protection until recently. Tickets for earlier seconds may have
+    /// been made without a reservation.
+    first_of: HashMap<Applid, u64>,
 }
 
 /// Whether a process makes tickets for the second in which it starts.
@@ -68,8 +70,15 @@ impl TimeSlots {
             StartSecond::Skipped => latest + 1,
             StartSecond::Used => latest,
         };
-        let state = Reserved { latest, current: HashMap::new(), previous: HashMap::new() };
-        Self { first, pairs, state: Mutex::new(state) }
+        let state = Reserved {
+            are_handed_over: false,
+            first,
+            latest,
+            current: HashMap::new(),
+            previous: HashMap::new(),
+            first_of: HashMap::new(),
+        };
+        Self { pairs, state: Mutex::new(state) }
     }
 
     /// Reserves a slot for a ticket. The ticket is valid for `window` before and after its second. The slot is not
@@ -87,17 +96,73 @@ impl TimeSlots {
     ) -> Result<Timestamp, NoTimeSlot> {
         let (pair, now) = ((*user, *applid), now.as_secs());
         let spare = SPARE_SECS.min(window.as_secs() / 4);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        if state.are_handed_over {
+            return Err(NoTimeSlot::HandedOver);
+        }
         state.advance_to(now);
-        let Reserved { latest, current, previous } = &mut *state;
+        let Reserved { first, latest, current, previous, first_of, .. } = &mut *state;
         let in_current = current.get(&pair).copied();
         let last = in_current.or_else(|| previous.get(&pair).copied());
-        let second = next(last, self.first, *latest, spare, now)?;
+        let first = first_of.get(applid).map_or(*first, |of_applid| (*first).max(*of_applid));
+        let second = next(last, first, *latest, spare, now)?;
         if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
         current.insert(pair, second);
         Ok(Timestamp::from_secs(second))
+    }
+
+    /// Returns the used slots for the process that continues. From now on, this process reserves no slot.
+    pub(super) fn hand_over(&self) -> UsedTimeSlots {
+        let mut state = self.state();
+        state.are_handed_over = true;
+        let latest = state.latest;
+        // The other process knows only one first slot. It is the latest one of all APPLIDs, so a few unused slots of
+        // other APPLIDs may be lost.
+        let first = state.first_of.values().copied().fold(state.first, u64::max);
+        let of =
+            |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
+        UsedTimeSlots { first, latest, current: of(&state.current), previous: of(&state.previous) }
+    }
+
+    /// Reserves slots again. The other process has reserved none.
+    pub(super) fn take_back(&self) {
+        self.state().are_handed_over = false;
+    }
+
+    /// Reserves slots again, but only slots after `now`. The other process may have reserved slots up to `now`.
+    pub(super) fn take_back_after(&self, now: Timestamp) {
+        let mut state = self.state();
+        state.are_handed_over = false;
+        state.first = state.first.max(now.as_secs() + 1);
+    }
+
+    /// Continues with the slots of another process, which reserves none any more.
+    pub(super) fn continue_from(&self, used: UsedTimeSlots) {
+        let UsedTimeSlots { first, latest, current, previous } = used;
+        let mut state = self.state();
+        let now = state.latest;
+        state.first = first;
+        state.latest = latest;
+        state.current = current.into_iter().collect();
+        state.previous = previous.into_iter().collect();
+        state.advance_to(now);
+    }
+
+    fn state(&self) -> MutexGuard<'_, Reserved> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that these APPLIDs have replay protection from now on. Tickets for the seconds up to `now` may have been
+    /// made without a reservation, so only later slots are reserved.
+    pub(super) fn protect(&self, applids: impl Iterator<Item = Applid>, now: Timestamp) {
+        let mut state = self.state();
+        state.advance_to(now.as_secs());
+        let latest = state.latest;
+        // Older entries have no effect, because their seconds are too old to be reserved.
+        state.first_of.retain(|_, first| *first + SPARE_SECS >= latest);
+        state.first_of.extend(applids.map(|applid| (applid, latest + 1)));
     }
 }
 
@@ -122,7 +187,7 @@ impl Reserved {
 
 impl fmt::Debug for TimeSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeSlots").field("first", &self.first).finish_non_exhaustive()
+        f.debug_struct("TimeSlots").field("first", &self.state().first).finish_non_exhaustive()
     }
 }
 
@@ -191,6 +256,10 @@ pub enum NoTimeSlot {
         /// The number of pairs that the table can hold.
         pairs: usize,
     },
+    /// Another process makes the tickets now, see
+    /// [`hand_over_time_slots`](super::LocalGenerator::hand_over_time_slots).
+    #[error("this process has handed over its time slots: another process makes the tickets")]
+    HandedOver,
 }
 
 #[cfg(test)]
@@ -275,6 +344,28 @@ mod tests {
         ] {
             assert_eq!(next(last, first, latest, spare, now), want, "{name}");
         }
+    }
+
+    #[test]
+    fn no_slot_is_reserved_twice_across_a_hand_over() {
+        let old = TimeSlots::new(at(0), StartSecond::Skipped);
+        assert_eq!((1..=5).map(|_| reserve(&old, "A", 30).unwrap()).max(), Some(5));
+        assert_eq!(reserve(&old, "B", 90), Ok(30));
+        let used = old.hand_over();
+        assert_eq!(reserve(&old, "A", 91), Err(NoTimeSlot::HandedOver));
+        // The new process started later, and continues with the unused slots of the old process.
+        let new = TimeSlots::new(at(91), StartSecond::Skipped);
+        new.continue_from(used.to_string().parse().unwrap());
+        assert_eq!(reserve(&new, "B", 91), Ok(31));
+        assert_eq!(reserve(&new, "A", 91), Ok(31));
+        assert_eq!(reserve(&new, "C", 91), Ok(31));
+        // The hand-over fails, before or after the new process could reserve a slot.
+        old.take_back();
+        assert_eq!(reserve(&old, "B", 91), Ok(31));
+        old.hand_over();
+        old.take_back_after(at(91));
+        assert_eq!(reserve(&old, "B", 91), Err(all_taken(60)));
+        assert_eq!(reserve(&old, "B", 92), Ok(92));
     }
 
     #[test]

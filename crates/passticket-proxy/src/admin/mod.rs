@@ -10,17 +10,19 @@ mod status;
 
 use std::{
     convert::Infallible,
-    future::ready,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use http::Request;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
@@ -32,7 +34,7 @@ use tower_passticket::{
 pub(crate) use counts::Counts;
 pub(crate) use status::{Components, WorkerState};
 
-use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
+use crate::{exit::Exit, log_queue::LogCounts, reloads::Reloads, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
 
@@ -54,12 +56,22 @@ pub(crate) struct AdminPort {
 }
 
 impl AdminPort {
-    /// Opens the port, if the configuration has an admin port.
-    pub(crate) fn open(config: &Config) -> Result<Option<Self>, Exit> {
+    /// Binds the socket of the port, if the configuration has an admin port.
+    pub(crate) fn bind(config: &Config) -> Result<Option<TcpListener>, Exit> {
         let Some(settings) = &config.admin else { return Ok(None) };
-        let (listener, address) =
-            listen(settings.address).map_err(|e| Exit::runtime(settings.explain(&e)))?;
-        Ok(Some(Self { listener, address }))
+        let listener = TcpListener::bind(settings.address);
+        listener.map(Some).map_err(|e| Exit::runtime(settings.explain(&e)))
+    }
+
+    /// Creates the port with a socket that is already open and does not block.
+    pub(crate) fn new(listener: TcpListener) -> Result<Self, Exit> {
+        let address = listener.local_addr().map_err(Exit::runtime)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Returns another handle of the socket, and its address.
+    pub(crate) fn socket(&self) -> io::Result<(OwnedFd, SocketAddr)> {
+        Ok((self.listener.try_clone()?.into(), self.address))
     }
 }
 
@@ -74,14 +86,14 @@ impl Admin {
     /// Starts the thread of the port.
     pub(crate) fn start(
         port: AdminPort,
-        config: &Config,
         stores: &Stores,
-        workers: &Arc<WorkerState>,
+        components: &Components,
+        reloads: &Arc<Reloads>,
     ) -> Result<Self, Exit> {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
-        let components = Components::new(config, stores, workers);
-        let endpoints = Endpoints::new(registry(&counts, stores, &components), components);
+        let registry = registry(&counts, stores, components).with(reloads.clone());
+        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -119,6 +131,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(counts.rate_limit.clone())
         .with(counts.route_limits.clone())
@@ -130,13 +143,6 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
 fn serve(
     listener: TcpListener,
     endpoints: Arc<Endpoints>,
@@ -145,8 +151,9 @@ fn serve(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let service = service_fn(move |request| {
-            ready(Ok::<_, Infallible>(endpoints.answer(&request).map(Full::new)))
+        let service = service_fn(move |request: Request<Incoming>| {
+            let endpoints = endpoints.clone();
+            async move { Ok::<_, Infallible>(endpoints.answer(&request).await.map(Full::new)) }
         });
         // An error means that `Admin` was dropped. In that case, the port is also closed.
         let stopped = async { drop(stopped.await) };

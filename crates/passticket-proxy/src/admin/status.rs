@@ -1,12 +1,16 @@
 //! The components of the gateway, and whether they work.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use passticket_proxy::config::Config;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
     health::Health,
@@ -14,7 +18,10 @@ use tower_passticket::{
     revocation::DurableStore,
 };
 
-use crate::stack::Stores;
+use crate::{reloads::Reloads, stack::Stores};
+
+/// How often [`WorkerState::all_run`] counts the threads.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// A part of the gateway that has its own health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +29,13 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Configuration,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+    const ALL: &'static [Self] =
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Configuration];
 
     fn index(self) -> usize {
         self as usize
@@ -37,6 +46,7 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -49,17 +59,29 @@ pub(crate) struct Components {
     audit: Option<Arc<AuditFiles>>,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
-    is_audit_needed: bool,
+    is_audit_needed: Arc<AtomicBool>,
+    reloads: Arc<Reloads>,
 }
 
 impl Components {
-    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+        reloads: &Arc<Reloads>,
+    ) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
-            is_audit_needed: config.delegation.is_some(),
+            is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
+            reloads: reloads.clone(),
         }
+    }
+
+    /// Sets whether the gateway needs the audit log.
+    pub(crate) fn set_audit_needed(&self, config: &Config) {
+        self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
     /// The components that the gateway needs to serve requests, each with its name.
@@ -80,10 +102,13 @@ impl Components {
         if let Some(audit) = &self.audit {
             parts.push(Part {
                 component: Component::Audit,
-                is_needed: self.is_audit_needed,
+                is_needed: self.is_audit_needed.load(SeqCst),
                 health: audit.health(),
             });
         }
+        // With a bad new configuration, the gateway continues with the last good one.
+        let health = self.reloads.health();
+        parts.push(Part { component: Component::Configuration, is_needed: false, health });
         Status(parts)
     }
 }
@@ -168,6 +193,17 @@ impl WorkerState {
     /// Records that the gateway is stopping: it accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, SeqCst);
+    }
+
+    /// Waits until all threads run.
+    pub(crate) async fn all_run(&self) {
+        loop {
+            let expected = self.expected.load(SeqCst);
+            if expected > 0 && self.running.load(SeqCst) >= expected {
+                return;
+            }
+            sleep(CHECK_EVERY).await;
+        }
     }
 
     pub(super) fn health(&self) -> Health {

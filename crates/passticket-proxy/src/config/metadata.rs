@@ -27,7 +27,8 @@ pub(super) const RATE_LIMIT: &str = "apiml.gateway.applyRateLimiterFilter";
 pub(super) const CONNECT_TIMEOUT: &str = "connect-timeout";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
-const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
+const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
+                                head of an answer, set response-timeout";
 
 const KEYS: &[Key] = &[
     key("apiml.apiInfo", Elsewhere("for the API Catalog")),
@@ -41,8 +42,8 @@ const KEYS: &[Key] = &[
     key(
         CORS_ORIGINS,
         Honoured(
-            "with `apiml.corsEnabled`: the origins of these pages, separated by commas; `*` means each page, without \
-             credentials; without this key those of `components.passticket-proxy.cors`",
+            "with `apiml.corsEnabled`: origins whose pages may use the service, separated by commas; `*` allows each \
+             page, without credentials; the default is the list in `components.passticket-proxy.cors`",
         ),
     ),
     key(
@@ -53,7 +54,9 @@ const KEYS: &[Key] = &[
     ),
     key(
         ENCODED_CHARACTERS,
-        Honoured("with each value but `true`, the answer to a path with `%`, `;` or `\\` is 400"),
+        Honoured(
+            "with any value other than `true`, the answer to a path with `%`, `;` or `\\` is 400",
+        ),
     ),
     key(
         RATE_LIMIT,
@@ -69,13 +72,15 @@ const KEYS: &[Key] = &[
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        Elsewhere("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+        Elsewhere(
+            "Zowe API ML 3 ignores this key, too; decision D29 says when a request is sent again",
+        ),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response.compress", Warning(Is("true"), "answers are not compressed")),
     key("apiml.response.compressRoutes", Elsewhere("see `apiml.response.compress`")),
-    key("apiml.routes", Warning(Any, "write the route to `routes`")),
+    key("apiml.routes", Warning(Any, "add the route to `routes`")),
     key(
         "apiml.service.apimlId",
         Warning(Any, "the paths of the gateway begin with the id of the service"),
@@ -95,7 +100,7 @@ const KEYS: &[Key] = &[
     ),
     key("apiml.service.title", Elsewhere("for the API Catalog")),
     key(CONNECT_TIMEOUT, Honoured("milliseconds for connecting to the service, at most 10,000")),
-    key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must have begun its answer")),
+    key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must begin its answer")),
     key("version", Elsewhere("the version of the metadata")),
 ];
 

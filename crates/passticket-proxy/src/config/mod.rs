@@ -66,8 +66,8 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads this file again within seconds after a change. Write a new file and rename it
-//! into place, because a partly written file may lack a profile that denies access.
+//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and rename
+//! it into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
 //! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
@@ -154,6 +154,7 @@ mod key_ring;
 mod key_store_file;
 mod listed_services;
 mod listen;
+mod log_level;
 mod login_throttle;
 mod logins;
 mod metadata;
@@ -181,6 +182,7 @@ mod secret_file;
 mod settings;
 mod setup;
 mod signing_keys;
+mod source_files;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -209,6 +211,7 @@ pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
 pub use listen::Listen;
+pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
@@ -218,6 +221,7 @@ pub use settings::{
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
+pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
@@ -320,6 +324,10 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
+    /// The path of the Unix socket on which the gateway waits for a process that takes over:
+    /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
+    /// appended.
+    pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
@@ -376,6 +384,8 @@ pub struct Config {
     pub zowe_tickets: BTreeMap<Applid, Replay>,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
+    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A configuration and its warnings.
@@ -399,10 +409,21 @@ impl Config {
     /// # Errors
     /// [`Problems`] contains the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-        let report = Report::default();
-        let config = load(path, env, &report);
-        let (config, warnings) = report.finish(config)?;
-        Ok(Loaded { config, warnings })
+        Self::load_with_sources(path, env).0
+    }
+
+    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
+    /// change of the configuration, watch these files.
+    pub fn load_with_sources(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Result<Loaded, Problems>, SourceFiles) {
+        source_files::record_while(|| {
+            let report = Report::default();
+            let config = load(path, env, &report);
+            let (config, warnings) = report.finish(config)?;
+            Ok(Loaded { config, warnings })
+        })
     }
 }
 
@@ -464,6 +485,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let revocations = match &ours.revocations {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
+    };
+    let takeover_socket = match &ours.takeover_socket {
+        Some(field) => field.path(),
+        None => revocations.as_deref().map(takeover_socket_of),
     };
     if let Some(store) = &revocations {
         match check_store(store) {
@@ -581,6 +606,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             (false, _) => None,
         },
         revocations: revocations?,
+        takeover_socket: takeover_socket?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,
         forwarders,
@@ -601,6 +627,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            tunnel_drain: ours.tunnel_drain,
+            web_socket_connect: zowe.web_socket.connect,
+            web_socket_idle: zowe.web_socket.idle,
+            web_socket_write: zowe.web_socket.write,
         },
         connect_timeouts,
         limits: ours.limits,
@@ -615,6 +645,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             .expect("ptktdata::read keeps one entry per APPLID"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
+        log_level: ours.log_level,
     })
 }
 
@@ -632,6 +663,13 @@ fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess 
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
         _ => HealthAccess::Open,
     }
+}
+
+/// The default socket for a takeover: the path of the revocation file with `.takeover` appended.
+fn takeover_socket_of(revocations: &Path) -> PathBuf {
+    let mut socket = revocations.as_os_str().to_owned();
+    socket.push(".takeover");
+    socket.into()
 }
 
 /// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of

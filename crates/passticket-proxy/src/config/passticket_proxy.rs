@@ -17,6 +17,7 @@ use super::{
     environment::Environment,
     forwarders,
     identities::certificate_filter,
+    log_level::LogLevel,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
@@ -26,6 +27,7 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    source_files,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
@@ -61,6 +63,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
+    pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
     pub(super) evict_every: Duration,
@@ -82,11 +85,13 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
     pub(super) error_pages: bool,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 /// The value of `certificateMapping`.
@@ -141,6 +146,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
+    let takeover_socket = section.optional("takeoverSocket");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
     let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
@@ -166,6 +172,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
@@ -176,6 +183,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let compatibility = compatibility.unwrap_or_default();
     // API ML answers browsers with JSON, too.
     let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
+    let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -198,6 +206,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
+        takeover_socket,
         compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
@@ -217,11 +226,13 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        tunnel_drain,
         limits,
         login_throttle,
         strict_transport_security,
         cors,
         error_pages,
+        log_level,
     }
 }
 
@@ -260,6 +271,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();
     limits
@@ -383,9 +395,11 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
                 !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
+            source_files::record_directory(&path, &files);
             files
         }
         Err(error) => {
+            source_files::record_unread(&path);
             field.at.error(format_args!("cannot list {}: {error}", path.display()));
             Vec::new()
         }

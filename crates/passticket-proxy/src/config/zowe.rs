@@ -51,8 +51,29 @@ pub(super) struct Zowe<'a> {
     pub(super) health_protected: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
+    pub(super) web_socket: WebSocketTimeouts,
     pub(super) security: ApimlSecurity<'a>,
     pub(super) logins: LoginKeys<'a>,
+}
+
+/// The keys below `server.webSocket`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WebSocketTimeouts {
+    pub(super) connect: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
+
+fn web_socket_timeouts(mut section: Section<'_>) -> WebSocketTimeouts {
+    let mut millis = |name, default| {
+        let number = section.optional(name).and_then(|f| f.number(1..=u64::from(u32::MAX)));
+        Duration::from_millis(number.unwrap_or(default))
+    };
+    WebSocketTimeouts {
+        connect: millis("connectTimeout", 45_000),
+        idle: millis("maxIdleTimeout", 3_600_000),
+        write: millis("asyncWriteTimeout", 60_000),
+    }
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead.
@@ -81,6 +102,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let health_protected = apiml.section("health").optional("protected");
     let health_protected = health_protected.and_then(|field| field.boolean()).unwrap_or(true);
     let timeout = apiml.section("connection").optional("timeout");
+    let web_socket = web_socket_timeouts(gateway.section("server").section("webSocket"));
     let identifier = zowe.optional("cookieIdentifier");
     let mut zaas = components.section("zaas");
     let is_zaas_off = is_off(&mut zaas);
@@ -111,6 +133,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),
+        web_socket,
         security,
         logins,
     }

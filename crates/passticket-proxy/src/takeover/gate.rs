@@ -1,0 +1,199 @@
+//! The gate in front of the gateway's services. It holds requests during a takeover, and relays them after it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tower::util::Oneshot;
+use tower_passticket::proxy::ResponseBody;
+use tower_service::Service;
+
+use super::relay::Relay;
+
+/// The paths of the auth API, and of the other endpoints of API ML's gateway.
+const OWN_PATHS: &str = "/gateway/";
+
+/// How often [`Gate::hold`] checks whether the requests to the auth API have been answered.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
+
+/// Which process decides about requests. Clones share the decision.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Whether the phase is not [`Phase::Open`]. Each request reads this value.
+    is_closed: AtomicBool,
+    phase: watch::Sender<Phase>,
+    /// The number of requests to the auth API that are being answered.
+    own_requests: AtomicUsize,
+}
+
+#[derive(Clone, Default)]
+enum Phase {
+    /// This process answers requests.
+    #[default]
+    Open,
+    /// A takeover is in progress. Requests wait until it succeeds or fails.
+    Held,
+    /// The new process answers requests.
+    Relayed(Relay),
+}
+
+/// The process that answers a request.
+pub(super) enum Answerer {
+    ThisProcess,
+    Successor(Relay),
+}
+
+impl Gate {
+    /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
+    /// So revocations that a client has already sent are still written by this process.
+    pub(super) async fn hold(&self, wait: Duration) {
+        self.set(Phase::Held, true);
+        let deadline = Instant::now() + wait;
+        while self.0.own_requests.load(SeqCst) > 0 && Instant::now() < deadline {
+            sleep(CHECK_EVERY).await;
+        }
+    }
+
+    /// Answers the held requests and all later requests in this process.
+    pub(super) fn open(&self) {
+        self.set(Phase::Open, false);
+    }
+
+    /// Relays the held requests and all later requests to the new process.
+    pub(super) fn relay(&self, relay: Relay) {
+        self.set(Phase::Relayed(relay), true);
+    }
+
+    fn set(&self, phase: Phase, is_closed: bool) {
+        self.0.is_closed.store(is_closed, SeqCst);
+        self.0.phase.send_replace(phase);
+    }
+
+    /// Waits until no takeover is in progress.
+    pub(super) async fn answerer(&self) -> Answerer {
+        let mut phases = self.0.phase.subscribe();
+        let settled = phases.wait_for(|phase| !matches!(phase, Phase::Held)).await;
+        match settled.as_deref() {
+            Ok(Phase::Relayed(relay)) => Answerer::Successor(relay.clone()),
+            // An error means that the sender was dropped. But `self` owns it.
+            Ok(Phase::Open | Phase::Held) | Err(_) => Answerer::ThisProcess,
+        }
+    }
+
+    /// Puts the gate in front of `service`.
+    pub(super) fn in_front_of<S>(&self, service: S) -> Gated<S> {
+        Gated { inner: service, gate: self.clone() }
+    }
+
+    /// Counts a request to the auth API until the result is dropped.
+    fn begin_own_request(&self) -> OwnRequest {
+        self.0.own_requests.fetch_add(1, SeqCst);
+        OwnRequest(self.clone())
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("is_closed", &self.0.is_closed).finish_non_exhaustive()
+    }
+}
+
+/// A request to the auth API that is being answered.
+struct OwnRequest(Gate);
+
+impl Drop for OwnRequest {
+    fn drop(&mut self) {
+        self.0.0.own_requests.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A service behind a [`Gate`].
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    inner: S,
+    gate: Gate,
+}
+
+type Answered = Result<Response<ResponseBody>, Infallible>;
+
+impl<S> Service<Request<Incoming>> for Gated<S>
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = GatedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        // A request to the auth API is counted before the gate is read. `hold` closes the gate before it reads the
+        // count. So `hold` waits for each such request that it does not hold.
+        let is_own = request.uri().path().starts_with(OWN_PATHS);
+        let counted = is_own.then(|| self.gate.begin_own_request());
+        if !self.gate.0.is_closed.load(SeqCst) {
+            return GatedFuture::Here { future: self.inner.call(request), counted };
+        }
+        drop(counted);
+        let (gate, service) = (self.gate.clone(), self.inner.clone());
+        GatedFuture::Late {
+            future: Box::pin(async move {
+                match gate.answerer().await {
+                    Answerer::ThisProcess => Oneshot::new(service, request).await,
+                    Answerer::Successor(relay) => Ok(relay.forward(request).await),
+                }
+            }),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of [`Gated`].
+    #[project = GatedFutureProj]
+    pub(crate) enum GatedFuture<F> {
+        Here { #[pin] future: F, counted: Option<OwnRequest> },
+        /// A request during or after a takeover.
+        Late { future: Pin<Box<dyn Future<Output = Answered> + Send>> },
+    }
+}
+
+impl<F: Future<Output = Answered>> Future for GatedFuture<F> {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        match self.project() {
+            GatedFutureProj::Here { future, counted } => {
+                let answered = std::task::ready!(future.poll(cx));
+                drop(counted.take());
+                Poll::Ready(answered)
+            }
+            GatedFutureProj::Late { future } => future.as_mut().poll(cx),
+        }
+    }
+}

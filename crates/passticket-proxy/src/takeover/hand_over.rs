@@ -1,0 +1,34 @@
+//! The parts of the gateway that take part in a takeover.
+
+use tower_passticket::{api::LoginFailures, passticket::LocalGenerator};
+
+use super::{
+    gate::{Gate, Gated},
+    state::Owners,
+    tickets::OwnTickets,
+};
+
+/// The parts of the gateway that take part in a takeover. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HandOver {
+    pub(super) gate: Gate,
+    pub(super) owners: Owners,
+}
+
+impl HandOver {
+    /// Registers the generator of this process. The result makes the same tickets until a takeover.
+    pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
+        self.owners.set_tickets(tickets.clone());
+        OwnTickets::new(tickets, self.gate.clone())
+    }
+
+    /// Registers the failed logins.
+    pub(crate) fn logins(&self, logins: LoginFailures) {
+        self.owners.set_logins(logins);
+    }
+
+    /// Puts the gate in front of the gateway.
+    pub(crate) fn gate<S>(&self, service: S) -> Gated<S> {
+        self.gate.in_front_of(service)
+    }
+}

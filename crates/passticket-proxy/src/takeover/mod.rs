@@ -1,0 +1,35 @@
+//! `serve --takeover`: a new process continues the work of a running process without a gap (docs/decisions.md#d31).
+//!
+//! The old process listens on a Unix socket. The two processes exchange these messages:
+//!
+//! | step | sender | message |
+//! |---|---|---|
+//! | 1 | new | `Hello`. The new process has loaded its configuration and built everything that needs no store |
+//! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
+//! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
+//! | 4 | old | `State`: the used time slots and the failed logins |
+//! | 5 | new | `Opened`. The new process has opened the store and the audit files |
+//! | 6 | old | `Go` |
+//! | 7 | new | `Serving`. The worker threads accept connections |
+//!
+//! Each step has a deadline. If the new process fails, hangs or is killed before `Serving`, the old process opens the
+//! store again and answers the requests that it has held. The lock of the store file guarantees that only one process
+//! writes it.
+//!
+//! After `Serving`, the old process starts no request. It closes its connections as at a shutdown. A client may have
+//! sent a request on such a connection before it knew this. The old process relays such a request to the new process,
+//! over the same Unix socket. So one process decides about all tokens, tickets and logins at any time.
+
+mod frames;
+mod gate;
+mod hand_over;
+mod new;
+mod old;
+mod relay;
+mod socket;
+mod state;
+mod tickets;
+
+pub(crate) use hand_over::HandOver;
+pub(crate) use new::{Predecessor, TakenOver};
+pub(crate) use old::{Offer, Running, Successor};

@@ -1,0 +1,224 @@
+//! The new process of a takeover: it continues the work of the running process.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use passticket_proxy::config::Config;
+use serde_json::Value;
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
+use tower_passticket::{connection::TrustedProxies, proxy::ResponseBody};
+use tower_service::Service;
+
+use super::{
+    frames::{Kind, StepError, receive, receive_sockets, send},
+    hand_over::HandOver,
+    old::{ANSWER, PROTOCOL, canonical},
+    relay,
+    socket::connect,
+    state::State,
+};
+use crate::{
+    exit::Exit,
+    listeners::Listeners,
+    stack::{self, NewStore, Stores, StoresError},
+};
+
+/// How long the old process may take to hand its state over: it waits for requests and for password checks.
+const STATE: Duration = Duration::from_secs(15);
+
+/// How long the old process may take to unlock the audit files.
+const AUDIT_BUSY: Duration = Duration::from_secs(5);
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// The running process, before it hands its work over.
+pub(crate) struct Predecessor(UnixStream);
+
+impl Predecessor {
+    /// Connects to the running process. Returns `None` if no process listens on the socket of the configuration.
+    pub(crate) async fn connect(config: &Config) -> Result<Option<Self>, Exit> {
+        let path = &config.takeover_socket;
+        let stream = connect(path).await.map_err(|error| {
+            Exit::runtime(format!("cannot take over at {}: {error}", path.display()))
+        })?;
+        if stream.is_none() {
+            tracing::info!(path = %path.display(), "no process to take over from; starting normally");
+        }
+        Ok(stream.map(Self))
+    }
+
+    /// Receives the listening sockets and the state, and opens the stores. When this function returns, the old process
+    /// has stopped to answer requests.
+    ///
+    /// # Errors
+    /// This process must end. The old process then continues.
+    pub(crate) async fn take_over(
+        self,
+        config: &Config,
+    ) -> Result<(Listeners, Stores, TakenOver), Exit> {
+        let mut stream = self.0;
+        let taken_over = async {
+            let listeners = listeners(&mut stream, config).await?;
+            send(&mut stream, Kind::Prepared, "", ANSWER).await?;
+            let text = receive(&mut stream, Kind::State, STATE).await?;
+            let state: State =
+                text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
+            let stores = stores(config).await?;
+            send(&mut stream, Kind::Opened, "", ANSWER).await?;
+            receive(&mut stream, Kind::Go, ANSWER).await?;
+            Ok((listeners, stores, state))
+        };
+        match taken_over.await {
+            Ok((listeners, stores, state)) => {
+                Ok((listeners, stores, TakenOver { stream, state: Some(state) }))
+            }
+            Err(TakeoverError::Step(error)) => Err(Exit::runtime(format!(
+                "takeover failed, the running gateway continues: {error}"
+            ))),
+            Err(TakeoverError::Other(exit)) => {
+                let text = "the new process cannot start; its log has the reason";
+                let _ = send(&mut stream, Kind::GivenUp, text, ANSWER).await;
+                Err(exit)
+            }
+        }
+    }
+}
+
+enum TakeoverError {
+    Step(StepError),
+    Other(Exit),
+}
+
+impl From<StepError> for TakeoverError {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
+    }
+}
+
+/// Receives the listening sockets. If the configuration has another address, opens the new address instead.
+async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners, TakeoverError> {
+    send(stream, Kind::Hello, &PROTOCOL.to_string(), ANSWER).await?;
+    let about = receive(stream, Kind::Listeners, ANSWER).await?;
+    let about: Value = serde_json::from_str(&about).map_err(|_| StepError::Protocol)?;
+    if about["protocol"].as_u64() != Some(PROTOCOL) {
+        return Err(StepError::Protocol.into());
+    }
+    let sockets = receive_sockets(stream, ANSWER).await?;
+    let store = about["revocations"].as_str().ok_or(StepError::Protocol)?;
+    if Path::new(store) != canonical(&config.revocations) {
+        return Err(TakeoverError::Other(Exit::usage(format!(
+            "{} is not the revocation file of the running gateway ({store}), so revoked tokens would be valid again; \
+             stop the running gateway, and start without --takeover",
+            config.revocations.display()
+        ))));
+    }
+    let mut sockets = sockets.into_iter().map(TcpListener::from);
+    let address = |key: &str| about[key].as_str().and_then(|text| SocketAddr::from_str(text).ok());
+    let (gateway, admin) = (sockets.next(), sockets.next());
+    let gateway = gateway.filter(|_| serves(config.listen.address, address("gateway")));
+    let admin = admin.filter(|_| {
+        config.admin.as_ref().is_some_and(|admin| serves(admin.address, address("admin")))
+    });
+    Listeners::open_missing(config, gateway, admin).await.map_err(TakeoverError::Other)
+}
+
+/// Whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
+fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
+    address.is_some_and(|it| {
+        it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port())
+    })
+}
+
+/// Opens the stores. The old process has closed the revocation file. It unlocks the audit files a moment later.
+async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
+    let deadline = Instant::now() + AUDIT_BUSY;
+    loop {
+        match stack::stores(config, NewStore::Never) {
+            Ok(stores) => return Ok(stores),
+            Err(StoresError::Audit(error)) if error.is_busy() && Instant::now() < deadline => {
+                sleep(TRY_AGAIN_AFTER).await;
+            }
+            Err(error) => return Err(TakeoverError::Other(error.into())),
+        }
+    }
+}
+
+/// A takeover that the old process has permitted. This process must serve now.
+pub(crate) struct TakenOver {
+    stream: UnixStream,
+    state: Option<State>,
+}
+
+impl TakenOver {
+    /// Continues with the state of the old process. Call this before the first request.
+    pub(crate) fn apply(&mut self, hand_over: &HandOver) {
+        if let Some(state) = self.state.take() {
+            hand_over.owners.continue_from(state);
+        }
+    }
+
+    /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
+    /// of its own.
+    pub(crate) async fn serving<S>(
+        self,
+        service: S,
+        proxies: Option<TrustedProxies>,
+        hand_over: &HandOver,
+    ) where
+        S: Service<
+                Request<Incoming>,
+                Response = Response<ResponseBody>,
+                Error = Infallible,
+                Future: Send + 'static,
+            > + Clone
+            + Send
+            + 'static,
+    {
+        let Self { mut stream, .. } = self;
+        match send(&mut stream, Kind::Serving, "", ANSWER).await {
+            Ok(()) => {
+                tracing::info!("this process has taken over");
+                tokio::spawn(relay::serve(stream, service, proxies, hand_over.owners.clone()));
+            }
+            // The old process has permitted this process to serve, so it cannot continue.
+            Err(error) => {
+                tracing::warn!(%error, "the old process ended during the takeover; this process continues alone")
+            }
+        }
+    }
+}
+
+impl From<io::Error> for TakeoverError {
+    fn from(error: io::Error) -> Self {
+        Self::Step(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_serves_a_configuration_with_the_same_address() {
+        for (wanted, address, want) in [
+            ("127.0.0.1:0", Some("127.0.0.1:1"), true),
+            ("127.0.0.1:1", Some("127.0.0.1:1"), true),
+            ("127.0.0.1:2", Some("127.0.0.1:1"), false),
+            ("0.0.0.0:1", Some("127.0.0.1:1"), false),
+            ("0.0.0.0:1", None, false),
+        ] {
+            let address = address.map(|address| address.parse().unwrap());
+            assert_eq!(serves(wanted.parse().unwrap(), address), want, "{wanted} {address:?}");
+        }
+    }
+}

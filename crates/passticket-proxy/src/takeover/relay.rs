@@ -1,0 +1,310 @@
+//! The relay: requests that arrive at the old process after a takeover, and the tickets that its last requests need.
+//!
+//! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
+//! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
+//! connection of the client.
+
+use std::{convert::Infallible, net::SocketAddr, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{HOST, RETRY_AFTER, UPGRADE},
+    uri::{Authority, Scheme},
+};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tower::{BoxError, util::Oneshot};
+use tower_passticket::{
+    connection::{ConnectionInfo, Protocol, TrustedProxies},
+    identity::PeerCertificate,
+    messages::{self, ApiMessage},
+    passticket::{Applid, GenerateError, PassTicket, UserId},
+    proxy::ResponseBody,
+};
+use tower_service::Service;
+
+use super::state::Owners;
+
+/// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
+const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
+
+/// The maximum number of requests that are relayed at the same time. Further requests wait.
+const MAX_REQUESTS: u32 = 100_000;
+
+/// The flow-control windows of HTTP/2. They do not limit the memory of one client, because the connections of the clients
+/// have windows of their own.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// The maximum length of a ticket and of an error text, in bytes.
+const MAX_TICKET_ANSWER: usize = 4096;
+
+type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The connection of the old process to the new process.
+#[derive(Clone)]
+pub(super) struct Relay(SendRequest<RelayedBody>);
+
+impl Relay {
+    /// Starts the connection. It runs until the last clone of the result is dropped.
+    pub(super) async fn start(stream: UnixStream) -> hyper::Result<Self> {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(async {
+            if let Err(error) = connection.await {
+                tracing::warn!(%error, "the connection to the new process has ended");
+            }
+        });
+        Ok(Self(sender))
+    }
+
+    /// Lets the new process answer a request.
+    pub(super) async fn forward(mut self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let Some(request) = relayed(request) else {
+            return unavailable();
+        };
+        let sent = match self.0.ready().await {
+            Ok(()) => self.0.send_request(request).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(response) => {
+                let (mut parts, body) = response.into_parts();
+                parts.version = Version::HTTP_11;
+                Response::from_parts(parts, ResponseBody::new(body))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a request could not be relayed to the new process");
+                unavailable()
+            }
+        }
+    }
+
+    /// Lets the new process make a PassTicket. The permission was checked by this process.
+    pub(super) async fn ticket(
+        mut self,
+        user: UserId,
+        applid: Applid,
+    ) -> Result<PassTicket, GenerateError> {
+        let failed = |reason: &str| {
+            GenerateError::unavailable(user, applid, None).with_reason(reason.to_owned())
+        };
+        let wanted = Wanted::Ticket { user, applid };
+        let request = Request::get("https://localhost/").header(ORIGIN, wanted.to_header());
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let request = request.body(body).map_err(|error| failed(&error.to_string()))?;
+        let sent = match self.0.ready().await {
+            Ok(()) => self.0.send_request(request).await,
+            Err(error) => Err(error),
+        };
+        let response = sent.map_err(|error| failed(&error.to_string()))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_TICKET_ANSWER).collect().await;
+        let body = body.map_err(|error| failed(&error.to_string()))?.to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        match status {
+            StatusCode::OK => PassTicket::parse(&text).map_err(|_| failed("malformed answer")),
+            _ => Err(failed(&text)),
+        }
+    }
+}
+
+/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if it cannot be relayed: it
+/// wants to change the protocol of its connection.
+fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
+        return None;
+    }
+    let wanted = Wanted::Answer(Origin {
+        connection: *parts.extensions.get::<ConnectionInfo>()?,
+        certificate: parts.extensions.get::<PeerCertificate>().cloned(),
+    });
+    if parts.uri.authority().is_none() {
+        let host = parts.headers.remove(HOST);
+        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let mut uri = parts.uri.into_parts();
+        uri.authority = Some(host.unwrap_or_else(|| Authority::from_static("localhost")));
+        uri.scheme = Some(Scheme::HTTPS);
+        parts.uri = Uri::from_parts(uri).ok()?;
+    }
+    parts.version = Version::HTTP_2;
+    parts.extensions.clear();
+    parts.headers.insert(ORIGIN, wanted.to_header());
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding"] {
+        parts.headers.remove(name);
+    }
+    Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+}
+
+/// What the old process wants.
+enum Wanted {
+    /// An answer to the request of a client.
+    Answer(Origin),
+    Ticket {
+        user: UserId,
+        applid: Applid,
+    },
+}
+
+/// The connection on which a relayed request arrived.
+struct Origin {
+    connection: ConnectionInfo,
+    certificate: Option<PeerCertificate>,
+}
+
+impl Wanted {
+    fn to_header(&self) -> HeaderValue {
+        let document = match self {
+            Self::Answer(Origin { connection, certificate }) => json!({
+                "peer": connection.peer.to_string(),
+                "local": connection.local.to_string(),
+                "https": connection.protocol == Protocol::Https,
+                "certificate": certificate.as_ref().map(|it| BASE64_STANDARD.encode(it.der())),
+            }),
+            Self::Ticket { user, applid } => {
+                json!({"user": user.as_str(), "applid": applid.as_str()})
+            }
+        };
+        let header = HeaderValue::try_from(BASE64_STANDARD.encode(document.to_string()));
+        header.expect("base64 has only characters that a header may have")
+    }
+
+    fn from_header(header: &HeaderValue) -> Option<Self> {
+        let document = BASE64_STANDARD.decode(header.as_bytes()).ok()?;
+        let document: Value = serde_json::from_slice(&document).ok()?;
+        let text = |key: &str| document.get(key)?.as_str();
+        if let Some(user) = text("user") {
+            let (user, applid) = (UserId::new(user).ok()?, Applid::new(text("applid")?).ok()?);
+            return Some(Self::Ticket { user, applid });
+        }
+        let address = |key| SocketAddr::from_str(text(key)?).ok();
+        let protocol = match document.get("https")?.as_bool()? {
+            true => Protocol::Https,
+            false => Protocol::Http,
+        };
+        let certificate = match text("certificate") {
+            None => None,
+            Some(der) => Some(PeerCertificate::from_der(BASE64_STANDARD.decode(der).ok()?).ok()?),
+        };
+        let connection = ConnectionInfo::new(address("peer")?, address("local")?, protocol);
+        Some(Self::Answer(Origin { connection, certificate }))
+    }
+}
+
+/// The answer to a request that cannot be relayed. The client may repeat the request on a new connection.
+fn unavailable() -> Response<ResponseBody> {
+    let message = ApiMessage::new(&messages::SERVICE_UNAVAILABLE);
+    let mut response = message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(Into::into);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("0"));
+    response
+}
+
+/// Answers the relayed requests of the old process until that process ends.
+pub(super) async fn serve<S>(
+    stream: UnixStream,
+    service: S,
+    proxies: Option<TrustedProxies>,
+    owners: Owners,
+) where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    let answer = service_fn(move |request: Request<Incoming>| {
+        answer(request, service.clone(), proxies.clone(), owners.clone())
+    });
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(MAX_REQUESTS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(1024 * 1024)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    match served {
+        Ok(()) => tracing::info!("the old process has ended"),
+        Err(error) => tracing::info!(%error, "the old process has ended"),
+    }
+}
+
+async fn answer<S>(
+    mut request: Request<Incoming>,
+    service: S,
+    proxies: Option<TrustedProxies>,
+    owners: Owners,
+) -> Result<Response<ResponseBody>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
+{
+    let wanted = request.headers_mut().remove(ORIGIN);
+    match wanted.as_ref().and_then(Wanted::from_header) {
+        Some(Wanted::Answer(Origin { mut connection, certificate })) => {
+            if let Some(proxies) = &proxies {
+                connection = connection.with_trusted_proxies(proxies, request.headers());
+            }
+            request.extensions_mut().insert(connection);
+            if let Some(certificate) = certificate {
+                request.extensions_mut().insert(certificate);
+            }
+            Oneshot::new(service, request).await
+        }
+        Some(Wanted::Ticket { user, applid }) => Ok(ticket(&owners, user, applid)),
+        // Both processes are versions of this program, so this does not happen.
+        None => Ok(unavailable()),
+    }
+}
+
+fn ticket(owners: &Owners, user: UserId, applid: Applid) -> Response<ResponseBody> {
+    let (status, text) = match owners.ticket(&user, &applid) {
+        Some(Ok(ticket)) => (StatusCode::OK, ticket.expose().to_owned()),
+        Some(Err(error)) => (StatusCode::CONFLICT, error.to_string()),
+        None => (StatusCode::CONFLICT, "the new process has no PassTicket keys".to_owned()),
+    };
+    let mut response = Response::new(Bytes::from(text).into());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_a_request_is_read_back() {
+        let (peer, local) = ("192.0.2.1:1000".parse().unwrap(), "[::1]:443".parse().unwrap());
+        let connection = ConnectionInfo::new(peer, local, Protocol::Https);
+        let der = test_support::pki::self_signed_with_name("USER");
+        for certificate in [None, Some(PeerCertificate::from_der(der).unwrap())] {
+            let origin = Origin { connection, certificate: certificate.clone() };
+            match Wanted::from_header(&Wanted::Answer(origin).to_header()) {
+                Some(Wanted::Answer(read)) => {
+                    assert_eq!(read.connection, connection);
+                    let der =
+                        |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
+                    assert_eq!(der(&read.certificate), der(&certificate));
+                }
+                _ => panic!("expected an origin"),
+            }
+        }
+        for wrong in ["", "x", "e30=", "bnVsbA=="] {
+            assert!(Wanted::from_header(&HeaderValue::from_static(wrong)).is_none(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tower_passticket::{
+    api::LoginFailures,
+    passticket::{Applid, GenerateError, LocalGenerator, PassTicket, UsedTimeSlots, UserId},
+};
+
+/// How long the hand-over waits for passwords that are being checked.
+const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
+
+/// The owners of the state. [`stack::gateway`](crate::stack::gateway) registers them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owners(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    tickets: Mutex<Option<LocalGenerator>>,
+    logins: Mutex<Option<LoginFailures>>,
+}
+
+impl Owners {
+    pub(super) fn set_tickets(&self, tickets: LocalGenerator) {
+        *self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner) = Some(tickets);
+    }
+
+    pub(super) fn set_logins(&self, logins: LoginFailures) {
+        *self.0.logins.lock().unwrap_or_else(PoisonError::into_inner) = Some(logins);
+    }
+
+    fn tickets(&self) -> Option<LocalGenerator> {
+        self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn logins(&self) -> Option<LoginFailures> {
+        self.0.logins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a PassTicket. Returns `None` if this process has no PassTicket keys.
+    pub(super) fn ticket(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        self.tickets().map(|tickets| tickets.generate_now(user, applid))
+    }
+
+    /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay
+    /// protection, and checks no password.
+    pub(super) async fn hand_over(&self) -> State {
+        // The passwords first: until they are checked, requests may still need tickets.
+        let logins = match self.logins() {
+            Some(logins) => Some(logins.hand_over(PASSWORD_CHECKS).await),
+            None => None,
+        };
+        State { logins, time_slots: self.tickets().map(|it| it.hand_over_time_slots()) }
+    }
+
+    /// Continues with the state. `may_be_used` says whether the new process may have made tickets.
+    pub(super) fn take_back(&self, may_be_used: bool) {
+        if let Some(tickets) = self.tickets() {
+            match may_be_used {
+                false => tickets.take_back_time_slots(),
+                true => tickets.take_back_later_time_slots(),
+            }
+        }
+        if let Some(logins) = self.logins() {
+            logins.take_back();
+        }
+    }
+
+    /// Continues with the state of the old process.
+    pub(super) fn continue_from(&self, state: State) {
+        if let (Some(tickets), Some(used)) = (self.tickets(), state.time_slots) {
+            tickets.continue_time_slots(used);
+        }
+        if let (Some(logins), Some(text)) = (self.logins(), state.logins)
+            && let Err(error) = logins.continue_from(&text)
+        {
+            tracing::warn!(%error, "the old process handed over failed logins that cannot be read; they no longer count");
+        }
+    }
+}
+
+/// The state, as one process hands it to another.
+#[derive(Debug)]
+pub(super) struct State {
+    time_slots: Option<UsedTimeSlots>,
+    logins: Option<String>,
+}
+
+/// The text is not a [`State`] of this version.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the running process handed over a state that this version cannot read; restart without --takeover"
+)]
+pub(super) struct StateError;
+
+impl State {
+    pub(super) fn to_text(&self) -> String {
+        let slots = self.time_slots.as_ref().map(ToString::to_string);
+        json!({"timeSlots": slots, "failedLogins": self.logins}).to_string()
+    }
+}
+
+impl FromStr for State {
+    type Err = StateError;
+
+    fn from_str(text: &str) -> Result<Self, StateError> {
+        let document: Value = serde_json::from_str(text).map_err(|_| StateError)?;
+        let text = |key: &str| match document.get(key) {
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(Value::Null) => Ok(None),
+            _ => Err(StateError),
+        };
+        let slots = text("timeSlots")?.map(str::parse).transpose();
+        Ok(Self {
+            // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
+            time_slots: slots.map_err(|_| StateError)?,
+            logins: text("failedLogins")?.map(str::to_owned),
+        })
+    }
+}

@@ -1,0 +1,463 @@
+//! Tests of `serve --takeover`: restarts under load, and new processes that fail.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    env, fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use reqwest::{Client, Identity};
+use serde_json::json;
+use test_support::{
+    PATIENCE, Running,
+    pki::{Authority, leaf_params},
+    raw::listener,
+};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+use tower_passticket::tls::Server;
+
+use crate::support::{Demo, PROGRAM, with_site};
+
+/// The number of restarts. The variable is for a longer test by hand.
+fn rounds() -> usize {
+    env::var("TAKEOVER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// The users that need PassTickets. Each of them sends about one request a second.
+const TICKET_USERS: usize = 8;
+
+/// A service with replay protection: it accepts each PassTicket once.
+#[derive(Clone, Default)]
+struct Tickets {
+    seen: Arc<Mutex<HashSet<String>>>,
+    repeated: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tickets {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let ticket = request.headers().get(AUTHORIZATION).map(|it| it.to_str().unwrap().to_owned());
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut response = Response::new(Full::from(body));
+        if let Some(ticket) = ticket
+            && !self.seen.lock().unwrap().insert(ticket.clone())
+        {
+            self.repeated.lock().unwrap().push(ticket);
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        Ok(response)
+    }
+
+    /// Starts the service. Returns its URL.
+    async fn start(&self) -> String {
+        let (listener, address) = listener().await;
+        let tickets = self.clone();
+        let service = tower::service_fn(move |request| tickets.clone().answer(request));
+        tokio::spawn(Server::http(listener).run(service, std::future::pending()));
+        format!("http://{address}")
+    }
+}
+
+/// The requests of all clients.
+#[derive(Clone, Default)]
+struct Load {
+    has_ended: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    failures: Arc<Mutex<Vec<String>>>,
+}
+
+impl Load {
+    /// Sends requests until the end, one after the other.
+    async fn send(
+        self,
+        name: &'static str,
+        client: Client,
+        method: Method,
+        url: String,
+        pause: Duration,
+    ) {
+        let mut number = 0;
+        while !self.has_ended.load(SeqCst) {
+            number += 1;
+            let body =
+                if method == Method::POST { format!("{name} {number}") } else { String::new() };
+            let request = client.request(method.clone(), &url).body(body.clone());
+            let answered = async {
+                let response = request.send().await?;
+                let failure = response.headers().get("x-zowe-auth-failure").cloned();
+                Ok::<_, reqwest::Error>((response.status(), failure, response.text().await?))
+            };
+            match answered.await {
+                Ok((StatusCode::OK, None, text)) if text == body => {
+                    self.answered.fetch_add(1, SeqCst);
+                }
+                other => self.fail(format!("{name} {number}: {other:?}")),
+            }
+            sleep(pause).await;
+        }
+    }
+
+    fn fail(&self, failure: String) {
+        self.failures.lock().unwrap().push(failure);
+    }
+}
+
+/// Makes a client with a certificate of this user.
+fn client_of(demo: &Demo, user: &str) -> Client {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params(user));
+    pem.push_str(&key.serialize_pem());
+    demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
+}
+
+/// Starts a gateway with the route `/svc/api/v1`, which needs PassTickets with replay protection, and the route
+/// `/open/api/v1`, which needs no credential.
+async fn gateway(tickets: &Tickets) -> Demo {
+    let service = tickets.start().await;
+    Demo::beside_servers(move |directory, yaml| {
+        let yaml = with_site(directory, &yaml, &service);
+        let open = format!(
+            "  - serviceId: open\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - {{gatewayUrl: \
+             api/v1, serviceRelativeUrl: /}}\n    authentication: {{scheme: bypass}}\n"
+        );
+        let path = directory.join("api-defs/demo.yml");
+        fs::write(&path, fs::read_to_string(&path).unwrap() + &open).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+        yaml.replace("replayProtection: false", "replayProtection: true")
+            .replace("    users: users.yml", "    admin: {port: 0}\n    users: users.yml")
+    })
+    .await
+}
+
+/// Starts a process that takes over. Returns it when it has taken over.
+async fn successor(config: &Path) -> Running {
+    let config = config.to_str().unwrap().to_owned();
+    spawn_blocking(move || {
+        let mut program = Running::start(PROGRAM, &["serve", "--takeover", "--config", &config]);
+        program.logged("this process has taken over");
+        program
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_under_load_lose_no_request_no_revocation_and_no_ticket() {
+    let tickets = Tickets::default();
+    let demo = gateway(&tickets).await;
+    check_serves(&demo).await;
+    let config = demo.directory.join("zowe.yaml");
+    let load = Load::default();
+    let mut clients = JoinSet::new();
+    let (open, svc) = (demo.at("/open/api/v1/x"), demo.at("/svc/api/v1/x"));
+    let http1 = || demo.builder().http1_only().build().unwrap();
+    let unpooled = demo.builder().http1_only().pool_max_idle_per_host(0).build().unwrap();
+    let none = Duration::from_millis(2);
+    for (name, client, method, pause) in [
+        ("HTTP/1.1 GET", http1(), Method::GET, none),
+        ("HTTP/1.1 POST", http1(), Method::POST, none),
+        ("HTTP/1.1 slow POST", http1(), Method::POST, Duration::from_millis(70)),
+        ("HTTP/2 GET", demo.client(), Method::GET, none),
+        ("HTTP/2 POST", demo.client(), Method::POST, none),
+        ("HTTP/2 slow POST", demo.client(), Method::POST, Duration::from_millis(70)),
+        ("new connections", unpooled, Method::GET, Duration::from_millis(20)),
+    ] {
+        clients.spawn(load.clone().send(name, client, method, open.clone(), pause));
+    }
+    for user in 0..TICKET_USERS {
+        let client = client_of(&demo, &format!("USER{user}"));
+        let pause = Duration::from_millis(1050);
+        clients.spawn(load.clone().send("ticket", client, Method::GET, svc.clone(), pause));
+    }
+    let revoked = clients_that_revoke(&demo, &load, &mut clients);
+
+    let Demo { mut program, url, directory: _directory, _temporary, .. } = demo;
+    let mut ended = JoinSet::new();
+    for _ in 0..rounds() {
+        let next = successor(&config).await;
+        let mut old = std::mem::replace(&mut program, next);
+        ended.spawn_blocking(move || old.wait());
+        sleep(Duration::from_millis(200)).await;
+    }
+    // Some requests after the last restart.
+    sleep(Duration::from_millis(500)).await;
+    load.has_ended.store(true, SeqCst);
+    while let Some(client) = timeout(PATIENCE, clients.join_next()).await.unwrap() {
+        client.unwrap();
+    }
+    while let Some(old) = ended.join_next().await {
+        let (status, log) = old.unwrap();
+        assert!(status.success(), "{log}");
+        assert!(log.contains("stopped; all requests were finished"), "{log}");
+    }
+    let failures = load.failures.lock().unwrap().clone();
+    assert!(failures.is_empty(), "{} failures: {failures:#?}", failures.len());
+    let repeated = tickets.repeated.lock().unwrap().clone();
+    assert!(repeated.is_empty(), "PassTickets that were made twice: {repeated:?}");
+    let (made, answered) = (tickets.seen.lock().unwrap().len(), load.answered.load(SeqCst));
+    assert!(made >= TICKET_USERS && answered > 100, "{made} tickets, {answered} answers");
+    let revoked = revoked.lock().unwrap().clone();
+    assert!(!revoked.is_empty());
+    for pat in &revoked {
+        assert!(!accepts(&unrestricted(&config), &url, pat).await, "a revocation was lost");
+    }
+    println!("{answered} requests, {made} PassTickets, {} revocations", revoked.len());
+}
+
+fn unrestricted(config: &Path) -> Client {
+    let authority = fs::read(config.with_file_name("certs").join("ca.pem")).unwrap();
+    test_support::client(&authority).build().unwrap()
+}
+
+/// Makes PATs, revokes each of them, and checks that it is refused. Returns the PATs whose revocation was confirmed.
+fn clients_that_revoke(
+    demo: &Demo,
+    load: &Load,
+    clients: &mut JoinSet<()>,
+) -> Arc<Mutex<Vec<String>>> {
+    let revoked = Arc::<Mutex<Vec<String>>>::default();
+    let (url, client, load, all) =
+        (demo.url.clone(), demo.client_of("USER"), load.clone(), revoked.clone());
+    clients.spawn(async move {
+        let auth = format!("{url}/gateway/api/v1/auth/access-token");
+        while !load.has_ended.load(SeqCst) {
+            let body = json!({"validity": 1, "scopes": ["svc"]});
+            let made = client.post(format!("{auth}/generate")).json(&body).send().await;
+            let pat = match made {
+                Ok(response) if response.status() == 200 => response.text().await.unwrap(),
+                other => {
+                    load.fail(format!("generate: {other:?}"));
+                    continue;
+                }
+            };
+            let revoke = client.delete(format!("{auth}/revoke")).json(&json!({"token": pat}));
+            match revoke.send().await {
+                Ok(response) if response.status() == 200 => {}
+                other => {
+                    load.fail(format!("revoke: {other:?}"));
+                    continue;
+                }
+            }
+            if accepts(&client, &url, &pat).await {
+                load.fail("a revoked PAT was accepted".to_owned());
+            }
+            all.lock().unwrap().push(pat);
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    revoked
+}
+
+async fn accepts(client: &Client, url: &str, pat: &str) -> bool {
+    let url = format!("{url}/gateway/api/v1/auth/access-token/validate");
+    let body = json!({"token": pat, "serviceId": "svc"});
+    let response = client.post(url).json(&body).send().await.unwrap();
+    match response.status().as_u16() {
+        200 => true,
+        401 => false,
+        status => panic!("{status}"),
+    }
+}
+
+/// Checks that the gateway answers requests, makes tickets and writes revocations.
+async fn check_serves(demo: &Demo) {
+    let open = demo.client().get(demo.at("/open/api/v1/x")).send().await.unwrap();
+    assert_eq!(open.status(), 200);
+    // For one second after the start, or after a takeover that failed late, there is no ticket for a user.
+    let user = client_of(demo, "USERT");
+    let has_ticket = async {
+        loop {
+            let response = user.get(demo.at("/svc/api/v1/x")).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            if !response.headers().contains_key("x-zowe-auth-failure") {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, has_ticket).await.unwrap();
+    let client = demo.client_of("USER");
+    let generate = client.post(demo.auth("access-token/generate"));
+    let generated = generate.json(&json!({"validity": 1, "scopes": ["svc"]})).send().await.unwrap();
+    assert_eq!(generated.status(), 200);
+    let pat = generated.text().await.unwrap();
+    assert!(accepts(&client, &demo.url, &pat).await);
+    let revoke = client.delete(demo.auth("access-token/revoke")).json(&json!({"token": pat}));
+    assert_eq!(revoke.send().await.unwrap().status(), 200);
+    assert!(!accepts(&client, &demo.url, &pat).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_with_a_bad_configuration_changes_nothing() {
+    let tickets = Tickets::default();
+    let mut demo = gateway(&tickets).await;
+    let good = fs::read_to_string(demo.directory.join("zowe.yaml")).unwrap();
+    for (name, yaml, want) in [
+        ("unknown-key.yaml", good.replace("    users:", "    usrs:"), "usrs"),
+        (
+            "other-store.yaml",
+            good.replace(
+                "revocations: revocations.redb",
+                "revocations: other.redb\n    takeoverSocket: revocations.redb.takeover",
+            ),
+            "is not the revocation file of the running gateway",
+        ),
+        (
+            "other-audit.yaml",
+            good.replace("file: audit.jsonl", "file: missing/audit.jsonl"),
+            "cannot write the audit log",
+        ),
+    ] {
+        let config = demo.directory.join(name);
+        fs::write(&config, yaml).unwrap();
+        let config = config.to_str().unwrap().to_owned();
+        let (status, log) = spawn_blocking(move || {
+            Running::start(PROGRAM, &["serve", "--takeover", "--config", &config]).wait()
+        })
+        .await
+        .unwrap();
+        assert!(matches!(status.code(), Some(2 | 3)), "{name}: {status} {log}");
+        assert!(log.contains(want), "{name}: {log}");
+        check_serves(&demo).await;
+    }
+    // The last of these processes failed when it had the state already.
+    demo.program.logged("the takeover failed; this process continues");
+}
+
+/// The steps of a process that takes over and then fails, see [`fake_new_process`].
+const STEPS: &str = "TAKEOVER_STEPS";
+const SOCKET: &str = "TAKEOVER_SOCKET";
+
+/// Starts this test program as a process that does `steps` steps of a takeover, and then waits.
+fn fake(socket: &Path, steps: usize) -> Child {
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "takeover::fake_new_process", "--ignored", "--nocapture"])
+        .env(STEPS, steps.to_string())
+        .env(SOCKET, socket)
+        .stdout(Stdio::null())
+        .spawn();
+    child.unwrap()
+}
+
+/// The kinds of the messages.
+const HELLO: u8 = 0;
+const PREPARED: u8 = 2;
+const OPENED: u8 = 4;
+
+/// Not a test: a process that does some steps of a takeover, and then hangs.
+#[test]
+#[ignore = "other tests start it as a process"]
+fn fake_new_process() {
+    let (Ok(steps), Ok(socket)) = (env::var(STEPS), env::var(SOCKET)) else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    for step in 0..steps.parse().unwrap() {
+        match step {
+            0 => send(&mut stream, HELLO, "1"),
+            1 => {
+                receive(&mut stream);
+                // The byte to which the sockets are attached. The kernel closes the sockets.
+                stream.read_exact(&mut [0]).unwrap();
+                send(&mut stream, PREPARED, "");
+            }
+            2 => receive(&mut stream),
+            3 => send(&mut stream, OPENED, ""),
+            _ => receive(&mut stream),
+        }
+    }
+    thread::sleep(2 * PATIENCE);
+}
+
+fn send(stream: &mut UnixStream, kind: u8, text: &str) {
+    let mut bytes = vec![kind];
+    bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+    bytes.extend(text.as_bytes());
+    stream.write_all(&bytes).unwrap();
+}
+
+fn receive(stream: &mut UnixStream) {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).unwrap();
+    let len = u32::from_be_bytes(head[1..].try_into().unwrap());
+    stream.read_exact(&mut vec![0; len as usize]).unwrap();
+}
+
+fn socket_of(demo: &Demo) -> PathBuf {
+    demo.directory.join("revocations.redb.takeover")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
+    let tickets = Tickets::default();
+    let mut demo = gateway(&tickets).await;
+    check_serves(&demo).await;
+    for steps in 0..=5 {
+        let mut new = fake(&socket_of(&demo), steps);
+        let (client, url) = (demo.client(), demo.at("/open/api/v1/x"));
+        let during = tokio::spawn(async move {
+            for _ in 0..20 {
+                assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        sleep(Duration::from_millis(200)).await;
+        new.kill().unwrap();
+        new.wait().unwrap();
+        // A request that arrived during the takeover is answered, too.
+        timeout(PATIENCE, during).await.unwrap().unwrap();
+        check_serves(&demo).await;
+    }
+    demo.program.logged("the takeover failed; this process continues");
+    // Another process can still take over.
+    let new = successor(&demo.directory.join("zowe.yaml")).await;
+    let mut old = std::mem::replace(&mut demo.program, new);
+    assert!(spawn_blocking(move || old.wait()).await.unwrap().0.success());
+    check_serves(&demo).await;
+    assert!(tickets.repeated.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_that_hangs_before_it_serves_is_killed() {
+    let tickets = Tickets::default();
+    let demo = gateway(&tickets).await;
+    // After the last of these steps, the new process may serve. So the old process must make sure that it does not.
+    let mut new = fake(&socket_of(&demo), 5);
+    sleep(Duration::from_millis(500)).await;
+    check_serves(&demo).await;
+    let status = spawn_blocking(move || new.wait()).await.unwrap().unwrap();
+    assert!(!status.success());
+    assert!(tickets.repeated.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_running_gateway_a_takeover_is_a_normal_start() {
+    let tickets = Tickets::default();
+    let mut demo = gateway(&tickets).await;
+    let config = demo.directory.join("zowe.yaml");
+    demo.program.kill();
+    demo.program.wait();
+    // The killed process has left its socket behind.
+    assert!(socket_of(&demo).exists());
+    let args = ["serve", "--takeover", "--config", config.to_str().unwrap()];
+    let (program, port) = crate::support::listening(Running::start(PROGRAM, &args));
+    (demo.program, demo.url) = (program, format!("https://localhost:{port}"));
+    demo.program.logged("no process to take over from");
+    check_serves(&demo).await;
+    let mode = fs::metadata(socket_of(&demo)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
