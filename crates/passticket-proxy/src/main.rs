@@ -25,6 +25,7 @@ mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
+mod systemd;
 mod takeover;
 mod terminal;
 mod tickets;

@@ -19,6 +19,7 @@ use crate::{
     part::Task,
     reloads::{Outcome, ReloadRequest, Reloads},
     stack::{self, Kept, Parts},
+    systemd::Notifier,
     watch::{Polled, Watch},
     workers,
 };
@@ -83,6 +84,7 @@ pub(crate) async fn keep_current(
     reloads: Arc<Reloads>,
     hangup: Arc<Notify>,
     mut requests: mpsc::Receiver<ReloadRequest>,
+    systemd: Notifier,
 ) {
     let mut polls = tokio::time::interval(POLL_EVERY);
     // A reload may take longer than the interval.
@@ -94,6 +96,9 @@ pub(crate) async fn keep_current(
             () = hangup.notified() => (true, None),
             Some(request) = requests.recv() => (true, Some(request)),
         };
+        if is_requested {
+            systemd.reloading();
+        }
         // The reload runs on a thread for blocking work, because the file system may be slow, for example a network file
         // system, and because the certificates of all connections may have to be verified.
         let reloaded = task::spawn_blocking(move || {
@@ -109,6 +114,7 @@ pub(crate) async fn keep_current(
                 outcome
             }
             Err(error) => {
+                systemd.ready("reloads have ended because of an error in the program");
                 // The failed task owned the configuration. The gateway continues to serve requests with it.
                 tracing::error!(%error, "reloads have ended; restart the program, and report what its log says");
                 reloads.add(&Outcome::Failed(vec![
@@ -121,6 +127,10 @@ pub(crate) async fn keep_current(
             running.parts.start_tasks();
             log(&outcome, is_requested, reloads.health().is_up());
             reloads.add(&outcome);
+            systemd.ready(match reloads.health().is_up() {
+                true => "the configuration is up to date",
+                false => "configuration not reloaded; see the log",
+            });
             if let Some(request) = request {
                 // An error means that the client did not wait for the answer.
                 let _ = request.send(outcome);

@@ -1,7 +1,7 @@
 //! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
 
 use std::{
-    convert::Infallible,
+    cell::OnceCell,
     future::pending,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -9,21 +9,17 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use passticket_proxy::config::{Config, Problem, SourceFiles};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
     task::spawn_blocking,
+    time::timeout,
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    connection::TrustedProxies,
-    proxy::ResponseBody,
     revocation::{DurableStore, Evicted, RevocationStore},
 };
-use tower_service::Service;
 
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
@@ -38,7 +34,8 @@ use crate::{
     reloads::Reloads,
     signals::Signals,
     stack::{self, Kept, NewStore, Parts, Stores},
-    takeover::{HandOver, Offer, Predecessor, Running, Successor, TakenOver},
+    systemd::Notifier,
+    takeover::{HandOver, Offer, Predecessor, Running, TakenOver},
     terminal::print_problem,
     workers::{self, DrainTimes, Inbound},
 };
@@ -145,6 +142,7 @@ pub(crate) async fn run(
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
     let components = Components::new(&config, &stores, &workers, &reloads);
+    let systemd = Notifier::from_env();
     let mut admin = match admin {
         Some(port) => Some(Admin::start(port, &stores, &components, &reloads)?),
         None => None,
@@ -157,17 +155,33 @@ pub(crate) async fn run(
     let tunnels = kept.tunnels();
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
-        components.set_audit_needed(config);
+        components.continue_with(config);
         let components = components.clone();
         stack::gateway(config, parts, kept, Box::new(move || components.needed()))
     };
     let (service, replace) = reloadable(gateway(&config, &parts, &kept));
+    // If a third process takes over, the gate relays the requests of the first process to it.
+    let relayed = hand_over.gate(service.clone());
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
     let trusted_proxies = config.trusted_proxies.clone();
-    let successor =
-        successor(trusted_proxies, service.clone(), &workers, &hand_over, taken_over, offer);
+    let (relaying, routes) = (OnceCell::new(), config.routes.len());
+    let successor = async {
+        workers.all_run().await;
+        // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+        let offer = offer.map(|(socket, running)| Offer::new(running, socket));
+        if let Some(taken_over) = taken_over {
+            if let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await {
+                let _ = relaying.set(task);
+            }
+        }
+        systemd.ready(&format!("serving {routes} routes on {address}"));
+        match offer {
+            Some(offer) => offer.until_taken_over().await,
+            None => pending().await,
+        }
+    };
     let service = hand_over.gate(service);
     let inbound = Inbound::new(&config, &parts);
     let revocations = stores.revocations.clone();
@@ -194,12 +208,13 @@ pub(crate) async fn run(
         parts,
     };
     let hangup = Arc::new(Notify::new());
-    let reloading = reload::keep_current(running, reloads, hangup.clone(), reload_requests);
+    let (notified, notifier) = (hangup.clone(), systemd.clone());
+    let reloading = reload::keep_current(running, reloads, notified, reload_requests, notifier);
     let reloading = tokio::spawn(reloading);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
-            () = signals.until_stop(&hangup) => {}
+            () = signals.until_stop(&hangup) => systemd.stopping(),
             thread = ended_thread(&stores) => {
                 tracing::error!(thread, "a writer thread ended; stopping, no new connections");
                 ended = Some(thread);
@@ -207,6 +222,7 @@ pub(crate) async fn run(
             successor = successor => {
                 let pid = successor.pid;
                 tracing::info!(pid, "another process has taken over; finishing the requests in flight");
+                systemd.taken_over(pid);
                 // From now on, the new process reads the configuration and removes expired revocations.
                 reloading.abort();
                 if let Some(admin) = admin.take() {
@@ -216,9 +232,22 @@ pub(crate) async fn run(
             }
         }
     };
-    let serving =
-        workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
+    let heartbeats = systemd.watch();
+    let serving = workers::serve(
+        drain,
+        inbound,
+        listener,
+        service,
+        &workers,
+        counts.as_ref(),
+        heartbeats,
+        shutdown,
+    );
     let drained = serving.await;
+    if let Some(relaying) = relaying.into_inner() {
+        // The old process may still finish requests, and may need this process for them.
+        let _ = timeout(drain.requests, relaying).await;
+    }
     // This also aborts the tasks of the configuration.
     reloading.abort();
     enforcing.abort();
@@ -264,38 +293,6 @@ fn running(
         gateway: gateway.try_clone().map_err(Exit::runtime)?.into(),
         admin: admin.map(AdminPort::socket).transpose().map_err(Exit::runtime)?,
     })
-}
-
-/// Waits until all worker threads run. Then ends the takeover from the old process, and waits for a new process that
-/// takes over. `service` answers the requests that the old process relays.
-async fn successor<S>(
-    trusted_proxies: Option<TrustedProxies>,
-    service: S,
-    workers: &WorkerState,
-    hand_over: &HandOver,
-    taken_over: Option<TakenOver>,
-    offer: Option<(PathBuf, Running)>,
-) -> Successor
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
-    workers.all_run().await;
-    // The old process ends its own offer when it learns that this process serves. So this offer is made before.
-    let offer = offer.map(|(socket, running)| Offer::new(running, socket));
-    if let Some(taken_over) = taken_over {
-        taken_over.serving(service, trusted_proxies, hand_over).await;
-    }
-    match offer {
-        Some(offer) => offer.until_taken_over().await,
-        None => pending().await,
-    }
 }
 
 /// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads

@@ -21,7 +21,7 @@ use tower_passticket::{
         Route, RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, ResponseBody, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, ResponseBody, Tunnels},
     remote::Address,
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
@@ -96,6 +96,7 @@ struct ForwardSettings {
     outbound: Same<Outbound>,
     timeouts: ForwardTimeouts,
     max_connections: NonZeroUsize,
+    http2: Http2Settings,
     unauthorized: bool,
 }
 
@@ -283,16 +284,21 @@ fn forward(
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
+    let http2 = Http2Settings::default()
+        .with_max_streams(config.limits.http2_streams_per_connection)
+        .with_ping_interval(config.timeouts.http2_ping);
     let settings = ForwardSettings {
         outbound: Same(outbound.clone()),
         timeouts,
+        http2,
         max_connections: config.limits.connections_per_instance,
         unauthorized: config.client_identities.are_present(),
     };
     let Connectors { anonymous, default, own } = outbound.connectors.clone();
     let Ok(forward) = Part::keep_or_make(previous, settings, |_| {
         let mut forward = Forward::new(default, timeouts)
-            .with_max_connections(config.limits.connections_per_instance);
+            .with_max_connections(config.limits.connections_per_instance)
+            .with_http2(http2);
         if config.client_identities.are_present() {
             // A request without an authorized user must not use a certificate of the gateway.
             forward = forward.with_unauthorized_connector(anonymous);

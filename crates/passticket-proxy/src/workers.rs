@@ -37,6 +37,7 @@ use crate::{
     descriptors,
     exit::Exit,
     stack::Parts,
+    systemd::Heartbeats,
 };
 
 /// What the worker threads share. A reload changes the settings and the limits.
@@ -83,7 +84,7 @@ pub(crate) struct DrainTimes {
 }
 
 /// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
-/// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
+/// present, connections are counted. Each thread has a heart of `heartbeats`. When `shutdown` is ready, finishes the requests in flight.
 pub(crate) async fn serve<S>(
     drain: DrainTimes,
     inbound: Inbound,
@@ -91,6 +92,7 @@ pub(crate) async fn serve<S>(
     service: S,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
+    heartbeats: Heartbeats,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit>
 where
@@ -113,7 +115,7 @@ where
         let runtime = WorkerRuntime::new().map_err(Exit::runtime)?;
         let settings = settings.clone();
         let limits = limits.clone();
-        let (service, state) = (service.clone(), state.clone());
+        let (service, state, heartbeats) = (service.clone(), state.clone(), heartbeats.clone());
         let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
             runtime.run(async {
@@ -129,9 +131,9 @@ where
                 };
                 // An error means that the sender of `stop_requested` was dropped. In this case, the thread also stops.
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
-                let running = state.run();
+                let (running, heart) = (state.run(), heartbeats.start());
                 let drained = server.run(service, shutdown).await;
-                drop(running);
+                drop((running, heart));
                 Ok(drained)
             })
         });

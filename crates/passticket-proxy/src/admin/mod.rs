@@ -3,6 +3,7 @@
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, so no client can hold a connection for longer than the time limit for the headers.
 
+mod certificate;
 mod counts;
 mod endpoints;
 mod process;

@@ -12,7 +12,8 @@ use http::HeaderName;
 use tower_passticket::{
     layer::{
         CertificateHeader, ClientBasic, EncodedPaths, OnFailure, RateLimit, Route, RouteError,
-        RouteLimits, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders, Upstream,
+        RouteLimits, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders,
+        ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -117,6 +118,10 @@ impl ConfiguredRoute {
 
     pub(super) fn with_response_timeout(self, response_timeout: Duration) -> Self {
         Self { route: self.route.with_response_timeout(response_timeout), ..self }
+    }
+
+    pub(super) fn with_protocol(self, protocol: ServiceProtocol) -> Self {
+        Self { route: self.route.with_protocol(protocol), ..self }
     }
 
     pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {

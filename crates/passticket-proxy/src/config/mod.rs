@@ -627,6 +627,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            http2_ping: (!ours.http2_ping.is_zero()).then_some(ours.http2_ping),
             tunnel_drain: ours.tunnel_drain,
             web_socket_connect: zowe.web_socket.connect,
             web_socket_idle: zowe.web_socket.idle,

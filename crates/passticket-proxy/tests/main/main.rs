@@ -35,6 +35,7 @@ mod serve;
 mod services;
 mod signing_keys;
 mod site_tokens;
+mod systemd;
 mod takeover;
 mod zowe_tickets;
 mod zowe_yaml;
