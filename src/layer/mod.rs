@@ -39,6 +39,7 @@ mod cross_origin;
 mod failure;
 pub mod forwarded_certificate;
 mod future;
+mod instances;
 #[cfg(feature = "proxy")]
 mod message;
 mod origin;
@@ -52,6 +53,7 @@ mod request_headers;
 mod request_rate;
 pub mod require_authorized;
 pub mod route;
+mod route_error;
 mod route_limits;
 mod routes;
 #[cfg(feature = "remote")]
@@ -66,6 +68,7 @@ pub mod scope;
 mod shared_routes;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
@@ -95,6 +98,7 @@ pub use forwarded_certificate::{
     VerifyClientCertificate,
 };
 pub use future::{LayerFuture, ResponseFuture};
+pub use instances::{Balancing, Instance, Instances};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
 pub use origin::{Origin, OriginError};
@@ -108,10 +112,10 @@ pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use request_rate::RateLimit;
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
+pub use route_error::RouteError;
 pub use route_limits::{LimitPathError, LimitReason, RouteLimitCounts, RouteLimits};
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders,
-    ServiceProtocol, Upstream,
+    ClientBasic, EncodedPaths, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
@@ -125,6 +129,7 @@ pub use schemes::{
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
+pub use upstream::Upstream;
 #[cfg(feature = "proxy")]
 pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};

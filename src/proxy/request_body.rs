@@ -86,6 +86,11 @@ impl Progress {
         }
     }
 
+    /// Whether the request has no body.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.shared.is_none()
+    }
+
     /// Whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
@@ -283,6 +288,11 @@ impl<B: Body> RequestBody<B> {
         let body =
             ClientBody { inner, has_length, progress, receive, remaining: max_size, trailers };
         Self { kind: Kind::Own { body } }
+    }
+
+    /// The body of a request that has none.
+    pub(super) fn empty() -> Self {
+        Self { kind: Kind::Empty }
     }
 }
 

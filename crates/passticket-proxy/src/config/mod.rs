@@ -146,6 +146,7 @@ mod encrypted_key;
 mod environment;
 mod file_access;
 mod forwarders;
+mod health_checks;
 mod identities;
 mod identity_checks;
 mod key_effect;
@@ -210,6 +211,7 @@ pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
+pub use health_checks::HealthCheckSettings;
 pub use listen::Listen;
 pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
@@ -358,6 +360,8 @@ pub struct Config {
     pub connect_timeouts: BTreeMap<ServiceId, Duration>,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
+    /// The health checks of instances: `components.passticket-proxy.healthChecks`. `None` if instances are not checked.
+    pub health_checks: Option<HealthCheckSettings>,
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
@@ -635,6 +639,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         },
         connect_timeouts,
         limits: ours.limits,
+        health_checks: ours.health_checks,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         error_pages: ours.error_pages,

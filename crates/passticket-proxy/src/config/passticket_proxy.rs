@@ -16,6 +16,7 @@ use super::{
     cors::{self, SiteCors},
     environment::Environment,
     forwarders,
+    health_checks::{self, HealthCheckSettings},
     identities::certificate_filter,
     log_level::LogLevel,
     login_throttle,
@@ -88,6 +89,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) http2_ping: Duration,
     pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) health_checks: Option<HealthCheckSettings>,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
@@ -177,6 +179,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let health_checks = health_checks::read(section.section("healthChecks"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
@@ -231,6 +234,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         http2_ping,
         tunnel_drain,
         limits,
+        health_checks,
         login_throttle,
         strict_transport_security,
         cors,

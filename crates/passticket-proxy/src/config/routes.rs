@@ -14,7 +14,9 @@ use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     cors::{self, ServiceCors},
     defined_scheme::{SchemeOverride, scheme_of},
-    metadata::{CONNECT_TIMEOUT, ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
+    metadata::{
+        CONNECT_TIMEOUT, ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT,
+    },
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     rate_limits::{self, ServiceRate},
@@ -23,8 +25,8 @@ use super::{
 };
 use tower_passticket::{
     layer::{
-        ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders,
-        ServiceProtocol, Upstream,
+        Balancing, ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders,
+        SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -371,23 +373,25 @@ impl<'a> Table<'a> {
         if *is_broken {
             self.broken.push(id.clone());
         }
-        if let Some(other) = others.first() {
-            other.at.warning("is not used, because this gateway uses only the first instance");
-        }
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|field| field.number(1..=86_400_000));
         let encoded_paths = match metadata.get(ENCODED_CHARACTERS) {
             Some(field) if !field.is_word("true") => EncodedPaths::Refuse,
             _ => EncodedPaths::Forward,
         };
+        let balancing = match metadata.get(LOAD_BALANCING) {
+            Some(field) if field.is_word("authentication") => Balancing::StickyUser,
+            _ => Balancing::LeastInFlight,
+        };
         for path in routes {
-            let Some(upstream) = path.at_instance(&first.upstream) else {
+            let Some(upstream) = path.at_instance(first) else {
                 self.broken.push(id.clone());
                 continue;
             };
-            let others = others.iter().filter_map(|other| path.at_instance(&other.upstream));
+            let others = others.iter().filter_map(|other| path.at_instance(other));
             match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, placed.scheme) {
                 Ok(mut route) => {
                     route.add_instances(others);
+                    route.set_balancing(balancing);
                     route = route.with_encoded_paths(encoded_paths);
                     if let Some(timeout) = timeout {
                         route = route.with_response_timeout(Duration::from_millis(timeout));
@@ -434,11 +438,11 @@ impl<'a> Table<'a> {
                 defined.route.route.service(),
             ));
         } else {
-            defined.at.warning(format_args!(
-                "{prefix} already has an instance, in {}, and this gateway uses only the first instance",
-                first.at
-            ));
             first.route.add_instances(defined.route.instances().cloned());
+            // If one definition needs sticky users, users may not move between the instances of the other one either.
+            if defined.route.balancing() == Balancing::StickyUser {
+                first.route.set_balancing(Balancing::StickyUser);
+            }
             // The restrictions of all definitions count, so that the order of the files does not matter.
             if defined.route.encoded_paths() == EncodedPaths::Refuse {
                 first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
@@ -492,6 +496,7 @@ fn override_routes<'a>(
         match ConfiguredRoute::new(settings.id.clone(), path, upstream, scheme) {
             Ok(mut route) => {
                 route.add_instances(instances);
+                route.set_balancing(parent.balancing());
                 route = route.with_encoded_paths(parent.encoded_paths());
                 if let Some(timeout) = parent.response_timeout() {
                     route = route.with_response_timeout(timeout);

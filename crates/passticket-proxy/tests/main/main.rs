@@ -22,6 +22,7 @@ mod error_pages;
 mod esm;
 mod forwarded_certificates;
 mod init;
+mod instances;
 mod key_material;
 mod kill;
 mod limits;
