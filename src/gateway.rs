@@ -2,6 +2,7 @@
 //!
 //! The routed stack is the stack of layers that forwards requests to z/OS services.
 
+mod error_page;
 mod request_counts;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
+use error_page::{to_page, wants_page};
 pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
 /// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
@@ -72,6 +74,7 @@ pub struct Gateway<A, R> {
     apiml_paths: ApimlPaths,
     counts: Option<Arc<RequestCounts>>,
     strict_transport_security: Option<HeaderValue>,
+    error_pages: bool,
 }
 
 /// Where the paths go that API ML's gateway answers itself.
@@ -135,6 +138,7 @@ impl<A, R: Clone> Clone for Gateway<A, R> {
             apiml_paths: self.apiml_paths,
             counts: self.counts.clone(),
             strict_transport_security: self.strict_transport_security.clone(),
+            error_pages: self.error_pages,
         }
     }
 }
@@ -145,7 +149,14 @@ impl<A, R> Gateway<A, R> {
         let prefix = AuthPrefix::default();
         let api = Arc::new(Prefixed { prefix, service: api });
         let apiml_paths = ApimlPaths::OnlyHealth;
-        Self { api, routed, apiml_paths, counts: None, strict_transport_security: None }
+        Self {
+            api,
+            routed,
+            apiml_paths,
+            counts: None,
+            strict_transport_security: None,
+            error_pages: false,
+        }
     }
 
     /// Counts each response in `counts`.
@@ -171,6 +182,14 @@ impl<A, R> Gateway<A, R> {
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
+    }
+
+    /// Answers a browser that opens a document with an HTML page, if the answer is an error message of the gateway. The
+    /// status and the other headers stay, and the page contains the [`RequestId`]. A client that does not prefer HTML to
+    /// JSON in `Accept` gets JSON. Responses of services do not change.
+    #[must_use]
+    pub fn with_error_pages(self) -> Self {
+        Self { error_pages: true, ..self }
     }
 
     /// Sends the paths below `prefix` to the auth API. The auth API itself must be configured with the same prefix.
@@ -201,6 +220,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let is_head = request.method() == Method::HEAD;
+        let wants_page = self.error_pages && wants_page(request.method(), request.headers());
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if let Err(rejection) = check_message(&request) {
@@ -217,7 +237,7 @@ where
         };
         let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
         let strict_transport_security = self.strict_transport_security.clone();
-        GatewayFuture { kind, id, is_head, counted, strict_transport_security }
+        GatewayFuture { kind, id, is_head, wants_page, counted, strict_transport_security }
     }
 }
 
@@ -258,6 +278,7 @@ pin_project! {
         kind: Kind<A, R>,
         id: RequestId,
         is_head: bool,
+        wants_page: bool,
         counted: Option<(Arc<RequestCounts>, RequestKind)>,
         strict_transport_security: Option<HeaderValue>,
     }
@@ -318,6 +339,9 @@ where
         }
         if let Some(value) = this.strict_transport_security.take() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
+        }
+        if *this.wants_page {
+            to_page(&mut response, *this.id);
         }
         if *this.is_head {
             response = without_body(response);

@@ -153,6 +153,11 @@ catalogue! {
         "The request body is larger than {} bytes."
         "The endpoint takes small JSON documents only."
         "Send a smaller body.";
+    /// The body of a routed request is longer than the route allows.
+    ROUTE_CONTENT_TOO_LARGE = "ZWEAO413E" "org.zowe.apiml.common.contentTooLarge"
+        "The request body is larger than {} bytes."
+        "The gateway is configured to send no larger bodies to this service."
+        "Send a smaller body, or ask the operator of the gateway to raise the limit.";
     /// The gateway has an internal error.
     INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
         "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
@@ -354,7 +359,8 @@ impl ApiMessage {
     }
 
     /// Returns the message as an HTTP response with `status`. The headers of the response tell browsers not to store
-    /// the response and not to guess its content type.
+    /// the response and not to guess its content type. The response has the message as an extension, so that an outer
+    /// layer can show it in another form.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;
@@ -362,7 +368,26 @@ impl ApiMessage {
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         set_security_headers(response.headers_mut());
+        response.extensions_mut().insert(self);
         response
+    }
+
+    /// Returns the text, without the number.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns why the error happened. The text may be empty.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn reason(&self) -> &'static str {
+        self.template.reason
+    }
+
+    /// Returns what the client can do. The text may be empty.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn action(&self) -> &'static str {
+        self.template.action
     }
 }
 

@@ -47,11 +47,14 @@ mod passticket;
 mod password;
 mod password_form;
 mod path;
+pub mod rate_limit;
 mod rejection;
 mod request_headers;
+mod request_rate;
 pub mod require_authorized;
 pub mod route;
 mod route_error;
+mod route_limits;
 mod routes;
 #[cfg(feature = "remote")]
 mod saf_idt;
@@ -103,11 +106,14 @@ pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 #[cfg(feature = "api")]
 pub(crate) use password_form::may_be_password;
+pub use rate_limit::{RateKey, RateLimitCounts, RateLimitLayer, RateLimitService};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
+pub use request_rate::RateLimit;
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
 pub use route_error::RouteError;
+pub use route_limits::{LimitPathError, LimitReason, RouteLimitCounts, RouteLimits};
 pub use routes::{
     ClientBasic, EncodedPaths, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
 };

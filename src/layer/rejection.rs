@@ -1,5 +1,7 @@
 //! The reason why a layer answers a request itself, and the response that the client receives.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
@@ -41,6 +43,26 @@ pub enum Rejection {
     /// The method is `TRACE` (in upper or lower case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
+    /// The route does not allow the method ([`RouteLimits`](super::RouteLimits)).
+    #[error("the route does not allow the method {method}")]
+    MethodNotAllowed {
+        /// The method of the request.
+        method: Method,
+        /// The value of `Allow`.
+        allow: HeaderValue,
+    },
+    /// The headers of the request are larger than the route allows.
+    #[error("the headers of the request are larger than {limit} bytes")]
+    HeadersTooLarge {
+        /// The maximum in bytes.
+        limit: usize,
+    },
+    /// The body of the request is larger than the route allows.
+    #[error("the body of the request is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The maximum in bytes.
+        limit: u64,
+    },
     /// The request is malformed. For example, it names no host or several hosts.
     #[error("the request is malformed: {0}")]
     Malformed(&'static str),
@@ -51,6 +73,12 @@ pub enum Rejection {
     /// [`OriginPolicy`](super::OriginPolicy).
     #[error("the request comes from a web page of another origin")]
     CrossOrigin,
+    /// The client has sent more requests than the [`RateLimit`](super::RateLimit) of the route permits.
+    #[error("the client has sent too many requests in a short time")]
+    RateLimited {
+        /// The time after which the client may send a request again.
+        retry_after: Duration,
+    },
     /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
@@ -135,8 +163,29 @@ impl Rejection {
                 ),
             ),
             Self::CrossOrigin => (StatusCode::FORBIDDEN, ApiMessage::new(&messages::CROSS_ORIGIN)),
-            Self::Method(_) => {
+            Self::HeadersTooLarge { limit } => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &[&format!(
+                        "the headers are larger than {limit} bytes, which the service allows"
+                    )],
+                ),
+            ),
+            Self::BodyTooLarge { limit } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                ApiMessage::with(&messages::ROUTE_CONTENT_TOO_LARGE, &[&limit.to_string()]),
+            ),
+            Self::Method(_) | Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, ApiMessage::new(&messages::METHOD_NOT_ALLOWED))
+            }
+            Self::RateLimited { retry_after } => {
+                let wait = messages::whole_seconds(*retry_after);
+                let message = ApiMessage::new(&messages::TOO_MANY_CALLS);
+                (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    message.with_detail(&format!("wait {wait} seconds")),
+                )
             }
             Self::Authentication(failure) => (failure.status(), failure.message()),
             Self::Misassembled(_) => {
@@ -144,12 +193,19 @@ impl Rejection {
             }
         };
         let mut response = message.into_response(status).map(B::from);
-        if let Self::Method(_) = &self {
-            // A 405 response must have `Allow` (RFC 9110 §15.5.6). The service may allow fewer methods.
-            response.headers_mut().insert(
-                ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
+        // A 405 response must have `Allow` (RFC 9110 §15.5.6). The service may allow fewer methods.
+        let allow = match &self {
+            Self::Method(_) => {
+                Some(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+            }
+            Self::MethodNotAllowed { allow, .. } => Some(allow.clone()),
+            _ => None,
+        };
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        if let Self::RateLimited { retry_after } = &self {
+            response.headers_mut().insert(RETRY_AFTER, messages::retry_after(*retry_after));
         }
         if let Self::Authentication(failure) = &self {
             let headers = response.headers_mut();

@@ -13,6 +13,7 @@
 //! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
 //! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
+//! | outside of the [`RouteLimits`](super::RouteLimits) of the route | 404, 405, 413, 431 |
 //!
 //! ```
 //! use bytes::Bytes;
@@ -135,7 +136,11 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        self.0.candidates().find(request.uri().path()).cloned()
+        let route = self.0.candidates().find(request.uri().path()).cloned()?;
+        if let Some(limits) = route.limits() {
+            limits.check(request)?;
+        }
+        Ok(route)
     }
 }
 

@@ -8,7 +8,9 @@ use http::{HeaderName, Uri, uri::Authority};
 use super::{
     instances::{Instance, Instances},
     path::is_ambiguous,
+    request_rate::RateLimit,
     route_error::RouteError,
+    route_limits::RouteLimits,
     scheme_error::SchemeError,
     schemes::{Accepts, Scheme, SchemeFuture, SchemeRequest},
     upstream::Upstream,
@@ -110,6 +112,8 @@ pub struct Route {
     security_headers: SecurityHeaders,
     response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
+    rate_limit: Option<RateLimit>,
+    limits: Option<Arc<RouteLimits>>,
     protocol: ServiceProtocol,
     compatibility: Compatibility,
     is_out_of_service: bool,
@@ -195,6 +199,8 @@ impl Route {
             security_headers: SecurityHeaders::default(),
             response_timeout: None,
             body_timeout: None,
+            rate_limit: None,
+            limits: None,
             protocol: ServiceProtocol::default(),
             compatibility: Compatibility::default(),
             is_out_of_service: false,
@@ -252,6 +258,19 @@ impl Route {
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
+    }
+
+    /// Sets the methods, paths and sizes that the route allows.
+    #[must_use]
+    pub fn with_limits(self, limits: RouteLimits) -> Self {
+        Self { limits: Some(Arc::new(limits)), ..self }
+    }
+
+    /// Sets how many requests each client may send to the service. The routes of a service share the counts, so they
+    /// should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
+    #[must_use]
+    pub fn with_rate_limit(self, rate_limit: RateLimit) -> Self {
+        Self { rate_limit: Some(rate_limit), ..self }
     }
 
     /// Sets the version of HTTP for requests to the service.
@@ -346,6 +365,16 @@ impl Route {
     /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
+    }
+
+    /// Returns the methods, paths and sizes that the route allows. `None` means that everything is allowed.
+    pub fn limits(&self) -> Option<&RouteLimits> {
+        self.limits.as_deref()
+    }
+
+    /// Returns how many requests each client may send to the service. `None` means that there is no limit.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.rate_limit
     }
 
     /// The version of HTTP for requests to the service.

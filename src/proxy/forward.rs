@@ -16,7 +16,8 @@
 //!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
 //!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
 //!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
-//!    this body too slowly. The client gets a fixed text, and the reason is logged.
+//!    this body too slowly. It answers 413 if the body is larger than the
+//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -64,7 +65,10 @@ use crate::{
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
     http2_negotiation::NegotiateHttp2,
-    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route, ServiceProtocol, Upstream},
+    layer::{
+        CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits, ServiceProtocol,
+        Upstream,
+    },
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
@@ -596,8 +600,9 @@ fn service_request<C, B: Body>(
         // The extensions describe the connection of the client, so they are not passed on.
         extensions: mem::take(&mut head.extensions),
     };
-    let request =
-        Request::from_parts(head, RequestBody::new(body, progress.clone(), receive, trailers));
+    let max_size = route.limits().and_then(RouteLimits::max_body);
+    let body = RequestBody::new(body, progress.clone(), receive, trailers, max_size);
+    let request = Request::from_parts(head, body);
     Ok(ServiceRequest { request, accepts_trailers, client })
 }
 
@@ -776,6 +781,14 @@ fn failed(
         // The listener counts responses with this extension.
         response.extensions_mut().insert(Stalled);
         return response;
+    }
+    if progress.is_too_large()
+        && let Some(limits) = route.limits()
+        && let Some(limit) = limits.max_body()
+    {
+        limits.count_body();
+        tracing::debug!(%service, limit, "request refused: the body is larger than the route allows");
+        return Rejection::BodyTooLarge { limit }.into_response();
     }
     if progress.has_failed() {
         tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");

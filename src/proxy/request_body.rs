@@ -46,6 +46,7 @@ struct Recorded {
     has_ended: AtomicBool,
     has_failed: AtomicBool,
     has_stalled: AtomicBool,
+    is_too_large: AtomicBool,
 }
 
 impl Progress {
@@ -111,6 +112,17 @@ impl Progress {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
 
+    fn set_too_large(&self) {
+        if let Some(shared) = &self.shared {
+            shared.is_too_large.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the body is larger than its route allows.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
+    }
+
     /// Whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
@@ -166,9 +178,16 @@ pin_project! {
         progress: Progress,
         // `None` if the client may send at any speed.
         receive: Option<Receive>,
+        // The number of bytes that the client may still send. `None` if the size is not limited.
+        remaining: Option<u64>,
         trailers: RequestTrailers,
     }
 }
+
+/// The body is larger than its route allows.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the body is larger than the route allows")]
+struct TooLarge;
 
 impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
     fn poll_frame(
@@ -188,6 +207,16 @@ impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
             && let Some(data) = frame.data_ref()
         {
             receive.add(data.remaining());
+        }
+        if let Some(remaining) = this.remaining
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let Some(rest) = remaining.checked_sub(data.remaining() as u64) else {
+                this.progress.set_too_large();
+                return Poll::Ready(Some(Err(TooLarge.into())));
+            };
+            *remaining = rest;
         }
         let is_last = match &frame {
             None => true,
@@ -253,9 +282,11 @@ impl<B: Body> RequestBody<B> {
         progress: Progress,
         receive: Option<Receive>,
         trailers: RequestTrailers,
+        max_size: Option<u64>,
     ) -> Self {
         let has_length = inner.size_hint().exact().is_some();
-        let body = ClientBody { inner, has_length, progress, receive, trailers };
+        let body =
+            ClientBody { inner, has_length, progress, receive, remaining: max_size, trailers };
         Self { kind: Kind::Own { body } }
     }
 
@@ -596,7 +627,7 @@ mod tests {
     fn body(lengths: &[usize], has_end: bool) -> RequestBody<Frames> {
         let inner = Frames { lengths: lengths.to_vec().into_iter(), has_end };
         let progress = Progress::start(&inner);
-        RequestBody::new(inner, progress, None, None)
+        RequestBody::new(inner, progress, None, None, None)
     }
 
     #[tokio::test]

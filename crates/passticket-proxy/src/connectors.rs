@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use passticket_proxy::config::{ClientIdentities, ClientIdentity, Config};
+use passticket_proxy::config::{
+    ClientIdentities, ClientIdentity, Config, ConfiguredRoute, ServiceScheme,
+};
 use tower_passticket::{
     tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
@@ -32,9 +34,41 @@ pub(crate) struct OutboundSettings {
     timeouts: (Duration, Duration),
     policy: TlsPolicy,
     identities: ClientIdentities,
+    timed: Vec<TimedService>,
     zowe_identity: Option<ClientIdentity>,
     /// The services that are found in Eureka and may receive credentials.
     found: Vec<ServiceId>,
+}
+
+/// A service with a connect timeout of its own.
+#[derive(Clone, PartialEq)]
+struct TimedService {
+    service: ServiceId,
+    timeout: Duration,
+    /// Whether the service gets the certificate of the gateway for services without one of their own.
+    has_default_identity: bool,
+}
+
+/// The services with a connect timeout of their own.
+///
+/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
+/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
+/// certificate.
+fn timed_services(config: &Config) -> Vec<TimedService> {
+    let identities = &config.client_identities;
+    let timed = config.connect_timeouts.iter().filter_map(|(service, timeout)| {
+        let routes = config.routes.iter().filter(|route| route.service() == service);
+        let schemes: Vec<_> = routes.map(ConfiguredRoute::scheme).collect();
+        let is_bypass = |scheme: &ServiceScheme| *scheme == ServiceScheme::Bypass;
+        let has_default_identity = !schemes.iter().any(is_bypass);
+        let is_mixed = !has_default_identity && !schemes.iter().all(is_bypass);
+        let has_own = identities.services.iter().any(|(other, _)| other == service);
+        let is_possible = has_own || identities.default.is_none() || !is_mixed;
+        let timed =
+            TimedService { service: service.clone(), timeout: *timeout, has_default_identity };
+        is_possible.then_some(timed)
+    });
+    timed.collect()
 }
 
 /// Makes the connectors, or keeps the previous ones.
@@ -48,6 +82,7 @@ pub(crate) fn outbound(
         timeouts: (config.timeouts.connect, config.timeouts.provider),
         policy: config.client_tls.clone(),
         identities: config.client_identities.clone(),
+        timed: timed_services(config),
         zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
         found: found_services(config).cloned().collect(),
     };
@@ -66,33 +101,40 @@ pub(crate) struct Connectors {
     pub(crate) anonymous: Connector,
     /// For services without a client certificate of their own.
     pub(crate) default: Connector,
-    /// For services with a client certificate of their own.
+    /// For services with a client certificate or a connect timeout of their own.
     pub(crate) own: Vec<(ServiceId, Connector)>,
 }
 
 impl Connectors {
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
         let identities = &config.client_identities;
-        let anonymous = connector_as(config, config.verify, None)?;
-        // Services with the same certificate share a connector.
-        let mut built: Vec<(&ClientIdentity, Connector)> = Vec::new();
-        let mut connector_of = |identity| {
-            if let Some((_, connector)) = built.iter().find(|(built, _)| *built == identity) {
+        // Services with the same certificate and the same timeout share a connector.
+        let mut built: Vec<(Option<&ClientIdentity>, Duration, Connector)> = Vec::new();
+        let mut connector_of = |identity, timeout: Duration| {
+            let timeout = timeout.min(MAX_CONNECT_TIMEOUT);
+            let same = built.iter().find(|(i, t, _)| *i == identity && *t == timeout);
+            if let Some((.., connector)) = same {
                 return Ok(connector.clone());
             }
-            let connector = connector_as(config, config.verify, Some(identity))?;
-            built.push((identity, connector.clone()));
-            Ok(connector)
+            let connector = connector_within(timeout, config, config.verify, identity)?;
+            built.push((identity, timeout, connector.clone()));
+            Ok::<_, TlsError>(connector)
         };
-        let default = match &identities.default {
-            Some(identity) => connector_of(identity)?,
-            None => anonymous.clone(),
-        };
-        let own = identities
-            .services
-            .iter()
-            .map(|(service, identity)| Ok((service.clone(), connector_of(identity)?)))
-            .collect::<Result<_, TlsError>>()?;
+        let timeout = config.timeouts.connect;
+        let anonymous = connector_of(None, timeout)?;
+        let default = connector_of(identities.default.as_ref(), timeout)?;
+        let mut own = Vec::new();
+        for (service, identity) in &identities.services {
+            let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
+            own.push((service.clone(), connector_of(Some(identity), timeout)?));
+        }
+        for TimedService { service, timeout, has_default_identity } in timed_services(config) {
+            if identities.services.iter().any(|(other, _)| *other == service) {
+                continue;
+            }
+            let identity = identities.default.as_ref().filter(|_| has_default_identity);
+            own.push((service, connector_of(identity, timeout)?));
+        }
         let own = with_found_services(config, own)?;
         Ok(Self { anonymous, default, own })
     }
@@ -143,10 +185,21 @@ fn connector_as(
     verification: Verification,
     identity: Option<&ClientIdentity>,
 ) -> Result<Connector, TlsError> {
+    let timeout = config.timeouts.connect.min(MAX_CONNECT_TIMEOUT);
+    connector_within(timeout, config, verification, identity)
+}
+
+/// Does the same as [`connector_as`] with another connect timeout.
+fn connector_within(
+    timeout: Duration,
+    config: &Config,
+    verification: Verification,
+    identity: Option<&ClientIdentity>,
+) -> Result<Connector, TlsError> {
     let builder = Connector::builder()
         .with_verification(verification)
         .with_authorities(&config.tls.service_authorities)
-        .with_connect_timeout(config.timeouts.connect.min(MAX_CONNECT_TIMEOUT))
+        .with_connect_timeout(timeout)
         .with_policy(config.client_tls.clone())
         .with_signature_cache();
     match identity {

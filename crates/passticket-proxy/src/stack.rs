@@ -17,8 +17,9 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RateLimitLayer,
+        Route, RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
+        SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
@@ -411,6 +412,14 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
+/// Counts the requests that the limits of a route refuse.
+fn counted(route: Route, counts: Option<&Arc<RouteLimitCounts>>) -> Route {
+    match (route.limits().cloned(), counts) {
+        (Some(limits), Some(counts)) => route.with_limits(limits.with_counts(counts.clone())),
+        _ => route,
+    }
+}
+
 /// Makes the handle to the audit log. If `counts` is present, records are counted, even if there is no file.
 fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     match (counts, file) {
@@ -431,6 +440,8 @@ pub(crate) struct Kept {
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. They stay while their settings stay.
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
+    /// The recent requests of clients to services with a rate limit, and the maximum number of clients.
+    rates: (NonZeroUsize, RateLimitLayer),
     /// The health of the instances of services, and their requests in flight.
     instances: Arc<InstanceStates>,
     /// Resolves the names of the services.
@@ -463,6 +474,7 @@ impl Kept {
         };
         let tunnels = Arc::new(with_settings(tunnels, config));
         let logins = LoginMemory::default();
+        let rates = rates(config, counts.as_ref());
         let (names, discovery) = (Task::default(), Discovery::default());
         Self {
             stores,
@@ -470,6 +482,7 @@ impl Kept {
             generator,
             logins,
             forward,
+            rates,
             instances,
             names,
             tunnels,
@@ -492,6 +505,9 @@ impl Kept {
         let outbound = &parts.outbound.value;
         let (previous, counts) = (Some(&self.forward), self.counts.as_ref());
         self.forward = forward(config, previous, outbound, &self.instances, counts);
+        if self.rates.0 != config.limits.rate_limited_clients {
+            self.rates = rates(config, counts);
+        }
         // The services may have other names now.
         self.names = Task::default();
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
@@ -501,6 +517,17 @@ impl Kept {
     pub(crate) fn tunnels(&self) -> Arc<Tunnels> {
         self.tunnels.clone()
     }
+}
+
+/// The layer that limits the rate of requests, without counts of earlier requests.
+fn rates(config: &Config, counts: Option<&Counts>) -> (NonZeroUsize, RateLimitLayer) {
+    let maximum = config.limits.rate_limited_clients;
+    let layer = RateLimitLayer::new().with_max_clients(maximum);
+    let layer = match counts {
+        Some(counts) => layer.with_counts(counts.rate_limit.clone()),
+        None => layer,
+    };
+    (maximum, layer)
 }
 
 fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
@@ -621,8 +648,10 @@ pub(crate) fn gateway(
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let (compatibility, states) = (config.compatibility, kept.instances.clone());
+    let limits = counts.map(|counts| counts.route_limits.clone());
     let implement = move |route: &_| {
         let route = schemes.route(route).with_compatibility(compatibility);
+        let route = counted(route, limits.as_ref());
         states.add_route(&route);
         route
     };
@@ -656,6 +685,8 @@ pub(crate) fn gateway(
     let forward = kept.forward.value.clone();
     let forward =
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
+    let rate_limit = config.routes.iter().any(|route| route.rate_limit().is_some());
+    let rate_limit = rate_limit.then(|| kept.rates.1.clone());
     kept.names.start(|| names::watch(names::of_services(config), forward.connections()));
 
     let sanitize = config.request_headers.iter().cloned().fold(
@@ -677,6 +708,9 @@ pub(crate) fn gateway(
         // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
         // authenticated Personal Access Token with the route.
         .layer(ScopeLayer::new().with_audit(audit.clone()))
+        // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
+        // request uses no PassTicket.
+        .layer(option_layer(rate_limit))
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
         .service(forward);
@@ -693,6 +727,9 @@ pub(crate) fn gateway(
     let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
+    if config.error_pages {
+        gateway = gateway.with_error_pages();
+    }
     if let Some(policy) = &config.strict_transport_security {
         gateway = gateway.with_strict_transport_security(policy);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
-    layer::CrossOriginCounts,
+    layer::{CrossOriginCounts, RateLimitCounts, RouteLimitCounts},
     proxy::{ForwardCounts, InstanceStates, TunnelCounts},
     tls::ConnectionCounts,
 };
@@ -20,6 +20,8 @@ pub(crate) struct Counts {
     pub(crate) instances: Arc<InstanceStates>,
     pub(crate) tunnels: Arc<TunnelCounts>,
     pub(crate) cross_origin: Arc<CrossOriginCounts>,
+    pub(crate) route_limits: Arc<RouteLimitCounts>,
+    pub(crate) rate_limit: Arc<RateLimitCounts>,
     pub(super) audit: Arc<AuditCounts>,
 }
 

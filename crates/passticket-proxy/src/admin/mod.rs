@@ -137,6 +137,8 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.instances.clone())
         .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
+        .with(counts.rate_limit.clone())
+        .with(counts.route_limits.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
     match &stores.audit {

@@ -14,8 +14,8 @@ use super::metadata::{ENCODED_CHARACTERS, LOAD_BALANCING, RESPONSE_TIMEOUT};
 use tower_passticket::{
     layer::{
         Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
-        Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders,
-        ServiceProtocol, Upstream,
+        RateLimit, Route, RouteError, RouteLimits, Scheme, SchemeError, SchemeFuture,
+        SchemeRequest, SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -231,6 +231,14 @@ impl ConfiguredRoute {
         Self { route: self.route.with_encoded_paths(encoded_paths), ..self }
     }
 
+    pub(super) fn with_limits(self, limits: RouteLimits) -> Self {
+        Self { route: self.route.with_limits(limits), ..self }
+    }
+
+    pub(super) fn with_rate_limit(self, rate_limit: RateLimit) -> Self {
+        Self { route: self.route.with_rate_limit(rate_limit), ..self }
+    }
+
     pub(super) fn with_client_basic(self, client_basic: ClientBasic) -> Self {
         Self { route: self.route.with_client_basic(client_basic), ..self }
     }
@@ -275,6 +283,16 @@ impl ConfiguredRoute {
     /// Whether the gateway forwards or refuses a path that has encoded characters.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.route.encoded_paths()
+    }
+
+    /// The methods, paths and sizes that the route allows. `None` if everything is allowed.
+    pub fn limits(&self) -> Option<&RouteLimits> {
+        self.route.limits()
+    }
+
+    /// How many requests each client may send to the service. `None` if there is no limit.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.route.rate_limit()
     }
 
     /// What the gateway does with `Authorization: Basic` of a client.

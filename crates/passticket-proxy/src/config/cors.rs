@@ -9,7 +9,7 @@ use http::Method;
 use super::{
     api_defs::Definitions,
     metadata::{CORS_ENABLED, CORS_METHODS, CORS_ORIGINS},
-    problem::quote,
+    methods,
     reader::{At, Field, Section},
 };
 use tower_passticket::{
@@ -30,7 +30,7 @@ pub(super) struct ZoweCors {
 
 pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
     let is_enabled = section.optional("corsEnabled").is_some_and(|field| field.is_on());
-    let methods = section.optional("corsAllowedMethods").map(|field| methods(&field));
+    let methods = section.optional("corsAllowedMethods").map(|field| methods::read(&field));
     ZoweCors { is_enabled, methods }
 }
 
@@ -91,14 +91,16 @@ pub(super) struct ServiceCors<'a> {
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<'a>> {
     let field = service.optional("cors")?;
     let mut section = field.section();
-    let origins = section.optional("allowedOrigins").map(|field| {
+    // An empty list allows no page, whatever the metadata says.
+    let origins = section.present("allowedOrigins").filter(|it| it.is_list() || !it.is_blank());
+    let origins = origins.map(|field| {
         let items = field.one_or_more();
         match &items[..] {
             [only] if only.is_text("*") => Origins::Any,
             items => Origins::Listed(items.iter().filter_map(Field::parse).collect()),
         }
     });
-    let methods = section.optional("allowedMethods").map(|field| methods(&field));
+    let methods = section.optional("allowedMethods").map(|field| methods::read(&field));
     section.finish();
     Some(ServiceCors { at: field.at, origins, methods })
 }
@@ -136,7 +138,7 @@ pub(super) fn add_rules<'a>(
     };
     let mut policy = policy;
     for id in OF_GATEWAY.iter().filter(|_| !site.origins.is_empty()) {
-        let id = ServiceId::new(*id).expect("these are valid ids of services");
+        let id = ServiceId::new(id).expect("these are valid ids of services");
         policy = policy.with_cors(id, rules(Origins::Listed(site.origins.clone()), None));
     }
     let mut ids: Vec<_> = definitions.services.iter().map(|definition| &definition.id).collect();
@@ -184,7 +186,7 @@ fn of_metadata(
                 Origins::Listed(site.origins.clone())
             }
         };
-        let own = metadata.get(CORS_METHODS).map(methods);
+        let own = metadata.get(CORS_METHODS).map(methods::read);
         combined = Some(match combined {
             None => (origins, own),
             Some((first, methods)) => (first.and(origins), both(methods, own)),
@@ -218,25 +220,6 @@ fn origins_of(field: &Field<'_>) -> Origins {
         }
     };
     Origins::Listed(origins.filter_map(origin).collect())
-}
-
-/// Reads methods: a list, or one text with commas between the methods.
-fn methods(field: &Field<'_>) -> Vec<Method> {
-    let items = field.one_or_more();
-    let texts = items.iter().filter_map(|item| Some((item, item.text()?)));
-    let texts = texts.flat_map(|(item, text)| text.split(',').map(move |text| (item, text.trim())));
-    let method = |(item, text): (&Field<'_>, &str)| {
-        let is_name = !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase());
-        let method = is_name.then(|| text.parse().ok()).flatten();
-        if method.is_none() {
-            item.at.error(format_args!(
-                "{} is not a method; write methods like GET, POST",
-                quote(text)
-            ));
-        }
-        method
-    };
-    texts.filter_map(method).collect()
 }
 
 #[cfg(test)]
@@ -297,7 +280,7 @@ mod tests {
         let id = |id| ServiceId::new(id).unwrap();
         let ids = OF_GATEWAY.iter().filter(|_| !gateway.is_empty());
         let policy = ids.fold(OriginPolicy::default(), |policy, gateway_id| {
-            policy.with_cors(id(*gateway_id), listed(gateway))
+            policy.with_cors(id(gateway_id), listed(gateway))
         });
         svc.into_iter().fold(policy, |policy, rules| policy.with_cors(id("svc"), rules))
     }
@@ -335,6 +318,12 @@ mod tests {
                 "svc: {cors: {allowedOrigins: https://b.example:1}}",
                 &[with_a],
                 with_rules(&[], Some(listed(&[b]))),
+            ),
+            (
+                ON,
+                "svc: {cors: {allowedOrigins: []}}",
+                &[with_a],
+                with_rules(&[], Some(listed(&[]))),
             ),
             (
                 ON,

@@ -24,6 +24,8 @@ pub(super) const LOAD_BALANCING: &str = "apiml.lb.type";
 pub(super) const CORS_ENABLED: &str = "apiml.corsEnabled";
 pub(super) const CORS_ORIGINS: &str = "apiml.corsAllowedOrigins";
 pub(super) const CORS_METHODS: &str = "apiml.service.corsAllowedMethods";
+pub(super) const RATE_LIMIT: &str = "apiml.gateway.applyRateLimiterFilter";
+pub(super) const CONNECT_TIMEOUT: &str = "connect-timeout";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
@@ -58,8 +60,10 @@ const KEYS: &[Key] = &[
         ),
     ),
     key(
-        "apiml.gateway.applyRateLimiterFilter",
-        Warning(Is("true"), "requests to the service are not limited in rate"),
+        RATE_LIMIT,
+        Honoured(
+            "with `true`, the service has the [rate limit](../operating/limits.md#rate) of Zowe's keys",
+        ),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
     key(
@@ -96,13 +100,7 @@ const KEYS: &[Key] = &[
         Warning(Is("true"), "the service does not receive the certificate of the client"),
     ),
     key("apiml.service.title", Elsewhere("for the API Catalog")),
-    key(
-        "connect-timeout",
-        Warning(
-            Any,
-            "`components.gateway.apiml.connection.timeout` limits connecting to each service",
-        ),
-    ),
+    key(CONNECT_TIMEOUT, Honoured("milliseconds for connecting to the service, at most 10,000")),
     key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must begin its answer")),
     key("version", Elsewhere("the version of the metadata")),
 ];

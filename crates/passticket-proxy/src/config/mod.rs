@@ -160,6 +160,7 @@ mod log_level;
 mod login_throttle;
 mod logins;
 mod metadata;
+mod methods;
 mod oidc;
 mod own_origins;
 mod own_section;
@@ -172,8 +173,10 @@ mod pkcs12_work;
 mod private_key_file;
 mod problem;
 mod ptktdata;
+mod rate_limits;
 mod reader;
 mod revocation_lists;
+mod route_limits;
 mod routes;
 mod saf;
 mod scheme_peers;
@@ -358,6 +361,9 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
+    /// The limits for opening a connection to single services: `components.passticket-proxy.services.ID.connectSeconds`,
+    /// and `connect-timeout` in the metadata. They replace [`TimeoutSettings::connect`].
+    pub connect_timeouts: BTreeMap<ServiceId, Duration>,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
     /// The health checks of instances: `components.passticket-proxy.healthChecks`. `None` if instances are not checked.
@@ -367,6 +373,9 @@ pub struct Config {
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
     /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
+    /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
+    /// `true`, and with `compatibility: zowe-v3` `false`.
+    pub error_pages: bool,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
@@ -533,7 +542,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     if let Some(discovery) = &ours.discovery {
         discovery.check(&definitions, &routes);
     }
-    let all_routes: Vec<_> = routes.iter().chain(&templates).cloned().collect();
+    // The limits also apply to the services that are found in Eureka.
+    let defined = routes.len();
+    let all_routes = routes.into_iter().chain(templates).collect();
+    let rates = routes::rates(overrides);
+    let all_routes = rate_limits::apply(all_routes, &zowe.rates, rates, &definitions, is_complete);
+    let all_routes = route_limits::apply(all_routes, routes::limits(overrides));
+    let (routes, templates) = all_routes.split_at(defined);
+    let (routes, templates) = (routes.to_vec(), templates.to_vec());
+    let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
     let origins = OriginPolicy::default()
@@ -645,10 +662,12 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             web_socket_idle: zowe.web_socket.idle,
             web_socket_write: zowe.web_socket.write,
         },
+        connect_timeouts,
         limits: ours.limits,
         health_checks: ours.health_checks,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
+        error_pages: ours.error_pages,
         scheme_peers,
         routes,
         services: listed,

@@ -95,6 +95,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
+    pub(super) error_pages: bool,
     pub(super) log_level: Option<LogLevel>,
 }
 
@@ -186,6 +187,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let cors = cors::read_site(section.section("cors"));
+    let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
+    let compatibility = compatibility.unwrap_or_default();
+    // API ML answers browsers with JSON, too.
+    let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
@@ -210,7 +215,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         audit,
         revocations,
         takeover_socket,
-        compatibility: compatibility.unwrap_or_default(),
+        compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
@@ -237,6 +242,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         login_throttle,
         strict_transport_security,
         cors,
+        error_pages,
         log_level,
     }
 }
@@ -278,6 +284,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         ),
         http2_streams_per_connection: streams.unwrap_or(defaults.http2_streams_per_connection),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
+        rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };

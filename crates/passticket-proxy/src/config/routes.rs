@@ -14,10 +14,14 @@ use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     cors::{self, ServiceCors},
     defined_scheme::{SchemeOverride, scheme_of},
-    metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT},
+    metadata::{
+        CONNECT_TIMEOUT, ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT,
+    },
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
+    rate_limits::{self, ServiceRate},
     reader::{At, Field, Section},
+    route_limits::{self, ServiceLimits},
 };
 use tower_passticket::{
     layer::{
@@ -37,12 +41,15 @@ pub(super) struct Override<'a> {
     client_basic: Option<(ClientBasic, At<'a>)>,
     on_failure: Option<OnFailure>,
     response_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
     protocol: Option<(ServiceProtocol, At<'a>)>,
     client_identity: Option<ClientIdentity>,
     cors: Option<ServiceCors<'a>>,
+    rate: Option<ServiceRate>,
+    limits: ServiceLimits<'a>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -58,6 +65,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let on_failure = read_on_failure(&mut section);
         let response_timeout =
             section.optional("responseSeconds").and_then(|field| field.number(1..=86_400));
+        let connect_timeout =
+            section.optional("connectSeconds").and_then(|field| field.number(1..=10));
         let request_headers = read_request_headers(section.section("requestHeaders"));
         let security_headers = match section.optional("addSecurityHeaders") {
             Some(field) if field.boolean() == Some(false) => SecurityHeaders::Unchanged,
@@ -69,6 +78,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let cors = cors::read_service(&mut section);
+        let rate = rate_limits::read_service(&mut section);
+        let limits = route_limits::read_service(&mut section);
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -98,12 +109,15 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             client_basic,
             on_failure,
             response_timeout: response_timeout.map(Duration::from_secs),
+            connect_timeout: connect_timeout.map(Duration::from_secs),
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
             protocol,
             client_identity,
             cors,
+            rate,
+            limits,
             applids,
         });
     }
@@ -204,6 +218,28 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
+/// The connect timeouts of the services that have one: in our section, or in the metadata. If several definitions of a
+/// service have one, the shortest counts.
+pub(super) fn connect_timeouts(
+    overrides: &[Override<'_>],
+    definitions: &Definitions<'_>,
+) -> BTreeMap<ServiceId, Duration> {
+    let mut timeouts = BTreeMap::new();
+    for Definition { id, metadata, .. } in &definitions.services {
+        let field = metadata.get(CONNECT_TIMEOUT);
+        let Some(millis) = field.and_then(|field| field.number(1..=86_400_000)) else { continue };
+        let timeout = Duration::from_millis(millis);
+        let shortest = timeouts.entry(id.clone()).or_insert(timeout);
+        *shortest = timeout.min(*shortest);
+    }
+    for Override { id, connect_timeout, .. } in overrides {
+        if let Some(timeout) = connect_timeout {
+            timeouts.insert(id.clone(), *timeout);
+        }
+    }
+    timeouts
+}
+
 /// The services that have a client certificate of their own.
 pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
     let own = overrides
@@ -217,6 +253,20 @@ pub(super) fn cors<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
+}
+
+/// The rate limits of the services that have one in our section.
+pub(super) fn rates<'a>(
+    overrides: &'a [Override<'_>],
+) -> impl Iterator<Item = (&'a ServiceId, ServiceRate)> {
+    overrides.iter().filter_map(|settings| Some((&settings.id, settings.rate?)))
+}
+
+/// The limits of the services in our section.
+pub(super) fn limits<'a>(
+    overrides: &'a [Override<'a>],
+) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)> {
+    overrides.iter().map(|settings| (&settings.id, &settings.limits))
 }
 
 /// Reports overrides of services that no api-def defines. `found` are the services that are found in a registry.

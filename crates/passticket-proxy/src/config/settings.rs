@@ -199,6 +199,9 @@ pub struct LimitSettings {
     /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
+    /// The maximum number of counts for the rate limits of services, 100 to 1,000,000. There is one count for each client
+    /// and service with a rate limit. The key is `components.passticket-proxy.limits.rateLimitedClients`.
+    pub rate_limited_clients: NonZeroUsize,
     /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
@@ -214,6 +217,7 @@ impl Default for LimitSettings {
     /// - 10,000 client connections in total, and 5,000 per client address
     /// - 256 connections to an instance of a service, and 100 requests per HTTP/2 connection
     /// - 256 requests in flight per client address
+    /// - 100,000 counts for rate limits
     /// - 256 MiB of headers
     /// - 100 WebSockets per user
     fn default() -> Self {
@@ -226,6 +230,7 @@ impl Default for LimitSettings {
                 http2_streams_per_connection: NonZeroU16::new(100).expect("should not be zero"),
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
                 requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
+                rate_limited_clients: NonZeroUsize::new(100_000).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
                 tunnels_per_user: NonZeroUsize::new(100).expect("should not be zero"),
             }

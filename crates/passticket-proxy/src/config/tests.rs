@@ -277,7 +277,7 @@ fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     let own = OriginPolicy::default().with_own_origins(origins);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
-    let refused = own.clone().with_foreign_origins(ForeignOrigins::Refused);
+    let refused = own.with_foreign_origins(ForeignOrigins::Refused);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
     // With CORS, only the listed pages are allowed.
     setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");

@@ -15,6 +15,7 @@ use super::{
     logins::{self, LoginKeys},
     own_origins,
     problem::{Place, quote},
+    rate_limits::{self, ZoweRates},
     reader::{At, Field, Section},
     tls_policy, zowe_keys,
 };
@@ -44,6 +45,8 @@ pub(super) struct Zowe<'a> {
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled` and `corsAllowedMethods`.
     pub(super) cors: ZoweCors,
+    /// The keys of the rate limiter.
+    pub(super) rates: ZoweRates<'a>,
     /// `apiml.health.protected`. As in Zowe, the default is `true`.
     pub(super) health_protected: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
@@ -95,6 +98,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let own_origins = own_origins::read(&mut zowe, port);
     let mut apiml = gateway.section("apiml");
     let cors = cors::read_zowe(apiml.section("service"));
+    let rates = rate_limits::read_zowe(&mut apiml);
     let health_protected = apiml.section("health").optional("protected");
     let health_protected = health_protected.and_then(|field| field.boolean()).unwrap_or(true);
     let timeout = apiml.section("connection").optional("timeout");
@@ -124,6 +128,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         addresses: addresses(&mut server),
         own_origins,
         cors,
+        rates,
         health_protected,
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),

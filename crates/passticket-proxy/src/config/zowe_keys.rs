@@ -14,7 +14,6 @@ use super::{
 };
 
 const OIDC: &str = "components.gateway.apiml.security.oidc.enabled";
-const RATE: &str = "components.gateway.apiml.gateway.servicesToLimitRequestRate";
 const REGISTRY: &str = "components.gateway.apiml.gateway.registry.enabled";
 
 /// The keys below `zowe`. They can also be below `components.gateway.zowe`, which has precedence.
@@ -134,23 +133,35 @@ const GATEWAY: &[Key] = &[
         Honoured("time to connect to a service, and for the head of its answer"),
     ),
     key("apiml.discovery", Elsewhere("Zowe's Discovery Service")),
-    key("apiml.gateway.cookieNameForRateLimit", Detail(RATE)),
-    key("apiml.gateway.rateLimiterCapacity", Detail(RATE)),
-    key("apiml.gateway.rateLimiterRefillDuration", Detail(RATE)),
-    key("apiml.gateway.rateLimiterTokens", Detail(RATE)),
+    key(
+        "apiml.gateway.cookieNameForRateLimit",
+        Elsewhere("the rate limit counts users and addresses, not cookies"),
+    ),
+    key(
+        "apiml.gateway.rateLimiterCapacity",
+        Honoured("requests that a client may send at once; default 20"),
+    ),
+    key("apiml.gateway.rateLimiterRefillDuration", Honoured("minutes; default 1")),
+    key(
+        "apiml.gateway.rateLimiterTokens",
+        Honoured("requests in this number of minutes; default 20"),
+    ),
     key("apiml.gateway.registry.cachePeriodSec", Detail(REGISTRY)),
     key("apiml.gateway.registry.enabled", Warning(Is("true"), "`/gateway/api/v1/registry` is 404")),
     key("apiml.gateway.registry.maxSimultaneousRequests", Detail(REGISTRY)),
     key("apiml.gateway.registry.metadataKeyAllowList", Detail(REGISTRY)),
     key("apiml.gateway.registry.refreshIntervalMs", Detail(REGISTRY)),
-    key("apiml.gateway.routing", Warning(Any, "requests are not limited in rate")),
+    key("apiml.gateway.routing.rateLimiterCapacity", Honoured("the same as above")),
+    key("apiml.gateway.routing.rateLimiterRefillDuration", Honoured("the same as above")),
+    key("apiml.gateway.routing.rateLimiterTokens", Honoured("the same as above")),
+    key("apiml.gateway.routing.servicesToLimitRequestRate", Honoured("the same as below")),
     key(
         "apiml.gateway.servicesToDisableRetry",
         Warning(Any, "an idempotent request may be sent to each service twice"),
     ),
     key(
         "apiml.gateway.servicesToLimitRequestRate",
-        Warning(Any, "requests are not limited in rate"),
+        Honoured("services with a [rate limit](../operating/limits.md#rate), separated by commas"),
     ),
     key(
         "apiml.health.protected",
@@ -165,6 +176,7 @@ const GATEWAY: &[Key] = &[
     ),
     key("apiml.routing.ignoredServices", Warning(Any, "each configured service has its routes")),
     key("apiml.routing.instanceIdHeader", Warning(Is("true"), "answers have no `X-InstanceId`")),
+    key("apiml.routing.servicesToLimitRequestRate", Honoured("the same as below `apiml.gateway`")),
     key("apiml.security.allowTokenRefresh", Honoured("exchange of a login token for a new one")),
     key("apiml.security.allowtokenrefresh", Honoured("like `allowTokenRefresh`")),
     key(
