@@ -270,7 +270,7 @@ impl Load {
                 Kind::WebSocket => Client::WebSocket(WebSocketClient::connect(self).await?),
                 Kind::Grpc => Client::Grpc(match clients.get(number % GRPC_CONNECTIONS) {
                     Some(Client::Grpc(other)) => other.clone(),
-                    _ => GrpcClient::connect(self).await?,
+                    _ => Box::new(GrpcClient::connect(self).await?),
                 }),
             };
             client.exchange(&self.request).await?;
@@ -338,7 +338,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 enum Client {
     Http(HttpClient),
     WebSocket(WebSocketClient),
-    Grpc(GrpcClient),
+    Grpc(Box<GrpcClient>),
 }
 
 impl Client {

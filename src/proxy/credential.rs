@@ -1,6 +1,7 @@
 //! The credential that the scheme has added to a request.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,14 +17,15 @@ use crate::{
 /// The credential that the scheme has added to a request.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// The service accepts the same credential twice, or the request has no credential.
-    Repeatable,
+    /// The service accepts the same credential twice, or the request has no credential. The value has the extensions
+    /// of the request of the client.
+    Repeatable(Extensions),
     /// The service accepts the credential only once. The scheme needs these values to make another credential.
     Single(ClientHead),
     /// The scheme prepares another credential.
-    Renewing(SchemeFuture),
+    Renewing(SchemeFuture, Extensions),
     /// The scheme has already made another credential, or it cannot make one.
-    Spent,
+    Spent(Extensions),
 }
 
 /// Parts of the request as the client sent it. The scheme needs them to make another credential.
@@ -38,8 +40,18 @@ impl Credential {
     /// Whether the service accepts the credential twice.
     pub(super) fn replay(&self) -> Replay {
         match self {
-            Self::Repeatable => Replay::Allowed,
-            Self::Single(_) | Self::Renewing(_) | Self::Spent => Replay::Protected,
+            Self::Repeatable(_) => Replay::Allowed,
+            Self::Single(_) | Self::Renewing(..) | Self::Spent(_) => Replay::Protected,
+        }
+    }
+
+    /// The extensions of the request of the client.
+    pub(super) fn extensions(&self) -> &Extensions {
+        match self {
+            Self::Single(head) => &head.extensions,
+            Self::Repeatable(extensions)
+            | Self::Renewing(_, extensions)
+            | Self::Spent(extensions) => extensions,
         }
     }
 
@@ -50,12 +62,16 @@ impl Credential {
         if let Self::Single(ClientHead { method, uri, extensions }) = self {
             let ready = extensions.get::<ReadyToForward>();
             let renewing = ready.and_then(|ready| ready.prepare_again(method, uri, extensions));
-            *self = renewing.map_or(Self::Spent, Self::Renewing);
+            let extensions = mem::take(extensions);
+            *self = match renewing {
+                Some(renewing) => Self::Renewing(renewing, extensions),
+                None => Self::Spent(extensions),
+            };
         }
-        let Self::Renewing(renewing) = self else { return Poll::Ready(None) };
+        let Self::Renewing(renewing, extensions) = self else { return Poll::Ready(None) };
         // A failure of the scheme is not logged here, because the layer logs it.
         let renewed = ready!(Pin::new(renewing).poll(cx)).ok();
-        *self = Self::Spent;
+        *self = Self::Spent(mem::take(extensions));
         Poll::Ready(renewed.map(|renewed| {
             let mut headers = HeaderMap::new();
             renewed.write_to(&mut headers);

@@ -58,7 +58,7 @@ use super::{
     response_body::ResponseBody,
     response_head::{self, BodyKind, UnknownCoding},
     timeouts::ForwardTimeouts,
-    websocket::{ClientUpgrade, InvalidAnswer, Tunnels},
+    websocket::{ClientUpgrade, InvalidAnswer, StreamCredential, Tunnels},
 };
 use crate::{
     connection::ConnectionInfo,
@@ -138,11 +138,17 @@ pub struct Forward<C, B> {
     /// The connections for requests without an authorized user, if they are separate.
     unauthorized_pool: Option<Arc<Pool<C, B>>>,
     states: Arc<InstanceStates>,
-    cookies: Arc<CookieNames>,
-    /// `None` if WebSocket is not forwarded.
-    tunnels: Option<Arc<Tunnels>>,
+    shared: Arc<Shared>,
     last: Option<LastRoute<C, B>>,
     peer: PeerValues,
+}
+
+/// What the responses of all clones of a [`Forward`] need.
+#[derive(Default)]
+struct Shared {
+    cookies: CookieNames,
+    /// `None` if WebSocket is not forwarded.
+    tunnels: Option<Arc<Tunnels>>,
 }
 
 /// The route of the last request. The next request usually has the same route. The connections of this route are then
@@ -180,8 +186,7 @@ impl<C, B> Forward<C, B> {
             other_pools: Arc::new([]),
             unauthorized_pool: None,
             states: Arc::default(),
-            cookies: Arc::default(),
-            tunnels: None,
+            shared: Arc::default(),
             last: None,
             peer: PeerValues::default(),
         }
@@ -233,10 +238,12 @@ impl<C, B> Forward<C, B> {
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
-        Self { cookies: Arc::new(names), ..self }
+        let shared = Shared { cookies: names, tunnels: self.shared.tunnels.clone() };
+        Self { shared: Arc::new(shared), ..self }
     }
 
-    /// Forwards WebSockets of HTTP/1.1 clients, in addition to HTTP. Without this call, the gateway ignores `Upgrade`, and
+    /// Forwards WebSockets of HTTP/1.1 clients, in addition to HTTP. Also ends event streams and calls of gRPC when the
+    /// credential of their request is no longer valid. Without this call, the gateway ignores `Upgrade`, and
     /// the request is forwarded as a normal request.
     ///
     /// The stack must begin with a [`SanitizeLayer`](crate::layer::SanitizeLayer), which refuses the handshakes of web
@@ -244,7 +251,8 @@ impl<C, B> Forward<C, B> {
     /// does. With another server, call [`Tunnels::shut_down`] when the program stops.
     #[must_use]
     pub fn with_tunnels(self, tunnels: Arc<Tunnels>) -> Self {
-        Self { tunnels: Some(tunnels), ..self }
+        let shared = Shared { cookies: self.shared.cookies.clone(), tunnels: Some(tunnels) };
+        Self { shared: Arc::new(shared), ..self }
     }
 }
 
@@ -327,8 +335,7 @@ impl<C, B> Clone for Forward<C, B> {
             other_pools: self.other_pools.clone(),
             unauthorized_pool: self.unauthorized_pool.clone(),
             states: self.states.clone(),
-            cookies: self.cookies.clone(),
-            tunnels: self.tunnels.clone(),
+            shared: self.shared.clone(),
             last: None,
             peer: PeerValues::default(),
         }
@@ -406,7 +413,7 @@ where
         // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
             Replay::Protected if is_authenticated => Credential::Single(client),
-            Replay::Protected | Replay::Allowed => Credential::Repeatable,
+            Replay::Protected | Replay::Allowed => Credential::Repeatable(client.extensions),
         };
         let targets = match upgrade {
             None => last.targets.clone(),
@@ -467,7 +474,7 @@ where
             Ok(target) => target,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
-        let upgrade = match &self.tunnels {
+        let upgrade = match &self.shared.tunnels {
             None => None,
             Some(tunnels) => match ClientUpgrade::begin(tunnels, &mut request, &target.route) {
                 Ok(upgrade) => upgrade,
@@ -487,7 +494,7 @@ where
                     progress,
                     route,
                     is_authenticated: user.is_some(),
-                    cookies: self.cookies.clone(),
+                    shared: self.shared.clone(),
                     upgrade,
                 },
             },
@@ -626,7 +633,7 @@ pin_project! {
             progress: Progress,
             route: Arc<Route>,
             is_authenticated: bool,
-            cookies: Arc<CookieNames>,
+            shared: Arc<Shared>,
             upgrade: Option<Box<ClientUpgrade>>,
         },
         Answered { response: Option<Response<ResponseBody>> },
@@ -666,7 +673,7 @@ where
                 progress,
                 route,
                 is_authenticated,
-                cookies,
+                shared,
                 upgrade,
             } => {
                 let timeout = response_timeout(route, timeouts, upgrade.as_deref());
@@ -674,7 +681,7 @@ where
                 let context = response_head::Context {
                     route,
                     upstream: exchange.upstream(),
-                    cookies,
+                    cookies: &shared.cookies,
                     is_authenticated: *is_authenticated,
                     accepts_trailers: *accepts_trailers,
                 };
@@ -700,12 +707,34 @@ where
                             }
                         };
                         response.body_mut().limit_pauses(limit);
-                        response
+                        match (kind, &shared.tunnels) {
+                            (BodyKind::Events, Some(tunnels)) => {
+                                watch_credential(response, tunnels, credential, route)
+                            }
+                            _ => response,
+                        }
                     }
                     Err(UnknownCoding) => unknown_coding(route, exchange.upstream()),
                 }))
             }
         }
+    }
+}
+
+/// Ends an endless response when the credential of its request is no longer valid.
+#[cold]
+fn watch_credential(
+    response: Response<ResponseBody>,
+    tunnels: &Arc<Tunnels>,
+    credential: &Credential,
+    route: &Route,
+) -> Response<ResponseBody> {
+    match StreamCredential::of(tunnels, credential.extensions(), route) {
+        Some(watch) => {
+            let is_grpc = response.headers().get(CONTENT_TYPE).is_some_and(content_type::is_grpc);
+            response.map(|body| body.with_end(watch, is_grpc))
+        }
+        None => response,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -49,6 +49,13 @@ pin_project! {
             in_flight: Option<InFlight>,
         },
         Full { #[pin] body: Full<Bytes> },
+        // Ends early when `end` says so.
+        Watched {
+            body: Pin<Box<ResponseBody>>,
+            end: Option<Box<dyn StreamEnd>>,
+            has_waited: bool,
+            is_grpc: bool,
+        },
         Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
     }
 }
@@ -124,7 +131,33 @@ where
     }
 }
 
+/// Says when an endless body must end. `poll_end` returns the reason.
+pub(super) trait StreamEnd: fmt::Debug + Send {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<&'static str>;
+}
+
+/// The end of a call of gRPC: status 16 means that the credential is not valid.
+fn grpc_end(why: &'static str) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("16"));
+    trailers.insert("grpc-message", HeaderValue::from_static(why));
+    Frame::trailers(trailers)
+}
+
 impl ResponseBody {
+    /// Ends this body when `end` says so. The body of gRPC then gets a status.
+    #[must_use]
+    pub(super) fn with_end(self, end: Box<dyn StreamEnd>, is_grpc: bool) -> Self {
+        Self {
+            kind: Kind::Watched {
+                body: Box::pin(self),
+                end: Some(end),
+                has_waited: false,
+                is_grpc,
+            },
+        }
+    }
+
     /// Wraps any body in a box.
     ///
     /// Some layers, such as `TraceLayer`, change the body type of a response. This function turns the new
@@ -233,6 +266,25 @@ impl Body for ResponseBody {
                     Err(error) => Err(error.into()),
                 }))
             }
+            KindProj::Watched { body, end, has_waited, is_grpc } => {
+                let frame = if *has_waited { None } else { Some(body.as_mut().poll_frame(cx)) };
+                if let Some(Poll::Ready(frame)) = frame {
+                    return Poll::Ready(frame);
+                }
+                *has_waited = true;
+                if let Some(watched) = end
+                    && let Poll::Ready(why) = watched.poll_end(cx)
+                {
+                    // This resets the stream to the service, or closes the connection.
+                    *body = Box::pin(Self::default());
+                    *end = None;
+                    return Poll::Ready(is_grpc.then(|| Ok(grpc_end(why))));
+                }
+                match frame {
+                    Some(frame) => frame,
+                    None => body.as_mut().poll_frame(cx),
+                }
+            }
             KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
             KindProj::Boxed { body } => {
                 body.poll_frame(cx).map_err(|error| BodyError(BodyErrorKind::Boxed(error)))
@@ -243,6 +295,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Upstream { first, body, .. } => first.is_none() && body.is_end_stream(),
+            Kind::Watched { body, .. } => body.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
             Kind::Boxed { body } => body.is_end_stream(),
         }
@@ -259,6 +312,7 @@ impl Body for ResponseBody {
                 }
                 hint
             }
+            Kind::Watched { body, .. } => body.size_hint(),
             Kind::Full { body } => body.size_hint(),
             Kind::Boxed { body } => body.size_hint(),
         }
@@ -301,6 +355,53 @@ impl StdError for BodyError {
             BodyErrorKind::Upstream(FrameError::Broken(error)) => Some(error),
             BodyErrorKind::Upstream(FrameError::Stalled(_)) => None,
             BodyErrorKind::Boxed(error) => Some(&**error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+
+    /// A body that never has a frame.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+
+    /// Ends a body at the second poll.
+    #[derive(Debug)]
+    struct Second(usize);
+
+    impl StreamEnd for Second {
+        fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<&'static str> {
+            self.0 += 1;
+            if self.0 < 2 { Poll::Pending } else { Poll::Ready("the token was revoked") }
+        }
+    }
+
+    #[test]
+    fn a_watched_body_ends_and_grpc_gets_a_status() {
+        for is_grpc in [false, true] {
+            let body = ResponseBody::new(Silent).with_end(Box::new(Second(0)), is_grpc);
+            let mut body = task::spawn(body);
+            assert_pending!(body.enter(|cx, body| body.poll_frame(cx)));
+            let frame = assert_ready!(body.enter(|cx, body| body.poll_frame(cx)));
+            let status = frame.map(|frame| frame.unwrap().into_trailers().unwrap());
+            let status = status.map(|trailers| trailers["grpc-status"].clone());
+            assert_eq!(status, is_grpc.then(|| HeaderValue::from_static("16")));
+            assert!(body.is_end_stream());
         }
     }
 }

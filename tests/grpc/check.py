@@ -143,8 +143,8 @@ class Server:
 
 
 class Check:
-    def __init__(self, server, channel, jwt, admin):
-        self.server, self.channel, self.admin = server, channel, admin
+    def __init__(self, server, channel, jwt, admin, auth):
+        self.server, self.channel, self.admin, self.auth = server, channel, admin, auth
         self.metadata = [("authorization", f"Bearer {jwt}")]
 
     def call(self, kind, name):
@@ -236,6 +236,21 @@ class Check:
         open_now = re.search(r"^passticket_service_http2_connections_open (\d+)", metrics, re.M)
         assert 1 <= int(open_now[1]) <= 8, open_now
 
+    def revocation(self):
+        self.server.cancelled.clear()
+        jwt = self.auth.login()
+        metadata = [("authorization", f"Bearer {jwt}")]
+        call = self.call("unary_stream", "Endless")(b"", metadata=metadata, timeout=TIME_LIMIT)
+        assert next(call) == b"first"
+        self.auth.logout(jwt)
+        try:
+            next(call)
+            raise AssertionError("the stream must end")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAUTHENTICATED, error
+            assert error.details() == "the token was revoked", error
+        assert self.server.cancelled.wait(TIME_LIMIT), "the server does not see the end"
+
     def no_credential(self):
         try:
             self.call("unary_unary", "Unary")(b"", timeout=TIME_LIMIT)
@@ -246,32 +261,48 @@ class Check:
     def all(self):
         for check in (self.unary, self.client_stream, self.server_stream, self.bidirectional_stream,
                       self.error, self.deadline, self.cancellation, self.large_messages,
-                      self.many_calls, self.no_credential):
+                      self.many_calls, self.revocation, self.no_credential):
             check()
             yield check.__name__.replace("_", " ")
 
 
-def login(demo, program, directory):
+class Auth:
+    """The auth API of a gateway."""
+
+    def __init__(self, demo, port):
+        self.url = f"https://localhost:{port}/gateway/api/v1/auth"
+        context = ssl.create_default_context(cafile=demo / "certs/ca.pem")
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
+                                                  urllib.request.HTTPSHandler(context=context))
+
+    def post(self, path, **headers):
+        request = urllib.request.Request(f"{self.url}/{path}", method="POST", headers=headers)
+        return self.opener.open(request, timeout=TIME_LIMIT)
+
+    def login(self):
+        """Returns a JWT of USER."""
+        basic = base64.b64encode(b"USER:validPassword").decode()
+        cookies = self.post("login", Authorization=f"Basic {basic}").headers.get_all("set-cookie")
+        return re.search(r"apimlAuthenticationToken=([^;\s]+)", "\n".join(cookies))[1]
+
+    def logout(self, jwt):
+        self.post("logout", Authorization=f"Bearer {jwt}")
+
+
+def make_keys(demo, program):
     """Starts the demo, which makes keys and certificates. Returns a JWT of USER."""
     port = free_port()
     process = start([program, "serve", "--demo", "--port", port, "--data-dir", demo], port)
     try:
-        url = f"https://localhost:{port}/gateway/api/v1/auth/login"
-        basic = base64.b64encode(b"USER:validPassword").decode()
-        request = urllib.request.Request(url, method="POST", headers={"Authorization": f"Basic {basic}"})
-        context = ssl.create_default_context(cafile=demo / "certs/ca.pem")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
-                                             urllib.request.HTTPSHandler(context=context))
-        cookies = opener.open(request, timeout=TIME_LIMIT).headers.get_all("set-cookie")
+        return Auth(demo, port).login()
     finally:
         process.terminate()
         process.wait(TIME_LIMIT)
-    return re.search(r"apimlAuthenticationToken=([^;\s]+)", "\n".join(cookies))[1]
 
 
 def run(program, directory, http, scheme):
     demo = directory / "demo"
-    jwt = login(demo, program, directory)
+    jwt = make_keys(demo, program)
     credentials = None
     if scheme == "https":
         pair = [(demo / "certs" / f"localhost.{kind}").read_bytes() for kind in ("key", "pem")]
@@ -289,7 +320,7 @@ def run(program, directory, http, scheme):
         options = [*OPTIONS, ("grpc.enable_http_proxy", 0)]
         with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(authority),
                                  options) as channel:
-            for name in Check(handlers, channel, jwt, admin).all():
+            for name in Check(handlers, channel, jwt, admin, Auth(demo, port)).all():
                 print(f"{scheme} ({http}): {name}: ok", flush=True)
     finally:
         gateway.terminate()

@@ -388,6 +388,53 @@ async fn an_answer_that_does_not_fit_the_handshake_is_502() {
     }
 }
 
+/// Starts a service that sends one event and then nothing.
+async fn events() -> SocketAddr {
+    raw::service(|stream: TcpStream| async {
+        let mut stream = BufReader::new(stream);
+        raw::head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+            transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
+        stream.get_mut().write_all(answer).await.unwrap();
+        pending::<()>().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let with_clock = |tunnels: Tunnels| tunnels.with_clock(clock.clone());
+    let gateway = Gateway::start_with(events().await, with_clock, |server| server).await;
+    let expires_at = SystemClock.now().plus(Duration::from_secs(90 * 24 * 3600));
+    let (revoked, pat) = (gateway.token(), gateway.pat());
+    let mut streams = Vec::new();
+    for token in [&revoked, &pat] {
+        let authorization = format!("authorization: Bearer {token}\r\n");
+        let (head, mut client) = Client::send(gateway.address, "/svc/x", &authorization).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let mut event = [0; 14];
+        timeout(PATIENCE, client.0.read_exact(&mut event)).await.unwrap().unwrap();
+        assert_eq!(&event, b"9\r\ndata: 1\n\n\r\n");
+        streams.push(client);
+    }
+    let [mut first, mut second] = <[_; 2]>::try_from(streams).ok().unwrap();
+    gateway
+        .revocations
+        .apply(&Revocation::Token { token: TokenFingerprint::of(&revoked), expires_at });
+    let mut end = [0; 5];
+    timeout(PATIENCE, first.0.read_exact(&mut end)).await.unwrap().unwrap();
+    assert_eq!(&end, b"0\r\n\r\n");
+    // The other stream continues until its token expires. A revocation makes it look at the clock.
+    timeout(Duration::from_millis(200), second.0.read_exact(&mut end)).await.unwrap_err();
+    clock.advance(Duration::from_secs(91 * 24 * 3600));
+    gateway.revocations.apply(&Revocation::Token { token: TokenFingerprint::of(&pat), expires_at });
+    timeout(PATIENCE, second.0.read_exact(&mut end)).await.unwrap().unwrap();
+    assert_eq!(&end, b"0\r\n\r\n");
+    // Both connections to the service were closed.
+    until(|| gateway.counts.open() == 0).await;
+}
+
 #[tokio::test]
 async fn a_revocation_closes_with_1008() {
     let (service, mut served) = service(echo).await;

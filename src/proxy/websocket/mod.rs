@@ -7,6 +7,9 @@
 //! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them. It tracks the boundaries of
 //!    frames ([`frames`]), so that the gateway can send a close frame between two frames.
 //!
+//! The module also ends event streams and calls of gRPC when their credential is no longer valid
+//! ([`stream_credential`]).
+//!
 //! Without [`Forward::with_tunnels`](super::Forward::with_tunnels), a handshake is forwarded without `Upgrade`, as RFC
 //! 9110 §7.8 allows. The same applies to other protocols, and to a handshake that is not correct.
 
@@ -20,7 +23,9 @@ pub mod frames;
 mod handshake;
 #[cfg(feature = "fuzzing")]
 pub mod handshake;
+mod proofs;
 mod service_upgrade;
+mod stream_credential;
 mod tunnel;
 mod tunnels;
 
@@ -32,20 +37,23 @@ use http::{
 };
 use hyper::{body::Body, upgrade::OnUpgrade};
 
-pub(super) use self::{handshake::InvalidAnswer, service_upgrade::ServiceUpgrade};
+pub(super) use self::{
+    handshake::InvalidAnswer, service_upgrade::ServiceUpgrade, stream_credential::StreamCredential,
+};
 pub use counts::TunnelCounts;
 pub use tunnels::Tunnels;
 
 use self::{
     handshake::Offer,
-    tunnel::{About, Expiry, WebSocketTunnel},
+    proofs::{Expiry, expiry_of, token_of},
+    tunnel::{About, WebSocketTunnel},
     tunnels::{Owner, Place},
 };
 use super::{response_body::ResponseBody, response_head};
 use crate::{
-    audit::{AuditRecord, Event, Outcome, ReasonCode, RequestId},
+    audit::{AuditRecord, Event, Outcome, RequestId},
     connection::ConnectionInfo,
-    layer::{AsksForWebSocket, Proof, ReadyToForward, Route},
+    layer::{AsksForWebSocket, ReadyToForward, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
     token::VerifiedToken,
@@ -166,27 +174,6 @@ impl ClientUpgrade {
             tokio::spawn(tunnel);
         }
         Ok(response)
-    }
-}
-
-fn token_of(proof: &Proof) -> Option<VerifiedToken> {
-    match proof {
-        Proof::Jwt(jwt) => Some(jwt.clone().into()),
-        Proof::Pat(pat) => Some(pat.clone().into()),
-        Proof::External(token) => Some(token.clone().into()),
-        Proof::Certificate(_) | Proof::Password => None,
-    }
-}
-
-fn expiry_of(proof: &Proof) -> Option<Expiry> {
-    match proof {
-        Proof::Certificate(certificate) => {
-            Some(Expiry { at: certificate.not_after(), reason: ReasonCode::CertificateExpired })
-        }
-        _ => {
-            let at = token_of(proof)?.expires_at();
-            Some(Expiry { at, reason: ReasonCode::TokenExpired })
-        }
     }
 }
 

@@ -21,12 +21,12 @@ use super::{
     counts::Ended,
     flow::{Failed, Flow},
     frames::{CloseCode, close_frame},
+    proofs::Expiry,
     service_upgrade::SwitchedConnection,
     tunnels::Registered,
 };
 use crate::{
     audit::{AuditRecord, ReasonCode, RequestId},
-    clock::Timestamp,
     passticket::UserId,
     revocation::{CheckError, CheckFuture},
     token::ServiceId,
@@ -56,14 +56,6 @@ pub(super) struct About {
     pub(super) request_id: Option<RequestId>,
     /// The record for the case that the credential is no longer valid. `None` if there is no audit log.
     pub(super) record: Option<Box<AuditRecord>>,
-}
-
-/// The end of the credential's validity.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Expiry {
-    pub(super) at: Timestamp,
-    /// The reason in the audit log.
-    pub(super) reason: ReasonCode,
 }
 
 /// One tunnel.

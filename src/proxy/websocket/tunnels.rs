@@ -74,6 +74,8 @@ pub(super) struct Settings {
 struct Table {
     last_id: u64,
     open: HashMap<u64, Arc<Control>>,
+    /// Responses that end when their token is revoked. They are no tunnels.
+    watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
 }
 
@@ -202,8 +204,10 @@ impl Tunnels {
 
     /// Wakes the tunnels whose tokens are not certainly valid. Each of these tunnels checks its token itself.
     fn wake_revoked(&self) {
-        let open: Vec<_> = self.table().open.values().cloned().collect();
-        for control in open {
+        let table = self.table();
+        let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
+        drop(table);
+        for control in all {
             let is_valid = control
                 .token
                 .as_ref()
@@ -230,6 +234,17 @@ impl Tunnels {
         }
         *open += 1;
         Some(Place { tunnels: self.clone(), owner })
+    }
+
+    /// Watches `token` for a response that is not a tunnel.
+    pub(super) fn watch(self: &Arc<Self>, token: Option<VerifiedToken>) -> Watched {
+        let control = Arc::new(Control::new(token));
+        let mut table = self.table();
+        table.last_id += 1;
+        let id = table.last_id;
+        table.watched.insert(id, control.clone());
+        drop(table);
+        Watched { tunnels: self.clone(), id, control }
     }
 
     pub(super) fn per_user(&self) -> NonZeroUsize {
@@ -308,6 +323,26 @@ impl Drop for Registered {
         let tunnels = self.place.tunnels();
         tunnels.table().open.remove(&self.id);
         tunnels.counts.open.decrement();
+    }
+}
+
+/// A response whose token is watched. It leaves the table when this value is dropped.
+#[derive(Debug)]
+pub(super) struct Watched {
+    tunnels: Arc<Tunnels>,
+    id: u64,
+    control: Arc<Control>,
+}
+
+impl Watched {
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.tunnels.table().watched.remove(&self.id);
     }
 }
 
