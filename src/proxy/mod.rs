@@ -14,14 +14,13 @@ mod request_body;
 mod response_body;
 mod response_head;
 mod timeouts;
-#[cfg(not(feature = "fuzzing"))]
 mod websocket;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod websocket;
 
 pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
 pub use websocket::{TunnelCounts, Tunnels};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use websocket::{accepts_answer, track_frames};

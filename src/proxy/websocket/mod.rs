@@ -12,14 +12,8 @@
 
 mod counts;
 mod flow;
-#[cfg(not(feature = "fuzzing"))]
 mod frames;
-#[cfg(feature = "fuzzing")]
-pub mod frames;
-#[cfg(not(feature = "fuzzing"))]
 mod handshake;
-#[cfg(feature = "fuzzing")]
-pub mod handshake;
 mod service_upgrade;
 mod tunnel;
 mod tunnels;
@@ -34,6 +28,10 @@ use hyper::{body::Body, upgrade::OnUpgrade};
 
 pub(super) use self::{handshake::InvalidAnswer, service_upgrade::ServiceUpgrade};
 pub use counts::TunnelCounts;
+#[cfg(feature = "fuzzing")]
+pub use frames::track_frames;
+#[cfg(feature = "fuzzing")]
+pub use handshake::accepts_answer;
 pub use tunnels::Tunnels;
 
 use self::{

@@ -31,5 +31,6 @@ mod serve;
 mod services;
 mod signing_keys;
 mod site_tokens;
+mod websocket;
 mod zowe_tickets;
 mod zowe_yaml;
