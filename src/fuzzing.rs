@@ -3,5 +3,5 @@
 
 pub use crate::layer::forwarded_chain;
 #[cfg(feature = "proxy")]
-pub use crate::proxy::websocket::{frames::FrameTracker, handshake::Offer};
+pub use crate::proxy::{accepts_answer, track_frames};
 pub use crate::tls::{proxy_header, serve_io};

@@ -16,11 +16,7 @@ mod request_body;
 mod response_body;
 mod response_head;
 mod timeouts;
-#[cfg(not(feature = "fuzzing"))]
 mod websocket;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod websocket;
 
 pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture, ServiceConnections};
@@ -29,5 +25,8 @@ pub use instances::{HealthCheck, InstanceHealth, InstanceStates};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
 pub use websocket::{TunnelCounts, Tunnels};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use websocket::{accepts_answer, track_frames};
 
 pub use crate::http2_negotiation::NegotiateHttp2;

@@ -63,6 +63,7 @@ impl ResponseState {
     }
 
     /// Records that the response has status 101, and that a tunnel takes the connection over.
+    #[cfg(feature = "proxy")]
     pub(super) fn set_upgraded(&self) {
         self.is_upgraded.store(true, Ordering::Relaxed);
     }

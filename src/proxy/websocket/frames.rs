@@ -9,7 +9,7 @@ const CLOSE: u8 = 0x8;
 /// The position in a stream of frames. Each sequence of bytes is a valid stream for this type: it does not check the
 /// rules that concern only the two ends of the WebSocket, such as the meaning of the reserved bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameTracker {
+pub(super) struct FrameTracker {
     at: At,
     /// The opcode of the current frame. It has no meaning between two frames.
     opcode: u8,
@@ -33,18 +33,18 @@ enum At {
 
 impl FrameTracker {
     /// Whether the next byte is the first byte of a frame.
-    pub fn is_at_boundary(&self) -> bool {
+    pub(super) fn is_at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
 
     /// Whether the stream has had a complete close frame. The sender must send no more frames after it (RFC 6455
     /// §5.5.1).
-    pub fn has_closed(&self) -> bool {
+    pub(super) fn has_closed(&self) -> bool {
         self.has_closed
     }
 
     /// Moves the position past `bytes`.
-    pub fn advance(&mut self, mut bytes: &[u8]) {
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = self.advance_to_boundary(bytes);
             bytes = &bytes[used..];
@@ -53,7 +53,7 @@ impl FrameTracker {
 
     /// Moves the position to the end of the current frame, or past all `bytes` if they end earlier. Between two frames,
     /// the next frame is the current frame. Returns the number of bytes that belong to the frame.
-    pub fn advance_to_boundary(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn advance_to_boundary(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         while used < bytes.len() {
             if let At::Payload { left } = self.at {
@@ -114,6 +114,20 @@ impl FrameTracker {
         self.has_closed |= self.opcode == CLOSE;
         self.at = At::Boundary;
     }
+}
+
+/// Tracks the frames in `pieces`. Returns three values for each piece: the number of bytes up to the first boundary,
+/// whether its end is a boundary, and whether there was a close frame.
+#[cfg(feature = "fuzzing")]
+pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, bool, bool)> {
+    let mut tracker = FrameTracker::default();
+    let track = |piece| {
+        let mut copy = tracker;
+        let used = copy.advance_to_boundary(piece);
+        tracker.advance(piece);
+        (used, tracker.is_at_boundary(), tracker.has_closed())
+    };
+    pieces.into_iter().map(track).collect()
 }
 
 /// Why the gateway closes a WebSocket (RFC 6455 §7.4.1).

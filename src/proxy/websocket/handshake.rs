@@ -18,7 +18,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The part of a client's handshake that limits the answer of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub(super) struct Offer {
     /// The only right value of `Sec-WebSocket-Accept`.
     accept: String,
     protocols: Vec<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct Offer {
 
 /// Why the answer of a service to a handshake is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum InvalidAnswer {
+pub(in crate::proxy) enum InvalidAnswer {
     /// The connection changes to another protocol, or to none.
     #[error("Upgrade is not websocket")]
     Upgrade,
@@ -47,7 +47,7 @@ pub enum InvalidAnswer {
 
 impl Offer {
     /// Reads the handshake of a client. Returns `None` if the version is not 13, or if the key does not have 16 bytes.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let version = only(headers, &SEC_WEBSOCKET_VERSION)?;
         let key = only(headers, &SEC_WEBSOCKET_KEY)?;
         if version != b"13" || BASE64_STANDARD.decode(key).ok()?.len() != 16 {
@@ -65,7 +65,7 @@ impl Offer {
     ///
     /// # Errors
     /// The first header that is not valid.
-    pub fn check(&self, answer: &HeaderMap) -> Result<(), InvalidAnswer> {
+    pub(super) fn check(&self, answer: &HeaderMap) -> Result<(), InvalidAnswer> {
         let is_websocket =
             only(answer, &UPGRADE).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
         if !is_websocket {
@@ -89,6 +89,12 @@ impl Offer {
             false => Err(InvalidAnswer::Extension),
         }
     }
+}
+
+/// Whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
+#[cfg(feature = "fuzzing")]
+pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
+    Some(Offer::of(request)?.check(answer).is_ok())
 }
 
 /// Returns the value of a header, if the header occurs exactly once.

@@ -15,14 +15,8 @@
 
 mod counts;
 mod flow;
-#[cfg(not(feature = "fuzzing"))]
 mod frames;
-#[cfg(feature = "fuzzing")]
-pub mod frames;
-#[cfg(not(feature = "fuzzing"))]
 mod handshake;
-#[cfg(feature = "fuzzing")]
-pub mod handshake;
 mod proofs;
 mod service_upgrade;
 mod stream_credential;
@@ -41,6 +35,10 @@ pub(super) use self::{
     handshake::InvalidAnswer, service_upgrade::ServiceUpgrade, stream_credential::StreamCredential,
 };
 pub use counts::TunnelCounts;
+#[cfg(feature = "fuzzing")]
+pub use frames::track_frames;
+#[cfg(feature = "fuzzing")]
+pub use handshake::accepts_answer;
 pub use tunnels::Tunnels;
 
 use self::{

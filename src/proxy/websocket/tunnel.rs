@@ -73,9 +73,10 @@ pub(super) struct WebSocketTunnel {
     /// Whether the revocation store could not answer the last check.
     was_unavailable: bool,
     closing: Option<Closing>,
-    /// The first side that has sent a close frame or closed its connection, and the time until which the other side may
-    /// follow.
-    first_closed: Option<(Ended, Option<Instant>)>,
+    /// The side that was first to send a close frame or to close its connection.
+    first_closed: Option<Ended>,
+    /// If the client has closed its connection: the time until which the service may follow.
+    service_until: Option<Instant>,
     /// Never later than the next deadline.
     timer: Pin<Box<Sleep>>,
     ended: Option<Ended>,
@@ -132,6 +133,7 @@ impl WebSocketTunnel {
             was_unavailable: false,
             closing: None,
             first_closed: None,
+            service_until: None,
             timer: Box::pin(sleep_until(now)),
             ended: None,
         }
@@ -270,15 +272,15 @@ impl WebSocketTunnel {
         if up.moved() + down.moved() != before {
             self.active = Instant::now();
         }
-        let first = self.first_closed.get_or_insert_with(|| (Ended::Dropped, None));
-        if first.0 == Ended::Dropped {
+        if self.first_closed.is_none() {
             if up.has_closed() || up_result == Poll::Ready(Ok(())) {
-                first.0 = Ended::Client;
+                self.first_closed = Some(Ended::Client);
             } else if down.has_closed() {
-                first.0 = Ended::Service;
+                self.first_closed = Some(Ended::Service);
             }
         }
-        let first_or = |other| if first.0 == Ended::Dropped { other } else { first.0 };
+        let first_closed = self.first_closed;
+        let first_or = |other| first_closed.unwrap_or(other);
         match (up_result, down_result) {
             // The service has closed the connection. A WebSocket does not continue in one direction only.
             (_, Poll::Ready(Ok(()))) => Poll::Ready(first_or(Ended::Service)),
@@ -289,7 +291,7 @@ impl WebSocketTunnel {
                 Poll::Ready(first_or(Ended::Client))
             }
             (Poll::Ready(Ok(())), Poll::Pending) => {
-                first.1.get_or_insert_with(|| Instant::now() + CLOSE_TIME);
+                self.service_until.get_or_insert_with(|| Instant::now() + CLOSE_TIME);
                 Poll::Pending
             }
             (Poll::Pending, Poll::Pending) => Poll::Pending,
@@ -320,9 +322,9 @@ impl WebSocketTunnel {
             }
             next = next.min(end);
         }
-        if let Some((why, Some(end))) = self.first_closed {
+        if let Some(end) = self.service_until {
             if now >= end {
-                return Err(why);
+                return Err(self.first_closed.unwrap_or(Ended::Client));
             }
             next = next.min(end);
         }
@@ -379,15 +381,13 @@ impl Future for WebSocketTunnel {
                     return Poll::Ready(());
                 }
             };
-            if this.closing.is_some() != was_closing || this.check.is_some() {
-                // Send the close frames, or poll the check.
-                if this.closing.is_some() != was_closing {
-                    continue;
-                }
+            if this.check.is_some() {
+                // The check may have begun just now, so it must be polled once more.
                 this.poll_orders(cx);
-                if this.closing.is_some() {
-                    continue;
-                }
+            }
+            if this.closing.is_some() != was_closing {
+                // Begin to send the close frames.
+                continue;
             }
             if this.timer.is_elapsed() || this.timer.deadline() > next {
                 this.timer.as_mut().reset(next);

@@ -14,7 +14,10 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::counts::TunnelCounts;
 use crate::{
@@ -197,8 +200,10 @@ impl Tunnels {
     pub async fn enforce_revocations(&self) {
         loop {
             self.revoked.notified().await;
+            let began = Instant::now();
             self.wake_revoked();
-            sleep(SEARCH_AGAIN_AFTER).await;
+            // With very many tunnels and revocations, the searches take at most a tenth of the time.
+            sleep(SEARCH_AGAIN_AFTER.max(began.elapsed() * 9)).await;
         }
     }
 

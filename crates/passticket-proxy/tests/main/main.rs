@@ -39,5 +39,6 @@ mod signing_keys;
 mod site_tokens;
 mod systemd;
 mod takeover;
+mod websocket;
 mod zowe_tickets;
 mod zowe_yaml;

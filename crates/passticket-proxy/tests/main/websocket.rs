@@ -1,0 +1,98 @@
+//! WebSockets through the program: a logout, the end of the program, and the settings.
+
+use std::time::Duration;
+
+use crate::support::{Demo, write_definition};
+use reqwest::{StatusCode, Upgraded, header::HeaderMap};
+use test_support::{
+    PATIENCE, raw,
+    websocket::{CLOSE, Frame, TEXT, echo},
+};
+use tokio::time::timeout;
+
+/// Starts the program. Its route `/svc/api/v1` leads to a service that echoes frames.
+async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
+    let service = raw::service(async |stream| drop(echo(stream).await)).await;
+    Demo::beside_servers(move |directory, yaml| {
+        write_definition(directory, &format!("http://{service}"));
+        edit(yaml)
+    })
+    .await
+}
+
+/// Sends a handshake.
+async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
+    let client = demo.builder().http1_only().build().unwrap();
+    let request = client.get(demo.at("/svc/api/v1/chat"));
+    let fields = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.insert(name, value.parse().unwrap());
+    }
+    request.headers(headers).bearer_auth(token).send().await.unwrap()
+}
+
+/// Opens a WebSocket, and checks that it works.
+async fn open(demo: &Demo, token: &str) -> Upgraded {
+    let response = handshake(demo, token).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut stream = response.upgrade().await.unwrap();
+    Frame::masked(TEXT, *b"hello").write(&mut stream).await.unwrap();
+    assert_eq!(read(&mut stream).await, Some(Frame::plain(TEXT, *b"hello")));
+    stream
+}
+
+async fn read(stream: &mut Upgraded) -> Option<Frame> {
+    timeout(PATIENCE, Frame::read(stream)).await.expect("a frame in time").unwrap()
+}
+
+/// Reads a close frame, answers it, and waits for the end of the connection. Returns the code.
+async fn closed(mut stream: Upgraded) -> Option<u16> {
+    let close = read(&mut stream).await.expect("a close frame");
+    Frame::masked(CLOSE, close.payload.clone()).write(&mut stream).await.unwrap();
+    assert_eq!(read(&mut stream).await, None);
+    close.close_code()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_closes_the_websockets_of_the_token_with_1008() {
+    // The definition has the scheme bypass, so this test sets a scheme that evaluates the token.
+    let demo = start(|yaml| {
+        yaml + "    services:\n      svc: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}\n"
+    })
+    .await;
+    let (token, other) = (demo.login().await, demo.login().await);
+    assert_ne!(token, other);
+    let (client, kept) = (open(&demo, &token).await, open(&demo, &other).await);
+    let request = demo.client().post(demo.auth("logout")).bearer_auth(&token);
+    assert_eq!(request.send().await.unwrap().status(), 204);
+    assert_eq!(closed(client).await, Some(1008));
+    // The WebSocket of the other token stays open until the program stops.
+    demo.program.signal("-TERM");
+    assert_eq!(closed(kept).await, Some(1001));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_zowe_and_of_the_gateway_have_an_effect() {
+    let demo = start(|yaml| {
+        let server = "    server: {webSocket: {maxIdleTimeout: 500, requestBufferSize: 8192}}\n";
+        let yaml = yaml.replace("    port: 0\n", &format!("    port: 0\n{server}"));
+        yaml + "    limits: {tunnelsPerUser: 1}\n"
+    })
+    .await;
+    let first = open(&demo, "").await;
+    assert_eq!(handshake(&demo, "").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(closed(first).await, Some(1001));
+    // The place is free again as soon as the tunnel has ended.
+    let freed = async {
+        while handshake(&demo, "").await.status() != StatusCode::SWITCHING_PROTOCOLS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("a place in time");
+}
