@@ -124,6 +124,14 @@ impl FailureCounts {
             forgiven: Ledger::new(OF_FORGIVEN, forgiven),
         }
     }
+
+    /// Changes the limits. The failures stay.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        let Limits { user_and_network, user, network } = limits;
+        self.users_and_networks.limit = user_and_network;
+        self.users.limit = user;
+        self.networks.limit = network;
+    }
 }
 
 /// The counts in which an attempt counts as a failure before its password is checked.
@@ -479,6 +487,20 @@ mod tests {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
         Ok(())
+    }
+
+    #[test]
+    fn failures_stay_when_the_limits_change() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(guess(&mut counts, it, 0), Ok(()));
+        }
+        let strict = FailureLimit::new(2, Duration::from_secs(3600));
+        counts.set_limits(Limits { user_and_network: strict, ..LIMITS });
+        assert_eq!(guess(&mut counts, it, 0), Err(1));
+        counts.set_limits(LIMITS);
+        assert_eq!(guess(&mut counts, it, 0), Ok(()));
     }
 
     /// Tries to log in with the right password.

@@ -35,6 +35,7 @@ use super::{
     error::ApiError,
     keys::PublicKeys,
     login,
+    login_memory::LoginMemory,
     login_throttle::{LoginFailures, LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
@@ -310,7 +311,7 @@ impl AuthApi {
 
     /// Returns the failed logins, for a program that hands its work over to another process.
     pub fn login_failures(&self) -> LoginFailures {
-        LoginFailures::new(self.0.throttle.clone(), self.0.clock.clone())
+        LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues
@@ -330,6 +331,18 @@ impl AuthApi {
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
         self.with(|state| state.throttle = Arc::new(state.throttle.with_known_networks(networks)))
+    }
+
+    /// Continues with the failed logins and the verified passwords in `memory`. Call this function after
+    /// [`with_login_throttle`](Self::with_login_throttle) and [`with_known_networks`](Self::with_known_networks), which
+    /// create a throttle without failures. The limits of this service apply to the failures from now on.
+    #[must_use]
+    pub fn with_login_memory(self, memory: &LoginMemory) -> Self {
+        let LoginMemory { failures, passwords } = memory.clone();
+        self.with(|state| {
+            state.throttle = Arc::new(state.throttle.with_failures(failures));
+            state.memory = passwords;
+        })
     }
 
     /// Sets the compatibility profile. The default is [`Compatibility::Documented`].

@@ -49,7 +49,10 @@ use super::{
     inbound_proxies::{Ends, InboundProxies},
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
+    open_certificates::OpenCertificates,
     plain_http::{self, NoTls},
+    server_settings::ServerSettings,
+    server_tls::ClientVerifier,
     streams::Streams,
 };
 use crate::{
@@ -84,10 +87,33 @@ const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 /// The settings of the server for its connections.
 pub(super) struct ConnectionSettings {
     pub(super) acceptor: Option<TlsAcceptor>,
+    /// The verifier of the acceptor.
+    pub(super) clients: ClientVerifier,
     pub(super) protocol: Protocol,
     pub(super) proxies: InboundProxies,
     pub(super) handshake_timeout: Duration,
     pub(super) timeouts: ClientTimeouts,
+    pub(super) fixed: FixedSettings,
+}
+
+impl ConnectionSettings {
+    pub(super) fn new(settings: &ServerSettings, protocol: Protocol, fixed: FixedSettings) -> Self {
+        let ServerSettings { tls, proxies, handshake_timeout, timeouts } = settings.clone();
+        Self {
+            acceptor: tls.map(|tls| TlsAcceptor::from(tls.config())),
+            clients: settings.clients(),
+            protocol,
+            proxies,
+            handshake_timeout,
+            timeouts,
+            fixed,
+        }
+    }
+}
+
+/// The settings that stay the same while the server runs.
+#[derive(Clone)]
+pub(super) struct FixedSettings {
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
     /// How long tunnels may continue after the beginning of the shutdown.
@@ -95,17 +121,19 @@ pub(super) struct ConnectionSettings {
     /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
     /// connection. Requests in flight may use the rest of the drain timeout.
     pub(super) shutdown_wait: Duration,
+    pub(super) open_certificates: Arc<OpenCertificates>,
 }
 
-/// The data that all connections share.
+/// The data that all connections share that were accepted with the same settings.
 pub(super) struct Serving {
     settings: ConnectionSettings,
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
+    streams: Streams,
     ending: watch::Receiver<bool>,
     /// The number of connections that are being closed after their last response.
-    closing: AtomicUsize,
+    closing: Arc<AtomicUsize>,
 }
 
 impl Serving {
@@ -117,12 +145,22 @@ impl Serving {
     ) -> Self {
         Self {
             settings,
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             http1: http1_settings(),
-            http2: http2_settings(streams),
+            http2: http2_settings(streams.clone()),
+            streams,
             ending,
-            closing: AtomicUsize::new(0),
+            closing: Arc::default(),
         }
+    }
+
+    /// Does the same as `self` with other settings, for the connections that are accepted from now on.
+    pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
+        let ConnectionSettings { protocol, fixed, .. } = &self.settings;
+        let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
+        let streams = self.streams.with_send(settings.timeouts.send);
+        let serving = Self::new(settings, streams, self.ending.clone());
+        Self { waiting: self.waiting.clone(), closing: self.closing.clone(), ..serving }
     }
 
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
@@ -131,7 +169,8 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
-        let mut result = self.settings.limits.admit(source, self.settings.counts.as_ref());
+        let mut result =
+            self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -140,7 +179,8 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.settings.limits.admit(source, self.settings.counts.as_ref());
+                result =
+                    self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
             }
         }
         let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
@@ -153,7 +193,7 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
-        let result = self.settings.limits.set_source(place, ends.source());
+        let result = self.settings.fixed.limits.set_source(place, ends.source());
         let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
         self.log_eviction(evicted, ends.peer);
         Ok(())
@@ -163,7 +203,7 @@ impl Serving {
         match evicted {
             Evicted::No => {}
             Evicted::Yes => {
-                let limit = self.settings.limits.connections();
+                let limit = self.settings.fixed.limits.connections();
                 log_limited!(
                     warn,
                     "connection limit",
@@ -172,7 +212,7 @@ impl Serving {
                 );
             }
             Evicted::OfSameAddress => {
-                let limit = self.settings.limits.connections_per_address();
+                let limit = self.settings.fixed.limits.connections_per_address();
                 log_limited!(warn, "address share", { %peer, limit }, "limits.connectionsPerAddress reached: the longest idle connection of this address is closed");
             }
         }
@@ -183,11 +223,11 @@ impl Serving {
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
-                let limit = self.settings.limits.connections();
+                let limit = self.settings.fixed.limits.connections();
                 log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
             }
             CloseReason::AddressLimit => {
-                let limit = self.settings.limits.connections_per_address();
+                let limit = self.settings.fixed.limits.connections_per_address();
                 log_limited!(warn, "address limit", { %peer, limit }, "connection closed: the client address has reached limits.connectionsPerAddress, and none of its connections is idle");
             }
             _ => {}
@@ -204,7 +244,7 @@ impl Serving {
         // A connection that is being closed counts as idle, so it can be evicted for another client.
         let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
-            let _ = timeout(self.settings.shutdown_wait, closed).await;
+            let _ = timeout(self.settings.fixed.shutdown_wait, closed).await;
         }
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
@@ -280,7 +320,7 @@ pub(super) struct Accepted {
 impl Accepted {
     /// The connection is counted as open until this value, or the future of `serve`, is dropped.
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, serving: Arc<Serving>) -> Self {
-        let counted = CountedConnection::accepted(serving.settings.counts.as_ref());
+        let counted = CountedConnection::accepted(serving.settings.fixed.counts.as_ref());
         Self { stream, peer, serving, counted }
     }
 
@@ -356,6 +396,8 @@ impl Accepted {
             version,
         };
         let mut version = HttpVersion::Http1;
+        // Removes the certificate from the list of open ones when this function ends.
+        let mut _registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
         // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let (connection, lender): (Served, Lender) = match acceptor {
@@ -382,6 +424,10 @@ impl Accepted {
                             version = HttpVersion::Http2;
                         }
                         let certificate = peer_certificate(tls, peer);
+                        if let (Some(_), Some(chain)) = (&certificate, tls.peer_certificates()) {
+                            let open = &settings.fixed.open_certificates;
+                            _registered = Some(open.register(chain, &settings.clients, client));
+                        }
                         let service = service(version, certificate);
                         let (stream, returned) = LentStream::new(stream, client.clone());
                         let connection: Served = match version {
@@ -477,7 +523,7 @@ impl OpenTunnel {
         let ended = match unless_ending(pin!(open), &serving.ending).await {
             Some(ended) => ended,
             None => {
-                let drain = serving.settings.tunnel_drain;
+                let drain = serving.settings.fixed.tunnel_drain;
                 let drained = timeout(drain, client.unless_evicted(tunnel.as_mut())).await;
                 match drained {
                     Ok(ended) => ended,
@@ -573,7 +619,7 @@ async fn until_ended(
     let is_http2 = connection.watch.version() == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
             return ended;
         }
         if client.changes() == before && client.in_flight() == 0 {
@@ -583,7 +629,7 @@ async fn until_ended(
     connection.graceful_shutdown();
     loop {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
             return ended;
         }
         // All requests have been answered, but the connection did not end in time. Either the client keeps the
@@ -707,7 +753,9 @@ impl<S> ConnectionService<S> {
             extensions.insert(RunsTunnels);
         }
         extensions.insert(connection);
-        if let Some(certificate) = &self.certificate {
+        if let Some(certificate) = &self.certificate
+            && !self.client.is_revoked()
+        {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -98,6 +98,8 @@ pub(super) struct ClientConnection {
     has_no_send_limit: AtomicBool,
     response: ResponseState,
     eviction: OnceLock<Eviction>,
+    /// Whether the client certificate of the connection is no longer accepted.
+    is_revoked: AtomicBool,
     waker: AtomicWaker,
     /// The tunnel that takes the connection over when hyper has finished with it.
     tunnel: Mutex<Option<Box<PendingTunnel>>>,
@@ -119,6 +121,7 @@ impl ClientConnection {
             has_no_send_limit: AtomicBool::new(false),
             response: ResponseState::default(),
             eviction: OnceLock::new(),
+            is_revoked: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             tunnel: Mutex::default(),
         }
@@ -239,7 +242,20 @@ impl ClientConnection {
         self.waker.wake();
     }
 
-    /// Wakes `waker` when the connection is evicted. Call this before [`is_evicted`](Self::is_evicted), so that no
+    /// Whether the client certificate of the connection is no longer accepted. The connection is then closed after its
+    /// requests in flight.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Acquire)
+    }
+
+    /// Records that the client certificate is no longer accepted: wakes the task of the connection, which then closes
+    /// the connection.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so that no
     /// eviction is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);

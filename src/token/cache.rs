@@ -59,6 +59,12 @@ impl Generation {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether a cache, or another list, also has this generation.
+    #[cfg(feature = "remote")]
+    pub(super) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Mixes the generation into a hash.
     fn mix(&self, mut hash: Hash128) -> TokenHash {
         // The factor is odd, so the product is different for each generation.

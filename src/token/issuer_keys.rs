@@ -452,7 +452,10 @@ impl IssuerKeys {
 
     /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
     pub(super) fn invalidate(&self, cache: Generation) {
-        self.0.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
+        let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        // A program that replaces its verifiers uses the same keys for many caches, one after the other.
+        caches.retain(Generation::is_in_use);
+        caches.push(cache);
     }
 }
 

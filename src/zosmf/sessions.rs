@@ -46,6 +46,14 @@ impl ZosmfSessions {
         Self { by_user, opened, clock }
     }
 
+    /// Returns a store without sessions, which remembers the tokens of the sessions that `self` has opened. Use it when the
+    /// address of z/OSMF has changed: the sessions are not valid there, but a z/OSMF in the same sysplex may accept the
+    /// tokens.
+    #[must_use]
+    pub fn without_sessions(&self) -> Self {
+        Self { opened: self.opened.clone(), ..Self::new(DEFAULT_CAPACITY, self.clock.clone()) }
+    }
+
     /// Whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme `zosmf`. Services
     /// have received such tokens, but no client has. So a gateway that accepts JWTs of z/OSMF as login tokens should refuse
     /// them ([D23](crate::decisions#d23)).

@@ -31,7 +31,8 @@ Exit codes:
 
 Environment:
   RUST_LOG   the level of the log of serve: error, warn, info (default), debug or trace; or
-             MODULE=LEVEL, with commas between directives
+             MODULE=LEVEL, with commas between directives. The key logLevel of the
+             configuration replaces it
   NO_COLOR   if set, no colours in the output"
 )]
 pub(crate) struct Cli {

@@ -1,17 +1,59 @@
 //! The connectors to services and other servers. A connector decides how the gateway verifies a server, and which client
 //! certificate it presents.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use passticket_proxy::config::{ClientIdentity, Config};
+use passticket_proxy::config::{ClientIdentities, ClientIdentity, Config};
 use tower_passticket::{
-    tls::{Connector, TlsError, Verification},
+    tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
 };
+
+use crate::part::Part;
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
 /// considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All connectors.
+pub(crate) struct Outbound {
+    pub(crate) connectors: Connectors,
+    /// To servers that receive passwords or PassTickets.
+    pub(crate) logins: Connector,
+    /// To a running Zowe that makes PassTickets.
+    pub(crate) zowe: Option<Connector>,
+}
+
+/// What the connectors are made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct OutboundSettings {
+    verify: Verification,
+    authorities: Vec<u8>,
+    timeouts: (Duration, Duration),
+    policy: TlsPolicy,
+    identities: ClientIdentities,
+    zowe_identity: Option<ClientIdentity>,
+}
+
+/// Makes the connectors, or keeps the previous ones.
+pub(crate) fn outbound(
+    config: &Config,
+    previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,
+) -> Result<Part<OutboundSettings, Arc<Outbound>>, TlsError> {
+    let settings = OutboundSettings {
+        verify: config.verify,
+        authorities: config.tls.service_authorities.clone(),
+        timeouts: (config.timeouts.connect, config.timeouts.provider),
+        policy: config.client_tls.clone(),
+        identities: config.client_identities.clone(),
+        zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
+    };
+    Part::keep_or_make(previous, settings, |_| {
+        let connectors = Connectors::new(config)?;
+        let logins = connectors.to_logins(config)?;
+        Ok(Arc::new(Outbound { connectors, logins, zowe: zowe_connector(config)? }))
+    })
+}
 
 /// The connectors to services and other servers that are verified as `verifyCertificates` says. Each connector presents
 /// one client certificate or none.

@@ -1,10 +1,16 @@
 //! The listening sockets of the gateway and of its admin port.
 
-use std::net::TcpListener;
+use std::{env, io, net::TcpListener};
 
+use listenfd::ListenFd;
 use passticket_proxy::config::Config;
+use rustix::net::sockopt::socket_acceptconn;
 
 use crate::{admin::AdminPort, exit::Exit};
+
+/// What to write in a socket unit of systemd.
+const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
+                      and FileDescriptorName=admin in another socket unit for the admin port";
 
 /// The listening sockets. The system already accepts connections for them, but the gateway does not answer yet.
 pub(crate) struct Listeners {
@@ -14,9 +20,11 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the ports of the configuration.
+    /// Opens the ports of the configuration. If systemd has passed sockets to this process (socket activation), these
+    /// sockets are used instead.
     pub(crate) async fn open(config: &Config) -> Result<Self, Exit> {
-        Self::open_missing(config, None, None).await
+        let (gateway, admin) = inherited(config).map_err(Exit::usage)?;
+        Self::open_missing(config, gateway, admin).await
     }
 
     /// Opens each configured port, unless the caller passes its socket. Drops `admin` if the configuration has no admin
@@ -43,5 +51,121 @@ impl Listeners {
             listener.set_nonblocking(true).map_err(Exit::runtime)?;
         }
         Ok(Self { gateway, admin })
+    }
+}
+
+/// Returns the sockets for the gateway and for the admin port that systemd has passed to this process (`LISTEN_FDS`).
+///
+/// `listenfd` does the work: making a socket of a number that the environment names needs unsafe code. It also removes
+/// the variables from the environment.
+fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
+    // systemd separates the names with colons. `LISTEN_PID` says for which process the variables are.
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() == 0 {
+        return Ok((None, None));
+    }
+    let ports = ports(sockets.len(), &names)?;
+    let mut taken = [None, None];
+    for (index, port) in ports.into_iter().enumerate() {
+        let listener = sockets.take_tcp_listener(index).ok().flatten();
+        let listener = listener.filter(|listener| socket_acceptconn(listener).unwrap_or(false));
+        let listener = listener.ok_or_else(|| {
+            format!(
+                "socket {} of systemd ({}) is no listening TCP socket; {REMEDY}",
+                index + 1,
+                port.name()
+            )
+        })?;
+        let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
+        if port == Port::Admin && config.admin.is_none() {
+            return Err(format!(
+                "systemd passes the socket admin ({address}), but there is no admin port; write \
+                 components.passticket-proxy.admin.port, or remove the socket unit"
+            ));
+        }
+        if port == Port::Admin && !address.ip().is_loopback() {
+            return Err(format!(
+                "the socket admin of systemd listens on {address}; the admin port must listen on a loopback address, \
+                 such as ListenStream=127.0.0.1:{}",
+                address.port()
+            ));
+        }
+        tracing::info!(%address, port = port.name(), "systemd has opened the port");
+        taken[port as usize] = Some(listener);
+    }
+    Ok(taken.into())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Gateway,
+    Admin,
+}
+
+impl Port {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Returns the port of each socket of systemd.
+fn ports(sockets: usize, names: &str) -> Result<Vec<Port>, String> {
+    let names: Vec<_> = names.split(':').filter(|name| !name.is_empty()).collect();
+    if names.len() != sockets {
+        return Err(format!(
+            "systemd passes {sockets} sockets, but names {}; {REMEDY}",
+            names.len()
+        ));
+    }
+    let mut ports = Vec::new();
+    for name in names {
+        let port = match name {
+            "gateway" => Port::Gateway,
+            "admin" => Port::Admin,
+            _ => return Err(format!("systemd passes a socket with the name {name}; {REMEDY}")),
+        };
+        if ports.contains(&port) {
+            return Err(format!("systemd passes two sockets with the name {name}; {REMEDY}"));
+        }
+        ports.push(port);
+    }
+    if !ports.contains(&Port::Gateway) {
+        return Err(format!("systemd passes no socket with the name gateway; {REMEDY}"));
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_socket_of_systemd_has_a_name_that_says_its_port() {
+        use Port::{Admin, Gateway};
+        for (sockets, names, want) in [
+            (1, "gateway", Ok(vec![Gateway])),
+            (2, "admin:gateway", Ok(vec![Admin, Gateway])),
+            (1, "admin", Err("no socket with the name gateway")),
+            (2, "gateway:gateway", Err("two sockets with the name gateway")),
+            (1, "passticket-proxy.socket", Err("a socket with the name passticket-proxy.socket")),
+            (2, "gateway", Err("2 sockets, but names 1")),
+            (1, "", Err("1 sockets, but names 0")),
+            (1, "gateway:admin", Err("1 sockets, but names 2")),
+        ] {
+            match (ports(sockets, names), want) {
+                (Ok(ports), Ok(want)) => assert_eq!(ports, want, "{names}"),
+                (Err(error), Err(want)) => {
+                    assert!(
+                        error.contains(want) && error.contains("FileDescriptorName"),
+                        "{error}"
+                    );
+                }
+                (got, want) => panic!("{names}: got {got:?}, expected {want:?}"),
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod apiml;
+mod changes;
 mod cli;
 mod commands;
 mod connectors;
@@ -16,16 +17,21 @@ mod log_queue;
 mod logging;
 mod names;
 mod oidc;
+mod part;
 mod providers;
 mod reload;
+mod reloadable;
+mod reloads;
 mod schemes;
 mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
+mod systemd;
 mod takeover;
 mod terminal;
 mod tickets;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;

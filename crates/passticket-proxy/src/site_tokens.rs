@@ -22,7 +22,7 @@ use tower_passticket::{
     zosmf::{Zosmf, ZosmfSessions},
 };
 
-use crate::connectors::to_authority;
+use crate::{connectors::to_authority, part::Task};
 
 /// The issuers of the site, with the clients that ask them. Nothing is fetched yet.
 pub(crate) struct SiteTokens {
@@ -33,6 +33,7 @@ pub(crate) struct SiteTokens {
 struct ApimlTokens {
     apiml: Apiml<Connector>,
     keys: IssuerKeys,
+    task: Task,
     /// `None` if API ML is not asked whether a token is still valid.
     check: Option<IssuerCheck>,
 }
@@ -40,6 +41,7 @@ struct ApimlTokens {
 struct ZosmfTokens {
     zosmf: Zosmf<Connector>,
     keys: IssuerKeys,
+    task: Task,
     check: IssuerCheck,
 }
 
@@ -83,7 +85,7 @@ impl SiteTokens {
                     _ => None,
                 };
                 let keys = IssuerKeys::fetched("API ML", WarnsOfOwnKeys::new(apiml(), config));
-                Some(ApimlTokens { apiml: apiml(), keys, check })
+                Some(ApimlTokens { apiml: apiml(), keys, task: Task::default(), check })
             }
         };
         let zosmf = match &config.logins {
@@ -95,17 +97,20 @@ impl SiteTokens {
                 let keys = IssuerKeys::fetched("z/OSMF", zosmf());
                 let asked = AskZosmf { zosmf: zosmf(), sessions: sessions.clone() };
                 let check = IssuerCheck::new("z/OSMF", asked);
-                Some(ZosmfTokens { zosmf: zosmf(), keys, check })
+                Some(ZosmfTokens { zosmf: zosmf(), keys, task: Task::default(), check })
             }
             _ => None,
         };
         Ok(Self { apiml, zosmf })
     }
 
-    /// Returns the keys that must be fetched.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
-        let apiml = self.apiml.iter().map(|apiml| &apiml.keys);
-        apiml.chain(self.zosmf.iter().map(|zosmf| &zosmf.keys))
+    /// Starts the tasks that fetch the keys.
+    pub(crate) fn start_tasks(&self) {
+        let apiml = self.apiml.iter().map(|apiml| (&apiml.keys, &apiml.task));
+        let zosmf = self.zosmf.iter().map(|zosmf| (&zosmf.keys, &zosmf.task));
+        for (keys, task) in apiml.chain(zosmf) {
+            task.start(|| keys.clone().keep_fresh());
+        }
     }
 
     /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens, because it then

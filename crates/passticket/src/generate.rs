@@ -1,7 +1,8 @@
 //! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
-    borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
+    borrow::Cow, collections::HashSet, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -305,6 +306,25 @@ impl LocalGenerator {
         self
     }
 
+    /// Creates a generator with other keys, for a program that reads its configuration again. The new generator and
+    /// `self` share their time slots, so both together never make two tickets for the same user, APPLID and second. The
+    /// new generator has no [ticket cache](Self::with_ticket_cache).
+    ///
+    /// If an APPLID had no replay protection until now, its first ticket is for the next second: tickets for the seconds
+    /// before may have been made without a time slot.
+    #[must_use]
+    pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
+        let newly_protected = profiles.iter().filter(|profile| {
+            profile.replay() == Replay::Protected
+                && self
+                    .profiles
+                    .get(profile.applid())
+                    .is_none_or(|old| old.replay() == Replay::Allowed)
+        });
+        self.slots.protect(newly_protected.map(|profile| *profile.applid()), self.clock.now());
+        Self { profiles, cache: None, ..self.clone() }
+    }
+
     /// Makes the ticket without waiting.
     ///
     /// # Errors
@@ -343,8 +363,16 @@ impl LocalGenerator {
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
+    ///
+    /// If no slot of an APPLID was used, its first ticket is for the next second: the other process may have made
+    /// tickets for this APPLID without replay protection, and so without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
+        let used_applids: HashSet<_> = used.applids().collect();
         self.slots.continue_from(used);
+        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
+        let others =
+            protected.map(|profile| *profile.applid()).filter(|it| !used_applids.contains(it));
+        self.slots.protect(others, self.clock.now());
     }
 
     /// Takes the time slots back, because the other process has ended before it could make a ticket.
@@ -735,6 +763,43 @@ mod tests {
             }
             assert!(!format!("{generator:?}").contains("F90F48F0"));
         }
+    }
+
+    #[test]
+    fn new_profiles_never_repeat_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profiles = |replay| KeyProfiles::new([profile(replay)]).unwrap();
+        let mut generator =
+            LocalGenerator::new(profiles(Replay::Protected)).with_clock(clock.clone());
+        let mut seen = HashSet::new();
+        // Each round uses up all time slots, and then replaces the profiles.
+        for replay in [Replay::Protected, Replay::Allowed, Replay::Protected, Replay::Protected] {
+            clock.advance(Duration::from_secs(100));
+            let protected = generator.replay(&applid) == Replay::Protected;
+            let mut made = 0;
+            while made < 200
+                && let Ok(ticket) = generator.generate_now(&user, &applid)
+            {
+                assert!(seen.insert(ticket.expose().to_owned()) || !protected);
+                made += 1;
+            }
+            assert_eq!(made, if protected { 61 } else { 200 });
+            let old = generator.clone();
+            generator = generator.with_profiles(profiles(replay));
+            if replay == Replay::Protected {
+                assert!(generator.generate_now(&user, &applid).is_err());
+                clock.advance(Duration::from_secs(1));
+                let ticket = generator.generate_now(&user, &applid).unwrap();
+                assert!(seen.insert(ticket.expose().to_owned()));
+                // A request that began before the change uses the old generator.
+                let late = old.generate_now(&user, &applid);
+                assert!(late.is_err() || old.replay(&applid) == Replay::Allowed);
+            }
+        }
+        let none = generator.with_profiles(KeyProfiles::default());
+        let codes = none.generate_now(&user, &applid).unwrap_err().codes();
+        assert_eq!(codes, SafReturnCodes::NO_PROFILE);
     }
 
     #[test]

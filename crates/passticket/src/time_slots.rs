@@ -44,6 +44,9 @@ struct Reserved {
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
+    /// The first slots of APPLIDs that had no replay protection until recently. Tickets for earlier seconds may have
+    /// been made without a reservation.
+    first_of: HashMap<Applid, u64>,
 }
 
 /// Whether a process makes tickets for the second in which it starts.
@@ -73,6 +76,7 @@ impl TimeSlots {
             latest,
             current: HashMap::new(),
             previous: HashMap::new(),
+            first_of: HashMap::new(),
         };
         Self { pairs, state: Mutex::new(state) }
     }
@@ -97,10 +101,11 @@ impl TimeSlots {
             return Err(NoTimeSlot::HandedOver);
         }
         state.advance_to(now);
-        let Reserved { first, latest, current, previous, .. } = &mut *state;
+        let Reserved { first, latest, current, previous, first_of, .. } = &mut *state;
         let in_current = current.get(&pair).copied();
         let last = in_current.or_else(|| previous.get(&pair).copied());
-        let second = next(last, *first, *latest, spare, now)?;
+        let first = first_of.get(applid).map_or(*first, |of_applid| (*first).max(*of_applid));
+        let second = next(last, first, *latest, spare, now)?;
         if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
@@ -112,7 +117,10 @@ impl TimeSlots {
     pub(super) fn hand_over(&self) -> UsedTimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
-        let Reserved { first, latest, .. } = *state;
+        let latest = state.latest;
+        // The other process knows only one first slot. It is the latest one of all APPLIDs, so a few unused slots of
+        // other APPLIDs may be lost.
+        let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
         UsedTimeSlots { first, latest, current: of(&state.current), previous: of(&state.previous) }
@@ -144,6 +152,17 @@ impl TimeSlots {
 
     fn state(&self) -> MutexGuard<'_, Reserved> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that these APPLIDs have replay protection from now on. Tickets for the seconds up to `now` may have been
+    /// made without a reservation, so only later slots are reserved.
+    pub(super) fn protect(&self, applids: impl Iterator<Item = Applid>, now: Timestamp) {
+        let mut state = self.state();
+        state.advance_to(now.as_secs());
+        let latest = state.latest;
+        // Older entries have no effect, because their seconds are too old to be reserved.
+        state.first_of.retain(|_, first| *first + SPARE_SECS >= latest);
+        state.first_of.extend(applids.map(|applid| (applid, latest + 1)));
     }
 }
 

@@ -31,6 +31,13 @@ pub struct UsedTimeSlots {
 #[error("the used time slots are malformed, or have the format of a newer version of this program")]
 pub struct UsedTimeSlotsError;
 
+impl UsedTimeSlots {
+    /// Returns the APPLIDs of the used slots.
+    pub(super) fn applids(&self) -> impl Iterator<Item = Applid> {
+        self.current.iter().chain(&self.previous).map(|((_, applid), _)| *applid)
+    }
+}
+
 impl fmt::Display for UsedTimeSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { first, latest, current, previous } = self;

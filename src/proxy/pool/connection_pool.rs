@@ -309,6 +309,10 @@ where
                 }
             };
             if is_http2(&io) {
+                // Another request may have connected meanwhile. Both can share its connection.
+                if let Some(connection) = host.take() {
+                    return Ok(Connected { connection, is_reused: true, waited_until });
+                }
                 let connection =
                     Http2Connection::handshake(io, uri, slot, http2, counts, max_stall);
                 let connection = timeout_at(deadline, connection).await;

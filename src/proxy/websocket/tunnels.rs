@@ -59,7 +59,7 @@ pub struct Tunnels {
     pub(super) counts: Arc<TunnelCounts>,
     /// Notified after each revocation.
     revoked: Arc<Notify>,
-    table: Mutex<Table>,
+    table: Arc<Mutex<Table>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +115,23 @@ impl Tunnels {
             clock: Arc::new(SystemClock),
             counts: Arc::default(),
             revoked,
-            table: Mutex::default(),
+            table: Arc::default(),
+        }
+    }
+
+    /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
+    /// They apply to WebSockets that are opened with this value. One call of
+    /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            settings: self.settings,
+            revocations: self.revocations.clone(),
+            audit: self.audit.clone(),
+            clock: self.clock.clone(),
+            counts: self.counts.clone(),
+            revoked: self.revoked.clone(),
+            table: self.table.clone(),
         }
     }
 

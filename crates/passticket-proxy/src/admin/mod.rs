@@ -3,6 +3,7 @@
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, so no client can hold a connection for longer than the time limit for the headers.
 
+mod certificate;
 mod counts;
 mod endpoints;
 mod process;
@@ -10,7 +11,6 @@ mod status;
 
 use std::{
     convert::Infallible,
-    future::ready,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
@@ -21,7 +21,9 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
@@ -33,7 +35,7 @@ use tower_passticket::{
 pub(crate) use counts::Counts;
 pub(crate) use status::{Components, WorkerState};
 
-use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
+use crate::{exit::Exit, log_queue::LogCounts, reloads::Reloads, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
 
@@ -85,15 +87,15 @@ impl Admin {
     /// Starts the thread of the port.
     pub(crate) fn start(
         port: AdminPort,
-        config: &Config,
         stores: &Stores,
-        workers: &Arc<WorkerState>,
+        components: &Components,
+        reloads: &Arc<Reloads>,
     ) -> Result<Self, Exit> {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
-        let components = Components::new(config, stores, workers);
-        let registry = registry(&counts, stores, &components);
-        let endpoints = Endpoints::new(registry, components, counts.instances.clone());
+        let registry = registry(&counts, stores, components).with(reloads.clone());
+        let instances = counts.instances.clone();
+        let endpoints = Endpoints::new(registry, components.clone(), instances, reloads.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -150,8 +152,9 @@ fn serve(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let service = service_fn(move |request| {
-            ready(Ok::<_, Infallible>(endpoints.answer(&request).map(Full::new)))
+        let service = service_fn(move |request: Request<Incoming>| {
+            let endpoints = endpoints.clone();
+            async move { Ok::<_, Infallible>(endpoints.answer(&request).await.map(Full::new)) }
         });
         // An error means that `Admin` was dropped. In that case, the port is also closed.
         let stopped = async { drop(stopped.await) };

@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
+    clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
     revocation::DurableStore,
 };
 
-use crate::stack::Stores;
+use super::certificate::CertificateExpiry;
+use crate::{reloads::Reloads, stack::Stores};
 
 /// How often [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -29,11 +31,14 @@ pub(super) enum Component {
     Workers,
     Revocations,
     Audit,
+    Certificate,
+    Configuration,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+    const ALL: &'static [Self] =
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate, Self::Configuration];
 
     fn index(self) -> usize {
         self as usize
@@ -44,6 +49,8 @@ impl Label for Component {
             Self::Workers => "workers",
             Self::Revocations => "revocations",
             Self::Audit => "audit",
+            Self::Certificate => "certificate",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -54,19 +61,34 @@ pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFiles>>,
+    certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
-    is_audit_needed: bool,
+    is_audit_needed: Arc<AtomicBool>,
+    reloads: Arc<Reloads>,
 }
 
 impl Components {
-    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+        reloads: &Arc<Reloads>,
+    ) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
-            is_audit_needed: config.delegation.is_some(),
+            certificate: CertificateExpiry::of(config),
+            is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
+            reloads: reloads.clone(),
         }
+    }
+
+    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    pub(crate) fn continue_with(&self, config: &Config) {
+        self.certificate.set(config);
+        self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
     /// The components that the gateway needs to serve requests, each with its name.
@@ -77,20 +99,20 @@ impl Components {
 
     pub(super) fn status(&self) -> Status {
         let mut parts = vec![
-            Part { component: Component::Workers, is_needed: true, health: self.workers.health() },
-            Part {
-                component: Component::Revocations,
-                is_needed: true,
-                health: self.revocations.health(),
-            },
+            Part::new(Component::Workers, Need::Needed, self.workers.health()),
+            Part::new(Component::Revocations, Need::Needed, self.revocations.health()),
         ];
         if let Some(audit) = &self.audit {
-            parts.push(Part {
-                component: Component::Audit,
-                is_needed: self.is_audit_needed,
-                health: audit.health(),
-            });
+            let is_needed = self.is_audit_needed.load(SeqCst);
+            let need = if is_needed { Need::Needed } else { Need::Optional };
+            parts.push(Part::new(Component::Audit, need, audit.health()));
         }
+        let (health, warning) = self.certificate.health(SystemClock.now());
+        let certificate = Part::new(Component::Certificate, Need::Needed, health);
+        parts.push(Part { warning, ..certificate });
+        // With a bad new configuration, the gateway continues with the last good one.
+        let health = self.reloads.health();
+        parts.push(Part::new(Component::Configuration, Need::Optional, health));
         Status(parts)
     }
 }
@@ -105,6 +127,21 @@ pub(super) struct Part {
     /// Whether PassTickets or Personal Access Tokens need the component.
     is_needed: bool,
     pub(super) health: Health,
+    /// What the operator should do although the component works.
+    warning: Option<String>,
+}
+
+/// Whether the gateway is ready only if the component works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Needed,
+    Optional,
+}
+
+impl Part {
+    fn new(component: Component, need: Need, health: Health) -> Self {
+        Self { component, is_needed: need == Need::Needed, health, warning: None }
+    }
 }
 
 impl Status {
@@ -141,6 +178,9 @@ fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value
         let mut component = json!({"status": part.health.as_str()});
         if let Some(reason) = part.health.reason() {
             component["reason"] = reason.into();
+        }
+        if let Some(warning) = &part.warning {
+            component["warning"] = warning.as_str().into();
         }
         (part.component.value().to_owned(), component)
     });
@@ -230,7 +270,8 @@ mod tests {
             (up(), down(), true, false, Some(json!({"audit": down_json}))),
         ] {
             let case = format!("{workers:?} {audit:?} {is_audit_needed}");
-            let part = |component, is_needed, health| Part { component, is_needed, health };
+            let part =
+                |component, is_needed, health| Part { component, is_needed, health, warning: None };
             let status = Status(vec![
                 part(Component::Workers, true, workers),
                 part(Component::Audit, is_audit_needed, audit),

@@ -24,7 +24,7 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     let config = loading::load(file)?;
     // Some problems appear only when the parts of the gateway are built. An example is a private key that does not
     // belong to the certificate.
-    stack::parts(&config).map_err(Exit::usage)?;
+    stack::parts(&config, None).map_err(Exit::usage)?;
     let mut problems = Vec::new();
     check_store(file, &config, &mut problems);
     if let Some(AuditSettings { file, unauthenticated, .. }) = &config.audit {

@@ -217,6 +217,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
+Type=notify
 User=passticket-proxy
 ExecStartPre={program} check --config {directory}/zowe.yaml
 ExecStart={program} serve --config {directory}/zowe.yaml
@@ -225,6 +226,7 @@ Restart=on-failure
 # A restart does not correct a wrong configuration.
 RestartPreventExitStatus=2
 TimeoutStopSec=60
+WatchdogSec=60
 LimitNOFILE=65536
 UMask=0077
 NoNewPrivileges=true

@@ -13,7 +13,7 @@ use tower_passticket::{
     layer::{
         Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
         Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders,
-        Upstream,
+        ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -142,6 +142,10 @@ impl ConfiguredRoute {
 
     pub(super) fn with_response_timeout(self, response_timeout: Duration) -> Self {
         Self { route: self.route.with_response_timeout(response_timeout), ..self }
+    }
+
+    pub(super) fn with_protocol(self, protocol: ServiceProtocol) -> Self {
+        Self { route: self.route.with_protocol(protocol), ..self }
     }
 
     pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {

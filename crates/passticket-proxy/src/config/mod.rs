@@ -66,8 +66,8 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads this file again within seconds after a change. Write a new file and rename it
-//! into place, because a partly written file may lack a profile that denies access.
+//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and rename
+//! it into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
 //! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
@@ -155,6 +155,7 @@ mod key_ring;
 mod key_store_file;
 mod listed_services;
 mod listen;
+mod log_level;
 mod login_throttle;
 mod logins;
 mod metadata;
@@ -179,6 +180,7 @@ mod secret_file;
 mod settings;
 mod setup;
 mod signing_keys;
+mod source_files;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -208,6 +210,7 @@ pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
 pub use health_checks::HealthCheckSettings;
 pub use listen::Listen;
+pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
@@ -217,6 +220,7 @@ pub use settings::{
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
+pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
@@ -375,6 +379,8 @@ pub struct Config {
     pub zowe_tickets: BTreeMap<Applid, Replay>,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
+    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A configuration and its warnings.
@@ -398,10 +404,21 @@ impl Config {
     /// # Errors
     /// [`Problems`] contains the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-        let report = Report::default();
-        let config = load(path, env, &report);
-        let (config, warnings) = report.finish(config)?;
-        Ok(Loaded { config, warnings })
+        Self::load_with_sources(path, env).0
+    }
+
+    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
+    /// change of the configuration, watch these files.
+    pub fn load_with_sources(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Result<Loaded, Problems>, SourceFiles) {
+        source_files::record_while(|| {
+            let report = Report::default();
+            let config = load(path, env, &report);
+            let (config, warnings) = report.finish(config)?;
+            Ok(Loaded { config, warnings })
+        })
     }
 }
 
@@ -601,6 +618,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            http2_ping: (!ours.http2_ping.is_zero()).then_some(ours.http2_ping),
             tunnel_drain: ours.tunnel_drain,
             web_socket_connect: zowe.web_socket.connect,
             web_socket_idle: zowe.web_socket.idle,
@@ -618,6 +636,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             .expect("ptktdata::read keeps one entry per APPLID"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
+        log_level: ours.log_level,
     })
 }
 

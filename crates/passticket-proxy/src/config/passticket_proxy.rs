@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     hash::Hash,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     forwarders,
     health_checks::{self, HealthCheckSettings},
     identities::certificate_filter,
+    log_level::LogLevel,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
@@ -27,6 +28,7 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    source_files,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
@@ -84,12 +86,14 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) http2_ping: Duration,
     pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
     pub(super) health_checks: Option<HealthCheckSettings>,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 /// The value of `certificateMapping`.
@@ -170,6 +174,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let http2_ping = seconds("http2PingSeconds", 0, 320);
     let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
@@ -178,6 +183,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let cors = cors::read_site(section.section("cors"));
+    let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -220,12 +226,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        http2_ping,
         tunnel_drain,
         limits,
         health_checks,
         login_throttle,
         strict_transport_security,
         cors,
+        log_level,
     }
 }
 
@@ -244,6 +252,9 @@ fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransport
 }
 
 fn limits(mut section: Section<'_>) -> LimitSettings {
+    let streams =
+        section.optional("http2StreamsPerConnection").and_then(|field| field.number(1..=1_000));
+    let streams = streams.and_then(|n| u16::try_from(n).ok()).and_then(NonZeroU16::new);
     let mut number = |name, min, default| {
         let number = section.optional(name).and_then(|field| field.number(min..=1_000_000));
         number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(default)
@@ -261,6 +272,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
             1,
             defaults.connections_per_instance,
         ),
+        http2_streams_per_connection: streams.unwrap_or(defaults.http2_streams_per_connection),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
@@ -387,9 +399,11 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
                 !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
+            source_files::record_directory(&path, &files);
             files
         }
         Err(error) => {
+            source_files::record_unread(&path);
             field.at.error(format_args!("cannot list {}: {error}", path.display()));
             Vec::new()
         }

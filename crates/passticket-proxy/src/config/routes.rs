@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, uri::Scheme};
 
 use super::{
     api_defs::{Definition, Definitions},
@@ -22,7 +22,7 @@ use super::{
 use tower_passticket::{
     layer::{
         Balancing, ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders,
-        SecurityHeaders, Upstream,
+        SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -40,6 +40,7 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    protocol: Option<(ServiceProtocol, At<'a>)>,
     client_identity: Option<ClientIdentity>,
     cors: Option<ServiceCors<'a>>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
@@ -64,6 +65,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         let body_timeout =
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
+        let protocol = read_protocol(&mut section);
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let cors = cors::read_service(&mut section);
@@ -99,6 +101,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
+            protocol,
             client_identity,
             cors,
             applids,
@@ -122,6 +125,33 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the key `http` of a service.
+fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'a>)> {
+    let field = section.optional("http")?;
+    let protocol = field.read(|text| match text {
+        "auto" => Ok(ServiceProtocol::Auto),
+        "http1" => Ok(ServiceProtocol::Http1),
+        "h2c" => Ok(ServiceProtocol::H2c),
+        _ => Err("is unknown; write auto, http1 or h2c"),
+    });
+    Some((protocol?, field.at))
+}
+
+/// Reports `http: h2c` of a service with TLS.
+fn check_protocol<'r>(
+    protocol: ServiceProtocol,
+    at: &At<'_>,
+    mut instances: impl Iterator<Item = &'r Upstream>,
+) {
+    if protocol == ServiceProtocol::H2c
+        && let Some(instance) = instances.find(|instance| instance.scheme() != &Scheme::HTTP)
+    {
+        at.error(format_args!(
+            "is only for services without TLS, but the service has the instance {instance}; write auto, which uses HTTP/2 if the service offers it"
+        ));
+    }
 }
 
 /// Reads the key `requestHeaders` of a service.
@@ -243,6 +273,9 @@ pub(super) fn assemble<'a>(
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
         let routes = table.routes.values().filter(is_of_service);
+        if let Some((protocol, at)) = &settings.protocol {
+            check_protocol(*protocol, at, routes.clone().flat_map(|it| it.route.instances()));
+        }
         let schemes: Vec<_> = routes.map(|it| it.route.scheme).collect();
         if let Some((client_basic, at)) = &settings.client_basic
             && !schemes.is_empty()
@@ -262,6 +295,9 @@ pub(super) fn assemble<'a>(
             .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
+        }
+        if let Some((protocol, _)) = settings.and_then(|settings| settings.protocol.as_ref()) {
+            route = route.with_protocol(*protocol);
         }
         match settings.and_then(|settings| settings.response_timeout) {
             Some(response_timeout) => route.with_response_timeout(response_timeout),

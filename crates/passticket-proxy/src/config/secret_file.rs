@@ -8,7 +8,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::file_access::{Access, Fault, Guard, ProcessUser};
+use super::{
+    file_access::{Access, Fault, Guard, ProcessUser},
+    source_files,
+};
 
 /// The maximum size of a file. Configuration files are much smaller.
 const MAX_LEN: u64 = 1 << 20;
@@ -205,6 +208,22 @@ fn read_and_check(
     path: &Path,
     guard: Guard,
 ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), SecretFileError> {
+    match open_and_check(path, guard) {
+        Ok((content, warning, metadata)) => {
+            source_files::record_file(path, &metadata, &content);
+            Ok((content, warning))
+        }
+        Err(error) => {
+            source_files::record_unread(path);
+            Err(error)
+        }
+    }
+}
+
+fn open_and_check(
+    path: &Path,
+    guard: Guard,
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>, fs::Metadata), SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
     // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened. The type of
     // the opened file is checked again later.
@@ -239,7 +258,7 @@ fn read_and_check(
         return Err(too_large());
     }
     content.truncate(filled);
-    Ok((content, warning))
+    Ok((content, warning, metadata))
 }
 
 /// The users whose write permission for a directory causes a warning.

@@ -31,7 +31,7 @@ use tower_passticket::clock::Timestamp;
 /// [`certificate`](Self::certificate), [`authorities`](Self::authorities) and
 /// [`service_authorities`](Self::service_authorities) each contain at least one certificate. The key belongs to the
 /// first certificate in `certificate`. `Debug` shows no content.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,

@@ -386,7 +386,12 @@ const GATEWAY: &[Key] = &[
     ),
     key("apimlId", Warning(Any, "requests with this id in the path find no route")),
     key("certificate", Honoured("like `zowe.certificate`, and takes precedence over it")),
-    key("debug", Elsewhere("the environment variable `RUST_LOG` sets the log level")),
+    key(
+        "debug",
+        Elsewhere(
+            "`components.passticket-proxy.logLevel`, or the environment variable `RUST_LOG`, sets the log level",
+        ),
+    ),
     key("enabled", Elsewhere("Zowe's launcher")),
     key("heap", Elsewhere("Java")),
     key("launcher", Elsewhere("Zowe's launcher")),

@@ -1,6 +1,9 @@
 //! The parts of the gateway that take part in a takeover.
 
-use tower_passticket::{api::LoginFailures, passticket::LocalGenerator};
+use tower_passticket::{
+    api::LoginFailures,
+    passticket::{Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, UserId},
+};
 
 use super::{
     gate::{Gate, Gated},
@@ -20,6 +23,17 @@ impl HandOver {
     pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
         self.owners.set_tickets(tickets.clone());
         OwnTickets::new(tickets, self.gate.clone())
+    }
+
+    /// Makes a PassTicket for the old process. If another process has taken over from this one in the meantime, that
+    /// process makes it. Returns `None` if this process has no PassTicket keys.
+    pub(super) async fn ticket(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        let tickets = OwnTickets::new(self.owners.tickets()?, self.gate.clone());
+        Some(tickets.generate(user, applid).await)
     }
 
     /// Registers the failed logins.

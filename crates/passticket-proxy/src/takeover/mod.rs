@@ -26,10 +26,11 @@ mod hand_over;
 mod new;
 mod old;
 mod relay;
+mod relayed;
 mod socket;
 mod state;
 mod tickets;
 
 pub(crate) use hand_over::HandOver;
 pub(crate) use new::{Predecessor, TakenOver};
-pub(crate) use old::{Offer, Running, Successor};
+pub(crate) use old::{Offer, Running};

@@ -15,6 +15,7 @@ use passticket_proxy::config::Config;
 use serde_json::Value;
 use tokio::{
     net::UnixStream,
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 use tower_passticket::{connection::TrustedProxies, proxy::ResponseBody};
@@ -24,7 +25,7 @@ use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
     hand_over::HandOver,
     old::{ANSWER, PROTOCOL, canonical},
-    relay,
+    relayed,
     socket::connect,
     state::State,
 };
@@ -168,13 +169,14 @@ impl TakenOver {
     }
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
-    /// of its own.
+    /// of its own. The result is this task. It ends when the old process ends.
     pub(crate) async fn serving<S>(
         self,
         service: S,
         proxies: Option<TrustedProxies>,
         hand_over: &HandOver,
-    ) where
+    ) -> Option<JoinHandle<()>>
+    where
         S: Service<
                 Request<Incoming>,
                 Response = Response<ResponseBody>,
@@ -188,11 +190,13 @@ impl TakenOver {
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {
                 tracing::info!("this process has taken over");
-                tokio::spawn(relay::serve(stream, service, proxies, hand_over.owners.clone()));
+                let relayed = relayed::serve(stream, service, proxies, hand_over.clone());
+                Some(tokio::spawn(relayed))
             }
             // The old process has permitted this process to serve, so it cannot continue.
             Err(error) => {
-                tracing::warn!(%error, "the old process ended during the takeover; this process continues alone")
+                tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
+                None
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The relay: requests that arrive at the old process after a takeover, and the tickets that its last requests need.
+//! The relay of the old process: it sends requests that arrive after a takeover to the new process, and asks the new
+//! process for the tickets that its last requests need. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
 //! connection of the client.
 
-use std::{convert::Infallible, net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -17,33 +18,26 @@ use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
-    service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
-use tower::{BoxError, util::Oneshot};
+use tower::BoxError;
 use tower_passticket::{
-    connection::{ConnectionInfo, Protocol, TrustedProxies},
+    connection::{ConnectionInfo, Protocol},
     identity::PeerCertificate,
     messages::{self, ApiMessage},
     passticket::{Applid, GenerateError, PassTicket, UserId},
     proxy::ResponseBody,
 };
-use tower_service::Service;
-
-use super::state::Owners;
 
 /// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
-const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
-
-/// The maximum number of requests that are relayed at the same time. Further requests wait.
-const MAX_REQUESTS: u32 = 100_000;
+pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
 /// The flow-control windows of HTTP/2. They do not limit the memory of one client, because the connections of the clients
 /// have windows of their own.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
@@ -150,7 +144,7 @@ fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
 }
 
 /// What the old process wants.
-enum Wanted {
+pub(super) enum Wanted {
     /// An answer to the request of a client.
     Answer(Origin),
     Ticket {
@@ -160,9 +154,9 @@ enum Wanted {
 }
 
 /// The connection on which a relayed request arrived.
-struct Origin {
-    connection: ConnectionInfo,
-    certificate: Option<PeerCertificate>,
+pub(super) struct Origin {
+    pub(super) connection: ConnectionInfo,
+    pub(super) certificate: Option<PeerCertificate>,
 }
 
 impl Wanted {
@@ -182,7 +176,7 @@ impl Wanted {
         header.expect("base64 has only characters that a header may have")
     }
 
-    fn from_header(header: &HeaderValue) -> Option<Self> {
+    pub(super) fn from_header(header: &HeaderValue) -> Option<Self> {
         let document = BASE64_STANDARD.decode(header.as_bytes()).ok()?;
         let document: Value = serde_json::from_slice(&document).ok()?;
         let text = |key: &str| document.get(key)?.as_str();
@@ -205,80 +199,10 @@ impl Wanted {
 }
 
 /// The answer to a request that cannot be relayed. The client may repeat the request on a new connection.
-fn unavailable() -> Response<ResponseBody> {
+pub(super) fn unavailable() -> Response<ResponseBody> {
     let message = ApiMessage::new(&messages::SERVICE_UNAVAILABLE);
     let mut response = message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(Into::into);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("0"));
-    response
-}
-
-/// Answers the relayed requests of the old process until that process ends.
-pub(super) async fn serve<S>(
-    stream: UnixStream,
-    service: S,
-    proxies: Option<TrustedProxies>,
-    owners: Owners,
-) where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
-    let answer = service_fn(move |request: Request<Incoming>| {
-        answer(request, service.clone(), proxies.clone(), owners.clone())
-    });
-    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .max_concurrent_streams(MAX_REQUESTS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(1024 * 1024)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-    match served {
-        Ok(()) => tracing::info!("the old process has ended"),
-        Err(error) => tracing::info!(%error, "the old process has ended"),
-    }
-}
-
-async fn answer<S>(
-    mut request: Request<Incoming>,
-    service: S,
-    proxies: Option<TrustedProxies>,
-    owners: Owners,
-) -> Result<Response<ResponseBody>, Infallible>
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
-{
-    let wanted = request.headers_mut().remove(ORIGIN);
-    match wanted.as_ref().and_then(Wanted::from_header) {
-        Some(Wanted::Answer(Origin { mut connection, certificate })) => {
-            if let Some(proxies) = &proxies {
-                connection = connection.with_trusted_proxies(proxies, request.headers());
-            }
-            request.extensions_mut().insert(connection);
-            if let Some(certificate) = certificate {
-                request.extensions_mut().insert(certificate);
-            }
-            Oneshot::new(service, request).await
-        }
-        Some(Wanted::Ticket { user, applid }) => Ok(ticket(&owners, user, applid)),
-        // Both processes are versions of this program, so this does not happen.
-        None => Ok(unavailable()),
-    }
-}
-
-fn ticket(owners: &Owners, user: UserId, applid: Applid) -> Response<ResponseBody> {
-    let (status, text) = match owners.ticket(&user, &applid) {
-        Some(Ok(ticket)) => (StatusCode::OK, ticket.expose().to_owned()),
-        Some(Err(error)) => (StatusCode::CONFLICT, error.to_string()),
-        None => (StatusCode::CONFLICT, "the new process has no PassTicket keys".to_owned()),
-    };
-    let mut response = Response::new(Bytes::from(text).into());
-    *response.status_mut() = status;
     response
 }
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tower_passticket::{
     api::LoginFailures,
-    passticket::{Applid, GenerateError, LocalGenerator, PassTicket, UsedTimeSlots, UserId},
+    passticket::{LocalGenerator, UsedTimeSlots},
 };
 
 /// How long the hand-over waits for passwords that are being checked.
@@ -34,21 +34,12 @@ impl Owners {
         *self.0.logins.lock().unwrap_or_else(PoisonError::into_inner) = Some(logins);
     }
 
-    fn tickets(&self) -> Option<LocalGenerator> {
+    pub(super) fn tickets(&self) -> Option<LocalGenerator> {
         self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn logins(&self) -> Option<LoginFailures> {
         self.0.logins.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Makes a PassTicket. Returns `None` if this process has no PassTicket keys.
-    pub(super) fn ticket(
-        &self,
-        user: &UserId,
-        applid: &Applid,
-    ) -> Option<Result<PassTicket, GenerateError>> {
-        self.tickets().map(|tickets| tickets.generate_now(user, applid))
     }
 
     /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay

@@ -130,7 +130,7 @@ fn client_of(demo: &Demo, user: &str) -> Client {
 /// `/open/api/v1`, which needs no credential.
 async fn gateway(tickets: &Tickets) -> Demo {
     let service = tickets.start().await;
-    Demo::beside_servers(move |directory, yaml| {
+    let demo = Demo::beside_servers(move |directory, yaml| {
         let yaml = with_site(directory, &yaml, &service);
         let open = format!(
             "  - serviceId: open\n    instanceBaseUrls: [\"{service}\"]\n    routes:\n      - {{gatewayUrl: \
@@ -142,7 +142,15 @@ async fn gateway(tickets: &Tickets) -> Demo {
         yaml.replace("replayProtection: false", "replayProtection: true")
             .replace("    users: users.yml", "    admin: {port: 0}\n    users: users.yml")
     })
-    .await
+    .await;
+    // The gateway makes its socket when its worker threads run.
+    let socket = async {
+        while !socket_of(&demo).exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, socket).await.unwrap();
+    demo
 }
 
 /// Starts a process that takes over. Returns it when it has taken over.

@@ -1,0 +1,94 @@
+//! The answers of the new process to the [`relay`](super::relay) of the old process.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::UnixStream;
+use tower::util::Oneshot;
+use tower_passticket::{
+    connection::TrustedProxies,
+    passticket::{Applid, UserId},
+    proxy::ResponseBody,
+};
+use tower_service::Service;
+
+use super::{
+    hand_over::HandOver,
+    relay::{CONNECTION_WINDOW, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
+};
+
+/// The maximum number of requests that are relayed at the same time. Further requests wait.
+const MAX_REQUESTS: u32 = 100_000;
+
+/// Answers the relayed requests of the old process with `service` until that process ends.
+pub(super) async fn serve<S>(
+    stream: UnixStream,
+    service: S,
+    proxies: Option<TrustedProxies>,
+    hand_over: HandOver,
+) where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    let answer = service_fn(move |request: Request<Incoming>| {
+        answer(request, service.clone(), proxies.clone(), hand_over.clone())
+    });
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(MAX_REQUESTS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(1024 * 1024)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    match served {
+        Ok(()) => tracing::info!("the old process has ended"),
+        Err(error) => tracing::info!(%error, "the old process has ended"),
+    }
+}
+
+async fn answer<S>(
+    mut request: Request<Incoming>,
+    service: S,
+    proxies: Option<TrustedProxies>,
+    hand_over: HandOver,
+) -> Result<Response<ResponseBody>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
+{
+    let wanted = request.headers_mut().remove(ORIGIN);
+    match wanted.as_ref().and_then(Wanted::from_header) {
+        Some(Wanted::Answer(Origin { mut connection, certificate })) => {
+            if let Some(proxies) = &proxies {
+                connection = connection.with_trusted_proxies(proxies, request.headers());
+            }
+            request.extensions_mut().insert(connection);
+            if let Some(certificate) = certificate {
+                request.extensions_mut().insert(certificate);
+            }
+            Oneshot::new(service, request).await
+        }
+        Some(Wanted::Ticket { user, applid }) => Ok(ticket(&hand_over, user, applid).await),
+        // Both processes are versions of this program, so this does not happen.
+        None => Ok(unavailable()),
+    }
+}
+
+async fn ticket(hand_over: &HandOver, user: UserId, applid: Applid) -> Response<ResponseBody> {
+    let (status, text) = match hand_over.ticket(&user, &applid).await {
+        Some(Ok(ticket)) => (StatusCode::OK, ticket.expose().to_owned()),
+        Some(Err(error)) => (StatusCode::CONFLICT, error.to_string()),
+        None => (StatusCode::CONFLICT, "the new process has no PassTicket keys".to_owned()),
+    };
+    let mut response = Response::new(Bytes::from(text).into());
+    *response.status_mut() = status;
+    response
+}
