@@ -7,24 +7,33 @@ use tower_passticket::{
     api::ListedInstance,
     health::Health,
     layer::{Route, Upstream},
-    proxy::{HealthCheck, InstanceHealth, InstanceStates},
+    proxy::{HealthCheck, InstanceHealth, InstanceStates, ServiceConnections},
+    tls::Connector,
     token::ServiceId,
 };
 
-use crate::connectors::Connectors;
+use crate::{connectors::Connectors, names, part::Task};
 
-/// Starts a check for each instance that has a health URL and is not the only instance of its service. With one instance,
-/// there is no choice, so a check would have no use. A check ends when the last of `routes` of its service is dropped.
-pub(crate) fn start_checks(
+/// Starts the health checks, and the task that resolves the names of services again. The tasks end when the result is
+/// dropped.
+///
+/// There is a check for each instance that has a health URL and is not the only instance of its service. With one
+/// instance, there is no choice, so a check would have no use.
+pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],
     connectors: &Connectors,
     states: &Arc<InstanceStates>,
-) {
-    let Some(settings) = config.health_checks else { return };
+    connections: ServiceConnections<Connector, B>,
+) -> Vec<Task> {
+    let names = Task::default();
+    names.start(|| names::watch(names::of_services(config), connections));
+    let mut tasks = vec![names];
+    let Some(settings) = config.health_checks else { return tasks };
     for service in config.services.iter().filter(|service| service.instances.len() > 1) {
-        let mut of_service = routes.iter().filter(|route| *route.service() == service.id);
-        let Some(instances) = of_service.find_map(Route::instances) else { continue };
+        if !routes.iter().any(|route| *route.service() == service.id) {
+            continue;
+        }
         let connector = connectors.of(&service.id).clone();
         let check = HealthCheck::new(connector, states.clone())
             .with_interval(settings.interval)
@@ -32,11 +41,12 @@ pub(crate) fn start_checks(
         for instance in &service.instances {
             let url = instance.health_check_url.as_ref().and_then(|url| url.parse().ok());
             let (Some(url), Some(upstream)) = (url, upstream(instance)) else { continue };
-            let used = Arc::downgrade(instances);
-            let is_used = move || used.strong_count() > 0;
-            tokio::spawn(check.clone().run(service.id.clone(), upstream, url, is_used));
+            let task = Task::default();
+            task.start(|| check.clone().run(service.id.clone(), upstream, url));
+            tasks.push(task);
         }
     }
+    tasks
 }
 
 /// Returns the health of an instance in the list of services.

@@ -32,7 +32,7 @@ pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
 }
 
 /// Resolves `names` every 30 s, one after the other, and retires the connections to each name that has lost an address.
-/// Runs as long as the connections are used.
+/// Runs until its task is aborted, or the connections are not used any more.
 pub(crate) async fn watch<C, B>(names: BTreeSet<String>, connections: ServiceConnections<C, B>) {
     let mut known = Known::default();
     let mut ticks = interval(RESOLVE_EVERY);

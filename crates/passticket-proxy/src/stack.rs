@@ -40,7 +40,7 @@ use crate::{
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
-    instances, names, oidc,
+    instances, oidc,
     part::{Part, Same, Task},
     providers::{self, Remote},
     schemes::Schemes,
@@ -314,8 +314,8 @@ fn forward(
     let Ok(forward) = Part::keep_or_make(previous, settings, |_| {
         let mut forward = Forward::new(default, timeouts)
             .with_max_connections(config.limits.connections_per_instance)
-            .with_http2(http2)
-            .with_instance_states(instances.clone());
+            .with_instance_states(instances.clone())
+            .with_http2(http2);
         if config.client_identities.are_present() {
             // A request without an authorized user must not use a certificate of the gateway.
             forward = forward.with_unauthorized_connector(anonymous);
@@ -442,10 +442,8 @@ pub(crate) struct Kept {
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
     /// The recent requests of clients to services with a rate limit, and the maximum number of clients.
     rates: (NonZeroUsize, RateLimitLayer),
-    /// The health of the instances of services, and their requests in flight.
+    /// The health of the instances of services.
     instances: Arc<InstanceStates>,
-    /// Resolves the names of the services.
-    names: Task,
     /// The open WebSockets.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
@@ -463,7 +461,7 @@ impl Kept {
         hand_over: HandOver,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
-        let instances = counts.as_ref().map(|it| it.instances.clone()).unwrap_or_default();
+        let instances = counts.as_ref().map(|counts| counts.instances.clone()).unwrap_or_default();
         let outbound = &parts.outbound.value;
         let forward = forward(config, None, outbound, &instances, counts.as_ref());
         let tunnels = Tunnels::new(stores.revocations.clone())
@@ -475,7 +473,7 @@ impl Kept {
         let tunnels = Arc::new(with_settings(tunnels, config));
         let logins = LoginMemory::default();
         let rates = rates(config, counts.as_ref());
-        let (names, discovery) = (Task::default(), Discovery::default());
+        let discovery = Discovery::default();
         Self {
             stores,
             counts,
@@ -484,7 +482,6 @@ impl Kept {
             forward,
             rates,
             instances,
-            names,
             tunnels,
             hand_over,
             discovery,
@@ -508,8 +505,6 @@ impl Kept {
         if self.rates.0 != config.limits.rate_limited_clients {
             self.rates = rates(config, counts);
         }
-        // The services may have other names now.
-        self.names = Task::default();
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
     }
 
@@ -546,8 +541,8 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// token.
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`. Call
-/// this function in a runtime. In this runtime, the health of the instances is checked, and their names are resolved. If
-/// services are found in Eureka, the registry is fetched in this runtime, and the routes are replaced from now on.
+/// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
+/// the registry is fetched in this runtime, and the routes are replaced from now on.
 pub(crate) fn gateway(
     config: &Config,
     parts: &Parts,
@@ -657,13 +652,17 @@ pub(crate) fn gateway(
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
-    instances::start_checks(config, &routes, connectors, &states);
+    states.set_routes(&routes);
+    let connections = kept.forward.value.connections();
+    // The tasks end together with this gateway.
+    let tasks = instances::start_tasks(config, &routes, connectors, &states, connections);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let (routes, defined) = (SharedRoutes::new(routes), apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
         .with_instance_health(move |service, instance| {
+            let _tasks = &tasks;
             instances::health(&states, service, instance)
         });
     api = api.with_apiml_endpoints(endpoints);
@@ -685,9 +684,8 @@ pub(crate) fn gateway(
     let forward = kept.forward.value.clone();
     let forward =
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
-    let rate_limit = config.routes.iter().any(|route| route.rate_limit().is_some());
-    let rate_limit = rate_limit.then(|| kept.rates.1.clone());
-    kept.names.start(|| names::watch(names::of_services(config), forward.connections()));
+    let is_limited = config.routes.iter().any(|route| route.rate_limit().is_some());
+    let rate_limit = (is_limited || config.discovery.is_some()).then(|| kept.rates.1.clone());
 
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new()

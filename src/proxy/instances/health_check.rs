@@ -69,20 +69,14 @@ where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
 {
-    /// Checks the instance of `service` at `upstream` by requesting `url`, as long as `is_used` returns true. Runs until
-    /// then. At most one check of the instance runs at a time.
-    pub async fn run(
-        self,
-        service: ServiceId,
-        upstream: Upstream,
-        url: Uri,
-        is_used: impl Fn() -> bool,
-    ) {
+    /// Checks the instance of `service` at `upstream` by requesting `url`. Runs until its task is aborted. At most one
+    /// check of the instance runs at a time.
+    pub async fn run(self, service: ServiceId, upstream: Upstream, url: Uri) {
         let (_, states) = self.states.of(&service, [&upstream].into_iter());
         let Some(state) = states.into_iter().next() else { return };
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while is_used() {
+        loop {
             ticks.tick().await;
             let result = timeout(self.timeout, check(self.connector.clone(), &url)).await;
             let result = result.unwrap_or(Err(CheckError::TimedOut(self.timeout)));

@@ -1,7 +1,7 @@
 //! The states of all instances, which all threads share.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -13,7 +13,7 @@ use super::{
     state::{InstanceHealth, InstanceState},
 };
 use crate::{
-    layer::{Route, Upstream},
+    layer::{Instance, Route, Upstream},
     metrics::{Collect, Description, Exposition, LabelName},
     token::ServiceId,
 };
@@ -56,11 +56,22 @@ fn server(upstream: &Upstream) -> Server {
 }
 
 impl InstanceStates {
-    /// Adds the instances of a route, so that they are counted before their first request.
-    pub fn add_route(&self, route: &Route) {
-        if let Some(instances) = route.instances() {
-            self.of(route.service(), instances.list().iter().map(|it| it.upstream()));
+    /// Adds the instances of these routes, so that they are counted before their first request. Removes all other
+    /// instances.
+    pub fn set_routes<'r>(&self, routes: impl IntoIterator<Item = &'r Route>) {
+        let mut used: HashMap<ServiceId, HashSet<Server>> = HashMap::new();
+        for route in routes {
+            let Some(instances) = route.instances() else { continue };
+            let list = instances.list();
+            self.of(route.service(), list.iter().map(Instance::upstream));
+            let servers = list.iter().map(|it| server(it.upstream()));
+            used.entry(route.service().clone()).or_default().extend(servers);
         }
+        self.lock().retain(|service, known| {
+            let used = used.get(service);
+            known.instances.retain(|server, _| used.is_some_and(|used| used.contains(server)));
+            used.is_some()
+        });
     }
 
     /// Returns the health of an instance. An instance that is not known yet is up.

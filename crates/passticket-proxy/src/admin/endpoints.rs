@@ -25,18 +25,18 @@ use crate::reloads::{Outcome, Reloads};
 pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
-    reloads: Arc<Reloads>,
     instances: Arc<InstanceStates>,
+    reloads: Arc<Reloads>,
 }
 
 impl Endpoints {
     pub(super) fn new(
         registry: MetricRegistry,
         components: Components,
-        reloads: Arc<Reloads>,
         instances: Arc<InstanceStates>,
+        reloads: Arc<Reloads>,
     ) -> Self {
-        Self { registry, components, reloads, instances }
+        Self { registry, components, instances, reloads }
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {

@@ -96,7 +96,7 @@ impl Admin {
         let registry = registry(&counts, stores, components);
         let registry = registry.with(reloads.clone()).with(components.discovery().clone());
         let instances = counts.instances.clone();
-        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone(), instances);
+        let endpoints = Endpoints::new(registry, components.clone(), instances, reloads.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
