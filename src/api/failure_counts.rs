@@ -505,7 +505,9 @@ mod tests {
         }
         assert_eq!(next.forgiven.count(&(user("B"), other.network), secs(100_001)), 1);
         assert_eq!(next.to_text(secs(100_001)).len(), text.len());
-        for wrong in ["", "2 1\n", "1\n", "1 1\nuser A\n", "1 1\nuser A 1 2 x\n", "1 1\npair A x 1 2 3\n"] {
+        for wrong in
+            ["", "2 1\n", "1\n", "1 1\nuser A\n", "1 1\nuser A 1 2 x\n", "1 1\npair A x 1 2 3\n"]
+        {
             assert_eq!(FailureCounts::new(LIMITS).add_text(wrong), None, "{wrong:?}");
         }
     }

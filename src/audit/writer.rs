@@ -678,7 +678,7 @@ mod tests {
         assert!(!writer.follow_path());
         assert!(!queue.is_available());
         // The rotation also refuses the link.
-        assert!(open(&path, Links::Refuse).is_err());
+        assert!(open(&path, Links::Refuse, Lock::Exclusive).is_err());
         std::fs::rename(&away, &path).unwrap();
         writer.retry_at = Some(Instant::now());
         // A writer without records also notices that the file is back.

@@ -71,7 +71,11 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
         let listener = sockets.take_tcp_listener(index).ok().flatten();
         let listener = listener.filter(|listener| socket_acceptconn(listener).unwrap_or(false));
         let listener = listener.ok_or_else(|| {
-            format!("socket {} of systemd ({}) is no listening TCP socket; {REMEDY}", index + 1, port.name())
+            format!(
+                "socket {} of systemd ({}) is no listening TCP socket; {REMEDY}",
+                index + 1,
+                port.name()
+            )
         })?;
         let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
         if port == Port::Admin && config.admin.is_none() {
@@ -112,7 +116,10 @@ impl Port {
 fn ports(sockets: usize, names: &str) -> Result<Vec<Port>, String> {
     let names: Vec<_> = names.split(':').filter(|name| !name.is_empty()).collect();
     if names.len() != sockets {
-        return Err(format!("systemd passes {sockets} sockets, but names {}; {REMEDY}", names.len()));
+        return Err(format!(
+            "systemd passes {sockets} sockets, but names {}; {REMEDY}",
+            names.len()
+        ));
     }
     let mut ports = Vec::new();
     for name in names {
@@ -152,7 +159,10 @@ mod tests {
             match (ports(sockets, names), want) {
                 (Ok(ports), Ok(want)) => assert_eq!(ports, want, "{names}"),
                 (Err(error), Err(want)) => {
-                    assert!(error.contains(want) && error.contains("FileDescriptorName"), "{error}");
+                    assert!(
+                        error.contains(want) && error.contains("FileDescriptorName"),
+                        "{error}"
+                    );
                 }
                 (got, want) => panic!("{names}: got {got:?}, expected {want:?}"),
             }

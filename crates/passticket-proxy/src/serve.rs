@@ -178,7 +178,8 @@ pub(crate) async fn run(
             }
         }
     };
-    let serving = workers::serve(config, tls, listener, gateway, &workers, counts, systemd.watch(), shutdown);
+    let serving =
+        workers::serve(config, tls, listener, gateway, &workers, counts, systemd.watch(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
         // The old process may still finish requests, and may need this process for them.

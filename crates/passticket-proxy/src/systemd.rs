@@ -146,7 +146,9 @@ impl Hearts {
 
 /// The heart of one worker thread. It beats while the runtime of the thread works. When the thread ends, it drops this
 /// value, and the heart is no longer expected to beat.
-pub(crate) struct Heart(#[expect(dead_code, reason = "its drop ends the heart")] Option<Arc<AtomicU64>>);
+pub(crate) struct Heart(
+    #[expect(dead_code, reason = "its drop ends the heart")] Option<Arc<AtomicU64>>,
+);
 
 impl Heartbeats {
     /// Starts the heart of the calling worker thread, in its runtime.
@@ -177,7 +179,9 @@ async fn watch(notifier: Notifier, hearts: Arc<Hearts>, every: Duration) {
         if all_beat(&last, &beats) {
             notifier.watchdog();
         } else {
-            tracing::error!("a worker thread does not answer; without an answer, the watchdog of systemd ends the program");
+            tracing::error!(
+                "a worker thread does not answer; without an answer, the watchdog of systemd ends the program"
+            );
         }
         last = beats;
     }

@@ -113,7 +113,8 @@ impl TimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
         let Reserved { first, latest, .. } = *state;
-        let of = |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
+        let of =
+            |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
         UsedTimeSlots { first, latest, current: of(&state.current), previous: of(&state.previous) }
     }
 

@@ -93,7 +93,10 @@ mod tests {
     fn the_text_is_read_back_and_other_texts_are_errors() {
         let text = "1 10 20\nc USER IZUDFLT 19\np $A CICS#1 12\n";
         let used: UsedTimeSlots = text.parse().unwrap();
-        assert_eq!((used.first, used.latest, used.current.len(), used.previous.len()), (10, 20, 1, 1));
+        assert_eq!(
+            (used.first, used.latest, used.current.len(), used.previous.len()),
+            (10, 20, 1, 1)
+        );
         assert_eq!(used.to_string(), text);
         for wrong in [
             "",

@@ -9,8 +9,8 @@ use std::{
 };
 
 use passticket_proxy::config::Config;
-use tokio::time::sleep;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
     clock::{Clock, SystemClock},
@@ -36,7 +36,8 @@ pub(super) enum Component {
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
-    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate];
+    const ALL: &'static [Self] =
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate];
 
     fn index(self) -> usize {
         self as usize
@@ -250,9 +251,8 @@ mod tests {
             (up(), down(), true, false, Some(json!({"audit": down_json}))),
         ] {
             let case = format!("{workers:?} {audit:?} {is_audit_needed}");
-            let part = |component, is_needed, health| {
-                Part { component, is_needed, health, warning: None }
-            };
+            let part =
+                |component, is_needed, health| Part { component, is_needed, health, warning: None };
             let status = Status(vec![
                 part(Component::Workers, true, workers),
                 part(Component::Audit, is_audit_needed, audit),

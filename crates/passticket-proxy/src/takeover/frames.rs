@@ -60,7 +60,9 @@ pub(super) enum StepError {
     Ended(io::Error),
     #[error("the other process gave up: {0}")]
     GivenUp(String),
-    #[error("the other process does not speak this protocol; both must be versions that can take over from each other")]
+    #[error(
+        "the other process does not speak this protocol; both must be versions that can take over from each other"
+    )]
     Protocol,
 }
 
@@ -82,7 +84,9 @@ pub(super) async fn send(
     let mut bytes = vec![kind as u8];
     bytes.extend(len.to_be_bytes());
     bytes.extend(text.as_bytes());
-    timeout(deadline, stream.write_all(&bytes)).await.map_err(|_| StepError::Deadline(deadline))??;
+    timeout(deadline, stream.write_all(&bytes))
+        .await
+        .map_err(|_| StepError::Deadline(deadline))??;
     Ok(())
 }
 

@@ -2,9 +2,7 @@
 
 use tower_passticket::{
     api::LoginFailures,
-    passticket::{
-        Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, UserId,
-    },
+    passticket::{Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, UserId},
 };
 
 use super::{

@@ -126,7 +126,8 @@ impl Running {
         let process = Process::at(&stream);
         let hello = receive(&mut stream, Kind::Hello, ANSWER).await?;
         if hello != PROTOCOL.to_string() {
-            let text = format!("the running process has version {PROTOCOL} of the takeover protocol");
+            let text =
+                format!("the running process has version {PROTOCOL} of the takeover protocol");
             send(&mut stream, Kind::GivenUp, &text, ANSWER).await?;
             return Err(StepError::Protocol);
         }
@@ -141,7 +142,9 @@ impl Running {
         sockets.extend(self.admin.as_ref().map(|(socket, _)| socket.as_fd()));
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
-        tracing::info!("takeover: the new process is prepared; requests wait until it has the store");
+        tracing::info!(
+            "takeover: the new process is prepared; requests wait until it has the store"
+        );
         let mut held = Held { running: self, may_be_used: false, is_done: false };
         match held.commit(&mut stream).await {
             Ok(()) => {}
@@ -157,6 +160,8 @@ impl Running {
         match Relay::start(stream).await {
             Ok(relay) => {
                 held.is_done = true;
+                let store = self.stores.revocations.clone();
+                tokio::spawn(relay.clone().follow_revocations(store));
                 self.hand_over.gate.relay(relay);
                 Ok(())
             }

@@ -132,7 +132,13 @@ mod tests {
 
     #[test]
     fn only_the_same_user_may_take_over() {
-        for (peer, own, want) in [(1000, 1000, true), (0, 0, true), (1001, 1000, false), (0, 1000, false), (1000, 0, false)] {
+        for (peer, own, want) in [
+            (1000, 1000, true),
+            (0, 0, true),
+            (1001, 1000, false),
+            (0, 1000, false),
+            (1000, 0, false),
+        ] {
             assert_eq!(is_same_user(peer, own), want, "{peer} {own}");
         }
     }

@@ -88,7 +88,9 @@ pub(super) struct State {
 
 /// The text is not a [`State`] of this version.
 #[derive(Debug, thiserror::Error)]
-#[error("the running process handed over a state that this version cannot read; restart without --takeover")]
+#[error(
+    "the running process handed over a state that this version cannot read; restart without --takeover"
+)]
 pub(super) struct StateError;
 
 impl State {

@@ -229,8 +229,7 @@ async fn the_admin_port_answers_get_and_head_only() {
     let up = json!({"status": "UP"});
     assert_eq!(gateway.get("/health/live").await.1, up);
     assert_eq!(gateway.get("/health/ready").await.1, up);
-    let components =
-        json!({"workers": up, "revocations": up, "audit": up, "certificate": up});
+    let components = json!({"workers": up, "revocations": up, "audit": up, "certificate": up});
     assert_eq!(gateway.get("/health").await.1, json!({"status": "UP", "components": components}));
 
     // In DNS rebinding, a web page makes the browser send such a request to the loopback address.

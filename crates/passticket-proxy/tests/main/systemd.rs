@@ -21,7 +21,8 @@ use crate::support::{Demo, PROGRAM, admin_address};
 /// Starts the gateway as systemd does: with the listening socket `socket` as file descriptor 3, and with this name.
 fn start(config: &Path, socket: impl Into<OwnedFd>, name: &str, notify: &Path) -> Child {
     // The shell moves its standard input to the descriptor 3. Its process id stays, because of `exec`.
-    let script = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" serve --config "$1""#;
+    let script =
+        r#"exec 3<&0 </dev/null; LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" serve --config "$1""#;
     let child = Command::new("sh")
         .args(["-c", script, PROGRAM, config.to_str().unwrap()])
         .env("LISTEN_FDS", "1")
@@ -73,7 +74,8 @@ async fn systemd_passes_the_port_and_learns_when_the_gateway_is_ready_and_stops(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let messages = Messages::new();
-    let mut gateway = start(&config, listener, "gateway", &messages.directory.path().join("notify"));
+    let mut gateway =
+        start(&config, listener, "gateway", &messages.directory.path().join("notify"));
     let (messages, ready) = spawn_blocking(move || {
         let ready = messages.until("READY=1");
         (messages, ready)

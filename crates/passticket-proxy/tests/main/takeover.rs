@@ -84,11 +84,19 @@ struct Load {
 
 impl Load {
     /// Sends requests until the end, one after the other.
-    async fn send(self, name: &'static str, client: Client, method: Method, url: String, pause: Duration) {
+    async fn send(
+        self,
+        name: &'static str,
+        client: Client,
+        method: Method,
+        url: String,
+        pause: Duration,
+    ) {
         let mut number = 0;
         while !self.has_ended.load(SeqCst) {
             number += 1;
-            let body = if method == Method::POST { format!("{name} {number}") } else { String::new() };
+            let body =
+                if method == Method::POST { format!("{name} {number}") } else { String::new() };
             let request = client.request(method.clone(), &url).body(body.clone());
             let answered = async {
                 let response = request.send().await?;
@@ -226,9 +234,14 @@ fn unrestricted(config: &Path) -> Client {
 }
 
 /// Makes PATs, revokes each of them, and checks that it is refused. Returns the PATs whose revocation was confirmed.
-fn clients_that_revoke(demo: &Demo, load: &Load, clients: &mut JoinSet<()>) -> Arc<Mutex<Vec<String>>> {
+fn clients_that_revoke(
+    demo: &Demo,
+    load: &Load,
+    clients: &mut JoinSet<()>,
+) -> Arc<Mutex<Vec<String>>> {
     let revoked = Arc::<Mutex<Vec<String>>>::default();
-    let (url, client, load, all) = (demo.url.clone(), demo.client_of("USER"), load.clone(), revoked.clone());
+    let (url, client, load, all) =
+        (demo.url.clone(), demo.client_of("USER"), load.clone(), revoked.clone());
     clients.spawn(async move {
         let auth = format!("{url}/gateway/api/v1/auth/access-token");
         while !load.has_ended.load(SeqCst) {
@@ -307,7 +320,10 @@ async fn a_new_process_with_a_bad_configuration_changes_nothing() {
         ("unknown-key.yaml", good.replace("    users:", "    usrs:"), "usrs"),
         (
             "other-store.yaml",
-            good.replace("revocations: revocations.redb", "revocations: other.redb\n    takeoverSocket: revocations.redb.takeover"),
+            good.replace(
+                "revocations: revocations.redb",
+                "revocations: other.redb\n    takeoverSocket: revocations.redb.takeover",
+            ),
             "is not the revocation file of the running gateway",
         ),
         (
@@ -367,7 +383,6 @@ fn fake_new_process() {
                 stream.read_exact(&mut [0]).unwrap();
                 send(&mut stream, PREPARED, "");
             }
-            2 => receive(&mut stream),
             3 => send(&mut stream, OPENED, ""),
             _ => receive(&mut stream),
         }
