@@ -32,7 +32,7 @@ fn applid() -> Applid {
     Applid::new("IZUDFLT").unwrap()
 }
 
-/// The cryptographic operations alone: a lower bound for the other benchmarks.
+/// Measures the cryptographic operations alone: a lower bound for the other benchmarks.
 fn primitives(c: &mut Criterion) {
     let des = Des::new(&[7; 8].into());
     let mut block = Block::<Des>::default();

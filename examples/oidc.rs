@@ -81,7 +81,8 @@ async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }
 
-/// The verifier of the application's own tokens, with a cache for all tokens. In production, read the key from a file.
+/// Returns the verifier of the application's own tokens, with a cache for all tokens. In production, read the key from
+/// a file.
 fn own_tokens() -> Result<Rs256Verifier, Box<dyn std::error::Error>> {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(key.serialize_pem().as_bytes())?;
@@ -135,7 +136,7 @@ mod tests {
         jsonwebtoken::encode(&header, &all, &key).unwrap()
     }
 
-    /// The router, with a provider that lists these keys.
+    /// Makes the router, with a provider that lists these keys.
     fn router(listed: &Listed, clock: &Arc<ManualClock>) -> Router {
         let listed = listed.clone();
         let fetch = move || -> FetchFuture {

@@ -2,4 +2,6 @@
 //! API.
 
 pub use crate::layer::forwarded_chain;
+#[cfg(feature = "proxy")]
+pub use crate::proxy::websocket::{frames::FrameTracker, handshake::Offer};
 pub use crate::tls::{proxy_header, serve_io};

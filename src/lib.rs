@@ -138,6 +138,8 @@ pub mod gateway;
 pub mod decisions {}
 mod headers;
 pub mod health;
+#[cfg(feature = "proxy")]
+mod http2_negotiation;
 pub mod identity;
 pub mod layer;
 mod log_limit;
@@ -156,6 +158,8 @@ pub mod test_util;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+#[cfg(any(feature = "proxy", feature = "tls"))]
+mod tunnel;
 #[cfg(feature = "remote")]
 pub mod zosmf;
 

@@ -232,6 +232,11 @@ catalogue! {
         "Request was denied access."
         "The address of the client has too many requests in flight."
         "Repeat the request when other requests have ended.";
+    /// The user has too many open WebSockets.
+    TOO_MANY_WEB_SOCKETS = "ZWESG429E" "org.zowe.apiml.security.tooManyWebSockets"
+        "Request was denied access."
+        "The user has too many open WebSockets."
+        "Close a WebSocket, for example a tab of the browser, and repeat the request.";
     /// The user has too many Personal Access Tokens that have not expired.
     TOO_MANY_PATS = "ZWESG429E" "org.zowe.apiml.security.tooManyPersonalAccessTokens"
         "Request was denied access."

@@ -96,7 +96,7 @@ async fn stay_awake() {
     }
 }
 
-/// The TLS settings of the client, which are the same for all proxies: TLS 1.3, X25519, AES-128-GCM, no
+/// Returns the TLS settings of the client. They are the same for all proxies: TLS 1.3, X25519, AES-128-GCM, no
 /// resumption.
 fn tls_config(files: &[String]) -> Result<Option<TlsConnector>, Failure> {
     let Some(authority) = files.first() else { return Ok(None) };

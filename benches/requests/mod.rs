@@ -6,7 +6,7 @@ use http_body_util::Full;
 
 pub(crate) type Body = Full<Bytes>;
 
-/// A small request with one header that the caller chooses.
+/// Returns a small request with one header that the caller chooses.
 pub(crate) fn request(path: &str, name: &str, value: &str) -> Request<Body> {
     Request::get(path)
         .header("host", "gateway.example.com")

@@ -7,7 +7,7 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// The revocation with number `i`. Its kind depends on `i % 3`: it revokes one token, all tokens of a user, or
+/// Returns the revocation with number `i`. Its kind depends on `i % 3`: it revokes one token, all tokens of a user, or
 /// all tokens for a service.
 pub(crate) fn revocation(i: usize) -> Revocation {
     let up_to = Timestamp::from_secs(1_700_000_000);

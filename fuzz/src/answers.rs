@@ -1,5 +1,5 @@
-//! Answers of ZSS (Zowe System Services, which maps identities to users), of Zowe's SAF endpoint (which checks
-//! permissions), and of Zowe API ML (which says whether a token is still valid).
+//! Answers of three servers of Zowe. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
+//! permissions. API ML says whether a token is still valid.
 
 use std::{
     future::{Ready, ready},
@@ -108,8 +108,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer from the input. The first line of the input is either a status, which the body follows,
-    /// or `raw`, which the head and the body follow.
+    /// Reads an answer from the input. If the first line of the input is a status, the rest is the body. If the first
+    /// line is `raw`, the rest is the head and the body.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);

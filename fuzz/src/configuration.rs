@@ -108,8 +108,8 @@ impl Directory {
             .expect("the mode of an own file can be set");
     }
 
-    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists. The file `name` has
-    /// this content, and is restored then.
+    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists, with `content` in
+    /// the file `name`. Then restores the file.
     fn load_stores_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         let stores = self.0.path().join("stores");
         if !stores.exists() {

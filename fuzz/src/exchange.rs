@@ -512,7 +512,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// An HPACK string without Huffman coding (RFC 7541 §5.2).
+/// Encodes an HPACK string without Huffman coding (RFC 7541 §5.2).
 fn hpack_string(text: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::new();
     let mut length = text.len();

@@ -59,7 +59,7 @@ pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
 }
 
-/// The key profile for making and evaluating PassTickets.
+/// Returns the key profile for making and evaluating PassTickets.
 pub(crate) fn profile() -> KeyProfile {
     let applid = Applid::new(APPLID).expect("a valid APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
@@ -72,7 +72,7 @@ fn tickets() -> LocalGenerator {
     LocalGenerator::new(profiles).with_clock(clock())
 }
 
-/// The auth API with all endpoints on.
+/// Makes the auth API with all endpoints on.
 pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
     let permit = |resource: &str, level| {
         let name = ProfileName::new(resource).expect("a valid profile name");
@@ -125,8 +125,7 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// The method and the target of each request that reached [`Forward`]. The target is the target that the
-    /// service receives.
+    /// The method and the target of each request that reached [`Forward`], as the service receives them.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 

@@ -65,7 +65,7 @@ fn authenticate(
     passed_on(service, request)
 }
 
-/// A service that answers with the headers and extensions of the request.
+/// Returns a service that answers with the headers and extensions of the request.
 fn echo() -> impl tower::Service<
     Request<Full<Bytes>>,
     Response = Response<Full<Bytes>>,

@@ -189,7 +189,7 @@ pub(crate) fn identity_names(data: &[u8]) {
     }
 }
 
-/// Input: request headers, one a line.
+/// Input: request headers, one per line.
 pub(crate) fn client_cert(data: &[u8]) {
     let headers = header_lines(data);
     let Ok(Some(chain)) = forwarded_chain(&headers) else { return };

@@ -22,6 +22,7 @@ mod proxies;
 mod support;
 mod tickets;
 mod tokens;
+mod websocket;
 
 /// All targets with their names. A target's directory in `corpus/` has the same name.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -29,6 +30,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("credentials", headers::credentials),
     ("hop_by_hop", headers::hop_by_hop),
     ("sanitize", headers::sanitize),
+    ("websocket_frames", websocket::frames),
+    ("websocket_handshake", websocket::handshake),
     ("forwarded", exchange::forwarded),
     ("client_address", proxies::client_address),
     ("proxy_protocol", proxies::proxy_protocol),

@@ -49,7 +49,8 @@ pub(crate) fn profiles(data: &[u8]) {
     }
 }
 
-/// A second, simple implementation of RACF's rules for general resources. It uses backtracking.
+/// Returns whether a profile name matches a resource. This is a second, simple implementation of RACF's rules for
+/// general resources. It uses backtracking.
 fn matches(name: &str, resource: &str) -> bool {
     let name: Vec<_> = name.split('.').collect();
     let resource: Vec<_> = resource.split('.').collect();

@@ -75,7 +75,7 @@ pub(crate) static CERTIFICATE: LazyLock<PeerCertificate> = LazyLock::new(|| {
         .expect("the fixture is a certificate")
 });
 
-/// A token with this header and these claims, and with a valid signature.
+/// Returns a token with this header and these claims, and with a valid signature.
 pub(crate) fn signed(header: &[u8], claims: &[u8]) -> String {
     let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
     let mut token = format!("{}.{}", encode(header), encode(claims));

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::saf::{Access, AccessLevel};
 
-/// The maximum length of the class and of the name of a resource in RACF, in bytes.
+/// The maximum length of the class and of the name of a resource in RACF (a security product of z/OS), in bytes.
 const LONGEST: (usize, usize) = (8, 246);
 
-/// Answers whether the caller has the access in the body. Other fields of the body are ignored.
+/// Answers whether the caller has the access that the body names. Other fields of the body are ignored.
 pub(super) async fn check<B: Body>(
     request: &Parts,
     body: B,

@@ -53,7 +53,7 @@ pub(super) async fn generate<B: Body>(
     })?;
     let token = issued.expose();
     if token.len() > MAX_TOKEN_LEN {
-        // The gateway does not issue a token that is too long for it to accept.
+        // The gateway does not issue a token that is longer than it accepts.
         tracing::info!(%user, len = token.len(), "too many scopes for one token");
         return Err(ApiError::TooManyScopes);
     }

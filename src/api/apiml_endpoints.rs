@@ -1,5 +1,5 @@
-//! The endpoints outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) also has: services,
-//! certificates, version, information, health and access check (docs/reference/auth-endpoints.md#gateway-endpoints).
+//! Some endpoints of API ML (Zowe's API Mediation Layer) that do not belong to the auth API: services, certificates,
+//! version, information, health and access check (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 use std::{fmt, sync::Arc};
 
@@ -39,8 +39,8 @@ pub enum HealthAccess {
     Protected,
 }
 
-/// The settings of the endpoints outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) also
-/// has. Pass them to [`AuthApi::with_apiml_endpoints`](super::AuthApi::with_apiml_endpoints).
+/// The settings of some endpoints of API ML (Zowe's API Mediation Layer) that do not belong to the auth API. Pass this
+/// value to [`AuthApi::with_apiml_endpoints`](super::AuthApi::with_apiml_endpoints).
 ///
 /// | path | credential | success |
 /// |---|---|---|
@@ -113,7 +113,7 @@ impl fmt::Debug for ApimlEndpoints {
     }
 }
 
-/// Answers the requests. The fields are the parts of `AuthApi` that the endpoints need.
+/// Answers requests for these endpoints. The fields are the parts of `AuthApi` that the endpoints need.
 #[derive(Clone, Copy)]
 pub(super) struct ApimlGateway<'a> {
     pub(super) endpoints: &'a ApimlEndpoints,
@@ -182,7 +182,7 @@ impl ApimlGateway<'_> {
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
         match in_target.or(host) {
             Some(authority) => format!("{protocol}://{authority}"),
-            // The list then contains paths instead of URLs.
+            // The address of the gateway is not known, so the list contains paths instead of URLs.
             None => String::new(),
         }
     }
@@ -212,8 +212,8 @@ impl ApimlGateway<'_> {
     }
 }
 
-/// Returns a response with status 200, this document, and the content type of the endpoints that API ML has from the
-/// Spring framework.
+/// Returns a response with status 200 and this document. The content type is that of the framework Spring, as in API
+/// ML.
 fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     let content_type = HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
     typed(document.to_string().into(), content_type)
@@ -223,8 +223,8 @@ fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
-/// Returns the health in the form of API ML, without reasons. The admin port and the log show the reasons, which
-/// contain names of files.
+/// Returns the health in the form of API ML, without reasons, because they contain names of files. The admin port and
+/// the log show the reasons.
 fn zowe_v3_health(is_up: bool, parts: &[(&'static str, Health)]) -> Value {
     // The gateway replaces three components of API ML: the gateway, ZAAS (the authentication service) and the discovery
     // service.

@@ -42,8 +42,8 @@ impl Callers<'_> {
     /// Authenticates the caller with `Authorization: Basic`, or with the client certificate if this header is absent.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference: if the user name or a password is
-    /// empty, the error is [`ApiError::WrongCredentials`].
+    /// [`ApiError::WrongCredentials`] if the user name or a password is empty. In all other cases, the errors of
+    /// [`authenticate`](Self::authenticate).
     pub(super) async fn require(self, request: &Parts) -> Result<UserId, ApiError> {
         self.authenticate(basic(request)?, request).await.map_err(|error| match error {
             ApiError::InvalidLoginInput => ApiError::WrongCredentials,
@@ -55,9 +55,8 @@ impl Callers<'_> {
     /// request without a usable credential.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference: the error is
     /// [`ApiError::InvalidLoginInput`] if there is no credential, if the certificate has expired, or if the certificate
-    /// has no user.
+    /// has no user. In all other cases, the errors of [`authenticate`](Self::authenticate).
     pub(super) async fn log_in(
         self,
         credentials: Option<Credentials>,
@@ -69,8 +68,8 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller with `credentials`, or with the client certificate if `credentials` is `None` and
-    /// certificates are on. If the credentials are wrong, the certificate is not tried.
+    /// Authenticates the caller with `credentials`. If `credentials` is `None` and client certificates are on,
+    /// authenticates with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
     /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.

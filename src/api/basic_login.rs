@@ -21,13 +21,15 @@ use crate::{
 /// Checks passwords of routed requests with the login provider and the login throttle (the limit on failed logins) of
 /// an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this type.
 ///
-/// A wrong password counts as a failed login. A right password is accepted for a minute without another check from the
-/// same network, because a client sends it with each request. The memory holds a keyed hash of the password, and at most
-/// 10,000 pairs of a user and a network. It does not notice that a user was revoked or that a password was changed
-/// elsewhere. A change of the password at this `AuthApi` removes the password from the memory.
+/// A wrong password counts as a failed login. A client sends its password with each request. So after a check, the
+/// right password is accepted from the same network for a minute without another check. For this, a cache holds a keyed
+/// hash of the password, for at most 10,000 pairs of a user and a network. The cache does not notice that a user was
+/// revoked or that a password was changed elsewhere. A change of the password at this `AuthApi` removes the password
+/// from the cache.
 ///
-/// The throttle applies to the memory too: while a user must wait in a network, no password is accepted there. A password
-/// that differs from the remembered one counts as a failed login, until the provider has accepted it.
+/// The throttle applies to the cache too: while a user must wait in a network, no password of this user is accepted
+/// from this network. A password that differs from the remembered one counts as a failed login, until the provider has
+/// accepted it.
 ///
 /// Requests from one network with the same user and password that arrive while a check is in progress share its result.
 /// A request waits at most [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait), which includes the wait for
@@ -63,8 +65,8 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    /// Runs a check, in a separate task. So its result counts and is remembered even if all clients have disconnected. If
-    /// they disconnect before the check has a turn, the provider is not called.
+    /// Runs a check. The caller runs this function in a separate task, so the result counts and is remembered even if
+    /// all clients have disconnected. If they disconnect before the check has a turn, the provider is not called.
     async fn run(
         self,
         check: Check,
@@ -139,7 +141,7 @@ impl PasswordVerifier for BasicLogin {
         if !self.memory.contains(&sender, now) {
             return None;
         }
-        // The comparison is a guess, so it must not be possible more often than a login.
+        // A comparison is a guess, so the throttle limits comparisons in the same way as logins.
         if let Err(early) = self.throttle.check(user, client, &*self.clock) {
             return Some(Err(too_many_attempts(early)));
         }
@@ -163,8 +165,8 @@ impl PasswordVerifier for BasicLogin {
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let task = joined.begun.take().map(|check| {
-            // Counts before anything waits. Otherwise many passwords could be compared with the remembered one at the
-            // same time, or by clients that disconnect.
+            // The guess counts before the first wait. Otherwise clients could compare many passwords with the
+            // remembered one at the same time, or disconnect before the guess counts.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));
@@ -298,7 +300,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // Another password of the same user is checked, although the right one is in the memory.
+        // Another password of the same user is checked, although the right one is in the cache.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }

@@ -85,8 +85,8 @@ impl BodyProblem {
 
 impl From<serde_json::Error> for BodyProblem {
     /// Keeps the text of a syntax error, which never quotes the body. Replaces the text of a data error, which may
-    /// quote the body, by a general text. Three kinds of data errors keep their text, because it contains only the name
-    /// of a field that this crate defines: missing fields, duplicate fields, and errors of our own deserializers. The
+    /// quote the body, by a general text. Three kinds of data errors keep their text: missing fields, duplicate fields,
+    /// and errors of our own deserializers. Such a text contains only the name of a field that this crate defines. The
     /// text of our own deserializers begins with this name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_utf8_is_a_problem_also_in_an_ignored_field() {
+    fn a_body_that_is_not_utf8_is_refused_even_if_only_an_ignored_field_is_not_utf8() {
         #[derive(Debug, Deserialize)]
         struct Fields {}
         object::<Fields>(br#"{"ignored":"a"}"#).unwrap();

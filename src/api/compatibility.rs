@@ -1,5 +1,6 @@
-//! Implements the differences of the auth API between the documentation of Zowe and the running Zowe API Mediation
-//! Layer (API ML) (docs/decisions.md#d1). The module `layer::compatibility` implements the differences of routes.
+//! A running Zowe API Mediation Layer (API ML) differs in some points from the documentation of Zowe. This module
+//! implements the differences of the auth API (docs/decisions.md#d1). The module `layer::compatibility` implements the
+//! differences of routes.
 
 use std::borrow::Cow;
 
@@ -77,7 +78,8 @@ impl Compatibility {
         response
     }
 
-    /// Returns the response to a request for one service that does not exist. A list without services has no body.
+    /// Returns the response of API ML to a request for one service that does not exist. Returns `None` in all other
+    /// cases, also if the list of services is empty.
     fn unknown_service(self, error: &ApiError, path: &str) -> Option<Response<Full<Bytes>>> {
         if self != Self::ZoweV3 || *error != ApiError::NoSuchService {
             return None;
@@ -164,8 +166,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     })
 }
 
-/// Whether API ML answers with the message for a missing credential, whatever is wrong with the credential. API ML's
-/// gateway answers so on the endpoints that it protects itself.
+/// Whether API ML answers each problem of a credential with the message for a missing credential. API ML's gateway does
+/// so on the endpoints that it protects itself.
 fn is_without_reason(error: &ApiError, path: &str) -> bool {
     let is_protected = matches!(
         ApimlPath::find(path),

@@ -46,7 +46,7 @@ impl Credentials {
     }
 }
 
-/// The credentials of `Authorization: Basic` in a request. `None` if the request has no such header.
+/// Returns the credentials of `Authorization: Basic` in a request, or `None` if the request has no such header.
 ///
 /// # Errors
 /// [`ApiError::WrongCredentials`] if the credentials are not valid Base64, have no colon, or have a user

@@ -1,8 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
 //!
-//! The endpoint issues PassTickets for other users. A trusted caller sends the e-mail address of a user, and an APPLID,
-//! which is the name of an application in the security product.
+//! The endpoint issues PassTickets (one-time passwords of z/OS) for other users. A trusted caller sends the e-mail
+//! address of a user, and an APPLID, which is the name of an application in the security product.
 
 use std::mem::discriminant;
 

@@ -1,4 +1,4 @@
-//! Limits PassTickets for other users: grants, protected users and call rates.
+//! Limits PassTickets (one-time passwords of z/OS) for other users: grants, protected users and call rates.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -113,7 +113,7 @@ pub enum ApiError {
     /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
-    /// The endpoint needs a login token of the user, and the token is one that a scheme has issued for one service
+    /// The endpoint needs a login token for all services, but a scheme has issued the token for one service
     /// ([D23](crate::decisions#d23)): 401.
     #[error("the token is only for the service {service}")]
     ServiceToken {
@@ -129,10 +129,10 @@ pub enum ApiError {
     /// The body of `ticket` has no valid application name: 400.
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// The PassTicket could not be generated. The status is 400 if the application has no PassTicket key. It is 401 if
-    /// the system that generates tickets does not accept the caller's token. It is 503 if the generator is not available,
-    /// or if the user must wait: with replay protection, each user gets only one ticket per second. It is 500 in all
-    /// other cases.
+    /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
+    /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
+    /// the generator is not available, or if the user must wait: with replay protection, each user gets only one ticket
+    /// per second. It is 500 in all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
@@ -421,8 +421,8 @@ impl ApiError {
     }
 
     /// Returns the text that the profile `Documented` appends to the message: the problem of the body, the reason why a
-    /// PAT is not accepted, or the time to wait. `Retry-After` may be shorter than the time in this text, because it is
-    /// at most 10 s.
+    /// Personal Access Token is not accepted, or the time to wait. `Retry-After` may be shorter than the time in this
+    /// text, because `Retry-After` is at most 10 s.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -497,7 +497,7 @@ impl ApiError {
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // Zowe API ML does not send this header for an expired token.
+            // Zowe API ML (the API gateway of Zowe) does not send this header for an expired token.
             Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
             Self::Token(_)
             | Self::PersonalAccessToken

@@ -24,8 +24,8 @@ enum Forgotten {
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// When the numbers of forgiven failures are removed: a day after the first forgiven failure. If each forgiven failure
-/// started a new day, the day would never end for a user who mistypes every day.
+/// A failure is forgiven if a later login clears it. The number of forgiven failures is removed a day after the first
+/// of them. If each forgiven failure started a new day, the day would never end for a user who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
 /// A login clears earlier failures of the same user from the same network, but at most this number within a day.
@@ -123,6 +123,14 @@ impl FailureCounts {
             networks: Ledger::new(OF_A_NETWORK, network),
             forgiven: Ledger::new(OF_FORGIVEN, forgiven),
         }
+    }
+
+    /// Changes the limits. The failures stay.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        let Limits { user_and_network, user, network } = limits;
+        self.users_and_networks.limit = user_and_network;
+        self.users.limit = user;
+        self.networks.limit = network;
     }
 }
 
@@ -254,7 +262,7 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// The new young map receives the entries of the replaced old map that have used up their free failures. Otherwise an
+/// Entries of the replaced old map move to the new young map if they have used up their free failures. Otherwise an
 /// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
 /// real user, and the attacker could guess again.
 #[derive(Debug)]
@@ -327,7 +335,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
-    /// it. If there are more such entries, those with the most failures stay.
+    /// the new generation. If there are more such entries, those with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -481,6 +489,20 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn failures_stay_when_the_limits_change() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(guess(&mut counts, it, 0), Ok(()));
+        }
+        let strict = FailureLimit::new(2, Duration::from_secs(3600));
+        counts.set_limits(Limits { user_and_network: strict, ..LIMITS });
+        assert_eq!(guess(&mut counts, it, 0), Err(1));
+        counts.set_limits(LIMITS);
+        assert_eq!(guess(&mut counts, it, 0), Ok(()));
+    }
+
     /// Tries to log in with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
@@ -610,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
+    fn an_attacker_gets_at_most_100_tries_a_day_for_a_user() {
         let elsewhere = |second: u64| {
             (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
         };

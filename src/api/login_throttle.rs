@@ -104,6 +104,12 @@ impl fmt::Debug for LoginThrottleOptions {
 pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
+    failures: Arc<FailedLogins>,
+}
+
+/// The failed logins, and the password checks that are in progress. Several throttles can share them.
+#[derive(Debug)]
+pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
@@ -112,6 +118,41 @@ pub(super) struct LoginThrottle {
     ahead: Mutex<Duration>,
     /// All turns, while another process checks the passwords.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl FailedLogins {
+    fn new(limits: Limits) -> Self {
+        Self {
+            counts: Mutex::new(FailureCounts::new(limits)),
+            turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            waiting: Semaphore::new(MAX_WAITING),
+            ahead: Mutex::default(),
+            all_turns: Mutex::default(),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, FailureCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time for the counts.
+    fn now(&self, clock: &dyn Clock) -> Duration {
+        clock.monotonic() + *self.ahead()
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Duration> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_turns(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.all_turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for FailedLogins {
+    fn default() -> Self {
+        Self::new(LoginThrottleOptions::default().limits())
+    }
 }
 
 /// The client must wait, so the password of this login must not be checked.
@@ -137,16 +178,14 @@ impl From<TooEarly> for NoTurn {
 
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
-        let counts = Mutex::new(FailureCounts::new(options.limits()));
-        Self {
-            options,
-            known,
-            counts,
-            turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
-            waiting: Semaphore::new(MAX_WAITING),
-            ahead: Mutex::default(),
-            all_turns: Mutex::default(),
-        }
+        let failures = Arc::new(FailedLogins::new(options.limits()));
+        Self { options, known, failures }
+    }
+
+    /// Creates a throttle that continues with `failures`. The limits of this throttle apply to them from now on.
+    pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
+        failures.counts().set_limits(self.options.limits());
+        Self { options: self.options.clone(), known: self.known.clone(), failures }
     }
 
     /// Creates a throttle with other options, and without failures.
@@ -205,8 +244,8 @@ impl LoginThrottle {
         self.counts().check(attempt, self.now(clock)).map_err(early)
     }
 
-    /// Counts a failure for a password that was compared without a turn and was another one. The login provider may
-    /// accept the password nevertheless; only then is the failure taken back.
+    /// Counts a failure for a password that differs from the remembered one. The comparison needed no turn. If the
+    /// login provider accepts the password nevertheless, the failure is taken back. Otherwise it stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -228,15 +267,15 @@ impl LoginThrottle {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
-        if let Ok(permit) = self.turns.clone().try_acquire_owned() {
+        if let Ok(permit) = self.failures.turns.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _waiting = self.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
+        let _waiting = self.failures.waiting.try_acquire().map_err(|_| NoTurn::Busy)?;
         // The semaphore is never closed. If it were closed, no login would succeed.
-        self.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
+        self.failures.turns.clone().acquire_owned().await.map_err(|_| NoTurn::Busy)
     }
 
-    /// The attempt to count. `None` if the client is exempt.
+    /// Returns the attempt to count, or `None` if the client is exempt.
     fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Option<Attempt> {
         let client = client.map(|client| client.to_canonical());
         if client.is_some_and(|client| (self.options.exempt)(client)) {
@@ -251,27 +290,19 @@ impl LoginThrottle {
     }
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.counts()
     }
 
     /// The time for the counts.
     fn now(&self, clock: &dyn Clock) -> Duration {
-        clock.monotonic() + *self.ahead()
-    }
-
-    fn ahead(&self) -> MutexGuard<'_, Duration> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all_turns(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.all_turns.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.now(clock)
     }
 }
 
 /// The failed logins of an [`AuthApi`](super::AuthApi), for a program that hands its work over to another process.
 #[derive(Clone, Debug)]
 pub struct LoginFailures {
-    throttle: Arc<LoginThrottle>,
+    failures: Arc<FailedLogins>,
     clock: Arc<dyn Clock>,
 }
 
@@ -281,26 +312,26 @@ pub struct LoginFailures {
 pub struct LoginFailuresError;
 
 impl LoginFailures {
-    pub(super) fn new(throttle: Arc<LoginThrottle>, clock: Arc<dyn Clock>) -> Self {
-        Self { throttle, clock }
+    pub(super) fn new(throttle: &LoginThrottle, clock: Arc<dyn Clock>) -> Self {
+        Self { failures: throttle.failures.clone(), clock }
     }
 
     /// Returns the failed logins as text, for the process that continues. Before that, waits until the passwords that
     /// are being checked are counted, but at most for `wait`. From now on, this process checks no password: logins wait
     /// until [`take_back`](Self::take_back), or until their time limit.
     pub async fn hand_over(&self, wait: Duration) -> String {
-        let throttle = &self.throttle;
+        let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
-        let turns = throttle.turns.clone().acquire_many_owned(all);
+        let turns = failures.turns.clone().acquire_many_owned(all);
         if let Ok(Ok(turns)) = timeout(wait, turns).await {
-            *throttle.all_turns() = Some(turns);
+            *failures.all_turns() = Some(turns);
         }
-        throttle.counts().to_text(throttle.now(&*self.clock))
+        failures.counts().to_text(failures.now(&*self.clock))
     }
 
     /// Checks passwords again, because the other process has ended.
     pub fn take_back(&self) {
-        *self.throttle.all_turns() = None;
+        *self.failures.all_turns() = None;
     }
 
     /// Continues with the failed logins of another process. Call this before the first login.
@@ -308,10 +339,10 @@ impl LoginFailures {
     /// # Errors
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then count.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
-        let now = self.throttle.counts().add_text(text).ok_or(LoginFailuresError)?;
+        let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
         // If this process has run longer than the other one, the failures look older than they are. This cannot happen
         // if this process was started to continue the other one.
-        *self.throttle.ahead() = now.saturating_sub(self.clock.monotonic());
+        *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }
 }
@@ -512,7 +543,7 @@ mod tests {
         let name = user("A");
         let guess = || throttle.guess(&name, CLIENT, clock.clone()).unwrap();
         let check = || throttle.check(&name, CLIENT, &*clock).is_ok();
-        // A right password takes its failure back.
+        // The failure is taken back if the password is right.
         for _ in 0..10 {
             let guess = guess();
             guess.turn().await.unwrap().succeeded();

@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML also uses this value.
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML (the API gateway of Zowe)
+/// also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 
 /// Reads, issues and revokes login tokens.
@@ -36,8 +37,8 @@ impl LoginTokens<'_> {
         login_token(&request.headers, self.cookies)
     }
 
-    /// Verifies the caller's token, and checks that it is a login token of all services, and not revoked. A token that a
-    /// scheme has issued for one service is refused, so that this service cannot act as the user anywhere else
+    /// Verifies the caller's token, and checks that it is a login token for all services, and not revoked. A token that
+    /// a scheme has issued for one service is refused, so that this service cannot act as the user anywhere else
     /// (docs/decisions.md#d23).
     ///
     /// # Errors
@@ -61,7 +62,8 @@ impl LoginTokens<'_> {
     /// - [`ApiError::LoggedOut`] if the token is revoked.
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     ///
-    /// Tokens of identity providers are [`TokenError::Issuer`]: these endpoints are for login tokens of z/OS users.
+    /// For a token of an identity provider, the error contains [`TokenError::Issuer`]: these endpoints accept only
+    /// login tokens of z/OS users.
     pub(super) async fn require_of_any_service(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let verified = match self.verifier.try_verify_now(text) {
@@ -124,7 +126,7 @@ impl LoginTokens<'_> {
     }
 }
 
-/// The login token of a request, with the result of its verification. It is added to the audit record.
+/// Adds the result of the verification of a token to the audit record, and returns the token if it is a login token.
 fn login_token_of(
     request: &Parts,
     verified: Result<VerifiedToken, TokenError>,

@@ -20,8 +20,8 @@ use crate::token::{TokenError, TokenOrigin};
 /// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid. If the
 /// token cannot be revoked, the logout is relayed nevertheless.
 ///
-/// The issuer is not asked whether the token is still valid, so that a user can log out while it does not answer. The
-/// logout continues if the client disconnects.
+/// The issuer is not asked whether the token is still valid, so that a user can log out while the issuer does not
+/// answer. The logout continues if the client disconnects.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
@@ -43,7 +43,7 @@ pub(super) async fn log_out(
         revoked.and(relayed)
     });
     let ended = ending.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a logout ended with an error in the program");
+        tracing::error!(%error, "the logout task did not finish");
         Err(ApiError::Internal)
     });
     checked.and(ended)?;
@@ -69,9 +69,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 for a token
-/// that is not a JWT, for a Personal Access Token, and for a token without the claims or the issuer of a login token.
-/// All other errors are returned unchanged.
+/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 in three
+/// cases: the token is not a JWT, it is a Personal Access Token, or it does not have the claims and the issuer of a
+/// login token. All other errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

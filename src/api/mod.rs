@@ -1,5 +1,5 @@
-//! The auth endpoints of a gateway: login and logout, PassTickets, Personal Access Tokens and their
-//! revocation.
+//! The auth endpoints of a gateway: login and logout, PassTickets (one-time passwords of z/OS), Personal Access Tokens
+//! and their revocation.
 //!
 //! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It answers each request itself and forwards
 //! none. A router in front of `AuthApi` must send requests with other paths to the proxy.
@@ -154,6 +154,7 @@ mod file_login;
 mod issuer_logout;
 mod keys;
 mod login;
+mod login_memory;
 mod login_throttle;
 mod login_tokens;
 mod logout;
@@ -192,6 +193,7 @@ pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
 #[cfg(feature = "remote")]
 pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};
+pub use login_memory::LoginMemory;
 pub use login_throttle::{LoginFailures, LoginFailuresError, LoginThrottleOptions};
 pub use logout_listener::LogoutListener;
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};

@@ -23,7 +23,7 @@ use crate::{layer::PasswordError, passticket::UserId, revocation::ClientNetwork}
 /// time after it was changed elsewhere, or after the user was revoked.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The maximum number of entries in the memory. An entry has about 120 bytes.
+/// The maximum number of entries in the cache. An entry has about 120 bytes.
 const MAX_ENTRIES: usize = 10_000;
 
 /// The maximum number of different checks that are in progress.
@@ -33,7 +33,7 @@ const MAX_CHECKS: usize = 1_000;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyedHash([u8; 32]);
 
-/// The user name and the network of a request. A password that was verified for one sender is not in the memory for
+/// The user name and the network of a request. A password that was verified for one network must be checked again for
 /// another network, so the login throttle counts the guesses of each network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sender {
@@ -43,13 +43,13 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// The sender of a request of `user` from the address `client`.
+    /// Creates the sender of a request of `user` from the address `client`.
     pub(super) fn new(user: UserId, client: Option<IpAddr>) -> Self {
         Self { user, network: client.map(ClientNetwork::from) }
     }
 }
 
-/// The memory.
+/// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
     /// `None` if the system gave no random bytes. No password can then be checked.
     key: Option<hmac::Key>,
@@ -81,7 +81,7 @@ impl State {
         self.verified.get(sender).filter(|verified| now < verified.until)
     }
 
-    /// Adds a verified password of `sender`. It replaces another password of the sender. If the memory is full of
+    /// Adds a verified password of `sender`. It replaces another password of the sender. If the cache is full of
     /// entries that have not ended, nothing is added, and the password is checked again next time.
     fn add(&mut self, sender: Sender, hash: KeyedHash, user: UserId, now: Duration) {
         if self.verified.len() >= MAX_ENTRIES && !self.verified.contains_key(&sender) {
@@ -123,8 +123,8 @@ impl PasswordMemory {
         self.state().verified(sender, now).is_some()
     }
 
-    /// The user of a password that was verified a short time ago. Each call is a guess, so the caller asks the login
-    /// throttle first.
+    /// Returns the user of a password that was verified a short time ago. Each call is a guess, so the caller must ask
+    /// the login throttle first.
     pub(super) fn find(&self, sender: &Sender, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
         let verified = state.verified(sender, now)?;
@@ -145,9 +145,9 @@ impl PasswordMemory {
         ForgetOnDrop { memory: self.clone(), user: Some(user) }
     }
 
-    /// Joins the check of this password that is in progress, or begins one. All requests that arrive meanwhile from the
-    /// same network with the same password share its result, so that a burst of requests causes one login. `None` if
-    /// too many checks are in progress.
+    /// Joins the check of this password that is in progress, or begins one. All requests from the same network with the
+    /// same password that arrive during the check share its result. So a burst of requests causes one login. Returns
+    /// `None` if too many checks are in progress.
     pub(super) fn join(
         self: &Arc<Self>,
         sender: Sender,
@@ -182,8 +182,8 @@ impl fmt::Debug for PasswordMemory {
     }
 }
 
-/// Removes the password of a user from the memory when it is dropped. So the password is removed even if the change of
-/// the password has an unknown result, because the provider is late or panics.
+/// Removes the password of a user from the cache when this value is dropped. So the password is removed even if the
+/// result of a password change is unknown, because the provider is late or panics.
 pub(super) struct ForgetOnDrop {
     memory: Arc<PasswordMemory>,
     user: Option<UserId>,
@@ -234,13 +234,13 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Whether the memory had another password of the sender. The client then learns that its password is not the
-    /// remembered one, so the check counts as a guess from its begin.
+    /// Whether the cache had another password of the sender. The client then learns that its password is not the
+    /// remembered one, so the check counts as a guess from its start.
     pub(super) fn was_compared(&self) -> bool {
         self.was_compared
     }
 
-    /// Gives the result to the waiting requests, and adds a right password to the memory.
+    /// Gives the result to the waiting requests, and adds a right password to the cache.
     pub(super) fn finish(self, result: Result<UserId, PasswordError>, now: Duration) {
         {
             let mut state = self.memory.state();
@@ -250,7 +250,7 @@ impl Check {
                 let (sender, hash) = self.key;
                 state.add(sender, hash, user, now);
             }
-            // Under the same lock: no request can join from now on.
+            // The check is removed under the same lock, so no request can join it after its result was added.
             state.remove_check(&self.key, &self.shared);
         }
         self.shared.send_replace(Some(result));
@@ -261,7 +261,7 @@ impl Check {
         loop {
             self.shared.closed().await;
             let mut state = self.memory.state();
-            // A request may have joined since. Requests join under the lock.
+            // A request may have joined before the lock was taken. Requests join only under the lock.
             if self.shared.receiver_count() == 0 {
                 state.remove_check(&self.key, &self.shared);
                 return;

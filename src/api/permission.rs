@@ -16,7 +16,7 @@ pub enum GuardedTask {
     /// Remove expired revocations.
     #[error("remove expired revocations")]
     Evict,
-    /// Obtain a PassTicket for another user.
+    /// Obtain a PassTicket (a one-time password of z/OS) for another user.
     #[error("obtain PassTickets for others")]
     Delegate,
     /// List the services of the gateway.

@@ -88,7 +88,7 @@ impl PlatformError {
         }
     }
 
-    /// Returns the status and the message of API ML.
+    /// Returns the status and the message of API ML (the API gateway of Zowe).
     pub(super) fn message(self) -> (StatusCode, ApiMessage) {
         let (refused, failed) = (StatusCode::UNAUTHORIZED, StatusCode::INTERNAL_SERVER_ERROR);
         let (status, template): (_, &'static Template) = match self {

@@ -53,7 +53,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens of a user that were issued up to a time.
+    /// Revokes those tokens of a user that were issued up to a time.
     pub(super) async fn revoke_user<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
@@ -63,7 +63,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens for a service that were issued up to a time.
+    /// Revokes those tokens for a service that were issued up to a time.
     pub(super) async fn revoke_service<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
@@ -131,8 +131,8 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// The bodies of the three kinds of rules. As in Zowe API ML, unknown fields and the fields of another kind of rule are
-// ignored.
+// The bodies of the three kinds of rules. As in Zowe API ML (the API gateway of Zowe), unknown fields and the fields of
+// another kind of rule are ignored.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {

@@ -41,8 +41,8 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores a rule with the current time. The rule also revokes registered PATs with a later issue time, which a
-    /// wrong clock can cause.
+    /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) with a later
+    /// issue time. A wrong clock can cause such a time.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.

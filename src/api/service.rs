@@ -35,6 +35,7 @@ use super::{
     error::ApiError,
     keys::PublicKeys,
     login,
+    login_memory::LoginMemory,
     login_throttle::{LoginFailures, LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
@@ -110,7 +111,8 @@ struct State {
     token_refresh: bool,
     /// Verifies the tokens of identity providers. `None` if there is no identity provider.
     oidc: Option<Arc<dyn TokenVerifier>>,
-    /// The endpoints of API ML's gateway outside of the prefix. `None` if they are off.
+    /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
+    /// off.
     apiml: Option<ApimlEndpoints>,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
@@ -294,8 +296,8 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy that decides which requests of web pages of other origins are refused. By default,
-    /// `OriginPolicy::default()` decides.
+    /// Sets the policy for requests from web pages of other origins. It decides which of these requests are refused. By
+    /// default, `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
@@ -309,7 +311,7 @@ impl AuthApi {
 
     /// Returns the failed logins, for a program that hands its work over to another process.
     pub fn login_failures(&self) -> LoginFailures {
-        LoginFailures::new(self.0.throttle.clone(), self.0.clock.clone())
+        LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues
@@ -329,6 +331,18 @@ impl AuthApi {
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
         self.with(|state| state.throttle = Arc::new(state.throttle.with_known_networks(networks)))
+    }
+
+    /// Continues with the failed logins and the verified passwords in `memory`. Call this function after
+    /// [`with_login_throttle`](Self::with_login_throttle) and [`with_known_networks`](Self::with_known_networks), which
+    /// create a throttle without failures. The limits of this service apply to the failures from now on.
+    #[must_use]
+    pub fn with_login_memory(self, memory: &LoginMemory) -> Self {
+        let LoginMemory { failures, passwords } = memory.clone();
+        self.with(|state| {
+            state.throttle = Arc::new(state.throttle.with_failures(failures));
+            state.memory = passwords;
+        })
     }
 
     /// Sets the compatibility profile. The default is [`Compatibility::Documented`].

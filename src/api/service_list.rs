@@ -107,7 +107,7 @@ impl ListedApi {
 pub struct ListedAuthentication {
     /// The name of the scheme, such as `httpBasicPassTicket`.
     pub scheme: String,
-    /// The APPLID of the PassTickets.
+    /// The APPLID (the name of an application on z/OS) of the PassTickets.
     pub applid: Option<Applid>,
     /// The headers of the scheme `x509`. The list is empty for other schemes.
     pub headers: Vec<CertificateHeader>,

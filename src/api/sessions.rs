@@ -17,7 +17,7 @@ pub(super) struct Relay {
     pub(super) issuer: Arc<dyn IssuerLogout>,
 }
 
-/// The sessions of users at other servers, and what parts of the program keep for them.
+/// Ends the sessions of users at other servers, and tells the parts of the program that keep data of users.
 #[derive(Clone)]
 pub(super) struct Sessions {
     pub(super) provider: Arc<dyn LoginProvider>,

@@ -27,8 +27,8 @@ struct TicketResponse<'a> {
     ticket: &'a str,
 }
 
-/// Answers with a PassTicket for the caller. The caller needs a client certificate and a login token. The certificate
-/// and the token are checked before the body, as in Zowe API ML.
+/// Answers with a PassTicket (a one-time password of z/OS) for the caller. The caller needs a client certificate and a
+/// login token. The certificate and the token are checked before the body, as in Zowe API ML (the API gateway of Zowe).
 pub(super) async fn ticket<B: Body>(
     request: &Parts,
     body: B,

@@ -17,8 +17,8 @@ use crate::{
 /// z/OSMF.
 ///
 /// z/OSMF does not say why it refuses a login. So an expired password and a revoked user have the error
-/// [`LoginError::WrongCredentials`], as in Zowe API ML. If z/OSMF cannot be reached, or if its response is neither a
-/// login nor a refusal, the error is [`LoginError::Unavailable`].
+/// [`LoginError::WrongCredentials`], as in Zowe API ML (the API gateway of Zowe). If z/OSMF cannot be reached, or if
+/// its response is neither a login nor a refusal, the error is [`LoginError::Unavailable`].
 pub struct ZosmfLogin<C> {
     zosmf: Zosmf<C>,
     sessions: ZosmfSessions,

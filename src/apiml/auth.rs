@@ -1,4 +1,4 @@
-//! The auth endpoints of API ML.
+//! The auth endpoints of API ML (the API gateway of Zowe).
 
 use std::fmt;
 
@@ -52,8 +52,8 @@ impl<C: Connect> Apiml<C> {
         self.get(&["gateway", "certificates"], None).await?.successful().map(Reply::into_body)
     }
 
-    /// Fetches the list of public keys (`keys/public/all`). It contains the keys of API ML, of z/OSMF, **and of
-    /// identity providers**.
+    /// Fetches the list of public keys (`keys/public/all`). It contains the keys of API ML, of z/OSMF (IBM's management
+    /// server on z/OS), **and of identity providers**.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
@@ -98,8 +98,8 @@ impl<C: Connect> Apiml<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// Logs a user out (`POST logout`), so that API ML and its z/OSMF refuse the login token `token`. It is no error if
-    /// API ML already refuses the token.
+    /// Logs a user out (`POST logout`), so that API ML, and the z/OSMF that API ML uses, refuse the login token
+    /// `token`. It is no error if API ML already refuses the token.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
@@ -136,7 +136,7 @@ impl<C> fmt::Debug for Apiml<C> {
     }
 }
 
-/// The header `Authorization` with a token.
+/// Returns the value of the header `Authorization` with a token.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let value = HeaderValue::from_str(&text);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_is_hidden() {
+    fn debug_hides_the_bearer_token() {
         assert_eq!(bearer("a.b.c").unwrap(), "Bearer a.b.c");
         assert_eq!(format!("{:?}", bearer("a.b.c").unwrap()), "Sensitive");
         assert!(bearer("a\r\nb").is_err());

@@ -1,4 +1,5 @@
-//! The endpoint of API ML that makes PassTickets (`docs/reference/zowe-site.md#ticket-sources`, call A).
+//! The endpoint of API ML (the API gateway of Zowe) that makes PassTickets, the one-time passwords of z/OS
+//! (`docs/reference/zowe-site.md#ticket-sources`, call A).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,11 +34,11 @@ use crate::{
 /// A PassTicket is used again for this time, if the application allows it. A PassTicket is valid for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
-/// The number of pairs of user and APPLID whose PassTickets are kept.
+/// The number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
-/// All calls in the same second of the z/OS clock get the same PassTicket. Two calls get different PassTickets if the
-/// second call begins this time after the end of the first.
+/// All calls for a user and an APPLID in the same second of the z/OS clock get the same PassTicket. So the next call
+/// begins at least this time after the end of the previous call, and gets another PassTicket.
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
 /// The maximum number of pairs of user and APPLID with a call that runs or ended within [`BETWEEN_CALLS`].

@@ -6,7 +6,7 @@ string_enum! {
         /// Authentication of a client. For a request on a route, this event includes the check whether a token may be
         /// used for the service. In the auth API, the endpoints `query` and `validate` cause this event.
         Authentication = "authentication",
-        /// A PassTicket for the authenticated user.
+        /// A PassTicket (a one-time password of z/OS) for the authenticated user.
         Ticket = "ticket",
         /// The credential that a scheme other than PassTicket prepares for the service.
         Scheme = "scheme",
@@ -16,6 +16,8 @@ string_enum! {
         Login = "login",
         /// Revocation of a login token by logout.
         Logout = "logout",
+        /// A WebSocket was closed, because the credential of its handshake is no longer valid.
+        WebSocketClosed = "web-socket-closed",
         /// A new login token in exchange for an old login token.
         Refresh = "refresh",
         /// A new Personal Access Token.

@@ -119,7 +119,7 @@ impl AuditFile {
             Health::down(format!("the thread that writes {path} has ended; {remedy}"))
         } else if self.queue.shared.is_stuck.load(SeqCst) {
             let remedy = "check free space and permissions";
-            Health::down(format!("{path} could not be written; {remedy}, the log has the error"))
+            Health::down(format!("{path} could not be written; {remedy}; the log has the error"))
         } else {
             Health::Up
         }

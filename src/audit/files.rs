@@ -17,8 +17,8 @@ use crate::{
 
 const FILE: LabelName = LabelName::new("file");
 
-/// A sink with two files. The second file is for requests that were not authenticated. These requests are summed up. So
-/// a client without a credential cannot make the gateway delete the records of other clients.
+/// A sink with two files. The second file is for requests that were not authenticated, and contains only sums of such
+/// requests. So a client without a credential cannot make the gateway delete the records of other clients.
 ///
 /// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
 /// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to

@@ -61,11 +61,12 @@ string_enum! {
         TooManyAttempts = "too-many-attempts",
         /// The security product refused access to the resource.
         SafRefused = "saf-refused",
-        /// The caller may not request tickets for this APPLID.
+        /// The caller may not request PassTickets (one-time passwords of z/OS) for this APPLID (the name of an
+        /// application).
         ApplidNotAllowed = "applid-not-allowed",
-        /// The caller may not request tickets for this user.
+        /// The caller may not request PassTickets for this user.
         TargetNotAllowed = "target-not-allowed",
-        /// No caller may request tickets for this user, because the user is protected.
+        /// No caller may request PassTickets for this user, because the user is protected.
         TargetProtected = "target-protected",
         /// A web page of another origin made the browser send the request.
         CrossOrigin = "cross-origin",
@@ -74,11 +75,12 @@ string_enum! {
         /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID,
         /// and the tickets of all seconds up to now are used.
         NoTimeSlot = "no-time-slot",
-        /// SAF return codes 8/8/16: the gateway may not make tickets for this user and APPLID.
+        /// The return codes of SAF (the z/OS interface to the security product) are 8/8/16: the gateway may not make
+        /// tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
         /// The request is malformed.
         BadRequest = "bad-request",
-        /// SAF return codes 8/16/28: the APPLID has no key profile.
+        /// The SAF return codes are 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
         /// The PassTicket could not be made, and no other reason code applies. The SAF return codes of
         /// the record say more.

@@ -112,9 +112,9 @@ pub struct AuditRecord {
     pub target: Option<UserId>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
-    /// The APPLID that the event concerns.
+    /// The APPLID (the name of an application on z/OS) that the event concerns.
     pub applid: Option<Applid>,
-    /// The SAF return codes, if no ticket was made.
+    /// The return codes of SAF (the z/OS interface to the security product), if no ticket was made.
     pub codes: Option<SafReturnCodes>,
     /// Facts that belong to this kind of event only.
     pub detail: Option<Detail>,
@@ -172,9 +172,8 @@ impl AuditRecord {
         }
     }
 
-    /// Returns the address of the client. This is [`client`](Self::client) if it is present. If not, it is the address
-    /// of the
-    /// [`peer`](Self::peer).
+    /// Returns the address of the client. This is [`client`](Self::client) if it is present. Otherwise it is the
+    /// address of the [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }

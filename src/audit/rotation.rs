@@ -12,7 +12,7 @@ use std::{
 /// Files with a number above `keep` are deleted. Such files exist if `keep` was lowered.
 ///
 /// Files with a number above the free number are not renamed. A crash between two renames leaves a free number. The
-/// next call uses this free number, so that it deletes no file. If there is no file at `path`, for example after a
+/// next call uses this free number, so that no file is deleted. If there is no file at `path`, for example after a
 /// crash, this function does nothing.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// Accepts Base64 with or without padding, as Zowe API ML does.
+/// Accepts Base64 with or without padding, as Zowe API ML (the API gateway of Zowe) does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -22,20 +22,20 @@ pub(crate) struct BasicCredentials {
 }
 
 impl BasicCredentials {
-    /// Decodes what follows the word `Basic`. `None` if it is not valid Base64, or has no colon. The user name may be
-    /// empty, and both parts may be bytes that are not UTF-8.
+    /// Decodes the Base64 text after the word `Basic`. Returns `None` if it is not valid Base64, or if the decoded text
+    /// has no colon. The user name may be empty, and both parts may be bytes that are not UTF-8.
     pub(crate) fn decode(encoded: &[u8]) -> Option<Self> {
         let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(Self { decoded, colon })
     }
 
-    /// The user name: the bytes before the first colon.
+    /// Returns the user name: the bytes before the first colon.
     pub(crate) fn user(&self) -> &[u8] {
         &self.decoded[..self.colon]
     }
 
-    /// The password: the bytes after the first colon.
+    /// Returns the password: the bytes after the first colon.
     pub(crate) fn password(&self) -> &[u8] {
         &self.decoded[self.colon + 1..]
     }
@@ -47,7 +47,7 @@ impl fmt::Debug for BasicCredentials {
     }
 }
 
-/// The scheme of an `Authorization` value, and what follows it.
+/// Splits the value of `Authorization` into the scheme and the text after it.
 pub(crate) fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
     let value = value.trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());

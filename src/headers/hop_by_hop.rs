@@ -9,6 +9,8 @@ use super::{list::list_items, sweep::sweep};
 
 const KEEP_ALIVE: &str = "keep-alive";
 const TRAILERS: &str = "trailers";
+const UPGRADE: &str = "upgrade";
+const WEBSOCKET: &str = "websocket";
 
 /// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
 /// Otherwise, a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
@@ -48,6 +50,10 @@ pub(crate) struct HopByHop {
     has_fixed: bool,
     /// `TE` contains `trailers`.
     accepts_trailers: bool,
+    /// `Connection` contains `upgrade`.
+    connection_has_upgrade: bool,
+    /// `Upgrade` contains `websocket`.
+    upgrade_has_websocket: bool,
 }
 
 impl HopByHop {
@@ -64,9 +70,17 @@ impl HopByHop {
         match kind(name) {
             Kind::Connection => {
                 self.has_connection = true;
-                self.connection_names_any |= listed_names(value).next().is_some();
+                for name in listed_names(value) {
+                    self.connection_names_any = true;
+                    self.connection_has_upgrade |= name.eq_ignore_ascii_case(UPGRADE.as_bytes());
+                }
             }
             Kind::HopByHop => self.has_fixed = true,
+            Kind::Upgrade => {
+                self.has_fixed = true;
+                self.upgrade_has_websocket |= list_items(value.as_bytes())
+                    .any(|item| item.eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
+            }
             Kind::Te => {
                 self.has_fixed = true;
                 self.accepts_trailers |= list_items(value.as_bytes())
@@ -74,6 +88,16 @@ impl HopByHop {
             }
             Kind::EndToEnd => {}
         }
+    }
+
+    /// Whether the request has a header that is always hop-by-hop, such as `Trailer`.
+    pub(crate) fn has_fixed(&self) -> bool {
+        self.has_fixed
+    }
+
+    /// Whether the headers ask for the upgrade to WebSocket (RFC 6455 §4.1).
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        self.upgrade_has_websocket && self.connection_has_upgrade
     }
 
     /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the
@@ -103,17 +127,19 @@ impl HopByHop {
             headers.remove(CONNECTION);
         }
         if self.has_fixed {
-            sweep(headers, |name| matches!(kind(name), Kind::HopByHop | Kind::Te));
+            sweep(headers, |name| kind(name) >= Kind::HopByHop);
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The kinds from `HopByHop` on are always removed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    EndToEnd,
     Connection,
     HopByHop,
     Te,
-    EndToEnd,
+    Upgrade,
 }
 
 fn kind(name: &HeaderName) -> Kind {
@@ -125,8 +151,8 @@ fn kind(name: &HeaderName) -> Kind {
         | "proxy-authenticate"
         | "proxy-authorization"
         | "trailer"
-        | "transfer-encoding"
-        | "upgrade" => Kind::HopByHop,
+        | "transfer-encoding" => Kind::HopByHop,
+        UPGRADE => Kind::Upgrade,
         _ => Kind::EndToEnd,
     }
 }
@@ -190,6 +216,35 @@ mod tests {
             assert_eq!(strip_request_hop_by_hop(&mut headers), want.is_some(), "{lines:?}");
             let left: Vec<_> = headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
             assert_eq!(left, Vec::from_iter(want), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_both_headers_together_ask_for_websocket() {
+        for (fields, want) in [
+            (&[("upgrade", "websocket"), ("connection", "Upgrade")][..], true),
+            (&[("connection", "keep-alive, upgrade"), ("upgrade", "h2c, WebSocket")], true),
+            (
+                &[
+                    ("connection", "keep-alive"),
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                ],
+                true,
+            ),
+            (&[("upgrade", "websocket")], false),
+            (&[("connection", "upgrade")], false),
+            (&[("upgrade", "h2c"), ("connection", "upgrade, http2-settings")], false),
+            (&[("upgrade", "websocket/13"), ("connection", "upgrade")], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let found = HopByHop::of(&headers);
+            assert_eq!(found.asks_for_websocket(), want, "{fields:?}");
+            found.strip(&mut headers);
+            assert!(headers.is_empty(), "{fields:?}");
         }
     }
 

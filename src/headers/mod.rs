@@ -1,6 +1,6 @@
-//! General functions for HTTP headers: Basic credentials, content types, cookies, hop-by-hop headers, lists, names that
-//! are equal for CGI, the removal of several headers in one pass, and responses to `HEAD`. These functions do not know
-//! which headers have a meaning for the gateway.
+//! General functions for HTTP headers: Basic credentials, content types, cookies, hop-by-hop headers, lists, the
+//! comparison of header names as in CGI, the removal of several headers in one pass, and responses to `HEAD`. These
+//! functions do not know which headers have a meaning for the gateway.
 
 mod basic;
 #[cfg(any(feature = "proxy", feature = "tls"))]
@@ -20,5 +20,6 @@ pub use hop_by_hop::strip_hop_by_hop;
 pub(crate) use hop_by_hop::{HopByHop, strip_request_hop_by_hop};
 #[cfg(feature = "proxy")]
 pub(crate) use list::all_list_items;
+pub(crate) use list::list_items;
 pub(crate) use spelling::same_for_cgi;
 pub(crate) use sweep::sweep;

@@ -35,8 +35,8 @@ use crate::passticket::UserId;
 /// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter whose
 /// name has more parts is more specific. A certificate without a matching filter has no user.
 ///
-/// A look-up takes longer if the names in the filters have more different lengths. The length of a name is the number
-/// of its parts. The number of filters makes no difference.
+/// The time of a look-up grows with the number of different lengths of the names in the filters. The length of a name
+/// is the number of its parts. The number of filters makes no difference.
 ///
 /// ```
 /// use tower_passticket::{

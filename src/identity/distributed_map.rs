@@ -13,8 +13,8 @@ use crate::passticket::UserId;
 /// Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 ///
 /// Registries are compared exactly. Names are also compared exactly, except for e-mail addresses. If a name is an
-/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored, because an identity
-/// provider may send `Jane.Doe@Example.com` although the table contains `jane.doe@example.com`.
+/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored. For example, an identity
+/// provider may send `Jane.Doe@Example.com`, and the table may contain `jane.doe@example.com`.
 ///
 /// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
 /// lower case in the part before the `@`, but in practice they do not. If two addresses of one registry in the table

@@ -1,4 +1,4 @@
-//! Keeps identities from other registries away from certain users.
+//! Ensures that identities from registries outside z/OS are never mapped to certain users.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -52,7 +52,7 @@ impl<M: DistributedMapper> DistributedMapper for ProtectedUsers<M> {
             if users.contains(&user) {
                 log_limited!(
                     warn, ("protected user", user), { %user },
-                    "an identity of another registry is mapped to a protected user; it is refused"
+                    "an identity of another registry is mapped to a protected user; the identity is refused"
                 );
                 return Err(MapError::NotMapped);
             }

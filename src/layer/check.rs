@@ -14,7 +14,7 @@ use super::{future::ResponseFuture, rejection::Rejection};
 pub trait Check {
     /// If the result is `Ok`, the request is forwarded to the inner service. If the result is `Err`, the client
     /// receives the response of the [`Rejection`].
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 
 /// A service that runs the check `C` of a layer before the inner service `S`. Each layer has a type alias for its

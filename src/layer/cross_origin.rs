@@ -5,16 +5,23 @@
 //! in `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page cannot set these
 //! headers.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
-    header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE},
+    header::{
+        ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_KEY,
+        UPGRADE,
+    },
     request::Parts,
     uri::Authority,
 };
 
-use super::path::service_of;
+use super::{
+    cors_rules::{Access, CorsRules},
+    origin::Origin,
+    path::service_of,
+};
 use crate::{
     authority::is_host_and_port,
     connection::{ConnectionInfo, Protocol},
@@ -36,86 +43,12 @@ const REFUSED: Description = Description::counter(
     "Requests of web pages of other origins that were refused.",
 );
 
-/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter. The default port may be
-/// present or absent.
-///
-/// ```
-/// use tower_passticket::layer::Origin;
-///
-/// # fn main() -> Result<(), tower_passticket::layer::OriginError> {
-/// let origin: Origin = "https://Zowe.example.com:443".parse()?;
-/// assert_eq!(origin, "https://zowe.example.com".parse()?);
-/// assert!("null".parse::<Origin>().is_err());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// The text is in lower case and has no default port (RFC 6454 §6.2).
-    text: String,
-}
-
-impl Origin {
-    fn new(scheme: &str, authority: &Authority) -> Self {
-        let default = match scheme {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        };
-        let host = match ipv6(authority.host()) {
-            Some(ip) => format!("[{ip}]"),
-            None => authority.host().to_ascii_lowercase(),
-        };
-        let port = authority.port_u16().filter(|port| Some(*port) != default);
-        let text = match port {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        };
-        Self { text }
-    }
-
-    fn scheme(&self) -> &str {
-        self.text.split(':').next().unwrap_or_default()
-    }
-}
-
-/// Parses an IPv6 address in brackets. Addresses are compared after parsing, because one address has several spellings.
-fn ipv6(host: &str) -> Option<Ipv6Addr> {
-    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
-}
-
-impl FromStr for Origin {
-    type Err = OriginError;
-
-    fn from_str(text: &str) -> Result<Self, OriginError> {
-        let error = || OriginError(text.chars().take(200).collect());
-        let (scheme, authority) = text.split_once("://").ok_or_else(error)?;
-        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        let authority = authority.parse::<Authority>().map_err(|_| error())?;
-        if !is_scheme || !is_host_and_port(&authority) {
-            return Err(error());
-        }
-        Ok(Self::new(&scheme.to_ascii_lowercase(), &authority))
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// A text that is not an [`Origin`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an origin; write one like https://zowe.example.com:7554")]
-pub struct OriginError(String);
-
 /// Decides which requests of web pages of other origins are refused with 403
 /// ([D25](crate::decisions#d25)).
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`.
+/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, it is also enough: a page
+/// may read the frames of a WebSocket to any origin, and a browser sends no preflight request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
@@ -142,6 +75,7 @@ pub struct OriginPolicy {
     /// gateway.
     own: Vec<Origin>,
     allowed: Vec<(ServiceId, Vec<Origin>)>,
+    cors: Vec<(ServiceId, CorsRules)>,
     foreign: ForeignOrigins,
     counts: Option<Arc<CrossOriginCounts>>,
 }
@@ -165,7 +99,8 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`.
+    /// Allows pages of these origins to use `service`. Responses get no header that lets a page read them, so this is
+    /// for an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
         mut self,
@@ -174,6 +109,24 @@ impl OriginPolicy {
     ) -> Self {
         self.allowed.push((service, origins.into_iter().collect()));
         self
+    }
+
+    /// Allows the pages that `rules` allow to use `service`. This replaces earlier rules of the service. `service` can
+    /// also be the first segment of the paths of the auth API, `gateway`. The
+    /// [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let such a page read the responses.
+    ///
+    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials, so a request that such a page makes
+    /// a browser send with a credential is decided as a request of any other page.
+    #[must_use]
+    pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
+        self.cors.retain(|(other, _)| *other != service);
+        self.cors.push((service, rules));
+        self
+    }
+
+    /// Whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
+    pub fn has_cors(&self) -> bool {
+        !self.cors.is_empty()
     }
 
     /// Sets which requests of other origins are allowed. The default is [`ForeignOrigins::Restricted`].
@@ -232,6 +185,12 @@ impl OriginPolicy {
         if !self.refuses(head, body) {
             return Ok(());
         }
+        self.report(head);
+        Err(CrossOrigin)
+    }
+
+    /// Counts and logs a request that is refused.
+    fn report(&self, head: RequestHead<'_>) {
         if let Some(counts) = &self.counts {
             counts.refused.increment();
         }
@@ -241,9 +200,53 @@ impl OriginPolicy {
             "cross-origin request",
             { ?origin, own = %OriginList(&self.own), method = %head.method, path },
             "request of a web page of another origin refused; if the page belongs to this gateway, add its \
-             host to zowe.externalDomains"
+             host to zowe.externalDomains; if it may use the service, see CORS in the documentation"
         );
-        Err(CrossOrigin)
+    }
+
+    /// Decides what CORS does with a request. A preflight request that is refused is counted and logged.
+    #[inline]
+    pub(super) fn sharing<'a>(&self, head: impl Into<RequestHead<'a>>) -> Sharing<'_> {
+        let head = head.into();
+        match self.rules(head.uri.path()) {
+            Some(rules) => self.sharing_by(rules, head),
+            None => Sharing::NoRules,
+        }
+    }
+
+    fn sharing_by<'p>(&'p self, rules: &'p CorsRules, head: RequestHead<'_>) -> Sharing<'p> {
+        if !head.headers.contains_key(ORIGIN) {
+            return Sharing::OwnOrigin;
+        }
+        // A browser sends one line. Several lines are no valid origin.
+        let origin = only(head.headers, &ORIGIN).and_then(parse_origin);
+        let is_own = origin.as_ref().is_some_and(|origin| self.is_own(origin, head));
+        if is_own || self.is_own_page_without_origin(head) {
+            return Sharing::OwnOrigin;
+        }
+        let requested = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+        match requested.filter(|_| head.method == Method::OPTIONS) {
+            Some(method) => match rules.access(origin.as_ref(), method.as_bytes()) {
+                Some(access) => Sharing::Preflight(rules, access),
+                None => {
+                    self.report(head);
+                    Sharing::PreflightRefused
+                }
+            },
+            None => match rules.access(origin.as_ref(), head.method.as_str().as_bytes()) {
+                Some(access) => Sharing::Shared(access),
+                None => Sharing::NotShared,
+            },
+        }
+    }
+
+    /// The rules of the service of a path.
+    fn rules(&self, path: &str) -> Option<&CorsRules> {
+        if self.cors.is_empty() {
+            return None;
+        }
+        let service = service_of(path)?;
+        self.cors.iter().find(|(id, _)| id.as_str() == service).map(|(_, rules)| rules)
     }
 
     /// Returns true if a request is refused. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
@@ -256,10 +259,14 @@ impl OriginPolicy {
         if self.is_own_page_without_origin(head) {
             return false;
         }
-        if has_origin && self.foreign == ForeignOrigins::Refused {
+        // Rules of CORS that permit anonymous requests do not apply to WebSockets: browsers send cookies with each
+        // handshake.
+        let is_websocket = is_websocket_handshake(head.headers);
+        let is_refused = || self.foreign == ForeignOrigins::Refused && !self.is_anonymous(head);
+        if has_origin && (is_websocket || is_refused()) {
             return true;
         }
-        (!is_safe(head.method) || is_websocket_handshake(head.headers))
+        (!is_safe(head.method) || is_websocket)
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
@@ -274,22 +281,57 @@ impl OriginPolicy {
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
+    /// Whether the service shares its responses with pages of each origin, without credentials.
+    fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
+        self.access(None, head) == Some(Access::Anonymous)
+    }
+
+    /// How a page of `origin` may use the service, according to the [`CorsRules`].
+    fn access(&self, origin: Option<&Origin>, head: RequestHead<'_>) -> Option<Access> {
+        self.rules(head.uri.path())?.access(origin, head.method.as_str().as_bytes())
+    }
+
+    fn is_own(&self, origin: &Origin, head: RequestHead<'_>) -> bool {
+        match self.own.as_slice() {
+            [] => is_requested(origin, head),
+            own => own.contains(origin),
+        }
+    }
+
     /// Whether `origin` is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
-        let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Origin>().ok()) else {
+        let Some(origin) = parse_origin(origin.as_bytes()) else {
             return false;
         };
-        let is_own = match self.own.as_slice() {
-            [] => is_requested(&origin, head),
-            own => own.contains(&origin),
-        };
         let service = service_of(head.uri.path());
-        is_own
+        self.is_own(&origin, head)
+            || self.access(Some(&origin), head) == Some(Access::WithCredentials)
             || self
                 .allowed
                 .iter()
                 .any(|(id, origins)| Some(id.as_str()) == service && origins.contains(&origin))
     }
+}
+
+fn parse_origin(origin: &[u8]) -> Option<Origin> {
+    std::str::from_utf8(origin).ok()?.parse().ok()
+}
+
+/// What CORS does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing<'a> {
+    /// The service has no rules.
+    NoRules,
+    /// The request comes from a page of the gateway, or from no page.
+    OwnOrigin,
+    /// A preflight request that the rules allow.
+    Preflight(&'a CorsRules, Access),
+    /// A preflight request that the rules do not allow.
+    PreflightRefused,
+    /// The page may read the response.
+    Shared(Access),
+    /// The page may not read the response.
+    NotShared,
 }
 
 /// Says whether the body of a request may contain a credential.
@@ -435,38 +477,6 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_equal_without_case_and_default_port() {
-        let canonical = |text: &str| text.parse::<Origin>().map(|origin| origin.to_string()).ok();
-        for (text, want) in [
-            ("https://gw", Some("https://gw")),
-            ("HTTPS://GW.Example:443", Some("https://gw.example")),
-            ("http://gw:80", Some("http://gw")),
-            ("http://gw:443", Some("http://gw:443")),
-            ("https://gw:80", Some("https://gw:80")),
-            ("https://[::1]:443", Some("https://[::1]")),
-            ("https://[2001:DB8:0:0::1]", Some("https://[2001:db8::1]")),
-            ("https://[::ffff:102:304]:1", Some("https://[::ffff:1.2.3.4]:1")),
-            ("https://gw:00443", Some("https://gw")),
-            ("chrome-extension://abc", Some("chrome-extension://abc")),
-            ("null", None),
-            ("", None),
-            ("https://", None),
-            ("https:", None),
-            ("https://gw/", None),
-            ("https://gw?x", None),
-            ("https://gw:", None),
-            ("https://gw:65536", None),
-            ("https://u@gw", None),
-            ("https://gw https://gw", None),
-            ("://gw", None),
-            ("1://gw", None),
-            ("ht tp://gw", None),
-        ] {
-            assert_eq!(canonical(text).as_deref(), want, "{text:?}");
-        }
-    }
-
-    #[test]
     fn requests_of_other_origins_with_a_credential_of_the_browser_are_refused() {
         const COOKIE: (&str, &str) = ("cookie", "a=b");
         const BASIC: (&str, &str) = ("authorization", "basic dTpw");
@@ -496,6 +506,13 @@ mod tests {
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, SOCKET], true),
             ("GET", "/x", &[COOKIE, EVIL_ORIGIN, ("upgrade", "websocket")], true),
             ("GET", "/x", &[COOKIE, ("origin", OURS), SOCKET], false),
+            // A WebSocket handshake of another origin is refused even without a credential of the browser.
+            ("GET", "/x", &[EVIL_ORIGIN, SOCKET], true),
+            ("GET", "/x", &[BEARER, EVIL_ORIGIN, SOCKET], true),
+            ("GET", "/x", &[NULL, SOCKET], true),
+            ("GET", "/x", &[("origin", OURS), SOCKET], false),
+            ("GET", "/x", &[SOCKET], false),
+            ("GET", "/x", &[EVIL_ORIGIN], false),
             // These cases vary the credential.
             ("POST", "/x", &[EVIL_ORIGIN], false),
             ("POST", "/x", &[BASIC, EVIL_ORIGIN], true),
@@ -619,6 +636,42 @@ mod tests {
                 let request = request("POST", path, &headers);
                 assert_eq!(is_refused(&policy, &request), want, "{path} {origin} {site}");
             }
+        }
+    }
+
+    #[test]
+    fn pages_that_the_rules_allow_may_use_credentials_and_no_other_page_may() {
+        let service = |id| ServiceId::new(id).unwrap();
+        let app = "https://app.example";
+        let listed = CorsRules::for_origins([app.parse().unwrap()]);
+        let restricted = OriginPolicy::default()
+            .with_cors(service("listed"), listed.clone())
+            .with_cors(service("gateway"), listed)
+            .with_cors(service("any"), CorsRules::for_any_origin());
+        let refused = restricted.clone().with_foreign_origins(ForeignOrigins::Refused);
+        let socket = ("sec-websocket-key", "x");
+        let cookie = ("cookie", "a=b");
+        // The last two columns say whether the request is refused with `Restricted` and with `Refused`.
+        for (method, path, headers, want) in [
+            ("POST", "/listed/x", &[cookie, ("origin", app)][..], [false, false]),
+            ("GET", "/listed/x", &[cookie, ("origin", app), socket], [false, false]),
+            ("POST", "/gateway/api/v1/auth/login", &[cookie, ("origin", app)], [false, false]),
+            ("PATCH", "/listed/x", &[cookie, ("origin", app)], [true, true]),
+            ("POST", "/listed/x", &[cookie, ("origin", EVIL)], [true, true]),
+            ("POST", "/listed/x", &[cookie, ("origin", app), ("origin", EVIL)], [true, true]),
+            ("POST", "/listed/x", &[cookie, ("origin", "null")], [true, true]),
+            ("POST", "/listed/x", &[cookie, ("origin", "http://app.example")], [true, true]),
+            ("POST", "/listed2/x", &[cookie, ("origin", app)], [true, true]),
+            ("POST", "/other/x", &[cookie, ("origin", app)], [true, true]),
+            ("GET", "/listed/x", &[cookie, ("origin", EVIL)], [false, true]),
+            ("GET", "/any/x", &[("origin", EVIL)], [false, false]),
+            ("POST", "/any/x", &[("origin", EVIL)], [false, false]),
+            ("POST", "/any/x", &[cookie, ("origin", EVIL)], [true, true]),
+            ("PATCH", "/any/x", &[("origin", EVIL)], [false, true]),
+        ] {
+            let request = request(method, path, headers);
+            let got = [&restricted, &refused].map(|policy| is_refused(policy, &request));
+            assert_eq!(got, want, "{method} {path} {headers:?}");
         }
     }
 

@@ -283,7 +283,7 @@ struct Inner {
 }
 
 impl Check for ForwardedCertificate {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let is_forwarded = client_cert::is_forwarded(request.headers());
         if let Some(peer) = request.extensions().get::<PeerCertificate>() {
             let forwarders = &self.0.forwarders;
@@ -406,7 +406,7 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        check.check(&mut request)?;
+        check.clone().check(&mut request)?;
         assert!(request.headers().is_empty(), "{:?}", request.headers());
         let seen = request.extensions().get::<PeerCertificate>();
         Ok(seen.and_then(PeerCertificate::common_name).map(str::to_owned))

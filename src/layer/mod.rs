@@ -32,6 +32,8 @@ mod check;
 mod client_cert;
 mod compatibility;
 pub mod connection;
+pub mod cors;
+mod cors_rules;
 mod credential;
 mod cross_origin;
 mod failure;
@@ -39,6 +41,7 @@ pub mod forwarded_certificate;
 mod future;
 #[cfg(feature = "proxy")]
 mod message;
+mod origin;
 mod passticket;
 mod password;
 mod password_form;
@@ -57,8 +60,10 @@ mod scheme_error;
 mod scheme_ticket;
 mod schemes;
 pub mod scope;
+mod shared_routes;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
 mod zosmf;
@@ -75,10 +80,12 @@ pub use client_cert::forwarded_chain;
 #[cfg(feature = "proxy")]
 pub(crate) use compatibility::NoResponse;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
+pub use cors::{CorsFuture, CorsLayer, CorsService};
+pub use cors_rules::CorsRules;
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
-pub use cross_origin::{CrossOriginCounts, ForeignOrigins, Origin, OriginError, OriginPolicy};
+pub use cross_origin::{CrossOriginCounts, ForeignOrigins, OriginPolicy};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use forwarded_certificate::{
     ForwardedCertificateLayer, ForwardedCertificateService, TrustedForwarders,
@@ -87,6 +94,7 @@ pub use forwarded_certificate::{
 pub use future::{LayerFuture, ResponseFuture};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
+pub use origin::{Origin, OriginError};
 pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 #[cfg(feature = "api")]
@@ -96,10 +104,13 @@ pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream,
+    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders,
+    ServiceProtocol, Upstream,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
+#[cfg(feature = "proxy")]
+pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
@@ -107,6 +118,9 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use shared_routes::SharedRoutes;
+#[cfg(feature = "proxy")]
+pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};
 #[cfg(feature = "remote")]
 pub use zosmf::ZosmfScheme;

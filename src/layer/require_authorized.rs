@@ -87,7 +87,7 @@ enum WhenBypassed {
 }
 
 impl Check for RequireAuthorized {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         let is_bypass = || extensions.get::<Arc<Route>>().is_some_and(|route| route.is_bypass());
         if self.bypass == WhenBypassed::Forward && is_bypass() {

@@ -62,6 +62,7 @@ use super::{
     routes::{EncodedPaths, Route, Routes},
     scheme::ReadyToForward,
     scope::Authorized,
+    shared_routes::{RoutesReader, SharedRoutes},
 };
 
 /// The layer. See the [module](self).
@@ -71,9 +72,10 @@ pub struct RouteLayer {
 }
 
 impl RouteLayer {
-    /// Creates a layer that finds the route by the path.
-    pub fn new(routes: impl Into<Arc<Routes>>) -> Self {
-        Self { check: FindRoute(Source::Table(routes.into())) }
+    /// Creates a layer that finds the route by the path. `routes` is a table ([`Routes`]), or a handle on a table that
+    /// can be replaced while requests run ([`SharedRoutes`]).
+    pub fn new(routes: impl Into<SharedRoutes>) -> Self {
+        Self { check: FindRoute(Source::Table(routes.into().reader())) }
     }
 
     /// Creates a layer that uses `route` for every request, regardless of the path. Use it if your own router has
@@ -103,12 +105,12 @@ pub struct FindRoute(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Table(Arc<Routes>),
+    Table(RoutesReader),
     Fixed(Arc<Route>),
 }
 
 impl Check for FindRoute {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let route = self.find(request)?;
         request.extensions_mut().insert(route);
         Ok(())
@@ -116,7 +118,7 @@ impl Check for FindRoute {
 }
 
 impl FindRoute {
-    fn find<B>(&self, request: &Request<B>) -> Result<Arc<Route>, Rejection> {
+    fn find<B>(&mut self, request: &Request<B>) -> Result<Arc<Route>, Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Authentication>().is_some()
             || extensions.get::<Authorized>().is_some()
@@ -129,12 +131,29 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        self.0.find(request.uri().path()).cloned()
+        self.0.candidates().find(request.uri().path()).cloned()
     }
 }
 
 impl Source {
-    fn find(&self, path: &str) -> Result<&Arc<Route>, Rejection> {
+    #[inline]
+    fn candidates(&mut self) -> Candidates<'_> {
+        match self {
+            Self::Table(routes) => Candidates::Table(routes.current()),
+            Self::Fixed(route) => Candidates::Fixed(route),
+        }
+    }
+}
+
+/// The routes that a request may have.
+#[derive(Clone, Copy)]
+enum Candidates<'a> {
+    Table(&'a Routes),
+    Fixed(&'a Arc<Route>),
+}
+
+impl<'a> Candidates<'a> {
+    fn find(self, path: &str) -> Result<&'a Arc<Route>, Rejection> {
         let found = self.find_as_sent(path).ok_or(Rejection::NoRoute);
         if is_plain(path) {
             return found;
@@ -163,7 +182,7 @@ impl Source {
     }
 
     /// Returns the route for the path as the client sent it, without decoding.
-    fn find_as_sent(&self, path: &str) -> Option<&Arc<Route>> {
+    fn find_as_sent(self, path: &str) -> Option<&'a Arc<Route>> {
         match self {
             Self::Table(routes) => routes.find(path),
             Self::Fixed(route) => path.starts_with('/').then_some(route),
@@ -196,8 +215,8 @@ mod tests {
             route("api/v1", "https://a/api"),
             route("api/v1/admin", "https://a/api/admin"),
         ]);
-        let check = RouteLayer::new(routes.unwrap()).check;
-        let decide = |method: Method, path: &str| {
+        let mut check = RouteLayer::new(routes.unwrap()).check;
+        let mut decide = |method: Method, path: &str| {
             let request = Request::builder().method(method).uri(path).body(()).unwrap();
             check.find(&request).map(|route| route.prefix().to_owned())
         };
@@ -230,6 +249,28 @@ mod tests {
     }
 
     #[test]
+    fn each_clone_of_a_service_finds_the_routes_of_the_current_table() {
+        let table = |prefixes: &[&str]| {
+            Routes::new(prefixes.iter().map(|prefix| route(prefix, "https://a"))).unwrap()
+        };
+        let shared = SharedRoutes::from(table(&["a"]));
+        let mut first = RouteLayer::new(shared.clone()).check;
+        let mut second = first.clone();
+        let find =
+            |check: &mut FindRoute, path: &str| check.find(&Request::get(path).body(()).unwrap());
+        let before = find(&mut first, "/svc/a").unwrap();
+        let old = shared.replace(table(&["b"]));
+        assert!(Arc::ptr_eq(old.find("/svc/a").unwrap(), &before));
+        for check in [&mut first, &mut second] {
+            assert_eq!(find(check, "/svc/a").unwrap_err(), Rejection::NoRoute);
+            assert_eq!(find(check, "/svc/b").unwrap().prefix(), "/svc/b");
+        }
+        // The route of a request that is still running stays as it was.
+        assert_eq!(before.prefix(), "/svc/a");
+        assert!(shared.current().find("/svc/b").is_some());
+    }
+
+    #[test]
     fn a_route_may_refuse_encoded_paths() {
         let routes = |encoded_paths| {
             let route = route("api/v1", "https://a").with_encoded_paths(encoded_paths);
@@ -256,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_fixed_route_rejects_a_request_without_a_path() {
-        let check = RouteLayer::fixed(route("files", "https://a/zosmf")).check;
+        let mut check = RouteLayer::fixed(route("files", "https://a/zosmf")).check;
         let asterisk = Request::options("*").body(()).unwrap();
         assert_eq!(check.find(&asterisk).unwrap_err(), Rejection::NoRoute);
     }

@@ -85,6 +85,20 @@ pub enum SecurityHeaders {
     Unchanged,
 }
 
+/// The version of HTTP for requests to a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServiceProtocol {
+    /// With TLS: HTTP/2 if the service chooses it (ALPN, RFC 7301), else HTTP/1.1. Without TLS: HTTP/1.1. The proxy
+    /// offers HTTP/2 only if it was told to (`Forward::with_http2`).
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without negotiation, usually without TLS ("prior knowledge", RFC 9113 §3.3).
+    H2c,
+}
+
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
 /// the scheme is left out. So two spellings of one address are equal, and their routes share one limit of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,6 +207,7 @@ pub struct Route {
     security_headers: SecurityHeaders,
     response_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
+    protocol: ServiceProtocol,
     compatibility: Compatibility,
     /// All routes of the same service, including this one, because a redirect of the service may point to another
     /// route. The list is empty if the route is in no table.
@@ -274,6 +289,7 @@ impl Route {
             security_headers: SecurityHeaders::default(),
             response_timeout: None,
             body_timeout: None,
+            protocol: ServiceProtocol::default(),
             compatibility: Compatibility::default(),
             siblings: Arc::new([]),
         }
@@ -321,6 +337,12 @@ impl Route {
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
+    }
+
+    /// Sets the version of HTTP for requests to the service.
+    #[must_use]
+    pub fn with_protocol(self, protocol: ServiceProtocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// Sets the compatibility profile of this route, which decides the gateway's responses and the texts in
@@ -404,6 +426,11 @@ impl Route {
     /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
+    }
+
+    /// The version of HTTP for requests to the service.
+    pub fn protocol(&self) -> ServiceProtocol {
+        self.protocol
     }
 
     /// Returns the compatibility profile of this route.

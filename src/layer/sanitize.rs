@@ -50,8 +50,8 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Request,
-    header::{AUTHORIZATION, COOKIE},
+    HeaderMap, HeaderName, Method, Request, Version,
+    header::{AUTHORIZATION, COOKIE, TRAILER},
 };
 use tower_layer::Layer;
 
@@ -63,8 +63,12 @@ use super::{
     rejection::Rejection,
     request_headers::{Policy, RequestHeaders},
     routes::Route,
+    websocket::AsksForWebSocket,
 };
-use crate::{headers::HopByHop, token::ServiceId};
+use crate::{
+    headers::{HopByHop, all_list_items},
+    token::ServiceId,
+};
 
 /// Headers that are kept and marked as sensitive.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
@@ -132,7 +136,7 @@ struct Rules {
 }
 
 impl Check for Sanitize {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
@@ -143,12 +147,45 @@ impl Check for Sanitize {
         let Rules { headers, origins } = &*self.rules;
         origins.check(&*request).map_err(|_| Rejection::CrossOrigin)?;
         let changes = headers.of_path(request.uri().path());
-        sanitize(request.headers_mut(), headers, changes);
+        let Asked { websocket, trailers } = sanitize(request.headers_mut(), headers, changes);
+        if let Some(trailers) = trailers {
+            request.extensions_mut().insert(trailers);
+        }
+        if websocket && request.method() == Method::GET && request.version() == Version::HTTP_11 {
+            request.extensions_mut().insert(AsksForWebSocket);
+        }
         Ok(())
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
+/// What the removed hop-by-hop headers of a request asked for.
+struct Asked {
+    /// The upgrade to WebSocket.
+    websocket: bool,
+    trailers: Option<AnnouncedTrailers>,
+}
+
+/// The names of the trailers that a request announces (RFC 9110 §6.6.2), without those that a client must not send as
+/// headers. A service may merge trailers into the headers. So other trailers are not forwarded.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
+pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);
+
+#[cold]
+fn announced_trailers(
+    headers: &HeaderMap,
+    policy: &Policy,
+    changes: Option<&RequestHeaders>,
+) -> AnnouncedTrailers {
+    let names = all_list_items(headers, &TRAILER);
+    let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+    let is_permitted =
+        |name: &HeaderName| !policy.removes(name, changes) && !SENSITIVE.contains(&name);
+    AnnouncedTrailers(names.filter(is_permitted).collect())
+}
+
+/// Removes headers. Returns what the removed headers asked for.
+fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) -> Asked {
     let mut hop_by_hop = HopByHop::default();
     // For most requests, the list stays empty and allocates nothing.
     let mut reserved = Vec::new();
@@ -160,10 +197,14 @@ fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHe
             value.set_sensitive(true);
         }
     }
+    let trailers = (hop_by_hop.has_fixed() && headers.contains_key(TRAILER))
+        .then(|| announced_trailers(headers, policy, changes));
+    let websocket = hop_by_hop.asks_for_websocket();
     hop_by_hop.strip_request(headers);
     if !reserved.is_empty() {
         remove_reserved(headers, &reserved);
     }
+    Asked { websocket, trailers }
 }
 
 #[cold]

@@ -136,6 +136,15 @@ impl ReadyToForward {
         }
     }
 
+    /// Returns the user with the proof of the user's identity. `None` after a failure.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn authorized(&self) -> Option<&Authorized> {
+        match &self.0 {
+            Ready::Prepared { authorized, .. } => Some(authorized),
+            Ready::Failed(_) => None,
+        }
+    }
+
     /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)), because a proxy must send the
     /// request a second time. Writes a record to the audit log. `method`, `uri` and `extensions` must be the values of
     /// the request that the client sent.

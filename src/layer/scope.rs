@@ -137,7 +137,7 @@ impl Authorized {
     }
 
     /// Adds the user, the credential and the service to `record`.
-    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+    pub(crate) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
@@ -205,7 +205,7 @@ pub struct CheckScope {
 }
 
 impl Check for CheckScope {
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+    fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let audit = &self.audit;
         let Some(route) = request.extensions().get::<Arc<Route>>().cloned() else {
             return Err(Rejection::misassembled("ScopeLayer needs RouteLayer before it"));

@@ -23,6 +23,15 @@ const RETRIES: Description = Description::counter(
     "Requests and connections to services that were tried a second time.",
 );
 
+const HTTP2: Description = Description::gauge(
+    "passticket_service_http2_connections_open",
+    "Connections to services that use HTTP/2.",
+);
+const STREAMS: Description = Description::gauge(
+    "passticket_service_http2_streams_open",
+    "Requests on HTTP/2 connections to services.",
+);
+
 /// Counts the connections and requests of [`Forward`](super::Forward).
 #[derive(Debug, Default)]
 pub struct ForwardCounts {
@@ -31,6 +40,8 @@ pub struct ForwardCounts {
     refused: Counter,
     retries: CounterFamily<(Retry,)>,
     stalled: Counter,
+    http2: Gauge,
+    streams: Gauge,
 }
 
 /// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
@@ -40,11 +51,13 @@ pub(super) enum Retry {
     Refused,
     /// The service closed an idle connection while the gateway was sending a request on it.
     Closed,
+    /// The service has refused a stream of HTTP/2, or has announced that it does not process the stream.
+    Unprocessed,
 }
 
 impl Label for Retry {
     const NAME: LabelName = LabelName::new("reason");
-    const ALL: &'static [Self] = &[Self::Refused, Self::Closed];
+    const ALL: &'static [Self] = &[Self::Refused, Self::Closed, Self::Unprocessed];
 
     fn index(self) -> usize {
         self as usize
@@ -54,6 +67,7 @@ impl Label for Retry {
         match self {
             Self::Refused => "connection-refused",
             Self::Closed => "connection-closed",
+            Self::Unprocessed => "stream-unprocessed",
         }
     }
 }
@@ -72,6 +86,32 @@ impl ForwardCounts {
     /// The number of requests that were refused because no connection became free in time.
     pub fn refused(&self) -> u64 {
         self.refused.get()
+    }
+
+    /// The number of connections to services that use HTTP/2.
+    pub fn http2_connections(&self) -> i64 {
+        self.http2.get()
+    }
+
+    /// The number of requests on HTTP/2 connections to services.
+    pub fn http2_streams(&self) -> i64 {
+        self.streams.get()
+    }
+
+    pub(super) fn add_http2(&self) {
+        self.http2.increment();
+    }
+
+    pub(super) fn remove_http2(&self) {
+        self.http2.decrement();
+    }
+
+    pub(super) fn add_stream(&self) {
+        self.streams.increment();
+    }
+
+    pub(super) fn remove_stream(&self) {
+        self.streams.decrement();
     }
 
     pub(super) fn add_open(&self) {
@@ -110,5 +150,7 @@ impl Collect for ForwardCounts {
         exposition.value(&REFUSED, self.refused.get());
         exposition.family(&RETRIES, &self.retries);
         exposition.value(&STALLED, self.stalled.get());
+        exposition.value(&HTTP2, self.http2.get());
+        exposition.value(&STREAMS, self.streams.get());
     }
 }

@@ -30,6 +30,7 @@ use super::{
     },
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
+    websocket::ServiceUpgrade,
 };
 use crate::passticket::Replay;
 
@@ -79,9 +80,9 @@ pub(super) enum ExchangeError {
     /// The exchange failed for one of two reasons. Either the connection failed before or immediately after the end of
     /// the response's head, or the gateway could not read the body of the request.
     Interrupted(hyper::Error),
-    /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). The gateway cannot pass
-    /// this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
-    SwitchedProtocols,
+    /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
+    /// gateway cannot pass this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
+    SwitchedProtocols(ServiceUpgrade),
     TimedOut,
 }
 
@@ -174,7 +175,8 @@ where
                     };
                     let mut error = match sent {
                         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols));
+                            let upgrade = ServiceUpgrade::new(response, connection);
+                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
                         }
                         Ok(response) => {
                             let response = client_response(response, connection, progress);
@@ -217,11 +219,14 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// # Errors
 /// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
 /// response was sent to it.
-fn client_response<B: Send + 'static>(
+fn client_response<B>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
     progress: &Progress,
-) -> hyper::Result<Response<ResponseBody>> {
+) -> hyper::Result<Response<ResponseBody>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let (mut head, mut body) = response.into_parts();
     let first = connection.first_frame(Pin::new(&mut body)).transpose()?;
     connection.set_answered();

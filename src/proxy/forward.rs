@@ -48,20 +48,23 @@ use super::{
     credential::{ClientHead, Credential},
     exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
+    http2_settings::Http2Settings,
     pool::{
-        ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError,
+        ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
         TooManyInformational,
     },
     request_body::{Progress, Receive, RequestBody},
     response_body::ResponseBody,
     response_head::{self, BodyKind, UnknownCoding},
     timeouts::ForwardTimeouts,
+    websocket::{ClientUpgrade, InvalidAnswer, Tunnels},
 };
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
-    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route},
+    http2_negotiation::NegotiateHttp2,
+    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route, ServiceProtocol},
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::Replay,
@@ -131,6 +134,8 @@ pub struct Forward<C, B> {
     /// The connections for requests without an authorized user, if they are separate.
     unauthorized_pool: Option<Arc<Pool<C, B>>>,
     cookies: Arc<CookieNames>,
+    /// `None` if WebSocket is not forwarded.
+    tunnels: Option<Arc<Tunnels>>,
     last: Option<LastRoute<C, B>>,
     peer: PeerValues,
 }
@@ -154,13 +159,18 @@ impl<C, B> Forward<C, B> {
     /// Creates a `Forward` that connects to the services with `connector`. It opens up to 256 connections to one
     /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
-        let settings =
-            PoolSettings { timeouts, max_connections: MAX_CONNECTIONS, counts: Arc::default() };
+        let settings = PoolSettings {
+            timeouts,
+            max_connections: MAX_CONNECTIONS,
+            counts: Arc::default(),
+            http2: Http2Settings::default(),
+        };
         Self {
-            pool: Arc::new(ConnectionPool::new(connector, settings)),
+            pool: Arc::new(ConnectionPool::new(connector, settings, None)),
             other_pools: Arc::new([]),
             unauthorized_pool: None,
             cookies: Arc::default(),
+            tunnels: None,
             last: None,
             peer: PeerValues::default(),
         }
@@ -171,7 +181,7 @@ impl<C, B> Forward<C, B> {
     /// same address. A later call for the same service replaces the connector.
     #[must_use]
     pub fn with_connector_of(self, service: ServiceId, connector: C) -> Self {
-        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        let pool = self.pool_with(connector);
         let others = self.other_pools.iter().filter(|(other, _)| *other != service).cloned();
         let other_pools = others.chain([(service.clone(), pool)]).collect();
         Self { other_pools, last: None, ..self }
@@ -186,14 +196,30 @@ impl<C, B> Forward<C, B> {
     /// a service with a connector [of its own](Self::with_connector_of) keeps this connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
-        let pool = Arc::new(ConnectionPool::new(connector, self.pool.settings().clone()));
+        let pool = self.pool_with(connector);
         Self { unauthorized_pool: Some(pool), last: None, ..self }
+    }
+
+    fn pool_with(&self, connector: C) -> Arc<Pool<C, B>> {
+        let settings = self.pool.settings().clone();
+        Arc::new(ConnectionPool::new(connector, settings, self.pool.negotiation()))
     }
 
     /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set these cookies.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { cookies: Arc::new(names), ..self }
+    }
+
+    /// Forwards WebSockets of HTTP/1.1 clients, in addition to HTTP. Without this call, the gateway ignores `Upgrade`, and
+    /// the request is forwarded as a normal request.
+    ///
+    /// The stack must begin with a [`SanitizeLayer`](crate::layer::SanitizeLayer), which refuses the handshakes of web
+    /// pages of other origins. The HTTP server must support upgrades of hyper. A [`tls::Server`](crate::tls::Server)
+    /// does. With another server, call [`Tunnels::shut_down`] when the program stops.
+    #[must_use]
+    pub fn with_tunnels(self, tunnels: Arc<Tunnels>) -> Self {
+        Self { tunnels: Some(tunnels), ..self }
     }
 }
 
@@ -207,7 +233,8 @@ impl<C: Clone, B> Forward<C, B> {
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
-        self.with_settings(settings)
+        let negotiation = self.pool.negotiation();
+        self.with_settings(settings, negotiation)
     }
 
     /// Counts connections and requests in `counts`. The returned value shares no connections with earlier clones of
@@ -215,11 +242,26 @@ impl<C: Clone, B> Forward<C, B> {
     #[must_use]
     pub fn with_counts(self, counts: Arc<ForwardCounts>) -> Self {
         let settings = PoolSettings { counts, ..self.pool.settings().clone() };
-        self.with_settings(settings)
+        let negotiation = self.pool.negotiation();
+        self.with_settings(settings, negotiation)
     }
 
-    fn with_settings(self, settings: PoolSettings) -> Self {
-        let change = |pool: &Arc<Pool<C, B>>| Arc::new(pool.with_settings(settings.clone()));
+    /// Offers HTTP/2 by ALPN to the services whose route has [`ServiceProtocol::Auto`]. Requests then share
+    /// connections. The returned value shares no connections with earlier clones of this value.
+    ///
+    /// [`ServiceProtocol::Auto`]: crate::layer::ServiceProtocol::Auto
+    #[must_use]
+    pub fn with_http2(self, http2: Http2Settings) -> Self
+    where
+        C: NegotiateHttp2<Response: 'static>,
+    {
+        let settings = PoolSettings { http2, ..self.pool.settings().clone() };
+        self.with_settings(settings, Some(Negotiation::new()))
+    }
+
+    fn with_settings(self, settings: PoolSettings, negotiation: Option<Negotiation<C>>) -> Self {
+        let change =
+            |pool: &Arc<Pool<C, B>>| Arc::new(pool.with_settings(settings.clone(), negotiation));
         let others = self.other_pools.iter().map(|(service, pool)| (service.clone(), change(pool)));
         let other_pools = others.collect();
         let unauthorized_pool = self.unauthorized_pool.as_ref().map(change);
@@ -235,6 +277,7 @@ impl<C, B> Clone for Forward<C, B> {
             other_pools: self.other_pools.clone(),
             unauthorized_pool: self.unauthorized_pool.clone(),
             cookies: self.cookies.clone(),
+            tunnels: self.tunnels.clone(),
             last: None,
             peer: PeerValues::default(),
         }
@@ -260,6 +303,7 @@ where
         request: Request<B>,
         target: &Target,
         progress: &Progress,
+        upgrade: Option<&ClientUpgrade>,
     ) -> Result<Begun<C, B>, http::Error> {
         let Target { route, is_authenticated } = target;
         let unauthorized = self.unauthorized_pool.as_ref().filter(|_| !is_authenticated);
@@ -280,7 +324,7 @@ where
                     _ => own.unwrap_or(&self.pool),
                 };
                 let pool = pool.clone();
-                let (route, host) = (route.clone(), pool.host(upstream)?);
+                let (route, host) = (route.clone(), pool.host(upstream, route.protocol())?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, is_unauthorized, pool, host, prefix })
             }
@@ -288,19 +332,24 @@ where
         let timeouts = self.pool.settings().timeouts;
         let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers, client } =
-            service_request(request, last, progress, receive, &mut self.peer)?;
+            service_request(request, last, progress, receive, &mut self.peer, upgrade)?;
         // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
             Replay::Protected if *is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
         };
+        let host = match (upgrade, route.upstream()) {
+            // WebSocket needs HTTP/1.1, although the other requests to the service may use HTTP/2.
+            (Some(_), Some(upstream)) => last.pool.host(upstream, ServiceProtocol::Http1)?,
+            _ => last.host.clone(),
+        };
         let pools = Reconnect {
             pool: last.pool.clone(),
-            host: last.host.clone(),
+            host,
             replay: credential.replay(),
             queue_deadline: None,
         };
-        let response = route.response_timeout().unwrap_or(timeouts.response());
+        let response = response_timeout(route, &timeouts, upgrade);
         let exchange = Exchange::begin(pools, request, response, progress);
         Ok(Begun { exchange, credential, accepts_trailers })
     }
@@ -327,13 +376,20 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let target = match target_of(request.extensions()) {
             Ok(target) => target,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
+        let upgrade = match &self.tunnels {
+            None => None,
+            Some(tunnels) => match ClientUpgrade::begin(tunnels, &mut request, &target.route) {
+                Ok(upgrade) => upgrade,
+                Err(refused) => return ForwardFuture::answered(*refused),
+            },
+        };
         let progress = Progress::start(request.body());
-        let begun = self.begin(request, &target, &progress);
+        let begun = self.begin(request, &target, &progress, upgrade.as_deref());
         let Target { route, is_authenticated } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
@@ -346,6 +402,7 @@ where
                     route,
                     is_authenticated,
                     cookies: self.cookies.clone(),
+                    upgrade,
                 },
             },
             Err(error) => {
@@ -410,6 +467,7 @@ fn service_request<C, B: Body>(
     progress: &Progress,
     receive: Option<Receive>,
     peer: &mut PeerValues,
+    upgrade: Option<&ClientUpgrade>,
 ) -> Result<ServiceRequest<B>, http::Error> {
     let (mut head, body) = request.into_parts();
     let accepts_trailers = strip_request_hop_by_hop(&mut head.headers);
@@ -418,6 +476,9 @@ fn service_request<C, B: Body>(
     if accepts_trailers {
         // `Connection` must name the header `TE` (RFC 9110 §10.1.4).
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if upgrade.is_some() {
+        ClientUpgrade::add_headers(headers);
     }
     let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
     if has_unknown_length && !headers.contains_key(CONTENT_LENGTH) {
@@ -429,13 +490,15 @@ fn service_request<C, B: Body>(
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.version = Version::HTTP_11;
+    let trailers = head.extensions.get().cloned();
     let client = ClientHead {
         method: head.method.clone(),
         uri: mem::replace(&mut head.uri, Uri::from(path)),
         // The extensions describe the connection of the client, so they are not passed on.
         extensions: mem::take(&mut head.extensions),
     };
-    let request = Request::from_parts(head, RequestBody::new(body, progress.clone(), receive));
+    let request =
+        Request::from_parts(head, RequestBody::new(body, progress.clone(), receive, trailers));
     Ok(ServiceRequest { request, accepts_trailers, client })
 }
 
@@ -460,6 +523,7 @@ pin_project! {
             route: Arc<Route>,
             is_authenticated: bool,
             cookies: Arc<CookieNames>,
+            upgrade: Option<Box<ClientUpgrade>>,
         },
         Answered { response: Option<Response<ResponseBody>> },
     }
@@ -499,19 +563,27 @@ where
                 route,
                 is_authenticated,
                 cookies,
+                upgrade,
             } => {
-                let timeout = route.response_timeout().unwrap_or(timeouts.response());
-                let mut response = match ready!(exchange.poll(cx, timeout, progress, credential)) {
-                    Ok(response) => response,
-                    Err(error) => {
-                        return Poll::Ready(Ok(failed(&error, timeout, route, progress)));
-                    }
-                };
+                let timeout = response_timeout(route, timeouts, upgrade.as_deref());
+                let answered = ready!(exchange.poll(cx, timeout, progress, credential));
                 let context = response_head::Context {
                     route,
                     cookies,
                     is_authenticated: *is_authenticated,
                     accepts_trailers: *accepts_trailers,
+                };
+                let mut response = match (answered, upgrade.take()) {
+                    (Ok(response), _) => response,
+                    (Err(ExchangeError::SwitchedProtocols(service)), Some(upgrade)) => {
+                        let switched = upgrade.switch(service, &context);
+                        return Poll::Ready(Ok(
+                            switched.unwrap_or_else(|invalid| invalid_answer(route, invalid))
+                        ));
+                    }
+                    (Err(error), _) => {
+                        return Poll::Ready(Ok(failed(&error, timeout, route, progress)));
+                    }
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(kind) => {
@@ -529,6 +601,23 @@ where
             }
         }
     }
+}
+
+/// How long the service may take to answer.
+fn response_timeout(
+    route: &Route,
+    timeouts: &ForwardTimeouts,
+    upgrade: Option<&ClientUpgrade>,
+) -> Duration {
+    let response = route.response_timeout().unwrap_or(timeouts.response());
+    upgrade.map_or(response, |upgrade| response.min(upgrade.timeout()))
+}
+
+#[cold]
+fn invalid_answer(route: &Route, invalid: InvalidAnswer) -> Response<ResponseBody> {
+    let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
+    log_limited!(warn, ("websocket", service, invalid), { %service, upstream, error = %invalid }, "answer to a WebSocket handshake refused");
+    no_response(route, NoResponse::Broken)
 }
 
 #[cold]
@@ -564,7 +653,7 @@ fn failed(
             return response;
         }
         ExchangeError::Interrupted(error) => error,
-        ExchangeError::SwitchedProtocols => {
+        ExchangeError::SwitchedProtocols(_) => {
             log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
             return no_response(route, NoResponse::Broken);
         }
@@ -613,7 +702,7 @@ fn is_connect_error(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Connect(_) => true,
         ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
-        ExchangeError::SwitchedProtocols | ExchangeError::TimedOut => false,
+        ExchangeError::SwitchedProtocols(_) | ExchangeError::TimedOut => false,
     }
 }
 

@@ -9,13 +9,23 @@ mod credential;
 mod exchange;
 mod forward;
 mod forwarded;
+mod http2_settings;
 mod pool;
 mod request_body;
 mod response_body;
 mod response_head;
 mod timeouts;
+#[cfg(not(feature = "fuzzing"))]
+mod websocket;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod websocket;
 
 pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
+pub use http2_settings::Http2Settings;
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
+pub use websocket::{TunnelCounts, Tunnels};
+
+pub use crate::http2_negotiation::NegotiateHttp2;

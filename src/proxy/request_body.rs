@@ -1,23 +1,30 @@
 //! The body of a request to a service, and the progress of sending it.
+//!
+//! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
+//! keeps a handle ([`SharedBody`]): it ends the body when the client has gone, and sends it again if the service has not
+//! processed the request.
 
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::BoxError;
 
+use super::{pool::SharedBody, response_head::filter_trailers};
 use crate::{
     body_wait,
+    layer::AnnouncedTrailers,
     stall::{StallTimer, Stalled},
 };
 
@@ -29,11 +36,11 @@ use crate::{
 pub(super) struct Progress {
     start: Instant,
     /// `None` for a request without a body.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<Recorded>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Recorded {
     /// When the last frame was passed to the connection, in milliseconds since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
@@ -140,10 +147,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The names of the trailers that the client may send to the service.
+pub(super) type RequestTrailers = Option<AnnouncedTrailers>;
+
 pin_project! {
-    /// A request body that records its progress.
+    /// A body of a client that records its progress.
     #[derive(Debug)]
-    pub(super) struct RequestBody<B> {
+    struct ClientBody<B> {
         #[pin]
         inner: B,
         // Whether the length of the body was known at the start.
@@ -151,24 +161,15 @@ pin_project! {
         progress: Progress,
         // `None` if the client may send at any speed.
         receive: Option<Receive>,
+        trailers: RequestTrailers,
     }
 }
 
-impl<B: Body> RequestBody<B> {
-    pub(super) fn new(inner: B, progress: Progress, receive: Option<Receive>) -> Self {
-        let has_length = inner.size_hint().exact().is_some();
-        Self { inner, has_length, progress, receive }
-    }
-}
-
-impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
-    type Data = B::Data;
-    type Error = BoxError;
-
+impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
             body_wait::set_pending();
@@ -195,14 +196,453 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
             Some(Err(_)) => false,
         };
         this.progress.record(frame.as_ref(), is_last);
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| match frame {
+            Ok(mut frame) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    keep_announced(trailers, this.trailers.as_ref());
+                }
+                Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+            }
+            Err(error) => Err(error.into()),
+        }))
+    }
+}
+
+/// Removes the trailers that the client must not send.
+#[cold]
+fn keep_announced(trailers: &mut HeaderMap, announced: Option<&AnnouncedTrailers>) {
+    filter_trailers(trailers);
+    let is_announced =
+        |name: &HeaderName| announced.is_some_and(|announced| announced.0.contains(name));
+    let others: Vec<_> = trailers.keys().filter(|name| !is_announced(name)).cloned().collect();
+    for name in others {
+        trailers.remove(name);
+    }
+}
+
+pin_project! {
+    /// The body of a request to a service.
+    #[derive(Debug)]
+    pub(super) struct RequestBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<B> {
+        // The connection owns the body.
+        Own { #[pin] body: ClientBody<B> },
+        // The body was empty when it was shared.
+        Empty,
+        // The gateway keeps a handle of the body.
+        Shared { shared: Shared<B> },
+    }
+}
+
+impl<B: Body> RequestBody<B> {
+    pub(super) fn new(
+        inner: B,
+        progress: Progress,
+        receive: Option<Receive>,
+        trailers: RequestTrailers,
+    ) -> Self {
+        let has_length = inner.size_hint().exact().is_some();
+        let body = ClientBody { inner, has_length, progress, receive, trailers };
+        Self { kind: Kind::Own { body } }
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().kind.project() {
+            KindProj::Own { body } => body.poll_frame(cx),
+            KindProj::Empty => Poll::Ready(None),
+            KindProj::Shared { shared } => shared.poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.kind {
+            Kind::Own { body } => body.inner.is_end_stream(),
+            Kind::Empty => true,
+            Kind::Shared { shared } => shared.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.kind {
+            Kind::Own { body } => body.inner.size_hint(),
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Shared { shared } => shared.size_hint(),
+        }
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> SharedBody for RequestBody<B> {
+    fn share(self) -> (Self, Self) {
+        let shared = match self.kind {
+            Kind::Own { body } if body.inner.is_end_stream() => {
+                return (Self { kind: Kind::Empty }, Self { kind: Kind::Empty });
+            }
+            Kind::Empty => return (self, Self { kind: Kind::Empty }),
+            Kind::Own { body } => Shared::new(body),
+            Kind::Shared { shared } => shared,
+        };
+        let handle = shared.handle();
+        (Self { kind: Kind::Shared { shared } }, Self { kind: Kind::Shared { shared: handle } })
+    }
+
+    fn has_begun(&self) -> bool {
+        self.state().is_some_and(|state| state.parts > 0)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state().is_none_or(|state| state.body.is_none() || state.is_dropped)
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.state().is_some_and(|state| state.is_pending)
+    }
+
+    fn parts(&self) -> u64 {
+        self.state().map_or(0, |state| state.parts)
+    }
+
+    fn forget(&self) {
+        if let Some(mut state) = self.state() {
+            state.forget();
+        }
+    }
+
+    fn cancel(&self) {
+        if let Some(state) = self.state() {
+            State::cancel(state);
+        }
+    }
+
+    fn rewind(self) -> Option<Self> {
+        let Kind::Shared { shared } = self.kind else { return Some(self) };
+        let shared = shared.rewind()?;
+        Some(Self { kind: Kind::Shared { shared } })
+    }
+}
+
+impl<B> RequestBody<B> {
+    fn state(&self) -> Option<MutexGuard<'_, State<B>>> {
+        match &self.kind {
+            Kind::Shared { shared } => Some(shared.lock()),
+            Kind::Own { .. } | Kind::Empty => None,
+        }
+    }
+}
+
+/// The maximum number of bytes of a body that are kept for a second attempt.
+const MAX_KEPT: usize = 16 * 1024;
+
+/// A body, or a handle of it.
+#[derive(Debug)]
+struct Shared<B> {
+    state: Arc<Mutex<State<B>>>,
+    /// `None` for a handle.
+    reader: Option<Reader>,
+}
+
+/// Who reads the body. Only the last attempt may read.
+#[derive(Debug)]
+struct Reader {
+    attempt: u32,
+    /// The number of kept parts that were read.
+    position: usize,
+}
+
+#[derive(Debug)]
+struct State<B> {
+    /// `None` after the end of the body.
+    body: Option<Pin<Box<ClientBody<B>>>>,
+    attempt: u32,
+    /// The parts that were read, for a second attempt. `None` if they are too large, or not needed any more.
+    kept: Option<Vec<Part>>,
+    kept_bytes: usize,
+    /// The number of parts that were read.
+    parts: u64,
+    is_pending: bool,
+    is_cancelled: bool,
+    /// Whether the reader was dropped.
+    is_dropped: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl From<Part> for Frame<Bytes> {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Data(data) => Self::data(data),
+            Part::Trailers(trailers) => Self::trailers(trailers),
+        }
+    }
+}
+
+impl<B> State<B> {
+    fn forget(&mut self) {
+        self.kept = None;
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else { return };
+        let part = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => {
+                self.kept_bytes += data.len();
+                Part::Data(data.clone())
+            }
+            (None, Some(trailers)) => Part::Trailers(trailers.clone()),
+            (None, None) => return,
+        };
+        if self.kept_bytes > MAX_KEPT {
+            self.kept = None;
+        } else {
+            kept.push(part);
+        }
+    }
+
+    /// Ends the body, and wakes the reader, which then resets the stream.
+    fn cancel(mut this: MutexGuard<'_, Self>) {
+        if this.body.is_none() {
+            return;
+        }
+        this.is_cancelled = true;
+        let (waker, body) = (this.waker.take(), this.body.take());
+        drop(this);
+        drop(body);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<B> Shared<B> {
+    fn new(body: ClientBody<B>) -> Self {
+        let state = State {
+            body: Some(Box::pin(body)),
+            attempt: 0,
+            kept: Some(Vec::new()),
+            kept_bytes: 0,
+            parts: 0,
+            is_pending: false,
+            is_cancelled: false,
+            is_dropped: false,
+            waker: None,
+        };
+        let reader = Some(Reader { attempt: 0, position: 0 });
+        Self { state: Arc::new(Mutex::new(state)), reader }
+    }
+
+    fn handle(&self) -> Self {
+        Self { state: self.state.clone(), reader: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
+        // A panic in the body of a client leaves the state consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a body that begins again at the first part. The body of the attempt before can be read no more.
+    fn rewind(self) -> Option<Self> {
+        let mut state = self.lock();
+        if state.kept.is_none() || state.is_cancelled {
+            return None;
+        }
+        state.attempt += 1;
+        state.is_dropped = false;
+        let reader = Some(Reader { attempt: state.attempt, position: 0 });
+        drop(state);
+        Some(Self { state: self.state.clone(), reader })
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let Some(reader) = &mut self.reader else { return Poll::Ready(None) };
+        let state = self.state.lock();
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        if state.is_cancelled || state.attempt != reader.attempt {
+            // hyper resets the stream with the code of this error.
+            return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
+        }
+        let kept = state.kept.as_ref().and_then(|kept| kept.get(reader.position));
+        if let Some(part) = kept {
+            reader.position += 1;
+            return Poll::Ready(Some(Ok(part.clone().into())));
+        }
+        let Some(body) = &mut state.body else { return Poll::Ready(None) };
+        let polled = body.as_mut().poll_frame(cx);
+        state.is_pending = polled.is_pending();
+        let Poll::Ready(frame) = polled else {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                state.parts += 1;
+                reader.position += 1;
+                state.keep(frame);
+                if state.body.as_ref().is_some_and(|body| body.inner.is_end_stream()) {
+                    state.body = None;
+                }
+            }
+            None | Some(Err(_)) => state.body = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool
+    where
+        B: Body,
+    {
+        let Some(reader) = &self.reader else { return true };
+        let state = self.lock();
+        let unread = state.kept.as_ref().is_some_and(|kept| kept.len() > reader.position);
+        !unread && !state.is_cancelled && state.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint
+    where
+        B: Body,
+    {
+        let Some(reader) = &self.reader else { return SizeHint::with_exact(0) };
+        let state = self.lock();
+        let hint = match &state.body {
+            Some(body) => body.inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        };
+        let kept = state.kept.iter().flatten().skip(reader.position);
+        let kept = kept.map(|part| if let Part::Data(data) = part { data.len() as u64 } else { 0 });
+        let kept: u64 = kept.sum();
+        let mut sum = SizeHint::new();
+        sum.set_lower(hint.lower() + kept);
+        if let Some(upper) = hint.upper() {
+            sum.set_upper(upper + kept);
+        }
+        sum
+    }
+}
+
+impl<B> Drop for Shared<B> {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader {
+            let mut state = self.lock();
+            if state.attempt == reader.attempt {
+                state.is_dropped = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::BodyExt;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+
+    /// Data of these lengths. The last frame is followed by the end, or by an endless wait.
+    struct Frames {
+        lengths: std::vec::IntoIter<usize>,
+        has_end: bool,
+    }
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.lengths.next() {
+                Some(length) => Poll::Ready(Some(Ok(Frame::data(vec![b'x'; length].into())))),
+                None if self.has_end => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn body(lengths: &[usize], has_end: bool) -> RequestBody<Frames> {
+        let inner = Frames { lengths: lengths.to_vec().into_iter(), has_end };
+        let progress = Progress::start(&inner);
+        RequestBody::new(inner, progress, None, None)
+    }
+
+    #[tokio::test]
+    async fn a_small_body_can_be_sent_again() {
+        let (sent, handle) = body(&[3, 5], true).share();
+        assert!(!handle.has_begun());
+        let mut sent = Box::pin(sent);
+        sent.frame().await.unwrap().unwrap();
+        assert!(handle.has_begun());
+        let again = handle.rewind().expect("the first frame was kept");
+        let error = sent.frame().await.unwrap().expect_err("only the last attempt may read");
+        let error = error.downcast::<h2::Error>().unwrap();
+        assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+        let (again, handle) = again.share();
+        assert_eq!(Box::pin(again).collect().await.unwrap().to_bytes().len(), 8);
+        assert!(handle.has_ended());
+    }
+
+    #[tokio::test]
+    async fn a_large_or_answered_body_cannot_be_sent_again() {
+        for (lengths, is_answered) in [(&[MAX_KEPT + 1][..], false), (&[3, 5], true)] {
+            let (sent, handle) = body(lengths, true).share();
+            let mut sent = Box::pin(sent);
+            sent.frame().await.unwrap().unwrap();
+            if is_answered {
+                handle.forget();
+            }
+            assert!(handle.rewind().is_none(), "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_body_wakes_its_reader_and_fails() {
+        let (sent, handle) = body(&[], false).share();
+        let mut sent = Box::pin(sent);
+        let mut frame = task::spawn(sent.frame());
+        assert_pending!(frame.poll());
+        assert!(handle.waits_for_client());
+        handle.cancel();
+        assert!(frame.is_woken());
+        assert!(assert_ready!(frame.poll()).unwrap().is_err());
+        assert!(handle.rewind().is_none());
+    }
+
+    #[test]
+    fn only_announced_trailers_are_sent() {
+        let announced = ["x-checksum", "authorization"].map(HeaderName::from_static);
+        let announced = AnnouncedTrailers(announced.into());
+        for (announced, want) in [(Some(&announced), &["x-checksum"][..]), (None, &[])] {
+            let mut trailers = HeaderMap::new();
+            for name in ["x-checksum", "authorization", "x-other"] {
+                trailers.insert(name, http::HeaderValue::from_static("1"));
+            }
+            keep_announced(&mut trailers, announced);
+            let left: Vec<_> = trailers.keys().map(|name| name.as_str()).collect();
+            assert_eq!(left, want);
+        }
     }
 }

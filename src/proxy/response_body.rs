@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::{
-    pool::{FrameError, PooledConnection},
+    pool::{FrameError, PooledConnection, SharedBody},
     response_head::filter_trailers,
 };
 
@@ -100,7 +100,10 @@ trait Connection: fmt::Debug + Send {
     fn give_back(self: Box<Self>);
 }
 
-impl<B: Send> Connection for PooledConnection<B> {
+impl<B> Connection for PooledConnection<B>
+where
+    B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     fn poll_frame(
         &mut self,
         body: Pin<&mut Incoming>,
@@ -145,11 +148,14 @@ impl ResponseBody {
 
     /// Makes the body of a response that arrives on `connection`. `first` is the frame that was read together with the
     /// head.
-    pub(super) fn upstream<B: Send + 'static>(
+    pub(super) fn upstream<B>(
         first: Option<Frame<Bytes>>,
         body: Incoming,
         connection: Box<PooledConnection<B>>,
-    ) -> Self {
+    ) -> Self
+    where
+        B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
         let first = FirstFrame::new(first);
         let connection: Option<Box<dyn Connection>> = if first.is_none() && body.is_end_stream() {
             connection.give_back();

@@ -51,7 +51,7 @@ impl Address {
         self.0.clone()
     }
 
-    /// The same as [`join`](Self::join), for segments that are fixed in the program.
+    /// Does the same as [`join`](Self::join), for segments that are constants of the program.
     ///
     /// # Errors
     /// [`RemoteError::Answer`] if the result is too long for a URI.

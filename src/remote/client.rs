@@ -113,8 +113,8 @@ impl<C: Connect> Client<C> {
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),
-            // The status alone says that the service refuses the credential. If such an answer were an error because
-            // its body cannot be read, a wrong password would not be counted.
+            // The status 401 alone says that the service refuses the credential, so a body that cannot be read is no
+            // error. If it were an error, a wrong password would not be counted.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
             Err(error) if error.is::<LengthLimitError>() => return Err(Failed::TooLarge),
             Err(error) => {
@@ -161,8 +161,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. The client may notice only when it sends the next request that the
-/// service has closed an idle connection.
+/// Whether the service closed the connection. If the service closes an idle connection, the client may notice this only
+/// when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -221,8 +221,8 @@ impl Reply {
         }
     }
 
-    /// The error of a response whose status the caller does not expect: [`RemoteError::Unavailable`] for 5xx, else
-    /// [`RemoteError::Answer`].
+    /// Returns the error for a response whose status the caller does not expect: [`RemoteError::Unavailable`] for 5xx,
+    /// else [`RemoteError::Answer`].
     pub(crate) fn unexpected_status(&self) -> RemoteError {
         let text = format!("status {}", self.status.as_u16());
         match self.status.is_server_error() {

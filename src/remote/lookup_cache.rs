@@ -79,15 +79,15 @@ where
         Self { clock, ..self }
     }
 
-    /// The cached result for `key`. `None` if there is none, or if it has expired. Never waits.
+    /// Returns the cached result for `key`, or `None` if there is none or if it has expired. Never waits.
     pub fn cached(&self, key: &K) -> Option<Result<Option<V>, E>> {
         let entry = self.entries.get(key)?;
         entry.is_fresh(self.clock.now()).then_some(entry.result)
     }
 
-    /// Returns the result for `key`. If there is a cached result, this is returned. If another caller has begun a
-    /// look-up of `key`, its result is returned. In these two cases, `look_up` is not polled. In all other cases, the
-    /// result of `look_up` is returned.
+    /// Returns the result for `key`. This is the cached result if there is one, or the result of another caller's
+    /// look-up of `key` that is in progress. In these two cases, `look_up` is not polled. In all other cases, the
+    /// function returns the result of `look_up`.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -100,8 +100,8 @@ where
         self.get_or_look_up(key, look_up, |_| true, |_, _| {}).await
     }
 
-    /// The same as [`get`](Self::get), but each found value says until when it is cached. The policy still says how
-    /// long other results are cached.
+    /// Does the same as [`get`](Self::get), but `look_up` returns each found value with the time until which the value
+    /// is cached. The policy says how long other results are cached.
     ///
     /// # Errors
     /// The errors of [`get`](Self::get).
@@ -113,10 +113,10 @@ where
         self.get_and_release(key, look_up, |_| true, |_, _| {}).await
     }
 
-    /// The same as [`get_until`](Self::get_until), for values that must be released. `release` is called with the found
-    /// value if it is not cached, because its key was [removed](Self::remove) during the look-up, and with each value
-    /// that is evicted to make room. Values of a type without a destructor are not released. An error is cached only if
-    /// `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
+    /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
+    /// with each value that is evicted to make room. It also does so with a found value that is not cached, because its
+    /// key was [removed](Self::remove) during the look-up. Values of a type without a destructor are not released. An
+    /// error is cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,
@@ -135,8 +135,8 @@ where
         entry.result.ok().flatten()
     }
 
-    /// The result for `key`. `look_up` returns a value, and the time until which it is cached. Without this time, the
-    /// policy says how long it is cached.
+    /// Returns the result for `key`. `look_up` returns a value, and the time until which the value is cached. Without
+    /// this time, the policy says how long the value is cached.
     async fn get_or_look_up(
         &self,
         key: &K,

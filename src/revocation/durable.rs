@@ -21,8 +21,8 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-    StoreError, StoreFuture,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
+    RevocationListener, RevocationStore, StoreError, StoreFuture,
     followers::{AppliedRevocation, Followers, RevocationFeed},
     is_rule_needed, is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
@@ -44,9 +44,9 @@ use crate::{
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
-/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint of the
-/// PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services. Older versions
-/// of this program do not know this table, and ignore it.
+/// The PATs (Personal Access Tokens) that the gateway has issued. A key consists of the issue time in the PAT and the
+/// salted fingerprint of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the
+/// services. Older versions of this program do not know this table, and ignore it.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 /// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
@@ -256,9 +256,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even one that is ahead
-    /// of the time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that
-    /// the clock is right, for example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even if it is ahead of
+    /// the time that the store can confirm, or far behind that time. Call this only if an administrator has confirmed
+    /// that the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -346,6 +346,10 @@ impl Collect for DurableStore {
 impl RevocationCheck for DurableStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         Some(self.index.check_as(self.salt.apply(token.fingerprint()), token))
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        self.index.on_revocation(listener);
     }
 }
 
@@ -455,7 +459,7 @@ pub enum OpenError {
     },
     /// A newer version of this program wrote the file.
     #[error(
-        "{} has format {found}, this program reads {FORMAT_VERSION}; start the program version that wrote the file, or a newer version",
+        "{} has format {found}, but this program reads only {FORMAT_VERSION}; start the version that wrote the file, or a newer one",
         file.display()
     )]
     Newer {

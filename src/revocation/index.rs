@@ -1,16 +1,18 @@
 //! Revocations in memory.
 
 use std::{
+    fmt,
     future::ready,
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use dashmap::{DashMap, Entry};
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, RevokedBy,
-    StoreFuture, is_rule_needed, is_token_revocation_needed, issued::PatCounts,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationListener,
+    RevocationStore, RevokedBy, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    issued::PatCounts,
 };
 use crate::{
     clock::Timestamp,
@@ -23,9 +25,9 @@ use crate::{
 /// 4,000 rules.
 const SHARDS: usize = 256;
 
-/// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user, and one for each of its
-/// scopes. The check of any other token makes only one look-up. With a million rules, a check takes nearly the same
-/// time as with ten rules.
+/// Revocations in memory. The check of a PAT (Personal Access Token) makes one look-up for the token, one for its user,
+/// and one for each of its scopes. The check of any other token makes only one look-up. With a million rules, a check
+/// takes nearly the same time as with ten rules.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
 /// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use
@@ -46,6 +48,7 @@ pub struct RevocationIndex {
     services: DashMap<ServiceId, Timestamp>,
     /// The registered PATs. The list is empty if the index belongs to a store that registers PATs elsewhere.
     issued: Mutex<Issued>,
+    listeners: Listeners,
 }
 
 /// The registered PATs, and the number of PATs of each user.
@@ -53,6 +56,27 @@ pub struct RevocationIndex {
 struct Issued {
     pats: Vec<IssuedPat>,
     counts: PatCounts,
+}
+
+/// The functions that are called after each revocation.
+#[derive(Default)]
+struct Listeners(Mutex<Vec<RevocationListener>>);
+
+impl Listeners {
+    fn lock(&self) -> MutexGuard<'_, Vec<RevocationListener>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        let listeners = self.lock();
+        listeners.iter().for_each(|listener| listener());
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listeners")
+    }
 }
 
 /// A hasher for the map of tokens. Its hash is a part of the fingerprint.
@@ -92,6 +116,7 @@ impl RevocationIndex {
             users: DashMap::with_capacity_and_shard_amount(users, SHARDS),
             services: DashMap::with_capacity_and_shard_amount(services, SHARDS),
             issued: Mutex::default(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -107,6 +132,7 @@ impl RevocationIndex {
                 raise(&self.services, service.clone(), *up_to);
             }
         }
+        self.listeners.notify();
     }
 
     /// Checks a verified token. Rules apply to PATs only.
@@ -168,6 +194,10 @@ impl RevocationIndex {
 impl RevocationCheck for RevocationIndex {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         Some(self.check(token))
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        self.listeners.lock().push(listener);
     }
 }
 

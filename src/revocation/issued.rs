@@ -1,4 +1,4 @@
-//! Limits on the register of issued PATs, so that one user cannot fill the disk or the memory.
+//! Limits on the register of issued PATs (Personal Access Tokens), so that one user cannot fill the disk or the memory.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! The networks from which users have logged in. With this list, the login throttle prevents an attacker in another
-//! network from locking out a user who logs in from a known network.
+//! The networks from which users have logged in. The login throttle limits failed logins. With this list, an attacker
+//! in another network cannot lock out a user who logs in from a known network.
 
 use std::{
     collections::HashMap,
@@ -113,7 +113,8 @@ impl KnownNetworks for NetworkMemory {
 }
 
 impl NetworkMemory {
-    /// Creates the memory of a store. `salted` is the state of SHA-256 after it has hashed the salt of the store.
+    /// Creates a store in memory that contains `networks`. `salted` is the state of SHA-256 after it has hashed the
+    /// salt of the store.
     #[cfg(feature = "store")]
     pub(super) fn new(salted: Sha256, networks: Networks) -> Self {
         Self { salted, networks: Mutex::new(networks) }
@@ -338,7 +339,7 @@ mod tests {
 
     #[cfg(feature = "store")]
     #[test]
-    fn bytes_keep_the_networks_of_a_user() {
+    fn the_networks_of_a_user_are_written_as_bytes_and_read_again() {
         let salt = [7; 64];
         let keys_of =
             |salt, address| Keys::of(Salt::new(salt).hasher(), &user("A"), network(address));

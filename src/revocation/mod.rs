@@ -79,14 +79,14 @@ pub enum Revocation {
         /// When the token expires. From this time on, the revocation has no effect and can be removed.
         expires_at: Timestamp,
     },
-    /// A rule that revokes all PATs of a user that were issued at `up_to` or before.
+    /// A rule for a user. It revokes all PATs of this user with an issue time of `up_to` or earlier.
     User {
         /// The user.
         user: UserId,
         /// The time of the rule.
         up_to: Timestamp,
     },
-    /// A rule that revokes all PATs for a service that were issued at `up_to` or before.
+    /// A rule for a service. It revokes all PATs for this service with an issue time of `up_to` or earlier.
     Service {
         /// The service.
         service: ServiceId,
@@ -173,6 +173,9 @@ pub enum CheckError {
 /// the token.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Send>>;
 
+/// A function that is called after each revocation: see [`RevocationCheck::on_revocation`].
+pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
+
 /// The trait for types that decide whether a token is revoked.
 ///
 /// The check runs for each request with a token. [`RevocationIndex`] decides with data in memory. An implementation
@@ -206,6 +209,15 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
+    /// Calls `listener` after each revocation from now on. A check that starts in the call sees the revocation. The
+    /// listener must return quickly, because the revocation waits for it.
+    ///
+    /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never
+    /// calls the listener. WebSockets then end at their next regular check.
+    fn on_revocation(&self, listener: RevocationListener) {
+        drop(listener);
+    }
+
     /// Checks a verified token. The future must limit the time that it waits for a server.
     ///
     /// The default implementation is for types that never wait. It returns the result of
@@ -219,6 +231,10 @@ pub trait RevocationCheck: Send + Sync + 'static {
 impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         (**self).try_check_now(token)
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        (**self).on_revocation(listener);
     }
 
     fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
@@ -296,9 +312,9 @@ pub trait RevocationStore: RevocationCheck {
         Box::pin(ready(Ok(())))
     }
 
-    /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes each PAT of its
-    /// user or service that was [registered](Self::register) before this call but has a later issue time than the rule.
-    /// Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
+    /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes PATs of its user or
+    /// service with a later issue time, if they were [registered](Self::register) before this call. Such a PAT was
+    /// issued while the clock was ahead (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which only compares times. A store that contains another store must
     /// call the method of the other store.

@@ -12,8 +12,8 @@ use crate::{
 /// The maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
-/// The PATs that a rule revokes. A rule with `OfNow` also revokes registered PATs whose issue time is later than the
-/// time of the rule.
+/// The PATs (Personal Access Tokens) that a rule revokes. A rule with `OfNow` also revokes registered PATs whose issue
+/// time is later than the time of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     ByTime,

@@ -1,5 +1,5 @@
-//! SAF checks by the SAF endpoint of Zowe. This endpoint is usually part of ZSS (Zowe System Services), an
-//! HTTP server on z/OS.
+//! SAF checks by the SAF endpoint of Zowe. SAF is the z/OS interface to the security product. The endpoint is usually
+//! part of ZSS (Zowe System Services), an HTTP server on z/OS.
 
 use std::{fmt, sync::Arc, time::Duration};
 

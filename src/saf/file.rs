@@ -1,4 +1,5 @@
-//! SAF checks with a list of profiles, which a program can read from a file. These checks need no security product.
+//! SAF checks with a list of profiles, which a program can read from a file. SAF is the z/OS interface to the security
+//! product, but these checks need no security product.
 
 use std::{
     collections::HashMap,
@@ -62,11 +63,11 @@ impl Profile {
 /// file `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. In
 /// addition, the resource may be a pattern.
 ///
-/// As in RACF, only one profile decides about a resource. If a profile has the exact name of the resource, this profile
-/// decides. Otherwise, the most specific pattern that matches the name decides. RACF's rules define which pattern is
-/// more specific. If a user has several levels in the deciding profile, the highest level counts, and includes the
-/// lower levels. Access is refused if no profile matches the resource, or if the deciding profile does not list the
-/// user. `FileSaf::default()` has no profiles.
+/// As in RACF (IBM's security product for z/OS), only one profile decides about a resource. If a profile has the exact
+/// name of the resource, this profile decides. Otherwise, the most specific pattern that matches the name decides.
+/// RACF's rules define which pattern is more specific. If a user has several levels in the deciding profile, the
+/// highest level counts, and includes the lower levels. Access is refused if no profile matches the resource, or if the
+/// deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
 /// A check takes a few look-ups. More profiles do not make a check slower, unless the names of many
 /// profiles are equal up to their first `%` or `*`.

@@ -1,4 +1,5 @@
-//! A generator that checks a SAF permission before it makes a PassTicket.
+//! A generator that first checks a permission with SAF (the z/OS interface to the security product), and then makes a
+//! PassTicket (a one-time password of z/OS).
 
 use std::{fmt, sync::Arc};
 

@@ -172,7 +172,7 @@ impl Generic {
     }
 
     /// Returns the part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is
-    /// not a part of the prefix. The names of all resources that this pattern matches begin with this part.
+    /// not a part of the prefix. The names of all resources that match the pattern begin with the prefix.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];

@@ -19,11 +19,9 @@ use http::{HeaderMap, Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
     server::conn::{http1, http2},
+    upgrade::OnUpgrade,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::{
     net::TcpStream,
@@ -37,7 +35,7 @@ use tower_service::Service;
 
 use super::{
     answering::{Answering, RequestFraming},
-    client_connection::{ClientConnection, InFlight, MAX_HEADERS},
+    client_connection::{ClientConnection, InFlight, MAX_HEADERS, PendingTunnel},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
     client_source::ClientSource,
@@ -51,7 +49,10 @@ use super::{
     inbound_proxies::{Ends, InboundProxies},
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
+    open_certificates::OpenCertificates,
     plain_http::{self, NoTls},
+    server_settings::ServerSettings,
+    server_tls::ClientVerifier,
     streams::Streams,
 };
 use crate::{
@@ -59,6 +60,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
     log_limit::log_limited,
+    tunnel::RunsTunnels,
 };
 
 /// Limits for closing a connection after a failed TLS handshake. A client may have sent an HTTP request without TLS. So
@@ -85,26 +87,53 @@ const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 /// The settings of the server for its connections.
 pub(super) struct ConnectionSettings {
     pub(super) acceptor: Option<TlsAcceptor>,
+    /// The verifier of the acceptor.
+    pub(super) clients: ClientVerifier,
     pub(super) protocol: Protocol,
     pub(super) proxies: InboundProxies,
     pub(super) handshake_timeout: Duration,
     pub(super) timeouts: ClientTimeouts,
+    pub(super) fixed: FixedSettings,
+}
+
+impl ConnectionSettings {
+    pub(super) fn new(settings: &ServerSettings, protocol: Protocol, fixed: FixedSettings) -> Self {
+        let ServerSettings { tls, proxies, handshake_timeout, timeouts } = settings.clone();
+        Self {
+            acceptor: tls.map(|tls| TlsAcceptor::from(tls.config())),
+            clients: settings.clients(),
+            protocol,
+            proxies,
+            handshake_timeout,
+            timeouts,
+            fixed,
+        }
+    }
+}
+
+/// The settings that stay the same while the server runs.
+#[derive(Clone)]
+pub(super) struct FixedSettings {
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
+    /// How long tunnels may continue after the beginning of the shutdown.
+    pub(super) tunnel_drain: Duration,
     /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
     /// connection. Requests in flight may use the rest of the drain timeout.
     pub(super) shutdown_wait: Duration,
+    pub(super) open_certificates: Arc<OpenCertificates>,
 }
 
-/// The data that all connections share.
+/// The data that all connections share that were accepted with the same settings.
 pub(super) struct Serving {
     settings: ConnectionSettings,
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
+    streams: Streams,
     ending: watch::Receiver<bool>,
     /// The number of connections that are being closed after their last response.
-    closing: AtomicUsize,
+    closing: Arc<AtomicUsize>,
 }
 
 impl Serving {
@@ -116,12 +145,22 @@ impl Serving {
     ) -> Self {
         Self {
             settings,
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             http1: http1_settings(),
-            http2: http2_settings(streams),
+            http2: http2_settings(streams.clone()),
+            streams,
             ending,
-            closing: AtomicUsize::new(0),
+            closing: Arc::default(),
         }
+    }
+
+    /// Does the same as `self` with other settings, for the connections that are accepted from now on.
+    pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
+        let ConnectionSettings { protocol, fixed, .. } = &self.settings;
+        let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
+        let streams = self.streams.with_send(settings.timeouts.send);
+        let serving = Self::new(settings, streams, self.ending.clone());
+        Self { waiting: self.waiting.clone(), closing: self.closing.clone(), ..serving }
     }
 
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
@@ -130,7 +169,8 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
-        let mut result = self.settings.limits.admit(source, self.settings.counts.as_ref());
+        let mut result =
+            self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -139,7 +179,8 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.settings.limits.admit(source, self.settings.counts.as_ref());
+                result =
+                    self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
             }
         }
         let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
@@ -152,7 +193,7 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
-        let result = self.settings.limits.set_source(place, ends.source());
+        let result = self.settings.fixed.limits.set_source(place, ends.source());
         let evicted = result.inspect_err(|reason| self.log_refusal(*reason, ends.peer))?;
         self.log_eviction(evicted, ends.peer);
         Ok(())
@@ -162,7 +203,7 @@ impl Serving {
         match evicted {
             Evicted::No => {}
             Evicted::Yes => {
-                let limit = self.settings.limits.connections();
+                let limit = self.settings.fixed.limits.connections();
                 log_limited!(
                     warn,
                     "connection limit",
@@ -171,7 +212,7 @@ impl Serving {
                 );
             }
             Evicted::OfSameAddress => {
-                let limit = self.settings.limits.connections_per_address();
+                let limit = self.settings.fixed.limits.connections_per_address();
                 log_limited!(warn, "address share", { %peer, limit }, "limits.connectionsPerAddress reached: the longest idle connection of this address is closed");
             }
         }
@@ -182,11 +223,11 @@ impl Serving {
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
-                let limit = self.settings.limits.connections();
+                let limit = self.settings.fixed.limits.connections();
                 log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
             }
             CloseReason::AddressLimit => {
-                let limit = self.settings.limits.connections_per_address();
+                let limit = self.settings.fixed.limits.connections_per_address();
                 log_limited!(warn, "address limit", { %peer, limit }, "connection closed: the client address has reached limits.connectionsPerAddress, and none of its connections is idle");
             }
             _ => {}
@@ -203,7 +244,7 @@ impl Serving {
         // A connection that is being closed counts as idle, so it can be evicted for another client.
         let mut closed = pin!(client.unless_evicted(stream.close(last)));
         if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
-            let _ = timeout(self.settings.shutdown_wait, closed).await;
+            let _ = timeout(self.settings.fixed.shutdown_wait, closed).await;
         }
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
@@ -233,8 +274,40 @@ impl Serving {
 /// The connection and the handshake are boxed to keep the future of the task small. This future is moved several times
 /// before it runs. Without the boxes, it would reserve space for the handshake and for the largest kind of connection
 /// until the connection ends.
-type Served =
-    Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
+type Served = Pin<Box<dyn GracefulConnection + Send>>;
+
+/// A connection that hyper serves.
+trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    /// Closes the connection after the requests in flight. The connection must be polled afterwards.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> GracefulConnection for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> GracefulConnection for http2::Connection<I, S, Streams>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
 
 /// One accepted connection.
 pub(super) struct Accepted {
@@ -247,11 +320,12 @@ pub(super) struct Accepted {
 impl Accepted {
     /// The connection is counted as open until this value, or the future of `serve`, is dropped.
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, serving: Arc<Serving>) -> Self {
-        let counted = CountedConnection::accepted(serving.settings.counts.as_ref());
+        let counted = CountedConnection::accepted(serving.settings.fixed.counts.as_ref());
         Self { stream, peer, serving, counted }
     }
 
-    pub(super) async fn serve<S, B>(self, service: S)
+    /// Serves the connection. Returns the tunnel that takes the connection over, if there is one.
+    pub(super) async fn serve<S, B>(self, service: S) -> Option<OpenTunnel>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + Clone
@@ -270,31 +344,42 @@ impl Accepted {
         // Turns Nagle's algorithm off. With this algorithm, a small response could wait until the client has
         // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { return };
+        let Ok(local) = stream.local_addr() else { return None };
         let ends = match proxies.ends(peer, local) {
             Ok(ends) => ends,
-            Err(refusal) => return counted.proxy_header_refused(refusal),
+            Err(refusal) => {
+                counted.proxy_header_refused(refusal);
+                return None;
+            }
         };
         // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
         // limited.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = match serving.admit(source, peer).await {
             Ok(place) => place,
-            Err(reason) => return counted.closed(reason),
+            Err(reason) => {
+                counted.closed(reason);
+                return None;
+            }
         };
         let ends = match ends {
             Some(ends) => ends,
             None => {
                 let read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout);
                 let Some(read) = place.connection().unless_evicted(read).await else {
-                    return counted.closed(CloseReason::ConnectionLimit);
+                    counted.closed(CloseReason::ConnectionLimit);
+                    return None;
                 };
                 let ends = match read {
                     Ok(ends) => ends,
-                    Err(refusal) => return counted.proxy_header_refused(refusal),
+                    Err(refusal) => {
+                        counted.proxy_header_refused(refusal);
+                        return None;
+                    }
                 };
                 if let Err(reason) = serving.set_source(&place, &ends) {
-                    return counted.closed(reason);
+                    counted.closed(reason);
+                    return None;
                 }
                 ends
             }
@@ -311,6 +396,8 @@ impl Accepted {
             version,
         };
         let mut version = HttpVersion::Http1;
+        // Removes the certificate from the list of open ones when this function ends.
+        let mut _registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
         // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let (connection, lender): (Served, Lender) = match acceptor {
@@ -320,14 +407,15 @@ impl Accepted {
                 let stream = HalfCloseStream::new(stream, client.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
                 let lender = Lender::Tcp { stream: returned, client: client.clone() };
-                (Box::pin(http1.serve_connection(stream, service)), lender)
+                (Box::pin(http1.serve_connection(stream, service).with_upgrades()), lender)
             }
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
                 let handshake = timeout(time_left, handshake);
                 let Some(handshake) = client.unless_evicted(handshake).await else {
-                    return counted.closed(CloseReason::ConnectionLimit);
+                    counted.closed(CloseReason::ConnectionLimit);
+                    return None;
                 };
                 let accepted: Result<(Served, Lender), NoTls> = match handshake {
                     Ok(Ok(stream)) => {
@@ -336,12 +424,17 @@ impl Accepted {
                             version = HttpVersion::Http2;
                         }
                         let certificate = peer_certificate(tls, peer);
+                        if let (Some(_), Some(chain)) = (&certificate, tls.peer_certificates()) {
+                            let open = &settings.fixed.open_certificates;
+                            _registered = Some(open.register(chain, &settings.clients, client));
+                        }
                         let service = service(version, certificate);
                         let (stream, returned) = LentStream::new(stream, client.clone());
                         let connection: Served = match version {
                             HttpVersion::Http1 => {
                                 let stream = HalfCloseStream::new(stream, client.clone());
-                                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
+                                let stream = TokioIo::new(stream);
+                                Box::pin(http1.serve_connection(stream, service).with_upgrades())
                             }
                             HttpVersion::Http2 => {
                                 Box::pin(http2.serve_connection(TokioIo::new(stream), service))
@@ -365,7 +458,7 @@ impl Accepted {
                     Err(_) => {
                         tracing::debug!(%peer, "TLS handshake timed out");
                         counted.handshake_failed(HandshakeFailure::TimedOut);
-                        return;
+                        return None;
                     }
                 };
                 // Do not merge this `match` with the `match` that computes `accepted`: the large future of the
@@ -374,7 +467,7 @@ impl Accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
                         Box::pin(serving.close_without_tls(no_tls, client, began)).await;
-                        return;
+                        return None;
                     }
                 }
             }
@@ -384,8 +477,12 @@ impl Accepted {
         match until_ended(connection, &serving, client).await {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
-            Ended::Cut => return,
-            Ended::Served(Ok(())) => {}
+            Ended::Cut => return None,
+            Ended::Served(Ok(())) => {
+                if let Some(pending) = client.take_tunnel() {
+                    return Some(OpenTunnel { pending, lender, place, counted, serving });
+                }
+            }
             Ended::Served(Err(error)) => {
                 // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
@@ -401,6 +498,48 @@ impl Accepted {
         };
         if let Some(stream) = lender.take_back() {
             Box::pin(serving.close(stream, last, client)).await;
+        }
+        None
+    }
+}
+
+/// A connection that a tunnel has taken over.
+pub(super) struct OpenTunnel {
+    pending: Box<PendingTunnel>,
+    lender: Lender,
+    place: Admitted,
+    counted: CountedConnection,
+    serving: Arc<Serving>,
+}
+
+impl OpenTunnel {
+    /// Runs the tunnel until it ends, and then closes the connection. During a shutdown of the server, the tunnel may
+    /// continue for the tunnel drain timeout.
+    pub(super) async fn run(self) {
+        let Self { pending, lender, place, counted, serving } = self;
+        let client = place.connection();
+        let PendingTunnel { mut tunnel, request } = *pending;
+        let open = client.unless_evicted(tunnel.as_mut());
+        let ended = match unless_ending(pin!(open), &serving.ending).await {
+            Some(ended) => ended,
+            None => {
+                let drain = serving.settings.fixed.tunnel_drain;
+                let drained = timeout(drain, client.unless_evicted(tunnel.as_mut())).await;
+                match drained {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        tunnel.as_mut().graceful_shutdown();
+                        client.unless_evicted(tunnel.as_mut()).await
+                    }
+                }
+            }
+        };
+        // Dropping the tunnel gives the connection back to `lender`. Dropping the request makes the connection idle.
+        drop((tunnel, request));
+        if ended.is_none() {
+            counted.closed(CloseReason::ConnectionLimit);
+        } else if let Some(stream) = lender.take_back() {
+            Box::pin(serving.close(stream, LastResponse::Complete, client)).await;
         }
     }
 }
@@ -480,7 +619,7 @@ async fn until_ended(
     let is_http2 = connection.watch.version() == HttpVersion::Http2;
     while !is_http2 || client.changes() == 0 {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
             return ended;
         }
         if client.changes() == before && client.in_flight() == 0 {
@@ -490,7 +629,7 @@ async fn until_ended(
     connection.graceful_shutdown();
     loop {
         let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.shutdown_wait, &mut connection).await {
+        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
             return ended;
         }
         // All requests have been answered, but the connection did not end in time. Either the client keeps the
@@ -609,8 +748,14 @@ impl<S> ConnectionService<S> {
         S: Service<Request<B>> + Clone,
     {
         let extensions = request.extensions_mut();
+        // Most requests have no extension here. hyper adds one to a request with `Upgrade`.
+        if !extensions.is_empty() && extensions.get::<OnUpgrade>().is_some() {
+            extensions.insert(RunsTunnels);
+        }
         extensions.insert(connection);
-        if let Some(certificate) = &self.certificate {
+        if let Some(certificate) = &self.certificate
+            && !self.client.is_revoked()
+        {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,7 +22,8 @@ const KEPT_CAPACITY: usize = 1024;
 
 /// The counters of all addresses that have a connection or a request in flight.
 pub(super) struct RequestsByAddress {
-    max: NonZeroUsize,
+    /// Not 0.
+    max: AtomicUsize,
     counters: Mutex<HashMap<SourceNetwork, Entry>>,
 }
 
@@ -36,7 +37,8 @@ struct Entry {
 /// Counts the requests in flight of one address.
 #[derive(Debug)]
 struct Counter {
-    max: NonZeroUsize,
+    /// The same value as in [`RequestsByAddress`]. Each counter has a copy, so that a request reads only its counter.
+    max: AtomicUsize,
     in_flight: AtomicUsize,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct TooManyRequests;
 
 impl Counter {
     fn begin(&self) -> Result<(), TooManyRequests> {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.max.get() {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.end();
@@ -60,7 +62,18 @@ impl Counter {
 
 impl RequestsByAddress {
     pub(super) fn new(max: NonZeroUsize) -> Self {
-        Self { max, counters: Mutex::default() }
+        Self { max: AtomicUsize::new(max.get()), counters: Mutex::default() }
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the maximum of each address. Requests in flight beyond a lower maximum continue. `max` is not 0.
+    pub(super) fn set_max(&self, max: usize) {
+        let counters = self.counters();
+        self.max.store(max, Ordering::Relaxed);
+        counters.values().for_each(|entry| entry.counter.max.store(max, Ordering::Relaxed));
     }
 
     /// Records that a client in `network` begins a request on a connection of a trusted proxy. Call [`end`](Self::end)
@@ -101,7 +114,8 @@ impl RequestsByAddress {
         network: SourceNetwork,
     ) -> &'a mut Entry {
         counters.entry(network).or_insert_with(|| {
-            let counter = Counter { max: self.max, in_flight: AtomicUsize::new(0) };
+            let max = AtomicUsize::new(self.max());
+            let counter = Counter { max, in_flight: AtomicUsize::new(0) };
             Entry { counter: Arc::new(counter), users: 0 }
         })
     }
@@ -199,6 +213,23 @@ mod tests {
             requests.end(network(number));
         }
         assert!(requests.is_empty());
+    }
+
+    #[test]
+    fn a_new_maximum_applies_to_each_address() {
+        let requests = requests(1);
+        let known = requests.counted_address(network(1));
+        assert_eq!(known.begin(), Ok(()));
+        assert_eq!(known.begin(), Err(TooManyRequests));
+        requests.set_max(2);
+        assert_eq!(known.begin(), Ok(()));
+        assert_eq!(requests.begin(network(2)), Ok(()));
+        requests.set_max(1);
+        known.end();
+        assert_eq!(known.begin(), Err(TooManyRequests));
+        assert_eq!(requests.begin(network(2)), Err(TooManyRequests));
+        known.end();
+        assert_eq!(known.begin(), Ok(()));
     }
 
     #[test]

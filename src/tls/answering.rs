@@ -86,7 +86,8 @@ where
         if let Some(client) = &client {
             let state = client.response();
             state.set_answered();
-            if state.announces_close() {
+            // The response with status 101 is the last one, and its `Connection` says so in another way.
+            if state.announces_close() && !state.is_upgraded() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let ends_with_connection = this.request.is_http10

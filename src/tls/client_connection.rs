@@ -5,9 +5,10 @@
 //! unless a trusted proxy announces its client.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -28,7 +29,7 @@ use super::{
     refusal::Refusal,
     response_state::ResponseState,
 };
-use crate::connection::ClientAddress;
+use crate::{connection::ClientAddress, tunnel::BoxTunnel};
 
 /// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;
@@ -97,7 +98,11 @@ pub(super) struct ClientConnection {
     has_no_send_limit: AtomicBool,
     response: ResponseState,
     eviction: OnceLock<Eviction>,
+    /// Whether the client certificate of the connection is no longer accepted.
+    is_revoked: AtomicBool,
     waker: AtomicWaker,
+    /// The tunnel that takes the connection over when hyper has finished with it.
+    tunnel: Mutex<Option<Box<PendingTunnel>>>,
 }
 
 impl ClientConnection {
@@ -116,7 +121,9 @@ impl ClientConnection {
             has_no_send_limit: AtomicBool::new(false),
             response: ResponseState::default(),
             eviction: OnceLock::new(),
+            is_revoked: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            tunnel: Mutex::default(),
         }
     }
 
@@ -212,6 +219,12 @@ impl ClientConnection {
         &self.response
     }
 
+    /// Takes the tunnel that takes the connection over, if there is one. The tunnel refers to this value. So call this
+    /// function at the latest when the connection ends. Otherwise, neither of them would be freed.
+    pub(super) fn take_tunnel(&self) -> Option<Box<PendingTunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Whether the connection must be closed because another client needs its place.
     pub(super) fn is_evicted(&self) -> bool {
         self.eviction.get().is_some()
@@ -229,7 +242,20 @@ impl ClientConnection {
         self.waker.wake();
     }
 
-    /// Wakes `waker` when the connection is evicted. Call this before [`is_evicted`](Self::is_evicted), so that no
+    /// Whether the client certificate of the connection is no longer accepted. The connection is then closed after its
+    /// requests in flight.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Acquire)
+    }
+
+    /// Records that the client certificate is no longer accepted: wakes the task of the connection, which then closes
+    /// the connection.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so that no
     /// eviction is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -284,6 +310,18 @@ enum CountsFor {
     Connection,
     /// The client that a trusted proxy announces.
     Announced(SourceNetwork),
+}
+
+/// A tunnel, and the request that has asked for it. The request stays in flight as long as the tunnel is open.
+pub(super) struct PendingTunnel {
+    pub(super) tunnel: BoxTunnel,
+    pub(super) request: InFlight,
+}
+
+impl fmt::Debug for PendingTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PendingTunnel")
+    }
 }
 
 /// A request in flight. The request ends when this value is dropped. The body of the response owns this value.
@@ -368,6 +406,19 @@ impl InFlight {
     /// The counts of the server that has accepted the connection of the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
+    }
+
+    /// Keeps the request in flight until `tunnel` ends. The headers of the request no longer count.
+    #[cfg(feature = "proxy")]
+    pub(super) fn begin_tunnel(mut self, tunnel: BoxTunnel) {
+        let connection = self.connection.clone();
+        connection.headers.remove(self.header_bytes);
+        self.header_bytes = 0;
+        connection.headers.give_back(&connection.shared.headers);
+        self.set_waits_for(WaitsFor::Service);
+        connection.response.set_upgraded();
+        let pending = Box::new(PendingTunnel { tunnel, request: self });
+        *connection.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }
 
     /// Records that the client may take the response at any speed.

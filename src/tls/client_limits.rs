@@ -6,7 +6,10 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -67,8 +70,9 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 /// let shared_by_all_servers = Arc::new(limits);
 /// ```
 pub struct ClientLimits {
-    connections: NonZeroUsize,
-    per_address: NonZeroUsize,
+    /// Not 0, like `per_address`.
+    connections: AtomicUsize,
+    per_address: AtomicUsize,
     requests: Arc<RequestsByAddress>,
     epoch: Instant,
     headers: Arc<HeaderBudget>,
@@ -126,8 +130,8 @@ impl ClientLimits {
     pub fn new(connections: NonZeroUsize) -> Self {
         let half = connections.get().div_ceil(2);
         Self {
-            connections,
-            per_address: NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MIN),
+            connections: AtomicUsize::new(connections.get()),
+            per_address: AtomicUsize::new(half),
             requests: Arc::new(RequestsByAddress::new(REQUESTS_PER_ADDRESS)),
             epoch: Instant::now(),
             headers: Arc::new(HeaderBudget::new(HEADER_BYTES)),
@@ -139,7 +143,7 @@ impl ClientLimits {
     /// number of all connections.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
-        Self { per_address, ..self }
+        Self { per_address: AtomicUsize::new(per_address.get()), ..self }
     }
 
     /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429. A request
@@ -158,14 +162,22 @@ impl ClientLimits {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
     }
 
+    /// Takes the limits of `other`, while servers use `self`. Connections and requests beyond a lower limit continue.
+    pub fn replace(&self, other: &Self) {
+        self.connections.store(other.connections().get(), Ordering::Relaxed);
+        self.per_address.store(other.connections_per_address().get(), Ordering::Relaxed);
+        self.requests.set_max(other.requests.max());
+        self.headers.set_max(other.headers.max());
+    }
+
     /// The maximum number of open connections.
     pub fn connections(&self) -> NonZeroUsize {
-        self.connections
+        NonZeroUsize::new(self.connections.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// The maximum number of open connections of one address.
     pub fn connections_per_address(&self) -> NonZeroUsize {
-        self.per_address
+        NonZeroUsize::new(self.per_address.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Takes a place for a new connection. If no place is free, an idle or stalled connection is evicted.
@@ -180,10 +192,10 @@ impl ClientLimits {
         let now = millis_since(self.epoch);
         let table = &mut *self.table();
         let mut evicted = self.make_room_in_share(table, source, now)?;
-        if table.open.len() - table.evicted >= self.connections.get() {
+        if table.open.len() - table.evicted >= self.connections().get() {
             // An evicted connection ends as soon as its task runs. So there are many evicted connections only if the
             // tasks do not get to run. In this case, more evictions would not help.
-            let max_evicted = MIN_CANDIDATES.max(self.connections.get() / 8);
+            let max_evicted = MIN_CANDIDATES.max(self.connections().get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
             }
@@ -235,12 +247,13 @@ impl ClientLimits {
     ) -> Result<Evicted, CloseReason> {
         let ClientSource::Client(network) = source else { return Ok(Evicted::No) };
         let Some(address) = table.addresses.get(&network) else { return Ok(Evicted::No) };
-        if self.per_address >= self.connections
-            || address.open.len() - address.evicted < self.per_address.get()
+        let per_address = self.connections_per_address();
+        if per_address >= self.connections()
+            || address.open.len() - address.evicted < per_address.get()
         {
             return Ok(Evicted::No);
         }
-        let max_evicted = MIN_CANDIDATES.max(self.per_address.get() / 8);
+        let max_evicted = MIN_CANDIDATES.max(per_address.get() / 8);
         if address.evicted >= max_evicted || !table.evict_one_of(network, now) {
             return Err(CloseReason::AddressLimit);
         }
@@ -472,6 +485,7 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        drop(self.connection.take_tunnel());
         self.limits.table().remove(self.id);
     }
 }
@@ -506,6 +520,24 @@ mod tests {
 
     fn admit(limits: &Arc<ClientLimits>, source: ClientSource) -> Admitted {
         limits.admit(source, None).unwrap().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replaced_limits_apply_to_the_next_connection() {
+        let limits = limits(2, 2);
+        let open = [1, 2].map(|last| admit(&limits, source(last)));
+        let requests = open.each_ref().map(|open| InFlight::begin(open.connection()));
+        let refused = limits.admit(source(3), None).map(drop);
+        assert_eq!(refused, Err(CloseReason::NoIdleConnection));
+        limits.replace(&ClientLimits::new(NonZeroUsize::new(3).unwrap()));
+        assert_eq!(limits.connections_per_address().get(), 2);
+        let third = admit(&limits, source(3));
+        limits.replace(&ClientLimits::new(NonZeroUsize::MIN));
+        drop(third);
+        let refused = limits.admit(source(3), None).map(drop);
+        assert_eq!(refused, Err(CloseReason::NoIdleConnection));
+        drop((open, requests));
+        admit(&limits, source(3));
     }
 
     #[tokio::test(start_paused = true)]

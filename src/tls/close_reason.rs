@@ -22,6 +22,8 @@ pub(super) enum CloseReason {
     Stream,
     /// The client did not send the body of a request in time. The gateway answered with status 408.
     Receive,
+    /// The client certificate of the connection is no longer accepted: it was revoked, or its authority was removed.
+    Certificate,
 }
 
 impl Label for CloseReason {
@@ -35,6 +37,7 @@ impl Label for CloseReason {
         Self::Send,
         Self::Stream,
         Self::Receive,
+        Self::Certificate,
     ];
 
     fn index(self) -> usize {
@@ -51,6 +54,7 @@ impl Label for CloseReason {
             Self::Send => "send",
             Self::Stream => "stream",
             Self::Receive => "receive",
+            Self::Certificate => "certificate",
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Decides when the gateway closes the connection of a client. There are four reasons:
+//! Decides when the gateway closes the connection of a client. There are five reasons:
 //!
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.
 //! - The client does not take a response.
 //! - Another client needs the place of this connection.
+//! - The client certificate of the connection is no longer accepted.
 
 use std::{
     pin::{Pin, pin},
@@ -25,6 +26,9 @@ use crate::stall::{LONG, MinimumProgress};
 /// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
 /// until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
+
+/// The time limit for requests that are in flight when their client certificate is revoked.
+const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 
 /// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,7 @@ struct State {
     send: MinimumProgress,
     shutting_down_since: Option<Instant>,
     evicted_at: Option<Instant>,
+    revoked_at: Option<Instant>,
 }
 
 impl Watch {
@@ -135,6 +140,7 @@ impl State {
             send: MinimumProgress::new(timeouts.send),
             shutting_down_since: None,
             evicted_at: None,
+            revoked_at: None,
         }
     }
 
@@ -151,6 +157,7 @@ impl State {
         begins_head && self.version == HttpVersion::Http1
             || connection.is_blocked() != self.is_blocked
             || connection.is_evicted()
+            || connection.is_revoked()
     }
 
     /// Compares the state with the limits. Returns the time of the next check.
@@ -183,6 +190,19 @@ impl State {
             // An HTTP/2 client can open streams until it has acknowledged the shutdown, and it may never acknowledge
             // the shutdown. So the connection ends at `end` at the latest.
             let end = after(evicted_at, EVICTION_GRACE);
+            if is_idle || now >= end {
+                return Err(Action::Abort);
+            }
+            next = next.min(end);
+        }
+        if connection.is_revoked() {
+            let revoked_at = *self.revoked_at.get_or_insert(now);
+            if self.shutting_down_since.is_none() {
+                self.shutting_down_since = Some(now);
+                return Err(Action::ShutDown(CloseReason::Certificate));
+            }
+            // As for an eviction, the client cannot keep the connection open.
+            let end = after(revoked_at, REVOCATION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);
             }
@@ -248,6 +268,7 @@ mod tests {
         Written(usize),
         Evicted,
         EvictedAsStalled,
+        Revoked,
         /// The last request waits for the client.
         WaitsForClient,
         Check,
@@ -271,6 +292,7 @@ mod tests {
                 Event::Written(bytes) => connection.add_written(Poll::Ready(*bytes)),
                 Event::Evicted => connection.evict(Eviction::Idle),
                 Event::EvictedAsStalled => connection.evict(Eviction::Stalled),
+                Event::Revoked => connection.revoke(),
                 Event::WaitsForClient => {
                     requests.last_mut().unwrap().set_waits_for(WaitsFor::Client);
                 }
@@ -288,7 +310,8 @@ mod tests {
     async fn each_limit_has_its_action() {
         use Action::{Abort, Close, ShutDown};
         use Event::{
-            Blocked, Check, End, Evicted, EvictedAsStalled, Read, Request, WaitsForClient, Written,
+            Blocked, Check, End, Evicted, EvictedAsStalled, Read, Request, Revoked, WaitsForClient,
+            Written,
         };
         use HttpVersion::{Http1, Http2};
         type Case<'a> = (&'a str, HttpVersion, &'a [(u64, Event)], &'a [(u64, Action)]);
@@ -355,6 +378,24 @@ mod tests {
                 Http2,
                 &[(1, Evicted), (1, Check)],
                 &[(1, ShutDown(CloseReason::ConnectionLimit)), (1, Abort)],
+            ),
+            (
+                "a revoked certificate",
+                Http2,
+                &[(1, Revoked), (1, Check)],
+                &[(1, ShutDown(CloseReason::Certificate)), (1, Abort)],
+            ),
+            (
+                "a request in flight with a revoked certificate",
+                Http1,
+                &[(1, Request), (2, Revoked), (20, Check), (25, End)],
+                &[(2, ShutDown(CloseReason::Certificate)), (25, Abort)],
+            ),
+            (
+                "a request that takes too long after the revocation",
+                Http2,
+                &[(1, Request), (2, Revoked), (31, Check), (32, Check)],
+                &[(2, ShutDown(CloseReason::Certificate)), (32, Abort)],
             ),
             (
                 "a request that began when the connection was evicted",

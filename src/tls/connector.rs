@@ -11,7 +11,7 @@ use std::{
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -26,6 +26,9 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower::BoxError;
 use tower_service::Service;
+
+#[cfg(feature = "proxy")]
+use crate::http2_negotiation::NegotiateHttp2;
 
 use super::{
     error::TlsError,
@@ -53,9 +56,10 @@ pub enum Verification {
     Disabled,
 }
 
-/// Connects to services with `http` and `https` URIs. The connections carry HTTP/1.1.
-/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client) accept this type as their
-/// connector.
+/// Connects to services with `http` and `https` URIs. [`Forward`](crate::proxy::Forward) and
+/// [`remote::Client`](crate::remote::Client) accept this type as their connector.
+///
+/// The connections carry HTTP/1.1. With `Forward::with_http2`, they carry HTTP/2 if the service chooses it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,7 +81,12 @@ pub enum Verification {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Connector(HttpsConnector<TcpConnector>);
+pub struct Connector {
+    connector: HttpsConnector<TcpConnector>,
+    /// Offers HTTP/2 and HTTP/1.1.
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` speaks HTTP/2"))]
+    http2: HttpsConnector<TcpConnector>,
+}
 
 impl Connector {
     /// Returns a builder with these defaults: chain and host name are verified, there are no trusted CA
@@ -93,19 +102,15 @@ impl Connector {
         }
     }
 
-    /// Uses a configuration of your own. The ALPN protocols of the
-    /// configuration are ignored, because connections to services use HTTP/1.1.
+    /// Uses a configuration of your own. The ALPN protocols of the configuration are ignored, because
+    /// [`Forward`](crate::proxy::Forward) decides which versions of HTTP are offered.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>, connect_timeout: Duration) -> Self {
         let mut config = Arc::unwrap_or_clone(config.into());
-        // The builder of hyper-rustls panics if this list is not empty.
+        let tcp = TcpConnector::new(connect_timeout);
         config.alpn_protocols.clear();
-        Self(
-            HttpsConnectorBuilder::new()
-                .with_tls_config(config)
-                .https_or_http()
-                .enable_http1()
-                .wrap_connector(TcpConnector::new(connect_timeout)),
-        )
+        let connector = HttpsConnector::from((tcp, config.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self { connector, http2: HttpsConnector::from((tcp, config)) }
     }
 }
 
@@ -234,11 +239,28 @@ impl Service<Uri> for Connector {
     type Future = ConnectorFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.0.poll_ready(cx).map_err(ConnectError)
+        self.connector.poll_ready(cx).map_err(ConnectError)
     }
 
     fn call(&mut self, uri: Uri) -> ConnectorFuture {
-        ConnectorFuture(self.0.call(uri))
+        ConnectorFuture(self.connector.call(uri))
+    }
+}
+
+#[cfg(feature = "proxy")]
+impl NegotiateHttp2 for Connector {
+    fn offering_http2(&self) -> Self {
+        Self { connector: self.http2.clone(), http2: self.http2.clone() }
+    }
+
+    fn is_http2(connection: &ConnectorStream) -> bool {
+        match &connection.0 {
+            MaybeHttpsStream::Http(_) => false,
+            MaybeHttpsStream::Https(tls) => {
+                let (_, session) = tls.inner().get_ref();
+                session.alpn_protocol() == Some(b"h2")
+            }
+        }
     }
 }
 

@@ -21,9 +21,9 @@ use super::{
     refusal::Refusal,
     streams,
 };
-#[cfg(feature = "proxy")]
-use crate::stall::Stalled;
 use crate::{body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
+#[cfg(feature = "proxy")]
+use crate::{stall::Stalled, tunnel::NewTunnel};
 
 /// An HTTP/2 stream gets the body in pieces of at most this size, which is the maximum size of a frame. A slow client
 /// must take each piece within the time limit. It could not take the much larger pieces that a service may send.
@@ -104,13 +104,25 @@ where
             }
             return Poll::Pending;
         };
-        let (head, body) = response?.into_parts();
+        #[cfg_attr(
+            not(feature = "proxy"),
+            expect(unused_mut, reason = "only the proxy makes tunnels")
+        )]
+        let (mut head, body) = response?.into_parts();
         #[cfg(feature = "proxy")]
         if head.status == StatusCode::REQUEST_TIMEOUT
             && head.extensions.get::<Stalled>().is_some()
             && let Some(counts) = this.in_flight.as_ref().and_then(InFlight::counts)
         {
             counts.add_closed(CloseReason::Receive);
+        }
+        #[cfg(feature = "proxy")]
+        if head.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(tunnel) = head.extensions.remove::<NewTunnel>()
+            && let Some(tunnel) = tunnel.take()
+            && let Some(in_flight) = this.in_flight.take()
+        {
+            in_flight.begin_tunnel(tunnel);
         }
         // A body of known length has an end, whatever its content type is.
         let has_no_limit = body.size_hint().exact().is_none()

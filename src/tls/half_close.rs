@@ -126,15 +126,16 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
-    /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a
-    /// request that the gateway refuses. Such a request is no longer in flight when its response is created, which is
-    /// before hyper gets the response.
-    fn answers(&self) -> bool {
-        self.client.in_flight() > 0 || self.client.response().is_awaited()
+    /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a request
+    /// that the gateway refuses: it leaves the count of requests in flight before hyper gets its response. A tunnel
+    /// reads to the end of the data itself.
+    fn is_response_pending(&self) -> bool {
+        let response = self.client.response();
+        (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()
     }
 
-    /// Watches whether the client still waits for the response: notices that it has closed its sending side, then sends the
-    /// probe and checks for a reset. Fails if the client has disconnected.
+    /// Watches whether the client still waits for the response. If the client has closed its sending side, this
+    /// function sends the probe and checks for a reset. Fails if the client has disconnected.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let half_closed = match &mut self.half_closed {
             Some(half_closed) => half_closed,
@@ -228,7 +229,7 @@ impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
     /// hyper calls this function at each poll of the connection, even when nothing is left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.answers() && !self.is_reading {
+        if self.is_response_pending() && !self.is_reading {
             self.watch(cx)?;
         }
         Poll::Ready(Ok(()))

@@ -13,7 +13,7 @@ const FREE: usize = CHUNK;
 /// A budget in bytes. Several connections share it.
 #[derive(Debug)]
 pub(super) struct HeaderBudget {
-    max: usize,
+    max: AtomicUsize,
     taken: AtomicUsize,
 }
 
@@ -28,11 +28,21 @@ pub(super) struct HeaderUse {
 
 impl HeaderBudget {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, taken: AtomicUsize::new(0) }
+        Self { max: AtomicUsize::new(max), taken: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget. What was taken beyond a smaller budget stays taken.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let update = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.max);
+        let max = self.max();
+        let update = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= max);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
     }
 

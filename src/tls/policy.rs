@@ -27,6 +27,22 @@ pub struct TlsPolicy {
     groups: Option<Vec<&'static dyn SupportedKxGroup>>,
 }
 
+impl PartialEq for TlsPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        let versions = |policy: &Self| {
+            policy.versions.as_ref().map(|all| all.iter().map(|it| it.version).collect::<Vec<_>>())
+        };
+        let groups = |policy: &Self| {
+            policy.groups.as_ref().map(|all| all.iter().map(|it| it.name()).collect::<Vec<_>>())
+        };
+        versions(self) == versions(other)
+            && self.cipher_suites == other.cipher_suites
+            && groups(self) == groups(other)
+    }
+}
+
+impl Eq for TlsPolicy {}
+
 impl TlsPolicy {
     /// Permits only these versions.
     pub fn with_versions(self, versions: Vec<&'static SupportedProtocolVersion>) -> Self {

@@ -17,6 +17,7 @@ pub(super) struct ResponseState {
     is_awaited: AtomicBool,
     accepts_interim: AtomicBool,
     is_complete: AtomicBool,
+    is_upgraded: AtomicBool,
 }
 
 impl ResponseState {
@@ -59,6 +60,15 @@ impl ResponseState {
     /// Whether hyper has written the whole last response. This is false if the last response broke off.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// Records that the response has status 101, and that a tunnel takes the connection over.
+    pub(super) fn set_upgraded(&self) {
+        self.is_upgraded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.is_upgraded.load(Ordering::Relaxed)
     }
 
     /// Records whether the response ends only with the connection (RFC 9112 §6.3). This is the case if the client uses

@@ -9,18 +9,17 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::{
-    accepted_connection::{Accepted, ConnectionSettings, SEND_TIMEOUT, Serving},
+    accepted_connection::{Accepted, ConnectionSettings, FixedSettings, OpenTunnel, Serving},
     client_limits::ClientLimits,
     connection_counts::ConnectionCounts,
-    connection_watch::ClientTimeouts,
-    inbound_proxies::InboundProxies,
+    open_certificates::OpenCertificates,
+    server_settings::{ServerSettings, SettingsHandle},
     server_tls::ServerTls,
     streams::Streams,
 };
@@ -41,6 +40,10 @@ const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
+
+/// How long the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to five
+/// seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
+const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
 /// the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the server
@@ -88,13 +91,13 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    tls: Option<ServerTls>,
+    settings: ServerSettings,
+    /// Changes `settings` while the server runs.
+    handle: Option<SettingsHandle>,
     /// The protocol that the clients use. If this is HTTPS, TLS may end in a program in front of the listener.
     protocol: Protocol,
-    proxies: InboundProxies,
-    handshake_timeout: Duration,
-    timeouts: ClientTimeouts,
     drain_timeout: Duration,
+    tunnel_drain_timeout: Duration,
     limits: Arc<ClientLimits>,
     counts: Option<Arc<ConnectionCounts>>,
 }
@@ -127,16 +130,11 @@ impl Server {
     pub fn http(listener: TcpListener) -> Self {
         Self {
             listener,
-            tls: None,
+            settings: ServerSettings::new(None),
+            handle: None,
             protocol: Protocol::Http,
-            proxies: InboundProxies::default(),
-            handshake_timeout: Duration::from_secs(10),
-            timeouts: ClientTimeouts {
-                idle: Duration::from_secs(75),
-                head: Duration::from_secs(30),
-                send: SEND_TIMEOUT,
-            },
             drain_timeout: Duration::from_secs(30),
+            tunnel_drain_timeout: Duration::ZERO,
             limits: Arc::default(),
             counts: None,
         }
@@ -144,7 +142,8 @@ impl Server {
 
     /// Serves HTTPS.
     pub fn https(listener: TcpListener, tls: ServerTls) -> Self {
-        Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
+        let settings = ServerSettings::new(Some(tls));
+        Self { settings, protocol: Protocol::Https, ..Self::http(listener) }
     }
 
     /// Serves plain HTTP to AT-TLS (TLS in the network stack of z/OS), or to another program on this machine that does
@@ -154,13 +153,22 @@ impl Server {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
 
+    /// Takes the settings of `handle`, and changes them when the handle changes them. The clients use HTTPS, as with
+    /// [`https`](Self::https) or [`behind_tls`](Self::behind_tls). Several servers can share one handle. This function
+    /// replaces the settings of the other functions `with_…` that [`ServerSettings`] has, too.
+    #[must_use]
+    pub fn with_settings(self, handle: &SettingsHandle) -> Self {
+        let (settings, handle) = (handle.read(), Some(handle.clone()));
+        Self { settings, handle, protocol: Protocol::Https, ..self }
+    }
+
     /// Sets the proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or
     /// `Forwarded`: see
     /// [`ConnectionInfo::with_trusted_proxies`](crate::connection::ConnectionInfo::with_trusted_proxies). Default:
     /// none.
     #[must_use]
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.proxies.http = Some(proxies);
+        self.settings.proxies.http = Some(proxies);
         self
     }
 
@@ -173,34 +181,45 @@ impl Server {
     /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
     pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
-        self.proxies.proxy_protocol = Some(proxies);
+        self.settings.proxies.proxy_protocol = Some(proxies);
         self
     }
 
     /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this time. If
     /// the handshake fails, this time also includes closing the connection. Default: 10 s.
     #[must_use]
-    pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
-        Self { handshake_timeout, ..self }
+    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.settings.handshake_timeout = handshake_timeout;
+        self
     }
 
     /// Sets how long an HTTP/1.1 client may take to send the headers of a request. The idle time before the
     /// request is not included. Default: 30 s.
     #[must_use]
-    pub fn with_header_timeout(self, header_timeout: Duration) -> Self {
-        Self { timeouts: ClientTimeouts { head: header_timeout, ..self.timeouts }, ..self }
+    pub fn with_header_timeout(mut self, header_timeout: Duration) -> Self {
+        self.settings.timeouts.head = header_timeout;
+        self
     }
 
     /// Sets how long a connection may be without a request. Pings of HTTP/2 do not extend this time. Default: 75 s.
     #[must_use]
-    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
-        Self { timeouts: ClientTimeouts { idle: idle_timeout, ..self.timeouts }, ..self }
+    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.settings.timeouts.idle = idle_timeout;
+        self
     }
 
     /// Sets how long the requests in flight may continue after the shutdown signal. Default: 30 s.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
+    }
+
+    /// Sets how long WebSockets may continue after the shutdown signal. After this time, the gateway closes each of them
+    /// with code 1001 (RFC 6455 §7.4.1). Both ends then have five seconds to close the WebSocket. This time may be longer
+    /// than the drain timeout. Default: 0.
+    #[must_use]
+    pub fn with_tunnel_drain_timeout(self, tunnel_drain_timeout: Duration) -> Self {
+        Self { tunnel_drain_timeout, ..self }
     }
 
     /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
@@ -210,8 +229,9 @@ impl Server {
     /// megabyte at a time. So a connection may also be closed if its client takes less than about 16 KiB per second.
     /// Default: 60 s.
     #[must_use]
-    pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
-        Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
+    pub fn with_send_timeout(mut self, send_timeout: Duration) -> Self {
+        self.settings.timeouts.send = send_timeout;
+        self
     }
 
     /// Sets the limits of connections. Several servers can share one value. By default, each server has its own
@@ -247,20 +267,25 @@ impl Server {
         let (end, ending) = watch::channel(false);
         keep_little_unsent(&self.listener);
         keep_alive(&self.listener);
-        let streams = Streams::new(running, self.timeouts.send, self.counts.clone());
+        let streams = Streams::new(running, self.settings.timeouts.send, self.counts.clone());
         let serving = Arc::new(Serving::new(self.connection_settings(), streams, ending));
-        let accepted = |stream, peer| Accepted::new(stream, peer, serving.clone());
-        let mut connections = JoinSet::new();
+        let mut current = CurrentServing::new(serving, self.handle.clone());
+        let (mut connections, mut tunnels) = (JoinSet::new(), JoinSet::new());
         let mut shutdown = pin!(shutdown);
         loop {
             let result = tokio::select! {
                 result = self.listener.accept() => result,
-                Some(_ended) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    run_tunnel(ended, &mut tunnels);
+                    continue;
+                }
+                Some(_ended) = tunnels.join_next() => continue,
                 () = &mut shutdown => break,
             };
             match result {
                 Ok((stream, peer)) => {
-                    connections.spawn(accepted(stream, peer).serve(service.clone()));
+                    let accepted = Accepted::new(stream, peer, current.get());
+                    connections.spawn(accepted.serve(service.clone()));
                 }
                 Err(error) => {
                     if let Some(counts) = &self.counts {
@@ -276,7 +301,8 @@ impl Server {
         for _ in 0..MAX_BACKLOG {
             match timeout(Duration::ZERO, self.listener.accept()).await {
                 Ok(Ok((stream, peer))) => {
-                    connections.spawn(accepted(stream, peer).serve(service.clone()));
+                    let accepted = Accepted::new(stream, peer, current.get());
+                    connections.spawn(accepted.serve(service.clone()));
                 }
                 Ok(Err(error)) if is_closed_by_client(&error) => {}
                 Ok(Err(_)) | Err(_) => break,
@@ -288,33 +314,77 @@ impl Server {
         drop(self.listener);
         // An error means that no connection is left. So the error is ignored.
         let _ = end.send(true);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let all_tunnels_end = Instant::now() + self.tunnel_drain_timeout + CLOSE_TUNNELS;
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                run_tunnel(ended, &mut tunnels);
+            }
+        };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
             // A connection that is being closed does not count as cut off, because its requests have been answered.
-            Err(_) => match connections.len().saturating_sub(serving.closing()) {
+            Err(_) => match connections.len().saturating_sub(current.get().closing()) {
                 0 => Drained::Completely,
                 connections => Drained::CutOff { connections },
             },
         };
         connections.shutdown().await;
+        let all_ended = async { while tunnels.join_next().await.is_some() {} };
+        // The tunnels end themselves before this time.
+        let _ = timeout_at(all_tunnels_end, all_ended).await;
+        tunnels.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
-        drop(serving);
+        drop(current);
         let _ = timeout(DROP_TIME, all_dropped.recv()).await;
         drained
     }
 
     fn connection_settings(&self) -> ConnectionSettings {
-        ConnectionSettings {
-            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
-            protocol: self.protocol,
-            proxies: self.proxies.clone(),
-            handshake_timeout: self.handshake_timeout,
-            timeouts: self.timeouts,
+        let open_certificates = match &self.handle {
+            Some(handle) => handle.open().clone(),
+            None => Arc::new(OpenCertificates::new(self.settings.clients())),
+        };
+        let fixed = FixedSettings {
             limits: self.limits.clone(),
             counts: self.counts.clone(),
+            tunnel_drain: self.tunnel_drain_timeout,
             shutdown_wait: REQUEST_GRACE.min(self.drain_timeout / 4),
+            open_certificates,
+        };
+        ConnectionSettings::new(&self.settings, self.protocol, fixed)
+    }
+}
+
+/// The settings for the next connection.
+struct CurrentServing {
+    serving: Arc<Serving>,
+    handle: Option<SettingsHandle>,
+    generation: u64,
+}
+
+impl CurrentServing {
+    fn new(serving: Arc<Serving>, handle: Option<SettingsHandle>) -> Self {
+        // The settings may have changed since they were read. So the first connection reads them again.
+        Self { serving, handle, generation: 0 }
+    }
+
+    fn get(&mut self) -> Arc<Serving> {
+        if let Some(handle) = &self.handle {
+            let generation = handle.generation();
+            if generation != self.generation {
+                self.generation = generation;
+                self.serving = Arc::new(self.serving.with_settings(&handle.read()));
+            }
         }
+        self.serving.clone()
+    }
+}
+
+/// If a connection has become a tunnel, runs the tunnel in a task of its own. This frees the memory of the HTTP
+/// connection, and the tunnel has its own drain timeout.
+fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
+    if let Ok(Some(tunnel)) = ended {
+        tunnels.spawn(tunnel.run());
     }
 }
 

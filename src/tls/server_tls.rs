@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use rustls::{ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    server::{NoServerSessionStorage, danger::ClientCertVerifier},
+};
 
 use super::{
     client_certificates::client_verifier,
@@ -21,7 +25,20 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// In most cases, use [`from_pem`](Self::from_pem). Use [`builder`](Self::builder) for more options. Use
 /// [`from_config`](Self::from_config) if you have your own `rustls::ServerConfig`.
 #[derive(Clone)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    clients: ClientVerifier,
+}
+
+/// Verifies the client certificates of connections that are already open, when the settings of the server change.
+#[derive(Clone)]
+pub(super) enum ClientVerifier {
+    /// No client certificate is accepted.
+    None,
+    Verifier(Arc<dyn ClientCertVerifier>),
+    /// The configuration comes from [`ServerTls::from_config`]. rustls does not return its verifier.
+    Unknown,
+}
 
 impl ServerTls {
     /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1), and the CA
@@ -113,11 +130,15 @@ impl ServerTls {
             return Err(TlsError::Alpn(String::from_utf8_lossy(unknown).into_owned()));
         }
         config.max_early_data_size = 0;
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), clients: ClientVerifier::Unknown })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.0.clone()
+        self.config.clone()
+    }
+
+    pub(super) fn clients(&self) -> &ClientVerifier {
+        &self.clients
     }
 }
 
@@ -179,13 +200,13 @@ impl<'a> ServerTlsBuilder<'a> {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.policy.versions())
             .map_err(TlsError::Config)?;
-        let builder = match self.client_authorities {
-            None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(client_verifier(
-                pem,
-                self.revocation_lists,
-                provider,
-            )?),
+        let (builder, clients) = match self.client_authorities {
+            None => (builder.with_no_client_auth(), ClientVerifier::None),
+            Some(pem) => {
+                let verifier = client_verifier(pem, self.revocation_lists, provider)?;
+                let builder = builder.with_client_cert_verifier(verifier.clone());
+                (builder, ClientVerifier::Verifier(verifier))
+            }
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Mismatch)?;
         match (self.client_authorities, self.revocation_lists) {
@@ -195,7 +216,7 @@ impl<'a> ServerTlsBuilder<'a> {
             }
             _ => config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Config)?,
         }
-        ServerTls::from_config(config)
+        Ok(ServerTls { clients, ..ServerTls::from_config(config)? })
     }
 }
 

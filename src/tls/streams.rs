@@ -54,7 +54,7 @@ pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
 pub(super) struct Streams(Arc<Settings>);
 
 struct Settings {
-    #[expect(dead_code, reason = "the receiver sees when the sender is dropped")]
+    /// The receiver sees when the last clone of this sender is dropped.
     running: mpsc::Sender<Infallible>,
     send: Duration,
     counts: Option<Arc<ConnectionCounts>>,
@@ -69,6 +69,11 @@ impl Streams {
         counts: Option<Arc<ConnectionCounts>>,
     ) -> Self {
         Self(Arc::new(Settings { running, send, counts }))
+    }
+
+    /// Does the same as `self` with another period, for other connections.
+    pub(super) fn with_send(&self, send: Duration) -> Self {
+        Self::new(self.0.running.clone(), send, self.0.counts.clone())
     }
 }
 

@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{
 
 /// A signature algorithm (RFC 7518 §3.1) of tokens of other issuers: RSA or ECDSA.
 ///
-/// There is no value for `none` (no signature), and none for algorithms with a shared secret, such as `HS256`. So a
-/// configuration cannot permit them.
+/// This type has no variant for tokens without a signature (`none`), and no variant for algorithms with a shared
+/// secret, such as `HS256`. So a configuration cannot permit them.
 ///
 /// ECDSA signatures are not unique: the holder of a token can make a second valid signature from the first. The changed
 /// token has another [fingerprint](super::TokenFingerprint), so a revocation by fingerprint does not match it. RSA
@@ -93,7 +93,7 @@ impl FromStr for Algorithm {
     "{text:?} is not an accepted algorithm; write RS256, RS384, RS512, PS256, PS384, PS512, ES256 or ES384"
 )]
 pub struct AlgorithmError {
-    /// The first 20 characters.
+    /// The first 20 characters of the text.
     text: String,
 }
 

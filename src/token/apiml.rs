@@ -1,4 +1,5 @@
-//! API ML as the issuer of tokens: finds out which key is its own, and whether a token is still valid.
+//! API ML (the API gateway of Zowe) as the issuer of tokens: fetches its signing key, and asks it whether a token is
+//! still valid.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -12,8 +13,8 @@ use crate::{
     remote::{Connect, RemoteError},
 };
 
-/// Fetches the key with which API ML signs. This is the key of its certificate, if API ML also lists this key in
-/// `keys/public/all` (docs/reference/zowe-site.md#issuers).
+/// Fetches the signing key of API ML. This is the key of the first certificate in `/gateway/certificates`. API ML must
+/// also list this key in `keys/public/all`; otherwise the fetch fails (docs/reference/zowe-site.md#issuers).
 ///
 /// The list alone is not enough, because it also contains the keys of identity providers. If such a key were accepted,
 /// a provider could sign a token of API ML for any user.
@@ -27,7 +28,8 @@ impl<C: Connect> JwkSetSource for Apiml<C> {
     }
 }
 
-/// Asks API ML whether a token is valid: calls `query` for login tokens, and `access-token/validate` for PATs.
+/// Asks API ML whether a token is valid: calls `query` for login tokens, and `access-token/validate` for PATs (Personal
+/// Access Tokens).
 impl<C: Connect> AskIssuer for Apiml<C> {
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
         let (apiml, token, verified) = (self.clone(), token.to_owned(), verified.clone());
@@ -35,8 +37,8 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let token = zeroize::Zeroizing::new(token);
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
-                // API ML revokes a PAT by the token, by its user, or by any of its scopes. So the answer is the same
-                // for each scope.
+                // A revocation at API ML names a PAT, its user, or any of its scopes. So the answer is the same for
+                // each scope, and the first one is sufficient.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(service) => apiml.accepts_pat(&token, service.as_str()).await?,
                     None => false,

@@ -6,8 +6,8 @@
 //!   on a random key, so an attacker cannot search for another text with the same hash.
 //! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected. The cache does
 //!   not hold revocations, because the caller checks them for each request.
-//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. Many tokens that are used only
-//!   once do not evict a token that is used repeatedly.
+//! - The size of the cache is bounded. A PAT (Personal Access Token) with many scopes counts as several tokens. Many
+//!   tokens that are used only once do not evict a token that is used repeatedly.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
 //!   the result, which takes less time than a second check. If the first check fails, all waiting threads verify the
 //!   token themselves, at the same time. So a bad token delays a waiting thread by at most one check.
@@ -57,6 +57,12 @@ impl Generation {
     #[cfg(feature = "remote")]
     pub(super) fn advance(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether a cache, or another list, also has this generation.
+    #[cfg(feature = "remote")]
+    pub(super) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Mixes the generation into a hash.

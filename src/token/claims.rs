@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::KeyId;
 
-/// `{"alg":"RS256"}` in base64url: the header of the tokens that Zowe API ML and this crate issue.
+/// `{"alg":"RS256"}` in base64url: the header of the tokens that this crate and Zowe API ML (the API gateway of Zowe)
+/// issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
 
 /// Returns the encoded header of tokens that a key signs: `{"alg":"RS256"}`, with `kid` if the key has an id. An id
@@ -21,7 +22,7 @@ pub(super) fn header(id: Option<&KeyId>) -> String {
 
 /// `iss` of a login token. The comparison ignores case, as in API ML.
 pub(super) const ISSUER_JWT: &str = "APIML";
-/// `iss` of a token of z/OSMF. The comparison ignores case, as in API ML.
+/// `iss` of a token of z/OSMF (IBM's management server on z/OS). The comparison ignores case, as in API ML.
 #[cfg(feature = "remote")]
 pub(super) const ISSUER_ZOSMF: &str = "zOSMF";
 /// `iss` of a Personal Access Token (PAT). The comparison ignores case.
@@ -56,12 +57,12 @@ pub(super) struct Claims {
     /// (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// A private claim of this crate: the only service for which a login token is valid (docs/decisions.md#d23). A login
-    /// of a user has no such claim.
+    /// A private claim of this crate: the only service for which a login token is valid (docs/decisions.md#d23). The
+    /// token from a user's login does not have this claim.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) for_service: Option<String>,
-    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed only so that a token with
-    /// two `aud` claims is rejected (RFC 7519 §4).
+    /// The audience. Tokens of this crate do not have this claim, and no check uses its value. The claim is parsed only
+    /// so that a token with two `aud` claims is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,

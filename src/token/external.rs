@@ -13,7 +13,7 @@ use crate::{clock::Timestamp, identity::DistributedIdentity, passticket::UserId}
 pub enum ExternalSubject {
     /// A z/OS user. Use this only if you trust the issuer to name z/OS users.
     User(UserId),
-    /// The name of a user that another system than z/OS defines. A
+    /// The name of a user who is defined in a system other than z/OS. A
     /// [`DistributedMapper`](crate::identity::DistributedMapper) maps this name to a z/OS user.
     Identity(DistributedIdentity),
 }

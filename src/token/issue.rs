@@ -86,8 +86,9 @@ impl TokenIssuer {
         })
     }
 
-    /// Issues a login token that the gateway accepts only on the routes of `service` ([`Jwt::service`](super::Jwt::service)).
-    /// It expires at `expires_at`, if the lifetime of login tokens does not end earlier.
+    /// Issues a login token that the gateway accepts only on the routes of `service`
+    /// ([`Jwt::service`](super::Jwt::service)). It expires at `expires_at` or at the end of the lifetime of login
+    /// tokens, whichever is earlier.
     pub(crate) fn service_token(
         &self,
         user: &UserId,
@@ -98,8 +99,7 @@ impl TokenIssuer {
         let claims = self.claims(user, ISSUER_JWT, self.lifetime);
         let exp = expires_at.map_or(claims.exp, |latest| claims.exp.min(latest.as_secs()));
         self.sign(&Claims {
-            // The token of a credential that is about to expire is valid for no time at all, but never for a negative
-            // time.
+            // If `expires_at` has already passed, the lifetime is zero, not negative.
             exp: exp.max(claims.iat),
             dom: Some(domain.to_owned()),
             for_service: Some(service.to_string()),
@@ -107,7 +107,7 @@ impl TokenIssuer {
         })
     }
 
-    /// The lifetime of login tokens.
+    /// Returns the lifetime of login tokens.
     pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }

@@ -16,7 +16,7 @@ use crate::{
 /// The maximum number of cached answers.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// How long the answer that a token is valid is cached, by default.
+/// By default, the cache holds the answer that a token is valid for this time.
 const DEFAULT_MEMORY: Duration = Duration::from_secs(60);
 
 /// The answer of an issuer about a token.
@@ -62,14 +62,14 @@ impl IssuerCheck {
         Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)
     }
 
-    /// Sets how long the answer that a token is valid is cached. With zero, the issuer is asked for each request. The
-    /// returned value has an empty cache.
+    /// Sets how long the cache holds the answer that a token is valid. With zero, the issuer is asked for each request.
+    /// The returned value has an empty cache.
     #[must_use]
     pub fn with_memory(self, memory: Duration) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
     }
 
-    /// Sets how long the answer that a token is valid is cached, and the clock that measures this time.
+    /// Sets how long the cache holds the answer that a token is valid, and the clock that measures this time.
     #[must_use]
     pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))
@@ -118,7 +118,7 @@ impl IssuerCheck {
                 let issuer = &self.0.issuer;
                 log_limited!(
                     warn, ("issuer check", issuer), { %issuer, %error },
-                    "an issuer does not answer whether its tokens are valid; its tokens are refused"
+                    "an issuer does not say whether a token is valid; the token is refused"
                 );
                 let text =
                     format!("{issuer} does not say whether the token is still valid: {error}");

@@ -2,13 +2,15 @@
 //!
 //! Rules for fetched keys (a set is the list of keys that one fetch returns):
 //!
-//! - A set is fetched again when it is older than [`KeyRefresh::every`]. [`IssuerKeys::keep_fresh`] does this without
-//!   any token. Otherwise the first token after this time waits for the fetch. Other tokens use the old set meanwhile.
-//! - A token whose key is not in the set causes a fetch, but at most one every 30 s. The issuer may have a new key.
-//! - One fetch runs at a time. Tokens that need it wait for it, each in its own request. The fetch runs in a task, so a
-//!   client that disconnects does not cancel it.
+//! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
+//!   background. Without it, the next token starts the fetch and waits for the result. Other tokens use the old set
+//!   meanwhile.
+//! - If the key of a token is not in the set, the issuer may have a new key. Such a token causes a fetch, at most every
+//!   30 s.
+//! - One fetch runs at a time. Each request with a token that needs the result waits for it. The fetch runs in its own
+//!   task, so a client that disconnects does not cancel it.
 //! - If a fetch fails, the last good set stays until it is older than [`KeyRefresh::max_age`]. If there is no set, the
-//!   next token after 5 s tries again.
+//!   first token that arrives at least 5 s later causes another fetch.
 //! - If the issuer lists no usable key, the earlier set is forgotten: the issuer has withdrawn all of its keys.
 
 use std::{
@@ -257,8 +259,9 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys immediately and then again as [`KeyRefresh`] says, so that no token has to wait. While there
-    /// are no keys, it tries again after 5 s, and then at growing intervals. Some issuers never have keys, such as a
-    /// z/OSMF without JWTs. The future never completes, so run it in a task. It needs a Tokio runtime with timers.
+    /// are no keys, it tries again after 5 s, and then at growing intervals, because some issuers never have keys. An
+    /// example is a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future never completes, so run it
+    /// in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -295,7 +298,7 @@ impl IssuerKeys {
         let Some(remote) = &self.0.remote else { return false };
         self.forget_old_set(remote);
         // If another fetch already runs, a token whose key is in the old set does not wait for it. Otherwise a slow
-        // issuer would delay all of its tokens. If the new set lacks the key, the token is verified again.
+        // issuer would delay all of its tokens. If the new set lacks the key, cached tokens of the key become invalid.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
@@ -449,7 +452,10 @@ impl IssuerKeys {
 
     /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
     pub(super) fn invalidate(&self, cache: Generation) {
-        self.0.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
+        let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        // A program that replaces its verifiers uses the same keys for many caches, one after the other.
+        caches.retain(Generation::is_in_use);
+        caches.push(cache);
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     issuer_check::IssuerCheck,
     issuer_keys::{IssuerKeys, Need},
     key_set::Signature,
+    payload::Payload,
     rs256::{By, parse_claims},
 };
 use crate::clock::Timestamp;
@@ -130,7 +131,8 @@ impl TrustedIssuers {
     fn with(mut self, change: impl FnOnce(&mut Issuers)) -> Self {
         let issuers = Arc::make_mut(&mut self.0);
         change(issuers);
-        // A clone of the value before this change must not accept the tokens of the new issuer.
+        // The changed verifier gets its own cache: clones from before the change must not accept the tokens of the new
+        // issuer.
         issuers.own = issuers.own.clone().with_empty_cache();
         if let Some(cache) = issuers.own.cache() {
             issuers.keys().for_each(|keys| keys.invalidate(cache.generation()));
@@ -163,8 +165,8 @@ impl TrustedIssuers {
         let own = &self.0.own;
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF has
-        // the same header, so the issuer is read before. This takes less time than a check with our own key.
+        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF may
+        // have the same header. So its issuer is read first, which takes less time than a check with our own key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,
@@ -174,7 +176,8 @@ impl TrustedIssuers {
             },
         };
         let (header, payload) = (decode(header)?, decode(payload)?);
-        let issuer = issuer(&payload)?;
+        let claims = Payload::parse(&payload)?;
+        let issuer = claims.issuer()?;
         if let Some(provider) =
             self.0.providers.iter().find(|other| other.issuer().as_str() == issuer)
         {
@@ -185,7 +188,7 @@ impl TrustedIssuers {
             }
             let signed = Signed { algorithm, kid: kid.as_deref(), message, signature };
             signed.check(provider.keys(), provider.issuer().as_str(), last)?;
-            let claims = provider.check(&payload, own.now())?;
+            let claims = provider.check(&claims, own.now())?;
             return Ok(VerifiedToken::external(token.as_bytes(), claims));
         }
         if let Some(zosmf) = &self.0.zosmf
@@ -336,7 +339,7 @@ struct Signed<'a> {
     algorithm: Algorithm,
     kid: Option<&'a str>,
     message: &'a str,
-    /// In base64url.
+    /// The signature in base64url.
     signature: &'a str,
 }
 
@@ -389,54 +392,38 @@ fn unavailable(issuer: &str) -> TokenError {
     TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
-/// Reads the claim `iss` before the signature is checked. The result only selects the keys.
-fn issuer(payload: &[u8]) -> Result<Cow<'_, str>, TokenError> {
-    #[derive(Deserialize)]
-    struct Payload<'a> {
-        #[serde(borrow)]
-        iss: Cow<'a, str>,
-    }
-    if payload.trim_ascii_start().first() != Some(&b'{') {
-        return Err(TokenError::Malformed);
-    }
-    match serde_json::from_slice::<Payload<'_>>(payload) {
-        Ok(Payload { iss }) => Ok(iss),
-        Err(error) if error.is_data() => {
-            Err(TokenError::Claims("iss is missing, repeated or not a text".into()))
-        }
-        Err(_) => Err(TokenError::Malformed),
-    }
-}
-
 /// Whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
 fn names_zosmf(payload: &str) -> bool {
     let Ok(payload) = decode(payload) else { return false };
-    issuer(&payload).is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
+    let issuer = Payload::parse(&payload).and_then(|claims| claims.issuer());
+    issuer.is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
 }
 
 /// The members of a header that the verifier uses. It ignores members with a key or the URL of a key (`jwk`, `jku`,
 /// `x5c`, `x5u`): keys come only from the configured issuer.
-struct Header {
-    alg: String,
-    kid: Option<String>,
+struct Header<'a> {
+    alg: Cow<'a, str>,
+    kid: Option<Cow<'a, str>>,
 }
 
-impl Header {
-    fn parse(json: &[u8]) -> Result<Self, TokenError> {
+impl<'a> Header<'a> {
+    fn parse(json: &'a [u8]) -> Result<Self, TokenError> {
         #[derive(Deserialize)]
-        struct Members {
-            alg: String,
-            #[serde(default, deserialize_with = "present")]
-            kid: Option<String>,
-            #[serde(default, deserialize_with = "present")]
-            typ: Option<String>,
+        struct Members<'a> {
+            #[serde(borrow)]
+            alg: Cow<'a, str>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            kid: Option<Cow<'a, str>>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            typ: Option<Cow<'a, str>>,
             #[serde(default, deserialize_with = "present")]
             crit: Option<IgnoredAny>,
         }
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(TokenError::Malformed);
         }
-        let members: Members = serde_json::from_slice(json).map_err(|_| TokenError::Malformed)?;
+        let members: Members<'_> =
+            serde_json::from_slice(json).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: no extension is supported.
         if members.crit.is_some() {
             return Err(TokenError::Malformed);

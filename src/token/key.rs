@@ -308,7 +308,7 @@ pub enum RsaKeyError {
         /// The length of the modulus in bits.
         bits: usize,
     },
-    /// The key is longer than the signature check accepts.
+    /// The key is too long for the signature check.
     #[error("is an RSA key of {bits} bits, but at most {MAX_BITS} are supported")]
     TooLong {
         /// The length of the modulus in bits.

@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys with which a token is checked, if it has no key id or if several keys have its id. Each
-/// check takes time, and anyone can send a token with a wrong signature.
+/// The maximum number of keys with which a token is checked, if the token has no key id, or if several keys have the id
+/// of the token. Each check takes time, and anyone can send a token with a wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
@@ -94,7 +94,7 @@ impl KeySet {
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        // If the set has no key with this id, the key of the token may be missing in the set because it is new.
+        // If the set has no key with this id, the issuer may have signed the token with a new key.
         match id {
             Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
             _ => Signature::UnknownKey,

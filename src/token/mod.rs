@@ -5,9 +5,10 @@
 //! gateway of Zowe) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
 //! of the other.
 //!
-//! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public
-//! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also
-//! verifies the tokens of Zowe API ML, of z/OSMF and of OpenID Connect providers. To accept other tokens, implement [`TokenVerifier`].
+//! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public key
+//! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also verifies
+//! the tokens of Zowe API ML, of z/OSMF (IBM's management server on z/OS) and of OpenID Connect providers. To accept
+//! other tokens, implement [`TokenVerifier`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -57,6 +58,8 @@ mod key_id;
 mod key_set;
 #[cfg(feature = "remote")]
 mod oidc;
+#[cfg(feature = "remote")]
+mod payload;
 mod rs256;
 mod scope;
 mod verified;

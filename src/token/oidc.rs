@@ -1,14 +1,14 @@
 //! An OpenID Connect provider whose tokens are accepted, and the checks of their claims.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
+use serde_json::Value;
+
+use super::{
+    Algorithm, ExternalClaims, IssuerKeys, IssuerUrl, TokenError,
+    claims::LEEWAY_SECS,
+    payload::{Claim, Payload},
 };
-use serde_json::{Map, Value};
-
-use super::{Algorithm, ExternalClaims, IssuerKeys, IssuerUrl, TokenError, claims::LEEWAY_SECS};
 use crate::{
     clock::Timestamp,
     identity::{DistributedIdentity, Registry},
@@ -145,40 +145,35 @@ impl OidcIssuer {
     /// Checks the claims of a token whose signature was checked.
     pub(super) fn check(
         &self,
-        payload: &[u8],
+        claims: &Payload<'_>,
         now: Timestamp,
     ) -> Result<ExternalClaims, TokenError> {
-        let mut json = serde_json::Deserializer::from_slice(payload);
-        let claims = UsedClaims(self).deserialize(&mut json);
-        let claims = claims.and_then(|claims| json.end().map(|()| claims)).map_err(|error| {
-            if error.is_data() { problem("a claim is repeated") } else { TokenError::Malformed }
-        })?;
-        if claims.get("iss").and_then(Value::as_str) != Some(self.issuer.as_str()) {
+        if claims.issuer()? != self.issuer.as_str() {
             return Err(TokenError::Issuer);
         }
         // A security event (RFC 8417), such as a logout token, does not authenticate a user.
-        if claims.contains_key("events") {
+        if claims.claim("events")?.is_some() {
             return Err(problem("events: the token is a security event"));
         }
         // The token is bound to a key (RFC 7800): only a client that proves that it has this key may use the token.
         // This crate cannot check such a proof, so a stolen token would be accepted.
-        if claims.contains_key("cnf") {
+        if claims.claim("cnf")?.is_some() {
             return Err(problem("cnf: tokens that are bound to a key are not supported"));
         }
         let now = now.as_secs();
-        let expires_at = seconds(&claims, "exp")?.ok_or_else(|| problem("exp is missing"))?;
+        let expires_at = seconds(claims, "exp")?.ok_or_else(|| problem("exp is missing"))?;
         if expires_at <= now {
             return Err(TokenError::Expired { secs_ago: now - expires_at });
         }
-        let (not_before, issued_at) = (seconds(&claims, "nbf")?, seconds(&claims, "iat")?);
+        let (not_before, issued_at) = (seconds(claims, "nbf")?, seconds(claims, "iat")?);
         for time in [not_before, issued_at].into_iter().flatten() {
             if time > now.saturating_add(LEEWAY_SECS) {
                 return Err(TokenError::NotYetValid { in_secs: time - now });
             }
         }
-        self.check_audience(&claims)?;
-        let name = self.user(&claims)?;
-        let user = DistributedIdentity::in_registry(name, &self.registry)
+        self.check_audience(claims)?;
+        let name = self.user(claims)?;
+        let user = DistributedIdentity::in_registry(&name, &self.registry)
             // Only the violated rule is shown, because `error` also contains the name, which is personal data.
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
@@ -189,135 +184,121 @@ impl OidcIssuer {
         })
     }
 
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
-        let audiences = match claims.get("aud") {
-            Some(Value::String(audience)) => vec![audience.as_str()],
-            Some(Value::Array(items)) if items.len() <= MAX_AUDIENCES => {
-                let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
-                texts.ok_or_else(|| problem("aud has an item that is not a text"))?
-            }
-            Some(_) => return Err(problem("aud is neither a text nor a short list of texts")),
-            None => return Err(problem("aud is missing")),
-        };
+    fn check_audience(&self, claims: &Payload<'_>) -> Result<(), TokenError> {
         let has = |list: &[Box<str>], text: &str| {
             !text.is_empty() && list.iter().any(|item| **item == *text)
         };
-        if !audiences.iter().any(|audience| has(&self.audiences, audience)) {
+        let audience = claims.claim("aud")?.ok_or_else(|| problem("aud is missing"))?;
+        let (is_accepted, is_single) = match audience.text() {
+            Some(text) => (has(&self.audiences, &text), true),
+            None => {
+                let items = audience.list().filter(|items| items.len() <= MAX_AUDIENCES);
+                let items = items
+                    .ok_or_else(|| problem("aud is neither a text nor a short list of texts"))?;
+                let texts: Option<Vec<_>> = items.iter().map(|item| item.text()).collect();
+                let texts = texts.ok_or_else(|| problem("aud has an item that is not a text"))?;
+                (texts.iter().any(|text| has(&self.audiences, text)), texts.len() == 1)
+            }
+        };
+        if !is_accepted {
             return Err(problem("aud does not contain an accepted audience"));
         }
-        let party = match claims.get("azp") {
+        let party = match claims.claim("azp")? {
             None => None,
-            Some(Value::String(party)) => Some(party.as_str()),
-            Some(_) => return Err(problem("azp is not a text")),
+            Some(party) => Some(party.text().ok_or_else(|| problem("azp is not a text"))?),
         };
         let parties = match self.authorized_parties.as_slice() {
-            [] if audiences.len() == 1 => return Ok(()),
+            [] if is_single => return Ok(()),
             [] => &self.audiences,
             parties => parties,
         };
         match party {
-            Some(party) if has(parties, party) => Ok(()),
+            Some(party) if has(parties, &party) => Ok(()),
             Some(_) => Err(problem("azp is not an accepted client")),
             None => Err(problem("azp is missing")),
         }
     }
 
-    fn user<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, TokenError> {
+    fn user<'a>(&self, claims: &Payload<'a>) -> Result<Cow<'a, str>, TokenError> {
         for field in &self.user_id_fields {
-            let Some(value) = find(claims, field) else { continue };
-            let text = match value {
-                Value::String(text) => text,
-                Value::Array(items) => match items.as_slice() {
-                    [Value::String(text)] => text,
-                    _ => {
-                        return Err(problem(&format!(
-                            "{field} is a list, but not of exactly one text"
-                        )));
-                    }
+            let name = match claims.claim(field)? {
+                Some(claim) if claim.is_null() => continue,
+                Some(claim) => name_of_user(claim, field)?,
+                None => match at_path(claims, field)? {
+                    None | Some(Value::Null) => continue,
+                    Some(value) => Cow::Owned(name_at_path(value, field)?),
                 },
-                _ => return Err(problem(&format!("{field} is not a text"))),
             };
             // Many providers let users enter any address, and do not check that it belongs to the user.
-            let is_verified = || {
-                let verified = claims.get("email_verified");
-                verified.is_some_and(|verified| verified == true || verified == "true")
-            };
-            if **field == *"email" && !is_verified() {
+            if **field == *"email" && !has_verified_email(claims)? {
                 return Err(problem("email_verified is not true"));
             }
-            return Ok(text);
+            return Ok(name);
         }
         Err(problem("no claim names the user"))
     }
 }
 
-/// Returns the claim with the name `field`, or else the value at the path `field`. `null` counts as absent.
-fn find<'a>(claims: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
-    let at_path = || {
-        let mut names = field.split('.');
-        let first = claims.get(names.next()?)?;
-        names.try_fold(first, |value, name| value.as_object()?.get(name))
-    };
-    claims.get(field).or_else(at_path).filter(|value| !value.is_null())
+/// Returns the text in a claim that names the user.
+fn name_of_user<'a>(claim: Claim<'a>, field: &str) -> Result<Cow<'a, str>, TokenError> {
+    if let Some(text) = claim.text() {
+        return Ok(text);
+    }
+    let Some(items) = claim.list() else { return Err(not_a_text(field)) };
+    match items.as_slice() {
+        [item] => item.text().ok_or_else(|| not_one_text(field)),
+        _ => Err(not_one_text(field)),
+    }
+}
+
+/// Does the same as [`name_of_user`] for a value in a nested object.
+fn name_at_path(value: Value, field: &str) -> Result<String, TokenError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Array(items) => match <[Value; 1]>::try_from(items) {
+            Ok([Value::String(text)]) => Ok(text),
+            _ => Err(not_one_text(field)),
+        },
+        _ => Err(not_a_text(field)),
+    }
+}
+
+fn not_a_text(field: &str) -> TokenError {
+    problem(&format!("{field} is not a text"))
+}
+
+fn not_one_text(field: &str) -> TokenError {
+    problem(&format!("{field} is a list, but not of exactly one text"))
+}
+
+/// Returns the value at a path into nested objects, with dots between the names.
+fn at_path(claims: &Payload<'_>, path: &str) -> Result<Option<Value>, TokenError> {
+    let Some((first, rest)) = path.split_once('.') else { return Ok(None) };
+    let Some(claim) = claims.claim(first)? else { return Ok(None) };
+    let value = claim.value().ok_or(TokenError::Malformed)?;
+    let nested = rest.split('.').try_fold(value, |value, name| match value {
+        Value::Object(mut members) => members.remove(name),
+        _ => None,
+    });
+    Ok(nested)
+}
+
+fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
+    let verified = claims.claim("email_verified")?;
+    Ok(verified
+        .is_some_and(|claim| claim.is_true() || claim.text().is_some_and(|text| text == "true")))
 }
 
 /// Reads a claim with a time in whole seconds. Another type is an error, so that the check of this time is never
 /// skipped.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
+fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
+    let Some(claim) = claims.claim(name)? else { return Ok(None) };
     let error = || problem(&format!("{name} is not a whole number"));
-    value.as_u64().map(Some).ok_or_else(error)
+    claim.number().map(Some).ok_or_else(error)
 }
 
 fn problem(text: &str) -> TokenError {
     TokenError::Claims(text.chars().take(120).collect::<String>().into())
-}
-
-/// Reads the claims that a check uses, and skips all others. Each used claim may occur only once (RFC 7519 §4). A plain
-/// [`serde_json::Map`] would silently keep the last one.
-struct UsedClaims<'a>(&'a OidcIssuer);
-
-impl UsedClaims<'_> {
-    fn uses(&self, name: &str) -> bool {
-        const CHECKED: [&str; 9] =
-            ["iss", "exp", "nbf", "iat", "aud", "azp", "events", "cnf", "email_verified"];
-        let is_user = |field: &str| {
-            field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
-        };
-        CHECKED.contains(&name) || self.0.user_id_fields.iter().any(|field| is_user(field))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for UsedClaims<'_> {
-    type Value = Map<String, Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for UsedClaims<'_> {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        /// The name of a claim. Most names are not kept, so they are not copied.
-        #[derive(Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let mut claims = Map::new();
-        while let Some(Name(name)) = access.next_key()? {
-            if !self.uses(&name) {
-                access.next_value::<IgnoredAny>()?;
-            } else if claims.insert(name.into_owned(), access.next_value()?).is_some() {
-                return Err(A::Error::custom("repeated claim"));
-            }
-        }
-        Ok(claims)
-    }
 }
 
 /// Two providers have the same issuer.

@@ -187,7 +187,7 @@ impl Rs256Verifier {
         if is_tried(By::Apiml)
             && let Some(keys) = &self.apiml
         {
-            // The header names RS256, which was checked before.
+            // An earlier check has ensured that the header names RS256.
             let checked =
                 keys.with_current(|keys| keys.check(Algorithm::Rs256, None, message, signature));
             return (checked == Some(Signature::Good)).then_some(TokenOrigin::Apiml);
@@ -217,8 +217,8 @@ impl Rs256Verifier {
         if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
-        // `iat` is not checked for our own tokens. If the gateway's clock was ahead, they stay valid. Revocation rules
-        // can also revoke such tokens (docs/decisions.md#d8).
+        // `iat` is not checked for our own tokens, so they stay valid even if the gateway's clock was ahead. Revocation
+        // rules can also revoke such tokens (docs/decisions.md#d8).
         #[cfg(feature = "remote")]
         if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
             return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
@@ -390,8 +390,8 @@ fn issued_at(claims: &Claims) -> Timestamp {
 }
 
 /// Returns the error text of serde, without the position in the JSON, and at most 120 characters. The text names a
-/// claim that is missing or occurs twice, or a wrong type and the expected type. It may contain the value of the claim
-/// with the wrong type, but no value of another claim.
+/// missing claim, a claim that occurs twice, or a wrong type with the expected type. It may contain the value of the
+/// claim with the wrong type, but no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

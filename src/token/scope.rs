@@ -1,11 +1,12 @@
-//! Service ids, and the scopes of a Personal Access Token (PAT), which are the ids of the services that accept it.
+//! Service ids, and the scopes of a Personal Access Token (PAT). The scopes are the ids of the services that accept the
+//! PAT.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of a service, as in request paths and in the scopes of a PAT.
 ///
 /// A service id has 1 to 64 characters: `a-z`, `0-9`, `-`, `_` and `.`. At least one character is not a dot. Upper case
-/// is converted to lower case, as Zowe API ML does for the scopes of a token and for the service of a request.
+/// is converted to lower case, as in Zowe API ML (the API gateway of Zowe).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 

@@ -13,7 +13,8 @@ use crate::{clock::Timestamp, passticket::UserId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
-    /// A login token of this crate, of Zowe API ML or of z/OSMF.
+    /// A login token of this crate, of Zowe API ML (the API gateway of Zowe) or of z/OSMF (IBM's management server on
+    /// z/OS).
     Jwt(Jwt),
     /// A Personal Access Token of this crate or of Zowe API ML.
     Pat(Pat),
@@ -126,8 +127,8 @@ impl Jwt {
         self.0.domain.as_deref()
     }
 
-    /// The only service for which the token is valid (claim `for_service`). `None` if the token is valid for all services,
-    /// as each token of a login is.
+    /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
+    /// valid for all services: the token from a user's login does not have this claim.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
     /// ([D23](crate::decisions#d23)). Code that accepts login tokens in other places must refuse them.
@@ -135,7 +136,7 @@ impl Jwt {
         self.0.service.as_ref()
     }
 
-    /// The fingerprint, which identifies the token in logs and in revocations.
+    /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
     }

@@ -11,8 +11,9 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// Verifies tokens: checks the signature, the times, the issuer and the claims.
 ///
 /// An [`Authenticator`](crate::layer::Authenticator) calls its verifier for each request with a token.
-/// [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this crate and of Zowe API ML.
-/// Implement the trait to accept tokens of another issuer. An `Arc` of a verifier is also a verifier.
+/// [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and Personal Access Tokens of this crate and of
+/// Zowe API ML (the API gateway of Zowe). Implement the trait to accept tokens of another issuer. An `Arc` of a
+/// verifier is also a verifier.
 ///
 /// A verifier must verify a token only with keys of the issuer that the token names (docs/decisions.md#d21).
 ///

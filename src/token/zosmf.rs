@@ -1,4 +1,5 @@
-//! z/OSMF as the issuer of tokens: fetches its keys, and finds out whether a token is still valid.
+//! z/OSMF (IBM's management server on z/OS) as the issuer of tokens: fetches its keys, and asks it whether a token is
+//! still valid.
 
 use super::{AskFuture, AskIssuer, FetchFuture, JwkSetSource, TokenStatus, VerifiedToken};
 use crate::{

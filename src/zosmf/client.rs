@@ -1,4 +1,4 @@
-//! A client for the login service of z/OSMF.
+//! A client for the login service of z/OSMF (IBM's management server on z/OS).
 
 use std::{fmt, sync::Arc};
 
@@ -73,9 +73,9 @@ impl<C> Zosmf<C> {
 }
 
 impl<C: Connect> Zosmf<C> {
-    /// Logs `user` in, and stores the session in `sessions`. `password` is a password or a PassTicket for the APPLID of
-    /// z/OSMF. In the background, this function ends sessions at z/OSMF that `sessions` has removed, such as the
-    /// earlier session of the user.
+    /// Logs `user` in, and stores the session in `sessions`. `password` is a password, or a PassTicket (a one-time
+    /// password of z/OS) for the APPLID (application name) of z/OSMF. In the background, this function ends sessions at
+    /// z/OSMF that `sessions` has removed, such as the earlier session of the user.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the
@@ -125,8 +125,8 @@ impl<C: Connect> Zosmf<C> {
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, reports an internal error, cannot change passwords, or
-    /// answers something else.
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, reports an internal error, cannot change passwords, or sends
+    /// any other response.
     pub async fn change_password(
         &self,
         user: &UserId,
@@ -155,7 +155,7 @@ impl<C: Connect> Zosmf<C> {
     /// Ends a session at z/OSMF. It is no error if the session has already ended.
     ///
     /// # Errors
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response is neither of these results.
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response shows neither of these two results.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
         // A logout with one token of the session does not end the other token.
         for (cookie, token) in session.cookies() {
@@ -167,7 +167,7 @@ impl<C: Connect> Zosmf<C> {
     /// Ends the session of a JWT that z/OSMF has issued. It is no error if z/OSMF already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response is neither of these results.
+    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response shows neither of these two results.
     pub async fn log_out_jwt(&self, token: &UserToken) -> Result<(), RemoteError> {
         self.end_token(JWT, token).await
     }
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_has_the_bytes_of_the_password_and_is_hidden() {
+    fn the_basic_header_has_the_bytes_of_the_password_and_debug_hides_it() {
         let value = basic(&user("USER"), b"a:b\xE4");
         assert_eq!(value, "Basic VVNFUjphOmLk");
         assert_eq!(format!("{value:?}"), "Sensitive");

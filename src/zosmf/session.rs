@@ -1,4 +1,4 @@
-//! The tokens that z/OSMF issues at a login.
+//! The tokens that z/OSMF (IBM's management server on z/OS) issues at a login.
 
 use std::{fmt, time::Duration};
 
@@ -15,8 +15,8 @@ const LTPA: &str = "LtpaToken2";
 /// The maximum length of a token, in bytes. Servers do not accept a header with a longer cookie.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// How long an LTPA token without a JWT is used. The token does not say when it expires. By default, it is valid for
-/// more than eight hours, but a site may set a shorter time.
+/// How long an LTPA token (an opaque token of IBM servers) is used if z/OSMF has sent no JWT. The token does not say
+/// when it expires. By default, it is valid for more than eight hours, but a site may set a shorter time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show the tokens. Dropping the

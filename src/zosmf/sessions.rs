@@ -1,4 +1,4 @@
-//! Stores the z/OSMF sessions of users.
+//! Stores the sessions of users at z/OSMF (IBM's management server on z/OS).
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -11,7 +11,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives.
+/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives at
+/// z/OSMF.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
@@ -43,6 +44,14 @@ impl ZosmfSessions {
         // The memory grows with the number of entries.
         let opened = Arc::new(Cache::with_weighter(100, OPENED, UnitWeighter));
         Self { by_user, opened, clock }
+    }
+
+    /// Returns a store without sessions, which remembers the tokens of the sessions that `self` has opened. Use it when the
+    /// address of z/OSMF has changed: the sessions are not valid there, but a z/OSMF in the same sysplex may accept the
+    /// tokens.
+    #[must_use]
+    pub fn without_sessions(&self) -> Self {
+        Self { opened: self.opened.clone(), ..Self::new(DEFAULT_CAPACITY, self.clock.clone()) }
     }
 
     /// Whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme `zosmf`. Services

@@ -11,6 +11,7 @@ mod client_connections;
 mod client_limits;
 mod forwarding;
 mod handshake;
+mod http2_services;
 mod jwks;
 mod on_failure;
 mod outbound;
@@ -19,6 +20,7 @@ mod replay;
 mod service_tls;
 mod token_cache;
 mod upstream;
+mod websocket;
 mod wire;
 
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.

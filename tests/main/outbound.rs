@@ -34,7 +34,7 @@ use tower_passticket::{
     layer::{
         AuthenticateLayer, Authenticator, Authorization, Bypass, CustomHeaders, Failure,
         PassTicketScheme, Route, RouteLayer, Routes, Scheme, SchemeError, SchemeFuture,
-        SchemeHeaders, SchemeLayer, SchemeRequest, ScopeLayer, Upstream,
+        SchemeHeaders, SchemeLayer, SchemeRequest, ScopeLayer, ServiceProtocol, Upstream,
     },
     metrics::MetricRegistry,
     passticket::{KeyProfiles, LocalGenerator, Replay},
@@ -44,9 +44,9 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until, wire::Pieces};
 
-type Body = Full<Bytes>;
+pub(crate) type Body = Full<Bytes>;
 
-type Stack = BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>;
+pub(crate) type Stack = BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>;
 
 /// The settings that the tests of this file change.
 struct Settings {
@@ -467,8 +467,18 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
 
 /// A stack that verifies tokens, and forwards requests to `url` with the headers of `scheme`.
 fn authorized(url: &str, scheme: impl Scheme, audit: Audit) -> Stack {
+    authorized_over(ServiceProtocol::Auto, url, scheme, audit)
+}
+
+pub(crate) fn authorized_over(
+    protocol: ServiceProtocol,
+    url: &str,
+    scheme: impl Scheme,
+    audit: Audit,
+) -> Stack {
     let upstream = Upstream::parse(url).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, scheme).unwrap();
+    let route = route.with_protocol(protocol);
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
     let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()));
     let stack = ServiceBuilder::new()
@@ -483,7 +493,7 @@ fn authorized(url: &str, scheme: impl Scheme, audit: Audit) -> Stack {
     BoxCloneService::new(stack)
 }
 
-fn passtickets(replay: Replay) -> PassTicketScheme<LocalGenerator> {
+pub(crate) fn passtickets(replay: Replay) -> PassTicketScheme<LocalGenerator> {
     let profile = key_profile("ZOWEAPPL").with_replay(replay);
     let applid = *profile.applid();
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
@@ -505,7 +515,7 @@ impl AuditSink for Records {
 }
 
 /// The value of `Authorization` with a login token of `name`.
-fn bearer(name: &str) -> HeaderValue {
+pub(crate) fn bearer(name: &str) -> HeaderValue {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
     let token = TokenIssuer::new(key).login_token(&user(name), "domain").unwrap();
     format!("Bearer {}", token.expose()).parse().unwrap()

@@ -161,7 +161,7 @@ impl World {
         AuthenticateLayer::new(authenticator).with_audit(self.audit.clone())
     }
 
-    /// All layers around a service that does nothing.
+    /// Makes all layers around a service that does nothing.
     fn stack(&self, expected: Expected) -> impl Answers {
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())
@@ -261,7 +261,7 @@ fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> 
     }
 }
 
-/// The work sends a copy of `request` in each call.
+/// Makes work that sends a copy of `request` in each call.
 fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {

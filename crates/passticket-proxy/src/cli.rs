@@ -24,14 +24,15 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate, health)
+  1  the answer is no (ticket evaluate, health, check --live)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)
 
 Environment:
   RUST_LOG   the level of the log of serve: error, warn, info (default), debug or trace; or
-             MODULE=LEVEL, with commas between directives
+             MODULE=LEVEL, with commas between directives. The key logLevel of the
+             configuration replaces it
   NO_COLOR   if set, no colours in the output"
 )]
 pub(crate) struct Cli {
@@ -50,8 +51,7 @@ pub(crate) enum Command {
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
-    /// PassTickets. Then the demo prints commands to paste. To begin a configuration of your own, copy the
-    /// directory.
+    /// PassTickets. Then the demo prints commands to paste. To make your own configuration, copy the directory.
     #[command(
         override_usage = "passticket-proxy serve --config <FILE> [--new-store] [--trust-clock] [--takeover]
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]"
@@ -66,14 +66,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
-        /// identity mappers and identity providers. No credentials are sent.
+        /// identity mappers and identity providers. No passwords and no tokens are sent.
         #[arg(long)]
         live: bool,
     },
     /// Write the files of a new gateway beside an existing Zowe.
     ///
-    /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a key that signs
-    /// tokens, permissions, PassTicket keys, a revocation file and a systemd unit. Then it prints what is left to do.
+    /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a
+    /// signing key for tokens, a permissions file, a PassTicket key for z/OSMF, a revocation file and a systemd unit.
+    /// Then it prints what is left to do.
     /// It never overwrites a file.
     #[command(after_help = "\
 Example:

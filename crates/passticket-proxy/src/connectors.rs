@@ -1,20 +1,62 @@
 //! The connectors to services and other servers. A connector decides how the gateway verifies a server, and which client
 //! certificate it presents.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use passticket_proxy::config::{ClientIdentity, Config};
+use passticket_proxy::config::{ClientIdentities, ClientIdentity, Config};
 use tower_passticket::{
-    tls::{Connector, TlsError, Verification},
+    tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
 };
+
+use crate::part::Part;
 
 /// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
 /// considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each has one client
-/// certificate, or none.
+/// All connectors.
+pub(crate) struct Outbound {
+    pub(crate) connectors: Connectors,
+    /// To servers that receive passwords or PassTickets.
+    pub(crate) logins: Connector,
+    /// To a running Zowe that makes PassTickets.
+    pub(crate) zowe: Option<Connector>,
+}
+
+/// What the connectors are made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct OutboundSettings {
+    verify: Verification,
+    authorities: Vec<u8>,
+    timeouts: (Duration, Duration),
+    policy: TlsPolicy,
+    identities: ClientIdentities,
+    zowe_identity: Option<ClientIdentity>,
+}
+
+/// Makes the connectors, or keeps the previous ones.
+pub(crate) fn outbound(
+    config: &Config,
+    previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,
+) -> Result<Part<OutboundSettings, Arc<Outbound>>, TlsError> {
+    let settings = OutboundSettings {
+        verify: config.verify,
+        authorities: config.tls.service_authorities.clone(),
+        timeouts: (config.timeouts.connect, config.timeouts.provider),
+        policy: config.client_tls.clone(),
+        identities: config.client_identities.clone(),
+        zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
+    };
+    Part::keep_or_make(previous, settings, |_| {
+        let connectors = Connectors::new(config)?;
+        let logins = connectors.to_logins(config)?;
+        Ok(Arc::new(Outbound { connectors, logins, zowe: zowe_connector(config)? }))
+    })
+}
+
+/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each connector presents
+/// one client certificate or none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.
@@ -51,14 +93,14 @@ impl Connectors {
         Ok(Self { anonymous, default, own })
     }
 
-    /// The connector to a service.
+    /// Returns the connector to a service.
     pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
         let own = self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector);
         own.unwrap_or(&self.default)
     }
 
-    /// The connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can log in any
-    /// user, so it is verified even if the verification of services is off.
+    /// Returns the connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can
+    /// log in any user. So these servers are verified even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),
@@ -67,7 +109,7 @@ impl Connectors {
     }
 }
 
-/// The connector to servers to which the gateway presents the client certificate `identity`.
+/// Returns the connector to servers to which the gateway presents the client certificate `identity`.
 fn connector_as(
     config: &Config,
     verification: Verification,
@@ -85,7 +127,8 @@ fn connector_as(
     }
 }
 
-/// The connector to a running Zowe that makes PassTickets. `None` if the gateway has no client certificate for Zowe.
+/// Returns the connector to a running Zowe that makes PassTickets. Returns `None` if the gateway has no client
+/// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
     // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
@@ -94,9 +137,9 @@ pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsEr
     identity.map(connector).transpose()
 }
 
-/// The connector to a server that decides who somebody is, such as a server with the keys of an issuer of tokens. Another
-/// server that could answer in its place could act as any user. So the server is always verified, also with
-/// `verifyCertificates: DISABLED`.
+/// Returns the connector to a server that decides which user a client is, such as a server with the keys of a token
+/// issuer. An attacker who answers in place of this server could act as any user. So the server is always verified,
+/// even with `verifyCertificates: DISABLED`.
 pub(crate) fn to_authority(config: &Config, authorities: &[u8]) -> Result<Connector, TlsError> {
     Connector::builder()
         .with_verification(Verification::Strict)

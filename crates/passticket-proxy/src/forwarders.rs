@@ -1,7 +1,7 @@
 //! Keeps the certificates of trusted forwarders up to date: proxies that may send the certificates of their clients in
 //! `Client-Cert`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Request;
 use http_body_util::Full;
@@ -14,7 +14,10 @@ use tower_passticket::{
     tls::{ClientCertificates, Connector, TlsError},
 };
 
-use crate::connectors::to_authority;
+use crate::{
+    connectors::{Outbound, to_authority},
+    part::{Part, Same, Task},
+};
 
 /// How often the lists are fetched again.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -22,20 +25,33 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long to wait after a failure while there is a list that was never fetched. Until then, no client certificate of a
-/// TLS connection is accepted.
+/// How long to wait after a failure while a list was never fetched. This wait is shorter, because no client certificate
+/// of a TLS connection is accepted without the list.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
 pub(crate) struct Forwarders {
-    trusted: TrustedForwarders,
     verifier: ClientCertificates,
+    lists: Part<ListSettings, FreshLists>,
+}
+
+/// What the lists are made from.
+#[derive(Clone, PartialEq)]
+struct ListSettings {
+    outbound: Same<Outbound>,
+    forwarders: ForwarderSettings,
+}
+
+/// The lists, with the task that fetches them.
+#[derive(Clone)]
+struct FreshLists {
     lists: Lists,
+    task: Task,
 }
 
 /// The lists of certificates that are fetched.
 #[derive(Clone)]
-pub(crate) struct Lists {
+struct Lists {
     trusted: TrustedForwarders,
     client: Client<Connector>,
     fixed: Vec<Fingerprint>,
@@ -43,43 +59,80 @@ pub(crate) struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet.
-    pub(crate) fn new(config: &Config) -> Result<Option<Self>, TlsError> {
-        let Some(ForwarderSettings { certificates, urls, .. }) = &config.forwarders else {
-            return Ok(None);
-        };
-        // An authority of clients cannot issue a certificate of this server.
-        let connector = to_authority(config, &config.tls.service_authorities)?;
-        let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
-        let fixed = certificates.iter().copied();
-        let trusted = match urls.is_empty() {
-            true => TrustedForwarders::new(fixed),
-            false => TrustedForwarders::incomplete(fixed),
+    /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
+    /// the settings are those of `previous`, its lists stay.
+    ///
+    /// The memory of former forwarders stays, also if no proxy may send certificates any more: the certificate of a former
+    /// forwarder is not a credential. If there is no error, the forwarders of `previous` are replaced at once.
+    pub(crate) fn new(
+        config: &Config,
+        previous: Option<&Self>,
+        outbound: &Arc<Outbound>,
+    ) -> Result<Option<Self>, TlsError> {
+        let forwarders = match (&config.forwarders, previous) {
+            (Some(forwarders), _) => forwarders.clone(),
+            (None, Some(_)) => ForwarderSettings::default(),
+            (None, None) => return Ok(None),
         };
         let authorities = &config.tls.authorities;
         let verifier = match &config.tls.revocation_lists {
             None => ClientCertificates::new(authorities)?,
             Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
         };
-        let (client, fixed) = (Client::new(connector, limits), certificates.clone());
-        let lists = Lists { trusted: trusted.clone(), client, fixed, urls: urls.clone() };
-        Ok(Some(Self { trusted, verifier, lists }))
+        let outbound = Same(outbound.clone());
+        let settings = ListSettings { outbound, forwarders: forwarders.clone() };
+        let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |before| {
+            let before = before.map(|before| before.lists.trusted.clone());
+            let lists = Lists::new(config, &forwarders, before)?;
+            Ok::<_, TlsError>(FreshLists { lists, task: Task::default() })
+        })?;
+        Ok(Some(Self { verifier, lists }))
     }
 
-    /// The layer that accepts certificates from the forwarders.
+    /// Returns the layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
-        ForwardedCertificateLayer::new(self.trusted.clone(), self.verifier.clone())
+        ForwardedCertificateLayer::new(
+            self.lists.value.lists.trusted.clone(),
+            self.verifier.clone(),
+        )
     }
 
-    /// The lists, which must be [kept fresh](Lists::keep_fresh).
-    pub(crate) fn lists(&self) -> Lists {
-        self.lists.clone()
+    /// Starts the task that fetches the lists.
+    pub(crate) fn start_tasks(&self) {
+        let FreshLists { lists, task } = &self.lists.value;
+        task.start(|| lists.clone().keep_fresh());
     }
 }
 
 impl Lists {
+    fn new(
+        config: &Config,
+        forwarders: &ForwarderSettings,
+        before: Option<TrustedForwarders>,
+    ) -> Result<Self, TlsError> {
+        let ForwarderSettings { certificates, urls, .. } = forwarders;
+        // An authority of clients cannot issue a certificate of this server.
+        let connector = to_authority(config, &config.tls.service_authorities)?;
+        let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
+        let fixed = certificates.iter().copied();
+        let trusted = match (before, urls.is_empty()) {
+            (None, true) => TrustedForwarders::new(fixed),
+            (None, false) => TrustedForwarders::incomplete(fixed),
+            (Some(before), true) => {
+                before.replace(fixed);
+                before
+            }
+            (Some(before), false) => {
+                before.replace_incomplete(fixed);
+                before
+            }
+        };
+        let (client, fixed) = (Client::new(connector, limits), certificates.clone());
+        Ok(Self { trusted, client, fixed, urls: urls.clone() })
+    }
+
     /// Fetches the lists now, and then every hour. The future never ends. A list that cannot be fetched stays as it was.
-    pub(crate) async fn keep_fresh(self) {
+    async fn keep_fresh(self) {
         if self.urls.is_empty() {
             return std::future::pending().await;
         }

@@ -12,7 +12,7 @@ use crate::{admin::AdminPort, exit::Exit};
 const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
                       and FileDescriptorName=admin in another socket unit for the admin port";
 
-/// The listening sockets. They accept connections, but nothing answers yet.
+/// The listening sockets. The system already accepts connections for them, but the gateway does not answer yet.
 pub(crate) struct Listeners {
     pub(crate) gateway: TcpListener,
     /// `None` if the configuration has no admin port.
@@ -27,8 +27,8 @@ impl Listeners {
         Self::open_missing(config, gateway, admin).await
     }
 
-    /// Opens the ports of the configuration for which there is no socket yet. Drops `admin` if the configuration has no
-    /// admin port.
+    /// Opens each configured port, unless the caller passes its socket. Drops `admin` if the configuration has no admin
+    /// port.
     pub(crate) async fn open_missing(
         config: &Config,
         gateway: Option<TcpListener>,

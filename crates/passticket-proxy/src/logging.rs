@@ -1,4 +1,5 @@
-//! The log on standard error, filtered by the environment variable `RUST_LOG`.
+//! The log on standard error. Its level is the key `logLevel` of the configuration, else the environment variable
+//! `RUST_LOG`.
 //!
 //! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. If other threads wrote to standard
 //! error, they could wait forever, for example for a pipe that no process reads.
@@ -9,13 +10,12 @@ use std::{
     ffi::OsStr,
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
+    sync::OnceLock,
     thread,
 };
 
-use tracing_subscriber::{
-    EnvFilter,
-    filter::{Directive, LevelFilter},
-};
+use passticket_proxy::config::LogLevel;
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     exit::Exit,
@@ -23,6 +23,9 @@ use crate::{
 };
 
 const VARIABLE: &str = "RUST_LOG";
+
+/// Replaces the filter of the log.
+static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Starts logging. After this call, events and panics go to the queue in front of standard error.
 pub(crate) fn start() -> Result<(), Exit> {
@@ -35,14 +38,34 @@ pub(crate) fn start() -> Result<(), Exit> {
         let is_main = thread::current().name() == Some("main");
         queue.put_panic(describe(panic).as_bytes(), is_main);
     }));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
         // Without this setting, `tracing_subscriber` would print its own errors on standard error.
         .log_internal_errors(false)
         .with_ansi(colour)
         .with_env_filter(filter)
-        .init();
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    let replace = move |filter| {
+        // An error means that there is no log any more.
+        let _ = handle.reload(filter);
+    };
+    // The log is started only once.
+    let _ = REPLACE.set(Box::new(replace));
     Ok(())
+}
+
+/// Sets the level of the log, while the program runs. `None`: the level of the environment variable.
+pub(crate) fn set_level(level: Option<&LogLevel>) {
+    let filter = match level {
+        Some(level) => filter_of(level),
+        // The value was checked at the start, and does not change.
+        None => filter(env::var_os(VARIABLE).as_deref()).unwrap_or_else(|_| EnvFilter::new("info")),
+    };
+    if let Some(replace) = REPLACE.get() {
+        replace(filter);
+    }
 }
 
 /// Returns the text that the standard library would print for a panic.
@@ -60,27 +83,23 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
 fn filter(value: Option<&OsStr>) -> Result<EnvFilter, String> {
     let text = value.unwrap_or_default();
     let Some(text) = text.to_str() else {
-        return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
+        return Err(format!("{VARIABLE} is not UTF-8; write a level, such as info"));
     };
-    let mut filter = None;
-    // Each directive is checked on its own. `EnvFilter` could parse the whole list, but its error does not name the
-    // wrong directive.
-    for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // A directive that is only one word must be a level. `EnvFilter` treats any other word as the name of a module,
-        // and logs only this module. So a misspelled level would silence the log.
-        if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
-            return Err(wrong());
-        }
-        let parsed: Directive = directive.parse().map_err(|_| wrong())?;
-        let directives = filter.take().unwrap_or_else(EnvFilter::default);
-        filter = Some(directives.add_directive(parsed));
-    }
-    Ok(filter.unwrap_or_else(|| EnvFilter::new("info")))
+    let level = text.parse::<LogLevel>().map_err(|error| format!("{VARIABLE}: {error}"))?;
+    Ok(filter_of(&level))
 }
 
-const REMEDY: &str = "write a level (error, warn, info, debug or trace) or MODULE=LEVEL, with commas \
-                      between directives";
+/// Returns the filter of a level. If there is no directive, the level is `info`.
+fn filter_of(level: &LogLevel) -> EnvFilter {
+    let mut directives = level.directives();
+    match directives.next() {
+        None => EnvFilter::new("info"),
+        Some(first) => {
+            let filter = EnvFilter::default().add_directive(first);
+            directives.fold(filter, EnvFilter::add_directive)
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod apiml;
+mod changes;
 mod cli;
 mod commands;
 mod connectors;
@@ -14,8 +15,11 @@ mod loading;
 mod log_queue;
 mod logging;
 mod oidc;
+mod part;
 mod providers;
 mod reload;
+mod reloadable;
+mod reloads;
 mod schemes;
 mod serve;
 mod signals;
@@ -25,6 +29,7 @@ mod systemd;
 mod takeover;
 mod terminal;
 mod tickets;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;

@@ -10,18 +10,14 @@ use tower_passticket::{
 
 use crate::connectors::to_authority;
 
-/// Creates the providers. Their keys are fetched later.
-pub(crate) fn providers(config: &Config) -> Result<Vec<OidcIssuer>, TlsError> {
-    config.oidc.iter().map(|settings| provider(settings, config)).collect()
-}
-
 /// Returns the connector to the server with the keys of a provider.
 pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Connector, TlsError> {
     let authorities = settings.authorities.as_ref().unwrap_or(&config.tls.service_authorities);
     to_authority(config, authorities)
 }
 
-fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
+/// Creates the provider. Its keys are fetched later.
+pub(crate) fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
     let connector = connector(settings, config)?;
     let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
     let source = JwksUrl::new(Client::new(connector, limits), settings.jwks.clone())

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use passticket_proxy::config::Config;
+use passticket_proxy::config::{Config, Problem, SourceFiles};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
-    task::{JoinHandle, spawn_blocking},
+    task::spawn_blocking,
     time::timeout,
 };
 use tower_passticket::{
@@ -23,15 +23,21 @@ use tower_passticket::{
 
 use crate::{
     admin::{Admin, AdminPort, Components, WorkerState},
+    changes::Started,
     cli::ServeOptions,
     exit::Exit,
     listeners::Listeners,
-    loading, reload,
+    logging,
+    part::Task,
+    reload::{self, Checked},
+    reloadable::reloadable,
+    reloads::Reloads,
     signals::Signals,
-    stack::{self, NewStore, Stores},
+    stack::{self, Kept, NewStore, Parts, Stores},
     systemd::Notifier,
     takeover::{HandOver, Offer, Predecessor, Running, TakenOver},
-    workers,
+    terminal::print_problem,
+    workers::{self, DrainTimes, Inbound},
 };
 
 /// Interval between two checks whether the threads of the stores run.
@@ -39,37 +45,59 @@ const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the gateway with the zowe.yaml `file`.
 pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
-    let config = loading::load(file)?;
-    let parts = stack::parts(&config).map_err(Exit::usage)?;
-    runtime()?.block_on(async {
+    let loaded = Configuration::load(file)?;
+    runtime()?.block_on(async move {
         let signals = Signals::listen()?;
+        let config = &loaded.config;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
-            true => Predecessor::connect(&config).await?,
+            true => Predecessor::connect(config).await?,
             false => None,
         };
         if let Some(predecessor) = predecessor {
-            let (listeners, stores, taken_over) = predecessor.take_over(&config).await?;
+            let (listeners, stores, taken_over) = predecessor.take_over(config).await?;
             let start = Start { listeners, taken_over: Some(taken_over), socket };
-            return run(&config, parts, stores, start, signals).await;
+            return run(loaded, stores, start, signals).await;
         }
-        let listeners = Listeners::open(&config).await?;
+        let listeners = Listeners::open(config).await?;
         // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
         // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
-        let stores = stack::stores(&config, new_store)?;
+        let stores = stack::stores(config, new_store)?;
         if options.trust_clock {
             let now = SystemClock.now();
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
             tracing::info!("the clock is confirmed; the next eviction trusts it");
         }
         let start = Start { listeners, taken_over: None, socket };
-        run(&config, parts, stores, start, signals).await
+        run(loaded, stores, start, signals).await
     })
 }
 
+/// The configuration that the program starts with.
+pub(crate) struct Configuration {
+    file: PathBuf,
+    files: SourceFiles,
+    pub(crate) config: Config,
+    warnings: Vec<Problem>,
+    parts: Parts,
+}
+
+impl Configuration {
+    /// Reads and checks the configuration, and builds its parts. Prints its warnings on standard error.
+    pub(crate) fn load(file: &Path) -> Result<Self, Exit> {
+        let (checked, files) = reload::read(file, None);
+        let Checked { config, warnings, parts } = checked.map_err(Exit::Usage)?;
+        for warning in &warnings {
+            print_problem(&format!("warning: {warning}"));
+        }
+        logging::set_level(config.log_level.as_ref());
+        Ok(Self { file: file.to_owned(), files, config, warnings, parts })
+    }
+}
+
 /// Creates the runtime for all work except requests to the gateway. In this runtime, the program waits for signals,
-/// removes expired revocations and reloads permissions. The worker threads have their own runtimes.
+/// removes expired revocations and reloads the configuration. The worker threads have their own runtimes.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
@@ -94,74 +122,99 @@ impl Start {
 /// Serves requests until a signal asks the program to stop, or until another process has taken over. Then finishes the
 /// requests in flight.
 pub(crate) async fn run(
-    config: &Config,
-    parts: stack::Parts,
+    configuration: Configuration,
     stores: Stores,
     start: Start,
     signals: Signals,
 ) -> Result<(), Exit> {
     let Start { listeners, mut taken_over, socket } = start;
     let Listeners { gateway: listener, admin } = listeners;
+    let Configuration { file, files, config, warnings, parts } = configuration;
     let admin = admin.map(AdminPort::new).transpose()?;
-    let hand_over = parts.hand_over.clone();
+    let hand_over = HandOver::default();
     let offer = match socket {
         Some(socket) => {
-            let running = running(config, &hand_over, &stores, &listener, admin.as_ref())?;
+            let running = running(&config, &hand_over, &stores, &listener, admin.as_ref())?;
             Some((socket, running))
         }
         None => None,
     };
     let workers = Arc::<WorkerState>::default();
+    let (reloads, reload_requests) = Reloads::new();
+    let components = Components::new(&config, &stores, &workers, &reloads);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
-        Some(port) => Some(Admin::start(port, config, &stores, &workers)?),
+        Some(port) => Some(Admin::start(port, &stores, &components, &reloads)?),
         None => None,
     };
     let counts = admin.as_ref().map(|admin| admin.counts().clone());
-    let counts = counts.as_ref();
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
-    let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
-    let reload = Arc::new(Notify::new());
-    let reloading = config
-        .saf_file
-        .clone()
-        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
-    let keys: Vec<_> =
-        parts.issuer_keys().map(|keys| tokio::spawn(keys.clone().keep_fresh())).collect();
-    let forwarders = parts.forwarders.as_ref();
-    let forwarders = forwarders.map(|forwarders| tokio::spawn(forwarders.lists().keep_fresh()));
-    let tls = parts.tls.clone();
-    let components = Components::new(config, &stores, &workers);
-    let needed = Box::new(move || components.needed());
-    let gateway = stack::gateway(config, parts, stores.clone(), counts, needed);
+    parts.start_tasks();
+    let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone());
+    let tunnels = kept.tunnels();
+    let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
+    let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
+        components.continue_with(config);
+        let components = components.clone();
+        stack::gateway(config, parts, kept, Box::new(move || components.needed()))
+    };
+    let (service, replace) = reloadable(gateway(&config, &parts, &kept));
     // If a third process takes over, the gate relays the requests of the first process to it.
-    let relayed = hand_over.gate(gateway.clone());
+    let relayed = hand_over.gate(service.clone());
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
-    let relaying = OnceCell::new();
+    let trusted_proxies = config.trusted_proxies.clone();
+    let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
         // The old process ends its own offer when it learns that this process serves. So this offer is made before.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over {
-            let proxies = config.trusted_proxies.clone();
-            if let Some(task) = taken_over.serving(relayed, proxies, &hand_over).await {
+            if let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await {
                 let _ = relaying.set(task);
             }
         }
-        systemd.ready(&format!("serving {} routes on {address}", config.routes.len()));
+        systemd.ready(&format!("serving {routes} routes on {address}"));
         match offer {
             Some(offer) => offer.until_taken_over().await,
             None => pending().await,
         }
     };
-    let gateway = hand_over.gate(gateway);
+    let service = hand_over.gate(service);
+    let inbound = Inbound::new(&config, &parts, systemd.watch());
+    let revocations = stores.revocations.clone();
+    let evict = move |config: &Config| {
+        let task = Task::default();
+        task.start(|| evict(revocations.clone(), config.evict_every));
+        task
+    };
+    let drain =
+        DrainTimes { requests: config.timeouts.drain, tunnels: config.timeouts.tunnel_drain };
+    let running = reload::Running {
+        file,
+        files,
+        started: Started::with(&config),
+        warnings,
+        kept,
+        install: Box::new(move |config, parts, kept| replace.set(gateway(config, parts, kept))),
+        server: inbound.settings.clone(),
+        limits: inbound.limits.clone(),
+        workers: inbound.cores,
+        evicting: evict(&config),
+        evict: Box::new(evict),
+        config,
+        parts,
+    };
+    let hangup = Arc::new(Notify::new());
+    let (notified, notifier) = (hangup.clone(), systemd.clone());
+    let reloading = reload::keep_current(running, reloads, notified, reload_requests, notifier);
+    let reloading = tokio::spawn(reloading);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
-            () = signals.until_stop(&reload) => systemd.stopping(),
+            () = signals.until_stop(&hangup) => systemd.stopping(),
             thread = ended_thread(&stores) => {
                 tracing::error!(thread, "a writer thread ended; stopping, no new connections");
                 ended = Some(thread);
@@ -170,7 +223,8 @@ pub(crate) async fn run(
                 let pid = successor.pid;
                 tracing::info!(pid, "another process has taken over; finishing the requests in flight");
                 systemd.taken_over(pid);
-                evicting.abort();
+                // From now on, the new process reads the configuration and removes expired revocations.
+                reloading.abort();
                 if let Some(admin) = admin.take() {
                     // The end of the thread takes a moment. Meanwhile, this runtime relays requests.
                     spawn_blocking(|| admin.stop());
@@ -179,17 +233,15 @@ pub(crate) async fn run(
         }
     };
     let serving =
-        workers::serve(config, tls, listener, gateway, &workers, counts, systemd.watch(), shutdown);
+        workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
         // The old process may still finish requests, and may need this process for them.
-        let _ = timeout(config.timeouts.drain, relaying).await;
+        let _ = timeout(drain.requests, relaying).await;
     }
-    evicting.abort();
-    if let Some(reloading) = reloading {
-        reloading.abort();
-    }
-    keys.iter().chain(&forwarders).for_each(JoinHandle::abort);
+    // This also aborts the tasks of the configuration.
+    reloading.abort();
+    enforcing.abort();
     if let Some(admin) = admin {
         admin.stop();
     }
@@ -211,7 +263,7 @@ pub(crate) async fn run(
         connections => Err(Exit::runtime(format!(
             "stopped with {connections} connections cut off, because their requests were not \
              finished after {} s; for more time, set components.passticket-proxy.timeouts.drainSeconds",
-            config.timeouts.drain.as_secs()
+            drain.requests.as_secs()
         ))),
     }
 }

@@ -44,7 +44,7 @@ impl Signals {
                 _ = self.interrupt.recv() => break "SIGINT",
                 _ = self.quit.recv() => break "SIGQUIT",
                 _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP received: reading the permissions again");
+                    tracing::info!("SIGHUP received: reading the configuration again");
                     reload.notify_one();
                 }
                 _ = self.user1.recv() => tracing::info!("SIGUSR1 received: ignored"),

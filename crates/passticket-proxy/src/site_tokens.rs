@@ -22,7 +22,7 @@ use tower_passticket::{
     zosmf::{Zosmf, ZosmfSessions},
 };
 
-use crate::connectors::to_authority;
+use crate::{connectors::to_authority, part::Task};
 
 /// The issuers of the site, with the clients that ask them. Nothing is fetched yet.
 pub(crate) struct SiteTokens {
@@ -33,6 +33,7 @@ pub(crate) struct SiteTokens {
 struct ApimlTokens {
     apiml: Apiml<Connector>,
     keys: IssuerKeys,
+    task: Task,
     /// `None` if API ML is not asked whether a token is still valid.
     check: Option<IssuerCheck>,
 }
@@ -40,12 +41,13 @@ struct ApimlTokens {
 struct ZosmfTokens {
     zosmf: Zosmf<Connector>,
     keys: IssuerKeys,
+    task: Task,
     check: IssuerCheck,
 }
 
 /// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
 /// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
-/// accepted them, a service could act as the user at all others (docs/decisions.md#d23).
+/// accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
     sessions: ZosmfSessions,
@@ -61,8 +63,9 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` connects to z/OSMF as for logins: a server that can answer in
-    /// place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF: a server that can
+    /// answer in place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at
+    /// z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,
@@ -82,7 +85,7 @@ impl SiteTokens {
                     _ => None,
                 };
                 let keys = IssuerKeys::fetched("API ML", WarnsOfOwnKeys::new(apiml(), config));
-                Some(ApimlTokens { apiml: apiml(), keys, check })
+                Some(ApimlTokens { apiml: apiml(), keys, task: Task::default(), check })
             }
         };
         let zosmf = match &config.logins {
@@ -94,21 +97,24 @@ impl SiteTokens {
                 let keys = IssuerKeys::fetched("z/OSMF", zosmf());
                 let asked = AskZosmf { zosmf: zosmf(), sessions: sessions.clone() };
                 let check = IssuerCheck::new("z/OSMF", asked);
-                Some(ZosmfTokens { zosmf: zosmf(), keys, check })
+                Some(ZosmfTokens { zosmf: zosmf(), keys, task: Task::default(), check })
             }
             _ => None,
         };
         Ok(Self { apiml, zosmf })
     }
 
-    /// The keys, which are fetched.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
-        let apiml = self.apiml.iter().map(|apiml| &apiml.keys);
-        apiml.chain(self.zosmf.iter().map(|zosmf| &zosmf.keys))
+    /// Starts the tasks that fetch the keys.
+    pub(crate) fn start_tasks(&self) {
+        let apiml = self.apiml.iter().map(|apiml| (&apiml.keys, &apiml.task));
+        let zosmf = self.zosmf.iter().map(|zosmf| (&zosmf.keys, &zosmf.task));
+        for (keys, task) in apiml.chain(zosmf) {
+            task.start(|| keys.clone().keep_fresh());
+        }
     }
 
-    /// The verifier of all tokens. `None` if only the gateway's own tokens are accepted; the verifier then needs not
-    /// read the issuer of a token.
+    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens, because it then
+    /// need not read the issuer of a token.
     pub(crate) fn verifier(
         &self,
         own: &Rs256Verifier,
@@ -145,8 +151,8 @@ impl SiteTokens {
     }
 }
 
-/// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. A token of such a key is a token of
-/// the gateway (docs/decisions.md#d48), so API ML is never asked about it.
+/// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. The gateway treats tokens of such
+/// a key as its own (docs/decisions.md#d48), so API ML is never asked about it.
 struct WarnsOfOwnKeys {
     apiml: Apiml<Connector>,
     own: Arc<[VerifyingKey]>,
@@ -169,7 +175,8 @@ impl JwkSetSource for WarnsOfOwnKeys {
             if has_one_of(&keys, &own) && !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "the key of API ML is a signing key of this gateway, so all tokens of API ML count as tokens of the \
-                     gateway: checkLogout has no effect, and logouts are not relayed; use a key of its own in signingKeys, unless the shared key is needed"
+                     gateway: checkLogout has no effect, and logouts are not relayed; use another key in signingKeys, \
+                     unless the shared key is needed"
                 );
             }
             Ok(keys)
@@ -177,7 +184,7 @@ impl JwkSetSource for WarnsOfOwnKeys {
     }
 }
 
-/// Whether a JWK set has one of these keys.
+/// Returns whether a JWK set has one of these keys.
 fn has_one_of(jwk_set: &[u8], own: &[VerifyingKey]) -> bool {
     let set: Value = serde_json::from_slice(jwk_set).unwrap_or_default();
     let listed = set["keys"].as_array().into_iter().flatten();

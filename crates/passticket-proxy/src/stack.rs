@@ -1,40 +1,45 @@
 //! Assembles the gateway from a configuration.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::{
     Request,
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use passticket_proxy::config::{AuditSettings, Config, Encryption};
+use passticket_proxy::config::{
+    AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
+};
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
-    api::{AuthApi, LoginProvider},
+    api::{AuthApi, LoginMemory, LoginProvider},
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, PRIVATE_TOKEN, RouteLayer, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
-    passticket::LocalGenerator,
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    passticket::{LocalGenerator, UserId},
+    proxy::{Forward, ForwardTimeouts, ResponseBody, Tunnels},
+    remote::Address,
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
-    tls::{Connector, ServerTls, TlsError},
-    token::{IssuerKeys, OidcIssuer, Rs256Verifier, TokenIssuer},
+    tls::{Connector, ServerTls, TlsError, TlsPolicy},
+    token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
     zosmf::ZosmfSessions,
 };
 use tower_service::Service;
+use zeroize::Zeroizing;
 
 use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
-    connectors::{Connectors, zowe_connector},
+    connectors::{self, Connectors, Outbound, OutboundSettings},
     exit::Exit,
     forwarders::Forwarders,
     oidc,
+    part::{Part, Same, Task},
     providers::{self, Remote},
     schemes::Schemes,
     site_tokens::SiteTokens,
@@ -58,62 +63,249 @@ pub(crate) enum PartsError {
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 
-/// The parts that the program builds from the configuration before the gateway listens.
+/// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
+/// settings have not changed: connections to services stay open, and keys of issuers need not be fetched again.
 pub(crate) struct Parts {
-    /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
-    pub(crate) tls: Option<ServerTls>,
-    connectors: Connectors,
-    /// Calls servers that receive passwords or PassTickets.
-    login_remote: Remote,
-    /// Connects to a running Zowe that makes PassTickets.
-    zowe_connector: Option<Connector>,
-    login: Arc<dyn LoginProvider>,
-    zosmf_sessions: ZosmfSessions,
+    tls: Part<TlsSettings, Option<ServerTls>>,
+    outbound: Part<OutboundSettings, Arc<Outbound>>,
+    login: Part<LoginSettings, Arc<dyn LoginProvider>>,
+    zosmf_sessions: Part<Option<Address>, ZosmfSessions>,
+    /// The verifier of the gateway's own tokens.
+    verifier: Part<VerifierSettings, Rs256Verifier>,
     /// The identity providers whose tokens are accepted.
-    oidc: Vec<OidcIssuer>,
+    oidc: Vec<Part<OidcPartSettings, Provider>>,
     /// The issuers of the site whose tokens are accepted.
-    site: SiteTokens,
+    site: Part<SiteSettings, Arc<SiteTokens>>,
+    /// The verifier of the tokens of all issuers. `None` if only the gateway's own tokens are accepted.
+    issuers: Option<TrustedIssuers>,
     /// The proxies that may send the certificates of their clients.
-    pub(crate) forwarders: Option<Forwarders>,
-    /// The parts of the gateway that another process can take over.
-    pub(crate) hand_over: HandOver,
+    forwarders: Option<Forwarders>,
 }
 
-impl Parts {
-    /// The keys of other issuers, which are fetched.
-    pub(crate) fn issuer_keys(&self) -> impl Iterator<Item = &IssuerKeys> {
-        self.oidc.iter().map(OidcIssuer::keys).chain(self.site.keys())
+/// What the TLS of the listener is made from.
+#[derive(Clone, PartialEq)]
+struct TlsSettings {
+    encryption: Encryption,
+    files: TlsFiles,
+    client_certificates: bool,
+    policy: TlsPolicy,
+}
+
+#[derive(Clone, PartialEq)]
+struct ForwardSettings {
+    outbound: Same<Outbound>,
+    timeouts: ForwardTimeouts,
+    max_connections: NonZeroUsize,
+    unauthorized: bool,
+}
+
+#[derive(Clone, PartialEq)]
+struct LoginSettings {
+    outbound: Same<Outbound>,
+    timeout: Duration,
+    provider: LoginServer,
+}
+
+/// Who checks passwords.
+#[derive(Clone, PartialEq)]
+enum LoginServer {
+    Users(Vec<(UserId, Zeroizing<String>)>),
+    Zosmf(ZosmfSettings),
+    Zss(Address),
+}
+
+#[derive(Clone)]
+struct VerifierSettings {
+    keys: Vec<VerifyingKey>,
+    cached_tokens: NonZeroUsize,
+}
+
+impl PartialEq for VerifierSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&VerifyingKey, &VerifyingKey)| {
+            one.is_same_key(other) && one.key_id() == other.key_id()
+        };
+        self.cached_tokens == other.cached_tokens
+            && self.keys.len() == other.keys.len()
+            && self.keys.iter().zip(&other.keys).all(is_same)
     }
 }
 
-/// Builds the [`Parts`].
-pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
-    let tls = match config.encryption {
-        Encryption::Tls => Some(server_tls(config)?),
-        Encryption::AtTls => None,
+#[derive(Clone, PartialEq)]
+struct OidcPartSettings {
+    outbound: Same<Outbound>,
+    provider: OidcSettings,
+}
+
+#[derive(Clone)]
+struct Provider {
+    issuer: OidcIssuer,
+    keys: Task,
+}
+
+#[derive(Clone, PartialEq)]
+struct SiteSettings {
+    outbound: Same<Outbound>,
+    own: VerifierSettings,
+    zowe: Option<ZowePeer>,
+    zosmf: Option<ZosmfSettings>,
+}
+
+impl Parts {
+    /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
+    pub(crate) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.value.as_ref()
+    }
+
+    /// Whether passwords are checked as with the previous configuration.
+    pub(crate) fn has_same_logins(&self) -> bool {
+        self.login.is_kept
+    }
+
+    /// Starts the background tasks: those that fetch keys of issuers, and lists of certificates. Each ends when no
+    /// configuration needs it any more.
+    pub(crate) fn start_tasks(&self) {
+        for Part { value: Provider { issuer, keys }, .. } in &self.oidc {
+            keys.start(|| issuer.keys().clone().keep_fresh());
+        }
+        self.site.value.start_tasks();
+        if let Some(forwarders) = &self.forwarders {
+            forwarders.start_tasks();
+        }
+    }
+}
+
+/// Builds the [`Parts`]. Keeps the parts of the previous configuration whose settings have not changed.
+pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, PartsError> {
+    let settings = TlsSettings {
+        encryption: config.encryption,
+        files: config.tls.clone(),
+        client_certificates: config.client_certificates,
+        policy: config.server_tls.clone(),
     };
-    let connectors = Connectors::new(config)?;
-    let login_connector = connectors.to_logins(config)?;
-    let zosmf_sessions = ZosmfSessions::default();
-    let site = SiteTokens::new(config, &login_connector, &zosmf_sessions);
+    let tls = Part::keep_or_make(previous.map(|it| &it.tls), settings, |_| {
+        Ok::<_, PartsError>(match config.encryption {
+            Encryption::Tls => Some(server_tls(config)?),
+            Encryption::AtTls => None,
+        })
+    })?;
+    let outbound = connectors::outbound(config, previous.map(|it| &it.outbound))?;
+    let same = Same(outbound.value.clone());
+    let zosmf = match &config.logins {
+        Logins::Zosmf(settings) => Some(settings.clone()),
+        _ => None,
+    };
+    // The scheme `zosmf` needs a z/OSMF even if it does not check passwords.
+    let zosmf_address = config.scheme_peers.zosmf.as_ref().map(|zosmf| zosmf.address.clone());
+    let zosmf_address = zosmf_address.or_else(|| Some(zosmf.as_ref()?.address.clone()));
+    let before = previous.map(|it| &it.zosmf_sessions);
+    let Ok(zosmf_sessions) = Part::keep_or_make(before, zosmf_address, |before| {
+        Ok::<_, Infallible>(before.map(ZosmfSessions::without_sessions).unwrap_or_default())
+    });
+    let own = VerifierSettings {
+        keys: [config.signing_key.verifying_key()]
+            .into_iter()
+            .chain(config.retained_keys.iter().cloned())
+            .collect(),
+        cached_tokens: config.limits.cached_tokens,
+    };
+    let settings = SiteSettings {
+        outbound: same.clone(),
+        own: own.clone(),
+        zowe: config.zowe.clone(),
+        zosmf: zosmf.clone(),
+    };
+    let site = Part::keep_or_make(previous.map(|it| &it.site), settings, |_| {
+        SiteTokens::new(config, &outbound.value.logins, &zosmf_sessions.value).map(Arc::new)
+    });
     let site = site.map_err(PartsError::Site)?;
-    let login_remote = Remote::new(login_connector, config);
-    let login = providers::login(config, &login_remote, &zosmf_sessions)?;
-    let zowe_connector = zowe_connector(config)?;
-    let oidc = oidc::providers(config).map_err(PartsError::Oidc)?;
-    let forwarders = Forwarders::new(config).map_err(PartsError::Forwarders)?;
-    Ok(Parts {
-        tls,
-        connectors,
-        login_remote,
-        zowe_connector,
-        login,
-        zosmf_sessions,
-        oidc,
-        site,
-        forwarders,
-        hand_over: HandOver::default(),
-    })
+    let settings = LoginSettings {
+        outbound: same.clone(),
+        timeout: config.timeouts.provider,
+        provider: match &config.logins {
+            Logins::Zosmf(settings) => LoginServer::Zosmf(settings.clone()),
+            Logins::Zss(address) => LoginServer::Zss(address.clone()),
+            other => LoginServer::Users(
+                other
+                    .users()
+                    .iter()
+                    .map(|(user, hash)| (*user, Zeroizing::new(hash.expose().to_owned())))
+                    .collect(),
+            ),
+        },
+    };
+    let login = Part::keep_or_make(previous.map(|it| &it.login), settings, |_| {
+        let remote = Remote::new(outbound.value.logins.clone(), config);
+        providers::login(config, &remote, &zosmf_sessions.value)
+    })?;
+    let oidc = config.oidc.iter().map(|settings| {
+        let before = previous.and_then(|it| {
+            it.oidc.iter().find(|part| part.value.issuer.issuer() == &settings.issuer)
+        });
+        let key = OidcPartSettings { outbound: same.clone(), provider: settings.clone() };
+        Part::keep_or_make(before, key, |_| {
+            let issuer = oidc::provider(settings, config)?;
+            Ok(Provider { issuer, keys: Task::default() })
+        })
+    });
+    let oidc = oidc.collect::<Result<Vec<_>, _>>().map_err(PartsError::Oidc)?;
+    let Ok(verifier) = Part::keep_or_make(previous.map(|it| &it.verifier), own, |_| {
+        let verifier = Rs256Verifier::new(config.signing_key.verifying_key());
+        let verifier = config.retained_keys.iter().cloned().fold(verifier, Rs256Verifier::with_key);
+        Ok::<_, Infallible>(verifier.with_cache(config.limits.cached_tokens))
+    });
+    let are_issuers_kept = verifier.is_kept
+        && site.is_kept
+        && oidc.iter().all(|part| part.is_kept)
+        && previous.is_some_and(|it| it.oidc.len() == oidc.len());
+    let issuers = match previous {
+        Some(previous) if are_issuers_kept => previous.issuers.clone(),
+        _ => {
+            let providers = oidc.iter().map(|part| part.value.issuer.clone()).collect();
+            site.value.verifier(&verifier.value, providers)
+        }
+    };
+    let forwarders = previous.and_then(|it| it.forwarders.as_ref());
+    let forwarders = Forwarders::new(config, forwarders, &outbound.value);
+    let forwarders = forwarders.map_err(PartsError::Forwarders)?;
+    Ok(Parts { tls, outbound, login, zosmf_sessions, verifier, oidc, site, issuers, forwarders })
+}
+
+/// The service that forwards requests, with its connections to services.
+fn forward(
+    config: &Config,
+    previous: Option<&Part<ForwardSettings, Forward<Connector, Incoming>>>,
+    outbound: &Arc<Outbound>,
+    counts: Option<&Counts>,
+) -> Part<ForwardSettings, Forward<Connector, Incoming>> {
+    let timeouts = ForwardTimeouts::default()
+        .with_response(config.timeouts.response)
+        .with_receive(config.timeouts.receive)
+        .with_queue(config.timeouts.queue)
+        .with_body(config.timeouts.service_body);
+    let settings = ForwardSettings {
+        outbound: Same(outbound.clone()),
+        timeouts,
+        max_connections: config.limits.connections_per_instance,
+        unauthorized: config.client_identities.are_present(),
+    };
+    let Connectors { anonymous, default, own } = outbound.connectors.clone();
+    let Ok(forward) = Part::keep_or_make(previous, settings, |_| {
+        let mut forward = Forward::new(default, timeouts)
+            .with_max_connections(config.limits.connections_per_instance);
+        if config.client_identities.are_present() {
+            // A request without an authorized user must not use a certificate of the gateway.
+            forward = forward.with_unauthorized_connector(anonymous);
+        }
+        for (service, connector) in own {
+            forward = forward.with_connector_of(service, connector);
+        }
+        if let Some(counts) = counts {
+            forward = forward.with_counts(counts.forward.clone());
+        }
+        Ok::<_, Infallible>(forward)
+    });
+    forward
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
@@ -197,58 +389,117 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
+/// Makes the handle to the audit log. If `counts` is present, records are counted, even if there is no file.
+fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
+    match (counts, file) {
+        (Some(counts), file) => counts.audit(file),
+        (None, Some(file)) => Audit::to(file),
+        (None, None) => Audit::none(),
+    }
+}
+
+/// What outlives each configuration.
+pub(crate) struct Kept {
+    stores: Stores,
+    /// `None` if there is no admin port. Then nothing is counted.
+    counts: Option<Counts>,
+    /// The generator with the used time slots: no second is used for two PassTickets because of a reload.
+    generator: LocalGenerator,
+    /// The failed logins, and the passwords that were verified.
+    logins: LoginMemory,
+    /// The service that forwards requests, with its connections to services. They stay while their settings stay.
+    forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
+    /// The open WebSockets.
+    tunnels: Arc<Tunnels>,
+    /// The parts of the gateway that another process can take over.
+    hand_over: HandOver,
+}
+
+impl Kept {
+    pub(crate) fn new(
+        stores: Stores,
+        counts: Option<Counts>,
+        config: &Config,
+        parts: &Parts,
+        hand_over: HandOver,
+    ) -> Self {
+        let generator = LocalGenerator::new(config.profiles.clone());
+        let forward = forward(config, None, &parts.outbound.value, counts.as_ref());
+        let tunnels = Tunnels::new(stores.revocations.clone())
+            .with_audit(audit(stores.audit.clone(), counts.as_ref()));
+        let tunnels = match &counts {
+            Some(counts) => tunnels.with_counts(counts.tunnels.clone()),
+            None => tunnels,
+        };
+        let tunnels = Arc::new(with_settings(tunnels, config));
+        let logins = LoginMemory::default();
+        Self { stores, counts, generator, logins, forward, tunnels, hand_over }
+    }
+
+    /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
+    pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
+        self.generator = self.generator.with_profiles(config.profiles.clone());
+        if !parts.has_same_logins() {
+            self.logins = self.logins.without_passwords();
+        }
+        let outbound = &parts.outbound.value;
+        self.forward = forward(config, Some(&self.forward), outbound, self.counts.as_ref());
+        self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
+    }
+
+    /// Returns the open WebSockets. The caller must run [`Tunnels::enforce_revocations`].
+    pub(crate) fn tunnels(&self) -> Arc<Tunnels> {
+        self.tunnels.clone()
+    }
+}
+
+fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
+    let timeouts = &config.timeouts;
+    tunnels
+        .with_connect_timeout(timeouts.web_socket_connect)
+        .with_idle_timeout(timeouts.web_socket_idle)
+        .with_write_timeout(timeouts.web_socket_write)
+        .with_tunnels_per_user(config.limits.tunnels_per_user)
+}
+
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `counts` is present, requests and decisions are counted. The health endpoint reports the parts in
-/// `needed`.
+/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`.
 pub(crate) fn gateway(
     config: &Config,
-    Parts {
-        connectors,
-        login_remote,
-        zowe_connector,
-        login,
-        zosmf_sessions,
-        oidc,
-        site,
-        forwarders,
-        hand_over,
-        ..
-    }: Parts,
-    Stores { revocations, audit }: Stores,
-    counts: Option<&Counts>,
+    parts: &Parts,
+    kept: &Kept,
     needed: NeededParts,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
     Error = Infallible,
     Future: Send + 'static,
-> + Clone
+>
++ Clone
 + Send
-+ 'static {
-    let key = &config.signing_key;
-    let verifier = Rs256Verifier::new(key.verifying_key());
-    let verifier = config.retained_keys.iter().cloned().fold(verifier, Rs256Verifier::with_key);
-    let verifier = verifier.with_cache(config.limits.cached_tokens);
-    let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
++ 'static
++ use<> {
+    let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
+    let (stores, counts) = (&kept.stores, kept.counts.as_ref());
+    let Stores { revocations, audit } = stores.clone();
+    let (site, zosmf_sessions) = (&parts.site.value, &parts.zosmf_sessions.value);
+    let verifier = parts.verifier.value.clone();
+    let login_remote = Remote::new(logins.clone(), config);
+    let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(config.token_lifetime);
 
-    let generator = LocalGenerator::new(config.profiles.clone())
-        .with_ticket_cache(config.limits.remembered_tickets);
-    let generator = hand_over.tickets(generator);
+    let generator = kept.generator.clone().with_ticket_cache(config.limits.remembered_tickets);
+    let generator = kept.hand_over.tickets(generator);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connectors.anonymous.clone(), config);
-    let zowe_remote = zowe_connector.map(|connector| Remote::new(connector, config));
+    let zowe_remote = zowe.clone().map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
-    let schemes = Schemes::new(config, &login_remote, &generator, &zosmf_sessions);
-    let audit = match (counts, audit) {
-        (Some(counts), audit) => counts.audit(audit),
-        (None, Some(audit)) => Audit::to(audit),
-        (None, None) => Audit::none(),
-    };
+    let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions);
+    let audit = self::audit(audit, counts);
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -257,18 +508,21 @@ pub(crate) fn gateway(
         Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
         None => config.origins.clone(),
     };
-    let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
-        .with_origin_policy(origins.clone())
-        .with_login_throttle(config.login_throttle.clone())
-        .with_login_wait(config.timeouts.provider)
-        .with_known_networks(revocations.clone())
-        .with_passtickets(generator)
-        .with_saf(providers::saf(config, &remote))
-        .with_guarding_resources(config.guards.clone())
-        .with_cookie_names(config.cookies.clone())
-        .with_compatibility(config.compatibility)
-        .with_audit(audit.clone());
-    hand_over.logins(api.login_failures());
+    let cors = origins.has_cors().then(|| CorsLayer::new(origins.clone()));
+    let mut api =
+        AuthApi::new(issuer, verifier.clone(), parts.login.value.clone(), revocations.clone())
+            .with_origin_policy(origins.clone())
+            .with_login_throttle(config.login_throttle.clone())
+            .with_login_wait(config.timeouts.provider)
+            .with_known_networks(revocations.clone())
+            .with_login_memory(&kept.logins)
+            .with_passtickets(generator)
+            .with_saf(providers::saf(config, &remote))
+            .with_guarding_resources(config.guards.clone())
+            .with_cookie_names(config.cookies.clone())
+            .with_compatibility(config.compatibility)
+            .with_audit(audit.clone());
+    kept.hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());
     }
@@ -276,14 +530,13 @@ pub(crate) fn gateway(
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
     api = site.relay_logouts(api).with_logout_listener(schemes.logout_listener());
-    let has_oidc = !oidc.is_empty();
-    let authenticator = match site.verifier(&verifier, oidc) {
+    let authenticator = match &parts.issuers {
         Some(issuers) => {
             api = api.with_login_token_verifier(issuers.clone());
-            if has_oidc {
+            if !parts.oidc.is_empty() {
                 api = api.with_oidc_tokens(issuers.clone());
             }
-            Authenticator::new(issuers)
+            Authenticator::new(issuers.clone())
         }
         None => Authenticator::new(verifier),
     };
@@ -318,24 +571,9 @@ pub(crate) fn gateway(
         routes.map(|route| route.with_compatibility(config.compatibility)).collect();
     api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
-    let timeouts = ForwardTimeouts::default()
-        .with_response(config.timeouts.response)
-        .with_receive(config.timeouts.receive)
-        .with_queue(config.timeouts.queue)
-        .with_body(config.timeouts.service_body);
-    let mut forward = Forward::new(connectors.default, timeouts)
-        .with_max_connections(config.limits.connections_per_instance)
-        .with_cookie_names(config.cookies.clone());
-    if config.client_identities.are_present() {
-        // A request without an authorized user must not use a certificate of the gateway.
-        forward = forward.with_unauthorized_connector(connectors.anonymous);
-    }
-    for (service, connector) in connectors.own {
-        forward = forward.with_connector_of(service, connector);
-    }
-    if let Some(counts) = counts {
-        forward = forward.with_counts(counts.forward.clone());
-    }
+    let forward = kept.forward.value.clone();
+    let forward =
+        forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
 
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new()
@@ -365,9 +603,11 @@ pub(crate) fn gateway(
     let prefix = api.prefix().clone();
     // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
     // leaves.
-    let forwarded = || option_layer(forwarders.as_ref().map(Forwarders::layer));
+    let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
-    let mut gateway = Gateway::new(api, forwarded().layer(routed))
+    // This layer is in front of authentication, because preflight requests have no credential.
+    let cors = || option_layer(cors.clone());
+    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
         .with_auth_prefix(prefix)
         .with_apiml_endpoints();
     if let Some(policy) = &config.strict_transport_security {

@@ -48,7 +48,6 @@ impl Notifier {
     }
 
     /// The gateway reads its configuration again.
-    #[expect(dead_code, reason = "the reload of the configuration calls it")]
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;

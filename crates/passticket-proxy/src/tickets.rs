@@ -51,7 +51,7 @@ impl<G: PassTicketGenerator> Tickets<G> {
         zowe.applids.contains(applid).then_some(&zowe.tickets)
     }
 
-    /// The generator of the PassTickets of `applid`.
+    /// Returns the generator of the PassTickets of `applid`.
     fn source(&self, applid: &Applid) -> &dyn PassTicketGenerator {
         match self.zowe(applid) {
             Some(zowe) => zowe,
@@ -59,8 +59,8 @@ impl<G: PassTicketGenerator> Tickets<G> {
         }
     }
 
-    /// The source of the PassTickets of `applid`. In contrast to `self`, it needs the token of a client only if Zowe
-    /// needs it for `applid`.
+    /// Returns the source of the PassTickets of `applid`. Unlike `self`, this source needs the token of a client only
+    /// if the PassTickets of `applid` come from Zowe.
     pub(crate) fn of(&self, applid: &Applid) -> Self
     where
         G: Clone,
@@ -69,7 +69,7 @@ impl<G: PassTicketGenerator> Tickets<G> {
         Self { local: self.local.clone(), zowe }
     }
 
-    /// The generator that has the keys of the gateway.
+    /// Returns the generator that has the keys of the gateway.
     pub(crate) fn local(&self) -> &G {
         &self.local
     }

@@ -15,6 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -27,7 +28,7 @@ use tokio::{
 };
 use tower_passticket::{
     proxy::ResponseBody,
-    tls::{Drained, Server, ServerTls},
+    tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle},
 };
 use tower_service::Service;
 
@@ -35,19 +36,64 @@ use crate::{
     admin::{Counts, WorkerState},
     descriptors,
     exit::Exit,
+    stack::Parts,
     systemd::Heartbeats,
 };
 
+/// What the worker threads share. A reload changes the settings and the limits.
+pub(crate) struct Inbound {
+    pub(crate) cores: usize,
+    pub(crate) settings: SettingsHandle,
+    /// All threads share the limits of connections, because the kernel does not distribute connections evenly to the
+    /// threads.
+    pub(crate) limits: Arc<ClientLimits>,
+    /// Each thread has one of these hearts.
+    heartbeats: Heartbeats,
+}
+
+impl Inbound {
+    pub(crate) fn new(config: &Config, parts: &Parts, heartbeats: Heartbeats) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let settings = SettingsHandle::new(settings(config, parts));
+        let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
+        Self { cores, settings, limits, heartbeats }
+    }
+}
+
+/// The settings of the listener for new connections.
+pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
+    // Without TLS of the gateway, AT-TLS encrypts the connections of clients.
+    let mut settings = ServerSettings::new(parts.tls().cloned());
+    if let Some(proxies) = &config.trusted_proxies {
+        settings = settings.with_trusted_proxies(proxies.clone());
+    }
+    if let Some(proxies) = &config.proxy_protocol {
+        settings = settings.with_proxy_protocol(proxies.clone());
+    }
+    settings
+        .with_handshake_timeout(config.timeouts.handshake)
+        .with_idle_timeout(config.timeouts.idle)
+        .with_send_timeout(config.timeouts.send)
+}
+
+/// How long the program waits at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DrainTimes {
+    /// For the requests in flight.
+    pub(crate) requests: Duration,
+    /// For the WebSockets.
+    pub(crate) tunnels: Duration,
+}
+
 /// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
-/// present, connections are counted. Each thread has a heart of `heartbeats`. When `shutdown` is ready, finishes the requests in flight.
+/// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
 pub(crate) async fn serve<S>(
-    config: &Config,
-    tls: Option<ServerTls>,
+    drain: DrainTimes,
+    inbound: Inbound,
     listener: std::net::TcpListener,
     service: S,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
-    heartbeats: Heartbeats,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit>
 where
@@ -60,45 +106,26 @@ where
         + Send
         + 'static,
 {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let Inbound { cores, settings, limits, heartbeats } = inbound;
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
-    // All threads share the limits of connections, because the kernel does not distribute connections evenly to the
-    // threads.
-    let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         // Each runtime opens file descriptors. So all runtimes are built before the first thread accepts connections.
         // If connections were accepted earlier, clients could use up the descriptors that the other runtimes need.
         let runtime = WorkerRuntime::new().map_err(Exit::runtime)?;
-        let (timeouts, tls) = (config.timeouts, tls.clone());
-        let (proxies, proxy_protocol) =
-            (config.trusted_proxies.clone(), config.proxy_protocol.clone());
+        let settings = settings.clone();
         let limits = limits.clone();
         let (service, state, heartbeats) = (service.clone(), state.clone(), heartbeats.clone());
         let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
             runtime.run(async {
                 let listener = TcpListener::from_std(listener)?;
-                let server = match tls {
-                    Some(tls) => Server::https(listener, tls),
-                    // AT-TLS encrypts the connections of clients.
-                    None => Server::behind_tls(listener),
-                };
-                let server = match proxies {
-                    Some(proxies) => server.with_trusted_proxies(proxies),
-                    None => server,
-                };
-                let server = match proxy_protocol {
-                    Some(proxies) => server.with_proxy_protocol(proxies),
-                    None => server,
-                };
-                let server = server
-                    .with_handshake_timeout(timeouts.handshake)
-                    .with_drain_timeout(timeouts.drain)
-                    .with_client_limits(limits)
-                    .with_idle_timeout(timeouts.idle)
-                    .with_send_timeout(timeouts.send);
+                let server = Server::behind_tls(listener)
+                    .with_settings(&settings)
+                    .with_drain_timeout(drain.requests)
+                    .with_tunnel_drain_timeout(drain.tunnels)
+                    .with_client_limits(limits);
                 let server = match counts {
                     Some(counts) => server.with_connection_counts(counts),
                     None => server,

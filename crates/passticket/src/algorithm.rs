@@ -1,17 +1,17 @@
-//! The names of the PassTicket algorithms.
+//! The names of the algorithms that make PassTickets (one-time passwords of z/OS).
 
 use std::{fmt, str::FromStr};
 
-/// An algorithm that makes PassTickets.
+/// An algorithm for PassTickets.
 ///
 /// Its text form is `legacy`, `enhanced-upper` or `enhanced-mixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// DES with a key of 8 bytes. Tickets have the characters `A-Z 0-9`.
+    /// DES with a key of 8 bytes. Tickets consist of the characters `A-Z 0-9`.
     Legacy,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z`.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets consist of the characters `0-9 A-Z`.
     EnhancedUpper,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z a-z - _`.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets consist of the characters `0-9 A-Z a-z - _`.
     EnhancedMixed,
 }
 

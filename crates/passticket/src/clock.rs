@@ -11,8 +11,8 @@ use std::{
 
 /// A point in time, in milliseconds since 1970-01-01 00:00 UTC.
 ///
-/// Tokens and PassTickets count in seconds, and revocation rules count in milliseconds. This type has named
-/// conversions, so that callers do not mix up the units.
+/// PassTickets (one-time passwords of z/OS) and tokens count in seconds. Revocation rules count in milliseconds. This
+/// type has named conversions, so that callers do not mix up the units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -75,9 +75,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time since a starting point, which is the same for all clocks of the process. This time never goes
-    /// backwards, even if the clock of the machine is set back. In the default implementation, the starting point is
-    /// the first call of this method.
+    /// Returns the time since a fixed starting point. This time never goes backwards, even if the clock of the machine
+    /// is set back. In the default implementation, the starting point is the first call of this method in the process.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()

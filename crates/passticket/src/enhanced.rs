@@ -1,7 +1,7 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
-//! (docs/reference/passticket-algorithms.md#enhanced). There are two types of enhanced PassTickets: a ticket of type
-//! UPPER is a number in base 36, and a ticket of type MIXED is a number in base 64. In the steps, `H` is HMAC-SHA-512
-//! with the secret key.
+//! (docs/reference/passticket-algorithms.md#enhanced). It makes PassTickets, the one-time passwords of z/OS. There are
+//! two types of enhanced PassTickets: a ticket of type UPPER is a number in base 36, and a ticket of type MIXED is a
+//! number in base 64. In the steps, `H` is HMAC-SHA-512 with the secret key.
 //!
 //! 1. `ua` is the user id followed by the APPLID (the application's name). Both names are in EBCDIC, and each is padded
 //!    with blanks to 8 bytes.
@@ -176,8 +176,8 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// Returns the time that this ticket is for, in seconds since the epoch, or `None` if no key can make this ticket.
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
-    /// The evaluation sets these bits to zero. In rounds 3 and 5 this is their true value, because `L` is the `x` of
-    /// round 1 or 3, whose left 7 bits were cleared. In round 1 the true value is unknown, but only the upper 7 bits of
+    /// The evaluation sets these bits to zero. In rounds 3 and 5, zero is their true value: `L` is the `x` of round 1
+    /// or 3, and that round cleared the left 7 bits. In round 1 the true value is unknown, but only the upper 7 bits of
     /// the time depend on it. A ticket does not contain these 7 bits, so the result has them as zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;

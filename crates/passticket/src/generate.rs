@@ -1,7 +1,8 @@
-//! Generators of PassTickets.
+//! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
-    borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
+    borrow::Cow, collections::HashSet, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -93,12 +94,12 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// The same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a login
-    /// token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns `false`, the
-    /// token is not read, and a caller may pass `None`.
+    /// Does the same as [`generate`](Self::generate), for a caller that may have a token of the user. `token` is a
+    /// login token with which the user has authenticated, or `None`. If [`needs_token`](Self::needs_token) returns
+    /// `false`, the token is not read, and a caller may pass `None`.
     ///
-    /// Implement this method if the other system makes a ticket only for a user whose token it gets. By default, the
-    /// token is ignored.
+    /// Implement this method if the system that makes the tickets requires a token of the user. By default, the token
+    /// is ignored.
     fn generate_with_token(
         &self,
         user: &UserId,
@@ -305,6 +306,25 @@ impl LocalGenerator {
         self
     }
 
+    /// Creates a generator with other keys, for a program that reads its configuration again. The new generator and
+    /// `self` share their time slots, so both together never make two tickets for the same user, APPLID and second. The
+    /// new generator has no [ticket cache](Self::with_ticket_cache).
+    ///
+    /// If an APPLID had no replay protection until now, its first ticket is for the next second: tickets for the seconds
+    /// before may have been made without a time slot.
+    #[must_use]
+    pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
+        let newly_protected = profiles.iter().filter(|profile| {
+            profile.replay() == Replay::Protected
+                && self
+                    .profiles
+                    .get(profile.applid())
+                    .is_none_or(|old| old.replay() == Replay::Allowed)
+        });
+        self.slots.protect(newly_protected.map(|profile| *profile.applid()), self.clock.now());
+        Self { profiles, cache: None, ..self.clone() }
+    }
+
     /// Makes the ticket without waiting.
     ///
     /// # Errors
@@ -339,12 +359,21 @@ impl LocalGenerator {
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
     /// keeps the slots that are still unused.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
-        self.slots.hand_over()
+        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
+        self.slots.hand_over(protected.map(|profile| *profile.applid()).collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
+    ///
+    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second: the other
+    /// process may have made tickets for this APPLID without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
+        let was_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
+        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
+        let others =
+            protected.map(|profile| *profile.applid()).filter(|it| !was_protected.contains(it));
+        self.slots.protect(others, self.clock.now());
     }
 
     /// Takes the time slots back, because the other process has ended before it could make a ticket.
@@ -426,8 +455,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors. They cannot occur on z/OS, because it makes each ticket itself,
-            // and for the current second.
+            // z/OS has no return code for these errors. They cannot occur on z/OS, because z/OS makes each ticket
+            // itself, and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -446,7 +475,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// The text of [`GenerateError::not_authenticated`]. It is that of Zowe's API Mediation Layer.
+/// The text of [`GenerateError::not_authenticated`]. Zowe's API Mediation Layer uses the same text.
 const NOT_AUTHENTICATED: &str = "Invalid or missing authentication";
 
 impl GenerateError {
@@ -487,9 +516,9 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
-    /// An error of a generator that gets tickets from another system: that system does not accept the credential of the
-    /// user, or there is no credential that it could accept. The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP
-    /// server should answer 401.
+    /// Creates an error of a generator that gets tickets from another system. That system does not accept the
+    /// credential of the user, or there is no credential that it could accept. The return codes are
+    /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
     }
@@ -514,7 +543,7 @@ impl GenerateError {
         matches!(self.why, Why::NotAuthenticated)
     }
 
-    /// The text for the client: the meaning of the return codes, or that the credential is not accepted.
+    /// Returns the text for the client: the meaning of the return codes, or that the credential is not accepted.
     pub fn text(&self) -> Cow<'static, str> {
         match self.why {
             Why::NotAuthenticated => Cow::Borrowed(NOT_AUTHENTICATED),
@@ -574,8 +603,8 @@ impl GenerateError {
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
 /// The first code comes from SAF (System Authorization Facility, the interface to the security product), and the other
-/// two codes come from RACF. `Display` writes all three codes, such as `8/16/28`. [`text`](Self::text) gives the
-/// meaning.
+/// two codes come from RACF (IBM's security product for z/OS). `Display` writes all three codes, such as `8/16/28`.
+/// [`text`](Self::text) gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// The SAF return code.
@@ -624,7 +653,8 @@ impl SafReturnCodes {
         (8, 16, 32),
     ];
 
-    /// The codes with this [`text`](Self::text). `None` if the text is not known, or if several codes have it.
+    /// Returns the codes with this [`text`](Self::text). Returns `None` if the text is not known, or if several codes
+    /// have it.
     ///
     /// ```
     /// use passticket::SafReturnCodes;
@@ -637,7 +667,8 @@ impl SafReturnCodes {
         all.find(|codes| codes.text() == text)
     }
 
-    /// The meaning of the codes. The texts come from Zowe's API Mediation Layer (docs/reference/error-messages.md).
+    /// Returns the meaning of the codes. The texts come from Zowe's API Mediation Layer
+    /// (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
             (0, 0, 0) => "The service was successful.",
@@ -733,6 +764,43 @@ mod tests {
             }
             assert!(!format!("{generator:?}").contains("F90F48F0"));
         }
+    }
+
+    #[test]
+    fn new_profiles_never_repeat_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profiles = |replay| KeyProfiles::new([profile(replay)]).unwrap();
+        let mut generator =
+            LocalGenerator::new(profiles(Replay::Protected)).with_clock(clock.clone());
+        let mut seen = HashSet::new();
+        // Each round uses up all time slots, and then replaces the profiles.
+        for replay in [Replay::Protected, Replay::Allowed, Replay::Protected, Replay::Protected] {
+            clock.advance(Duration::from_secs(100));
+            let protected = generator.replay(&applid) == Replay::Protected;
+            let mut made = 0;
+            while made < 200
+                && let Ok(ticket) = generator.generate_now(&user, &applid)
+            {
+                assert!(seen.insert(ticket.expose().to_owned()) || !protected);
+                made += 1;
+            }
+            assert_eq!(made, if protected { 61 } else { 200 });
+            let old = generator.clone();
+            generator = generator.with_profiles(profiles(replay));
+            if replay == Replay::Protected {
+                assert!(generator.generate_now(&user, &applid).is_err());
+                clock.advance(Duration::from_secs(1));
+                let ticket = generator.generate_now(&user, &applid).unwrap();
+                assert!(seen.insert(ticket.expose().to_owned()));
+                // A request that began before the change uses the old generator.
+                let late = old.generate_now(&user, &applid);
+                assert!(late.is_err() || old.replay(&applid) == Replay::Allowed);
+            }
+        }
+        let none = generator.with_profiles(KeyProfiles::default());
+        let codes = none.generate_now(&user, &applid).unwrap_err().codes();
+        assert_eq!(codes, SafReturnCodes::NO_PROFILE);
     }
 
     #[test]

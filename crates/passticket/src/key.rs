@@ -1,4 +1,4 @@
-//! Keys in memory, parsed from hex digits.
+//! Keys of PassTickets (one-time passwords of z/OS), in memory. They are parsed from hex digits.
 
 use std::fmt;
 
@@ -135,7 +135,7 @@ mod tests {
             Case { input: "F90F48F03C28DC86", expected: Ok(key) },
             Case { input: "f90f48f03c28dc86", expected: Ok(key) },
             Case { input: " \tF90F48F03c28dc86\r\n", expected: Ok(key) },
-            // This is a weak DES key, but RACF accepts it.
+            // This is a weak DES key, but RACF (IBM's security product for z/OS) accepts it.
             Case { input: "0000000000000000", expected: Ok([0; 8]) },
             Case {
                 input: "",

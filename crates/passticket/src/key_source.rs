@@ -1,4 +1,4 @@
-//! Keys that are stored outside of this process.
+//! Keys of PassTickets (one-time passwords of z/OS) that are stored outside of this process.
 
 use std::{fmt, sync::Arc, time::Duration};
 

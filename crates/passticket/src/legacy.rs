@@ -1,6 +1,6 @@
 //! The legacy algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
-//! (docs/reference/passticket-algorithms.md#legacy). `E` encrypts one block with DES and the secret
-//! key.
+//! (docs/reference/passticket-algorithms.md#legacy). It makes PassTickets, the one-time passwords of z/OS. `E` encrypts
+//! one block with DES and the secret key.
 //!
 //! 1. `r1 = E(user)`. `user` is the user id in EBCDIC, padded with blanks to 8 bytes.
 //! 2. `r2 = E(r1 xor applid)`. `applid` is the APPLID (the application's name), encoded like the

@@ -1,5 +1,5 @@
-//! Key profiles. A profile has a key, its APPLID (the name of the application), the algorithm, the
-//! window in which a ticket is valid, and the setting of replay protection.
+//! Key profiles for PassTickets (one-time passwords of z/OS). A profile has a key, its APPLID (the name of the
+//! application), the algorithm, the window in which a ticket is valid, and the setting of replay protection.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -21,7 +21,8 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: a ticket may be ten minutes older or newer than the clock, as in RACF.
+/// The default of [`KeyProfile::with_window`]: a ticket may be ten minutes older or newer than the clock, as in RACF
+/// (IBM's security product for z/OS).
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
@@ -391,8 +392,8 @@ pub enum Refusal {
     /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// Either the text is not a ticket of this user, APPLID and key, or it is such a ticket, but its time is more than
-    /// 24 hours outside of the window.
+    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or the text is such a
+    /// ticket, but its time is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"

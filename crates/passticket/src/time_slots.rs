@@ -24,8 +24,8 @@ const SPARE_SECS: u64 = 60;
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
-/// started. A previous process used only slots up to its end. So the two processes never use the same slot, unless the
-/// clock was set back between them.
+/// started. A previous process used only slots up to the time at which it ended. So the two processes never use the
+/// same slot, unless the clock was set back between them.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation.
     pairs: usize,
@@ -44,6 +44,9 @@ struct Reserved {
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
+    /// The first slots of APPLIDs that had no replay protection until recently. Tickets for earlier seconds may have
+    /// been made without a reservation.
+    first_of: HashMap<Applid, u64>,
 }
 
 /// Whether a process makes tickets for the second in which it starts.
@@ -73,6 +76,7 @@ impl TimeSlots {
             latest,
             current: HashMap::new(),
             previous: HashMap::new(),
+            first_of: HashMap::new(),
         };
         Self { pairs, state: Mutex::new(state) }
     }
@@ -97,10 +101,11 @@ impl TimeSlots {
             return Err(NoTimeSlot::HandedOver);
         }
         state.advance_to(now);
-        let Reserved { first, latest, current, previous, .. } = &mut *state;
+        let Reserved { first, latest, current, previous, first_of, .. } = &mut *state;
         let in_current = current.get(&pair).copied();
         let last = in_current.or_else(|| previous.get(&pair).copied());
-        let second = next(last, *first, *latest, spare, now)?;
+        let first = first_of.get(applid).map_or(*first, |of_applid| (*first).max(*of_applid));
+        let second = next(last, first, *latest, spare, now)?;
         if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
@@ -108,14 +113,19 @@ impl TimeSlots {
         Ok(Timestamp::from_secs(second))
     }
 
-    /// Returns the used slots for the process that continues. From now on, this process reserves no slot.
-    pub(super) fn hand_over(&self) -> UsedTimeSlots {
+    /// Returns the used slots for the process that continues. From now on, this process reserves no slot. `protected` has
+    /// the APPLIDs with replay protection.
+    pub(super) fn hand_over(&self, protected: Vec<Applid>) -> UsedTimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
-        let Reserved { first, latest, .. } = *state;
+        let latest = state.latest;
+        // The other process knows only one first slot. It is the latest one of all APPLIDs, so a few unused slots of
+        // other APPLIDs may be lost.
+        let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
-        UsedTimeSlots { first, latest, current: of(&state.current), previous: of(&state.previous) }
+        let (current, previous) = (of(&state.current), of(&state.previous));
+        UsedTimeSlots { first, latest, protected, current, previous }
     }
 
     /// Reserves slots again. The other process has reserved none.
@@ -132,7 +142,7 @@ impl TimeSlots {
 
     /// Continues with the slots of another process, which reserves none any more.
     pub(super) fn continue_from(&self, used: UsedTimeSlots) {
-        let UsedTimeSlots { first, latest, current, previous } = used;
+        let UsedTimeSlots { first, latest, protected: _, current, previous } = used;
         let mut state = self.state();
         let now = state.latest;
         state.first = first;
@@ -144,6 +154,17 @@ impl TimeSlots {
 
     fn state(&self) -> MutexGuard<'_, Reserved> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that these APPLIDs have replay protection from now on. Tickets for the seconds up to `now` may have been
+    /// made without a reservation, so only later slots are reserved.
+    pub(super) fn protect(&self, applids: impl Iterator<Item = Applid>, now: Timestamp) {
+        let mut state = self.state();
+        state.advance_to(now.as_secs());
+        let latest = state.latest;
+        // Older entries have no effect, because their seconds are too old to be reserved.
+        state.first_of.retain(|_, first| *first + SPARE_SECS >= latest);
+        state.first_of.extend(applids.map(|applid| (applid, latest + 1)));
     }
 }
 
@@ -332,7 +353,7 @@ mod tests {
         let old = TimeSlots::new(at(0), StartSecond::Skipped);
         assert_eq!((1..=5).map(|_| reserve(&old, "A", 30).unwrap()).max(), Some(5));
         assert_eq!(reserve(&old, "B", 90), Ok(30));
-        let used = old.hand_over();
+        let used = old.hand_over(Vec::new());
         assert_eq!(reserve(&old, "A", 91), Err(NoTimeSlot::HandedOver));
         // The new process started later, and continues with the unused slots of the old process.
         let new = TimeSlots::new(at(91), StartSecond::Skipped);
@@ -343,7 +364,7 @@ mod tests {
         // The hand-over fails, before or after the new process could reserve a slot.
         old.take_back();
         assert_eq!(reserve(&old, "B", 91), Ok(31));
-        old.hand_over();
+        old.hand_over(Vec::new());
         old.take_back_after(at(91));
         assert_eq!(reserve(&old, "B", 91), Err(all_taken(60)));
         assert_eq!(reserve(&old, "B", 92), Ok(92));

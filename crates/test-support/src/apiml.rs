@@ -1,5 +1,5 @@
-//! A fake Zowe API ML: its certificates, its list of public keys, and the endpoints that verify and end its tokens
-//! (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
+//! A fake Zowe API ML (the API gateway of Zowe): its certificates, its list of public keys, and the endpoints that
+//! verify and end its tokens (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
 
 use std::{
     collections::HashSet,
@@ -49,12 +49,12 @@ impl FakeApiml {
         Self { fake: Fake::https(acceptor, handle).await, state }
     }
 
-    /// A login token of `user`. It is valid for eight hours, or until the user logs out.
+    /// Issues a login token of `user`. It is valid for eight hours, or until the user logs out.
     pub fn login_token(&self, user: &str) -> String {
         self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
     }
 
-    /// A Personal Access Token of `user` for `services`.
+    /// Issues a Personal Access Token of `user` for `services`.
     pub fn pat(&self, user: &str, services: &[&str]) -> String {
         self.issue(json!({
             "iss": "APIML_PAT", "sub": user, "scopes": services, "auth.prov": "zOSMF",
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-/// The claims of a token that this fake has signed.
+/// Returns the claims of a token that this fake has signed.
 fn claims(token: &str) -> Value {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 

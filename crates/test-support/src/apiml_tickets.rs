@@ -1,4 +1,5 @@
-//! A fake API ML: the endpoint that makes PassTickets (docs/reference/zowe-site.md#ticket-sources, call A).
+//! A fake API ML (the API gateway of Zowe): the endpoint that makes PassTickets, the one-time passwords of z/OS
+//! (docs/reference/zowe-site.md#ticket-sources, call A).
 
 use std::ops::Deref;
 
@@ -22,8 +23,8 @@ pub struct FakeTickets {
 
 impl FakeTickets {
     /// Starts an API ML that makes PassTickets of `profile`. It serves only clients with a certificate of
-    /// [`Authority::trusted`](crate::pki::Authority::trusted). A token is accepted if its issuer is `APIML` and it has not expired: the fake does not
-    /// verify the signature.
+    /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts a token that has the issuer `APIML` and has
+    /// not expired. It does not verify the signature.
     pub async fn https(profile: KeyProfile) -> Self {
         let handle = move |request: &Request| answer(&profile, request);
         Self {

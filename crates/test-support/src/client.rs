@@ -14,8 +14,8 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-/// Returns the user and the password or PassTicket of a `Basic` header. `headers` is a JSON object with the headers of
-/// a request, in the form that the demo service returns.
+/// Returns the user and the password of a `Basic` header. The password may be a PassTicket (a one-time password of
+/// z/OS). `headers` is a JSON object with the headers of a request, in the form that the demo service returns.
 pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. The fakes of the servers of a Zowe
-//! installation use them.
+//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. `FakeApiml`, `FakeTickets`,
+//! `FakeZosmf` and `FakeZss` use them.
 
 use std::{
     collections::VecDeque,

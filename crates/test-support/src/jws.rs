@@ -5,7 +5,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
-/// A token that the RSA key `pem` has signed with RS256, whatever the header says.
+/// Signs a token with the RSA key `pem` and RS256, even if the header names another algorithm.
 pub fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));
@@ -14,7 +14,7 @@ pub fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// The public key of an RSA key of 2048 bits as a JWK, with no members but `kty`, `n` and `e`.
+/// Returns the public key of an RSA key of 2048 bits as a JWK that has only the members `kty`, `n` and `e`.
 ///
 /// # Panics
 /// If the key has another length, or another exponent than 65537.

@@ -3,7 +3,7 @@
 /// The password of each file.
 pub const PASSWORD: &str = "secret-of-the-tests";
 
-/// The content of a file of `key-stores/`.
+/// Declares a constant with the content of each file in `key-stores/`.
 macro_rules! files {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
         $($(#[$doc])* pub const $name: &[u8] = include_bytes!(concat!("../key-stores/", $file));)*
@@ -11,17 +11,18 @@ macro_rules! files {
 }
 
 files! {
-    /// The key of the server with its chain, by OpenSSL. The alias is `localhost`.
+    /// The key and the certificate chain of the server, by OpenSSL. The alias is `localhost`.
     OPENSSL = "openssl.p12";
-    /// The same in the format of older versions.
+    /// The same content in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
-    /// The authority without a mark of Java, by OpenSSL.
+    /// The certificate of the authority, by OpenSSL. It does not have the attribute that marks a trusted certificate in
+    /// Java.
     OPENSSL_TRUST = "openssl-trust.p12";
     /// The keys with the aliases `localhost` and `user`, by keytool.
     KEYTOOL = "keytool.p12";
-    /// The authority, by keytool.
+    /// The certificate of the authority, by keytool.
     KEYTOOL_TRUST = "keytool-trust.p12";
-    /// The authority, by keytool, without a password.
+    /// The certificate of the authority, by keytool, without a password.
     KEYTOOL_OPEN_TRUST = "keytool-open-trust.p12";
     /// The key of the server, encrypted with AES-256.
     AES256 = "aes256.key";

@@ -14,6 +14,7 @@ pub mod key_stores;
 pub mod pki;
 pub mod raw;
 pub mod tickets;
+pub mod websocket;
 pub mod zosmf;
 pub mod zss;
 

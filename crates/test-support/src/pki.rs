@@ -65,7 +65,7 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// An acceptor of TLS connections that presents this certificate, and asks clients for a certificate.
+    /// Returns an acceptor of TLS connections that presents this certificate, and asks clients for a certificate.
     pub fn acceptor_of_clients(&self, clients: Clients) -> TlsAcceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = Arc::new(Authority::trusted().roots());
@@ -83,7 +83,7 @@ impl Identity {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// An acceptor of TLS connections that presents this certificate. Clients need no certificate.
+    /// Returns an acceptor of TLS connections that presents this certificate. Clients need no certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -190,7 +190,7 @@ impl Authority {
     }
 }
 
-/// The parameters of a certificate revocation list that is current and empty.
+/// Returns the parameters of a certificate revocation list that is current and empty.
 fn revocation_list_params() -> CertificateRevocationListParams {
     CertificateRevocationListParams {
         this_update: date_time_ymd(2000, 1, 1),

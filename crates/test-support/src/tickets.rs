@@ -1,4 +1,4 @@
-//! User ids, APPLIDs and a PassTicket key.
+//! User ids, APPLIDs (names of z/OS applications) and a key for PassTickets (one-time passwords of z/OS).
 
 use passticket::{
     Algorithm, Applid, KeyProfile, PassTicket, UserId,
@@ -33,7 +33,7 @@ pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
     profile.evaluate(&user, &ticket, SystemClock.now()).is_ok()
 }
 
-/// A profile of the APPLID `name` with [`LEGACY_KEY`] and replay protection.
+/// Returns a profile of the APPLID `name` with [`LEGACY_KEY`] and replay protection.
 ///
 /// # Panics
 /// This function panics if `name` is not a valid APPLID.
@@ -41,7 +41,8 @@ pub fn key_profile(name: &str) -> KeyProfile {
     key_profile_from(name, LEGACY_KEY)
 }
 
-/// A profile of the APPLID `name` with a key of the legacy algorithm, as hexadecimal digits, and replay protection.
+/// Returns a profile of the APPLID `name` with replay protection. `key` is a key of the legacy algorithm, as
+/// hexadecimal digits.
 ///
 /// # Panics
 /// This function panics if `name` is not a valid APPLID, or if `key` is not a valid key.

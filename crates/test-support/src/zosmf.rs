@@ -38,7 +38,7 @@ pub enum UserState {
 pub enum Tokens {
     /// Only a JWT.
     Jwt,
-    /// Only an LTPA token.
+    /// Only an LTPA token (an opaque token of IBM servers).
     Ltpa,
     /// Both.
     Both,
@@ -95,7 +95,7 @@ impl FakeZosmf {
         self.state().tokens = tokens;
     }
 
-    /// A JWT of `user`, who has logged in elsewhere.
+    /// Issues a JWT of `user`, as z/OSMF does for a login that does not come from the gateway.
     pub fn jwt(&self, user: &str) -> String {
         let mut state = self.state();
         state.issued += 1;
@@ -119,7 +119,7 @@ impl FakeZosmf {
         self.state().profile = profile;
     }
 
-    /// The number of tokens that are valid.
+    /// Returns the number of tokens that are valid.
     pub fn valid_tokens(&self) -> usize {
         self.state().valid.len()
     }

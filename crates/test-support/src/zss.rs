@@ -1,5 +1,6 @@
-//! A fake ZSS: the endpoints that check and change passwords (docs/reference/zowe-site.md#zss-login), and the endpoint
-//! that makes SAF identity tokens (docs/reference/zowe-site.md#schemes).
+//! A fake ZSS (Zowe System Services, a server on z/OS): the endpoints that check and change passwords
+//! (docs/reference/zowe-site.md#zss-login), and the endpoint that makes SAF identity tokens
+//! (docs/reference/zowe-site.md#schemes).
 
 use std::{
     collections::HashMap,
@@ -102,7 +103,7 @@ fn answer(users: &mut Users, request: &Request) -> Answer {
     }
 }
 
-/// A SAF identity token. It is valid for an hour.
+/// Returns a SAF identity token that is valid for an hour, or a refusal.
 fn saf_token(profile: Option<&KeyProfile>, request: &Request) -> Answer {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let [user, pass, appl] =

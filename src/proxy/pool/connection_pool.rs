@@ -1,6 +1,7 @@
 //! The connections to all services.
 
 use std::{
+    any::Any,
     collections::HashMap,
     error::Error as StdError,
     io,
@@ -24,14 +25,18 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     connection_limit::{ConnectionLimit, Grant},
     exchange_io::Reconnect,
-    host_pool::{HostPool, Limit, PooledConnection},
+    host_pool::{HostPool, Limit, PooledConnection, SharedError},
+    http2_connection::Http2Connection,
     lock::lock,
+    shared_body::SharedBody,
     upstream_connection::UpstreamConnection,
 };
 use crate::{
-    layer::Upstream,
+    http2_negotiation::NegotiateHttp2,
+    layer::{ServiceProtocol, Upstream},
     proxy::{
         counts::{ForwardCounts, Retry},
+        http2_settings::Http2Settings,
         timeouts::ForwardTimeouts,
     },
 };
@@ -45,6 +50,8 @@ const MIN_STALL: Duration = Duration::from_secs(1);
 pub(in crate::proxy) struct ConnectionPool<C, B> {
     /// This lock is held only while the connector is cloned.
     connector: Mutex<C>,
+    /// `None` if the pool does not offer HTTP/2 by ALPN.
+    negotiation: Option<Negotiation<C>>,
     settings: PoolSettings,
     hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
 }
@@ -56,12 +63,38 @@ pub(in crate::proxy) struct PoolSettings {
     /// The maximum number of connections to one instance of a service, in all runtimes.
     pub(in crate::proxy) max_connections: NonZeroUsize,
     pub(in crate::proxy) counts: Arc<ForwardCounts>,
+    pub(in crate::proxy) http2: Http2Settings,
+}
+
+/// How the pool offers HTTP/2 to services. The functions are those of [`NegotiateHttp2`]. So only
+/// [`new`](Self::new) needs this trait.
+pub(in crate::proxy) struct Negotiation<C> {
+    offer: fn(&C) -> C,
+    is_http2: fn(&dyn Any) -> bool,
+}
+
+impl<C> Clone for Negotiation<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Negotiation<C> {}
+
+impl<C: NegotiateHttp2<Response: 'static>> Negotiation<C> {
+    pub(in crate::proxy) fn new() -> Self {
+        Self {
+            offer: C::offering_http2,
+            is_http2: |connection| connection.downcast_ref().is_some_and(C::is_http2),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
+    protocol: ServiceProtocol,
     /// Runtimes do not share connections, because the I/O of a connection works only while its runtime
     /// runs.
     runtime: runtime::Id,
@@ -103,8 +136,17 @@ impl<C, B> Drop for IdleReaper<C, B> {
 
 impl<C, B> ConnectionPool<C, B> {
     /// Creates a pool that connects with `connector`.
-    pub(in crate::proxy) fn new(connector: C, settings: PoolSettings) -> Self {
-        Self { connector: Mutex::new(connector), settings, hosts: Mutex::default() }
+    pub(in crate::proxy) fn new(
+        connector: C,
+        settings: PoolSettings,
+        negotiation: Option<Negotiation<C>>,
+    ) -> Self {
+        let connector = Mutex::new(connector);
+        Self { connector, negotiation, settings, hosts: Mutex::default() }
+    }
+
+    pub(in crate::proxy) fn negotiation(&self) -> Option<Negotiation<C>> {
+        self.negotiation
     }
 
     pub(in crate::proxy) fn settings(&self) -> &PoolSettings {
@@ -114,8 +156,25 @@ impl<C, B> ConnectionPool<C, B> {
 
 impl<C: Clone, B> ConnectionPool<C, B> {
     /// Returns a pool with other settings, and without connections.
-    pub(in crate::proxy) fn with_settings(&self, settings: PoolSettings) -> Self {
-        Self::new(lock(&self.connector).clone(), settings)
+    pub(in crate::proxy) fn with_settings(
+        &self,
+        settings: PoolSettings,
+        negotiation: Option<Negotiation<C>>,
+    ) -> Self {
+        Self::new(lock(&self.connector).clone(), settings, negotiation)
+    }
+
+    /// Returns the connector for connections to a service, and a function that says whether a connection of this
+    /// connector uses HTTP/2.
+    fn connector(&self, protocol: ServiceProtocol) -> (C, fn(&dyn Any) -> bool) {
+        let connector = lock(&self.connector).clone();
+        match (protocol, self.negotiation) {
+            (ServiceProtocol::H2c, _) => (connector, |_| true),
+            (ServiceProtocol::Auto, Some(Negotiation { offer, is_http2 })) => {
+                (offer(&connector), is_http2)
+            }
+            (ServiceProtocol::Auto, None) | (ServiceProtocol::Http1, _) => (connector, |_| false),
+        }
     }
 }
 
@@ -123,16 +182,18 @@ impl<C, B> ConnectionPool<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Returns the connections to `upstream` in the current runtime.
     pub(in crate::proxy) fn host(
         self: &Arc<Self>,
         upstream: &Upstream,
+        protocol: ServiceProtocol,
     ) -> Result<Arc<HostPool<B>>, http::Error> {
         let target = Target {
             scheme: upstream.scheme().clone(),
             authority: upstream.authority().clone(),
+            protocol,
             runtime: Handle::current().id(),
         };
         let mut hosts = lock(&self.hosts);
@@ -143,8 +204,8 @@ where
             let PoolSettings { max_connections, counts, .. } = &self.settings;
             Arc::new(ConnectionLimit::new(max_connections.get(), counts.clone()))
         });
-        let host = HostPool::new(&target.scheme, &target.authority, target.runtime, limit)?;
-        let host = Arc::new(host);
+        let Target { scheme, authority, runtime, .. } = &target;
+        let host = Arc::new(HostPool::new(scheme, authority, *runtime, limit, protocol)?);
         let weak: Weak<HostPool<B>> = Arc::downgrade(&host);
         host.limit().add_pool(weak);
         let reaper = IdleReaper {
@@ -173,17 +234,34 @@ where
         deadline: Instant,
         queue_deadline: Instant,
     ) -> Connecting<B> {
-        let (connector, host) = (lock(&self.connector).clone(), host.clone());
-        let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
+        let ((connector, is_http2), host) = (self.connector(host.protocol()), host.clone());
+        let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
         // The service may not accept the bytes of a request body. These bytes then fill the flow-control window of the
         // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
         // the response timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let (mut deadline, mut waited_until) = (deadline, None);
+            let mut turn = None;
+            if let Some(lock) = host.http2_turn() {
+                let since = Instant::now();
+                let held = timeout_at(deadline, lock.lock());
+                let held = held.await.map_err(|_| ConnectError::TimedOut)?;
+                if let Some(connection) = host.take() {
+                    return Ok(Connected { connection, is_reused: true, waited_until });
+                }
+                if let Some((failed, error)) = &*held
+                    && *failed >= since
+                {
+                    return Err(ConnectError::Failed(error.clone().into()));
+                }
+                turn = Some(held);
+            }
             let slot = match host.limit().acquire(host.runtime()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
+                    // All connections are in use. So the other requests also have to wait in the queue of the limit.
+                    turn = None;
                     let Ok(grant) = timeout_at(queue_deadline, waiting).await else {
                         counts.add_refused();
                         let waited = timeouts.queue();
@@ -202,7 +280,25 @@ where
             let uri = host.uri();
             let io = timeout_at(deadline, open(connector.clone(), &uri, &counts));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;
-            let io = io.map_err(ConnectError::Failed)?;
+            let io = match (io, &mut turn) {
+                (Ok(io), _) => io,
+                (Err(error), None) => return Err(ConnectError::Failed(error)),
+                (Err(error), Some(turn)) => {
+                    let error = SharedError(Arc::new(error));
+                    **turn = Some((Instant::now(), error.clone()));
+                    return Err(ConnectError::Failed(error.into()));
+                }
+            };
+            if is_http2(&io) {
+                let connection =
+                    Http2Connection::handshake(io, uri, slot, http2, counts, max_stall);
+                let connection = timeout_at(deadline, connection).await;
+                let connection = connection.map_err(|_| ConnectError::TimedOut)?;
+                let connection = connection.map_err(|error| ConnectError::Failed(error.into()))?;
+                let connection = host.add_http2(connection);
+                return Ok(Connected { connection, is_reused: true, waited_until });
+            }
+            host.uses_http1();
             let reconnect: Reconnect<_> = Box::new(move || {
                 counts.add_retry(Retry::Closed);
                 let connecting = connector.clone().oneshot(uri.clone());
@@ -267,7 +363,7 @@ pub(in crate::proxy) type Connecting<B> =
 /// A connection for a request.
 pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
-    /// Whether the connection has already carried a request.
+    /// Whether the connection has already carried a request, or is a connection of HTTP/2, which requests share.
     pub(in crate::proxy) is_reused: bool,
     /// When the wait for a slot ended, if the request had to wait.
     pub(in crate::proxy) waited_until: Option<Instant>,

@@ -4,30 +4,38 @@
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::pending,
+    mem,
     pin::Pin,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, uri};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    upgrade::{OnUpgrade, Upgraded},
+};
 use tokio::{runtime, time::Instant};
 use tower::BoxError;
 
 use super::{
     connection_limit::{ConnectionLimit, IdleConnections, Offer},
     exchange_io::{NewHeaders, Resend},
+    http2_connection::Http2Connection,
+    http2_stream::{Http2Stream, StreamPermit, StreamPool},
     lock::lock,
-    upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection},
+    shared_body::SharedBody,
+    upstream_connection::{ConnectionState, SendError, SendResult, Sending, UpstreamConnection},
 };
 
-use crate::log_limit::log_limited;
+use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
 /// The maximum number of idle connections per service and runtime.
 const MAX_IDLE: usize = 256;
@@ -45,6 +53,37 @@ pub(in crate::proxy) struct HostPool<B> {
     limit: Arc<Limit<B>>,
     /// The connection that was used last is at the end.
     idle: Mutex<Vec<Idle<B>>>,
+    protocol: ServiceProtocol,
+    http2: Http2Connections<B>,
+}
+
+/// The HTTP/2 connections to one service.
+struct Http2Connections<B> {
+    /// Whether the last new connection uses HTTP/2.
+    is_used: AtomicBool,
+    /// Streams are opened on the first connection that may have another one. So the last connections become idle.
+    all: Mutex<Vec<Arc<Http2Connection<B>>>>,
+    turn: Turn,
+}
+
+/// Held by the request that makes an HTTP/2 connection. The other requests wait, because they can then share the
+/// connection. The value says when and why the last attempt failed.
+pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
+
+/// An error that several requests get.
+#[derive(Clone, Debug)]
+pub(super) struct SharedError(pub(super) Arc<BoxError>);
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for SharedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
 }
 
 /// The limit of connections to one instance.
@@ -62,6 +101,7 @@ impl<B> HostPool<B> {
         authority: &uri::Authority,
         runtime: runtime::Id,
         limit: Arc<Limit<B>>,
+        protocol: ServiceProtocol,
     ) -> Result<Self, http::Error> {
         let uri = Uri::builder()
             .scheme(scheme.clone())
@@ -76,6 +116,12 @@ impl<B> HostPool<B> {
             runtime,
             limit,
             idle: Mutex::default(),
+            protocol,
+            http2: Http2Connections {
+                is_used: AtomicBool::new(protocol == ServiceProtocol::H2c),
+                all: Mutex::default(),
+                turn: Turn::default(),
+            },
         })
     }
 
@@ -99,16 +145,19 @@ impl<B> HostPool<B> {
         &self.limit
     }
 
-    /// Takes the most recently used connection that is ready for a request, if there is one. Drops all connections that
-    /// were used more recently, because they are not ready.
-    pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
-        let mut idle = lock(&self.idle);
-        loop {
-            let Idle { mut connection, .. } = idle.pop()?;
-            if connection.upstream.state() == ConnectionState::Ready {
-                return Some(connection);
-            }
-        }
+    /// Which versions of HTTP the service may use.
+    pub(super) fn protocol(&self) -> ServiceProtocol {
+        self.protocol
+    }
+
+    /// The lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses HTTP/1.1.
+    pub(super) fn http2_turn(&self) -> Option<&Turn> {
+        self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
+    }
+
+    /// Records that a new connection uses HTTP/1.1.
+    pub(super) fn uses_http1(&self) {
+        self.http2.is_used.store(false, Ordering::Relaxed);
     }
 
     /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
@@ -123,12 +172,12 @@ impl<B> HostPool<B> {
                     return;
                 }
                 drop(idle);
-                return connection.upstream.spawn_driver();
+                return connection.carrier.spawn_driver();
             }
             drop(idle);
             match self.limit.offer(connection, self.runtime) {
                 Offer::Taken => return,
-                Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
+                Offer::Close(mut closing) => return closing.carrier.spawn_driver(),
                 // The waiting request was dropped in the meantime.
                 Offer::Keep(kept) => connection = kept,
             }
@@ -140,18 +189,111 @@ impl<B> HostPool<B> {
     pub(super) fn reap(&self, ticks: u64) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut idle = lock(&self.idle);
-        idle.retain_mut(|entry| entry.connection.upstream.state() == ConnectionState::Ready);
+        idle.retain_mut(|entry| entry.connection.carrier.state() == ConnectionState::Ready);
         // The oldest entries are at the beginning.
         let old = idle.iter().take_while(|entry| tick - entry.since > ticks).count();
         let old: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drain(old);
+        self.close_http2(|connection| {
+            !connection.is_usable() || connection.is_idle_since(tick, ticks)
+        });
+    }
+
+    /// Closes the HTTP/2 connections for which `ends` returns true, each after its last stream.
+    fn close_http2(&self, mut ends: impl FnMut(&Http2Connection<B>) -> bool) {
+        // Dropped after the lock was released, because this may wake other tasks.
+        let mut closed = Vec::new();
+        lock(&self.http2.all).retain(|connection| {
+            let stays = !ends(connection);
+            if !stays {
+                connection.retire();
+                closed.push(connection.clone());
+            }
+            stays
+        });
     }
 
     /// Drains all idle connections.
     pub(super) fn clear(&self) {
         let all = mem::take(&mut *lock(&self.idle));
         drain(all);
+        self.close_http2(|_| true);
+    }
+}
+
+impl<B: Send + 'static> HostPool<B> {
+    /// Takes a connection for a request, if one is there. This is a stream of an HTTP/2 connection, or the most
+    /// recently used HTTP/1.1 connection that is ready. Drops all HTTP/1.1 connections that were used more recently,
+    /// because they are not ready.
+    pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
+        if self.http2.is_used.load(Ordering::Relaxed)
+            && let Some(stream) = self.open_stream()
+        {
+            return Some(stream);
+        }
+        let mut idle = lock(&self.idle);
+        loop {
+            let Idle { mut connection, .. } = idle.pop()?;
+            if connection.carrier.state() == ConnectionState::Ready {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Opens a stream on an HTTP/2 connection. Drops the connections that take no more requests. They are closed after
+    /// their last stream.
+    #[cold]
+    fn open_stream(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
+        let (mut ended, mut found) = (Vec::new(), None);
+        lock(&self.http2.all).retain(|connection| {
+            let is_usable = connection.is_usable();
+            if !is_usable {
+                ended.push(connection.clone());
+            } else if found.is_none() && connection.try_open() {
+                found = Some(connection.clone());
+            }
+            is_usable
+        });
+        Some(Box::new(PooledConnection::http2(found?, self)))
+    }
+
+    /// Adds a new HTTP/2 connection, and opens its first stream.
+    pub(super) fn add_http2(
+        self: &Arc<Self>,
+        connection: Arc<Http2Connection<B>>,
+    ) -> Box<PooledConnection<B>> {
+        let is_open = connection.try_open();
+        debug_assert!(is_open, "a new connection has no streams");
+        let stream = Box::new(PooledConnection::http2(connection.clone(), self));
+        lock(&self.http2.all).push(connection);
+        self.http2.is_used.store(true, Ordering::Relaxed);
+        self.clone().offer_streams();
+        stream
+    }
+}
+
+impl<B: Send + 'static> StreamPool for HostPool<B> {
+    fn tick(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    fn offer_streams(self: Arc<Self>) {
+        while self.limit.has_waiting() {
+            let Some(stream) = self.open_stream() else { return };
+            match self.limit.offer(stream, self.runtime) {
+                Offer::Taken => {}
+                // A request of another runtime gets the slot when the connection has ended its last stream.
+                Offer::Close(stream) => {
+                    if let Carrier::Http2(stream) = &stream.carrier {
+                        stream.retire_connection();
+                    }
+                    return;
+                }
+                // The waiting request was dropped in the meantime.
+                Offer::Keep(_) => return,
+            }
+        }
     }
 }
 
@@ -159,7 +301,14 @@ impl<B: Send> IdleConnections for HostPool<B> {
     fn close_oldest(&self) -> bool {
         let mut idle = lock(&self.idle);
         if idle.is_empty() {
-            return false;
+            drop(idle);
+            let mut is_found = false;
+            self.close_http2(|connection| {
+                let closes = !is_found && connection.is_idle();
+                is_found |= closes;
+                closes
+            });
+            return is_found;
         }
         let oldest = idle.remove(0);
         drop(idle);
@@ -177,7 +326,7 @@ impl<B> Drop for HostPool<B> {
 /// Drains each connection, as described in the [module](self).
 fn drain<B>(idle: Vec<Idle<B>>) {
     for mut entry in idle {
-        entry.connection.upstream.spawn_driver();
+        entry.connection.carrier.spawn_driver();
     }
 }
 
@@ -186,11 +335,35 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 /// If this value is dropped without `give_back`, the connection is closed. If the service has already answered, the
 /// rest of the request is sent first.
 pub(in crate::proxy) struct PooledConnection<B> {
-    upstream: UpstreamConnection<B>,
+    carrier: Carrier<B>,
     pause: BodyPause,
     /// Whether the head of the response has arrived.
     is_answered: bool,
     pool: Weak<HostPool<B>>,
+}
+
+/// What carries an exchange.
+enum Carrier<B> {
+    Http1(UpstreamConnection<B>),
+    /// A stream of a shared connection. hyper drives the connection in tasks of its own.
+    Http2(Http2Stream<B>),
+    /// The exchange has ended.
+    Ended,
+}
+
+impl<B> Carrier<B> {
+    fn state(&mut self) -> ConnectionState {
+        match self {
+            Self::Http1(connection) => connection.state(),
+            Self::Http2(_) | Self::Ended => ConnectionState::Closed,
+        }
+    }
+
+    fn spawn_driver(&mut self) {
+        if let Self::Http1(connection) = self {
+            connection.spawn_driver();
+        }
+    }
 }
 
 /// Limits the pauses of the service in the body of a response.
@@ -213,26 +386,50 @@ pub(in crate::proxy) enum FrameError {
 impl<B> PooledConnection<B> {
     pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
         let pause = BodyPause::default();
-        Self { upstream, pause, is_answered: false, pool: Arc::downgrade(pool) }
+        let carrier = Carrier::Http1(upstream);
+        Self { carrier, pause, is_answered: false, pool: Arc::downgrade(pool) }
     }
 
-    /// Waits for the head of the response.
-    pub(in crate::proxy) fn poll_response(
+    /// Wraps a stream that was reserved on `connection`.
+    fn http2(connection: Arc<Http2Connection<B>>, pool: &Arc<HostPool<B>>) -> Self
+    where
+        B: Send + 'static,
+    {
+        let pool = Arc::downgrade(pool);
+        let carrier = Carrier::Http2(Http2Stream::new(StreamPermit::new(connection, pool.clone())));
+        Self { carrier, pause: BodyPause::default(), is_answered: false, pool }
+    }
+
+    /// Waits until the connection no longer belongs to HTTP, after a response with status 101. `on_upgrade` belongs to
+    /// this response. The result holds the slot of the connection.
+    pub(in crate::proxy) fn poll_upgraded(
         &mut self,
-        sending: &mut Sending<B>,
+        on_upgrade: &mut OnUpgrade,
         cx: &mut Context<'_>,
-    ) -> Poll<SendResult<B>> {
-        self.upstream.poll_response(sending, cx)
+    ) -> Poll<hyper::Result<Upgraded>> {
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.poll_upgraded(on_upgrade, cx),
+            // A stream of HTTP/2 has no status 101, so `on_upgrade` fails.
+            Carrier::Http2(_) | Carrier::Ended => Pin::new(on_upgrade).poll(cx),
+        }
     }
 
     /// Whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
-        self.upstream.wants_headers()
+        match &self.carrier {
+            Carrier::Http1(connection) => connection.wants_headers(),
+            Carrier::Http2(stream) => stream.wants_headers(),
+            Carrier::Ended => false,
+        }
     }
 
     /// Answers [`wants_headers`](Self::wants_headers). Call [`poll_response`](Self::poll_response) afterwards.
-    pub(in crate::proxy) fn set_new_headers(&self, headers: NewHeaders) {
-        self.upstream.set_new_headers(headers);
+    pub(in crate::proxy) fn set_new_headers(&mut self, headers: NewHeaders) {
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.set_new_headers(headers),
+            Carrier::Http2(stream) => stream.set_new_headers(headers),
+            Carrier::Ended => {}
+        }
     }
 
     /// Returns the first frame of the response's body, if it has arrived together with the head.
@@ -240,7 +437,17 @@ impl<B> PooledConnection<B> {
         &mut self,
         body: Pin<&mut Incoming>,
     ) -> Option<Result<Frame<Bytes>, hyper::Error>> {
-        self.upstream.first_frame(body)
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.first_frame(body),
+            Carrier::Http2(_) if body.is_end_stream() => None,
+            Carrier::Http2(stream) => {
+                match stream.poll_frame(body, &mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(frame) => frame,
+                    Poll::Pending => None,
+                }
+            }
+            Carrier::Ended => None,
+        }
     }
 
     /// Waits for the next frame of the response's body.
@@ -249,7 +456,12 @@ impl<B> PooledConnection<B> {
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
-        match self.upstream.poll_frame(body, cx) {
+        let polled = match &mut self.carrier {
+            Carrier::Http1(connection) => connection.poll_frame(body, cx),
+            Carrier::Http2(stream) => stream.poll_frame(body, cx),
+            Carrier::Ended => body.poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(frame) => {
                 self.pause.since = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(FrameError::Broken)))
@@ -265,11 +477,13 @@ impl<B> PooledConnection<B> {
             Some(since) => since,
             None => {
                 let now = Instant::now();
-                self.upstream.advance_timer(now + limit);
+                if let Carrier::Http1(connection) = &mut self.carrier {
+                    connection.advance_timer(now + limit);
+                }
                 *self.pause.since.insert(now)
             }
         };
-        ready!(self.upstream.poll_deadline(cx, || since + limit));
+        ready!(self.poll_deadline(cx, || since + limit));
         Poll::Ready(self.stalled(limit))
     }
 
@@ -295,7 +509,11 @@ impl<B> PooledConnection<B> {
         cx: &mut Context<'_>,
         deadline: impl Fn() -> Instant,
     ) -> Poll<()> {
-        self.upstream.poll_deadline(cx, deadline)
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.poll_deadline(cx, deadline),
+            Carrier::Http2(stream) => stream.poll_deadline(cx, deadline),
+            Carrier::Ended => Poll::Pending,
+        }
     }
 
     /// Records that the head of the response has arrived.
@@ -307,29 +525,48 @@ impl<B> PooledConnection<B> {
     /// Moves the connection into a separate task, which sends the rest of the request even if the response
     /// is not read. The connection is not reused after that.
     pub(in crate::proxy) fn spawn_driver(&mut self) {
-        self.upstream.spawn_driver();
-    }
-
-    /// Ends the exchange. If the connection is ready for another request, it becomes idle.
-    pub(in crate::proxy) fn give_back(mut self: Box<Self>) {
-        match self.upstream.state() {
-            ConnectionState::Closed => {}
-            ConnectionState::Busy => self.upstream.spawn_driver(),
-            ConnectionState::Ready => {
-                self.is_answered = false;
-                match self.pool.upgrade() {
-                    Some(pool) => pool.put(self),
-                    None => self.upstream.spawn_driver(),
-                }
-            }
-        }
+        self.carrier.spawn_driver();
     }
 }
 
 impl<B> PooledConnection<B>
 where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    /// Ends the exchange. If the connection is ready for another request, it becomes idle.
+    pub(in crate::proxy) fn give_back(mut self: Box<Self>) {
+        if let Carrier::Http2(_) = self.carrier {
+            if let Carrier::Http2(stream) = mem::replace(&mut self.carrier, Carrier::Ended) {
+                stream.finish();
+            }
+            return;
+        }
+        match self.carrier.state() {
+            ConnectionState::Closed => {}
+            ConnectionState::Busy => self.carrier.spawn_driver(),
+            ConnectionState::Ready => {
+                self.is_answered = false;
+                match self.pool.upgrade() {
+                    Some(pool) => pool.put(self),
+                    None => self.carrier.spawn_driver(),
+                }
+            }
+        }
+    }
+
+    /// Waits for the head of the response.
+    pub(in crate::proxy) fn poll_response(
+        &mut self,
+        sending: &mut Sending<B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<SendResult<B>> {
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.poll_response(sending, cx),
+            Carrier::Http2(stream) => stream.poll_response(cx),
+            Carrier::Ended => sending.as_mut().poll(cx).map_err(SendError::from),
+        }
+    }
+
     /// Begins an exchange. `deadline` is the deadline of the response, as far as the caller knows it.
     pub(in crate::proxy) fn send(
         &mut self,
@@ -339,21 +576,39 @@ where
     ) -> Sending<B> {
         // The timer may still be set to a time minutes away, for pauses in the body of the last response. So the timer
         // is advanced.
-        self.upstream.advance_timer(deadline);
-        self.upstream.send(request, resend)
+        match &mut self.carrier {
+            Carrier::Http1(connection) => {
+                connection.advance_timer(deadline);
+                connection.send(request, resend)
+            }
+            Carrier::Http2(stream) => {
+                stream.send(request, resend);
+                // The stream holds its future itself. This one is never polled, and needs no memory.
+                Box::pin(pending())
+            }
+            Carrier::Ended => Box::pin(pending()),
+        }
     }
 }
 
 impl<B> Drop for PooledConnection<B> {
     fn drop(&mut self) {
-        if self.is_answered && self.upstream.is_blocked() {
-            self.upstream.spawn_driver();
+        if let Carrier::Http1(connection) = &mut self.carrier
+            && self.is_answered
+            && connection.is_blocked()
+        {
+            connection.spawn_driver();
         }
     }
 }
 
 impl<B> fmt::Debug for PooledConnection<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PooledConnection").field("upstream", &self.upstream).finish_non_exhaustive()
+        let carrier: &dyn fmt::Debug = match &self.carrier {
+            Carrier::Http1(connection) => connection,
+            Carrier::Http2(stream) => stream,
+            Carrier::Ended => &"Ended",
+        };
+        f.debug_struct("PooledConnection").field("carrier", carrier).finish_non_exhaustive()
     }
 }

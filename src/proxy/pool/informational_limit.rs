@@ -1,12 +1,13 @@
 //! Limits the informational responses (status 1xx) before a response.
 //!
 //! A service may send any number of informational responses (RFC 9110 §15.2), and hyper skips them. Without a limit, a
-//! service that sends them endlessly would keep a thread busy until the response timeout.
+//! service that sends them endlessly would keep a thread busy until the response timeout. Status 101 counts as a final
+//! response, because the bytes after its head are not HTTP (RFC 9110 §15.2.2).
 
 /// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
 
-/// Reads the head of a response only as far as needed to see whether its status is 1xx.
+/// Reads the head of a response only as far as needed to see whether its status is 1xx other than 101.
 #[derive(Debug, Default)]
 pub(super) struct InformationalLimit {
     count: u8,
@@ -22,6 +23,10 @@ enum At {
     Version,
     /// The next byte is the first digit of the status.
     Status,
+    /// The next byte is the second digit of a status 1xx.
+    SecondDigit,
+    /// The next byte is the third digit of a status 10x.
+    ThirdDigit,
     /// The next byte belongs to the head of an informational response.
     Informational { line_is_empty: bool },
 }
@@ -61,8 +66,9 @@ impl InformationalLimit {
                 (At::Start, b'\r' | b'\n') => At::Start,
                 (At::Start | At::Version, b' ') => At::Status,
                 (At::Start | At::Version, _) => At::Version,
-                (At::Status, b'1') => At::Informational { line_is_empty: false },
-                (At::Status, _) => return Ok(Head::Final),
+                (At::Status, b'1') => At::SecondDigit,
+                (At::SecondDigit, b'0') => At::ThirdDigit,
+                (At::Status, _) | (At::ThirdDigit, b'1') => return Ok(Head::Final),
                 (At::Informational { line_is_empty: true }, b'\n') => {
                     self.count += 1;
                     if self.count > MAX_INFORMATIONAL {
@@ -70,9 +76,13 @@ impl InformationalLimit {
                     }
                     At::Start
                 }
-                (At::Informational { .. }, b'\n') => At::Informational { line_is_empty: true },
+                (At::SecondDigit | At::ThirdDigit | At::Informational { .. }, b'\n') => {
+                    At::Informational { line_is_empty: true }
+                }
                 (At::Informational { line_is_empty }, b'\r') => At::Informational { line_is_empty },
-                (At::Informational { .. }, _) => At::Informational { line_is_empty: false },
+                (At::SecondDigit | At::ThirdDigit | At::Informational { .. }, _) => {
+                    At::Informational { line_is_empty: false }
+                }
             };
         }
         Ok(Head::Incomplete)
@@ -107,6 +117,7 @@ mod tests {
     #[test]
     fn informational_responses_are_counted_however_they_are_split() {
         const FINAL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 1";
         const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
         const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </1 1>\r\nx: HTTP/1.1 1\r\n\r\n";
         const BARE: &str = "\r\n\nHTTP/1.0 102 \n\n";
@@ -127,6 +138,7 @@ mod tests {
                 assert_eq!(got.unwrap(), want, "{informational:?} × {times} by {size}");
             }
         }
+        assert_eq!(InformationalLimit::default().see(SWITCHING.as_bytes()), Ok(Head::Final));
         let endless = "HTTP/1.1 100 Continue\r\n".to_owned() + &"x: y\r\n".repeat(1000);
         assert_eq!(InformationalLimit::default().see(endless.as_bytes()), Ok(Head::Incomplete));
     }

@@ -1,6 +1,6 @@
 //! A pool of connections to the services.
 //!
-//! Each pair of a tokio runtime and a service (scheme and authority) has a stack of idle connections. The connection
+//! Each pair of a tokio runtime and a service (scheme, authority and protocol) has a stack of idle connections. The connection
 //! that was used last is used next. The pool of `hyper-util` is not used, because it does more work for each request
 //! than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with that pool.)
 //!
@@ -13,6 +13,7 @@
 //! | connecting | [`Connecting`], in the future of a request | that future |
 //! | in use | [`PooledConnection`], in the future of a request | that future |
 //! | answered | [`PooledConnection`], in the body of the response | the reader of the body, or a separate task if the head of the response arrived before the whole request was sent |
+//! | tunnel | the tunnel (`super::websocket`) | the task of the tunnel |
 //! | idle | [`HostPool`] | nothing; the next request and the reaper check the connection |
 //! | draining | a separate task | that task |
 //! | closed | nothing | nothing |
@@ -25,6 +26,7 @@
 //! | in use | answered | The head of the response arrives. |
 //! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
+//! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
 //! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
@@ -35,25 +37,67 @@
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
 //! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
+//! | tunnel | closed | The tunnel ends. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
-//! A connection handles one exchange at a time (HTTP/1.1 without pipelining). If the service sends bytes that belong to
+//! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong to
 //! no response, the connection is closed. If it were reused, these bytes could become the response to the next request.
+//!
+//! # HTTP/2
+//! The tables above are for HTTP/1.1. Which version a connection uses is known when it is open: the service chooses
+//! HTTP/2 by ALPN, or the route has [`ServiceProtocol::H2c`](crate::layer::ServiceProtocol::H2c). The requests of a
+//! runtime to an instance share few connections of HTTP/2, which hyper drives in tasks ([`http2_connection`]). Each
+//! exchange has a stream ([`http2_stream`]). A connection holds a slot, too, and there are three states:
+//!
+//! | state of a connection | in the pool | gets streams |
+//! |---|---|---|
+//! | usable | yes | The first usable connection with fewer than the permitted streams gets the next request. |
+//! | retired | until the pool is next used | no; its open streams go on |
+//! | closing | no | no; it has no streams |
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
+//! | usable | retired | The service sends GOAWAY or closes the connection. |
+//! | usable | retired | A request times out, and no byte has arrived since it was sent: the connection may be dead. |
+//! | usable | retired | The service does not answer a ping in time. Pings are sent after a long silence while streams are open. |
+//! | usable | retired | A request of another runtime waits at the limit for the slot. |
+//! | usable | closing | The connection had no stream for the idle timeout, or a request of another runtime waits at the limit, or the pool is dropped. |
+//! | retired | closing | The last stream has ended. |
+//! | closing | closed | TLS is shut down, or the service takes no more bytes for `max_stall`. |
+//!
+//! | state of a stream | when it ends |
+//! |---|---|
+//! | waiting | The head of the response arrives: *answered*. |
+//! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost: the request is sent again on another stream or connection, if [`http2_failure`] says so. |
+//! | waiting | The exchange times out, or the request is dropped: `RST_STREAM` with `CANCEL`. |
+//! | answered | The response has ended: closed. The rest of the request's body is still sent. If the service takes no part of it for `max_stall`, the stream is reset. |
+//! | answered | The body of the response is dropped or stalls: `RST_STREAM` with `CANCEL`. |
+//!
+//! The window of a connection is large enough for the windows of all its streams. So no client that reads slowly keeps
+//! back the responses to other clients.
 
 mod connection_limit;
 mod connection_pool;
 mod exchange_io;
 mod host_pool;
+mod http2_connection;
+mod http2_failure;
+mod http2_io;
+mod http2_stream;
 mod informational_limit;
 mod lock;
 mod read_after_reset;
 mod sent_request;
+mod shared_body;
+mod slot_io;
 mod upstream_connection;
 
 pub(super) use connection_pool::{
-    ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
+    ConnectError, Connected, Connecting, ConnectionPool, Negotiation, PoolSettings,
 };
 pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
 pub(super) use informational_limit::TooManyInformational;
+pub(super) use shared_body::SharedBody;
 pub(super) use upstream_connection::{MAX_HEADERS, Sending};

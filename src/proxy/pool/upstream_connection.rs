@@ -27,8 +27,8 @@ use hyper::{
         http1::{self, SendRequest},
     },
     rt::{Read, Write},
+    upgrade::{OnUpgrade, Upgraded},
 };
-use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     task::unconstrained,
@@ -36,18 +36,52 @@ use tokio::{
 };
 use tower::BoxError;
 
-use super::exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend};
+use super::{
+    exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend},
+    slot_io::SlotIo,
+};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
 /// The maximum number of headers of a response. It is above 100, so hyper allocates two tables of headers (8 KiB each)
 /// on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
-/// The head of the response, or an error. The error contains the request if no part of it was sent.
-pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+/// The head of the response, or an error.
+pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
+
+/// Why there is no response.
+pub(in crate::proxy) struct SendError<B> {
+    error: hyper::Error,
+    request: Option<Request<B>>,
+}
+
+impl<B> SendError<B> {
+    pub(super) fn new(error: hyper::Error, request: Option<Request<B>>) -> Self {
+        Self { error, request }
+    }
+
+    /// Takes the request, if it may be sent again.
+    pub(in crate::proxy) fn take_message(&mut self) -> Option<Request<B>> {
+        self.request.take()
+    }
+
+    pub(in crate::proxy) fn into_error(self) -> hyper::Error {
+        self.error
+    }
+}
+
+impl<B> From<TrySendError<Request<B>>> for SendError<B> {
+    /// hyper gives the request back if no part of it was sent.
+    #[cold]
+    fn from(mut failed: TrySendError<Request<B>>) -> Self {
+        let request = failed.take_message();
+        Self { error: failed.into_error(), request }
+    }
+}
 
 /// A request in flight, to be polled by [`UpstreamConnection::poll_response`].
-pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = SendResult<B>> + Send>>;
+pub(in crate::proxy) type Sending<B> =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send>>;
 
 /// A connection and its response timer. The connection handles one exchange at a time.
 pub(super) struct UpstreamConnection<B> {
@@ -69,23 +103,6 @@ pub(super) struct UpstreamConnection<B> {
     /// The response timer. It is not reset for each exchange, because a reset costs more than a check of the deadline.
     /// When the timer fires, the current deadline is checked. If the deadline is later, the timer is set again.
     timer: Pin<Box<Sleep>>,
-}
-
-pin_project! {
-    /// The connection of hyper. Dropping this value closes the connection, and then gives the slot back.
-    struct Driven<T, S> {
-        #[pin]
-        connection: T,
-        _slot: S,
-    }
-}
-
-impl<T: Future, S> Future for Driven<T, S> {
-    type Output = T::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        self.project().connection.poll(cx)
-    }
 }
 
 /// The task that polls the connection.
@@ -111,7 +128,7 @@ where
     pub(super) async fn handshake<I>(
         io: I,
         reconnect: Reconnect<I>,
-        slot: impl Send + 'static,
+        slot: impl Send + Unpin + 'static,
         deadline: Instant,
         max_stall: Duration,
     ) -> hyper::Result<Self>
@@ -124,11 +141,11 @@ where
         let is_awaited = move || !shared.is_released.load(Ordering::Relaxed);
         let exchange = Arc::<ExchangeSignals>::default();
         let io = ExchangeIo::new(io, is_awaited, exchange.clone(), reconnect);
-        let io = CoalesceWrites::with_progress(io, writes.clone());
+        let io = CoalesceWrites::with_progress(SlotIo::new(io, slot), writes.clone());
         let (sender, connection) =
             http1::Builder::new().max_headers(MAX_HEADERS).handshake(io).await?;
         let timer = Box::pin(sleep_until(deadline));
-        let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
+        let driver = Driver::Reader(Box::pin(connection.with_upgrades()));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
         Ok(Self { sender, driver, signal, exchange, waker, writes, runtime, max_stall, timer })
@@ -148,7 +165,17 @@ impl<B> UpstreamConnection<B> {
         sending: &mut Sending<B>,
         cx: &mut Context<'_>,
     ) -> Poll<SendResult<B>> {
-        self.poll(cx, |cx| sending.as_mut().poll(cx))
+        self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
+    }
+
+    /// Waits until hyper gives the I/O away after a response with status 101. `on_upgrade` belongs to this response. The
+    /// I/O holds the slot of the connection.
+    pub(super) fn poll_upgraded(
+        &mut self,
+        on_upgrade: &mut OnUpgrade,
+        cx: &mut Context<'_>,
+    ) -> Poll<hyper::Result<Upgraded>> {
+        self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
     /// Whether the request needs new headers before it is sent again.

@@ -12,15 +12,14 @@ use super::{
 };
 
 impl DurableStore {
-    /// Verifies the file at `path`, and does not change it. A store that is opened with this file would be able to
-    /// load it.
+    /// Verifies the file at `path`, and does not change it. `Ok` means that a store can load the file.
     ///
     /// The file is locked for a moment only, to find out whether a store has it open. This function reads the file into
     /// memory, and blocks until the copy is verified.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] if a store has the file open. This store has verified the file. The other errors are those
-    /// of [`open`](Self::open).
+    /// [`OpenError::InUse`] if a store has the file open. That store has already verified the file. The other errors
+    /// are those of [`open`](Self::open).
     pub fn verify(path: impl Into<PathBuf>) -> Result<(), OpenError> {
         let path = path.into();
         check_exists(&path)?;
@@ -36,12 +35,16 @@ impl DurableStore {
     }
 }
 
+/// Checks that no store has the file open.
+///
+/// # Errors
 /// [`OpenError::InUse`] if a store has the file open.
 fn check_unused(path: &Path) -> Result<(), OpenError> {
     let Err(error) = Database::builder().open_read_only(path) else { return Ok(()) };
     match open_error(path, error.into()) {
         used @ OpenError::InUse { .. } => Err(used),
-        // Other problems are those of the copy, too. A file that was not closed is repaired when a store opens it.
+        // The verification of the copy reports all other problems. A file that was not closed is no problem, because a
+        // store that opens it repairs it.
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::Error};
 use serde_json::Value;
 
-/// A session token of the application, signed with HS256.
+/// Makes a session token of the application, signed with HS256.
 ///
 /// # Errors
 /// The errors of jsonwebtoken.

@@ -27,7 +27,6 @@ impl CertificateExpiry {
     }
 
     /// Sets the expiry time to that of the certificate in a new configuration.
-    #[expect(dead_code, reason = "the reload of the configuration calls it")]
     pub(super) fn set(&self, config: &Config) {
         self.0.store(expiry(config).as_millis(), Relaxed);
     }

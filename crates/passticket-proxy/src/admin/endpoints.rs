@@ -1,9 +1,14 @@
 //! The endpoints of the admin port.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER,
+        X_CONTENT_TYPE_OPTIONS,
+    },
     uri::Authority,
 };
 use serde_json::{Value, json};
@@ -13,19 +18,25 @@ use tower_passticket::{
 };
 
 use super::status::Components;
+use crate::reloads::{Outcome, Reloads};
 
 /// The endpoints of the admin port.
 pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
+    reloads: Arc<Reloads>,
 }
 
 impl Endpoints {
-    pub(super) fn new(registry: MetricRegistry, components: Components) -> Self {
-        Self { registry, components }
+    pub(super) fn new(
+        registry: MetricRegistry,
+        components: Components,
+        reloads: Arc<Reloads>,
+    ) -> Self {
+        Self { registry, components, reloads }
     }
 
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
         let mut response = match find(request) {
             Ok(Endpoint::Metrics) => {
                 typed(StatusCode::OK, metrics::CONTENT_TYPE, self.registry.expose().into())
@@ -39,6 +50,7 @@ impl Endpoints {
                 let status = self.components.status();
                 health(status.is_up(), &status.document())
             }
+            Ok(Endpoint::Reload) => self.reload().await,
             Err(refusal) => refusal.into_response(),
         };
         let headers = response.headers_mut();
@@ -49,6 +61,44 @@ impl Endpoints {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
+
+    /// Reloads the configuration, and waits for the result. One reload runs, and at most one other request waits for it.
+    async fn reload(&self) -> Response<Bytes> {
+        let outcome = match self.reloads.request() {
+            None => return busy("another reload is running; try again"),
+            Some(outcome) => outcome.await,
+        };
+        let (status, document) = match outcome {
+            Ok(Outcome::Reloaded { files, changes, warnings }) => {
+                let document = json!({
+                    "result": "reloaded", "files": files, "changes": changes, "warnings": warnings,
+                });
+                (StatusCode::OK, document)
+            }
+            Ok(Outcome::Unchanged) => (StatusCode::OK, json!({"result": "unchanged"})),
+            Ok(Outcome::Failed(problems)) => {
+                let document = json!({"result": "failed", "problems": problems});
+                (StatusCode::UNPROCESSABLE_ENTITY, document)
+            }
+            Ok(Outcome::Changing) => {
+                return busy("a file changed while it was read; try again");
+            }
+            Err(_) => {
+                let problem = "the program is stopping, or reloads have ended; the log says why";
+                let document = json!({"result": "failed", "problems": [problem]});
+                (StatusCode::SERVICE_UNAVAILABLE, document)
+            }
+        };
+        typed(status, "application/json", document.to_string().into())
+    }
+}
+
+/// The answer if a reload was not possible at this moment.
+fn busy(problem: &str) -> Response<Bytes> {
+    let document = json!({"result": "busy", "problems": [problem]});
+    let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +107,17 @@ enum Endpoint {
     Live,
     Ready,
     Health,
+    Reload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     ForeignHost,
+    /// A browser sent the request for a web page.
+    WebPage,
     NotFound,
-    Method,
+    /// The methods that are allowed.
+    Method(&'static str),
 }
 
 fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
@@ -75,11 +129,19 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
         "/health/live" => Endpoint::Live,
         "/health/ready" => Endpoint::Ready,
         "/health" => Endpoint::Health,
+        "/reload" => Endpoint::Reload,
         _ => return Err(Refusal::NotFound),
     };
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(endpoint),
-        _ => Err(Refusal::Method),
+    match (endpoint, request.method()) {
+        // A web page can send such a request to the loopback address, although it cannot read the answer. The browser
+        // then adds `Origin`.
+        (Endpoint::Reload, &Method::POST) if request.headers().contains_key(ORIGIN) => {
+            Err(Refusal::WebPage)
+        }
+        (Endpoint::Reload, &Method::POST) => Ok(endpoint),
+        (Endpoint::Reload, _) => Err(Refusal::Method("POST")),
+        (_, &Method::GET | &Method::HEAD) => Ok(endpoint),
+        _ => Err(Refusal::Method("GET, HEAD")),
     }
 }
 
@@ -114,10 +176,15 @@ impl Refusal {
             Self::NotFound => {
                 ApiMessage::new(&messages::NOT_FOUND).into_response(StatusCode::NOT_FOUND)
             }
-            Self::Method => {
+            Self::WebPage => {
+                let text = "a web page cannot reload the configuration";
+                let message = ApiMessage::with(&messages::BAD_REQUEST, &[text]);
+                message.into_response(StatusCode::FORBIDDEN)
+            }
+            Self::Method(methods) => {
                 let message = ApiMessage::new(&messages::METHOD_NOT_ALLOWED);
                 let mut response = message.into_response(StatusCode::METHOD_NOT_ALLOWED);
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
                 response
             }
         }
@@ -149,17 +216,21 @@ mod tests {
             ("GET", "/health", Ok(Endpoint::Health)),
             ("GET", "/health/live", Ok(Endpoint::Live)),
             ("GET", "/health/ready", Ok(Endpoint::Ready)),
-            ("POST", "/metrics", Err(Refusal::Method)),
-            ("OPTIONS", "/health", Err(Refusal::Method)),
-            ("get", "/health", Err(Refusal::Method)),
+            ("POST", "/metrics", Err(Refusal::Method("GET, HEAD"))),
+            ("OPTIONS", "/health", Err(Refusal::Method("GET, HEAD"))),
+            ("get", "/health", Err(Refusal::Method("GET, HEAD"))),
+            ("POST", "/reload", Ok(Endpoint::Reload)),
+            ("GET", "/reload", Err(Refusal::Method("POST"))),
             ("GET", "/", Err(Refusal::NotFound)),
             ("GET", "/health/", Err(Refusal::NotFound)),
             ("GET", "/application/health", Err(Refusal::NotFound)),
-            ("POST", "/reload", Err(Refusal::NotFound)),
+            ("POST", "/reload/", Err(Refusal::NotFound)),
         ] {
             let request = Request::builder().method(method).uri(path).body(()).unwrap();
             assert_eq!(find(&request), want, "{method} {path}");
         }
+        let of_web_page = Request::post("/reload").header("origin", "null").body(()).unwrap();
+        assert_eq!(find(&of_web_page), Err(Refusal::WebPage));
     }
 
     #[test]

@@ -11,7 +11,6 @@ mod status;
 
 use std::{
     convert::Infallible,
-    future::ready,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
@@ -22,7 +21,9 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
@@ -34,7 +35,7 @@ use tower_passticket::{
 pub(crate) use counts::Counts;
 pub(crate) use status::{Components, WorkerState};
 
-use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
+use crate::{exit::Exit, log_queue::LogCounts, reloads::Reloads, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
 
@@ -86,14 +87,14 @@ impl Admin {
     /// Starts the thread of the port.
     pub(crate) fn start(
         port: AdminPort,
-        config: &Config,
         stores: &Stores,
-        workers: &Arc<WorkerState>,
+        components: &Components,
+        reloads: &Arc<Reloads>,
     ) -> Result<Self, Exit> {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
-        let components = Components::new(config, stores, workers);
-        let endpoints = Endpoints::new(registry(&counts, stores, &components), components);
+        let registry = registry(&counts, stores, components).with(reloads.clone());
+        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -131,6 +132,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
@@ -148,8 +150,9 @@ fn serve(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let service = service_fn(move |request| {
-            ready(Ok::<_, Infallible>(endpoints.answer(&request).map(Full::new)))
+        let service = service_fn(move |request: Request<Incoming>| {
+            let endpoints = endpoints.clone();
+            async move { Ok::<_, Infallible>(endpoints.answer(&request).await.map(Full::new)) }
         });
         // An error means that `Admin` was dropped. In that case, the port is also closed.
         let stopped = async { drop(stopped.await) };

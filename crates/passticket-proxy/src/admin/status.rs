@@ -20,7 +20,7 @@ use tower_passticket::{
 };
 
 use super::certificate::CertificateExpiry;
-use crate::stack::Stores;
+use crate::{reloads::Reloads, stack::Stores};
 
 /// How often [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -32,12 +32,13 @@ pub(super) enum Component {
     Revocations,
     Audit,
     Certificate,
+    Configuration,
 }
 
 impl Label for Component {
     const NAME: LabelName = LabelName::new("component");
     const ALL: &'static [Self] =
-        &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate];
+        &[Self::Workers, Self::Revocations, Self::Audit, Self::Certificate, Self::Configuration];
 
     fn index(self) -> usize {
         self as usize
@@ -49,6 +50,7 @@ impl Label for Component {
             Self::Revocations => "revocations",
             Self::Audit => "audit",
             Self::Certificate => "certificate",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -62,18 +64,31 @@ pub(crate) struct Components {
     certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
     /// PassTickets, but serves all other requests.
-    is_audit_needed: bool,
+    is_audit_needed: Arc<AtomicBool>,
+    reloads: Arc<Reloads>,
 }
 
 impl Components {
-    pub(crate) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+        reloads: &Arc<Reloads>,
+    ) -> Self {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
             audit: stores.audit.clone(),
             certificate: CertificateExpiry::of(config),
-            is_audit_needed: config.delegation.is_some(),
+            is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
+            reloads: reloads.clone(),
         }
+    }
+
+    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    pub(crate) fn continue_with(&self, config: &Config) {
+        self.certificate.set(config);
+        self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
     /// The components that the gateway needs to serve requests, each with its name.
@@ -88,12 +103,16 @@ impl Components {
             Part::new(Component::Revocations, Need::Needed, self.revocations.health()),
         ];
         if let Some(audit) = &self.audit {
-            let need = if self.is_audit_needed { Need::Needed } else { Need::Optional };
+            let is_needed = self.is_audit_needed.load(SeqCst);
+            let need = if is_needed { Need::Needed } else { Need::Optional };
             parts.push(Part::new(Component::Audit, need, audit.health()));
         }
         let (health, warning) = self.certificate.health(SystemClock.now());
         let certificate = Part::new(Component::Certificate, Need::Needed, health);
         parts.push(Part { warning, ..certificate });
+        // With a bad new configuration, the gateway continues with the last good one.
+        let health = self.reloads.health();
+        parts.push(Part::new(Component::Configuration, Need::Optional, health));
         Status(parts)
     }
 }

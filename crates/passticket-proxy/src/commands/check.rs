@@ -1,4 +1,4 @@
-//! `check`: prints every problem of a configuration, or that it has no problem.
+//! `check`: prints every problem of a configuration, or that the configuration is good.
 
 use std::{
     fs::{self, OpenOptions},
@@ -24,7 +24,7 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     let config = loading::load(file)?;
     // Some problems appear only when the parts of the gateway are built. An example is a private key that does not
     // belong to the certificate.
-    stack::parts(&config).map_err(Exit::usage)?;
+    stack::parts(&config, None).map_err(Exit::usage)?;
     let mut problems = Vec::new();
     check_store(file, &config, &mut problems);
     if let Some(AuditSettings { file, unauthenticated, .. }) = &config.audit {
@@ -56,8 +56,9 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     if live { live::ask_all(&config) } else { Ok(()) }
 }
 
-/// The routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would forward it
-/// (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client certificate.
+/// Returns the routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would
+/// forward it (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client
+/// certificate.
 fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     config.routes.iter().filter(|route| {
         !matches!(route.scheme(), ServiceScheme::Bypass | ServiceScheme::X509 { .. })
@@ -66,7 +67,7 @@ fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     })
 }
 
-/// Verifies the revocation file, unless a running gateway has it open. That gateway has verified the file at its start.
+/// Verifies the revocation file, unless a running gateway has it open. That gateway verified the file when it started.
 fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     let file = config.revocations.display();
     match DurableStore::verify(&config.revocations) {

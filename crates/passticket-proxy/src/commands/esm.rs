@@ -53,7 +53,7 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
     let printed = match (&args.topic, requirements) {
         (None, None) => {
             return Err(Exit::usage(
-                "nothing to print; write passticket, keys, delegate or identity, or --from-config \
+                "nothing to print; add passticket, keys, delegate or identity, or --from-config \
                  with a zowe.yaml",
             ));
         }

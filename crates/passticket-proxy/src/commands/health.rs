@@ -32,24 +32,24 @@ pub(crate) fn health(target: &ProbeTarget) -> Result<(), Exit> {
         }
         Verdict::NotReady(body) => Err(Exit::Negative(body)),
         Verdict::Other => Err(Exit::Negative(format!(
-            "DOWN: {address} is not the admin port of a gateway: it gave another answer"
+            "DOWN: {address} is not the admin port of a gateway: its answer has another form"
         ))),
     }
 }
 
-/// The admin port of a configuration.
+/// Reads the address of the admin port from a configuration.
 fn configured(file: &Path) -> Result<SocketAddr, Exit> {
     let admin = config::read_admin(file)
         .map_err(|problems| Exit::Usage(problems.iter().map(ToString::to_string).collect()))?;
     let Some(admin) = admin else {
         return Err(Exit::usage(format!(
-            "{}: components.passticket-proxy.admin.port: is missing, so the gateway has no admin port; write a port",
+            "{}: components.passticket-proxy.admin.port: is missing, so the gateway has no admin port; add a port",
             file.display()
         )));
     };
     match admin.address.port() {
         0 => Err(Exit::usage(format!(
-            "{}: is 0, so the gateway chooses a port; write a port, or give the chosen one with --port",
+            "{}: is 0, so the gateway chooses a port; set it to a port, or give the chosen port with --port",
             admin.port_at
         ))),
         _ => Ok(admin.address),
@@ -97,6 +97,8 @@ enum Verdict {
     Other,
 }
 
+/// Decides whether the answer comes from an admin port, and whether the gateway is ready.
+///
 /// An HTTP status of 200 or 503 is not enough, because another program may listen on the port. The answer must contain
 /// the document of the admin port.
 fn verdict(answer: &[u8]) -> Verdict {

@@ -16,10 +16,10 @@ use zeroize::Zeroizing;
 
 use crate::{exit::Exit, terminal::print_line};
 
-/// The user id of the gateway in the security product. It is Zowe's own default.
+/// The user id of the gateway in the security product. Zowe has the same default.
 const GATEWAY_USER: &str = "ZWESVUSR";
 
-/// The directory for static definitions. It is used if Zowe's static definitions are not on this machine.
+/// The directory for static definitions of services. It is used if Zowe's static definitions are not on this machine.
 const DEFINITIONS: &str = "api-defs";
 
 pub(crate) fn init(from: &Path, directory: &Path) -> Result<(), Exit> {
@@ -223,7 +223,7 @@ ExecStartPre={program} check --config {directory}/zowe.yaml
 ExecStart={program} serve --config {directory}/zowe.yaml
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
-# A wrong configuration does not become right by another start.
+# A restart does not correct a wrong configuration.
 RestartPreventExitStatus=2
 TimeoutStopSec=60
 WatchdogSec=60
@@ -269,17 +269,17 @@ fn print_to_do(
     match set_up.applid {
         Some(applid) => steps.push(format!(
             "{directory}/ptktdata/{applid}.key has a new random key. If the security product has a key for {applid} \
-             already, write that key into the file, in hex. Otherwise define the new key in the security product. This \
-             prints the commands: passticket-proxy esm --esm racf --from-config {config} (or acf2, or tss)."
+             already, write that key into the file, in hex. Otherwise define the new key in the security product. To \
+             print the commands, run: passticket-proxy esm --esm racf --from-config {config} (or acf2, or tss)."
         )),
         None => steps.push(
-            "Add the APPLID of each service to ptktdata, with its PassTicket key. Add its permission to saf.yml."
+            "Add the APPLID of each service to ptktdata, with its PassTicket key. Add its permission to saf.yml, too."
                 .to_owned(),
         ),
     }
     steps.push(format!(
-        "Add the static definitions of your services to apiDefs. In {directory}/saf.yml, name the users who may list \
-         services (the command config auto-init of Zowe CLI needs this) and revoke tokens."
+        "Add the static definitions of your services to apiDefs. In {directory}/saf.yml, name the users who may \
+         revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
     ));
     steps.push(format!(
         "Check the result, and ask each server: passticket-proxy check --config {config} --live"

@@ -1,4 +1,5 @@
-//! `check --live`: asks each server of a configuration once, and prints what it found. No credentials are sent.
+//! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends no
+//! passwords and no tokens.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ const MAX_CONCURRENT: usize = 16;
 /// The maximum number of characters that are printed of a text that a server sent.
 const MAX_SHOWN: usize = 60;
 
-/// A server, and what it is asked.
+/// A server, and the question for it.
 struct Peer {
     /// The role of the server, and its address.
     name: String,
@@ -43,21 +44,21 @@ struct Peer {
 }
 
 enum Question {
-    /// Whether a connection can be opened. The verification of the server is a part of it.
+    /// Whether a connection can be opened. This includes the verification of the server's certificate.
     Connect(Verification),
-    /// The same, and whether there is any answer to an HTTP request. In TLS 1.3, the handshake is
-    /// complete for the client before the server has checked the client's certificate. So a connection alone does not
-    /// show that the server accepts the certificate.
+    /// Like `Connect`, and also whether the server answers an HTTP request. In TLS 1.3, the client completes the
+    /// handshake before the server has checked the client's certificate. So a connection alone does not show that the
+    /// server accepts the certificate.
     ConnectWithCertificate(Verification),
-    /// Whether there is any answer to an HTTP request.
+    /// Whether the server answers an HTTP request with a status other than 5xx.
     Http,
-    /// Which version of z/OSMF answers.
+    /// Which version of z/OSMF (the management server of z/OS) answers.
     Zosmf,
-    /// Which keys the server of an identity provider has.
+    /// How many keys an identity provider publishes.
     Keys,
-    /// With which keys API ML signs its tokens.
+    /// How many signing keys API ML publishes.
     ApimlKeys(Address),
-    /// Which certificates of trusted forwarders a server lists.
+    /// How many certificates of trusted forwarders the server lists.
     Forwarders,
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     }
 }
 
-/// The answers, in the order of the servers.
+/// Asks the servers concurrently. Returns the answers in the order of `peers`.
 async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut tasks = JoinSet::new();
@@ -189,7 +190,7 @@ impl Peer {
     }
 }
 
-/// The number of keys in a JWK set, which must have a usable key.
+/// Returns a text with the number of keys in a JWK set. A set without a usable key is an error.
 fn listed_keys(set: &[u8]) -> Result<String, String> {
     IssuerKeys::from_jwk_set(set).map_err(|error| error.to_string())?;
     let document: Option<Value> = serde_json::from_slice(set).ok();
@@ -197,7 +198,7 @@ fn listed_keys(set: &[u8]) -> Result<String, String> {
     Ok(format!("lists {} keys", keys.map_or(0, Vec::len)))
 }
 
-/// The version in the answer of `/zosmf/info`.
+/// Returns a text with the versions in the answer of `/zosmf/info`.
 fn zosmf_version(reply: &Reply) -> Result<String, String> {
     let status = reply.status();
     let document: Option<Value> =
@@ -217,7 +218,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-/// The text of an error and its causes.
+/// Returns the text of an error and of its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -232,7 +233,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// All servers of a configuration. A server with several roles is listed once for each role. Each has the connector with which the gateway connects to it.
+/// Returns all servers of a configuration. A server with several roles is listed once for each role. Each entry has the
+/// connector that the gateway itself uses in this role.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let mut add = |role: &str, url: String, question, connector: Connector, deadline| {

@@ -32,7 +32,7 @@ pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The line for the users file. The line is indented like the entries of this file, so that the shell's
+/// Returns the line for the users file. The line is indented like the entries of this file, so that the shell's
 /// `>>` can append it.
 fn line(user: &UserId, hash: &str) -> String {
     let user = user.as_str();
@@ -46,7 +46,7 @@ fn password(input: &[u8]) -> Result<&[u8], &'static str> {
     let password = input.strip_suffix(b"\n").unwrap_or(input);
     let password = password.strip_suffix(b"\r").unwrap_or(password);
     if password.is_empty() {
-        return Err("the password is empty; write one to standard input");
+        return Err("the password is empty; give a password on standard input");
     }
     if password.len() > MAX_LEN {
         return Err("the password is longer than 1024 bytes; choose a shorter one");

@@ -34,7 +34,7 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
     let evaluated = evaluated.map_err(|refusal| match refusal {
-        // The ticket could not be evaluated. So the command has failed, and does not say whether the ticket is valid.
+        // The ticket could not be evaluated. So the command fails and does not say whether the ticket is valid.
         Refusal::KeyUnavailable(error) => Exit::runtime(error),
         refusal => refused(&refusal),
     })?;
@@ -43,7 +43,7 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     Ok(())
 }
 
-/// The time of `--at`. If the option is absent, the current time.
+/// Returns the time of `--at`. If the option is absent, returns the current time.
 fn time(ticket: &TicketArgs) -> Timestamp {
     ticket.at.map_or_else(|| SystemClock.now(), Timestamp::from_secs)
 }

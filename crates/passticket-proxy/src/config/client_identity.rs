@@ -36,7 +36,7 @@ impl fmt::Debug for ClientIdentity {
 
 /// The client certificates towards services. They are presented only for requests of an authorized user, and those of
 /// `services` also on routes with the scheme `bypass`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
     /// For services without an own one: `components.passticket-proxy.clientCertificate`.

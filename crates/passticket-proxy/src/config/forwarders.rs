@@ -10,7 +10,7 @@ use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders, remote::
 
 /// The proxies that may send the certificates of their clients. Each of them presents one of these certificates as its
 /// own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForwarderSettings {
     /// The certificates in the files of `components.passticket-proxy.forwarders.certificates`.

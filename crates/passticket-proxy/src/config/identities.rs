@@ -1,8 +1,8 @@
-//! Reads the file of identities, `components.passticket-proxy.identities`. An example is
+//! Reads the file of identities. The key `components.passticket-proxy.identities` names this file. An example is
 //! `crates/passticket-proxy/src/config/examples/identities.yml`.
 //!
 //! The file maps client certificates and distributed identities to user ids. A distributed identity is
-//! a name in a registry outside z/OS, such as an e-mail address.
+//! a name in a user directory (registry) outside z/OS, such as an e-mail address.
 
 use super::reader::{Field, Section};
 use tower_passticket::{
@@ -45,8 +45,8 @@ pub(super) fn read(
                 let (identity, user) = distributed_identity(item, registry)?;
                 if protected.contains(&user) {
                     item.at.warning(format_args!(
-                        "maps an identity of another registry to {user}, which is the gateway's own user or one of \
-                         delegation.protectedUsers; the gateway refuses this identity: remove this entry"
+                        "maps a distributed identity to {user}, which is the gateway's own user or one of \
+                         delegation.protectedUsers; the gateway refuses this identity; remove this entry"
                     ));
                 }
                 Some((identity, user))
@@ -85,7 +85,7 @@ pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<Certificat
             return None;
         }
         (None, None, None) => {
-            section.at.error("names no certificate; write sha256, or subject, issuer or both");
+            section.at.error("names no certificate; add sha256, or add subject, issuer or both");
             return None;
         }
     };
@@ -106,8 +106,8 @@ fn distributed_identity(
         (None, Some(registry)) => registry.clone(),
         (None, None) => {
             item.at.error(
-                "has no registry; write one here, or for all entries in \
-                 components.gateway.apiml.security.oidc.registry of the zowe.yaml",
+                "has no registry; add one here, or for all entries set \
+                 components.gateway.apiml.security.oidc.registry in the zowe.yaml",
             );
             return None;
         }

@@ -119,8 +119,8 @@ fn check_type(field: &Field<'_>, file: &str, purpose: Purpose<'_>) -> Option<()>
     } else if let Some(java) = JAVA_TYPES.iter().find(|java| java.eq_ignore_ascii_case(name)) {
         field.at.error(format_args!(
             "{java} is a type that only Java reads; make a PKCS12 file with: keytool -importkeystore -srckeystore \
-             {file} -srcstoretype {java} -destkeystore NEW.p12 -deststoretype PKCS12, and set type to PKCS12 and \
-             file to NEW.p12"
+             {file} -srcstoretype {java} -destkeystore NEW.p12 -deststoretype PKCS12; then set type to \
+             PKCS12, and set file to NEW.p12"
         ));
     } else {
         field.at.error(format_args!(

@@ -20,9 +20,13 @@ pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
 pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
+pub(super) const CORS_ENABLED: &str = "apiml.corsEnabled";
+pub(super) const CORS_ORIGINS: &str = "apiml.corsAllowedOrigins";
+pub(super) const CORS_METHODS: &str = "apiml.service.corsAllowedMethods";
 pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
-const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; for the time to the head of an answer, write response-timeout";
+const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
+                                head of an answer, set response-timeout";
 
 const KEYS: &[Key] = &[
     key("apiml.apiInfo", Elsewhere("for the API Catalog")),
@@ -34,19 +38,23 @@ const KEYS: &[Key] = &[
     key("apiml.connectTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.connectionManagerTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key(
-        "apiml.corsAllowedOrigins",
-        Warning(Any, "web pages of these origins cannot use the service through the gateway"),
+        CORS_ORIGINS,
+        Honoured(
+            "with `apiml.corsEnabled`: origins whose pages may use the service, separated by commas; `*` allows each \
+             page, without credentials; the default is the list in `components.passticket-proxy.cors`",
+        ),
     ),
     key(
-        "apiml.corsEnabled",
-        Warning(
-            Is("true"),
-            "web pages of other origins cannot use the service through the gateway",
+        CORS_ENABLED,
+        Honoured(
+            "with `true`, web pages of other origins may use the service, see [CORS](../operating/cors.md)",
         ),
     ),
     key(
         ENCODED_CHARACTERS,
-        Honoured("with each value but `true`, the answer to a path with `%`, `;` or `\\` is 400"),
+        Honoured(
+            "with any value other than `true`, the answer to a path with `%`, `;` or `\\` is 400",
+        ),
     ),
     key(
         "apiml.gateway.applyRateLimiterFilter",
@@ -60,20 +68,22 @@ const KEYS: &[Key] = &[
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        Elsewhere("Zowe API ML 3 ignores this key, too; see the decision D29 on sending again"),
+        Elsewhere(
+            "Zowe API ML 3 ignores this key, too; decision D29 says when a request is sent again",
+        ),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response-timeout", Warning(Any, NOT_IN_VERSION_3)),
     key("apiml.response.compress", Warning(Is("true"), "answers are not compressed")),
     key("apiml.response.compressRoutes", Elsewhere("see `apiml.response.compress`")),
-    key("apiml.routes", Warning(Any, "write the route to `routes`")),
+    key("apiml.routes", Warning(Any, "add the route to `routes`")),
     key(
         "apiml.service.apimlId",
         Warning(Any, "the paths of the gateway begin with the id of the service"),
     ),
     key(
-        "apiml.service.corsAllowedMethods",
-        Warning(Any, "web pages of other origins cannot use the service through the gateway"),
+        CORS_METHODS,
+        Honoured("the methods that web pages of other origins may use, separated by commas"),
     ),
     key("apiml.service.description", Elsewhere("for the API Catalog")),
     key(
@@ -92,7 +102,7 @@ const KEYS: &[Key] = &[
             "`components.gateway.apiml.connection.timeout` limits connecting to each service",
         ),
     ),
-    key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must have begun its answer")),
+    key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must begin its answer")),
     key("version", Elsewhere("the version of the metadata")),
 ];
 

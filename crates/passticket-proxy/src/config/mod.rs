@@ -66,8 +66,8 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads this file again within seconds after a change. Write a new file and rename it
-//! into place, because a partly written file may lack a profile that denies access.
+//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and rename
+//! it into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
 //! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
@@ -138,6 +138,7 @@ mod client_authorities;
 mod client_basic;
 mod client_identity;
 mod configured_route;
+mod cors;
 mod defined_scheme;
 mod description;
 mod encoding;
@@ -153,6 +154,7 @@ mod key_ring;
 mod key_store_file;
 mod listed_services;
 mod listen;
+mod log_level;
 mod login_throttle;
 mod logins;
 mod metadata;
@@ -177,6 +179,7 @@ mod secret_file;
 mod settings;
 mod setup;
 mod signing_keys;
+mod source_files;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -205,6 +208,7 @@ pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
 pub use listen::Listen;
+pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
 pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
@@ -214,6 +218,7 @@ pub use settings::{
     LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
+pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
@@ -336,8 +341,8 @@ pub struct Config {
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
-    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
-    /// `apiml.service.corsEnabled` is true.
+    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless CORS
+    /// allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -370,6 +375,8 @@ pub struct Config {
     pub zowe_tickets: BTreeMap<Applid, Replay>,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
+    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A configuration and its warnings.
@@ -393,10 +400,21 @@ impl Config {
     /// # Errors
     /// [`Problems`] contains the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-        let report = Report::default();
-        let config = load(path, env, &report);
-        let (config, warnings) = report.finish(config)?;
-        Ok(Loaded { config, warnings })
+        Self::load_with_sources(path, env).0
+    }
+
+    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
+    /// change of the configuration, watch these files.
+    pub fn load_with_sources(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Result<Loaded, Problems>, SourceFiles) {
+        source_files::record_while(|| {
+            let report = Report::default();
+            let config = load(path, env, &report);
+            let (config, warnings) = report.finish(config)?;
+            Ok(Loaded { config, warnings })
+        })
     }
 }
 
@@ -493,6 +511,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::assemble(&definitions, overrides, *on_failure, entries, ptktdata, zosmf_applid);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
+    let origins = OriginPolicy::default()
+        .with_own_origins(zowe.own_origins)
+        .with_foreign_origins(foreign_origins(ours.compatibility));
+    let cors_of_services = routes::cors(overrides);
+    let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
     let scheme_peers = scheme_peers::read(
         &routes,
         logins.as_ref(),
@@ -577,9 +600,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
         request_headers,
-        origins: OriginPolicy::default()
-            .with_own_origins(zowe.own_origins)
-            .with_foreign_origins(foreign_origins(ours.compatibility, zowe.cors)),
+        origins,
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
@@ -593,6 +614,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            tunnel_drain: ours.tunnel_drain,
+            web_socket_connect: zowe.web_socket.connect,
+            web_socket_idle: zowe.web_socket.idle,
+            web_socket_write: zowe.web_socket.write,
         },
         limits: ours.limits,
         login_throttle: ours.login_throttle,
@@ -605,14 +630,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             .expect("ptktdata::read keeps one entry per APPLID"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
+        log_level: ours.log_level,
     })
 }
 
-/// Says which requests of other origins are allowed. If CORS is off in API ML, API ML refuses each request of another
-/// origin.
-fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
+/// Says which requests of other origins are allowed without CORS. API ML refuses each of them.
+fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     match compatibility {
-        Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
+        Compatibility::ZoweV3 => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
     }
 }

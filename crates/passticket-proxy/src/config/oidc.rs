@@ -10,7 +10,7 @@ use tower_passticket::{
 };
 
 /// An identity provider: an entry of `components.passticket-proxy.oidc`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OidcSettings {
     /// The claim `iss` of its tokens: `issuer`.

@@ -13,9 +13,11 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
+    cors::{self, SiteCors},
     environment::Environment,
     forwarders,
     identities::certificate_filter,
+    log_level::LogLevel,
     login_throttle,
     logins::{self, ZssUrl},
     own_section, passwords,
@@ -25,6 +27,7 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
+    source_files,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
@@ -82,9 +85,12 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
+    pub(super) cors: SiteCors<'a>,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 /// The value of `certificateMapping`.
@@ -165,11 +171,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
+    let cors = cors::read_site(section.section("cors"));
+    let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -212,9 +221,12 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        tunnel_drain,
         limits,
         login_throttle,
         strict_transport_security,
+        cors,
+        log_level,
     }
 }
 
@@ -252,6 +264,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         ),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();
     limits
@@ -375,9 +388,11 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
                 !hidden && file.extension().is_some_and(is_yaml)
             });
             files.sort();
+            source_files::record_directory(&path, &files);
             files
         }
         Err(error) => {
+            source_files::record_unread(&path);
             field.at.error(format_args!("cannot list {}: {error}", path.display()));
             Vec::new()
         }

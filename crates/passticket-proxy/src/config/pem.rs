@@ -1,5 +1,5 @@
-//! Recognizes the format of a file that is not the expected PEM or PKCS12 file, so that an error can name the
-//! command that converts the file.
+//! Recognizes the format of a file that is not the expected PEM or PKCS12 file. The error can then name the command
+//! that converts the file.
 
 use std::path::Path;
 
@@ -44,12 +44,12 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
         (Kind::JavaKeyStore(store), wanted) => {
             let name = store.name();
             let place = match wanted {
-                Wanted::KeyStore => "here",
-                _ => "to zowe.certificate.keystore.file or truststore.file",
+                Wanted::KeyStore => "this setting",
+                _ => "zowe.certificate.keystore.file or truststore.file",
             };
             format!(
                 "is a Java key store of type {name}; make it a PKCS12 file with: keytool -importkeystore -srckeystore \
-                 {file} -srcstoretype {name} -destkeystore NEW.p12 -deststoretype PKCS12, and write NEW.p12 {place}"
+                 {file} -srcstoretype {name} -destkeystore NEW.p12 -deststoretype PKCS12, and set {place} to NEW.p12"
             )
         }
         (Kind::DerKey, Wanted::PrivateKey) => format!(
@@ -61,8 +61,8 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
              -out NEW.pem"
         ),
         (Kind::Pem, Wanted::KeyStore) => {
-            "is a PEM file, not PKCS12; write its path to a key of zowe.certificate.pem, \
-                                          and remove this key"
+            "is a PEM file, not PKCS12; name this file in zowe.certificate.pem, and remove \
+                                          this setting"
                 .to_owned()
         }
         _ => return None,

@@ -28,7 +28,7 @@ const MAX_CHAIN: usize = 16;
 
 /// The content of a PKCS12 file. There is no `Debug`, because the content has private keys.
 ///
-/// The library that decrypts the file leaves copies of its keys in freed memory.
+/// The library that decrypts the file leaves copies of the private keys in freed memory.
 pub(super) struct Pkcs12(Pkcs12Archive);
 
 /// A private key and its certificates, as PEM texts.
@@ -38,7 +38,7 @@ pub(super) struct KeyEntry {
     pub(super) chain: Vec<u8>,
 }
 
-/// Why a PKCS12 file, or an entry of it, cannot be used. The text follows the path of the file.
+/// Why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Pkcs12Error {
     #[error("cannot be opened with this password")]
@@ -52,11 +52,11 @@ pub(super) enum Pkcs12Error {
         MAX_ITERATIONS
     )]
     TooMuchWork,
-    #[error("has no private key; write the path of the file with the key of the gateway")]
+    #[error("has no private key; name the file with the private key of the gateway")]
     NoKey,
-    #[error("has several private keys: {0}; write the alias of one of them to the key alias")]
+    #[error("has several private keys: {0}; set alias to one of these names")]
     SeveralKeys(Aliases),
-    #[error("has no private key with the alias {}; write one of these: {aliases}", quote(.alias))]
+    #[error("has no private key with the alias {}; set alias to one of these: {aliases}", quote(.alias))]
     NoSuchAlias { alias: String, aliases: Aliases },
     #[error("has no certificate for its private key {}; import the certificate into the file", quote(.0))]
     NoCertificate(String),
@@ -97,8 +97,8 @@ impl Pkcs12 {
         })
     }
 
-    /// The private key with this alias and its certificates. Without an alias, the file must have exactly one key.
-    /// Upper and lower case do not matter, as in Java.
+    /// Returns the private key with this alias, and its certificates. Without an alias, the file must have exactly one
+    /// key. As in Java, the comparison of aliases ignores case.
     pub(super) fn key(&self, alias: Option<&str>) -> Result<KeyEntry, Pkcs12Error> {
         let keys = &self.0.keys;
         let aliases = || Aliases(keys.iter().map(|key| self.alias(key)).collect());
@@ -126,8 +126,8 @@ impl Pkcs12 {
         })
     }
 
-    /// The trusted certificates, as one PEM text. Java marks them with an attribute. If no certificate has this
-    /// attribute and the file has no key, all certificates count as trusted: OpenSSL makes such files.
+    /// Returns the trusted certificates, as one PEM text. Java marks them with an attribute. If no certificate has this
+    /// attribute and the file has no key, returns all certificates, because OpenSSL makes such files.
     pub(super) fn trusted(&self) -> Result<Vec<u8>, Pkcs12Error> {
         let Pkcs12Archive { keys, certs, .. } = &self.0;
         let is_marked = certs.iter().any(|certificate| certificate.trusted);
@@ -142,7 +142,7 @@ impl Pkcs12 {
         Ok(pem_text::certificates(trusted))
     }
 
-    /// The alias of a key: its name, or the name of its certificate.
+    /// Returns the alias of a key: the name of the key, or the name of its certificate.
     fn alias(&self, key: &PrivateKeyBag) -> String {
         let of_certificate = || {
             let same = self.0.certs.iter().find(|certificate| has_id_of(certificate, key))?;
@@ -151,8 +151,8 @@ impl Pkcs12 {
         key.friendly_name.clone().or_else(of_certificate).unwrap_or_default()
     }
 
-    /// The certificate of a key. The ids in the file say which one it is, but some programs write none, so the keys
-    /// are compared, too.
+    /// Returns the certificate of a key. Some programs write no ids that connect a key with its certificate, so this
+    /// function also compares the public keys.
     fn certificate_of(&self, key: &PrivateKeyBag) -> Option<&CertificateBag> {
         let certs = &self.0.certs;
         let (same, others): (Vec<_>, Vec<_>) =
@@ -165,7 +165,7 @@ impl Pkcs12 {
         })
     }
 
-    /// `leaf`, and the certificates of the authorities above it.
+    /// Returns `leaf`, and the certificates of the authorities above it.
     fn chain<'a>(&'a self, leaf: &'a CertificateBag) -> Vec<&'a CertificateBag> {
         let parsed: Vec<_> = self
             .0
@@ -188,7 +188,8 @@ impl Pkcs12 {
                 names_are_equal(issuer.tbs_certificate().subject(), last.issuer())
                     && chain.iter().all(|known| known.cert.as_der() != bag.cert.as_der())
             });
-            // A renewed authority keeps its name. The key identifiers say which certificate is the right one.
+            // A renewed authority keeps its name, so several certificates may fit. The key identifiers say which one is
+            // right.
             match issuers.max_by_key(|(_, issuer)| has_key_id_of_issuer(last, issuer)) {
                 Some((bag, _)) => chain.push(*bag),
                 None => break,
@@ -209,7 +210,7 @@ fn names_are_equal(a: &Name, b: &Name) -> bool {
     matches!((a.to_der(), b.to_der()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Whether the authority key identifier of `certificate` is the subject key identifier of `issuer`.
+/// Returns whether the authority key identifier of `certificate` is the subject key identifier of `issuer`.
 fn has_key_id_of_issuer(certificate: &TbsCertificate, issuer: &Certificate) -> bool {
     let wanted = certificate.get_extension::<AuthorityKeyIdentifier>();
     let found = issuer.tbs_certificate().get_extension::<SubjectKeyIdentifier>();
@@ -279,17 +280,17 @@ mod tests {
             (
                 key_stores::KEYTOOL,
                 None,
-                "has several private keys: \"localhost\", \"user\"; write the alias of one of them to the key alias",
+                "has several private keys: \"localhost\", \"user\"; set alias to one of these names",
             ),
             (
                 key_stores::KEYTOOL,
                 Some("other"),
-                "has no private key with the alias \"other\"; write one of these: \"localhost\", \"user\"",
+                "has no private key with the alias \"other\"; set alias to one of these: \"localhost\", \"user\"",
             ),
             (
                 key_stores::KEYTOOL_TRUST,
                 None,
-                "has no private key; write the path of the file with the key of the gateway",
+                "has no private key; name the file with the private key of the gateway",
             ),
         ] {
             assert_eq!(error(store, alias), want);
@@ -307,7 +308,7 @@ mod tests {
         assert_eq!(open(key_stores::KEYTOOL).trusted().err(), Some(Pkcs12Error::NoTrusted));
     }
 
-    /// A PKCS12 file with this key and these certificates.
+    /// Makes a PKCS12 file with this key and these certificates.
     fn store(key: &KeyPair, certificates: &[CertificateDer<'_>]) -> Pkcs12 {
         let certificates =
             certificates.iter().map(|der| p12_keystore::Certificate::from_der(der).unwrap());
@@ -319,7 +320,7 @@ mod tests {
         open(&writer.write().unwrap())
     }
 
-    /// A file with this number of keys.
+    /// Makes a file with this number of keys.
     fn keys(count: usize, iterations: u32) -> Vec<u8> {
         let key = PrivateKey::from_der(SERVER.key_pair().serialized_der()).unwrap();
         let certificate = p12_keystore::Certificate::from_der(&SERVER.certificate_der()).unwrap();
@@ -340,7 +341,7 @@ mod tests {
         // The certificates are one more encrypted part.
         assert_eq!(opened(&keys(MAX_DERIVATIONS - 1, 1)), Ok(()));
         assert_eq!(opened(&keys(MAX_DERIVATIONS, 1)), Err(Pkcs12Error::TooMuchWork));
-        // 32,768 iterations in each part become 1,000,000, which the library accepts. The change makes
+        // In each part, 32,768 iterations become 1,000,000, which the library accepts. The change makes
         // the MAC invalid. The error is nevertheless `TooMuchWork`, so the limit is checked before anything is computed.
         let mut content = keys(4, 32_768);
         let positions: Vec<_> = (0..content.len() - 5)
@@ -358,8 +359,8 @@ mod tests {
         let (key, other) = (SERVER.key_pair(), USER.certificate_der());
         let error = store(&key, std::slice::from_ref(&other)).key(None).err().unwrap();
         assert_eq!(error, Pkcs12Error::NoCertificate("gateway".to_owned()));
-        // By the ids in the file, the first certificate belongs to the key. But its public key is another one, so the
-        // second certificate is used.
+        // By the ids in the file, the first certificate belongs to the key. But this certificate has another public
+        // key, so the second certificate is used.
         let entry = store(&key, &[other, SERVER.certificate_der()]).key(None).unwrap();
         assert_eq!(certificates(&entry.chain), [SERVER.certificate_der()]);
     }

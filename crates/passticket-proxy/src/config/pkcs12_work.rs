@@ -1,7 +1,8 @@
-//! How much work a PKCS12 file asks for, before any of it is done.
+//! Computes how much work a PKCS12 file needs, before the work is done.
 //!
-//! Each encrypted part of a file has its own key derivation, with a number of iterations that the file chooses
-//! (RFC 8018 §4.2, RFC 7914, RFC 7292 appendix B). The library limits each of them. The limits here are for their sum.
+//! Each encrypted part of a file has its own key derivation, with a number of iterations that the file chooses (RFC
+//! 8018 §4.2, RFC 7914, RFC 7292 appendix B). The library limits the iterations of each part. This module limits their
+//! sum.
 
 use x509_cert::der::{
     Decode, Reader, SliceReader, Tag, Tagged,
@@ -11,7 +12,7 @@ use x509_cert::der::{
 /// The maximum number of encrypted parts that are visible without the password.
 pub(super) const MAX_DERIVATIONS: usize = 32;
 
-/// The maximum sum of the iterations of these parts. This many iterations take a few seconds.
+/// The maximum number of iterations of all these parts together. They take a few seconds.
 pub(super) const MAX_ITERATIONS: u64 = 4_000_000;
 
 /// The maximum depth of the structure. A PKCS12 file with certificates has about 25 levels.
@@ -57,7 +58,7 @@ impl Work {
             self.iterations = self.iterations.saturating_add(iterations);
         }
         for value in values {
-            // The structures in a PKCS12 file are partly in octet strings.
+            // Some structures of a PKCS12 file are inside octet strings.
             if value.tag().is_constructed() || value.tag() == Tag::OctetString {
                 self.add(value.value(), depth + 1);
             }
@@ -65,7 +66,7 @@ impl Work {
     }
 }
 
-/// The values of a sequence, until the first one that is malformed.
+/// Returns the values of a sequence before the first malformed value.
 fn values(content: &[u8]) -> Vec<AnyRef<'_>> {
     let mut values = Vec::new();
     if let Ok(mut reader) = SliceReader::new(content) {
@@ -77,7 +78,7 @@ fn values(content: &[u8]) -> Vec<AnyRef<'_>> {
     values
 }
 
-/// The iterations of a key derivation. `None` if the algorithm is another one.
+/// Returns the number of iterations. Returns `None` if `algorithm` is not a key derivation.
 fn iterations(algorithm: ObjectIdentifier, parameters: &AnyRef<'_>) -> Option<u64> {
     let is_scrypt = algorithm == SCRYPT;
     if !is_scrypt && algorithm != PBKDF2 && algorithm.parent() != Some(PKCS12_SCHEMES) {

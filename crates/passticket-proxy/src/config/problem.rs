@@ -24,14 +24,14 @@ impl Place {
         Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The path of the file. The path of the zowe.yaml is the one that was passed to
+    /// Returns the path of the file. The path of the zowe.yaml is the one that was passed to
     /// [`Config::load`](super::Config::load). If the zowe.yaml names another file by a relative path, that path starts
     /// at the directory of the zowe.yaml.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1. `None` if the place is a whole file.
+    /// Returns the line, counted from 1. Returns `None` if the place is a whole file.
     ///
     /// If the zowe.yaml does not contain the key, a [`Problem`] has the line of the mapping that lacks the key. A
     /// [`Listen`](super::Listen) has no line for such a key.
@@ -39,8 +39,8 @@ impl Place {
         (self.line > 0).then_some(self.line)
     }
 
-    /// The path of the key, such as `components.passticket-proxy.ptktdata[0].applid`. The path is empty if the place is
-    /// a whole file.
+    /// Returns the path of the key, such as `components.passticket-proxy.ptktdata[0].applid`. The path is empty if the
+    /// place is a whole file.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -62,8 +62,8 @@ impl fmt::Display for Place {
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
 /// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line never
-/// shows a secret: no cryptographic key or password hash from a secret file, no value that looks like a PassTicket key,
-/// and no YAML name that may contain one of these.
+/// shows a secret: neither a cryptographic key nor a password hash from a secret file. It also shows no value that
+/// looks like a PassTicket key, and no YAML name that may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -75,17 +75,17 @@ impl Problem {
         Self { place, text: one_line(text) }
     }
 
-    /// A problem of a file as a whole.
+    /// Makes a problem of a file as a whole.
     pub(super) fn of_file(file: &Path, text: &str) -> Self {
         Self::new(Place::new(file, 0, ""), text)
     }
 
-    /// Where the problem is.
+    /// Returns the place of the problem.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// What is wrong, and usually what to write instead.
+    /// Returns the text: what is wrong, and usually what to write instead.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -104,7 +104,7 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The problems, in the order of `Display`.
+    /// Returns the problems, in the order of `Display`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.0.iter()
     }
@@ -129,7 +129,7 @@ impl std::error::Error for Problems {}
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
-    /// The paths of all keys that a reader has looked up. Some of these keys may be absent.
+    /// The paths of all keys that a reader has looked up. Some of them may be absent from the file.
     #[cfg(test)]
     read: RefCell<HashSet<String>>,
 }
@@ -199,8 +199,8 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a name may contain a secret: a cryptographic key, a password hash, or a part of one. If a colon or a quote
-/// is missing in the YAML, a secret value becomes a name, or a part of a name.
+/// Returns whether a name may contain a secret: a cryptographic key, a password hash, or a part of one. If a colon or a
+/// quote is missing in the YAML, a secret value becomes a name, or a part of a name.
 ///
 /// The rule does not recognize secrets, because a secret can have any form. It recognizes harmless names, and returns
 /// `false` for them. A name of up to 8 characters is harmless: it is too short for a secret of 64 bits. A longer name
@@ -227,15 +227,15 @@ pub(super) fn may_contain_secret(name: &str) -> bool {
 /// base64, and 16 in hex.
 const MAX_SHORT: usize = 8;
 
-/// The length of the longest run of hex digits. Punctuation does not end a run.
+/// Returns the length of the longest run of hex digits. Punctuation does not end a run.
 fn longest_hex_run(text: &str) -> usize {
     let runs = text.split(|c: char| c.is_ascii_alphanumeric() && !c.is_ascii_hexdigit());
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Whether a part of a name has letters of only one case, or has no digit and consists of words. A word is a run of
-/// letters of one case, or an upper-case letter and the lower-case letters after it. Any three neighboring words must
-/// have at least 8 letters in total. About 1 of 500 random base64 texts of 22 characters passes this test.
+/// Returns whether a part of a name has letters of only one case, or has no digit and consists of words. A word is a
+/// run of letters of one case, or an upper-case letter and the lower-case letters after it. Any three neighboring words
+/// must have at least 8 letters in total. About 1 of 500 random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {
@@ -279,8 +279,8 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits (64 bits).
-/// Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
+/// Returns whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits (64
+/// bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
 ///
 /// The hex digits may be one word of a longer text. A word that also has other characters, such as
 /// `E001193519561977.key`, is not key material, because it may be a path. For names, see the stricter
@@ -295,8 +295,8 @@ pub(super) fn looks_like_key_material(text: &str) -> bool {
     is_hex_key(text) || text.split(is_separator).any(is_hex_key)
 }
 
-/// Whether a text consists of at least 16 hex digits (64 bits) and the separators that [`looks_like_key_material`]
-/// lists.
+/// Returns whether a text consists of at least 16 hex digits (64 bits) and the separators that
+/// [`looks_like_key_material`] lists.
 fn is_hex_key(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
@@ -311,8 +311,8 @@ fn is_hex_key(text: &str) -> bool {
     digits >= 16
 }
 
-/// Whether a text looks like the base64 lines of a PEM file (without the BEGIN and END lines). Such text encodes a long
-/// DER SEQUENCE.
+/// Returns whether a text looks like the base64 lines of a PEM file (without the BEGIN and END lines). Such text
+/// encodes a long DER SEQUENCE.
 fn is_base64_of_der(text: &str) -> bool {
     let is_base64 =
         |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);

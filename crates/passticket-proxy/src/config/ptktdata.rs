@@ -55,7 +55,7 @@ pub(super) fn check_zowe(
             zowe.key
         )),
         Some(peer) if peer.client_identity.is_none() => zowe.error(format_args!(
-            "needs a client certificate that Zowe trusts, because the PassTickets for {applid} come from Zowe; write \
+            "needs a client certificate that Zowe trusts, because the PassTickets for {applid} come from Zowe; add \
              clientCertificate: {{ certificate: PATH, key: PATH }}"
         )),
         Some(_) => {}
@@ -82,7 +82,9 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
             let protection = section.optional("replayProtection").map(|field| field.boolean());
             for name in ["algorithm", "key", "windowSeconds"] {
                 if let Some(field) = section.optional(name) {
-                    field.at.error("contradicts source: zowe, because Zowe has the key; remove it");
+                    field.at.error(
+                        "contradicts source: zowe, because Zowe has the key; remove this setting",
+                    );
                 }
             }
             section.finish();

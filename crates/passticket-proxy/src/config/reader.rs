@@ -339,7 +339,8 @@ impl<'a> Field<'a> {
 
     fn report_template(&self) {
         self.at.error(
-            "is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
+            "contains a template that cannot be resolved; write the value itself, ${HOSTNAME}, or ${{ KEY.KEY }} with \
+             the path of an existing key",
         );
     }
 }
@@ -547,9 +548,12 @@ mod tests {
             (
                 "n: ${{ port }}\ns: '${{ s }}'\nl: ${{ l }}\n",
                 &[
-                    "f:1: n: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
-                    "f:2: s: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
-                    "f:3: l: is a template that cannot be resolved; write the value, ${{ KEY.KEY }} or ${HOSTNAME}",
+                    "f:1: n: contains a template that cannot be resolved; write the value itself, ${HOSTNAME}, or \
+                     ${{ KEY.KEY }} with the path of an existing key",
+                    "f:2: s: contains a template that cannot be resolved; write the value itself, ${HOSTNAME}, or \
+                     ${{ KEY.KEY }} with the path of an existing key",
+                    "f:3: l: contains a template that cannot be resolved; write the value itself, ${HOSTNAME}, or \
+                     ${{ KEY.KEY }} with the path of an existing key",
                 ],
             ),
             (

@@ -12,6 +12,7 @@ use super::{
     client_basic,
     client_identity::{self, ClientIdentity},
     configured_route::{ConfiguredRoute, ServiceScheme},
+    cors::{self, ServiceCors},
     defined_scheme::{SchemeOverride, scheme_of},
     metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
@@ -40,6 +41,7 @@ pub(super) struct Override<'a> {
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
     client_identity: Option<ClientIdentity>,
+    cors: Option<ServiceCors<'a>>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -64,6 +66,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
+        let cors = cors::read_service(&mut section);
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -97,6 +100,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
             client_identity,
+            cors,
             applids,
         });
     }
@@ -176,6 +180,13 @@ pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, C
         .iter()
         .filter_map(|settings| Some((settings.id.clone(), settings.client_identity.clone()?)));
     own.collect()
+}
+
+/// The settings of CORS of the services that have some.
+pub(super) fn cors<'a>(
+    overrides: &'a [Override<'a>],
+) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
+    overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
 /// Reports overrides of services that no api-def defines.

@@ -8,7 +8,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::file_access::{Access, Fault, Guard, ProcessUser};
+use super::{
+    file_access::{Access, Fault, Guard, ProcessUser},
+    source_files,
+};
 
 /// The maximum size of a file. Configuration files are much smaller.
 const MAX_LEN: u64 = 1 << 20;
@@ -68,7 +71,7 @@ pub(super) fn read_authorization_file(
     Ok(std::mem::take(&mut *content))
 }
 
-/// Whether only the owner of the file and a group of this process can read it.
+/// Returns whether only the owner of the file and a group of this process can read the file.
 pub(super) fn is_secret(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| check_access(path, &metadata, Guard::Secret).is_ok())
 }
@@ -123,7 +126,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// The file belongs to a user who is neither root nor the user of this process. So this user can change the file.
+    /// The file belongs to a user who is neither root nor the user of this process. The owner could change the file.
     #[error(
         "{} belongs to the user with uid {owner}, and not to root or the user of this process (uid \
          {user}); run: chown {user} {}",
@@ -140,7 +143,7 @@ pub enum SecretFileError {
         user: u32,
     },
     /// The file is larger than 1 MiB, or it grew while it was read.
-    #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
+    #[error("{} is larger than 1 MiB; check that it is the right file", path.display())]
     #[non_exhaustive]
     TooLarge {
         /// The file.
@@ -205,6 +208,22 @@ fn read_and_check(
     path: &Path,
     guard: Guard,
 ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), SecretFileError> {
+    match open_and_check(path, guard) {
+        Ok((content, warning, metadata)) => {
+            source_files::record_file(path, &metadata, &content);
+            Ok((content, warning))
+        }
+        Err(error) => {
+            source_files::record_unread(path);
+            Err(error)
+        }
+    }
+}
+
+fn open_and_check(
+    path: &Path,
+    guard: Guard,
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>, fs::Metadata), SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
     // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened. The type of
     // the opened file is checked again later.
@@ -239,7 +258,7 @@ fn read_and_check(
         return Err(too_large());
     }
     content.truncate(filled);
-    Ok((content, warning))
+    Ok((content, warning, metadata))
 }
 
 /// The users whose write permission for a directory causes a warning.

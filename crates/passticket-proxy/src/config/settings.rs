@@ -81,7 +81,7 @@ impl Logins {
 }
 
 /// z/OSMF, IBM's management server on z/OS: the section `zOSMF`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZosmfSettings {
     /// `zOSMF.scheme`, `host` and `port`.
@@ -156,6 +156,16 @@ pub struct TimeoutSettings {
     /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another
     /// value for a service.
     pub service_body: Duration,
+    /// How long WebSockets may continue when the gateway stops:
+    /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.
+    pub tunnel_drain: Duration,
+    /// The limit for a service to answer a WebSocket handshake:
+    /// `components.gateway.server.webSocket.connectTimeout`.
+    pub web_socket_connect: Duration,
+    /// How long a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
+    pub web_socket_idle: Duration,
+    /// How long one end of a WebSocket may take no bytes: `components.gateway.server.webSocket.asyncWriteTimeout`.
+    pub web_socket_write: Duration,
 }
 
 /// Size limits of caches, and limits of connections.
@@ -186,6 +196,9 @@ pub struct LimitSettings {
     /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
+    /// The maximum number of open WebSockets of one user, 1 to 1,000,000. A WebSocket without a user counts for the
+    /// address of its client. The key is `components.passticket-proxy.limits.tunnelsPerUser`.
+    pub tunnels_per_user: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
@@ -196,6 +209,7 @@ impl Default for LimitSettings {
     /// - 256 connections to an instance of a service
     /// - 256 requests in flight per client address
     /// - 256 MiB of headers
+    /// - 100 WebSockets per user
     fn default() -> Self {
         const {
             Self {
@@ -206,6 +220,7 @@ impl Default for LimitSettings {
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
                 requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
+                tunnels_per_user: NonZeroUsize::new(100).expect("should not be zero"),
             }
         }
     }

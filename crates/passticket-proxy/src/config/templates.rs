@@ -1,6 +1,6 @@
 //! Replaces the templates in the values of a zowe.yaml: `${{ a.b }}` by the value of the key `a.b`, and `${HOSTNAME}`
-//! by the host name (docs/decisions.md#d47). Zowe evaluates the text between the braces as JavaScript. This gateway
-//! supports only paths of keys there.
+//! by the host name (docs/decisions.md#d47). Zowe evaluates the text between the braces as JavaScript. In this
+//! gateway, the text can only be the path of a key.
 
 use std::{cell::Cell, fs};
 
@@ -13,7 +13,7 @@ use super::yaml::{Node, Value};
 const MAX_TEMPLATES: usize = 1_000;
 /// The maximum length of a value in bytes after its templates were replaced.
 const MAX_LENGTH: usize = 4_096;
-/// How deep templates may be nested: the value of a template contains a template, and so on.
+/// The maximum nesting: the value of a template contains a template, and so on.
 const MAX_DEPTH: usize = 8;
 
 /// Replaces the templates. A value with a template that cannot be resolved stays as it is. If the gateway reads such a
@@ -25,7 +25,7 @@ pub(super) fn resolve(root: &mut Node, host_name: &dyn Fn() -> Option<String>) {
     replace(root, &mut values.into_iter());
 }
 
-/// The host name: the environment variable `HOSTNAME`. If it is unset or empty, the content of
+/// Returns the host name: the environment variable `HOSTNAME`. If it is unset or empty, the content of
 /// `/proc/sys/kernel/hostname`.
 pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let of_linux = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -33,7 +33,7 @@ pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> 
     Some(name.trim().to_owned())
 }
 
-/// Whether a text contains a template.
+/// Returns whether a text contains a template.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
 }

@@ -16,7 +16,7 @@ use super::{reader::Section, *};
 use tower_passticket::{
     gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, OnFailure, Routes, SecurityHeaders},
+    layer::{Bypass, CorsRules, OnFailure, Routes, SecurityHeaders},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -279,8 +279,18 @@ fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     let refused = own.clone().with_foreign_origins(ForeignOrigins::Refused);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
+    // With CORS, only the listed pages are allowed.
     setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
-    assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
+    setup.edit(
+        "compatibility: zowe-v3",
+        "cors: {allowedOrigins: https://app}\n    compatibility: zowe-v3",
+    );
+    let app = CorsRules::for_origins(["https://app".parse().unwrap()]);
+    let service = |id| ServiceId::new(id).unwrap();
+    let with_cors =
+        refused.with_cors(service("gateway"), app.clone()).with_cors(service("application"), app);
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{with_cors:?}"));
 }
 
 #[test]
@@ -368,7 +378,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (|s| s.edit("tls/ca.pem", "[tls/ca.pem, tls/server.pem]"), &[]),
         (
             |s| s.edit("tls/ca.pem", "','"),
-            &["zowe.yaml:7: zowe.certificate.pem.certificateAuthorities: names no file; write"],
+            &["zowe.yaml:7: zowe.certificate.pem.certificateAuthorities: names no file; add"],
         ),
         (
             |s| s.write("jwt.key", USER.key, 0o600),
@@ -414,7 +424,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
             &[
-                "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
+                "identities.yml:1: identities.certificates[0]: names no certificate; add sha256,",
                 "needs a mapping of e-mail addresses; set components.passticket-proxy.identities to",
             ],
         ),
@@ -433,7 +443,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("          registry: ldaps", "          #"),
             &[
-                "identities.yml:5: identities.distributed[0]: has no registry; write one here, or",
+                "identities.yml:5: identities.distributed[0]: has no registry; add one here, or",
                 "needs the registry of the e-mail addresses; set oidc.registry to its name",
             ],
         ),
@@ -1248,8 +1258,9 @@ fn identities_of_protected_users_cause_a_warning() {
     let problems = setup.problems();
     for (index, user) in [(1, "IBMUSER"), (2, "ZWESVUSR")] {
         let line = index + 3;
-        let want =
-            format!("identities.yml:{line}: identities.distributed[{index}]: maps an identity");
+        let want = format!(
+            "identities.yml:{line}: identities.distributed[{index}]: maps a distributed identity"
+        );
         assert!(
             problems.iter().any(|got| got.starts_with(&want) && got.contains(user)),
             "{want} {problems:#?}"

@@ -31,7 +31,7 @@ use tower_passticket::clock::Timestamp;
 /// [`certificate`](Self::certificate), [`authorities`](Self::authorities) and
 /// [`service_authorities`](Self::service_authorities) each contain at least one certificate. The key belongs to the
 /// first certificate in `certificate`. `Debug` shows no content.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,
@@ -271,7 +271,7 @@ pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     }
     paths.retain(|(_, path)| !path.is_empty());
     if paths.is_empty() {
-        field.at.error("names no file; write the paths of PEM files with the authorities");
+        field.at.error("names no file; add the paths of PEM files with the authorities");
         return None;
     }
     // All files are read, even after an error, so that the errors of all files are reported.

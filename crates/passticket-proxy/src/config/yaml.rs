@@ -59,9 +59,9 @@ pub(super) struct Fault {
 /// An empty document is `Null`. If a mapping contains a key twice, the first value is used, and the second key is
 /// reported as a fault.
 ///
-/// A merge key adds entries of one or more other mappings. Each added entry keeps the line of the document on which it
-/// is written. An entry of the mapping itself takes precedence over an added entry with the same key. If the value of
-/// the merge key is a list of mappings, an earlier mapping takes precedence over a later mapping.
+/// A merge key adds entries of one or more other mappings. Each added entry keeps its line number. An entry of the
+/// mapping itself takes precedence over an added entry with the same key. If the value of the merge key is a list of
+/// mappings, an earlier mapping takes precedence over a later mapping.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -277,7 +277,7 @@ impl<'input> Builder<'input> {
     }
 }
 
-/// Whether a key is a merge key: an unquoted `<<` without a tag, or a `<<` with the tag `!!merge`.
+/// Returns whether a key is a merge key: an unquoted `<<` without a tag, or a `<<` with the tag `!!merge`.
 fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool {
     let is_plain = style == ScalarStyle::Plain && tag.is_none();
     text == MERGE

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{
     apiml_security::{self, ApimlSecurity},
+    cors::{self, ZoweCors},
     key_material::{self, AuthoritiesSource, IdentitySource},
     logins::{self, LoginKeys},
     own_origins,
@@ -41,14 +42,35 @@ pub(super) struct Zowe<'a> {
     pub(super) addresses: Option<Field<'a>>,
     /// The origins of the gateway. Empty if `externalDomains` is absent.
     pub(super) own_origins: Vec<Origin>,
-    /// `apiml.service.corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
-    pub(super) cors: bool,
+    /// `apiml.service.corsEnabled` and `corsAllowedMethods`.
+    pub(super) cors: ZoweCors,
     /// `apiml.health.protected`. As in Zowe, the default is `true`.
     pub(super) health_protected: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
+    pub(super) web_socket: WebSocketTimeouts,
     pub(super) security: ApimlSecurity<'a>,
     pub(super) logins: LoginKeys<'a>,
+}
+
+/// The keys below `server.webSocket`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WebSocketTimeouts {
+    pub(super) connect: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
+
+fn web_socket_timeouts(mut section: Section<'_>) -> WebSocketTimeouts {
+    let mut millis = |name, default| {
+        let number = section.optional(name).and_then(|f| f.number(1..=u64::from(u32::MAX)));
+        Duration::from_millis(number.unwrap_or(default))
+    };
+    WebSocketTimeouts {
+        connect: millis("connectTimeout", 45_000),
+        idle: millis("maxIdleTimeout", 3_600_000),
+        write: millis("asyncWriteTimeout", 60_000),
+    }
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead.
@@ -72,10 +94,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let port = port.and_then(|port| port.try_into().ok()).unwrap_or(7554);
     let own_origins = own_origins::read(&mut zowe, port);
     let mut apiml = gateway.section("apiml");
-    let cors = apiml.section("service").optional("corsEnabled").is_some_and(|f| f.is_on());
+    let cors = cors::read_zowe(apiml.section("service"));
     let health_protected = apiml.section("health").optional("protected");
     let health_protected = health_protected.and_then(|field| field.boolean()).unwrap_or(true);
     let timeout = apiml.section("connection").optional("timeout");
+    let web_socket = web_socket_timeouts(gateway.section("server").section("webSocket"));
     let identifier = zowe.optional("cookieIdentifier");
     let mut zaas = components.section("zaas");
     let is_zaas_off = is_off(&mut zaas);
@@ -105,6 +128,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),
+        web_socket,
         security,
         logins,
     }
@@ -185,7 +209,7 @@ mod tests {
     fn only_the_pem_files_are_required() {
         let (seen, problems) = read_text(PEM, |zowe| {
             assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
-            assert_eq!((zowe.own_origins, zowe.cors), (Vec::new(), false));
+            assert_eq!((zowe.own_origins, zowe.cors.is_enabled), (Vec::new(), false));
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (false, false));
             assert_eq!(zowe.verify, Verification::Strict);
             assert_eq!(zowe.security.token_lifetime.as_secs(), 28_800);
@@ -230,7 +254,8 @@ mod tests {
             1,
         );
         let (seen, problems) = read_text(&text, |zowe| {
-            assert_eq!((zowe.port, zowe.timeout.as_millis(), zowe.cors), (0, 250, true));
+            assert_eq!((zowe.port, zowe.timeout.as_millis()), (0, 250));
+            assert!(zowe.cors.is_enabled);
             assert_eq!(zowe.own_origins, ["https://zowe.example".parse().unwrap()]);
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (true, true));
             assert_eq!(zowe.verify, Verification::NonStrict);
@@ -244,12 +269,7 @@ mod tests {
         });
         assert_eq!(seen, Some(()));
         let keys: Vec<_> = problems.iter().map(|p| p.split(": ").nth(1).unwrap()).collect();
-        let want = [
-            "unknown",
-            "apiml.service.corsEnabled",
-            "apiml.service.other",
-            "apiml.security.x509.registry.allowedUsers",
-        ];
+        let want = ["unknown", "apiml.service.other", "apiml.security.x509.registry.allowedUsers"];
         assert_eq!(keys, want.map(|key| format!("components.gateway.{key}")));
     }
 

@@ -31,26 +31,26 @@ const ZOWE: &[Key] = &[
         "certificate.keystore.file",
         Honoured(
             "PKCS12 file with the certificate chain and the key of the listener; the PEM files of \
-             `zowe.certificate.pem` precede",
+             `zowe.certificate.pem` take precedence",
         ),
     ),
     key(
         "certificate.keystore.password",
         Honoured(
-            "its password, unless `components.passticket-proxy.passwords.keystore` is present",
+            "password of this file; `components.passticket-proxy.passwords.keystore` takes precedence",
         ),
     ),
     key(
         "certificate.keystore.type",
         Honoured(
-            "`PKCS12`; if another type is needed, an error names the command that exports its content",
+            "`PKCS12`; for another type, the error names the command that exports its content",
         ),
     ),
     key("certificate.pem.certificate", Honoured("certificate chain of the listener")),
     key(
         "certificate.pem.certificateAuthorities",
         Honoured(
-            "authorities of clients, and of services without `components.passticket-proxy.serviceAuthorities`",
+            "authorities of clients; without `components.passticket-proxy.serviceAuthorities`, also of services",
         ),
     ),
     key(
@@ -63,18 +63,18 @@ const ZOWE: &[Key] = &[
         "certificate.truststore.file",
         Honoured(
             "PKCS12 file with the authorities of clients and services; `zowe.certificate.pem.certificateAuthorities` \
-             precedes",
+             takes precedence",
         ),
     ),
     key(
         "certificate.truststore.password",
         Honoured(
-            "its password, unless `components.passticket-proxy.passwords.truststore` is present",
+            "password of this file; `components.passticket-proxy.passwords.truststore` takes precedence",
         ),
     ),
     key("certificate.truststore.type", Honoured("like `keystore.type`")),
     key("configmgr", Elsewhere("Zowe's tools")),
-    key("cookieIdentifier", Honoured("with `auth.uniqueCookie`: end of the cookie's name")),
+    key("cookieIdentifier", Honoured("end of the cookie's name, if `auth.uniqueCookie` is true")),
     key("environments", Warning(Any, "environment variables from the zowe.yaml are not set")),
     key("extensionDirectory", Elsewhere("Zowe's extensions")),
     key("extensionRegistry", Elsewhere("Zowe's extensions")),
@@ -155,20 +155,18 @@ const GATEWAY: &[Key] = &[
     key(
         "apiml.health.protected",
         Honoured(
-            "`/application/health` needs a credential with `compatibility: zowe-v3`; without it the answer has only a status",
+            "with `compatibility: zowe-v3`, `/application/health` needs a credential; in the other \
+             profile, its answer is only a status",
         ),
     ),
     key(
         "apiml.loadBalancer",
-        Warning(Any, "requests are not distributed over instances by this key"),
+        Warning(Any, "this key does not change how requests are distributed over instances"),
     ),
-    key(
-        "apiml.routing.ignoredServices",
-        Warning(Any, "each service that is configured has its routes"),
-    ),
+    key("apiml.routing.ignoredServices", Warning(Any, "each configured service has its routes")),
     key("apiml.routing.instanceIdHeader", Warning(Is("true"), "answers have no `X-InstanceId`")),
     key("apiml.security.allowTokenRefresh", Honoured("exchange of a login token for a new one")),
-    key("apiml.security.allowtokenrefresh", Honoured("the same")),
+    key("apiml.security.allowtokenrefresh", Honoured("like `allowTokenRefresh`")),
     key(
         "apiml.security.auth.cookieProperties.cookieComment",
         Warning(Any, "the cookie has no comment"),
@@ -229,7 +227,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.auth.tokenProperties.shortTtlUsername",
-        Warning(Any, "tokens of this user are valid as long as those of others"),
+        Warning(Any, "tokens of this user are valid as long as tokens of other users"),
     ),
     key(
         "apiml.security.auth.uniqueCookie",
@@ -237,7 +235,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.auth.zosmf.jwtAutoconfiguration",
-        Elsewhere("the gateway keeps the tokens that z/OSMF issues, of whichever kind"),
+        Elsewhere("the gateway keeps any kind of token that z/OSMF issues"),
     ),
     key(
         "apiml.security.auth.zosmf.jwtEndpoint",
@@ -255,16 +253,19 @@ const GATEWAY: &[Key] = &[
     key(
         "apiml.security.authorization.provider",
         Honoured(
-            "`endpoint`, or the file of `components.passticket-proxy.saf`; `native` is a warning",
+            "`endpoint`, or the file of `components.passticket-proxy.saf`; `native` causes a warning",
         ),
     ),
     key(
         "apiml.security.authorization.resourceClass",
         Honoured("class of the resources that guard the auth API"),
     ),
-    key("apiml.security.authorization.resourceNamePrefix", Honoured("prefix of their names")),
+    key(
+        "apiml.security.authorization.resourceNamePrefix",
+        Honoured("prefix of the names of these resources"),
+    ),
     key("apiml.security.delegatePassticket", Honoured("delegated PassTickets")),
-    key("apiml.security.delegatedPassticket", Honoured("the same")),
+    key("apiml.security.delegatedPassticket", Honoured("like `delegatePassticket`")),
     key(
         "apiml.security.enableStrictUrlValidation",
         Warning(
@@ -298,7 +299,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.oidc.identityMapperUser",
-        Honoured("user id of the gateway for this server"),
+        Honoured("user id of the gateway in requests to this server"),
     ),
     key("apiml.security.oidc.jwks", Detail(OIDC)),
     key("apiml.security.oidc.registry", Honoured("registry of the e-mail addresses")),
@@ -346,7 +347,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.security.x509.externalMapperUser",
-        Honoured("user id of the gateway for this server"),
+        Honoured("user id of the gateway in requests to this server"),
     ),
     key(
         "apiml.security.x509.registry.allowedUsers",
@@ -361,18 +362,18 @@ const GATEWAY: &[Key] = &[
         "apiml.service.allowEncodedSlashes",
         Error(
             Is("false"),
-            "forbids encoded slashes, which this gateway would forward; write true if the services may get them",
+            "forbids encoded slashes, which this gateway would forward; set it to true if the services may get them",
         ),
     ),
     key(
         "apiml.service.corsAllowedMethods",
-        Warning(Any, "answers have no CORS headers of the gateway"),
+        Honoured("methods for web pages of other origins, unless a service has its own list"),
     ),
     key(
         "apiml.service.corsEnabled",
-        Warning(
-            Is("true"),
-            "the gateway adds no CORS headers to answers; `false` is honoured with `compatibility: zowe-v3`",
+        Honoured(
+            "web pages of other origins may use the services that list these origins, see \
+             [CORS](../operating/cors.md)",
         ),
     ),
     key(
@@ -384,8 +385,13 @@ const GATEWAY: &[Key] = &[
         Warning(Any, "`Origin` and `Access-Control-*` are removed unless a service keeps them"),
     ),
     key("apimlId", Warning(Any, "requests with this id in the path find no route")),
-    key("certificate", Honoured("like `zowe.certificate`, which it precedes")),
-    key("debug", Elsewhere("the environment variable `RUST_LOG` sets the log level")),
+    key("certificate", Honoured("like `zowe.certificate`, and takes precedence over it")),
+    key(
+        "debug",
+        Elsewhere(
+            "`components.passticket-proxy.logLevel`, or the environment variable `RUST_LOG`, sets the log level",
+        ),
+    ),
     key("enabled", Elsewhere("Zowe's launcher")),
     key("heap", Elsewhere("Java")),
     key("launcher", Elsewhere("Zowe's launcher")),
@@ -395,15 +401,30 @@ const GATEWAY: &[Key] = &[
     key("server.maxTotalConnections", Elsewhere("API ML's own calls")),
     key(
         "server.ssl.enabled",
-        Warning(Is("false"), "the gateway serves HTTPS; plain HTTP is only behind AT-TLS"),
+        Warning(Is("false"), "the gateway serves HTTPS; plain HTTP is possible only behind AT-TLS"),
     ),
-    key("server.webSocket", Warning(Any, "WebSocket connections are not forwarded")),
+    key(
+        "server.webSocket.asyncWriteTimeout",
+        Honoured("longest time in which one end of a WebSocket takes no bytes; milliseconds"),
+    ),
+    key(
+        "server.webSocket.connectTimeout",
+        Honoured("longest time until a service answers a WebSocket handshake; milliseconds"),
+    ),
+    key(
+        "server.webSocket.maxIdleTimeout",
+        Honoured("longest time without a byte on a WebSocket; milliseconds"),
+    ),
+    key(
+        "server.webSocket.requestBufferSize",
+        Elsewhere("API ML's buffer; the gateway keeps at most 16 KiB per direction"),
+    ),
     key("spring.profiles", Elsewhere("Java")),
     key("spring.security", Warning(Any, "there is no login page of an OIDC provider")),
     key("sslDebug", Elsewhere("Java")),
     key("storage", Elsewhere("Zowe's Caching Service")),
     key("telemetry", Warning(Any, "no traces are sent to OpenTelemetry")),
-    key("zowe", Honoured("like `zowe`, which it precedes")),
+    key("zowe", Honoured("like `zowe`, and takes precedence over it")),
 ];
 
 /// The other keys at the top level.
@@ -413,7 +434,7 @@ const TOP: &[Key] = &[
     key("java", Elsewhere("Java")),
     key("node", Elsewhere("Node.js")),
     key("passticketProxy", Honoured("old place of `components.passticket-proxy`")),
-    key("zOSMF.applId", Honoured("APPLID of z/OSMF; it is checked, but not used yet")),
+    key("zOSMF.applId", Honoured("APPLID of z/OSMF, for the PassTickets of the scheme `zosmf`")),
     key("zOSMF.host", Honoured("host of z/OSMF, which checks passwords; see `auth.provider`")),
     key("zOSMF.port", Honoured("port of z/OSMF; without it 443")),
     key("zOSMF.scheme", Honoured("`https`; `http` only for localhost, or with AT-TLS")),
@@ -605,10 +626,10 @@ mod tests {
             ("components.gateway.apiml.security.oidc.enabled", true),
             ("components.apiml.apiml.security.oidc.enabled", true),
             ("components.zaas.apiml.security.oidc.enabled", true),
-            ("components.gateway.apiml.service.corsEnabled", true),
-            ("components.apiml.apiml.service.corsEnabled", true),
+            ("components.gateway.apiml.service.forwardClientCertEnabled", true),
+            ("components.apiml.apiml.service.forwardClientCertEnabled", true),
             // Zowe's authentication service has no such key.
-            ("components.zaas.apiml.service.corsEnabled", false),
+            ("components.zaas.apiml.service.forwardClientCertEnabled", false),
             ("components.gateway.zowe.network.client.tls.attls", true),
             ("components.gateway.certificate.pem.clientCertificate", true),
             ("components.discovery.apiml.security.oidc.enabled", false),

@@ -14,7 +14,7 @@ const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
 /// PassTickets from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZowePeer {
     /// The address of API ML's gateway: `url`.

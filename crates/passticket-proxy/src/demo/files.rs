@@ -1,6 +1,5 @@
-//! The files of the demo: a certificate authority and its certificates, a signing key for tokens, a
-//! PassTicket key, a user with a password, permissions, identities, and the configuration that names
-//! these files.
+//! Makes the files of the demo: a certificate authority and its certificates, a signing key for tokens, a PassTicket
+//! key, a user with a password, permissions and identities. The configuration of the demo names these files.
 
 use std::path::{Path, PathBuf};
 
@@ -191,7 +190,7 @@ fn zowe_yaml(gateway: u16) -> String {
         "\
 # Made by passticket-proxy serve --demo, which writes this file again at each start.
 #
-# To begin a configuration of your own, stop the demo, copy this directory, and run
+# To make your own configuration, stop the demo, copy this directory, and run
 #   passticket-proxy serve --config COPY/zowe.yaml
 # Paths are relative to this file, so the copy works. Change two things in the copy:
 # - The services in api-defs/demo.yml run only inside the demo. Without the demo, the gateway answers
@@ -223,7 +222,7 @@ components:
   # Settings that Zowe does not have.
   passticket-proxy:
     host: 127.0.0.1
-    # The authorities of services. Here they are those of clients, too.
+    # The certificate authority of the services. In the demo, it is also the authority of the clients.
     serviceAuthorities: certs/ca.pem
     signingKey: keys/jwt.pem
     users: users.yml

@@ -17,8 +17,7 @@ use crate::{
     admin::AdminPort,
     exit::Exit,
     listeners::Listeners,
-    loading,
-    serve::{Start, run, runtime},
+    serve::{Configuration, Start, run, runtime},
     signals::Signals,
     stack::{self, NewStore},
     terminal::print_line,
@@ -44,10 +43,10 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let address = |listener: &TcpListener| listener.local_addr().map_err(Exit::runtime);
         let (gateway, service) = (address(&gateway_listener)?, address(&service_listener)?);
         files.configure(gateway.port(), service.port())?;
-        let config = loading::load(&files.zowe_yaml())?;
-        let parts = stack::parts(&config).map_err(Exit::usage)?;
-        let admin = AdminPort::bind(&config)?;
-        let stores = stack::stores(&config, NewStore::IfMissing)?;
+        let loaded = Configuration::load(&files.zowe_yaml())?;
+        let config = &loaded.config;
+        let admin = AdminPort::bind(config)?;
+        let stores = stack::stores(config, NewStore::IfMissing)?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
         let profile = config
@@ -55,15 +54,14 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
             .get(&applid)
             .ok_or_else(|| Exit::runtime("the demo has no PassTicket key for its service"))?;
         let server =
-            Server::https(service_listener, stack::server_tls(&config).map_err(Exit::usage)?);
+            Server::https(service_listener, stack::server_tls(config).map_err(Exit::usage)?);
         let server = server.run(service::ZosService::new(profile.clone()), std::future::pending());
         let server = tokio::spawn(server);
 
         print_line(&commands::text(&files, gateway.port()));
         let gateway = gateway_listener.into_std().map_err(Exit::runtime)?;
         let start = Start::alone(Listeners { gateway, admin });
-        let result = run(&config, parts, stores, start, signals).await;
-        // The gateway has finished its requests, so it no longer needs the service.
+        let result = run(loaded, stores, start, signals).await;
         server.abort();
         result
     })

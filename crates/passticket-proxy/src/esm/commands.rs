@@ -125,8 +125,8 @@ impl Commands {
 ///
 /// TSO removes blanks at the beginning of the next line. A line that is broken between two letters or digits loses
 /// nothing, because the next line begins with a letter or a digit. For the same reason, the next line cannot begin a
-/// comment or end the input data. The types in [`super::operand`] accept a text only if it contains two adjacent
-/// letters or digits at least about every 20 characters, so such a position is always near the end of the line.
+/// comment or end the input data. Texts that the types in [`super::operand`] accept contain two adjacent letters or
+/// digits at least about every 20 characters. So such a position is always near the end of the line.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;

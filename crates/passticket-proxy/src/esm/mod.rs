@@ -4,7 +4,7 @@
 //! password, which the gateway makes for a user and an application. An APPLID is the name of an
 //! application in the product.
 //!
-//! The gateway needs definitions on z/OS, which a security administrator makes. The functions of this module return the
+//! A security administrator must define on z/OS what the gateway needs. The functions of this module return the
 //! commands for these definitions. The administrator reads and submits the commands.
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
@@ -231,14 +231,14 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
 /// An identity that is mapped to a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// An e-mail address in a registry outside z/OS (a distributed identity, class `IDIDMAP`).
+    /// A distributed identity: an e-mail address in a user directory (registry) outside z/OS. Its class is `IDIDMAP`.
     Email {
         /// The e-mail address.
         email: &'a EmailOperand,
         /// The registry that the address belongs to.
         registry: &'a RegistryOperand,
     },
-    /// A client certificate (class `DIGTNMAP`).
+    /// A client certificate. Its class is `DIGTNMAP`.
     Certificate {
         /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,
@@ -320,7 +320,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that are needed to map an e-mail address or a certificate.
+/// The values that each mapping needs, for an e-mail address and for a certificate.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,

@@ -26,7 +26,7 @@ struct Rule {
     name: &'static str,
     /// The permitted characters in addition to letters and digits.
     characters: &'static str,
-    /// The maximum length in characters, which are all ASCII.
+    /// The maximum length in characters. All permitted characters are ASCII.
     max_len: usize,
     /// The last part of an error text. It says what to write instead.
     remedy: &'static str,
@@ -102,7 +102,7 @@ pub struct OperandError {
 }
 
 impl OperandError {
-    /// Returns the rule that the text breaks.
+    /// Returns the reason why the text is not safe.
     pub fn problem(&self) -> &OperandProblem {
         &self.problem
     }
@@ -176,7 +176,7 @@ macro_rules! operand {
 }
 
 operand! {
-    /// An [`EmailAddress`] as the name of a distributed identity (a name in a registry outside z/OS).
+    /// An [`EmailAddress`] as the name of a distributed identity (a name in a user directory outside z/OS).
     ///
     /// It has 1 to 246 characters: letters, digits, `.`, `_`, `-`, `'`, and exactly one `@`. Upper and lower case are
     /// kept, because the security products distinguish them.

@@ -120,7 +120,7 @@ impl Relay {
                 match line.parse() {
                     Ok(revocation) => store.apply_followed(&revocation),
                     Err(error) => {
-                        tracing::error!(%error, "cannot follow a revocation of the new process")
+                        tracing::error!(%error, "cannot follow a revocation of the new process");
                     }
                 }
             }

@@ -205,7 +205,8 @@ async fn the_admin_port_answers_get_and_head_only() {
         (Method::HEAD, "/health/ready", 200, ""),
         (Method::GET, "/", 404, "ZWEAO404E"),
         (Method::GET, "/application/health", 404, "ZWEAO404E"),
-        (Method::POST, "/reload", 404, "ZWEAO404E"),
+        (Method::POST, "/reload", 200, ""),
+        (Method::GET, "/reload", 405, "ZWEAO405E"),
         (Method::POST, "/metrics", 405, "ZWEAO405E"),
         (Method::DELETE, "/health", 405, "ZWEAO405E"),
     ] {
@@ -215,7 +216,8 @@ async fn the_admin_port_answers_get_and_head_only() {
         let headers = response.headers().clone();
         assert_eq!(headers["cache-control"], "no-store", "{case}");
         assert_eq!(headers["x-content-type-options"], "nosniff", "{case}");
-        let allow = (status == 405).then_some("GET, HEAD");
+        let methods = if path == "/reload" { "POST" } else { "GET, HEAD" };
+        let allow = (status == 405).then_some(methods);
         assert_eq!(headers.get("allow").map(|allow| allow.to_str().unwrap()), allow, "{case}");
         let text = response.text().await.unwrap();
         assert_eq!(text.is_empty(), method == Method::HEAD, "{case}: {text}");
@@ -229,7 +231,9 @@ async fn the_admin_port_answers_get_and_head_only() {
     let up = json!({"status": "UP"});
     assert_eq!(gateway.get("/health/live").await.1, up);
     assert_eq!(gateway.get("/health/ready").await.1, up);
-    let components = json!({"workers": up, "revocations": up, "audit": up, "certificate": up});
+    let components = json!({
+        "workers": up, "revocations": up, "audit": up, "certificate": up, "configuration": up
+    });
     assert_eq!(gateway.get("/health").await.1, json!({"status": "UP", "components": components}));
 
     // In DNS rebinding, a web page makes the browser send such a request to the loopback address.

@@ -141,7 +141,7 @@ async fn changed_permissions_take_effect_and_an_invalid_file_changes_nothing() {
         assert!(line.contains(part), "{line}");
     }
     fs::write(&path, "safAccess: [").unwrap();
-    demo.program.logged("permissions not reloaded");
+    demo.program.logged("configuration not reloaded");
     assert!(failure(&demo).await.is_some());
     fs::write(&path, original).unwrap();
     let deadline = Instant::now() + PATIENCE;

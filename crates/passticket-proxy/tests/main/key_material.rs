@@ -174,12 +174,12 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             keystore("file: keytool.p12"),
             PASSWORDS,
-            "keytool.p12 has several private keys: \"localhost\", \"user\"; write the alias",
+            "keytool.p12 has several private keys: \"localhost\", \"user\"; set alias to one of these names",
         ),
         (
             keystore("file: keytool.p12, alias: gateway"),
             PASSWORDS,
-            "has no private key with the alias \"gateway\"; write one of these: \"localhost\", \"user\"",
+            "has no private key with the alias \"gateway\"; set alias to one of these: \"localhost\", \"user\"",
         ),
         (keystore("file: trust.p12"), PASSWORDS, "trust.p12 has no private key"),
         (

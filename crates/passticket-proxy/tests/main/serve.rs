@@ -204,7 +204,7 @@ async fn no_signal_aborts_a_request() {
     gateway.program.signal("-QUIT");
     let log = finish(gateway, in_flight).await;
     for line in [
-        "SIGHUP received: reading the permissions again",
+        "SIGHUP received: reading the configuration again",
         "SIGUSR1 received: ignored",
         "SIGUSR2 received: ignored",
         "SIGQUIT received: stopping, no new connections",
@@ -212,7 +212,7 @@ async fn no_signal_aborts_a_request() {
         assert!(log.contains(line), "{line} is not in the log:\n{log}");
     }
     assert!(
-        log.contains("permissions reloaded") || log.contains("the file has not changed"),
+        log.contains("permissions reloaded") || log.contains("the files have not changed"),
         "{log}"
     );
 }

@@ -45,7 +45,7 @@ impl AuditSink for Peers {
     }
 }
 
-/// A service that answers with the `X-Forwarded-For` that it received.
+/// Starts a service that answers with the `X-Forwarded-For` that it received.
 async fn service() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -150,7 +150,7 @@ impl Tokens {
         self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap()
     }
 
-    /// The status of the response to a request with `token`. The gateway looks for revocations in `store`.
+    /// Returns the status of the response to a request with `token`. The gateway looks for revocations in `store`.
     async fn status(&self, store: &Arc<dyn RevocationStore>, token: &IssuedToken) -> u16 {
         let authenticator =
             Authenticator::new(self.verifier.clone()).with_personal_access_tokens(store.clone());

@@ -65,7 +65,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// The layers, with providers that were chosen at run time. The service returns the headers of its request.
+/// Makes the layers, with providers that were chosen at run time. The service returns the headers of its request.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
     mapper: Arc<dyn IdentityMapper>,
@@ -110,7 +110,7 @@ async fn get(
     gateway.oneshot(request).await.unwrap()
 }
 
-/// The user and the PassTicket of a `Basic` header.
+/// Returns the user and the PassTicket of a `Basic` header.
 fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     let value = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap();
     let value = String::from_utf8(BASE64_STANDARD.decode(value).unwrap()).unwrap();

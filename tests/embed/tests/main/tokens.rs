@@ -30,7 +30,7 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-/// The key of another issuer, which the gateway does not trust.
+/// Makes the key of another issuer, which the gateway does not trust.
 fn foreign_key() -> SigningKey {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap()
@@ -184,7 +184,7 @@ async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(response)
 }
 
-/// The user of the PassTicket that the service received.
+/// Returns the user of the PassTicket that the service received.
 fn user_of(response: &Response<Body>) -> String {
     let basic = response.headers()[AUTHORIZATION].to_str().unwrap();
     let basic = BASE64_STANDARD.decode(basic.strip_prefix("Basic ").unwrap()).unwrap();

@@ -1,0 +1,123 @@
+//! What a new configuration changes, for the log and for the answer of `POST /reload`.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute};
+
+/// At most this many routes are named.
+const MAX_ROUTES: usize = 20;
+
+/// Describes what `new` changes.
+pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Vec::new();
+    let mut add = |is_changed: bool, text: &str| {
+        if is_changed {
+            changes.push(text.to_owned());
+        }
+    };
+    let (old_tls, new_tls) = (&old.tls, &new.tls);
+    let has_new_certificate =
+        old_tls.certificate != new_tls.certificate || old_tls.key != new_tls.key;
+    add(has_new_certificate, "certificate");
+    add(
+        old_tls.authorities != new_tls.authorities
+            || old.client_certificates != new.client_certificates,
+        "authorities of clients",
+    );
+    add(old_tls.service_authorities != new_tls.service_authorities, "authorities of services");
+    add(old_tls.revocation_lists != new_tls.revocation_lists, "revocation lists");
+    add(old.client_identities != new.client_identities, "client certificates of the gateway");
+    let keys = |config: &Config| {
+        let retained = config.retained_keys.iter().cloned();
+        [config.signing_key.verifying_key()].into_iter().chain(retained).collect::<Vec<_>>()
+    };
+    let (old_keys, new_keys) = (keys(old), keys(new));
+    let are_same_keys = old_keys.len() == new_keys.len()
+        && old_keys.iter().zip(&new_keys).all(|(one, other)| one.is_same_key(other));
+    add(!are_same_keys, "signing keys");
+    let users = |config: &Config| {
+        let users = config.logins.users().iter();
+        users.map(|(user, hash)| (*user, hash.expose().to_owned())).collect::<Vec<_>>()
+    };
+    add(users(old) != users(new), "users");
+    add(old.oidc != new.oidc, "identity providers");
+    add(old.limits != new.limits, "limits");
+    add(old.timeouts != new.timeouts, "timeouts");
+    add(old.log_level != new.log_level, "level of the log");
+    changes.extend(changed_routes(old, new));
+    changes
+}
+
+fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
+    let prefixes = |config: &Config| {
+        config
+            .routes
+            .iter()
+            .map(ConfiguredRoute::prefix)
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
+    };
+    let (old, new) = (prefixes(old), prefixes(new));
+    let added = new.difference(&old).map(|prefix| format!("route {prefix} added"));
+    let removed = old.difference(&new).map(|prefix| format!("route {prefix} removed"));
+    let mut all: Vec<_> = added.chain(removed).collect();
+    if all.len() > MAX_ROUTES {
+        let others = all.len() - MAX_ROUTES;
+        all.truncate(MAX_ROUTES);
+        all.push(format!("{others} other routes added or removed"));
+    }
+    all
+}
+
+/// The settings that the program uses until it ends, with the values that it was started with.
+pub(crate) struct Started {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    revocations: PathBuf,
+    audit: Option<AuditSettings>,
+    drain: Duration,
+}
+
+impl Started {
+    pub(crate) fn with(config: &Config) -> Self {
+        Self {
+            listen: config.listen.address,
+            admin: config.admin.as_ref().map(|admin| admin.address),
+            revocations: config.revocations.clone(),
+            audit: config.audit.clone(),
+            drain: config.timeouts.drain,
+        }
+    }
+
+    /// The settings that are not the same in `new`. The program continues with its own values.
+    pub(crate) fn need_restart(&self, zowe_yaml: &Path, new: &Config) -> Vec<String> {
+        let now = Self::with(new);
+        let listen_at = match self.listen.port() == now.listen.port() {
+            true => &new.listen.host_at,
+            false => &new.listen.port_at,
+        };
+        let ours = |key| format!("{}: components.passticket-proxy.{key}", zowe_yaml.display());
+        // The options of the audit log have a clock, which cannot be compared.
+        let audit = |started: &Self| format!("{:?}", started.audit);
+        let settings = [
+            (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
+            (self.admin != now.admin, ours("admin"), "the admin port"),
+            (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
+            (audit(self) != audit(&now), ours("audit"), "the audit log"),
+            (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
+        ];
+        let changed = settings.into_iter().filter(|(is_changed, ..)| *is_changed);
+        changed
+            .map(|(_, place, what)| {
+                format!(
+                    "{place}: {what} changes only when the program is restarted; until then the old value applies"
+                )
+            })
+            .collect()
+    }
+}

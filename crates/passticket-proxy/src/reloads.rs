@@ -1,0 +1,146 @@
+//! The results of reloads, for metrics, health, and the admin port.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tower_passticket::{
+    clock::{Clock, SystemClock},
+    health::Health,
+    metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName},
+};
+
+const RELOADS: Description = Description::counter(
+    "passticket_configuration_reloads_total",
+    "Reloads of the configuration. With the result unchanged or failed, the gateway continues with its configuration.",
+);
+const LAST: Description = Description::gauge(
+    "passticket_configuration_last_reload_timestamp_seconds",
+    "Time of the last reload that was successful, or of the start, in seconds since 1970-01-01 UTC.",
+);
+
+/// The result of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReloadResult {
+    Reloaded,
+    /// No file has changed.
+    Unchanged,
+    /// The new configuration has problems.
+    Failed,
+}
+
+impl Label for ReloadResult {
+    const NAME: LabelName = LabelName::new("result");
+    const ALL: &'static [Self] = &[Self::Reloaded, Self::Unchanged, Self::Failed];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Reloaded => "reloaded",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a reload did.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Reloaded {
+        /// The files that have changed.
+        files: Vec<String>,
+        /// What has changed.
+        changes: Vec<String>,
+        /// The warnings of the configuration, and the settings that need a restart.
+        warnings: Vec<String>,
+    },
+    Unchanged,
+    /// The problems. There is at least one.
+    Failed(Vec<String>),
+    /// A file changed while it was read.
+    Changing,
+}
+
+/// A request of the admin port for a reload. The answer is dropped if the program stops.
+pub(crate) type ReloadRequest = oneshot::Sender<Outcome>;
+
+/// The results of the reloads so far.
+pub(crate) struct Reloads {
+    results: CounterFamily<(ReloadResult,)>,
+    last_good: AtomicU64,
+    /// The first problem of the last reload, and the number of its problems.
+    problem: Mutex<Option<(String, usize)>>,
+    requests: mpsc::Sender<ReloadRequest>,
+}
+
+impl Reloads {
+    /// Returns also the requests for reloads. At most one request waits.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
+        let (requests, receiver) = mpsc::channel(1);
+        let last_good = AtomicU64::new(SystemClock.now().as_secs());
+        let (results, problem) = (CounterFamily::default(), Mutex::default());
+        (Arc::new(Self { results, last_good, problem, requests }), receiver)
+    }
+
+    /// Asks for a reload. `None`: another request waits, or the program is stopping.
+    pub(crate) fn request(&self) -> Option<oneshot::Receiver<Outcome>> {
+        let (answer, receiver) = oneshot::channel();
+        self.requests.try_send(answer).ok().map(|()| receiver)
+    }
+
+    pub(crate) fn add(&self, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Reloaded { .. } => ReloadResult::Reloaded,
+            Outcome::Unchanged => ReloadResult::Unchanged,
+            Outcome::Failed(_) => ReloadResult::Failed,
+            Outcome::Changing => return,
+        };
+        self.results.increment((result,));
+        *self.problem() = match outcome {
+            Outcome::Failed(problems) => {
+                problems.first().map(|problem| (problem.clone(), problems.len()))
+            }
+            _ => None,
+        };
+        if result == ReloadResult::Reloaded {
+            self.last_good.store(SystemClock.now().as_secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the files have no problems. With a problem, the gateway continues with its last good configuration.
+    pub(crate) fn health(&self) -> Health {
+        match &*self.problem() {
+            None => Health::Up,
+            Some((problem, 1)) => Health::down(format!("configuration not reloaded: {problem}")),
+            Some((problem, number)) => Health::down(format!(
+                "configuration not reloaded: {problem} (and {} more problems, see the log)",
+                number - 1
+            )),
+        }
+    }
+
+    fn problem(&self) -> MutexGuard<'_, Option<(String, usize)>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Reloads {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.family(&RELOADS, &self.results);
+        exposition.value(&LAST, self.last_good.load(Ordering::Relaxed));
+    }
+}
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("health", &self.health()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,453 @@
+//! Tests that the running program takes a new configuration, and that a bad one changes nothing.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+use reqwest::{Client, Identity, Version};
+use serde_json::{Value, json};
+use test_support::{
+    PATIENCE,
+    pki::{self, Authority, USER},
+};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::support::{Demo, admin_address, with_site};
+
+/// A gateway with an admin port, in front of a service that answers each request.
+struct Gateway {
+    demo: Demo,
+    admin: SocketAddr,
+    client: Client,
+}
+
+impl Gateway {
+    /// Starts the gateway after `edit` has changed the files.
+    async fn start(edit: impl FnOnce(&Path, String) -> String + Send + 'static) -> Self {
+        let service = format!("http://{}", crate::serve::service().await);
+        let mut demo = Demo::beside_servers(move |directory, yaml| {
+            let yaml = with_site(directory, &yaml, &service);
+            edit(directory, yaml) + "    admin:\n      port: 0\n"
+        })
+        .await;
+        let admin = admin_address(&mut demo.program);
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { demo, admin, client }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
+        let url = format!("http://{}{path}", self.admin);
+        let response = self.client.request(method, url).send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    /// Requests a reload, which must be successful. Returns the answer.
+    async fn reload(&self) -> Value {
+        let (status, answer) = self.ask(Method::POST, "/reload").await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    async fn metric(&self, series: &str) -> i64 {
+        let url = format!("http://{}/metrics", self.admin);
+        let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.demo.directory.join(name)
+    }
+
+    fn edit(&self, name: &str, edit: impl FnOnce(String) -> String) {
+        let path = self.path(name);
+        let text = edit(fs::read_to_string(&path).unwrap());
+        replace(&path, &text);
+    }
+
+    /// Waits until the file watch has reloaded the configuration another time.
+    async fn wait_for_reloads(&self, result: &str, count: i64) {
+        let series = format!("passticket_configuration_reloads_total{{result=\"{result}\"}}");
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(&series).await < count {
+            assert!(Instant::now() < deadline, "{series}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Returns the status of a request to the service.
+    async fn status(&self, client: &Client) -> StatusCode {
+        let response = client.get(self.demo.at("/svc/api/v1/x")).send().await.unwrap();
+        match response.headers().get("x-zowe-auth-failure") {
+            Some(_) => StatusCode::UNAUTHORIZED,
+            None => response.status(),
+        }
+    }
+}
+
+/// Replaces a file as a whole, and keeps its mode.
+fn replace(path: &Path, text: &str) {
+    let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode());
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_and_no_connection_is_lost_under_load() {
+    let gateway = Gateway::start(|_, yaml| yaml).await;
+    let counts = Arc::new((AtomicUsize::new(0), AtomicBool::new(false)));
+    let mut load = JoinSet::new();
+    for http2 in [false, true, false, true] {
+        let builder = gateway.demo.builder();
+        let builder = if http2 { builder } else { builder.http1_only() };
+        let (pem, key) = ("certs/USER.pem", "certs/USER.key");
+        let mut identity = fs::read(gateway.path(pem)).unwrap();
+        identity.extend(fs::read(gateway.path(key)).unwrap());
+        let client = builder.identity(Identity::from_pem(&identity).unwrap()).build().unwrap();
+        let (url, counts) = (gateway.demo.at("/svc/api/v1/x"), counts.clone());
+        load.spawn(async move {
+            while !counts.1.load(Ordering::Relaxed) {
+                let response = client.get(&url).send().await.unwrap();
+                assert!(response.headers().get("x-zowe-auth-failure").is_none());
+                assert_eq!(response.text().await.unwrap(), "/x");
+                counts.0.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let reloads: usize = std::env::var("RELOADS").map_or(30, |count| count.parse().unwrap());
+    let mut used = Vec::new();
+    let first = gateway.path("zowe.yaml");
+    let yaml = fs::read_to_string(&first).unwrap();
+    for number in 0..reloads {
+        // With another time limit for bodies, the gateway opens new connections to the service.
+        let (level, tokens, seconds) =
+            (["debug", "info"][number % 2], 1000 + number % 3, 100 + number / 4);
+        let change = format!(
+            "    limits: {{cachedTokens: {tokens}}}\n    timeouts: {{serviceBodySeconds: {seconds}}}\n    logLevel: {level}\n"
+        );
+        replace(&first, &format!("{yaml}{change}"));
+        assert_eq!(gateway.reload().await["result"], "reloaded");
+        if number == reloads / 3 || number + 1 == reloads {
+            used.push(usage(gateway.demo.program.pid()));
+        }
+    }
+    let answered = counts.0.load(Ordering::Relaxed);
+    counts.1.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended.unwrap();
+    }
+    assert!(answered > reloads, "{answered} answers");
+    // Each client has used one connection.
+    let opened = gateway.metric("passticket_connections_total").await;
+    println!("{reloads} reloads, {answered} answers, {opened} connections, usage {used:?}");
+    assert_eq!(opened, 4);
+    let [(files, threads, memory), (files_after, threads_after, memory_after)] = *used else {
+        panic!("{used:?}")
+    };
+    assert!(files_after <= files + 2, "{used:?}");
+    assert!(threads_after <= threads + 2, "{used:?}");
+    assert!(memory_after <= memory + memory / 4, "{used:?}");
+}
+
+/// Returns the numbers of open files and of threads, and the memory (resident set) in KiB.
+fn usage(pid: u32) -> (usize, usize, usize) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    (files, value("Threads:"), value("VmRSS:"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_users_and_the_log_level_change_at_once() {
+    let mut gateway = Gateway::start(|_, yaml| yaml).await;
+    let client = gateway.demo.client_of("USER");
+    assert_eq!(gateway.status(&client).await, 200);
+    assert_eq!(gateway.reload().await, json!({"result": "unchanged"}));
+
+    // A route is removed, and another one is added.
+    gateway.edit("api-defs/demo.yml", |text| text.replace("serviceId: svc", "serviceId: other"));
+    let answer = gateway.reload().await;
+    let changes = strings(&answer["changes"]);
+    assert_eq!(changes, ["route /other/api/v1 added", "route /svc/api/v1 removed"]);
+    assert!(strings(&answer["files"])[0].ends_with("api-defs/demo.yml"), "{answer}");
+    let line = gateway.demo.program.logged("configuration reloaded");
+    assert!(line.contains("demo.yml") && line.contains("/other/api/v1 added"), "{line}");
+    assert_eq!(gateway.status(&client).await, 404);
+    let other = client.get(gateway.demo.at("/other/api/v1/x")).send().await.unwrap();
+    assert_eq!(other.text().await.unwrap(), "/x");
+    // A new file in the directory of the definitions is found by the watch.
+    let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
+    fs::write(gateway.path("api-defs/svc.yml"), definition.replace("other", "svc")).unwrap();
+    gateway.wait_for_reloads("reloaded", 2).await;
+    assert_eq!(gateway.status(&client).await, 200);
+
+    // A user is removed.
+    gateway.demo.login().await;
+    gateway.edit("users.yml", |text| text.replace("USER:", "OTHER:"));
+    assert_eq!(strings(&gateway.reload().await["changes"]), ["users"]);
+    let login = gateway.demo.client().post(gateway.demo.auth("login"));
+    let login = login.basic_auth("USER", Some("validPassword")).send().await.unwrap();
+    assert_eq!(login.status(), 401);
+
+    // The level of the log. The program was started with the level debug.
+    gateway.edit("zowe.yaml", |text| text + "    logLevel: error\n");
+    assert_eq!(strings(&gateway.reload().await["changes"]), ["level of the log"]);
+    gateway.edit("zowe.yaml", |text| text.replace("logLevel: error", "logLevel: warn"));
+    gateway.reload().await;
+    gateway.demo.program.signal("-TERM");
+    let (_, log) = gateway.demo.program.wait();
+    let after = log.split("configuration reloaded").last().unwrap();
+    assert!(!after.contains("SIGTERM received"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
+    let mut gateway = Gateway::start(|_, yaml| yaml).await;
+    let client = gateway.demo.client_of("USER");
+    let good = fs::read_to_string(gateway.path("zowe.yaml")).unwrap();
+    let lines = good.lines().count();
+    for (name, change, want) in [
+        ("zowe.yaml", "    limits: [\n".to_owned(), "zowe.yaml:".to_owned()),
+        (
+            "zowe.yaml",
+            "    users: nobody.yml\n".to_owned(),
+            format!("zowe.yaml:{}: components.passticket-proxy.users", lines + 1),
+        ),
+        (
+            "zowe.yaml",
+            "    logLevel: loud\n".to_owned(),
+            format!(
+                "zowe.yaml:{}: components.passticket-proxy.logLevel: \"loud\" is not a log directive; write a level",
+                lines + 1
+            ),
+        ),
+        ("api-defs/demo.yml", "  - serviceId: [\n".to_owned(), "api-defs/demo.yml:".to_owned()),
+    ] {
+        let before = fs::read_to_string(gateway.path(name)).unwrap();
+        gateway.edit(name, |text| text + &change);
+        let (status, answer) = gateway.ask(Method::POST, "/reload").await;
+        assert_eq!((status.as_u16(), &answer["result"]), (422, &json!("failed")), "{answer}");
+        let problems = strings(&answer["problems"]);
+        assert!(problems.iter().any(|it| it.contains(&want)), "{want}: {answer}");
+        assert_eq!(gateway.status(&client).await, 200);
+        replace(&gateway.path(name), &before);
+        assert_eq!(gateway.reload().await["result"], "unchanged");
+    }
+    // A key file is missing.
+    let key = gateway.path("certs/localhost.key");
+    fs::rename(&key, key.with_extension("away")).unwrap();
+    gateway.wait_for_reloads("failed", 5).await;
+    let line = gateway.demo.program.logged("localhost.key: No such file");
+    assert!(line.contains("configuration not reloaded"), "{line}");
+    assert!(line.contains("components.") || line.contains("zowe.certificate"), "{line}");
+    let (status, health) = gateway.ask(Method::GET, "/health").await;
+    assert_eq!(status, 503);
+    let configuration = &health["components"]["configuration"];
+    assert!(configuration["reason"].as_str().unwrap().contains("localhost.key"), "{health}");
+    // The gateway is ready nevertheless, and still has its configuration.
+    assert_eq!(gateway.ask(Method::GET, "/health/ready").await.0, 200);
+    assert_eq!(gateway.status(&gateway.demo.client_of("USER")).await, 200);
+    fs::rename(key.with_extension("away"), &key).unwrap();
+    gateway.demo.program.logged("have no problem any more");
+    assert_eq!(gateway.ask(Method::GET, "/health").await.0, 200);
+
+    // A half-written file is valid YAML, but the next poll sees that it still grows.
+    let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
+    let more = definition.replace("serviceId: svc", "serviceId: more");
+    let more = more.strip_prefix("services:\n").unwrap();
+    let path = gateway.path("api-defs/demo.yml");
+    let deadline = Instant::now() + Duration::from_secs(6);
+    let mut text = definition.clone();
+    while Instant::now() < deadline {
+        text.push_str("# one more line\n");
+        fs::write(&path, &text).unwrap();
+        sleep(Duration::from_millis(200)).await;
+    }
+    let reloaded = "passticket_configuration_reloads_total{result=\"reloaded\"}";
+    assert_eq!(gateway.metric(reloaded).await, 0);
+    fs::write(&path, format!("{definition}{more}")).unwrap();
+    gateway.wait_for_reloads("reloaded", 1).await;
+    let response = client.get(gateway.demo.at("/more/api/v1/x")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_and_stores_need_a_restart() {
+    let mut gateway = Gateway::start(|_, yaml| yaml).await;
+    gateway.edit("zowe.yaml", |text| {
+        let text = text.replace("      port: 0\n", "      port: 2\n");
+        let text = text.replace("    port: 0\n", "    port: 1\n");
+        let text = text.replace("revocations: revocations.redb", "revocations: new.redb");
+        text.replace("file: audit.jsonl", "file: new.jsonl") + "    logLevel: debug\n"
+    });
+    let answer = gateway.reload().await;
+    let warnings = strings(&answer["warnings"]);
+    for want in ["gateway.port: the address", "admin", "revocations: the file", "audit: the audit"]
+    {
+        let found = warnings.iter().any(|it| it.contains(want) && it.contains("restarted"));
+        assert!(found, "{want}: {answer}");
+    }
+    assert_eq!(strings(&answer["changes"]), ["level of the log"]);
+    gateway.demo.program.logged("changes only when the program is restarted");
+    assert_eq!(gateway.status(&gateway.demo.client_of("USER")).await, 200);
+    assert!(!gateway.path("new.redb").exists() && !gateway.path("new.jsonl").exists());
+}
+
+/// Kubernetes replaces the link `..data`, through which all files are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_link_of_kubernetes_reloads_all_files() {
+    let gateway = Gateway::start(|directory, yaml| {
+        let mount = directory.join("mount");
+        fs::create_dir_all(mount.join("..1")).unwrap();
+        fs::rename(directory.join("api-defs/demo.yml"), mount.join("..1/demo.yml")).unwrap();
+        symlink("..1", mount.join("..data")).unwrap();
+        symlink("..data/demo.yml", mount.join("demo.yml")).unwrap();
+        yaml.replace("apiDefs: api-defs", "apiDefs: mount")
+    })
+    .await;
+    let client = gateway.demo.client_of("USER");
+    assert_eq!(gateway.status(&client).await, 200);
+    let mount = gateway.path("mount");
+    fs::create_dir(mount.join("..2")).unwrap();
+    let text = fs::read_to_string(mount.join("demo.yml")).unwrap();
+    fs::write(mount.join("..2/demo.yml"), text.replace("serviceId: svc", "serviceId: two"))
+        .unwrap();
+    symlink("..2", mount.join("..data_tmp")).unwrap();
+    fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    fs::remove_dir_all(mount.join("..1")).unwrap();
+    gateway.wait_for_reloads("reloaded", 1).await;
+    assert_eq!(gateway.status(&client).await, 404);
+    let two = client.get(gateway.demo.at("/two/api/v1/x")).send().await.unwrap();
+    assert_eq!(two.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_handshakes_get_the_new_certificate_and_open_connections_stay() {
+    let gateway = Gateway::start(|_, yaml| yaml).await;
+    let open = gateway.demo.client_of("USER");
+    assert_eq!(gateway.status(&open).await, 200);
+    // The new certificate has another issuer, and the same authority for services and clients.
+    let site = Authority::trusted();
+    let key = pki::SERVER.key_pair();
+    let certificate = site.certify(&key, |params| {
+        *params = pki::leaf_params("localhost");
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("localhost".try_into().unwrap())];
+    });
+    replace(&gateway.path("certs/localhost.pem"), &certificate);
+    replace(&gateway.path("certs/localhost.key"), &key.serialize_pem());
+    let answer = gateway.reload().await;
+    assert_eq!(strings(&answer["changes"]), ["certificate"]);
+    assert_eq!(gateway.status(&open).await, 200);
+    assert_eq!(gateway.metric("passticket_connections_total").await, 1);
+    // Only a client that trusts the new issuer can connect now.
+    let new = test_support::client(site.pem().as_bytes()).build().unwrap();
+    let url = gateway.demo.at("/svc/api/v1/x");
+    assert_eq!(new.get(&url).send().await.unwrap().status(), 200);
+    assert!(gateway.demo.client().get(&url).send().await.is_err());
+    assert_eq!(gateway.status(&open).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_of_a_revoked_client_certificate_are_closed() {
+    let gateway = Gateway::start(|directory, yaml| {
+        // The authority of the demo has no list, so its certificates would be refused.
+        let list = Authority::trusted().revoke(&[1], |_| {});
+        fs::write(directory.join("certs/site.crl"), list).unwrap();
+        yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
+            .replace("serviceAuthorities: certs/site.pem", "serviceAuthorities: certs/ca.pem")
+            + "    crls: certs/site.crl\n"
+    })
+    .await;
+    let site = Authority::trusted();
+    let key = USER.key_pair();
+    let client = |serial: u64, http2: bool| {
+        let certificate = site.certify(&key, |params| params.serial_number = Some(serial.into()));
+        let pem = certificate + &key.serialize_pem();
+        let builder = gateway.demo.builder();
+        let builder = if http2 { builder } else { builder.http1_only() };
+        builder.identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
+    };
+    let clients = [(7, false), (7, true), (8, false), (8, true)].map(|(serial, http2)| {
+        (serial, if http2 { Version::HTTP_2 } else { Version::HTTP_11 }, client(serial, http2))
+    });
+    for (_, version, client) in &clients {
+        let response = client.get(gateway.demo.at("/svc/api/v1/x")).send().await.unwrap();
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, *version));
+        assert_eq!(response.text().await.unwrap(), "/x");
+    }
+    // These requests are in flight when the certificate is revoked.
+    let mut in_flight = JoinSet::new();
+    for (_, _, client) in &clients {
+        let request = client.get(gateway.demo.at("/svc/api/v1/slow"));
+        in_flight.spawn(async { request.send().await.unwrap().text().await.unwrap() });
+    }
+    sleep(Duration::from_millis(300)).await;
+    replace(&gateway.path("certs/site.crl"), &site.revoke(&[8], |_| {}));
+    let answer = gateway.reload().await;
+    let changes = strings(&answer["changes"]);
+    assert_eq!(changes[0], "revocation lists", "{answer}");
+    assert!(changes[1].contains("connections closed: their client certificate"), "{answer}");
+    while let Some(answer) = in_flight.join_next().await {
+        assert_eq!(answer.unwrap(), "slow response");
+    }
+    for (serial, version, client) in &clients {
+        let answer = client.get(gateway.demo.at("/svc/api/v1/x")).send().await;
+        match serial {
+            7 => assert_eq!(answer.unwrap().status(), 200, "{version:?}"),
+            // The open connection was closed, and a new handshake is refused.
+            _ => assert!(answer.is_err(), "{version:?}: {answer:?}"),
+        }
+    }
+    let closed = "passticket_connections_closed_total{reason=\"certificate\"}";
+    assert!(gateway.metric(closed).await >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signing_key_is_rotated_and_a_removed_key_is_not_accepted_from_a_cache() {
+    let gateway = Gateway::start(|directory, yaml| {
+        let key = directory.join("keys/new.pem");
+        fs::write(&key, pki::OTHER_SIGNING_KEY).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        yaml
+    })
+    .await;
+    let query = async |token: &str| {
+        let request = gateway.demo.client().get(gateway.demo.auth("query")).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let old = gateway.demo.login().await;
+    assert_eq!(query(&old).await, 200);
+    let keys = |yaml: String, keys: &str| {
+        let start = yaml.find("    signingKey").unwrap();
+        let end = start + yaml[start..].find("\n    users:").unwrap() + 1;
+        format!("{}{keys}{}", &yaml[..start], &yaml[end..])
+    };
+    let both =
+        "    signingKeys:\n    - {file: keys/jwt.pem}\n    - {file: keys/new.pem, signs: true}\n";
+    gateway.edit("zowe.yaml", |yaml| keys(yaml, both));
+    assert_eq!(strings(&gateway.reload().await["changes"]), ["signing keys"]);
+    assert_eq!(query(&old).await, 200);
+    let new = gateway.demo.login().await;
+    assert_eq!(query(&new).await, 200);
+    gateway.edit("zowe.yaml", |yaml| keys(yaml, "    signingKey: keys/new.pem\n"));
+    gateway.reload().await;
+    assert_eq!((query(&old).await, query(&new).await), (401, 200));
+}

@@ -1,0 +1,37 @@
+//! What an [`AuthApi`](super::AuthApi) remembers about logins, for a program that replaces it at a reload.
+
+use std::{fmt, sync::Arc};
+
+use super::{login_throttle::FailedLogins, password_memory::PasswordMemory};
+
+/// The failed logins that the login throttle has counted, and the passwords that were verified within the last minute.
+///
+/// A program that reads its configuration again creates a new [`AuthApi`](super::AuthApi). With the same memory, a
+/// client that guesses passwords does not get new tries because of the reload
+/// ([`AuthApi::with_login_memory`](super::AuthApi::with_login_memory)). Clones share the memory.
+#[derive(Clone)]
+pub struct LoginMemory {
+    pub(super) failures: Arc<FailedLogins>,
+    pub(super) passwords: Arc<PasswordMemory>,
+}
+
+impl LoginMemory {
+    /// Returns a memory with the same failed logins, and without verified passwords. Use it if the users or the login
+    /// provider have changed: a removed user or an old password must not be accepted for another minute.
+    #[must_use]
+    pub fn without_passwords(&self) -> Self {
+        Self { failures: self.failures.clone(), passwords: Arc::new(PasswordMemory::new()) }
+    }
+}
+
+impl Default for LoginMemory {
+    fn default() -> Self {
+        Self { failures: Arc::default(), passwords: Arc::new(PasswordMemory::new()) }
+    }
+}
+
+impl fmt::Debug for LoginMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginMemory").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! Settings of HTTP/2 connections to services.
+
+use std::{num::NonZeroU16, time::Duration};
+
+/// Settings of HTTP/2 connections to services.
+///
+/// ```
+/// use std::{num::NonZeroU16, time::Duration};
+///
+/// use tower_passticket::proxy::Http2Settings;
+///
+/// let settings = Http2Settings::default().with_max_streams(NonZeroU16::new(32).unwrap());
+/// assert_eq!(settings.max_streams(), 32);
+/// assert_eq!(settings.ping_interval(), Some(Duration::from_secs(320)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Settings {
+    max_streams: NonZeroU16,
+    ping_interval: Option<Duration>,
+}
+
+impl Default for Http2Settings {
+    /// 100 requests at a time per connection, and a ping after 320 s without a frame of the service.
+    fn default() -> Self {
+        Self {
+            max_streams: NonZeroU16::new(100).expect("should not be zero"),
+            ping_interval: Some(Duration::from_secs(320)),
+        }
+    }
+}
+
+impl Http2Settings {
+    /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer
+    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), its number applies. Each request may hold 128 KiB of a response that the
+    /// client has not yet taken.
+    #[must_use]
+    pub fn with_max_streams(self, max_streams: NonZeroU16) -> Self {
+        Self { max_streams, ..self }
+    }
+
+    /// Sets the time after which a connection with open requests, from which nothing arrives, is checked by a ping. If
+    /// the service does not answer the ping within 20 s, the connection is closed. `None` means no pings.
+    ///
+    /// By default, servers of gRPC close a connection that sends pings more often than every 300 s.
+    #[must_use]
+    pub fn with_ping_interval(self, ping_interval: Option<Duration>) -> Self {
+        Self { ping_interval, ..self }
+    }
+
+    /// The maximum number of requests that share a connection at a time.
+    pub fn max_streams(&self) -> u16 {
+        self.max_streams.get()
+    }
+
+    /// The time without a frame after which a connection is checked.
+    pub fn ping_interval(&self) -> Option<Duration> {
+        self.ping_interval
+    }
+}

@@ -1,0 +1,101 @@
+//! Why an exchange over HTTP/2 failed, and whether its request is sent again ([D29](crate::decisions#d29)).
+
+use std::error::Error as StdError;
+
+use h2::Reason;
+
+use super::exchange_io::Resend;
+
+/// What is known about a request without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The service has not processed the request: no stream was opened, the service refused the stream
+    /// (`REFUSED_STREAM`), or the stream is after the last one that a GOAWAY names (RFC 9113 §8.7).
+    Unprocessed,
+    /// The connection ended before the response began.
+    ConnectionLost,
+    /// The service ended this stream, or the gateway could not send the body.
+    Other,
+}
+
+impl Failure {
+    /// `is_unsent` says that hyper has given the request back.
+    pub(super) fn of(error: &hyper::Error, is_unsent: bool) -> Self {
+        // hyper reports a user error if it drops a request that waits until the service permits another stream.
+        if is_unsent || error.is_user() {
+            return Self::Unprocessed;
+        }
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+                // After a GOAWAY, h2 gives this error only to streams that the service has not processed.
+                return if error.is_remote() && (is_refused || error.is_go_away()) {
+                    Self::Unprocessed
+                } else if error.is_reset() {
+                    Self::Other
+                } else {
+                    Self::ConnectionLost
+                };
+            }
+            cause = error.source();
+        }
+        // One such error is a ping without an answer.
+        Self::ConnectionLost
+    }
+}
+
+/// Whether a request without a response is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendAgain {
+    No,
+    /// With the same credential.
+    Same,
+    /// With a new credential, because the service accepts a credential only once and may have seen this one.
+    WithNewHeaders,
+}
+
+impl SendAgain {
+    /// `has_begun` says that a part of the body was taken. `was_sent_again` says that this was the second attempt.
+    pub(super) fn after(
+        failure: Failure,
+        resend: Resend,
+        has_begun: bool,
+        was_sent_again: bool,
+    ) -> Self {
+        match (failure, resend) {
+            _ if was_sent_again => Self::No,
+            // The caller gives up if it cannot repeat the part of the body that was taken.
+            (Failure::Unprocessed, _) => Self::Same,
+            (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
+            (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,
+            _ => Self::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure::*, *};
+
+    #[test]
+    fn unprocessed_requests_and_idempotent_requests_are_sent_again_once() {
+        use Resend::*;
+        for (failure, resend, has_begun, want) in [
+            (Unprocessed, Never, false, SendAgain::Same),
+            (Unprocessed, IfUnsent, true, SendAgain::Same),
+            (Unprocessed, WithNewHeaders, false, SendAgain::Same),
+            (ConnectionLost, Never, false, SendAgain::No),
+            (ConnectionLost, IfUnsent, false, SendAgain::No),
+            (ConnectionLost, BeforeBody, false, SendAgain::Same),
+            (ConnectionLost, BeforeBody, true, SendAgain::No),
+            (ConnectionLost, WithNewHeaders, false, SendAgain::WithNewHeaders),
+            (ConnectionLost, WithNewHeaders, true, SendAgain::No),
+            (Other, BeforeBody, false, SendAgain::No),
+        ] {
+            let case = (failure, resend, has_begun);
+            assert_eq!(SendAgain::after(failure, resend, has_begun, false), want, "{case:?}");
+            assert_eq!(SendAgain::after(failure, resend, has_begun, true), SendAgain::No);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The future of one tunnel: it moves bytes in both directions, and ends when one side ends, when a limit is reached, or
+//! when the credential of the handshake is no longer valid.
+
+use std::{
+    fmt, mem,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::{
+    rt::Write,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    counts::Ended,
+    flow::{Failed, Flow},
+    frames::{CloseCode, close_frame},
+    service_upgrade::SwitchedConnection,
+    tunnels::Registered,
+};
+use crate::{
+    audit::{AuditRecord, ReasonCode, RequestId},
+    clock::Timestamp,
+    passticket::UserId,
+    revocation::{CheckError, CheckFuture},
+    token::ServiceId,
+    tunnel::Tunnel,
+};
+
+/// How long both sides may take to close the WebSocket after the close frame of the gateway. Also how long a service may
+/// take to close after its client has closed the connection.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// How long both connections may take to change to WebSocket after the status 101.
+const UPGRADE_TIME: Duration = Duration::from_secs(10);
+
+/// How often a tunnel checks its token.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// How soon a tunnel checks its token again if the revocation store could not answer.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// The time of the next check if there is nothing to check.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Facts about a tunnel for the log and the audit log.
+pub(super) struct About {
+    pub(super) service: ServiceId,
+    pub(super) user: Option<UserId>,
+    pub(super) request_id: Option<RequestId>,
+    /// The record for the case that the credential is no longer valid. `None` if there is no audit log.
+    pub(super) record: Option<Box<AuditRecord>>,
+}
+
+/// The end of the credential's validity.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry {
+    pub(super) at: Timestamp,
+    /// The reason in the audit log.
+    pub(super) reason: ReasonCode,
+}
+
+/// One tunnel.
+pub(super) struct WebSocketTunnel {
+    state: State,
+    registered: Registered,
+    about: About,
+    expiry: Option<Expiry>,
+    opened: Instant,
+    active: Instant,
+    /// When the credential is checked next.
+    next_check: Instant,
+    /// A check that waits for a server.
+    check: Option<CheckFuture>,
+    /// Whether the revocation store could not answer the last check.
+    was_unavailable: bool,
+    closing: Option<Closing>,
+    /// The first side that has sent a close frame or closed its connection, and the time until which the other side may
+    /// follow.
+    first_closed: Option<(Ended, Option<Instant>)>,
+    /// Never later than the next deadline.
+    timer: Pin<Box<Sleep>>,
+    ended: Option<Ended>,
+}
+
+enum State {
+    /// The connections still belong to HTTP.
+    Upgrading {
+        client: OnUpgrade,
+        service: SwitchedConnection,
+        upgraded: [Option<Upgraded>; 2],
+    },
+    Open(Box<Open>),
+    Closed,
+}
+
+struct Open {
+    client: Upgraded,
+    service: Upgraded,
+    /// From the client to the service.
+    up: Flow,
+    /// From the service to the client.
+    down: Flow,
+}
+
+#[derive(Clone, Copy)]
+struct Closing {
+    why: Ended,
+    deadline: Instant,
+}
+
+impl WebSocketTunnel {
+    pub(super) fn new(
+        client: OnUpgrade,
+        service: SwitchedConnection,
+        registered: Registered,
+        expiry: Option<Expiry>,
+        about: About,
+    ) -> Self {
+        let now = Instant::now();
+        let has_credential = expiry.is_some() || registered.control().token().is_some();
+        let user = about.user.map(tracing::field::display);
+        tracing::debug!(service = %about.service, user, "WebSocket opened");
+        Self {
+            state: State::Upgrading { client, service, upgraded: [None, None] },
+            registered,
+            about,
+            expiry,
+            opened: now,
+            active: now,
+            // The first check is immediate: the token may have been revoked during the handshake.
+            next_check: if has_credential { now } else { now + NEVER },
+            check: None,
+            was_unavailable: false,
+            closing: None,
+            first_closed: None,
+            timer: Box::pin(sleep_until(now)),
+            ended: None,
+        }
+    }
+
+    /// Begins to close the WebSocket.
+    fn close(&mut self, why: Ended, code: CloseCode, reason: &str) {
+        if self.closing.is_some() {
+            return;
+        }
+        if let State::Open(open) = &mut self.state {
+            open.up.close_with(close_frame(code, reason, Some(random_mask())));
+            open.down.close_with(close_frame(code, reason, None));
+        }
+        self.closing = Some(Closing { why, deadline: Instant::now() + CLOSE_TIME });
+    }
+
+    fn close_for_credential(&mut self, why: Ended, reason: ReasonCode) {
+        if self.closing.is_some() {
+            return;
+        }
+        let text = match why {
+            Ended::Expired => "the credential has expired",
+            Ended::Revoked => "the token was revoked",
+            _ => "the token cannot be checked",
+        };
+        self.close(why, CloseCode::PolicyViolation, text);
+        let About { service, user, request_id, record } = &mut self.about;
+        let (user, request_id) =
+            (user.map(tracing::field::display), request_id.map(tracing::field::display));
+        tracing::info!(%service, user, request_id, reason = reason.as_str(), "WebSocket closed: its credential is no longer valid");
+        if let Some(record) = record.take() {
+            let audit = &self.registered.tunnels().audit;
+            audit.record(|| AuditRecord { time: audit.now(), ..record.with_reason(reason) });
+        }
+    }
+
+    /// Checks whether the credential is still valid.
+    fn check_credential(&mut self, now: Instant) {
+        let tunnels = self.registered.tunnels().clone();
+        self.next_check = now + CHECK_EVERY;
+        if let Some(Expiry { at, reason }) = self.expiry {
+            // The wall clock may be set, so the remaining time is computed at each check.
+            let left = at.as_millis().saturating_sub(tunnels.clock.now().as_millis());
+            if left == 0 {
+                return self.close_for_credential(Ended::Expired, reason);
+            }
+            self.next_check = self.next_check.min(now + Duration::from_millis(left));
+        }
+        if let Some(token) = self.registered.control().token() {
+            match tunnels.revocations.try_check_now(token) {
+                Some(result) => self.apply_check(result, now),
+                None => self.check = Some(tunnels.revocations.check_token(token)),
+            }
+        }
+    }
+
+    fn apply_check(&mut self, result: Result<(), CheckError>, now: Instant) {
+        match result {
+            Ok(()) => self.was_unavailable = false,
+            Err(CheckError::Revoked(by)) => self.close_for_credential(Ended::Revoked, by.into()),
+            Err(error @ CheckError::Unavailable) if self.was_unavailable => {
+                self.close_for_credential(Ended::Unchecked, error.into());
+            }
+            Err(CheckError::Unavailable) => {
+                self.was_unavailable = true;
+                self.next_check = self.next_check.min(now + CHECK_AGAIN_AFTER);
+            }
+        }
+    }
+
+    /// Follows the requests of other tasks, and polls a check that waits for a server.
+    fn poll_orders(&mut self, cx: &mut Context<'_>) {
+        self.registered.control().register(cx.waker());
+        if self.registered.control().must_shut_down() {
+            self.close(Ended::Shutdown, CloseCode::GoingAway, SHUTDOWN);
+        }
+        if self.registered.control().take_check() {
+            self.check_credential(Instant::now());
+        }
+        if let Some(check) = &mut self.check
+            && let Poll::Ready(result) = check.as_mut().poll(cx)
+        {
+            self.check = None;
+            self.apply_check(result, Instant::now());
+        }
+    }
+
+    /// Moves bytes. Ready when the tunnel has ended.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let State::Upgrading { client, service, upgraded } = &mut self.state {
+            if self.closing.is_some() {
+                // No frame can be sent yet.
+                return Poll::Ready(self.closing.map_or(Ended::Dropped, |closing| closing.why));
+            }
+            let [for_client, for_service] = upgraded;
+            if for_service.is_none()
+                && let Poll::Ready(result) = service.poll_upgraded(cx)
+            {
+                match result {
+                    Ok(upgraded) => *for_service = Some(upgraded),
+                    Err(_) => return Poll::Ready(Ended::Service),
+                }
+            }
+            if for_client.is_none()
+                && let Poll::Ready(result) = Pin::new(client).poll(cx)
+            {
+                match result {
+                    Ok(upgraded) => *for_client = Some(upgraded),
+                    Err(_) => return Poll::Ready(Ended::Client),
+                }
+            }
+            let (Some(_), Some(_)) = (&for_client, &for_service) else { return Poll::Pending };
+            if let (Some(client), Some(service)) = (for_client.take(), for_service.take()) {
+                let (up, down) = (Flow::default(), Flow::default());
+                self.active = Instant::now();
+                self.state = State::Open(Box::new(Open { client, service, up, down }));
+            }
+        }
+        let State::Open(open) = &mut self.state else { return Poll::Ready(Ended::Dropped) };
+        let Open { client, service, up, down } = &mut **open;
+        if let Some(Closing { why, .. }) = self.closing {
+            let up = up.poll_close(cx, client, service);
+            let down = down.poll_close(cx, service, client);
+            ready!(up);
+            ready!(down);
+            for side in [service, client] {
+                // The connections are dropped now, so it does not matter whether this finishes.
+                let _ = Pin::new(side).poll_shutdown(cx);
+            }
+            return Poll::Ready(why);
+        }
+        let before = up.moved() + down.moved();
+        let up_result = up.poll_forward(cx, client, service);
+        let down_result = down.poll_forward(cx, service, client);
+        if up.moved() + down.moved() != before {
+            self.active = Instant::now();
+        }
+        let first = self.first_closed.get_or_insert_with(|| (Ended::Dropped, None));
+        if first.0 == Ended::Dropped {
+            if up.has_closed() || up_result == Poll::Ready(Ok(())) {
+                first.0 = Ended::Client;
+            } else if down.has_closed() {
+                first.0 = Ended::Service;
+            }
+        }
+        let first_or = |other| if first.0 == Ended::Dropped { other } else { first.0 };
+        match (up_result, down_result) {
+            // The service has closed the connection. A WebSocket does not continue in one direction only.
+            (_, Poll::Ready(Ok(()))) => Poll::Ready(first_or(Ended::Service)),
+            (_, Poll::Ready(Err(Failed::Source))) | (Poll::Ready(Err(Failed::Destination)), _) => {
+                Poll::Ready(first_or(Ended::Service))
+            }
+            (_, Poll::Ready(Err(Failed::Destination))) | (Poll::Ready(Err(Failed::Source)), _) => {
+                Poll::Ready(first_or(Ended::Client))
+            }
+            (Poll::Ready(Ok(())), Poll::Pending) => {
+                first.1.get_or_insert_with(|| Instant::now() + CLOSE_TIME);
+                Poll::Pending
+            }
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+        }
+    }
+
+    /// Compares the state with the time limits. Returns the time of the next check. This function may begin to close the
+    /// WebSocket.
+    ///
+    /// # Errors
+    /// The reason why the tunnel ends immediately.
+    fn check_limits(&mut self, now: Instant) -> Result<Instant, Ended> {
+        if let Some(Closing { why, deadline }) = self.closing {
+            return if now >= deadline { Err(why) } else { Ok(deadline) };
+        }
+        let State::Open(open) = &self.state else {
+            let end = self.opened + UPGRADE_TIME;
+            return if now >= end { Err(Ended::Dropped) } else { Ok(end) };
+        };
+        let settings = self.registered.tunnels().settings;
+        let blocked = [open.up.blocked_since(), open.down.blocked_since()];
+        let mut next = self.active + settings.idle;
+        let is_idle = now >= next;
+        for since in blocked.into_iter().flatten() {
+            let end = since + settings.write;
+            if now >= end {
+                return Err(Ended::Stalled);
+            }
+            next = next.min(end);
+        }
+        if let Some((why, Some(end))) = self.first_closed {
+            if now >= end {
+                return Err(why);
+            }
+            next = next.min(end);
+        }
+        if now >= self.next_check {
+            self.check_credential(now);
+        } else if is_idle {
+            self.close(Ended::Idle, CloseCode::GoingAway, "idle for too long");
+        }
+        Ok(next.min(self.next_check))
+    }
+
+    fn finish(&mut self, ended: Ended) {
+        self.ended = Some(ended);
+        let moved = match mem::replace(&mut self.state, State::Closed) {
+            State::Open(open) => (open.up.moved(), open.down.moved()),
+            State::Upgrading { .. } | State::Closed => (0, 0),
+        };
+        self.registered.tunnels().counts.ended.increment((ended,));
+        let About { service, user, .. } = &self.about;
+        let user = user.map(tracing::field::display);
+        let (seconds, (from_client, from_service)) = (self.opened.elapsed().as_secs(), moved);
+        let reason = crate::metrics::Label::value(ended);
+        tracing::debug!(%service, user, reason, seconds, from_client, from_service, "WebSocket ended");
+    }
+}
+
+/// The reason in the close frame at a shutdown.
+const SHUTDOWN: &str = "the gateway stops";
+
+fn random_mask() -> [u8; 4] {
+    let mut mask = [0; 4];
+    // Without randomness, the mask is zero. The mask protects intermediaries only from payloads that a script of a web
+    // page chooses (RFC 6455 §10.3), and the gateway chooses this payload.
+    let _ = aws_lc_rs::rand::fill(&mut mask);
+    mask
+}
+
+impl Future for WebSocketTunnel {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            this.poll_orders(cx);
+            if let Poll::Ready(ended) = this.poll_io(cx) {
+                this.finish(ended);
+                return Poll::Ready(());
+            }
+            let was_closing = this.closing.is_some();
+            let next = match this.check_limits(Instant::now()) {
+                Ok(next) => next,
+                Err(ended) => {
+                    this.finish(ended);
+                    return Poll::Ready(());
+                }
+            };
+            if this.closing.is_some() != was_closing || this.check.is_some() {
+                // Send the close frames, or poll the check.
+                if this.closing.is_some() != was_closing {
+                    continue;
+                }
+                this.poll_orders(cx);
+                if this.closing.is_some() {
+                    continue;
+                }
+            }
+            if this.timer.is_elapsed() || this.timer.deadline() > next {
+                this.timer.as_mut().reset(next);
+            }
+            // `unconstrained` is needed, because tokio does not register the waker of a task that has used up its
+            // cooperative budget.
+            if pin!(unconstrained(this.timer.as_mut())).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Tunnel for WebSocketTunnel {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.get_mut().close(Ended::Shutdown, CloseCode::GoingAway, SHUTDOWN);
+    }
+}
+
+impl Drop for WebSocketTunnel {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.finish(Ended::Dropped);
+        }
+    }
+}
+
+impl fmt::Debug for WebSocketTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketTunnel")
+            .field("service", &self.about.service)
+            .finish_non_exhaustive()
+    }
+}

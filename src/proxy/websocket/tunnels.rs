@@ -1,0 +1,396 @@
+//! All open tunnels: their settings, their limits, and the search for tunnels whose token was revoked.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+use tokio::{sync::Notify, time::sleep};
+
+use super::counts::TunnelCounts;
+use crate::{
+    audit::Audit,
+    clock::{Clock, SystemClock},
+    passticket::UserId,
+    revocation::{RevocationCheck, RevocationListener},
+    token::VerifiedToken,
+};
+
+const PER_USER: NonZeroUsize = NonZeroUsize::new(100).expect("should not be zero");
+
+/// The minimum time between two searches for tunnels with revoked tokens. Revocations in this time share one search.
+const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
+///
+/// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, or when the client
+/// certificate expires. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
+/// WebSockets immediately. Without this task, it closes them within 30 seconds.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use tower_passticket::{proxy::Tunnels, revocation::RevocationIndex};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let revocations = Arc::new(RevocationIndex::default());
+/// let tunnels = Tunnels::new(revocations).with_idle_timeout(Duration::from_secs(600));
+/// let tunnels = Arc::new(tunnels);
+/// let enforcing = tunnels.clone();
+/// tokio::spawn(async move { enforcing.enforce_revocations().await });
+/// // Pass `tunnels` to `Forward::with_tunnels`.
+/// # }
+/// ```
+pub struct Tunnels {
+    pub(super) settings: Settings,
+    pub(super) revocations: Arc<dyn RevocationCheck>,
+    pub(super) audit: Audit,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) counts: Arc<TunnelCounts>,
+    /// Notified after each revocation.
+    revoked: Arc<Notify>,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) connect: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+    per_user: NonZeroUsize,
+}
+
+#[derive(Default)]
+struct Table {
+    last_id: u64,
+    open: HashMap<u64, Arc<Control>>,
+    owners: HashMap<Owner, usize>,
+}
+
+/// The user of a tunnel. Without a user, the address of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    User(UserId),
+    Address(IpAddr),
+    /// The server does not tell the address of the client.
+    Unknown,
+}
+
+impl Owner {
+    /// A host can choose any address in its IPv6 network of 64 bits. So all addresses of the network are one owner.
+    pub(super) fn of_address(ip: IpAddr) -> Self {
+        Self::Address(match ip {
+            IpAddr::V4(_) => ip,
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        })
+    }
+}
+
+impl Tunnels {
+    /// Tunnels whose tokens `revocations` checks. It should be the store that the layers use.
+    pub fn new(revocations: impl RevocationCheck) -> Self {
+        let revoked = Arc::<Notify>::default();
+        let notified = revoked.clone();
+        let listener: RevocationListener = Arc::new(move || notified.notify_one());
+        revocations.on_revocation(listener);
+        Self {
+            settings: Settings {
+                connect: Duration::from_secs(45),
+                idle: Duration::from_secs(3600),
+                write: Duration::from_secs(60),
+                per_user: PER_USER,
+            },
+            revocations: Arc::new(revocations),
+            audit: Audit::none(),
+            clock: Arc::new(SystemClock),
+            counts: Arc::default(),
+            revoked,
+            table: Arc::default(),
+        }
+    }
+
+    /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
+    /// They apply to WebSockets that are opened with this value. One call of
+    /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            settings: self.settings,
+            revocations: self.revocations.clone(),
+            audit: self.audit.clone(),
+            clock: self.clock.clone(),
+            counts: self.counts.clone(),
+            revoked: self.revoked.clone(),
+            table: self.table.clone(),
+        }
+    }
+
+    /// Sets how long a service may take to answer a handshake. The time to connect is included. A shorter response
+    /// timeout of the route or of [`ForwardTimeouts`](super::super::ForwardTimeouts) takes precedence. Default: 45 s, as
+    /// in Zowe.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect: Duration) -> Self {
+        self.settings.connect = connect;
+        self
+    }
+
+    /// Sets how long a WebSocket may be without a byte in either direction. It is then closed with code 1001. Default: 1
+    /// hour, as in Zowe.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
+        self.settings.idle = idle;
+        self
+    }
+
+    /// Sets how long one side may take no byte while bytes wait for it. The connection is then cut. Default: 60 s, as in
+    /// Zowe.
+    #[must_use]
+    pub fn with_write_timeout(mut self, write: Duration) -> Self {
+        self.settings.write = write;
+        self
+    }
+
+    /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts for the address of its
+    /// client. Further handshakes are answered with 429. Default: 100.
+    #[must_use]
+    pub fn with_tunnels_per_user(mut self, per_user: NonZeroUsize) -> Self {
+        self.settings.per_user = per_user;
+        self
+    }
+
+    /// Records in `audit` that a WebSocket was closed because its credential is no longer valid.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Counts WebSockets in `counts`.
+    #[must_use]
+    pub fn with_counts(self, counts: Arc<TunnelCounts>) -> Self {
+        Self { counts, ..self }
+    }
+
+    /// Uses `clock` instead of the system clock for the expiry of tokens and certificates.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The number of open WebSockets.
+    pub fn open(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// Closes WebSockets whenever their tokens are revoked. Never returns.
+    pub async fn enforce_revocations(&self) {
+        loop {
+            self.revoked.notified().await;
+            self.wake_revoked();
+            sleep(SEARCH_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Wakes the tunnels whose tokens are not certainly valid. Each of these tunnels checks its token itself.
+    fn wake_revoked(&self) {
+        let open: Vec<_> = self.table().open.values().cloned().collect();
+        for control in open {
+            let is_valid = control
+                .token
+                .as_ref()
+                .is_none_or(|token| self.revocations.try_check_now(token) == Some(Ok(())));
+            if !is_valid {
+                control.check_now();
+            }
+        }
+    }
+
+    /// Closes all WebSockets with code 1001, because the program stops. A [`tls::Server`](crate::tls::Server) does this
+    /// itself. Call this function if your program has another HTTP server.
+    pub fn shut_down(&self) {
+        self.table().open.values().for_each(|control| control.shut_down());
+    }
+
+    /// Takes a place for a tunnel of `owner`. Returns `None` if the owner already has the maximum number of tunnels.
+    pub(super) fn reserve(self: &Arc<Self>, owner: Owner) -> Option<Place> {
+        let mut table = self.table();
+        let open = table.owners.entry(owner).or_default();
+        if *open >= self.settings.per_user.get() {
+            self.counts.refused.increment();
+            return None;
+        }
+        *open += 1;
+        Some(Place { tunnels: self.clone(), owner })
+    }
+
+    pub(super) fn per_user(&self) -> NonZeroUsize {
+        self.settings.per_user
+    }
+
+    /// Locks the table. Only functions of this module hold the lock, each until it returns.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Tunnels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnels").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A place for one tunnel. It is given back when this value is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    tunnels: Arc<Tunnels>,
+    owner: Owner,
+}
+
+impl Place {
+    pub(super) fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
+    }
+
+    /// Registers the tunnel under its token.
+    pub(super) fn open(self, token: Option<VerifiedToken>) -> Registered {
+        let control = Arc::new(Control::new(token));
+        let mut table = self.tunnels.table();
+        table.last_id += 1;
+        let id = table.last_id;
+        table.open.insert(id, control.clone());
+        drop(table);
+        self.tunnels.counts.open.increment();
+        Registered { place: self, id, control }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.tunnels.table();
+        if let Some(open) = table.owners.get_mut(&self.owner) {
+            *open -= 1;
+            if *open == 0 {
+                table.owners.remove(&self.owner);
+            }
+        }
+    }
+}
+
+/// An open tunnel. It leaves the table when this value is dropped.
+#[derive(Debug)]
+pub(super) struct Registered {
+    place: Place,
+    id: u64,
+    control: Arc<Control>,
+}
+
+impl Registered {
+    pub(super) fn tunnels(&self) -> &Arc<Tunnels> {
+        self.place.tunnels()
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let tunnels = self.place.tunnels();
+        tunnels.table().open.remove(&self.id);
+        tunnels.counts.open.decrement();
+    }
+}
+
+/// The requests of other tasks to one tunnel.
+#[derive(Debug)]
+pub(super) struct Control {
+    token: Option<VerifiedToken>,
+    must_check: AtomicBool,
+    must_shut_down: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Control {
+    fn new(token: Option<VerifiedToken>) -> Self {
+        Self {
+            token,
+            must_check: AtomicBool::new(false),
+            must_shut_down: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    pub(super) fn token(&self) -> Option<&VerifiedToken> {
+        self.token.as_ref()
+    }
+
+    /// Call this before the other functions, so that no request is missed.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    fn check_now(&self) {
+        self.must_check.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn shut_down(&self) {
+        self.must_shut_down.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether the tunnel must check its token now. Returns true once for each request.
+    pub(super) fn take_check(&self) -> bool {
+        self.must_check.load(Ordering::Acquire) && self.must_check.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn must_shut_down(&self) -> bool {
+        self.must_shut_down.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::tickets::user;
+
+    use super::*;
+    use crate::revocation::RevocationIndex;
+
+    #[test]
+    fn each_owner_has_its_own_limit_and_gets_places_back() {
+        let tunnels = Tunnels::new(RevocationIndex::default())
+            .with_tunnels_per_user(NonZeroUsize::new(2).unwrap());
+        let tunnels = Arc::new(tunnels);
+        let [one, two] = ["ONE", "TWO"].map(|name| Owner::User(user(name)));
+        let [first, _second] = [(); 2].map(|()| tunnels.reserve(one).unwrap());
+        assert!(tunnels.reserve(one).is_none());
+        assert!(tunnels.reserve(two).is_some());
+        drop(first);
+        let open = tunnels.reserve(one).unwrap().open(None);
+        assert!(tunnels.reserve(one).is_none());
+        assert_eq!((tunnels.open(), tunnels.counts.open.get()), (1, 1));
+        drop(open);
+        assert!(tunnels.reserve(one).is_some());
+        assert_eq!((tunnels.open(), tunnels.counts.open.get()), (0, 0));
+        assert_eq!(tunnels.counts.refused.get(), 2);
+        assert_eq!(tunnels.table().owners.len(), 1);
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_owner() {
+        let owner = |ip: &str| Owner::of_address(ip.parse().unwrap());
+        assert_eq!(owner("2001:db8::1"), owner("2001:db8::ffff:0:0:2"));
+        assert_ne!(owner("2001:db8::1"), owner("2001:db8:0:1::1"));
+        assert_ne!(owner("192.0.2.1"), owner("192.0.2.2"));
+    }
+}

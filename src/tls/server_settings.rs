@@ -1,0 +1,150 @@
+//! The settings of a server that can change while the server runs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    accepted_connection::SEND_TIMEOUT,
+    connection_watch::ClientTimeouts,
+    inbound_proxies::InboundProxies,
+    open_certificates::OpenCertificates,
+    server_tls::{ClientVerifier, ServerTls},
+};
+use crate::connection::TrustedProxies;
+
+/// The settings of a [`Server`](super::Server) that can change while it runs. A [`SettingsHandle`] changes them.
+///
+/// The functions `with_…` are those of [`Server`](super::Server), with the same defaults.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ServerSettings {
+    pub(super) tls: Option<ServerTls>,
+    pub(super) proxies: InboundProxies,
+    pub(super) handshake_timeout: Duration,
+    pub(super) timeouts: ClientTimeouts,
+}
+
+impl ServerSettings {
+    /// Settings for connections with TLS. `None`: without TLS.
+    pub fn new(tls: Option<ServerTls>) -> Self {
+        Self {
+            tls,
+            proxies: InboundProxies::default(),
+            handshake_timeout: Duration::from_secs(10),
+            timeouts: ClientTimeouts {
+                idle: Duration::from_secs(75),
+                head: Duration::from_secs(30),
+                send: SEND_TIMEOUT,
+            },
+        }
+    }
+
+    /// See [`Server::with_trusted_proxies`](super::Server::with_trusted_proxies).
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies.http = Some(proxies);
+        self
+    }
+
+    /// See [`Server::with_proxy_protocol`](super::Server::with_proxy_protocol).
+    pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies.proxy_protocol = Some(proxies);
+        self
+    }
+
+    /// See [`Server::with_handshake_timeout`](super::Server::with_handshake_timeout).
+    pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
+        Self { handshake_timeout, ..self }
+    }
+
+    /// See [`Server::with_header_timeout`](super::Server::with_header_timeout).
+    pub fn with_header_timeout(mut self, head: Duration) -> Self {
+        self.timeouts.head = head;
+        self
+    }
+
+    /// See [`Server::with_idle_timeout`](super::Server::with_idle_timeout).
+    pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
+        self.timeouts.idle = idle;
+        self
+    }
+
+    /// See [`Server::with_send_timeout`](super::Server::with_send_timeout).
+    pub fn with_send_timeout(mut self, send: Duration) -> Self {
+        self.timeouts.send = send;
+        self
+    }
+
+    pub(super) fn clients(&self) -> ClientVerifier {
+        self.tls.as_ref().map_or(ClientVerifier::None, |tls| tls.clients().clone())
+    }
+}
+
+/// Changes the settings of all servers that were made with it ([`Server::with_settings`](super::Server::with_settings)).
+/// Clones change the settings of the same servers.
+#[derive(Clone)]
+pub struct SettingsHandle(Arc<Shared>);
+
+struct Shared {
+    /// Increases with each change. A server compares it for each connection, and not for each request.
+    generation: AtomicU64,
+    current: Mutex<ServerSettings>,
+    /// Locked during a change, so that two changes verify the certificates in the same order.
+    changing: Mutex<()>,
+    open: Arc<OpenCertificates>,
+}
+
+impl SettingsHandle {
+    /// Creates a handle for new servers, with their first settings.
+    pub fn new(settings: ServerSettings) -> Self {
+        let open = Arc::new(OpenCertificates::new(settings.clients()));
+        let (generation, current) = (AtomicU64::new(1), Mutex::new(settings));
+        Self(Arc::new(Shared { generation, current, changing: Mutex::default(), open }))
+    }
+
+    /// Changes the settings. They apply to connections that are accepted from now on. Open connections stay as they are,
+    /// with one exception: the client certificates of all open connections are verified with the new settings. A
+    /// connection whose certificate is no longer accepted is closed after its requests in flight, at the latest after
+    /// 30 s. A new request on such a connection has no [`PeerCertificate`](crate::identity::PeerCertificate). If the new
+    /// TLS configuration is one of your own ([`ServerTls::from_config`]), no certificate is verified again.
+    ///
+    /// Sessions of TLS are resumed only with the same [`ServerTls`], because each has session tickets of its own.
+    ///
+    /// Returns the number of connections that are closed. This function verifies each certificate in use, so call it in
+    /// a thread for blocking work.
+    pub fn replace(&self, settings: ServerSettings) -> usize {
+        let clients = settings.clients();
+        let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // The old settings are dropped after the lock has been released.
+        let _before = std::mem::replace(&mut *self.current(), settings);
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        self.0.open.replace(&clients)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn read(&self) -> ServerSettings {
+        self.current().clone()
+    }
+
+    pub(super) fn open(&self) -> &Arc<OpenCertificates> {
+        &self.0.open
+    }
+
+    fn current(&self) -> MutexGuard<'_, ServerSettings> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SettingsHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingsHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! A connection of a client that no longer belongs to HTTP. [`proxy`](crate::proxy) makes a tunnel for a WebSocket, and
+//! [`tls::Server`](crate::tls::Server) runs it in place of the HTTP connection.
+
+#![cfg_attr(
+    not(all(feature = "proxy", feature = "tls")),
+    allow(
+        dead_code,
+        reason = "only a server that runs the tunnels of the proxy needs all of this"
+    )
+)]
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The future of a tunnel. It owns the connection of the client. It is ready when the tunnel has ended. Dropping it
+/// closes the connection of the service at once.
+pub(crate) trait Tunnel: Future<Output = ()> + Send {
+    /// Ends the tunnel, because the server stops. The caller must poll the tunnel afterwards. It is then ready after a
+    /// few seconds at the latest.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+pub(crate) type BoxTunnel = Pin<Box<dyn Tunnel>>;
+
+/// An extension of a request: its server runs the tunnel that it finds in the extensions of the response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunsTunnels;
+
+/// An extension of a response with status 101: the tunnel. Extensions must be `Clone`, so this value is shared.
+#[derive(Clone)]
+pub(crate) struct NewTunnel(Arc<Mutex<Option<BoxTunnel>>>);
+
+impl NewTunnel {
+    pub(crate) fn new(tunnel: BoxTunnel) -> Self {
+        Self(Arc::new(Mutex::new(Some(tunnel))))
+    }
+
+    /// Takes the tunnel. Returns `None` if it was already taken.
+    pub(crate) fn take(&self) -> Option<BoxTunnel> {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for NewTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewTunnel")
+    }
+}

@@ -1,0 +1,614 @@
+//! WebSockets through the gateway: handshakes, frames in both directions, and when the gateway closes a WebSocket. The
+//! clients and the services send raw bytes.
+
+use std::{
+    convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::pki_types::ServerName;
+use test_support::{
+    pki::{self, Authority, SERVER},
+    raw::{self, listener},
+    tickets::{key_profile, user},
+    websocket::{ACCEPTED, BINARY, CLOSE, Frame, HANDSHAKE, PING, TEXT, echo},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tower::{Service, ServiceBuilder};
+use tower_passticket::{
+    audit::{Audit, AuditRecord, AuditSink, Event},
+    clock::{Clock, ManualClock, SystemClock},
+    layer::{
+        AuthenticateLayer, Authenticator, Bypass, OnFailure, PassTicketScheme, Route, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, Upstream,
+    },
+    metrics::MetricRegistry,
+    passticket::{KeyProfiles, LocalGenerator, Replay},
+    proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody, TunnelCounts, Tunnels},
+    revocation::{Revocation, RevocationIndex},
+    tls::{Drained, Server, ServerTls},
+    token::{
+        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
+    },
+};
+
+use crate::{PATIENCE, forwarding::unverified, until};
+
+/// Sends audit records to a test.
+struct Records(mpsc::UnboundedSender<AuditRecord>);
+
+impl AuditSink for Records {
+    fn record(&self, record: AuditRecord) {
+        // The receiver may be gone at the end of a test.
+        let _ = self.0.send(record);
+    }
+}
+
+/// A running gateway with two routes to the same service: `/svc` needs a login, and `/open` does not.
+struct Gateway {
+    address: SocketAddr,
+    issuer: TokenIssuer,
+    revocations: Arc<RevocationIndex>,
+    tunnels: Arc<Tunnels>,
+    ended: Arc<TunnelCounts>,
+    counts: Arc<ForwardCounts>,
+    audit: mpsc::UnboundedReceiver<AuditRecord>,
+    stop: oneshot::Sender<()>,
+    drained: tokio::task::JoinHandle<Drained>,
+}
+
+impl Gateway {
+    async fn start(service: SocketAddr) -> Self {
+        Self::start_with(service, |tunnels| tunnels, |server| server).await
+    }
+
+    async fn start_with(
+        service: SocketAddr,
+        settings: impl FnOnce(Tunnels) -> Tunnels,
+        server: impl FnOnce(Server) -> Server,
+    ) -> Self {
+        let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+        let issuer = TokenIssuer::new(key);
+        let revocations = Arc::<RevocationIndex>::default();
+        let (sender, audit) = mpsc::unbounded_channel();
+        let ended = Arc::<TunnelCounts>::default();
+        let tunnels = Tunnels::new(revocations.clone())
+            .with_counts(ended.clone())
+            .with_audit(Audit::to(Records(sender)));
+        let tunnels = Arc::new(settings(tunnels));
+        let enforcing = tunnels.clone();
+        tokio::spawn(async move { enforcing.enforce_revocations().await });
+        let counts = Arc::<ForwardCounts>::default();
+        let (listener, address) = listener().await;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = server(Server::http(listener));
+        let stack = stack(service, &issuer, &revocations, &tunnels, &counts);
+        let drained = tokio::spawn(server.run(stack, async { drop(stopped.await) }));
+        Self { address, issuer, revocations, tunnels, ended, counts, audit, stop, drained }
+    }
+
+    fn token(&self) -> String {
+        self.issuer.login_token(&user("USER"), "domain").unwrap().expose().to_owned()
+    }
+
+    fn pat(&self) -> String {
+        let scopes = Scopes::parse(["svc"]).unwrap();
+        let pat = self.issuer.personal_access_token(&user("USER"), &scopes, Validity::MAX);
+        pat.unwrap().expose().to_owned()
+    }
+
+    /// Opens a WebSocket on the route that needs a login.
+    async fn open(&self, token: &str) -> Client<TcpStream> {
+        let handshake = format!("{HANDSHAKE}authorization: Bearer {token}\r\n");
+        let (head, client) = Client::send(self.address, "/svc/chat", &handshake).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client
+    }
+
+    /// The counter of the tunnels that have ended for this reason.
+    fn ended(&self, reason: &str) -> u64 {
+        let text = MetricRegistry::new().with(self.ended.clone()).expose();
+        let name = format!("passticket_tunnels_ended_total{{reason=\"{reason}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        line.parse().unwrap()
+    }
+}
+
+fn stack(
+    service: SocketAddr,
+    issuer: &TokenIssuer,
+    revocations: &Arc<RevocationIndex>,
+    tunnels: &Arc<Tunnels>,
+    counts: &Arc<ForwardCounts>,
+) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ use<> {
+    let profile = key_profile("ZOWEAPPL").with_replay(Replay::Allowed);
+    let applid = *profile.applid();
+    let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+    let upstream = || Upstream::parse(&format!("http://{service}")).unwrap();
+    let id = |id| ServiceId::new(id).unwrap();
+    let scheme = PassTicketScheme::new(applid, tickets);
+    let routes = [
+        Route::new(id("svc"), "", upstream(), scheme).unwrap().with_on_failure(OnFailure::Reject),
+        Route::new(id("open"), "", upstream(), Bypass).unwrap(),
+    ];
+    let authenticator = Authenticator::new(Rs256Verifier::new(issuer.verifying_key()))
+        .with_personal_access_tokens(revocations.clone());
+    ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(Routes::new(routes).unwrap()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .service(
+            Forward::new(unverified(), ForwardTimeouts::default())
+                .with_max_connections(NonZeroUsize::new(2).unwrap())
+                .with_counts(counts.clone())
+                .with_tunnels(tunnels.clone()),
+        )
+}
+
+/// A client after its handshake.
+struct Client<S>(BufReader<S>);
+
+impl Client<TcpStream> {
+    /// Sends a GET request. Returns the head of the response.
+    async fn send(address: SocketAddr, path: &str, headers: &str) -> (String, Self) {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::send_on(stream, path, headers).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    async fn send_on(stream: S, path: &str, headers: &str) -> (String, Self) {
+        let mut stream = BufReader::new(stream);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+        stream.get_mut().write_all(request.as_bytes()).await.unwrap();
+        stream.get_mut().flush().await.unwrap();
+        let head = timeout(PATIENCE, raw::head(&mut stream)).await.expect("an answer in time");
+        (head, Self(stream))
+    }
+
+    async fn write(&mut self, frame: &Frame) {
+        frame.write(self.0.get_mut()).await.unwrap();
+    }
+
+    async fn read(&mut self) -> io::Result<Option<Frame>> {
+        timeout(PATIENCE, Frame::read(&mut self.0)).await.expect("a frame in time")
+    }
+
+    /// Reads a close frame and answers it, and waits for the end of the connection. Returns the code.
+    async fn closed(&mut self) -> u16 {
+        let close = self.read().await.unwrap().expect("a close frame");
+        let code = close.close_code().unwrap_or_else(|| panic!("not a close frame: {close:?}"));
+        assert!(!close.is_masked);
+        self.write(&Frame::masked(CLOSE, close.payload)).await;
+        assert_eq!(self.read().await.unwrap(), None);
+        code
+    }
+}
+
+/// Starts a service that runs `handle` for each connection. The receiver gets the results.
+async fn service<T: Send + 'static, F>(
+    handle: impl Fn(TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, mpsc::UnboundedReceiver<T>)
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let (sender, results) = mpsc::unbounded_channel();
+    let address = raw::service(move |stream| {
+        let (result, sender) = (handle(stream), sender.clone());
+        async move { drop(sender.send(result.await)) }
+    });
+    (address.await, results)
+}
+
+/// Accepts the handshake, and then waits for frames of the client.
+async fn accept(stream: TcpStream) -> BufReader<TcpStream> {
+    stream.set_nodelay(true).unwrap();
+    let mut stream = BufReader::new(stream);
+    raw::head(&mut stream).await;
+    stream.get_mut().write_all(format!("{ACCEPTED}\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn frames_pass_unchanged_in_both_directions() {
+    let (service, mut served) = service(echo).await;
+    let gateway = Gateway::start(service).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    let large: Vec<_> = (0..3_000_000_u32).map(|i| i as u8).collect();
+    let messages = [
+        Frame::masked(TEXT, *b"hello"),
+        // A compressed message in three fragments, with a ping between them.
+        Frame::masked(0x41, *b"one"),
+        Frame::masked(PING, *b"?"),
+        Frame::masked(0x00, *b"two"),
+        Frame::masked(0x80, Vec::new()),
+        Frame::masked(BINARY, vec![7; 70_000]),
+        Frame::masked(BINARY, large),
+    ];
+    for message in &messages {
+        client.write(message).await;
+        let echo = client.read().await.unwrap().unwrap();
+        assert_eq!(echo, Frame { is_masked: false, ..message.clone() });
+    }
+    client.write(&Frame::masked(CLOSE, 1000_u16.to_be_bytes())).await;
+    let close = client.read().await.unwrap().unwrap();
+    assert_eq!(close.close_code(), Some(1000));
+    assert_eq!(client.read().await.unwrap(), None);
+    let (head, frames) = served.recv().await.unwrap();
+    assert_eq!(frames[..messages.len()], messages);
+    let lines: Vec<_> = head.lines().collect();
+    assert_eq!(lines[0], "GET /chat HTTP/1.1");
+    for line in ["connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13"] {
+        assert!(lines.contains(&line), "{head}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("authorization: Basic ")), "{head}");
+    until(|| gateway.ended("client") == 1 && gateway.tunnels.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_works_over_tls_and_on_a_route_with_the_scheme_bypass() {
+    let (service, _served) = service(echo).await;
+    let gateway = Gateway::start(service).await;
+    let (certificate, key) = (SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+    let tls = ServerTls::from_pem(certificate, key, None).unwrap();
+    let (listener, address) = listener().await;
+    let stack =
+        stack(service, &gateway.issuer, &gateway.revocations, &gateway.tunnels, &gateway.counts);
+    tokio::spawn(Server::https(listener, tls).run(stack, pending()));
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = Authority::trusted().connector(&[]).connect(name, stream).await.unwrap();
+    let (head, mut client) = Client::send_on(stream, "/open/chat", HANDSHAKE).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    for length in [0, 5, 100_000, 1_500_000] {
+        client.write(&Frame::masked(BINARY, vec![1; length])).await;
+        assert_eq!(client.read().await.unwrap().unwrap(), Frame::plain(BINARY, vec![1; length]));
+    }
+    client.write(&Frame::masked(CLOSE, 1000_u16.to_be_bytes())).await;
+    assert_eq!(client.read().await.unwrap().unwrap().close_code(), Some(1000));
+    // The end of TLS is clean: `read` would return an error without `close_notify`.
+    assert_eq!(client.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_a_correct_handshake_is_upgraded() {
+    let (service, _served) = service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        let head = raw::head(&mut stream).await;
+        assert!(!head.contains("\r\nupgrade:") && !head.contains("\r\nconnection:"), "{head}");
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let gateway = Gateway::start(service).await;
+    for headers in [
+        "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+            .to_owned(),
+        HANDSHAKE.replace("13", "8"),
+        HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="),
+        HANDSHAKE.replace("keep-alive, Upgrade", "keep-alive"),
+        HANDSHAKE.replace("upgrade: websocket\r\n", ""),
+        HANDSHAKE.replace("sec-websocket-key", "x-key"),
+        format!("{HANDSHAKE}content-length: 1\r\n"),
+    ] {
+        let stream = TcpStream::connect(gateway.address).await.unwrap();
+        let body = if headers.contains("content-length") { "x" } else { "" };
+        let mut stream = BufReader::new(stream);
+        let request = format!("GET /open/chat HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}");
+        stream.get_mut().write_all(request.as_bytes()).await.unwrap();
+        let head = timeout(PATIENCE, raw::head(&mut stream)).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{headers}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_handshake_gets_a_plain_status() {
+    let (service, mut served) = service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        raw::head(&mut stream).await;
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let gateway = Gateway::start(service).await;
+    let revoked = gateway.token();
+    let token = TokenFingerprint::of(&revoked);
+    let expires_at = SystemClock.now().plus(Duration::from_secs(3600));
+    gateway.revocations.apply(&Revocation::Token { token, expires_at });
+    let cases = [
+        ("/svc/chat", String::new(), 401),
+        ("/svc/chat", "authorization: Bearer garbage\r\n".to_owned(), 401),
+        ("/svc/chat", format!("authorization: Bearer {revoked}\r\n"), 401),
+        ("/open/chat", "origin: https://evil.example\r\n".to_owned(), 403),
+        ("/open/chat", "origin: null\r\n".to_owned(), 403),
+        ("/open/chat", "origin: https://evil.example\r\ncookie: a=b\r\n".to_owned(), 403),
+    ];
+    for (path, headers, status) in cases {
+        let headers = format!("{HANDSHAKE}{headers}");
+        let (head, _) = Client::send(gateway.address, path, &headers).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {headers}: {head}");
+    }
+    assert!(served.try_recv().is_err(), "the service got a refused handshake");
+    // The page belongs to the gateway, and the service refuses the handshake.
+    let headers = format!("{HANDSHAKE}origin: http://localhost\r\n");
+    let (head, _) = Client::send(gateway.address, "/open/chat", &headers).await;
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_the_handshake_is_502() {
+    for (answer, offered, status) in [
+        (ACCEPTED.to_owned(), "", 101),
+        (ACCEPTED.replace("s3p", "s3q"), "", 502),
+        (ACCEPTED.replace("upgrade: websocket", "upgrade: h2c"), "", 502),
+        (format!("{ACCEPTED}sec-websocket-protocol: x\r\n"), "", 502),
+        (
+            format!("{ACCEPTED}sec-websocket-protocol: x\r\n"),
+            "sec-websocket-protocol: y, x\r\n",
+            101,
+        ),
+        (format!("{ACCEPTED}sec-websocket-extensions: x\r\n"), "", 502),
+        (
+            format!("{ACCEPTED}sec-websocket-extensions: x; a=1\r\n"),
+            "sec-websocket-extensions: x; a\r\n",
+            101,
+        ),
+    ] {
+        let sent = answer.clone();
+        let (service, mut ended) = service(move |stream: TcpStream| {
+            let answer = format!("{sent}content-length: 5\r\n\r\n");
+            async move {
+                let mut stream = BufReader::new(stream);
+                raw::head(&mut stream).await;
+                stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+                stream.read_to_end(&mut Vec::new()).await.map(drop)
+            }
+        })
+        .await;
+        let gateway = Gateway::start(service).await;
+        let headers = format!("{HANDSHAKE}{offered}");
+        let (head, client) = Client::send(gateway.address, "/open/chat", &headers).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}: {head}");
+        assert!(status != 101 || !head.contains("content-length"), "{head}");
+        drop(client);
+        timeout(PATIENCE, ended.recv()).await.expect("the connection to the service is closed");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_closes_with_1008() {
+    let (service, mut served) = service(echo).await;
+    let mut gateway = Gateway::start(service).await;
+    let now = SystemClock.now();
+    let expires_at = now.plus(Duration::from_secs(90 * 24 * 3600));
+    let of_token = |text: &str| Revocation::Token { token: TokenFingerprint::of(text), expires_at };
+    let service_id = ServiceId::new("svc").unwrap();
+    let up_to = now.plus(Duration::from_secs(10));
+    let (login, pat) = (gateway.token(), gateway.pat());
+    let cases = [
+        (login.clone(), of_token(&login), "token-revoked"),
+        (pat.clone(), of_token(&pat), "token-revoked"),
+        (gateway.pat(), Revocation::User { user: user("USER"), up_to }, "revoked-by-user-rule"),
+    ];
+    let mut other = gateway.open(&gateway.token()).await;
+    for (token, revocation, reason) in cases {
+        let mut client = gateway.open(&token).await;
+        client.write(&Frame::masked(TEXT, *b"hello")).await;
+        client.read().await.unwrap().unwrap();
+        gateway.revocations.apply(&revocation);
+        assert_eq!(client.closed().await, 1008, "{revocation:?}");
+        let (_, frames) = served.recv().await.unwrap();
+        let close = frames.last().unwrap();
+        assert_eq!((close.close_code(), close.is_masked), (Some(1008), true));
+        let record = gateway.audit.recv().await.unwrap();
+        assert_eq!(record.event, Event::WebSocketClosed);
+        let json = record.to_json();
+        for part in [reason, "\"user\":\"USER\"", "/svc/chat", "token_id"] {
+            assert!(json.contains(part), "{part}: {json}");
+        }
+    }
+    // A tunnel with another token continues.
+    other.write(&Frame::masked(TEXT, *b"still here")).await;
+    assert_eq!(other.read().await.unwrap().unwrap(), Frame::plain(TEXT, *b"still here"));
+    assert_eq!(gateway.ended("revoked"), 3);
+    // Rules for services apply to PATs only, so the tunnel of the login token continues.
+    gateway.revocations.apply(&Revocation::Service { service: service_id, up_to });
+    other.write(&Frame::masked(TEXT, *b"and here")).await;
+    assert_eq!(other.read().await.unwrap().unwrap(), Frame::plain(TEXT, *b"and here"));
+}
+
+#[tokio::test]
+async fn the_end_of_the_tokens_validity_closes_with_1008() {
+    let (service, _served) = service(echo).await;
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let for_tunnels = clock.clone();
+    let mut gateway =
+        Gateway::start_with(service, |tunnels| tunnels.with_clock(for_tunnels), |server| server)
+            .await;
+    let token = gateway.issuer.login_token(&user("USER"), "domain").unwrap();
+    // The token expires in a tenth of a second, as far as the tunnel knows.
+    let almost = token.expires_at().as_millis() - 100;
+    clock.set(tower_passticket::clock::Timestamp::from_millis(almost));
+    let mut client = gateway.open(token.expose()).await;
+    client.write(&Frame::masked(TEXT, *b"hello")).await;
+    client.read().await.unwrap().unwrap();
+    clock.set(token.expires_at());
+    assert_eq!(client.closed().await, 1008);
+    let record = gateway.audit.recv().await.unwrap();
+    assert!(record.to_json().contains("token-expired"), "{}", record.to_json());
+    until(|| gateway.ended("expired") == 1).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_with_1001() {
+    let (service, mut served) = service(echo).await;
+    let gateway = Gateway::start(service).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    client.write(&Frame::masked(TEXT, *b"hello")).await;
+    client.read().await.unwrap().unwrap();
+    drop(gateway.stop);
+    assert_eq!(client.closed().await, 1001);
+    let (_, frames) = served.recv().await.unwrap();
+    assert_eq!(frames.last().unwrap().close_code(), Some(1001));
+    let drained = timeout(PATIENCE, gateway.drained).await.expect("the server stops").unwrap();
+    assert_eq!(drained, Drained::Completely);
+}
+
+#[tokio::test]
+async fn a_tunnel_may_continue_for_the_tunnel_drain_timeout() {
+    let (service, _served) = service(echo).await;
+    let server = |server: Server| {
+        server.with_drain_timeout(Duration::ZERO).with_tunnel_drain_timeout(PATIENCE)
+    };
+    let gateway = Gateway::start_with(service, |tunnels| tunnels, server).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    client.write(&Frame::masked(TEXT, *b"before")).await;
+    client.read().await.unwrap().unwrap();
+    drop(gateway.stop);
+    // The listener is closed when the shutdown has begun.
+    while TcpStream::connect(gateway.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    client.write(&Frame::masked(TEXT, *b"after")).await;
+    assert_eq!(client.read().await.unwrap().unwrap(), Frame::plain(TEXT, *b"after"));
+    client.write(&Frame::masked(CLOSE, 1000_u16.to_be_bytes())).await;
+    assert_eq!(client.read().await.unwrap().unwrap().close_code(), Some(1000));
+    assert_eq!(client.read().await.unwrap(), None);
+    timeout(PATIENCE / 2, gateway.drained).await.expect("the server stops").unwrap();
+}
+
+/// The service sends one half of a frame before the gateway closes the WebSocket, and the other half after it.
+#[tokio::test]
+async fn the_close_frame_comes_after_the_current_frame() {
+    let (go_on, waiting) = oneshot::channel::<()>();
+    let waiting = std::sync::Mutex::new(Some(waiting));
+    let message = Frame::plain(BINARY, vec![9; 100_000]);
+    let bytes = message.to_bytes();
+    let (service, mut served) = service(move |stream| {
+        let (bytes, waiting) = (bytes.clone(), waiting.lock().unwrap().take().unwrap());
+        async move {
+            let mut stream = accept(stream).await;
+            let (first, second) = bytes.split_at(50_000);
+            stream.get_mut().write_all(first).await.unwrap();
+            waiting.await.unwrap();
+            stream.get_mut().write_all(second).await.unwrap();
+            // The gateway discards this message, because it has already sent its close frame.
+            Frame::plain(TEXT, *b"late").write(stream.get_mut()).await.unwrap();
+            let close = Frame::read(&mut stream).await.unwrap().unwrap();
+            Frame::plain(CLOSE, close.payload.clone()).write(stream.get_mut()).await.unwrap();
+            close
+        }
+    })
+    .await;
+    let gateway = Gateway::start(service).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    let mut first = vec![0; 40_000];
+    client.0.read_exact(&mut first).await.unwrap();
+    gateway.tunnels.shut_down();
+    go_on.send(()).unwrap();
+    let mut rest = vec![0; message.to_bytes().len() - first.len()];
+    client.0.read_exact(&mut rest).await.unwrap();
+    assert_eq!([first, rest].concat(), message.to_bytes());
+    assert_eq!(client.closed().await, 1001);
+    assert_eq!(served.recv().await.unwrap().close_code(), Some(1001));
+}
+
+#[tokio::test]
+async fn a_user_has_a_limited_number_of_tunnels() {
+    let (service, _served) = service(echo).await;
+    let one = NonZeroUsize::MIN;
+    let settings = |tunnels: Tunnels| tunnels.with_tunnels_per_user(one);
+    let gateway = Gateway::start_with(service, settings, |server| server).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    let second = format!("{HANDSHAKE}authorization: Bearer {}\r\n", gateway.token());
+    let (head, _) = Client::send(gateway.address, "/svc/chat", &second).await;
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("retry-after"), "{head}");
+    // Tunnels without a user have their own limit.
+    let (head, _open) = Client::send(gateway.address, "/open/chat", HANDSHAKE).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client.write(&Frame::masked(CLOSE, Vec::new())).await;
+    client.read().await.unwrap().unwrap();
+    until(|| gateway.tunnels.open() == 1).await;
+    gateway.open(&gateway.token()).await;
+}
+
+/// The pool has two connections.
+#[tokio::test]
+async fn a_tunnel_occupies_a_connection_of_its_instance() {
+    let (service, _served) = service(echo).await;
+    let gateway = Gateway::start(service).await;
+    let clients = [gateway.open(&gateway.token()).await, gateway.open(&gateway.token()).await];
+    assert_eq!(gateway.counts.open(), 2);
+    let waiting = Client::send(gateway.address, "/open/chat", HANDSHAKE);
+    let (head, ()) = tokio::join!(waiting, async {
+        until(|| gateway.counts.waiting() == 1).await;
+        drop(clients);
+    });
+    assert!(head.0.starts_with("HTTP/1.1 101 "), "{}", head.0);
+    drop(head);
+    until(|| gateway.counts.open() == 0 && gateway.tunnels.open() == 0).await;
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_is_closed_with_1001() {
+    let (service, mut served) = service(echo).await;
+    let settings = |tunnels: Tunnels| tunnels.with_idle_timeout(Duration::from_millis(300));
+    let gateway = Gateway::start_with(service, settings, |server| server).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    assert_eq!(client.closed().await, 1001);
+    assert_eq!(served.recv().await.unwrap().1.last().unwrap().close_code(), Some(1001));
+    assert_eq!(gateway.ended("idle"), 1);
+}
+
+/// The client takes no bytes. The gateway then reads no more from the service, and cuts both connections after the write
+/// timeout.
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_the_service_and_is_cut() {
+    let (service, mut served) = service(async |stream| {
+        let mut stream = accept(stream).await;
+        let piece = Frame::plain(BINARY, vec![0; 65_536]).to_bytes();
+        let mut sent = 0_u64;
+        while stream.get_mut().write_all(&piece).await.is_ok() {
+            sent += piece.len() as u64;
+        }
+        sent
+    })
+    .await;
+    let settings = |tunnels: Tunnels| tunnels.with_write_timeout(Duration::from_millis(500));
+    let gateway = Gateway::start_with(service, settings, |server| server).await;
+    let client = gateway.open(&gateway.token()).await;
+    let sent = timeout(PATIENCE, served.recv()).await.expect("the tunnel is cut").unwrap();
+    // The buffers of the kernel take several megabytes. The gateway adds only a few kilobytes.
+    assert!(sent < 64 * 1024 * 1024, "{sent} bytes");
+    until(|| gateway.ended("stalled") == 1).await;
+    drop(client);
+}
+
+#[tokio::test]
+async fn an_end_of_one_side_ends_the_other_side() {
+    let (address, mut served) = service(echo).await;
+    let gateway = Gateway::start(address).await;
+    // The client disconnects without a close frame.
+    drop(gateway.open(&gateway.token()).await);
+    timeout(PATIENCE, served.recv()).await.expect("the service sees the end").unwrap();
+    until(|| gateway.ended("client") == 1).await;
+    // The service disconnects without a close frame.
+    let (address, _served) = service(async |stream| drop(accept(stream).await)).await;
+    let gateway = Gateway::start(address).await;
+    let mut client = gateway.open(&gateway.token()).await;
+    assert_eq!(client.read().await.unwrap(), None);
+    until(|| gateway.ended("service") == 1).await;
+}
