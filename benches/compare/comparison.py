@@ -17,17 +17,42 @@ FORWARD = """
     keepalive_requests 1000000000;
     keepalive_timeout 3600s;
   }}
+  upstream two {{
+    server 127.0.0.1:{upstream};
+    server 127.0.0.1:{second};
+    keepalive {connections};
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+  }}
+  upstream calls {{
+    server 127.0.0.1:{calls};
+    keepalive {connections};
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+  }}
   proxy_http_version 1.1;
   proxy_set_header Connection "";
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ proxy_pass http://service; }}
+    location /two/ {{ proxy_pass http://two/; }}
+    location /socket/ {{
+      proxy_pass http://127.0.0.1:{socket}/;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection "upgrade";
+      proxy_read_timeout 3600s;
+    }}
   }}
   ssl_certificate {demo}/certs/localhost.pem;
   ssl_certificate_key {demo}/certs/localhost.key;
   ssl_protocols TLSv1.3;
   ssl_ecdh_curve X25519;
   ssl_session_tickets on;
+  server {{
+    listen 127.0.0.1:{grpc} ssl http2 backlog=4096;
+    http2_max_concurrent_streams 1000;
+    location / {{ grpc_pass grpc://calls; }}
+  }}
   server {{
     listen 127.0.0.1:{tls} ssl backlog=4096;
     location / {{ proxy_pass http://service; }}
@@ -53,11 +78,11 @@ defaults
   timeout server 600s
   http-reuse always
 frontend clients
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096 {bind}
 {rules}
   default_backend service
 backend service
-  server only 127.0.0.1:{upstream}
+{servers}
 """
 
 # HAProxy verifies the JWT like the gateway, then sends a fixed Basic header.
@@ -127,19 +152,33 @@ class Comparison(World):
 
     def peers(self):
         tls, mutual = self.ports["nginx_tls"], self.ports["nginx_mutual"] = free_port(), free_port()
-        port = free_port()
+        port, grpc = free_port(), free_port()
+        self.ports["nginx_grpc"] = grpc
         self.nginx("nginx", FORWARD.format(upstream=self.upstream, port=port, tls=tls, mutual=mutual,
-                                           demo=self.demo, connections=CONNECTIONS), port)
+                                           demo=self.demo, connections=CONNECTIONS, grpc=grpc,
+                                           second=self.second, socket=self.ports["websocket"],
+                                           calls=self.ports["grpc"]), port)
         self.haproxy("haproxy", "")
+        if 10 in self.rows:
+            self.haproxy("haproxy_two", "", ports=[self.upstream, self.second])
+        if 11 in self.rows:
+            self.haproxy("haproxy_socket", "", ports=[self.ports["websocket"]])
+        if 12 in self.rows:
+            pair = [(self.demo / f"certs/localhost.{kind}").read_text() for kind in ("pem", "key")]
+            pem = self.bench.write("localhost-pair.pem", "".join(pair), mode=0o600)
+            self.haproxy("haproxy_grpc", "", ports=[self.ports["grpc"]], options="proto h2",
+                         bind=f"ssl crt {pem} alpn h2 curves X25519")
         public = self.bench.write("public.pem", self.public_key)
         self.haproxy("haproxy_jwt", VERIFY.replace("PUBLIC", str(public)))
         port = self.ports["minimal"] = free_port()
         args = [self.programs["minimal_proxy"], f"127.0.0.1:{port}", f"127.0.0.1:{self.upstream}"]
         self.servers["minimal"] = self.bench.start("minimal", args, port)
 
-    def haproxy(self, name, rules):
+    def haproxy(self, name, rules, ports=None, bind="", options=""):
         port = self.ports[name] = free_port()
-        text = HAPROXY.format(port=port, rules=rules, upstream=self.upstream)
+        servers = "\n".join(f"  server s{number} 127.0.0.1:{upstream} {options}"
+                            for number, upstream in enumerate(ports or [self.upstream]))
+        text = HAPROXY.format(port=port, rules=rules, servers=servers, bind=bind)
         args = [self.bench.tools["haproxy"], "-db", "-f", self.bench.write(f"{name}.cfg", text)]
         self.servers[name] = self.bench.start(name, args, port)
 
@@ -180,6 +219,14 @@ class Comparison(World):
         bare = self.request("bare", "/ticket/api/v1/kib")
         health = self.request("health", "/application/health", "Connection: close")
         server, mutual = self.server_tls(), self.mutual_tls()
+        # The handshake that benches/compare/echo.rs expects.
+        upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+        two = self.request("two", "/two/api/v1/kib", cookie)
+        two_peer = self.request("two_peer", "/two/peer/api/kib", cookie)
+        socket = self.request("socket", "/socket/api/v1/x", cookie, *upgrade)
+        bearer = f"Authorization: Bearer {self.jwt}"
+        call = self.request("call", "/grpc/api/v1/test.Echo/Unary", bearer, method="POST")
         subjects = [
             ("jwt", "JWT → PassTicket", "plain", "closed", "plain", ticket, []),
             ("jwt_audit", "JWT → PassTicket, audit", "plain", "closed", "audit", ticket, []),
@@ -203,6 +250,16 @@ class Comparison(World):
             ("mutual", "ours, mutual", "handshakes", "handshake", "tls", health, mutual),
             ("mutual_nginx", "nginx, mutual", "handshakes", "handshake", "nginx_mutual", health,
              mutual),
+            ("jwt_two", "JWT → PassTicket, two instances", "plain", "closed", "plain", two, []),
+            ("nginx_two", "nginx, forwards to two servers", "plain", "closed", "nginx", two_peer, []),
+            ("haproxy_two", "HAProxy, forwards to two servers", "plain", "closed", "haproxy_two",
+             two_peer, []),
+            ("socket", "ours", "websocket", "websocket", "plain", socket, []),
+            ("socket_nginx", "nginx", "websocket", "websocket", "nginx", socket, []),
+            ("socket_haproxy", "HAProxy", "websocket", "websocket", "haproxy_socket", socket, []),
+            ("grpc", "JWT → PassTicket", "grpc", "grpc", "tls", call, server),
+            ("grpc_nginx", "nginx, forwards", "grpc", "grpc", "nginx_grpc", call, server),
+            ("grpc_haproxy", "HAProxy, forwards", "grpc", "grpc", "haproxy_grpc", call, server),
             ("late_jwt", "JWT → PassTicket", "latency", "open", "plain", ticket, []),
             ("late_audit", "JWT → PassTicket, audit", "latency", "open", "audit", ticket, []),
             ("late_bypass", "bypass", "latency", "open", "plain", bypass, []),
@@ -213,6 +270,7 @@ class Comparison(World):
             wanted.add("jwt")
         for key, title, group, mode, server, request, tls in subjects:
             if key in wanted:
-                process = self.servers[server.replace("_tls", "").replace("_mutual", "")]
+                nginx = server.startswith("nginx_")
+                process = self.servers["nginx" if nginx else server]
                 self.subjects.append(
                     Subject(key, title, group, mode, process, self.ports[server], request, tls))

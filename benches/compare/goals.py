@@ -34,6 +34,13 @@ GOALS = [
     Goal(7, "mutual TLS: ours / nginx", "mutual_nginx", "mutual", "cpu", "≥", 3.5),
     Goal(9, "p99 at 70 %: JWT → PassTicket / bypass", "late_jwt", "late_bypass", "p99", "≤", 1.3),
     Goal(9, "p99 at 70 %: JWT → PassTicket, audit (default) / bypass", "late_audit", "late_bypass", "p99", "≤", 1.3),
+    Goal(10, "JWT → PassTicket: two instances / one", "jwt_two", "jwt", "cpu", "≤", 1.02),
+    Goal(10, "two instances: JWT → PassTicket / HAProxy, forwards", "jwt_two", "haproxy_two", "cpu", "≤", 1.08),
+    Goal(10, "two instances: JWT → PassTicket / nginx, forwards", "jwt_two", "nginx_two", "cpu", "≤", 1.18),
+    Goal(11, "WebSocket message and echo: ours / HAProxy", "socket", "socket_haproxy", "cpu", "≤", 1.2),
+    Goal(11, "WebSocket message and echo: ours / nginx", "socket", "socket_nginx", "cpu", "≤", 1.2),
+    Goal(12, "gRPC unary: JWT → PassTicket / HAProxy, forwards", "grpc", "grpc_haproxy", "cpu", "≤", 1.3),
+    Goal(12, "gRPC unary: JWT → PassTicket / nginx, forwards", "grpc", "grpc_nginx", "cpu", "≤", 1.3),
 ]
 
 # A subject is measured with the load generator, with the arguments `mode`, `request` and `tls`. The load generator

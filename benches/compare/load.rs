@@ -6,8 +6,10 @@
 //! load open ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]   RATE requests per second on all connections together
 //! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS     each request has a new connection
 //! load idle ADDRESS REQUEST CONNECTIONS SECONDS [TLS]        each connection sends one request, and is then idle
+//! load websocket ADDRESS REQUEST CONNECTIONS SECONDS [TLS]   like closed: each WebSocket sends a message, and waits for its echo
+//! load grpc ADDRESS REQUEST CONNECTIONS SECONDS TLS          like closed: CONNECTIONS unary calls at a time on 8 connections
 //!
-//! REQUEST   a file with the bytes of the request
+//! REQUEST   a file with the bytes of the request. For websocket, this is the handshake. For grpc, its head is used
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
@@ -34,6 +36,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use http::Request;
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -66,22 +70,28 @@ fn main() -> Result<(), Failure> {
         ("open", [rate, tls @ ..]) => (Some(rate.parse::<f64>()?), tls),
         (_, tls) => (None, tls),
     };
+    let kind = match mode.as_str() {
+        "websocket" => Kind::WebSocket,
+        "grpc" => Kind::Grpc,
+        _ => Kind::Http,
+    };
     let load = Load {
+        kind,
         address: address.parse()?,
         request: fs::read(request)?.into(),
         connections: connections.parse()?,
         duration: Duration::from_secs_f64(seconds.parse()?),
-        tls: tls_config(tls)?,
+        tls: tls_config(tls, kind)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::spawn(stay_awake());
         match (mode.as_str(), rate) {
-            ("closed", _) => load.closed().await,
+            ("closed" | "websocket" | "grpc", _) => load.closed().await,
             ("open", Some(rate)) => load.open(rate).await,
             ("handshake", _) => load.handshake().await,
             ("idle", _) => load.idle().await,
-            _ => Err("unknown mode; write closed, open, handshake or idle".into()),
+            _ => Err("unknown mode; write closed, open, handshake, idle, websocket or grpc".into()),
         }
     })
 }
@@ -98,7 +108,7 @@ async fn stay_awake() {
 
 /// Returns the TLS settings of the client. They are the same for all proxies: TLS 1.3, X25519, AES-128-GCM, no
 /// resumption.
-fn tls_config(files: &[String]) -> Result<Option<TlsConnector>, Failure> {
+fn tls_config(files: &[String], kind: Kind) -> Result<Option<TlsConnector>, Failure> {
     let Some(authority) = files.first() else { return Ok(None) };
     let provider = CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
@@ -118,11 +128,23 @@ fn tls_config(files: &[String]) -> Result<Option<TlsConnector>, Failure> {
         _ => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
+    if kind == Kind::Grpc {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     Ok(Some(TlsConnector::from(Arc::new(config))))
+}
+
+/// What the clients send.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    WebSocket,
+    Grpc,
 }
 
 #[derive(Clone)]
 struct Load {
+    kind: Kind,
     address: SocketAddr,
     request: Arc<[u8]>,
     connections: usize,
@@ -242,8 +264,15 @@ impl Load {
     /// Opens and warms up the connections.
     async fn connect(&self) -> Result<Vec<Client>, Failure> {
         let mut clients = Vec::new();
-        for _ in 0..self.connections {
-            let mut client = Client::connect(self).await?;
+        for number in 0..self.connections {
+            let mut client = match self.kind {
+                Kind::Http => Client::connect(self).await?,
+                Kind::WebSocket => Client::WebSocket(WebSocketClient::connect(self).await?),
+                Kind::Grpc => Client::Grpc(match clients.get(number % GRPC_CONNECTIONS) {
+                    Some(Client::Grpc(other)) => other.clone(),
+                    _ => GrpcClient::connect(self).await?,
+                }),
+            };
             client.exchange(&self.request).await?;
             clients.push(client);
         }
@@ -305,13 +334,144 @@ async fn report<C: 'static>(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection and its read buffer.
-struct Client {
+/// One of the clients, which send their requests independently of each other.
+enum Client {
+    Http(HttpClient),
+    WebSocket(WebSocketClient),
+    Grpc(GrpcClient),
+}
+
+impl Client {
+    async fn connect(load: &Load) -> Result<Self, Failure> {
+        Ok(Self::Http(HttpClient::connect(load).await?))
+    }
+
+    /// Sends the request, and reads the response.
+    async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Http(client) => client.exchange(request).await,
+            Self::WebSocket(client) => client.echo().await,
+            Self::Grpc(client) => client.call().await,
+        }
+    }
+
+    async fn wait_for_close(self) {
+        if let Self::Http(client) = self {
+            client.wait_for_close().await;
+        }
+    }
+}
+
+/// The number of connections of all clients of gRPC together.
+const GRPC_CONNECTIONS: usize = 8;
+
+/// The length of a message, for WebSocket and gRPC.
+const MESSAGE: usize = 125;
+
+/// An open WebSocket.
+struct WebSocketClient {
+    client: HttpClient,
+}
+
+impl WebSocketClient {
+    async fn connect(load: &Load) -> Result<Self, Failure> {
+        let mut client = HttpClient::connect(load).await?;
+        client.stream.write_all(&load.request).await?;
+        while !client.buffer.ends_with(b"\r\n\r\n") {
+            if client.stream.read_buf(&mut client.buffer).await? == 0 {
+                return Err("the connection was closed before the response was complete".into());
+            }
+        }
+        if !client.buffer.starts_with(b"HTTP/1.1 101 ") {
+            let head = String::from_utf8_lossy(&client.buffer);
+            return Err(format!("expected status 101, got: {head}").into());
+        }
+        Ok(Self { client })
+    }
+
+    /// Sends a binary message, and reads its echo.
+    async fn echo(&mut self) -> Result<(), Failure> {
+        // A final frame with a mask of zeros (RFC 6455 §5.2).
+        let mut frame = [0; 6 + MESSAGE];
+        frame[..2].copy_from_slice(&[0x82, 0x80 | MESSAGE as u8]);
+        let HttpClient { stream, buffer } = &mut self.client;
+        stream.write_all(&frame).await?;
+        buffer.clear();
+        while buffer.len() < 2 + MESSAGE {
+            if stream.read_buf(buffer).await? == 0 {
+                return Err("the WebSocket was closed".into());
+            }
+        }
+        if buffer.len() == 2 + MESSAGE && buffer[..2] == [0x82, MESSAGE as u8] {
+            Ok(())
+        } else {
+            Err("expected the echo of one message".into())
+        }
+    }
+}
+
+/// A client of gRPC. Several of them share a connection.
+#[derive(Clone)]
+struct GrpcClient {
+    sender: h2::client::SendRequest<Bytes>,
+    request: Request<()>,
+}
+
+impl GrpcClient {
+    async fn connect(load: &Load) -> Result<Self, Failure> {
+        let stream = HttpClient::connect(load).await?.stream;
+        let (sender, connection) = h2::client::handshake(stream).await?;
+        tokio::spawn(connection);
+        let head = str::from_utf8(&load.request)?;
+        let mut lines = head.lines();
+        let path = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("/");
+        let mut request = Request::post(format!("https://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            if name != "Host" {
+                request = request.header(name, value);
+            }
+        }
+        Ok(Self { sender, request: request.body(())? })
+    }
+
+    /// Makes a unary call, and checks that its status is 0.
+    async fn call(&mut self) -> Result<(), Failure> {
+        // A message without compression, after its length.
+        let mut message = vec![0; 5 + MESSAGE];
+        message[4] = MESSAGE as u8;
+        let mut sender = self.sender.clone().ready().await?;
+        let (response, mut stream) = sender.send_request(self.request.clone(), false)?;
+        stream.send_data(message.into(), true)?;
+        let response = response.await?;
+        if response.status() != 200 {
+            return Err(format!("expected status 200, got {}", response.status()).into());
+        }
+        let mut body = response.into_body();
+        let mut length = 0;
+        while let Some(data) = body.data().await {
+            let data = data?;
+            length += data.len();
+            body.flow_control().release_capacity(data.len())?;
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        if length == 5 + MESSAGE && trailers.get("grpc-status").is_some_and(|status| status == "0")
+        {
+            Ok(())
+        } else {
+            Err(format!("expected the echo of one message and status 0, got {trailers:?}").into())
+        }
+    }
+}
+
+/// A connection of HTTP/1.1 and its read buffer.
+struct HttpClient {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
-impl Client {
+impl HttpClient {
     async fn connect(load: &Load) -> Result<Self, Failure> {
         let stream = TcpStream::connect(load.address).await?;
         stream.set_nodelay(true)?;

@@ -58,7 +58,7 @@ class Rounds:
         connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
         load = Load(self.bench, self.world.programs, subject.mode, subject.port, subject.request,
                     connections, self.seconds, *rate, *subject.tls)
-        take_turns(load.family | self.world.servers["upstream"].family)
+        take_turns(load.family | self.world.upstreams())
         return load
 
     def least_disturbed(self, subject, load):

@@ -21,7 +21,8 @@ def cargo(*targets, env=None):
 
 
 PROGRAM = ("--bin", "passticket-proxy")
-TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "make_revocations")
+TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "echo",
+         "--bench", "make_revocations")
 
 
 def ours(directory, *together_with):
@@ -35,5 +36,5 @@ def ours(directory, *together_with):
 
 
 def tools():
-    """Builds the load generator, the minimal proxy and make_revocations."""
+    """Builds the load generator, the minimal proxy, the echo upstreams and make_revocations."""
     return cargo(*TOOLS)

@@ -89,6 +89,9 @@ def markdown(command, rounds, measured, memory):
         "tls": "TLS 1.3 (X25519, P-256), kept connections",
         "handshakes": f"Full TLS 1.3 handshakes (X25519, P-256), {HANDSHAKING} concurrent, each with "
                       "one small request; all servers issue session tickets, no session is resumed",
+        "websocket": "WebSocket over plain HTTP/1.1: a message of 125 bytes and its echo",
+        "grpc": "gRPC unary calls: TLS 1.3 with HTTP/2 to the proxy (64 calls at a time on 8 connections), "
+                "HTTP/2 without TLS to the service; messages of 125 bytes",
         "latency": "Open loop (Poisson) at 70 % of the rate of JWT → PassTicket",
     }
     for group, title in titles.items():

@@ -37,6 +37,7 @@ http {{
 UPSTREAM = """
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{second} backlog=4096;
     location / {{ return 200 "{kib}"; }}
     # Reads the whole upload before the response, because curl 7.88 hangs if an HTTP/2 response comes earlier.
     location = /upload {{
@@ -72,11 +73,12 @@ components:
     revocations: {directory}/{rules}.redb
     apiDefs: [{directory}/api-defs]
     ptktdata: [{{ applid: ZOWEAPPL, algorithm: legacy, key: {{ file: {demo}/ptktdata/ZOWEAPPL.key }}, replayProtection: false }}]
+    services: {{ grpc: {{ http: h2c }} }}
 """
 
 SERVICE = """
   - serviceId: {name}
-    instanceBaseUrls: ["http://127.0.0.1:{upstream}"]
+    instanceBaseUrls: [{instances}]
     routes: [{{ gatewayUrl: api/v1, serviceRelativeUrl: / }}]
     authentication: {{ {authentication} }}
 """
@@ -92,14 +94,27 @@ class World:
         self.demo = bench.directory / "demo"
         self.servers, self.ports = {}, {}
         self.credentials()
-        upstream = self.upstream = free_port()
-        self.nginx("upstream", UPSTREAM.format(port=upstream, kib="x" * 1024),
+        upstream, second = self.upstream, self.second = free_port(), free_port()
+        self.nginx("upstream", UPSTREAM.format(port=upstream, second=second, kib="x" * 1024),
                    upstream, bench.cores[1])
-        services = [("ticket", "scheme: httpBasicPassTicket, applid: ZOWEAPPL"),
-                    ("bypass", "scheme: bypass")]
+        for name in ("websocket", "grpc"):
+            port = self.ports[name] = free_port()
+            args = [programs["echo"], name, f"127.0.0.1:{port}"]
+            self.servers[name] = bench.start(name, args, port, bench.cores[1])
+        ticket = "scheme: httpBasicPassTicket, applid: ZOWEAPPL"
+        services = [("ticket", ticket, [upstream]), ("bypass", "scheme: bypass", [upstream]),
+                    ("two", ticket, [upstream, second]),
+                    ("socket", ticket, [self.ports["websocket"]]),
+                    ("grpc", ticket, [self.ports["grpc"]])]
         bench.write("api-defs/services.yml", "services:" + "".join(
-            SERVICE.format(name=name, upstream=upstream, authentication=authentication)
-            for name, authentication in services))
+            SERVICE.format(name=name, authentication=authentication,
+                           instances=", ".join(f'"http://127.0.0.1:{port}"' for port in ports))
+            for name, authentication, ports in services))
+
+    def upstreams(self):
+        """The processes behind the proxies. They run on the core of the load generator."""
+        return {pid for name in ("upstream", "websocket", "grpc")
+                for pid in self.servers[name].family}
 
     def credentials(self):
         """Starts the demo, which makes keys, a JWT that is valid for 8 hours, and a PAT. Then ends the demo."""

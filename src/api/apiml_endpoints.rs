@@ -19,7 +19,7 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     response::{Answer, json as json_response, json_document, typed},
-    service_list::{ListedService, ServiceList, set_version},
+    service_list::{ListedInstance, ListedService, ServiceList, set_version},
 };
 use crate::{
     apiml_path::{ApimlPath, service_id},
@@ -27,6 +27,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol},
     health::Health,
     layer::OriginPolicy,
+    token::ServiceId,
 };
 
 /// Says which clients may read the health of the gateway at `/application/health`.
@@ -77,6 +78,16 @@ impl ApimlEndpoints {
     pub fn with_certificates<C: AsRef<[u8]>>(self, chain: impl IntoIterator<Item = C>) -> Self {
         let pem: String = chain.into_iter().map(|der| certificate_pem(der.as_ref())).collect();
         Self { certificates: pem.into(), ..self }
+    }
+
+    /// Sets the function that returns whether an instance of a service works. By default, all instances are listed as
+    /// UP. The function is called for each listed instance, so it must not block.
+    #[must_use]
+    pub fn with_instance_health(
+        self,
+        health: impl Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync + 'static,
+    ) -> Self {
+        Self { services: self.services.with_health(health), ..self }
     }
 
     /// Sets the function that returns the health of the gateway: the name and the health of each part that the gateway

@@ -1,12 +1,12 @@
 //! The services that `GET /gateway/api/v1/services` lists
 //! (docs/reference/auth-endpoints.md#gateway-endpoints).
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::{layer::CertificateHeader, passticket::Applid, token::ServiceId};
+use crate::{health::Health, layer::CertificateHeader, passticket::Applid, token::ServiceId};
 
 static CONTENT_VERSION: HeaderName = HeaderName::from_static("content-version");
 
@@ -163,13 +163,27 @@ impl ListedInstance {
     }
 }
 
+/// Returns whether an instance of a service works.
+type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
+
 /// The list of services. Each id occurs once.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ServiceList(Arc<[ListedService]>);
+#[derive(Clone)]
+pub(super) struct ServiceList {
+    services: Arc<[ListedService]>,
+    health: HealthOf,
+}
 
 impl ServiceList {
     pub(super) fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
-        Self(services.into_iter().collect())
+        Self { services: services.into_iter().collect(), health: Arc::new(|_, _| Health::Up) }
+    }
+
+    /// Sets the function that returns whether an instance works.
+    pub(super) fn with_health(
+        self,
+        health: impl Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync + 'static,
+    ) -> Self {
+        Self { health: Arc::new(health), ..self }
     }
 
     /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
@@ -182,7 +196,8 @@ impl ServiceList {
         let has_api = |service: &&ListedService| {
             api_id.is_none_or(|wanted| service.apis.iter().any(|api| api.api_id == wanted))
         };
-        self.0.iter().filter(has_api).map(|service| service_view(service, base)).collect()
+        let listed = self.services.iter().filter(has_api);
+        listed.map(|service| self.view(service, base)).collect()
     }
 
     /// Returns the service with this id as JSON. The id is not case-sensitive.
@@ -191,8 +206,27 @@ impl ServiceList {
         id: &str,
         base: &'a str,
     ) -> Option<impl Serialize + use<'a>> {
-        let found = self.0.iter().find(|service| service.id.as_str().eq_ignore_ascii_case(id));
-        found.map(|service| service_view(service, base))
+        let mut services = self.services.iter();
+        let found = services.find(|service| service.id.as_str().eq_ignore_ascii_case(id));
+        found.map(|service| self.view(service, base))
+    }
+
+    fn view<'a>(&self, service: &'a ListedService, base: &str) -> ServiceView<'a> {
+        let mut is_up = service.instances.is_empty();
+        let instances = service.instances.iter().map(|instance| {
+            let health = (self.health)(&service.id, instance);
+            is_up |= health.is_up();
+            (instance.id.as_str(), instance_view(instance, &health))
+        });
+        let instances = instances.collect();
+        let health = if is_up { Health::Up } else { Health::down("no instance works") };
+        service_view(service, base, &health, instances)
+    }
+}
+
+impl fmt::Debug for ServiceList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServiceList").field(&self.services).finish()
     }
 }
 
@@ -271,13 +305,15 @@ struct InstanceView<'a> {
     custom_metadata: &'a BTreeMap<String, String>,
 }
 
-/// Like API ML, the gateway reports UP for services that do not register themselves, because it does not check them.
-const STATUS: &str = "UP";
-
-fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
+fn service_view<'a>(
+    service: &'a ListedService,
+    base: &str,
+    health: &Health,
+    instances: BTreeMap<&'a str, InstanceView<'a>>,
+) -> ServiceView<'a> {
     ServiceView {
         service_id: service.id.as_str(),
-        status: STATUS,
+        status: health.as_str(),
         apiml: ApimlView {
             api_info: distinct(&service.apis).map(|api| api_view(api, &service.id, base)).collect(),
             service: TextView {
@@ -287,11 +323,7 @@ fn service_view<'a>(service: &'a ListedService, base: &str) -> ServiceView<'a> {
             },
             authentication: service.authentication.iter().map(authentication_view).collect(),
         },
-        instances: service
-            .instances
-            .iter()
-            .map(|instance| (instance.id.as_str(), instance_view(instance)))
-            .collect(),
+        instances,
     }
 }
 
@@ -332,10 +364,10 @@ fn authentication_view(authentication: &ListedAuthentication) -> AuthenticationV
     }
 }
 
-fn instance_view(instance: &ListedInstance) -> InstanceView<'_> {
+fn instance_view<'a>(instance: &'a ListedInstance, health: &Health) -> InstanceView<'a> {
     let host = instance.host.trim_start_matches('[').trim_end_matches(']');
     InstanceView {
-        status: STATUS,
+        status: health.as_str(),
         hostname: &instance.host,
         ip_addr: host.parse().ok(),
         protocol: &instance.protocol,
@@ -422,6 +454,27 @@ mod tests {
             }},
         }]);
         assert_eq!(document, want);
+    }
+
+    #[test]
+    fn a_service_is_up_while_one_of_its_instances_is() {
+        for (down, want) in [(&[][..], "UP"), (&[1], "UP"), (&[1, 2], "DOWN")] {
+            let mut service = ListedService::new(ServiceId::new("svc").unwrap());
+            let instance = |port| ListedInstance::fixed(&service.id, "http", "a", port);
+            service.instances = vec![instance(1), instance(2)];
+            let list = ServiceList::new([service]).with_health(move |_, instance| {
+                match down.contains(&instance.port) {
+                    true => Health::down("why"),
+                    false => Health::Up,
+                }
+            });
+            let document = to_value(list.service("svc", "").unwrap()).unwrap();
+            assert_eq!(document["status"], want);
+            for port in [1, 2] {
+                let want = if down.contains(&port) { "DOWN" } else { "UP" };
+                assert_eq!(document["instances"][format!("STATIC-a:svc:{port}")]["status"], want);
+            }
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod cross_origin;
 mod failure;
 pub mod forwarded_certificate;
 mod future;
+mod instances;
 #[cfg(feature = "proxy")]
 mod message;
 mod origin;
@@ -50,6 +51,7 @@ mod rejection;
 mod request_headers;
 pub mod require_authorized;
 pub mod route;
+mod route_error;
 mod routes;
 #[cfg(feature = "remote")]
 mod saf_idt;
@@ -63,6 +65,7 @@ pub mod scope;
 mod shared_routes;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod websocket;
 mod x509;
 #[cfg(feature = "remote")]
@@ -92,6 +95,7 @@ pub use forwarded_certificate::{
     VerifyClientCertificate,
 };
 pub use future::{LayerFuture, ResponseFuture};
+pub use instances::{Balancing, Instance, Instances};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
 pub use origin::{Origin, OriginError};
@@ -103,9 +107,9 @@ pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
+pub use route_error::RouteError;
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Routes, SecurityHeaders,
-    ServiceProtocol, Upstream,
+    ClientBasic, EncodedPaths, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;
@@ -119,6 +123,7 @@ pub use schemes::{
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
+pub use upstream::Upstream;
 #[cfg(feature = "proxy")]
 pub(crate) use websocket::AsksForWebSocket;
 pub use x509::{CertificateHeader, UnknownCertificateHeader, X509Scheme};

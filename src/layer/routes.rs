@@ -1,21 +1,19 @@
 //! The table of routes, which assigns paths of the gateway to services.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
-use http::{
-    HeaderName, Uri,
-    uri::{Authority, Scheme as UriScheme},
-};
+use http::{HeaderName, Uri, uri::Authority};
 
 use super::{
+    instances::{Instance, Instances},
     path::is_ambiguous,
+    route_error::RouteError,
     scheme_error::SchemeError,
     schemes::{Accepts, Scheme, SchemeFuture, SchemeRequest},
+    upstream::Upstream,
 };
-use crate::{
-    authority::is_host_and_port, compatibility::Compatibility, passticket::Replay, token::ServiceId,
-};
+use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
 
 /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed
 /// ([D4](crate::decisions#d4)).
@@ -99,107 +97,12 @@ pub enum ServiceProtocol {
     H2c,
 }
 
-/// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So two spellings of one address are equal, and their routes share one limit of connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    scheme: UriScheme,
-    authority: Authority,
-    base_path: String,
-}
-
-impl Upstream {
-    /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
-    ///
-    /// # Errors
-    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
-    /// `url`. If `url` contains `@`, the error does not contain it, because the part before the `@` may be a password.
-    pub fn parse(url: &str) -> Result<Self, RouteError> {
-        let error = || RouteError::upstream(url);
-        url.parse::<Uri>().map_err(|_| error())?.try_into()
-    }
-
-    /// `http` or `https`.
-    pub fn scheme(&self) -> &UriScheme {
-        &self.scheme
-    }
-
-    /// Returns the host and the port. The default port of the scheme is left out.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
-    }
-
-    /// Whether a URL with this authority and scheme belongs to this server.
-    fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
-        let port = |authority: &Authority, scheme| {
-            authority.port_u16().unwrap_or_else(|| default_port(scheme))
-        };
-        is_host_and_port(authority)
-            && authority.host().eq_ignore_ascii_case(self.authority.host())
-            && port(authority, scheme) == port(&self.authority, self.scheme.as_str())
-    }
-
-    /// Returns the same address with `path` appended to the base path.
-    #[must_use]
-    pub fn join(&self, path: &str) -> Self {
-        let path = path.trim_matches('/');
-        let separator = if path.is_empty() { "" } else { "/" };
-        Self { base_path: format!("{}{separator}{path}", self.base_path), ..self.clone() }
-    }
-}
-
-impl TryFrom<Uri> for Upstream {
-    type Error = RouteError;
-
-    fn try_from(uri: Uri) -> Result<Self, RouteError> {
-        let error = || RouteError::upstream(&uri.to_string());
-        let scheme = uri
-            .scheme()
-            .filter(|s| **s == UriScheme::HTTP || **s == UriScheme::HTTPS)
-            .ok_or_else(error)?;
-        let authority = uri.authority().filter(|a| is_host_and_port(a)).ok_or_else(error)?;
-        if uri.query().is_some() || is_ambiguous(uri.path()) {
-            return Err(error());
-        }
-        let base_path = uri.path().trim_end_matches('/').to_owned();
-        let authority = normalized(authority, scheme).ok_or_else(error)?;
-        Ok(Self { scheme: scheme.clone(), authority, base_path })
-    }
-}
-
-fn default_port(scheme: &str) -> u16 {
-    if scheme == "http" { 80 } else { 443 }
-}
-
-/// Returns the normal form of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
-fn normalized(authority: &Authority, scheme: &UriScheme) -> Option<Authority> {
-    let host = authority.host().to_ascii_lowercase();
-    match authority.port_u16().filter(|port| *port != default_port(scheme.as_str())) {
-        Some(port) => format!("{host}:{port}").parse().ok(),
-        None => host.parse().ok(),
-    }
-}
-
-impl FromStr for Upstream {
-    type Err = RouteError;
-
-    fn from_str(url: &str) -> Result<Self, RouteError> {
-        Self::parse(url)
-    }
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority, self.base_path)
-    }
-}
-
 /// Assigns paths of the gateway to a service, and contains the scheme and the settings for requests to this service.
 #[derive(Clone)]
 pub struct Route {
     service: ServiceId,
     prefix: String,
-    upstream: Option<Upstream>,
+    instances: Option<Arc<Instances>>,
     scheme: RouteScheme,
     on_failure: Option<OnFailure>,
     client_basic: ClientBasic,
@@ -231,9 +134,9 @@ impl RouteScheme {
     }
 }
 
-/// The address and the prefix of one route in [`Route::siblings`].
+/// The instances and the prefix of one route in [`Route::siblings`].
 struct Sibling {
-    upstream: Upstream,
+    instances: Arc<Instances>,
     prefix: String,
 }
 
@@ -259,7 +162,8 @@ impl Route {
         if !plain || !prefix.is_ascii() || is_ambiguous(&prefix) {
             return Err(RouteError::GatewayUrl(gateway_url.chars().take(200).collect()));
         }
-        Ok(Self::to(service, prefix, Some(upstream), scheme))
+        let instance = Instance::of_service(&service, upstream);
+        Ok(Self::to(service, prefix, Some(Instances::new([instance])), scheme))
     }
 
     /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so the proxy
@@ -275,13 +179,13 @@ impl Route {
     fn to(
         service: ServiceId,
         prefix: String,
-        upstream: Option<Upstream>,
+        instances: Option<Instances>,
         scheme: impl Scheme,
     ) -> Self {
         Self {
             service,
             prefix,
-            upstream,
+            instances: instances.map(Arc::new),
             scheme: RouteScheme::new(scheme),
             on_failure: None,
             client_basic: ClientBasic::default(),
@@ -299,6 +203,13 @@ impl Route {
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
         Self { scheme: RouteScheme::new(scheme), siblings: Arc::new([]), ..self }
+    }
+
+    /// Replaces the upstream of this route by several instances of the service. The value can be shared with the code
+    /// that [replaces](Instances::replace) the instances.
+    #[must_use]
+    pub fn with_instances(self, instances: impl Into<Arc<Instances>>) -> Self {
+        Self { instances: Some(instances.into()), siblings: Arc::new([]), ..self }
     }
 
     /// Sets what the gateway does with a request if authentication or the scheme failed.
@@ -370,9 +281,14 @@ impl Route {
         &self.prefix
     }
 
-    /// Returns the address of the service. `None` for a [`local`](Self::local) route.
-    pub fn upstream(&self) -> Option<&Upstream> {
-        self.upstream.as_ref()
+    /// Returns the instances of the service. `None` for a [`local`](Self::local) route.
+    pub fn instances(&self) -> Option<&Arc<Instances>> {
+        self.instances.as_ref()
+    }
+
+    /// Returns the address of the first instance. `None` if the route has no instance.
+    pub fn upstream(&self) -> Option<Upstream> {
+        Some(self.instances.as_ref()?.list().first()?.upstream().clone())
     }
 
     /// Returns the scheme that prepares requests for the service.
@@ -438,28 +354,31 @@ impl Route {
         self.compatibility
     }
 
-    /// Converts the `Location` of a service's response into a `Location` for the client of the gateway. The result has
-    /// no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). Returns `None`
-    /// if `location` points to another server, is relative to the path of the request, is already a path of the
-    /// gateway, or has no route.
+    /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
+    /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2).
+    /// Returns `None` if `location` points to another server, is relative to the path of the request, is already a path
+    /// of the gateway, or has no route.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
-        self.northbound_location_bytes(location.as_bytes())
+        self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// Does the same as [`northbound_location`](Self::northbound_location) for a header value, which may contain bytes
-    /// that are not ASCII.
-    pub(crate) fn northbound_location_bytes(&self, location: &[u8]) -> Option<Vec<u8>> {
-        let upstream = self.upstream.as_ref()?;
+    /// Does the same as [`northbound_location`](Self::northbound_location) for a header value of the instance at
+    /// `upstream`. The value may contain bytes that are not ASCII.
+    pub(crate) fn northbound_location_bytes(
+        &self,
+        upstream: &Upstream,
+        location: &[u8],
+    ) -> Option<Vec<u8>> {
         let slashes = location.windows(2).position(|pair| pair == b"//");
         let Some((scheme, after)) = slashes.map(|at| (&location[..at], &location[at + 2..])) else {
-            return self.northbound_path_bytes(location);
+            return self.northbound_path_bytes(upstream, location);
         };
         let scheme = match scheme {
-            b"" => upstream.scheme.as_str(),
+            b"" => upstream.scheme().as_str(),
             _ if scheme.eq_ignore_ascii_case(b"http:") => "http",
             _ if scheme.eq_ignore_ascii_case(b"https:") => "https",
-            _ => return self.northbound_path_bytes(location),
+            _ => return self.northbound_path_bytes(upstream, location),
         };
         let is_end = |b: &u8| matches!(b, b'/' | b'?' | b'#');
         let end = after.iter().position(is_end).unwrap_or(after.len());
@@ -480,27 +399,37 @@ impl Route {
         if self.is_of_gateway(&path) {
             return Some(path);
         }
-        self.northbound_path_bytes(&path)
+        self.northbound_path_bytes(upstream, &path)
     }
 
-    /// Converts an absolute path of the service into a path of the gateway. The path may end with a query and a
+    /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
     /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
     /// of a route of this service: it is then a path of the gateway, as some services answer that read
     /// `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
-        self.northbound_path_bytes(path.as_bytes()).and_then(|it| String::from_utf8(it).ok())
+        self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
+            .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// Does the same as [`northbound_path`](Self::northbound_path) for bytes that may not be ASCII.
-    pub(crate) fn northbound_path_bytes(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let upstream = self.upstream.as_ref()?;
+    /// Does the same as [`northbound_path`](Self::northbound_path) for the instance at `upstream`, and for bytes that
+    /// may not be ASCII.
+    pub(crate) fn northbound_path_bytes(
+        &self,
+        upstream: &Upstream,
+        path: &[u8],
+    ) -> Option<Vec<u8>> {
         if !path.starts_with(b"/") || path.starts_with(b"//") || self.is_of_gateway(path) {
             return None;
         }
-        let own = [(&upstream.base_path, &self.prefix)];
-        let siblings = self.siblings.iter().filter(|s| s.upstream.authority == upstream.authority);
-        let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
-        let (base_path, prefix) = routes
+        let siblings = self.siblings.iter().flat_map(|sibling| {
+            let list = sibling.instances.list();
+            let is_of_server = |it: &&Instance| it.upstream().authority() == upstream.authority();
+            let found: Vec<_> = list.iter().filter(is_of_server).cloned().collect();
+            found.into_iter().map(|it| (it.upstream().base_path().to_owned(), &sibling.prefix))
+        });
+        let own = [(upstream.base_path().to_owned(), &self.prefix)];
+        let (base_path, prefix) = siblings
+            .chain(own)
             .filter(|(base_path, _)| is_below(base_path, path))
             // If several base paths are equally long, `max_by_key` returns the last one. This route is the last item,
             // so it is preferred.
@@ -513,14 +442,19 @@ impl Route {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
 
-    /// Returns the path and query for the request to the service. The base path of the upstream replaces the prefix of
-    /// the route; the rest stays unchanged. If the path does not begin with the prefix, the whole path is appended to
-    /// the base path.
+    /// Returns the path and query for the request to the first instance. The base path of the upstream replaces the
+    /// prefix of the route; the rest stays unchanged. If the path does not begin with the prefix, the whole path is
+    /// appended to the base path.
     pub fn southbound_path(&self, uri: &Uri) -> String {
+        let upstream = self.upstream();
+        self.southbound_path_below(upstream.as_ref().map_or("", Upstream::base_path), uri)
+    }
+
+    /// Does the same as [`southbound_path`](Self::southbound_path) for an instance with this base path.
+    pub(crate) fn southbound_path_below(&self, base: &str, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
         let query = uri.query().map_or(0, |q| q.len() + 1);
-        let base = self.upstream.as_ref().map_or("", |upstream| &upstream.base_path);
         let mut path = String::with_capacity(base.len() + rest.len() + query + 1);
         path.push_str(base);
         path.push_str(rest);
@@ -556,7 +490,7 @@ impl fmt::Debug for Route {
         f.debug_struct("Route")
             .field("service", &self.service)
             .field("prefix", &self.prefix)
-            .field("upstream", &self.upstream)
+            .field("instances", &self.instances)
             // The output shows only the name of the scheme, because a scheme may contain a secret.
             .field("scheme", &self.scheme().name())
             .field("on_failure", &self.on_failure())
@@ -613,8 +547,8 @@ impl Routes {
         let finished = |mut routes: Vec<Route>| {
             routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
             let sibling = |route: &Route| {
-                let upstream = route.upstream.clone()?;
-                Some(Sibling { upstream, prefix: route.prefix.clone() })
+                let instances = route.instances.clone()?;
+                Some(Sibling { instances, prefix: route.prefix.clone() })
             };
             let siblings: Arc<[_]> = routes.iter().filter_map(sibling).collect();
             let finished = |route| Arc::new(Route { siblings: siblings.clone(), ..route });
@@ -633,32 +567,6 @@ impl Routes {
     /// Returns all routes, in no defined order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.by_service.values().flatten().map(AsRef::as_ref)
-    }
-}
-
-/// Why a route or a table of routes cannot be created.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RouteError {
-    /// The text is not the URL of a service.
-    #[error(
-        "{0:?} is not the URL of a service; write http:// or https://, host, port and path, without user, query or dot segments"
-    )]
-    Upstream(String),
-    /// The text cannot be a part of a path.
-    #[error("{0:?} cannot be part of a path; write segments like api/v1")]
-    GatewayUrl(String),
-    /// Two routes have the same prefix.
-    #[error("two routes have the prefix {0}")]
-    Duplicate(String),
-}
-
-impl RouteError {
-    fn upstream(url: &str) -> Self {
-        Self::Upstream(match url.contains('@') {
-            true => "(a URL with '@')".to_owned(),
-            false => url.chars().take(200).collect(),
-        })
     }
 }
 
@@ -878,38 +786,6 @@ mod tests {
             Routes::new([twice(), twice()]).unwrap_err(),
             RouteError::Duplicate("/a/x".to_owned())
         );
-    }
-
-    #[test]
-    fn one_server_has_one_spelling() {
-        for (url, want) in [
-            ("https://zos", "https://zos"),
-            ("https://zos:443/a", "https://zos/a"),
-            ("https://ZOS.Example:0443", "https://zos.example"),
-            ("HTTPS://zos:80", "https://zos:80"),
-            ("http://zos:80", "http://zos"),
-            ("http://zos:443", "http://zos:443"),
-            ("https://zos:08443/Api/", "https://zos:8443/Api"),
-            ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
-            ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
-        ] {
-            assert_eq!(Upstream::parse(url).unwrap().to_string(), want, "{url}");
-        }
-    }
-
-    #[test]
-    fn the_authority_of_an_upstream_has_no_default_port() {
-        for (scheme, authority, want) in [
-            ("http", "zos.example", "zos.example"),
-            ("http", "zos.example:80", "zos.example"),
-            ("http", "zos.example:443", "zos.example:443"),
-            ("https", "zos.example:443", "zos.example"),
-            ("https", "zos.example:10012", "zos.example:10012"),
-            ("https", "[::1]:10012", "[::1]:10012"),
-        ] {
-            let upstream = Upstream::parse(&format!("{scheme}://{authority}")).unwrap();
-            assert_eq!(*upstream.authority(), want, "{scheme}://{authority}");
-        }
     }
 
     proptest! {

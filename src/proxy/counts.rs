@@ -23,6 +23,10 @@ const RETRIES: Description = Description::counter(
     "Requests and connections to services that were tried a second time.",
 );
 
+const RETRIES_REFUSED: Description = Description::counter(
+    "passticket_service_retries_refused_total",
+    "Requests that were not tried a second time, because too many requests to their service were.",
+);
 const HTTP2: Description = Description::gauge(
     "passticket_service_http2_connections_open",
     "Connections to services that use HTTP/2.",
@@ -39,6 +43,7 @@ pub struct ForwardCounts {
     waiting: Gauge,
     refused: Counter,
     retries: CounterFamily<(Retry,)>,
+    retries_refused: Counter,
     stalled: Counter,
     http2: Gauge,
     streams: Gauge,
@@ -47,9 +52,10 @@ pub struct ForwardCounts {
 /// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The service refused a connection.
+    /// The gateway could not connect to the service. With several instances, this includes all failures to connect.
     Refused,
-    /// The service closed an idle connection while the gateway was sending a request on it.
+    /// The connection ended before the first byte of the response. Usually, the service has closed an idle connection
+    /// while the gateway was sending a request on it.
     Closed,
     /// The service has refused a stream of HTTP/2, or has announced that it does not process the stream.
     Unprocessed,
@@ -134,6 +140,10 @@ impl ForwardCounts {
         self.retries.increment((why,));
     }
 
+    pub(super) fn add_refused_retry(&self) {
+        self.retries_refused.increment();
+    }
+
     pub(super) fn add_stalled(&self) {
         self.stalled.increment();
     }
@@ -149,6 +159,7 @@ impl Collect for ForwardCounts {
         exposition.value(&WAITING, self.waiting.get());
         exposition.value(&REFUSED, self.refused.get());
         exposition.family(&RETRIES, &self.retries);
+        exposition.value(&RETRIES_REFUSED, self.retries_refused.get());
         exposition.value(&STALLED, self.stalled.get());
         exposition.value(&HTTP2, self.http2.get());
         exposition.value(&STREAMS, self.streams.get());

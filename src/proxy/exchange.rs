@@ -1,19 +1,29 @@
-//! One exchange with a service: the gateway connects, sends the request, and waits for the head of the response (its
-//! status and headers).
+//! One exchange with a service: the gateway connects to an instance, sends the request, and waits for the head of the
+//! response (its status and headers).
 //!
-//! An idle connection from the pool may turn out to be closed. If no part of the request was sent, the
-//! request is sent over another connection (RFC 9112 §9.3.1). [`resend`] says which requests are sent again
-//! after a part of them was sent.
+//! A request is sent again in these cases ([D29](crate::decisions#d29)). Each retry is paid from the
+//! [budget](super::instances) of the service.
+//!
+//! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
+//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused.
+//! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
+//!    sent to another instance. On a route with sticky users, it is sent to the same instance first. If the service has
+//!    one instance only, or if the request has a body, the pool sends the request again ([`resend`]).
+//! 3. **An idle connection was closed before the request was sent**: another connection is used.
 
 use std::{
-    mem,
+    error::Error as StdError,
+    io, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{
+    HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, request,
+    uri::PathAndQuery,
+};
 use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
@@ -23,55 +33,74 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
+    counts::Retry,
     credential::Credential,
-    pool::{
-        ConnectError, Connected, Connecting, ConnectionPool, HostPool, PooledConnection, Resend,
-        Sending,
-    },
+    instances::{InFlight, ServiceTargets, Target},
+    pool::{ConnectError, Connected, Connecting, PooledConnection, Resend, Sending},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
     websocket::ServiceUpgrade,
 };
-use crate::passticket::Replay;
-
-/// The connections to all services, for requests with the body `B`.
-pub(super) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
-
-/// The idle connections to one service.
-pub(super) type Host<B> = HostPool<RequestBody<B>>;
+use crate::{
+    error_chain::ErrorChain,
+    layer::Upstream,
+    log_limit::log_limited,
+    passticket::{Replay, UserId},
+};
 
 /// A request on its way to a service.
-pub(super) enum Exchange<C, B> {
+pub(super) struct Exchange<C, B> {
+    attempt: Attempt<C, B>,
+    state: State<B>,
+}
+
+enum State<B> {
     Connecting {
         connecting: Connecting<RequestBody<B>>,
         request: Box<Request<RequestBody<B>>>,
-        pools: Reconnect<C, B>,
     },
     /// The request was passed to the connection, but the connection has not been polled since then.
-    Queued {
-        sending: Sending<RequestBody<B>>,
-        connection: Box<PooledConnection<RequestBody<B>>>,
-        reconnect: Option<Reconnect<C, B>>,
-    },
-    Sending {
-        sending: Sending<RequestBody<B>>,
-        connection: Box<PooledConnection<RequestBody<B>>>,
-        reconnect: Option<Reconnect<C, B>>,
+    Queued(InUse<B>),
+    Sending(InUse<B>),
+    /// The request is sent again as soon as the scheme has made another credential. `error` is the error of the first
+    /// attempt.
+    Renewing {
+        request: Box<Request<RequestBody<B>>>,
+        error: hyper::Error,
     },
     Done,
 }
 
-/// Provides another connection if an idle connection turns out to be closed. A request on a new connection does not
-/// need it.
-pub(super) struct Reconnect<C, B> {
-    pub(super) pool: Arc<Pool<C, B>>,
-    pub(super) host: Arc<Host<B>>,
+/// A request on a connection.
+struct InUse<B> {
+    sending: Sending<RequestBody<B>>,
+    connection: Box<PooledConnection<RequestBody<B>>>,
+    /// Whether the connection has already carried a request.
+    is_reused: bool,
+}
+
+/// The instance to which a request is sent, and what is necessary to send it again.
+pub(super) struct Attempt<C, B> {
+    targets: Arc<ServiceTargets<C, B>>,
+    /// The position of the instance in `targets`.
+    at: usize,
+    /// The user whose requests go to one instance, on a route with sticky users.
+    user: Option<UserId>,
+    /// When the gateway began to send the request to this instance.
+    began: Instant,
+    in_flight: Option<InFlight>,
     /// Whether the service accepts the credential of the request twice.
-    pub(super) replay: Replay,
+    replay: Replay,
+    /// Whether another instance may get the request.
+    may_move: bool,
+    /// Whether the request was already sent again after a failure to connect.
+    has_connected_again: bool,
+    /// The head of a request that may be sent again by [`Exchange::send_again`].
+    copy: Option<Box<request::Parts>>,
     /// The time until which the request may wait for a connection. It is set when the request first needs a new
     /// connection. A connection may be closed before the request is sent. The request then waits again, but only until
     /// this time.
-    pub(super) queue_deadline: Option<Instant>,
+    queue_deadline: Option<Instant>,
 }
 
 /// Why an exchange has no response.
@@ -86,6 +115,107 @@ pub(super) enum ExchangeError {
     TimedOut,
 }
 
+impl<C, B> Attempt<C, B> {
+    /// A first attempt at the instance `at`. If the client has chosen this instance, `is_chosen_by_client` is true, and
+    /// no other instance gets the request.
+    pub(super) fn new(
+        targets: Arc<ServiceTargets<C, B>>,
+        at: usize,
+        user: Option<UserId>,
+        is_chosen_by_client: bool,
+        replay: Replay,
+        progress: &Progress,
+    ) -> Self {
+        let in_flight = targets.begin(at);
+        let may_move = targets.are_several() && !is_chosen_by_client;
+        Self {
+            targets,
+            at,
+            user,
+            began: progress.deadline(Duration::ZERO),
+            in_flight,
+            replay,
+            may_move,
+            has_connected_again: false,
+            copy: None,
+            queue_deadline: None,
+        }
+    }
+
+    fn target(&self) -> &Target<B> {
+        self.targets.get(self.at)
+    }
+
+    /// Takes a retry from the budget of the service.
+    #[cold]
+    fn withdraw(&self, why: Retry) -> bool {
+        let (service, counts) = (self.targets.service(), &self.targets.pool.settings().counts);
+        let is_allowed = self.targets.budget.withdraw();
+        if is_allowed {
+            counts.add_retry(why);
+        } else {
+            counts.add_refused_retry();
+            log_limited!(warn, ("retry budget", service), { %service }, "request not sent again: too many requests to the service were sent again");
+        }
+        is_allowed
+    }
+
+    /// Records that the instance could not be reached.
+    #[cold]
+    fn eject(&self, error: &ConnectError) {
+        let cause: &dyn StdError = match error {
+            ConnectError::Failed(error) => &**error,
+            ConnectError::TimedOut => &NotInTime,
+            // The instance works, but has too many requests.
+            ConnectError::Busy { .. } => return,
+        };
+        let ejected = self.target().state.set_unreachable(self.began, Instant::now());
+        if let Some(ejected) = ejected
+            && self.targets.are_several()
+        {
+            let (service, upstream) = (self.targets.service(), self.target().upstream());
+            let (cause, retry_after) = (ErrorChain(cause), ejected);
+            log_limited!(warn, ("ejected", service, upstream.to_string()), { %service, %upstream, ?retry_after, %cause }, "instance ejected: cannot connect to it");
+        }
+    }
+
+    /// Chooses another instance, and changes `request` so that it can be sent there.
+    #[cold]
+    fn move_on<T>(&mut self, request: &mut Request<T>) {
+        let at = self.targets.choose_other(self.user, self.at);
+        let old = self.target().upstream().base_path().to_owned();
+        (self.at, self.in_flight) = (at, self.targets.begin(at));
+        let new = self.target();
+        request.headers_mut().insert(HOST, new.host.host().clone());
+        if let Some(uri) = with_base_path(request.uri(), &old, new.upstream().base_path()) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+/// The connector did not connect before the response timeout.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was not open in time")]
+struct NotInTime;
+
+/// Replaces the base path `old` of a request target by `new`. Returns `None` if both are equal.
+fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
+    if old == new {
+        return None;
+    }
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = target.strip_prefix(old)?;
+    let separator = if new.is_empty() && !rest.starts_with('/') { "/" } else { "" };
+    format!("{new}{separator}{rest}").parse().ok()
+}
+
+impl<C, B> Exchange<C, B> {
+    /// The instance to which the request was sent last.
+    pub(super) fn upstream(&self) -> &Upstream {
+        self.attempt.target().upstream()
+    }
+}
+
 impl<C, B> Exchange<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
@@ -94,35 +224,63 @@ where
 {
     /// Begins an exchange over an idle connection, or over a new connection if none is idle.
     pub(super) fn begin(
-        mut pools: Reconnect<C, B>,
+        mut attempt: Attempt<C, B>,
         request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> Self {
-        match pools.host.take() {
-            Some(connection) => {
-                Self::send(connection, request, Some(pools), progress.deadline(timeout))
-            }
-            None => {
-                let Reconnect { pool, host, queue_deadline, .. } = &mut pools;
-                let queue_deadline = *queue_deadline
-                    .get_or_insert_with(|| Instant::now() + pool.settings().timeouts.queue());
-                let connecting = pool.connect(host, progress.deadline(timeout), queue_deadline);
-                Self::Connecting { connecting, request: Box::new(request), pools }
-            }
+        if attempt.may_move && request.method().is_idempotent() && progress.has_no_body() {
+            attempt.copy = Some(Box::new(copy_of(&request)));
+        }
+        let mut exchange = Self { attempt, state: State::Done };
+        exchange.state = exchange.start(request, timeout, progress);
+        exchange
+    }
+
+    /// Sends the request over an idle connection, or over a new connection if none is idle.
+    fn start(
+        &mut self,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> State<B> {
+        match self.attempt.target().host.take() {
+            Some(connection) => self.send(connection, request, true, progress.deadline(timeout)),
+            None => self.connect(request, timeout, progress),
         }
     }
 
+    /// Sends the request over a new connection.
+    fn connect(
+        &mut self,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> State<B> {
+        let deadline = progress.deadline(timeout);
+        let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
+        let queue_deadline = *queue_deadline
+            .get_or_insert_with(|| Instant::now() + targets.pool.settings().timeouts.queue());
+        let (host, budget) = (&targets.get(*at).host, &targets.budget);
+        let connecting = targets.pool.connect(host, budget, deadline, queue_deadline);
+        State::Connecting { connecting, request: Box::new(request) }
+    }
+
     fn send(
+        &self,
         mut connection: Box<PooledConnection<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
-        reconnect: Option<Reconnect<C, B>>,
+        is_reused: bool,
         deadline: Instant,
-    ) -> Self {
-        let resend =
-            reconnect.as_ref().map_or(Resend::Never, |pools| resend(&request, pools.replay));
+    ) -> State<B> {
+        let Attempt { copy, replay, .. } = &self.attempt;
+        let resend = match (copy, is_reused) {
+            (Some(_), _) => Resend::ByCaller,
+            (None, true) => resend(&request, *replay),
+            (None, false) => Resend::Never,
+        };
         let sending = connection.send(request, resend, deadline);
-        Self::Queued { sending, connection, reconnect }
+        State::Queued(InUse { sending, connection, is_reused })
     }
 
     /// Waits for the head of the response. Fails if no frame of the request's body is sent for `timeout`. Before the
@@ -136,41 +294,44 @@ where
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
             // A state consists of a few pointers, so it is cheap to move it out and back.
-            *self = match mem::replace(self, Self::Done) {
-                Self::Connecting { mut connecting, request, pools } => {
+            self.state = match mem::replace(&mut self.state, State::Done) {
+                State::Connecting { mut connecting, request } => {
                     let Poll::Ready(connected) = connecting.as_mut().poll(cx) else {
-                        *self = Self::Connecting { connecting, request, pools };
+                        self.state = State::Connecting { connecting, request };
                         return Poll::Pending;
                     };
-                    let Connected { connection, is_reused, waited_until } =
-                        connected.map_err(ExchangeError::Connect)?;
-                    if let Some(now) = waited_until {
-                        progress.restart(now);
+                    match connected {
+                        Ok(Connected { connection, is_reused, waited_until }) => {
+                            if let Some(now) = waited_until {
+                                progress.restart(now);
+                            }
+                            let deadline = progress.deadline(timeout);
+                            self.send(connection, *request, is_reused, deadline)
+                        }
+                        Err(error) => self.connect_again(error, *request, timeout, progress)?,
                     }
-                    let deadline = progress.deadline(timeout);
-                    Self::send(connection, *request, is_reused.then_some(pools), deadline)
                 }
-                Self::Queued { sending, connection, reconnect } => {
+                State::Queued(in_use) => {
                     // Let the other ready tasks run first. Their requests are then written one directly after the
                     // other, so the service wakes up only once. A wake-up costs more than a write.
-                    *self = Self::Sending { sending, connection, reconnect };
+                    self.state = State::Sending(in_use);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Self::Sending { mut sending, mut connection, reconnect } => {
+                State::Sending(InUse { mut sending, mut connection, is_reused }) => {
                     let Poll::Ready(sent) = connection.poll_response(&mut sending, cx) else {
                         if connection.wants_headers()
                             && let Poll::Ready(headers) = credential.poll_renewed(cx)
                         {
                             connection.set_new_headers(headers);
-                            *self = Self::Sending { sending, connection, reconnect };
+                            self.state = State::Sending(InUse { sending, connection, is_reused });
                             continue;
                         }
                         let deadline = || progress.deadline(timeout);
                         if connection.poll_deadline(cx, deadline).is_ready() {
                             return Poll::Ready(Err(ExchangeError::TimedOut));
                         }
-                        *self = Self::Sending { sending, connection, reconnect };
+                        self.state = State::Sending(InUse { sending, connection, is_reused });
                         return Poll::Pending;
                     };
                     let mut error = match sent {
@@ -179,18 +340,24 @@ where
                             return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
                         }
                         Ok(response) => {
-                            let response = client_response(response, connection, progress);
+                            let Attempt { began, in_flight, .. } = &mut self.attempt;
+                            let (began, in_flight) = (*began, in_flight.take());
+                            self.attempt.target().state.set_reached(began);
+                            let response =
+                                client_response(response, connection, in_flight, progress);
                             return Poll::Ready(response.map_err(ExchangeError::Interrupted));
                         }
                         Err(error) => error,
                     };
                     // The error contains the request if no part of the request was sent.
-                    match (error.take_message(), reconnect) {
-                        (Some(request), Some(pools)) => {
-                            // This drop frees the slot of the connection. The request may get the same slot for its
-                            // next connection.
-                            drop(connection);
-                            Self::begin(pools, request, timeout, progress)
+                    let (unsent, is_unanswered) = (error.take_message(), error.is_unanswered());
+                    // This drop frees the slot of the connection. The request may get the same slot for its next
+                    // connection.
+                    drop(connection);
+                    match unsent {
+                        Some(request) if is_reused => self.start(request, timeout, progress),
+                        _ if is_unanswered => {
+                            self.send_again(error.into_error(), timeout, progress, credential)?
                         }
                         _ => {
                             let error = ExchangeError::Interrupted(error.into_error());
@@ -198,7 +365,105 @@ where
                         }
                     }
                 }
-                Self::Done => panic!("polled after completion"),
+                State::Renewing { mut request, error } => match credential.poll_renewed(cx) {
+                    Poll::Pending => {
+                        self.state = State::Renewing { request, error };
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(None) => {
+                        return Poll::Ready(Err(ExchangeError::Interrupted(error)));
+                    }
+                    Poll::Ready(Some(headers)) => {
+                        replace_headers(request.headers_mut(), headers);
+                        self.connect(*request, timeout, progress)
+                    }
+                },
+                State::Done => panic!("polled after completion"),
+            }
+        }
+    }
+
+    /// Sends a request again, which was not sent because there is no connection.
+    #[cold]
+    fn connect_again(
+        &mut self,
+        error: ConnectError,
+        mut request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<State<B>, ExchangeError> {
+        self.attempt.eject(&error);
+        let Attempt { may_move, has_connected_again, .. } = self.attempt;
+        let may_connect = match &error {
+            ConnectError::Failed(_) => may_move || error.is_refused(),
+            ConnectError::Busy { .. } | ConnectError::TimedOut => false,
+        };
+        if has_connected_again || !may_connect || !self.attempt.withdraw(Retry::Refused) {
+            return Err(ExchangeError::Connect(error));
+        }
+        self.attempt.has_connected_again = true;
+        self.attempt.began = Instant::now();
+        if may_move {
+            self.attempt.move_on(&mut request);
+        }
+        Ok(self.start(request, timeout, progress))
+    }
+
+    /// Sends a request again whose connection has ended before a byte of the response.
+    #[cold]
+    fn send_again(
+        &mut self,
+        error: hyper::Error,
+        timeout: Duration,
+        progress: &Progress,
+        credential: &Credential,
+    ) -> Result<State<B>, ExchangeError> {
+        let copy = self.attempt.copy.take();
+        let Some(copy) = copy.filter(|_| self.attempt.withdraw(Retry::Closed)) else {
+            return Err(ExchangeError::Interrupted(error));
+        };
+        let mut request = Request::from_parts(*copy, RequestBody::empty());
+        self.attempt.began = Instant::now();
+        if !self.attempt.targets.is_sticky() || self.attempt.user.is_none() {
+            self.attempt.move_on(&mut request);
+        }
+        // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.
+        Ok(match credential.replay() {
+            Replay::Allowed => self.connect(request, timeout, progress),
+            Replay::Protected => State::Renewing { request: Box::new(request), error },
+        })
+    }
+}
+
+/// Returns true if the I/O of the connection failed with an error of type `E`.
+pub(super) fn is_caused_by<E: StdError + 'static>(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
+}
+
+/// Returns a copy of the head of a request.
+fn copy_of<B>(request: &Request<B>) -> request::Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = request.method().clone();
+    head.uri = request.uri().clone();
+    head.version = request.version();
+    head.headers = request.headers().clone();
+    head
+}
+
+/// Replaces each header that has the name of a header in `new`.
+fn replace_headers(headers: &mut HeaderMap, new: HeaderMap) {
+    let mut last = None;
+    for (name, value) in new {
+        match name {
+            Some(name) => {
+                headers.insert(&name, value);
+                last = Some(name);
+            }
+            None => {
+                if let Some(name) = &last {
+                    headers.append(name, value);
+                }
             }
         }
     }
@@ -222,6 +487,7 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 fn client_response<B>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
+    in_flight: Option<InFlight>,
     progress: &Progress,
 ) -> hyper::Result<Response<ResponseBody>>
 where
@@ -235,5 +501,24 @@ where
     }
     // The service may use HTTP/1.0. The version of its response must not affect the connection to the client.
     head.version = Version::HTTP_11;
-    Ok(Response::from_parts(head, ResponseBody::upstream(first, body, connection)))
+    Ok(Response::from_parts(head, ResponseBody::upstream(first, body, connection, in_flight)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_path_is_replaced() {
+        for (target, old, new, want) in [
+            ("/a/x?y=/a", "/a", "/b/c", Some("/b/c/x?y=/a")),
+            ("/a?y", "/a", "/b", Some("/b?y")),
+            ("/a?y", "/a", "", Some("/?y")),
+            ("/x", "", "/b", Some("/b/x")),
+            ("/a/x", "/a", "/a", None),
+        ] {
+            let moved = with_base_path(&target.parse().unwrap(), old, new);
+            assert_eq!(moved.map(|uri| uri.to_string()).as_deref(), want, "{target}");
+        }
+    }
 }

@@ -20,18 +20,17 @@
 
 use std::{
     convert::Infallible,
-    error::Error as _,
-    fmt, io, mem,
+    fmt, mem,
     num::NonZeroUsize,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
@@ -46,9 +45,10 @@ use tower_service::Service;
 use super::{
     counts::ForwardCounts,
     credential::{ClientHead, Credential},
-    exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
+    exchange::{Attempt, Exchange, ExchangeError, is_caused_by},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     http2_settings::Http2Settings,
+    instances::{InstanceStates, NoInstance, Pool, RequestsUntilDeposit, ServiceTargets, Wanted},
     pool::{
         ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
         TooManyInformational,
@@ -64,10 +64,10 @@ use crate::{
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
     http2_negotiation::NegotiateHttp2,
-    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route, ServiceProtocol},
+    layer::{CookieNames, NoResponse, ReadyToForward, Rejection, Route, ServiceProtocol, Upstream},
     log_limit::log_limited,
     messages::{self, ApiMessage},
-    passticket::Replay,
+    passticket::{Replay, UserId},
     stall::Stalled,
     token::ServiceId,
 };
@@ -133,6 +133,7 @@ pub struct Forward<C, B> {
     other_pools: Arc<[(ServiceId, Arc<Pool<C, B>>)]>,
     /// The connections for requests without an authorized user, if they are separate.
     unauthorized_pool: Option<Arc<Pool<C, B>>>,
+    states: Arc<InstanceStates>,
     cookies: Arc<CookieNames>,
     /// `None` if WebSocket is not forwarded.
     tunnels: Option<Arc<Tunnels>>,
@@ -144,13 +145,18 @@ pub struct Forward<C, B> {
 /// found without the lock of the pool, which all threads share.
 struct LastRoute<C, B> {
     route: Arc<Route>,
+    /// The generation of the instances in `targets`.
+    generation: u64,
     /// Whether the pool is chosen for a request without an authorized user.
     is_unauthorized: bool,
-    pool: Arc<Pool<C, B>>,
-    host: Arc<Host<B>>,
+    targets: Arc<ServiceTargets<C, B>>,
+    until_deposit: RequestsUntilDeposit,
     /// The value of `X-Forwarded-Prefix`.
     prefix: Option<HeaderValue>,
 }
+
+/// A client chooses the instance of a service with this header. The service does not receive it.
+static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 
 /// The default limit of connections to one instance of a service.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
@@ -169,6 +175,7 @@ impl<C, B> Forward<C, B> {
             pool: Arc::new(ConnectionPool::new(connector, settings, None)),
             other_pools: Arc::new([]),
             unauthorized_pool: None,
+            states: Arc::default(),
             cookies: Arc::default(),
             tunnels: None,
             last: None,
@@ -200,6 +207,20 @@ impl<C, B> Forward<C, B> {
         Self { unauthorized_pool: Some(pool), last: None, ..self }
     }
 
+    /// Keeps the health of instances and their requests in flight in `states`, so that another part of the program can
+    /// read them.
+    #[must_use]
+    pub fn with_instance_states(self, states: Arc<InstanceStates>) -> Self {
+        Self { states, last: None, ..self }
+    }
+
+    /// Returns a handle with which connections can be retired after an address of a host name has changed.
+    pub fn connections(&self) -> ServiceConnections<C, B> {
+        let others = self.other_pools.iter().map(|(_, pool)| pool);
+        let pools = others.chain(&self.unauthorized_pool).chain([&self.pool]);
+        ServiceConnections { pools: pools.map(Arc::downgrade).collect() }
+    }
+
     fn pool_with(&self, connector: C) -> Arc<Pool<C, B>> {
         let settings = self.pool.settings().clone();
         Arc::new(ConnectionPool::new(connector, settings, self.pool.negotiation()))
@@ -220,6 +241,31 @@ impl<C, B> Forward<C, B> {
     #[must_use]
     pub fn with_tunnels(self, tunnels: Arc<Tunnels>) -> Self {
         Self { tunnels: Some(tunnels), ..self }
+    }
+}
+
+/// The connections of a [`Forward`] and of its clones. This value does not keep the connections open.
+pub struct ServiceConnections<C, B> {
+    pools: Box<[Weak<Pool<C, B>>]>,
+}
+
+impl<C, B> ServiceConnections<C, B> {
+    /// Closes the connections to the host `name`: idle connections now, and connections in use at the end of their
+    /// exchange. New connections are made to the current addresses of the name. Call this if the name has lost an
+    /// address. Otherwise, connections to the old address are used as long as requests keep them busy.
+    pub fn retire(&self, name: &str) {
+        self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
+    }
+
+    /// Whether a clone of the [`Forward`] exists.
+    pub fn are_used(&self) -> bool {
+        self.pools.iter().any(|pool| pool.strong_count() > 0)
+    }
+}
+
+impl<C, B> fmt::Debug for ServiceConnections<C, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceConnections").finish_non_exhaustive()
     }
 }
 
@@ -276,6 +322,7 @@ impl<C, B> Clone for Forward<C, B> {
             pool: self.pool.clone(),
             other_pools: self.other_pools.clone(),
             unauthorized_pool: self.unauthorized_pool.clone(),
+            states: self.states.clone(),
             cookies: self.cookies.clone(),
             tunnels: self.tunnels.clone(),
             last: None,
@@ -300,58 +347,93 @@ where
 {
     fn begin(
         &mut self,
-        request: Request<B>,
-        target: &Target,
+        mut request: Request<B>,
+        target: &RequestTarget,
         progress: &Progress,
         upgrade: Option<&ClientUpgrade>,
-    ) -> Result<Begun<C, B>, http::Error> {
-        let Target { route, is_authenticated } = target;
-        let unauthorized = self.unauthorized_pool.as_ref().filter(|_| !is_authenticated);
-        let is_unauthorized = unauthorized.is_some();
+    ) -> Result<Begun<C, B>, BeginError> {
+        let RequestTarget { route, user } = target;
+        let instances = route.instances().ok_or(NoInstance::Empty)?;
+        let is_authenticated = user.is_some();
+        let is_unauthorized = !is_authenticated && self.unauthorized_pool.is_some();
+        let generation = instances.generation();
         let last = match &mut self.last {
             Some(last)
-                if Arc::ptr_eq(&last.route, route) && last.is_unauthorized == is_unauthorized =>
+                if Arc::ptr_eq(&last.route, route)
+                    && last.is_unauthorized == is_unauthorized
+                    && last.generation == generation =>
             {
                 last
             }
             last => {
-                let upstream =
-                    route.upstream().expect("target_of returns only routes with an upstream");
                 let own = self.other_pools.iter().find(|(other, _)| other == route.service());
                 let own = own.map(|(_, pool)| pool);
-                let pool = match unauthorized {
-                    Some(unauthorized) if own.is_none() || !route.is_bypass() => unauthorized,
+                let pool = match &self.unauthorized_pool {
+                    Some(unauthorized)
+                        if is_unauthorized && (own.is_none() || !route.is_bypass()) =>
+                    {
+                        unauthorized
+                    }
                     _ => own.unwrap_or(&self.pool),
                 };
                 let pool = pool.clone();
-                let (route, host) = (route.clone(), pool.host(upstream, route.protocol())?);
-                let prefix = HeaderValue::from_str(route.prefix()).ok();
-                last.insert(LastRoute { route, is_unauthorized, pool, host, prefix })
+                let targets = ServiceTargets::new(route, instances, pool, &self.states)?;
+                last.insert(LastRoute {
+                    route: route.clone(),
+                    generation,
+                    is_unauthorized,
+                    targets: Arc::new(targets),
+                    until_deposit: RequestsUntilDeposit::new(),
+                    prefix: HeaderValue::from_str(route.prefix()).ok(),
+                })
             }
         };
+        let wanted = request.headers_mut().remove(&X_INSTANCE_ID);
+        let chosen = match &wanted {
+            None => Wanted::Any(*user),
+            Some(id) => Wanted::Id(id.as_bytes()),
+        };
+        let at = last.targets.choose(chosen)?;
+        last.until_deposit.add(&last.targets.budget);
         let timeouts = self.pool.settings().timeouts;
         let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers, client } =
-            service_request(request, last, progress, receive, &mut self.peer, upgrade)?;
+            service_request(request, last, at, progress, receive, &mut self.peer, upgrade)?;
         // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
-            Replay::Protected if *is_authenticated => Credential::Single(client),
+            Replay::Protected if is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable,
         };
-        let host = match (upgrade, route.upstream()) {
+        let targets = match upgrade {
+            None => last.targets.clone(),
             // WebSocket needs HTTP/1.1, although the other requests to the service may use HTTP/2.
-            (Some(_), Some(upstream)) => last.pool.host(upstream, ServiceProtocol::Http1)?,
-            _ => last.host.clone(),
+            Some(_) => Arc::new(last.targets.with_protocol(ServiceProtocol::Http1)?),
         };
-        let pools = Reconnect {
-            pool: last.pool.clone(),
-            host,
-            replay: credential.replay(),
-            queue_deadline: None,
-        };
+        let attempt =
+            Attempt::new(targets, at, *user, wanted.is_some(), credential.replay(), progress);
         let response = response_timeout(route, &timeouts, upgrade);
-        let exchange = Exchange::begin(pools, request, response, progress);
+        let exchange = Exchange::begin(attempt, request, response, progress);
         Ok(Begun { exchange, credential, accepts_trailers })
+    }
+}
+
+/// Why a request is not sent.
+#[derive(Debug)]
+enum BeginError {
+    /// The request cannot be built.
+    Build(http::Error),
+    NoInstance(NoInstance),
+}
+
+impl From<http::Error> for BeginError {
+    fn from(error: http::Error) -> Self {
+        Self::Build(error)
+    }
+}
+
+impl From<NoInstance> for BeginError {
+    fn from(error: NoInstance) -> Self {
+        Self::NoInstance(error)
     }
 }
 
@@ -390,7 +472,7 @@ where
         };
         let progress = Progress::start(request.body());
         let begun = self.begin(request, &target, &progress, upgrade.as_deref());
-        let Target { route, is_authenticated } = target;
+        let RequestTarget { route, user } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
@@ -400,43 +482,57 @@ where
                     timeouts: self.pool.settings().timeouts,
                     progress,
                     route,
-                    is_authenticated,
+                    is_authenticated: user.is_some(),
                     cookies: self.cookies.clone(),
                     upgrade,
                 },
             },
-            Err(error) => {
-                let service = route.service();
-                log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
-                let message = ApiMessage::new(&messages::INTERNAL);
-                let response = gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR);
-                ForwardFuture::answered(response)
-            }
+            Err(error) => ForwardFuture::answered(not_begun(&error, &route)),
+        }
+    }
+}
+
+#[cold]
+fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
+    let service = route.service();
+    match error {
+        BeginError::NoInstance(NoInstance::UnknownId) => {
+            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+            gateway_response(message, StatusCode::NOT_FOUND)
+        }
+        BeginError::NoInstance(NoInstance::Empty) => {
+            log_limited!(warn, ("no instance", service), { %service }, "cannot reach the service: it has no instance");
+            no_response(route, NoResponse::Unreachable)
+        }
+        BeginError::Build(error) => {
+            log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
+            let message = ApiMessage::new(&messages::INTERNAL);
+            gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
 
 /// Where a request goes.
-struct Target {
+struct RequestTarget {
+    /// This route has instances.
     route: Arc<Route>,
-    /// Whether the scheme has prepared the request for a user.
-    is_authenticated: bool,
+    /// The user for whom the scheme has prepared the request.
+    user: Option<UserId>,
 }
 
-fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
-    let (route, is_authenticated) =
-        match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
-            (Some(ready), _) => (ready.route(), ready.user().is_some()),
-            (None, Some(route)) if route.is_bypass() => (route, false),
-            (None, Some(_)) => {
-                return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
-            }
-            (None, None) => {
-                return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
-            }
-        };
-    match route.upstream() {
-        Some(_) => Ok(Target { route: route.clone(), is_authenticated }),
+fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
+    let (route, user) = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+        (Some(ready), _) => (ready.route(), ready.user().copied()),
+        (None, Some(route)) if route.is_bypass() => (route, None),
+        (None, Some(_)) => {
+            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+        }
+        (None, None) => {
+            return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
+        }
+    };
+    match route.instances() {
+        Some(_) => Ok(RequestTarget { route: route.clone(), user }),
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
@@ -463,7 +559,8 @@ struct ServiceRequest<B> {
 /// Builds the request to the service.
 fn service_request<C, B: Body>(
     request: Request<B>,
-    LastRoute { route, host, prefix, .. }: &LastRoute<C, B>,
+    LastRoute { route, targets, prefix, .. }: &LastRoute<C, B>,
+    at: usize,
     progress: &Progress,
     receive: Option<Receive>,
     peer: &mut PeerValues,
@@ -486,9 +583,11 @@ fn service_request<C, B: Body>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<ConnectionInfo>();
-    let service = ServiceHeaders { host: host.host(), prefix: prefix.as_ref() };
+    let target = targets.get(at);
+    let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
-    let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
+    let path = route.southbound_path_below(target.upstream().base_path(), &head.uri);
+    let path = PathAndQuery::from_maybe_shared(Bytes::from(path))?;
     head.version = Version::HTTP_11;
     let trailers = head.extensions.get().cloned();
     let client = ClientHead {
@@ -569,6 +668,7 @@ where
                 let answered = ready!(exchange.poll(cx, timeout, progress, credential));
                 let context = response_head::Context {
                     route,
+                    upstream: exchange.upstream(),
                     cookies,
                     is_authenticated: *is_authenticated,
                     accepts_trailers: *accepts_trailers,
@@ -577,12 +677,13 @@ where
                     (Ok(response), _) => response,
                     (Err(ExchangeError::SwitchedProtocols(service)), Some(upgrade)) => {
                         let switched = upgrade.switch(service, &context);
-                        return Poll::Ready(Ok(
-                            switched.unwrap_or_else(|invalid| invalid_answer(route, invalid))
-                        ));
+                        return Poll::Ready(Ok(switched.unwrap_or_else(|invalid| {
+                            invalid_answer(route, exchange.upstream(), invalid)
+                        })));
                     }
                     (Err(error), _) => {
-                        return Poll::Ready(Ok(failed(&error, timeout, route, progress)));
+                        let upstream = exchange.upstream();
+                        return Poll::Ready(Ok(failed(&error, timeout, route, upstream, progress)));
                     }
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
@@ -596,7 +697,7 @@ where
                         response.body_mut().limit_pauses(limit);
                         response
                     }
-                    Err(UnknownCoding) => unknown_coding(route),
+                    Err(UnknownCoding) => unknown_coding(route, exchange.upstream()),
                 }))
             }
         }
@@ -614,17 +715,21 @@ fn response_timeout(
 }
 
 #[cold]
-fn invalid_answer(route: &Route, invalid: InvalidAnswer) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
-    log_limited!(warn, ("websocket", service, invalid), { %service, upstream, error = %invalid }, "answer to a WebSocket handshake refused");
+fn invalid_answer(
+    route: &Route,
+    upstream: &Upstream,
+    invalid: InvalidAnswer,
+) -> Response<ResponseBody> {
+    let service = route.service();
+    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "answer to a WebSocket handshake refused");
     no_response(route, NoResponse::Broken)
 }
 
 #[cold]
-fn unknown_coding(route: &Route) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
-    let cause = ("coding", service, route.upstream().map(ToString::to_string));
-    log_limited!(warn, cause, { %service, upstream }, "service sent a transfer coding other than chunked");
+fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> {
+    let service = route.service();
+    let cause = ("coding", service, upstream.to_string());
+    log_limited!(warn, cause, { %service, %upstream }, "service sent a transfer coding other than chunked");
     no_response(route, NoResponse::Broken)
 }
 
@@ -634,15 +739,15 @@ fn failed(
     error: &ExchangeError,
     timeout: Duration,
     route: &Route,
+    upstream: &Upstream,
     progress: &Progress,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    let upstream = route.upstream().map(tracing::field::display);
-    let cause_of = |what: &'static str| (what, service, route.upstream().map(ToString::to_string));
+    let cause_of = |what: &'static str| (what, service, upstream.to_string());
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
         ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
-            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
+            log_limited!(warn, cause_of("busy"), { %service, %upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
             let message = ApiMessage::with(
                 &messages::SERVICE_UNAVAILABLE,
                 &["too many requests to the service are in progress"],
@@ -654,11 +759,11 @@ fn failed(
         }
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols(_) => {
-            log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
+            log_limited!(warn, cause_of("status 101"), { %service, %upstream }, "service sent status 101 to a request without Upgrade");
             return no_response(route, NoResponse::Broken);
         }
         ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
-            log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
+            log_limited!(warn, cause_of("timeout"), { %service, %upstream, ?timeout }, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -678,22 +783,22 @@ fn failed(
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if is_connect_error(error) {
-        log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
+        log_limited!(warn, cause_of("connect"), { %service, %upstream, %cause }, "cannot reach the service");
         return no_response(route, NoResponse::Unreachable);
     }
     if let ExchangeError::Interrupted(error) = error
         && error.is_parse()
     {
-        log_limited!(warn, cause_of("head"), { %service, upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
+        log_limited!(warn, cause_of("head"), { %service, %upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
         return no_response(route, NoResponse::Broken);
     }
     if let ExchangeError::Interrupted(error) = error
         && is_caused_by::<TooManyInformational>(error)
     {
-        log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
+        log_limited!(warn, cause_of("informational"), { %service, %upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
         return no_response(route, NoResponse::Broken);
     }
-    log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
+    log_limited!(warn, cause_of("closed"), { %service, %upstream, %cause }, "service closed the connection without a response");
     no_response(route, NoResponse::Broken)
 }
 
@@ -704,12 +809,6 @@ fn is_connect_error(error: &ExchangeError) -> bool {
         ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
         ExchangeError::SwitchedProtocols(_) | ExchangeError::TimedOut => false,
     }
-}
-
-/// Returns true if the I/O of the connection failed with an error of type `E`.
-fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {

@@ -10,6 +10,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod http2_settings;
+mod instances;
 mod pool;
 mod request_body;
 mod response_body;
@@ -22,8 +23,9 @@ mod websocket;
 pub mod websocket;
 
 pub use counts::ForwardCounts;
-pub use forward::{Forward, ForwardFuture};
+pub use forward::{Forward, ForwardFuture, ServiceConnections};
 pub use http2_settings::Http2Settings;
+pub use instances::{HealthCheck, InstanceHealth, InstanceStates};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
 pub use websocket::{TunnelCounts, Tunnels};

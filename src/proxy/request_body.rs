@@ -85,6 +85,11 @@ impl Progress {
         }
     }
 
+    /// Whether the request has no body.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.shared.is_none()
+    }
+
     /// Whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
@@ -252,6 +257,11 @@ impl<B: Body> RequestBody<B> {
         let has_length = inner.size_hint().exact().is_some();
         let body = ClientBody { inner, has_length, progress, receive, trailers };
         Self { kind: Kind::Own { body } }
+    }
+
+    /// The body of a request that has none.
+    pub(super) fn empty() -> Self {
+        Self { kind: Kind::Empty }
     }
 }
 

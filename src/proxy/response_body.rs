@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::{
+    instances::InFlight,
     pool::{FrameError, PooledConnection, SharedBody},
     response_head::filter_trailers,
 };
@@ -44,6 +45,8 @@ pin_project! {
             #[pin]
             body: Incoming,
             connection: Option<Box<dyn Connection>>,
+            // Counts the request at its instance until the body has ended.
+            in_flight: Option<InFlight>,
         },
         Full { #[pin] body: Full<Bytes> },
         Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
@@ -147,11 +150,12 @@ impl ResponseBody {
     }
 
     /// Makes the body of a response that arrives on `connection`. `first` is the frame that was read together with the
-    /// head.
+    /// head. `in_flight` is dropped at the end of the body.
     pub(super) fn upstream<B>(
         first: Option<Frame<Bytes>>,
         body: Incoming,
         connection: Box<PooledConnection<B>>,
+        in_flight: Option<InFlight>,
     ) -> Self
     where
         B: SharedBody + Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -163,7 +167,8 @@ impl ResponseBody {
         } else {
             Some(connection)
         };
-        Self { kind: Kind::Upstream { first, body, connection } }
+        let in_flight = in_flight.filter(|_| connection.is_some());
+        Self { kind: Kind::Upstream { first, body, connection, in_flight } }
     }
 
     /// Sets how long the service may pause in this body. `None` means that there is no limit.
@@ -201,7 +206,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
-            KindProj::Upstream { first, mut body, connection } => {
+            KindProj::Upstream { first, mut body, connection, in_flight } => {
                 let frame = match (first.take(), &mut *connection) {
                     (Some(first), _) => Some(Ok(first)),
                     (None, Some(connection)) => ready!(connection.poll_frame(body.as_mut(), cx)),
@@ -216,6 +221,7 @@ impl Body for ResponseBody {
                 };
                 if has_ended && let Some(connection) = connection.take() {
                     connection.give_back();
+                    *in_flight = None;
                 }
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(mut frame) => {

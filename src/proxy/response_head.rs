@@ -26,7 +26,7 @@ use http_body::Body;
 
 use crate::{
     headers::{HopByHop, all_list_items, content_type},
-    layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
+    layer::{CookieNames, Route, SecurityHeaders, Upstream, X_ZOWE_AUTH_FAILURE},
 };
 
 /// The service sent a body with a transfer coding other than `chunked`. The client could not decode this body. A
@@ -38,6 +38,8 @@ pub(super) struct UnknownCoding;
 /// Facts about the request that the response to the client depends on.
 pub(super) struct Context<'a> {
     pub(super) route: &'a Route,
+    /// The instance that has answered.
+    pub(super) upstream: &'a Upstream,
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
     pub(super) is_authenticated: bool,
@@ -133,7 +135,7 @@ pub(super) fn prepare<B: Body>(
         rewrite_cookies(headers, context);
     }
     if seen.location {
-        rewrite_locations(headers, context.route);
+        rewrite_locations(headers, context);
     }
     // The headers of a response with status 304 would change the response that the client has stored (RFC 9111 §4.3.4).
     if context.is_authenticated
@@ -187,10 +189,10 @@ fn repair_length(headers: &mut HeaderMap) {
 }
 
 #[cold]
-fn rewrite_locations(headers: &mut HeaderMap, route: &Route) {
+fn rewrite_locations(headers: &mut HeaderMap, Context { route, upstream, .. }: &Context<'_>) {
     for name in [LOCATION, CONTENT_LOCATION] {
         let Some(value) = headers.get_mut(name) else { continue };
-        let rewritten = route.northbound_location_bytes(value.as_bytes());
+        let rewritten = route.northbound_location_bytes(upstream, value.as_bytes());
         if let Some(rewritten) = rewritten.and_then(|bytes| HeaderValue::try_from(bytes).ok()) {
             *value = rewritten;
         }
@@ -204,7 +206,7 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let kept: Vec<_> = lines
         .iter()
         .filter(|line| !sets_own_cookie(line.as_bytes(), context.cookies))
-        .map(|line| rewrite_cookie(line, context.route).unwrap_or_else(|| line.clone()))
+        .map(|line| rewrite_cookie(line, context).unwrap_or_else(|| line.clone()))
         .collect();
     if kept != lines {
         headers.remove(SET_COOKIE);
@@ -231,7 +233,10 @@ fn cookie_name(line: &[u8]) -> &[u8] {
 
 /// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/` does
 /// not change, because it means all paths of the host.
-fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
+fn rewrite_cookie(
+    line: &HeaderValue,
+    Context { route, upstream, .. }: &Context<'_>,
+) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
     let mut has_changed = false;
@@ -240,7 +245,7 @@ fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
             rewritten.push(b';');
         }
         let path = path_of(attribute).filter(|path| i > 0 && *path != b"/");
-        match path.and_then(|path| route.northbound_path_bytes(path)) {
+        match path.and_then(|path| route.northbound_path_bytes(upstream, path)) {
             Some(path) => {
                 has_changed = true;
                 rewritten.extend_from_slice(b" Path=");
@@ -355,8 +360,13 @@ mod tests {
         }
         let mut response = response.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
         let cookies = &CookieNames::default().with_jwt("mine");
-        let context =
-            Context { route, cookies, is_authenticated: true, accepts_trailers: status == 200 };
+        let context = Context {
+            route,
+            upstream: &route.upstream().unwrap(),
+            cookies,
+            is_authenticated: true,
+            accepts_trailers: status == 200,
+        };
         prepare(&mut response, &context)?;
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", str::from_utf8(value.as_bytes()).unwrap())
@@ -500,6 +510,7 @@ mod tests {
             let cookies = &CookieNames::default();
             let context = Context {
                 route: &route(),
+                upstream: &route().upstream().unwrap(),
                 cookies,
                 is_authenticated: false,
                 accepts_trailers: false,

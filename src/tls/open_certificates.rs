@@ -127,7 +127,7 @@ mod tests {
     use crate::tls::ServerTls;
 
     fn verifier(authorities: Option<&str>, lists: Option<&str>) -> ClientVerifier {
-        let (chain, key) = (SERVER.chain_pem(), SERVER.key_pem());
+        let (chain, key) = (SERVER.certificate, SERVER.key);
         let mut builder = ServerTls::builder(chain.as_bytes(), key.as_bytes());
         if let Some(authorities) = authorities {
             builder = builder.with_client_authorities(authorities.as_bytes());

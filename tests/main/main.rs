@@ -12,6 +12,7 @@ mod client_limits;
 mod forwarding;
 mod handshake;
 mod http2_services;
+mod instances;
 mod jwks;
 mod on_failure;
 mod outbound;

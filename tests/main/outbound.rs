@@ -293,7 +293,7 @@ enum Close {
 }
 
 impl Closing {
-    /// Starts a service that answers one to five requests on each connection, and then closes the connection in
+    /// Starts a service that answers one to nine requests on each connection, and then closes the connection in
     /// one of the ways in `closes`. The number of the connection selects the number of answers and the way of
     /// closing.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
@@ -307,7 +307,7 @@ impl Closing {
         let number = self.connections.fetch_add(1, Ordering::SeqCst);
         stream.set_nodelay(true).unwrap();
         let mut stream = BufReader::new(stream);
-        for _ in 0..1 + number * 7 % 5 {
+        for _ in 0..1 + number * 7 % 9 {
             if stream.fill_buf().await.is_ok_and(|bytes| bytes.is_empty()) {
                 return;
             }
@@ -384,7 +384,7 @@ async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its
     let bearers: Vec<_> = (0..300).map(|number| bearer(&format!("USER{number}"))).collect();
     get_10_000(&stack, &bearers).await;
     let requests = service.requests.lock().unwrap();
-    assert!(requests.len() > 11_000, "{} requests", requests.len());
+    assert!(requests.len() > 10_500, "{} requests", requests.len());
     let credential = |head: &String| {
         head.lines().find(|line| line.starts_with("authorization: ")).unwrap().to_owned()
     };
@@ -402,7 +402,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // The service closes about two thirds of 3,300 connections when the next request has arrived.
+    // The service closes about two thirds of 2,000 connections when the next request has arrived.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 

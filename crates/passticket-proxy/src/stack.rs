@@ -21,7 +21,7 @@ use tower_passticket::{
         Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, ResponseBody, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
     remote::Address,
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
@@ -38,7 +38,7 @@ use crate::{
     connectors::{self, Connectors, Outbound, OutboundSettings},
     exit::Exit,
     forwarders::Forwarders,
-    oidc,
+    instances, names, oidc,
     part::{Part, Same, Task},
     providers::{self, Remote},
     schemes::Schemes,
@@ -96,6 +96,7 @@ struct ForwardSettings {
     outbound: Same<Outbound>,
     timeouts: ForwardTimeouts,
     max_connections: NonZeroUsize,
+    http2: Http2Settings,
     unauthorized: bool,
 }
 
@@ -276,6 +277,7 @@ fn forward(
     config: &Config,
     previous: Option<&Part<ForwardSettings, Forward<Connector, Incoming>>>,
     outbound: &Arc<Outbound>,
+    instances: &Arc<InstanceStates>,
     counts: Option<&Counts>,
 ) -> Part<ForwardSettings, Forward<Connector, Incoming>> {
     let timeouts = ForwardTimeouts::default()
@@ -283,16 +285,22 @@ fn forward(
         .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue)
         .with_body(config.timeouts.service_body);
+    let http2 = Http2Settings::default()
+        .with_max_streams(config.limits.http2_streams_per_connection)
+        .with_ping_interval(config.timeouts.http2_ping);
     let settings = ForwardSettings {
         outbound: Same(outbound.clone()),
         timeouts,
+        http2,
         max_connections: config.limits.connections_per_instance,
         unauthorized: config.client_identities.are_present(),
     };
     let Connectors { anonymous, default, own } = outbound.connectors.clone();
     let Ok(forward) = Part::keep_or_make(previous, settings, |_| {
         let mut forward = Forward::new(default, timeouts)
-            .with_max_connections(config.limits.connections_per_instance);
+            .with_max_connections(config.limits.connections_per_instance)
+            .with_http2(http2)
+            .with_instance_states(instances.clone());
         if config.client_identities.are_present() {
             // A request without an authorized user must not use a certificate of the gateway.
             forward = forward.with_unauthorized_connector(anonymous);
@@ -409,6 +417,10 @@ pub(crate) struct Kept {
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. They stay while their settings stay.
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
+    /// The health of the instances of services, and their requests in flight.
+    instances: Arc<InstanceStates>,
+    /// Resolves the names of the services.
+    names: Task,
     /// The open WebSockets.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
@@ -424,7 +436,9 @@ impl Kept {
         hand_over: HandOver,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
-        let forward = forward(config, None, &parts.outbound.value, counts.as_ref());
+        let instances = counts.as_ref().map(|it| it.instances.clone()).unwrap_or_default();
+        let outbound = &parts.outbound.value;
+        let forward = forward(config, None, outbound, &instances, counts.as_ref());
         let tunnels = Tunnels::new(stores.revocations.clone())
             .with_audit(audit(stores.audit.clone(), counts.as_ref()));
         let tunnels = match &counts {
@@ -433,7 +447,8 @@ impl Kept {
         };
         let tunnels = Arc::new(with_settings(tunnels, config));
         let logins = LoginMemory::default();
-        Self { stores, counts, generator, logins, forward, tunnels, hand_over }
+        let names = Task::default();
+        Self { stores, counts, generator, logins, forward, instances, names, tunnels, hand_over }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
@@ -443,7 +458,10 @@ impl Kept {
             self.logins = self.logins.without_passwords();
         }
         let outbound = &parts.outbound.value;
-        self.forward = forward(config, Some(&self.forward), outbound, self.counts.as_ref());
+        let (previous, counts) = (Some(&self.forward), self.counts.as_ref());
+        self.forward = forward(config, previous, outbound, &self.instances, counts);
+        // The services may have other names now.
+        self.names = Task::default();
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
     }
 
@@ -468,7 +486,8 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`.
+/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`. Call
+/// this function in a runtime. In this runtime, the health of the instances is checked, and their names are resolved.
 pub(crate) fn gateway(
     config: &Config,
     parts: &Parts,
@@ -569,11 +588,20 @@ pub(crate) fn gateway(
     let routes = config.routes.iter().map(|route| schemes.route(route));
     let routes: Vec<_> =
         routes.map(|route| route.with_compatibility(config.compatibility)).collect();
-    api = api.with_apiml_endpoints(apiml::endpoints(config, &routes, needed));
+    let states = kept.instances.clone();
+    routes.iter().for_each(|route| states.add_route(route));
+    instances::start_checks(config, &routes, connectors, &states);
+    let listed = states.clone();
+    let endpoints =
+        apiml::endpoints(config, &routes, needed).with_instance_health(move |service, instance| {
+            instances::health(&listed, service, instance)
+        });
+    api = api.with_apiml_endpoints(endpoints);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let forward = kept.forward.value.clone();
     let forward =
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
+    kept.names.start(|| names::watch(names::of_services(config), forward.connections()));
 
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new()

@@ -37,6 +37,7 @@ use crate::{
     proxy::{
         counts::{ForwardCounts, Retry},
         http2_settings::Http2Settings,
+        instances::RetryBudget,
         timeouts::ForwardTimeouts,
     },
 };
@@ -154,6 +155,19 @@ impl<C, B> ConnectionPool<C, B> {
     }
 }
 
+impl<C, B> ConnectionPool<C, B> {
+    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in use
+    /// at the end of their exchange.
+    pub(in crate::proxy) fn retire(&self, name: &str) {
+        let hosts = lock(&self.hosts);
+        let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
+        let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
+        // The lock is released before connections are drained.
+        drop(hosts);
+        of_name.iter().for_each(|host| host.retire());
+    }
+}
+
 impl<C: Clone, B> ConnectionPool<C, B> {
     /// Returns a pool with other settings, and without connections.
     pub(in crate::proxy) fn with_settings(
@@ -224,6 +238,9 @@ where
     /// Returns a connection for a request. If a slot is free, this is a new connection. Otherwise the request waits. It
     /// then gets a slot for a new connection, or a connection that another request has finished with.
     ///
+    /// If the service closes the connection later, the connection may be replaced by a new one. This is paid from
+    /// `budget`.
+    ///
     /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
     /// response timeout after the request got the slot.
@@ -231,10 +248,12 @@ where
     pub(in crate::proxy) fn connect(
         &self,
         host: &Arc<HostPool<B>>,
+        budget: &Arc<RetryBudget>,
         deadline: Instant,
         queue_deadline: Instant,
     ) -> Connecting<B> {
         let ((connector, is_http2), host) = (self.connector(host.protocol()), host.clone());
+        let budget = budget.clone();
         let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
         // The service may not accept the bytes of a request body. These bytes then fill the flow-control window of the
         // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
@@ -278,8 +297,8 @@ where
                 }
             };
             let uri = host.uri();
-            let io = timeout_at(deadline, open(connector.clone(), &uri, &counts));
-            let io = io.await.map_err(|_| ConnectError::TimedOut)?;
+            let io = timeout_at(deadline, connector.clone().oneshot(uri.clone()));
+            let io = io.await.map_err(|_| ConnectError::TimedOut)?.map_err(Into::into);
             let io = match (io, &mut turn) {
                 (Ok(io), _) => io,
                 (Err(error), None) => return Err(ConnectError::Failed(error)),
@@ -290,6 +309,10 @@ where
                 }
             };
             if is_http2(&io) {
+                // Another request may have connected meanwhile. Both can share its connection.
+                if let Some(connection) = host.take() {
+                    return Ok(Connected { connection, is_reused: true, waited_until });
+                }
                 let connection =
                     Http2Connection::handshake(io, uri, slot, http2, counts, max_stall);
                 let connection = timeout_at(deadline, connection).await;
@@ -300,6 +323,10 @@ where
             }
             host.uses_http1();
             let reconnect: Reconnect<_> = Box::new(move || {
+                if !budget.withdraw() {
+                    counts.add_refused_retry();
+                    return Box::pin(async { Err(BudgetExhausted.into()) });
+                }
                 counts.add_retry(Retry::Closed);
                 let connecting = connector.clone().oneshot(uri.clone());
                 Box::pin(async { connecting.await.map_err(Into::into) })
@@ -311,27 +338,6 @@ where
             Ok(Connected { connection, is_reused: false, waited_until })
         })
     }
-}
-
-/// Opens a connection. If the service refuses the connection, tries once more. This is safe, because nothing was sent.
-/// It helps if the service is being restarted.
-async fn open<C>(
-    mut connector: C,
-    uri: &Uri,
-    counts: &ForwardCounts,
-) -> Result<C::Response, BoxError>
-where
-    C: Service<Uri, Error: Into<BoxError>>,
-{
-    let refused = match connector.ready().await.map_err(Into::into)?.call(uri.clone()).await {
-        Ok(io) => return Ok(io),
-        Err(error) => error.into(),
-    };
-    if !is_refused(&*refused) {
-        return Err(refused);
-    }
-    counts.add_retry(Retry::Refused);
-    connector.ready().await.map_err(Into::into)?.call(uri.clone()).await.map_err(Into::into)
 }
 
 fn is_refused(error: &(dyn StdError + 'static)) -> bool {
@@ -369,6 +375,11 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
+/// Too many requests to the service were sent again.
+#[derive(Debug, thiserror::Error)]
+#[error("too many requests to the service were sent again")]
+struct BudgetExhausted;
+
 /// Why there is no connection.
 pub(in crate::proxy) enum ConnectError {
     /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
@@ -378,4 +389,11 @@ pub(in crate::proxy) enum ConnectError {
     },
     TimedOut,
     Failed(BoxError),
+}
+
+impl ConnectError {
+    /// Whether the service has refused the connection.
+    pub(in crate::proxy) fn is_refused(&self) -> bool {
+        matches!(self, Self::Failed(error) if is_refused(&**error))
+    }
 }

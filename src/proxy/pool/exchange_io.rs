@@ -48,6 +48,9 @@ const KEPT_CAPACITY: usize = 4 * 1024;
 pub(in crate::proxy) enum Resend {
     /// The request is never sent again, because the connection was made for this request.
     Never,
+    /// The caller sends the request again. If the connection ends before a byte of the response, the error is
+    /// [`Unanswered`].
+    ByCaller,
     /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
     /// The request is sent again if the connection accepted no byte of the body. Use this only if the method is
@@ -108,8 +111,9 @@ impl ExchangeSignals {
         let resend = match self.begun.load(Ordering::Relaxed) {
             Self::NONE => return None,
             1 => Resend::Never,
-            2 => Resend::IfUnsent,
-            3 => Resend::BeforeBody,
+            2 => Resend::ByCaller,
+            3 => Resend::IfUnsent,
+            4 => Resend::BeforeBody,
             _ => Resend::WithNewHeaders,
         };
         self.begun.store(Self::NONE, Ordering::Relaxed);
@@ -126,6 +130,11 @@ type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect again after the service has closed an idle connection")]
 pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
+
+/// The connection ended before a byte of the response.
+#[derive(Debug, thiserror::Error)]
+#[error("the service closed the connection before its response began")]
+pub(in crate::proxy) struct Unanswered;
 
 /// A connection `T` to a service. `A` is an argument of [`ReadAfterReset`].
 pub(super) struct ExchangeIo<T, A> {
@@ -191,7 +200,7 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
         let written = ready!(write(Pin::new(&mut self.io)))?;
         match self.resend {
-            Resend::Never => {}
+            Resend::Never | Resend::ByCaller => {}
             Resend::BeforeBody | Resend::WithNewHeaders
                 if self.sent.len() + written <= MAX_KEPT =>
             {
@@ -220,6 +229,10 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         let bytes = chunk.filled();
         if bytes.is_empty() {
             if is_end(&read) {
+                if self.resend == Resend::ByCaller {
+                    self.resend = Resend::Never;
+                    return Poll::Ready(Err(io::Error::other(Unanswered)));
+                }
                 self.replace_if_allowed();
             }
             return Poll::Ready(read);
@@ -248,7 +261,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         let sent = Sent::of(&self.sent);
         self.phase = match self.resend {
             // If the value was `IfUnsent`, the first accepted byte has changed it to `Never`.
-            Resend::Never => return,
+            Resend::Never | Resend::ByCaller => return,
             Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
             Resend::WithNewHeaders if sent == Sent::Head => {
                 self.signals.clear_new_headers();
@@ -463,6 +476,22 @@ mod tests {
             io.signals.begin(BeforeBody);
             assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
             assert!(matches!(read(&mut io).as_deref(), Ok("H") | Err(_)));
+        }
+    }
+
+    #[test]
+    fn the_caller_learns_that_no_byte_of_the_response_has_arrived() {
+        for (answer, is_unanswered) in [("", true), ("HTTP/1.1 200", false)] {
+            let mut old = Builder::new();
+            old.write(b"GET").read(answer.as_bytes()).read(b"");
+            let mut io = io(old, None);
+            io.signals.begin(Resend::ByCaller);
+            assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
+            let is = match read(&mut io) {
+                Err(error) => error.get_ref().unwrap().is::<Unanswered>(),
+                Ok(read) => !read.eq(answer),
+            };
+            assert_eq!(is, is_unanswered, "{answer:?}");
         }
     }
 

@@ -47,6 +47,8 @@ pub(in crate::proxy) struct HostPool<B> {
     /// How often the reaper has run. Each idle connection stores this number instead of a time, because reading the
     /// clock would cost more.
     tick: AtomicU64,
+    /// How often the connections were retired. A connection with another number is not used for another request.
+    retired: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
     /// The limit that all runtimes share.
@@ -113,6 +115,7 @@ impl<B> HostPool<B> {
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
             runtime,
             limit,
             idle: Mutex::default(),
@@ -163,6 +166,9 @@ impl<B> HostPool<B> {
     /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
     /// slot.
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
+        if connection.retired != self.retired.load(Ordering::Relaxed) {
+            return connection.carrier.spawn_driver();
+        }
         let since = self.tick.load(Ordering::Relaxed);
         loop {
             let mut idle = lock(&self.idle);
@@ -212,6 +218,12 @@ impl<B> HostPool<B> {
             }
             stays
         });
+    }
+
+    /// Drains all idle connections. The connections in use are drained at the end of their exchange.
+    pub(super) fn retire(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+        self.clear();
     }
 
     /// Drains all idle connections.
@@ -339,6 +351,8 @@ pub(in crate::proxy) struct PooledConnection<B> {
     pause: BodyPause,
     /// Whether the head of the response has arrived.
     is_answered: bool,
+    /// The value of [`HostPool::retired`] when the connection was opened.
+    retired: u64,
     pool: Weak<HostPool<B>>,
 }
 
@@ -385,9 +399,9 @@ pub(in crate::proxy) enum FrameError {
 
 impl<B> PooledConnection<B> {
     pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
-        let pause = BodyPause::default();
+        let (pause, retired) = (BodyPause::default(), pool.retired.load(Ordering::Relaxed));
         let carrier = Carrier::Http1(upstream);
-        Self { carrier, pause, is_answered: false, pool: Arc::downgrade(pool) }
+        Self { carrier, pause, is_answered: false, retired, pool: Arc::downgrade(pool) }
     }
 
     /// Wraps a stream that was reserved on `connection`.
@@ -395,9 +409,10 @@ impl<B> PooledConnection<B> {
     where
         B: Send + 'static,
     {
+        let retired = pool.retired.load(Ordering::Relaxed);
         let pool = Arc::downgrade(pool);
         let carrier = Carrier::Http2(Http2Stream::new(StreamPermit::new(connection, pool.clone())));
-        Self { carrier, pause: BodyPause::default(), is_answered: false, pool }
+        Self { carrier, pause: BodyPause::default(), is_answered: false, retired, pool }
     }
 
     /// Waits until the connection no longer belongs to HTTP, after a response with status 101. `on_upgrade` belongs to

@@ -86,6 +86,7 @@ mod tests {
             (Unprocessed, IfUnsent, true, SendAgain::Same),
             (Unprocessed, WithNewHeaders, false, SendAgain::Same),
             (ConnectionLost, Never, false, SendAgain::No),
+            (ConnectionLost, ByCaller, false, SendAgain::No),
             (ConnectionLost, IfUnsent, false, SendAgain::No),
             (ConnectionLost, BeforeBody, false, SendAgain::Same),
             (ConnectionLost, BeforeBody, true, SendAgain::No),

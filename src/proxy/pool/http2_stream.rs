@@ -217,6 +217,9 @@ where
             self.permit.connection.retire();
         }
         match SendAgain::after(failure, resend, sent.body.has_begun(), was_sent_again) {
+            SendAgain::No if failure == Failure::ConnectionLost && resend == Resend::ByCaller => {
+                Poll::Ready(Err(SendError::unanswered(error)))
+            }
             SendAgain::No => Poll::Ready(Err(SendError::new(error, None))),
             SendAgain::Same => {
                 let why = match failure {

@@ -37,6 +37,8 @@
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
 //! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
+//! | idle | draining | The connections to the host name are retired, because an address of the name has changed. |
+//! | answered | draining | The conditions for *idle* hold, but the connection was opened before the connections to its host name were retired. |
 //! | tunnel | closed | The tunnel ends. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!

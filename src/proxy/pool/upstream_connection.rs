@@ -5,9 +5,10 @@
 //! that reads the response also polls the connection, so it wakes no other task.
 
 use std::{
+    error::Error as _,
     fmt,
     future::poll_fn,
-    mem,
+    io, mem,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -37,7 +38,7 @@ use tokio::{
 use tower::BoxError;
 
 use super::{
-    exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend},
+    exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend, Unanswered},
     slot_io::SlotIo,
 };
 use crate::coalesce::{CoalesceWrites, WriteProgress};
@@ -53,11 +54,23 @@ pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
     request: Option<Request<B>>,
+    is_unanswered: bool,
 }
 
 impl<B> SendError<B> {
     pub(super) fn new(error: hyper::Error, request: Option<Request<B>>) -> Self {
-        Self { error, request }
+        Self { error, request, is_unanswered: false }
+    }
+
+    /// The connection ended before a byte of the response. The caller may send the request again
+    /// ([`Resend::ByCaller`]).
+    pub(super) fn unanswered(error: hyper::Error) -> Self {
+        Self { error, request: None, is_unanswered: true }
+    }
+
+    /// Whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
+    pub(in crate::proxy) fn is_unanswered(&self) -> bool {
+        self.is_unanswered
     }
 
     /// Takes the request, if it may be sent again.
@@ -75,7 +88,10 @@ impl<B> From<TrySendError<Request<B>>> for SendError<B> {
     #[cold]
     fn from(mut failed: TrySendError<Request<B>>) -> Self {
         let request = failed.take_message();
-        Self { error: failed.into_error(), request }
+        let error = failed.into_error();
+        let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        let is_unanswered = io.and_then(io::Error::get_ref).is_some_and(|it| it.is::<Unanswered>());
+        Self { error, request, is_unanswered }
     }
 }
 

@@ -6,7 +6,7 @@ use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
     layer::CrossOriginCounts,
-    proxy::{ForwardCounts, TunnelCounts},
+    proxy::{ForwardCounts, InstanceStates, TunnelCounts},
     tls::ConnectionCounts,
 };
 
@@ -17,6 +17,7 @@ pub(crate) struct Counts {
     pub(crate) requests: Arc<RequestCounts>,
     pub(crate) connections: Arc<ConnectionCounts>,
     pub(crate) forward: Arc<ForwardCounts>,
+    pub(crate) instances: Arc<InstanceStates>,
     pub(crate) tunnels: Arc<TunnelCounts>,
     pub(crate) cross_origin: Arc<CrossOriginCounts>,
     pub(super) audit: Arc<AuditCounts>,

@@ -11,10 +11,11 @@ use http::{
     },
     uri::Authority,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower_passticket::{
     messages::{self, ApiMessage},
     metrics::{self, MetricRegistry},
+    proxy::InstanceStates,
 };
 
 use super::status::Components;
@@ -25,6 +26,7 @@ pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
     reloads: Arc<Reloads>,
+    instances: Arc<InstanceStates>,
 }
 
 impl Endpoints {
@@ -32,8 +34,9 @@ impl Endpoints {
         registry: MetricRegistry,
         components: Components,
         reloads: Arc<Reloads>,
+        instances: Arc<InstanceStates>,
     ) -> Self {
-        Self { registry, components, reloads }
+        Self { registry, components, reloads, instances }
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
@@ -48,7 +51,9 @@ impl Endpoints {
             }
             Ok(Endpoint::Health) => {
                 let status = self.components.status();
-                health(status.is_up(), &status.document())
+                let mut document = status.document();
+                self.add_instances(&mut document);
+                health(status.is_up(), &document)
             }
             Ok(Endpoint::Reload) => self.reload().await,
             Err(refusal) => refusal.into_response(),
@@ -99,6 +104,19 @@ fn busy(problem: &str) -> Response<Bytes> {
     let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+impl Endpoints {
+    /// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself
+    /// works.
+    fn add_instances(&self, document: &mut Value) {
+        let unhealthy = self.instances.unhealthy().into_iter();
+        let unhealthy: Map<_, _> =
+            unhealthy.map(|(instance, health)| (instance, health.as_str().into())).collect();
+        if !unhealthy.is_empty() {
+            document["instances"] = unhealthy.into();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,7 +94,8 @@ impl Admin {
         let AdminPort { listener, address } = port;
         let counts = Counts::default();
         let registry = registry(&counts, stores, components).with(reloads.clone());
-        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone());
+        let instances = counts.instances.clone();
+        let endpoints = Endpoints::new(registry, components.clone(), reloads.clone(), instances);
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -132,6 +133,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
+        .with(counts.instances.clone())
         .with(counts.tunnels.clone())
         .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())

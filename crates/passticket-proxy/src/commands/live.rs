@@ -43,6 +43,7 @@ struct Peer {
     deadline: Duration,
 }
 
+#[derive(Clone)]
 enum Question {
     /// Whether a connection can be opened. This includes the verification of the server's certificate.
     Connect(Verification),
@@ -246,15 +247,16 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let connectors = Connectors::new(config)?;
     let provider = config.timeouts.provider;
     for route in &config.routes {
-        let Some(upstream) = route.instances().next() else { continue };
-        let url = format!("{}://{}", upstream.scheme(), upstream.authority());
         let role = format!("service {}", route.service());
         let question = match config.client_identities.of(route.service()) {
             None => Question::Connect(config.verify),
             Some(_) => Question::ConnectWithCertificate(config.verify),
         };
-        let connector = connectors.of(route.service()).clone();
-        add(&role, url, question, connector, config.timeouts.connect.min(provider));
+        for upstream in route.instances() {
+            let url = format!("{}://{}", upstream.scheme(), upstream.authority());
+            let (connector, question) = (connectors.of(route.service()).clone(), question.clone());
+            add(&role, url, question, connector, config.timeouts.connect.min(provider));
+        }
     }
     let for_logins = connectors.to_logins(config)?;
     match &config.logins {

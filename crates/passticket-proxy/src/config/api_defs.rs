@@ -64,7 +64,7 @@ impl<'a> Definitions<'a> {
 pub(super) struct Definition<'a> {
     pub(super) id: ServiceId,
     /// The URLs of the instances. The list is not empty, unless the definition is broken.
-    pub(super) instances: Vec<Instance<'a>>,
+    pub(super) instances: Vec<Upstream>,
     pub(super) routes: Vec<DefinedPath<'a>>,
     pub(super) metadata: Metadata<'a>,
     /// The place of `authentication`, if the key is present.
@@ -73,12 +73,6 @@ pub(super) struct Definition<'a> {
     pub(super) description: Description,
     /// Whether a part of the definition was left out because of a problem.
     pub(super) is_broken: bool,
-}
-
-/// The URL of an instance.
-pub(super) struct Instance<'a> {
-    pub(super) upstream: Upstream,
-    pub(super) at: At<'a>,
 }
 
 /// An entry of `routes`.
@@ -198,7 +192,7 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
 }
 
 /// Reads the URLs of the instances. If a URL is wrong, reports it and returns `None`.
-fn instances<'a>(section: &mut Section<'a>) -> Option<Vec<Instance<'a>>> {
+fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     let instances = urls.into_iter().map(|field| {
         let upstream = field.read(|text| {
@@ -218,7 +212,7 @@ fn instances<'a>(section: &mut Section<'a>) -> Option<Vec<Instance<'a>>> {
                  unless AT-TLS encrypts the connection",
             );
         }
-        Some(Instance { upstream, at: field.at })
+        Some(upstream)
     });
     // All URLs are read, so that all problems are reported.
     let instances: Vec<_> = instances.collect();
@@ -613,17 +607,10 @@ additionalServiceMetadata: []
 
     #[test]
     fn keys_without_effect_cause_warnings() {
-        for (yaml, want) in [
-            (
-                format!("{ROUTE}instanceBaseUrls: [https://a, https://b]"),
-                "d:4: services[0].instanceBaseUrls[1]: is not used, because this gateway uses only the \
-                 first instance",
-            ),
-            (
-                format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
-                "d:5: services[0].authentication.applid: has no effect with scheme bypass",
-            ),
-        ] {
+        for (yaml, want) in [(
+            format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
+            "d:5: services[0].authentication.applid: has no effect with scheme bypass",
+        )] {
             let (routes, problems) = read_service(&yaml);
             assert_eq!((routes.len(), problems), (1, vec![want.to_owned()]));
         }
@@ -737,15 +724,11 @@ additionalServiceMetadata: []
             routes,
             ["/svc/api/v1 -> https://zos:1/base/api + https://two/api", "/svc/ui -> https://two",]
         );
-        let warning =
-            "already has an instance, in d:4, and this gateway uses only the first instance";
-        assert_eq!(
-            problems,
-            [
-                format!("e:4: services[0].routes[0].gatewayUrl: /svc/api/v1 {warning}"),
-                format!("e:7: services[1].routes[0].gatewayUrl: /svc/api/v1 {warning}"),
-            ]
-        );
+        assert_eq!(problems, Vec::<String>::new());
+        // As in Zowe API ML, a later instance replaces an earlier one with the same host and port.
+        let same =
+            "instanceBaseUrls: [https://a/1, https://b/1, https://a/2]\nroutes: [{gatewayUrl: x}]";
+        assert_eq!(read_service(same).0, ["/svc/x -> https://a/2 + https://b/1"]);
         // Which scheme counts must not depend on the order of the files.
         let schemed = service(&format!(
             "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: A}}"
@@ -757,7 +740,7 @@ additionalServiceMetadata: []
         assert_eq!(problems, [want]);
         let (routes, problems) =
             read_files(&[&first, &schemed], "services: {svc: {scheme: bypass}}");
-        assert_eq!((routes.len(), problems.len()), (1, 1), "{problems:?}");
+        assert_eq!((routes.len(), problems.len()), (1, 0), "{problems:?}");
         // The same prefix twice in one definition is a mistake.
         let twice = format!("{URL}routes: [{{gatewayUrl: a}}, {{gatewayUrl: /a/**}}]");
         let (_, problems) = read_service(&twice);

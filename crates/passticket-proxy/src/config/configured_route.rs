@@ -11,8 +11,9 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_passticket::{
     layer::{
-        CertificateHeader, ClientBasic, EncodedPaths, OnFailure, Route, RouteError, Scheme,
-        SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders, Upstream,
+        Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
+        Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest, SecurityHeaders,
+        ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -79,8 +80,9 @@ impl ServiceScheme {
 pub struct ConfiguredRoute {
     pub(super) route: Route,
     pub(super) scheme: ServiceScheme,
-    /// The instances after the first one.
-    other_instances: Vec<Upstream>,
+    /// The instances, each with the path of this route.
+    instances: Vec<Upstream>,
+    balancing: Balancing,
 }
 
 impl ConfiguredRoute {
@@ -90,17 +92,40 @@ impl ConfiguredRoute {
         upstream: Upstream,
         scheme: ServiceScheme,
     ) -> Result<Self, RouteError> {
+        let instances = vec![upstream.clone()];
         let route = Route::new(service, gateway_url, upstream, Missing)?;
-        Ok(Self { route, scheme, other_instances: Vec::new() })
+        let mut configured = Self { route, scheme, instances, balancing: Balancing::default() };
+        configured.update_route();
+        Ok(configured)
     }
 
-    /// Adds instances. Skips those that the route already has.
+    /// Adds instances. As in Zowe API ML, an instance replaces an earlier one with the same host and port.
     pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
-            if !self.instances().any(|known| *known == instance) {
-                self.other_instances.push(instance);
+            let place = |it: &Upstream| (it.host().to_owned(), it.port());
+            match self.instances.iter_mut().find(|known| place(known) == place(&instance)) {
+                Some(known) => *known = instance,
+                None => self.instances.push(instance),
             }
         }
+        self.update_route();
+    }
+
+    pub(super) fn set_balancing(&mut self, balancing: Balancing) {
+        self.balancing = balancing;
+        self.update_route();
+    }
+
+    fn update_route(&mut self) {
+        let instance = |upstream: &Upstream| Instance::fixed(self.service(), upstream.clone());
+        let instances = Instances::new(self.instances.iter().map(instance));
+        let route = self.route.clone();
+        self.route = route.with_instances(instances.with_balancing(self.balancing));
+    }
+
+    /// How the gateway chooses an instance for a request.
+    pub fn balancing(&self) -> Balancing {
+        self.balancing
     }
 
     pub(super) fn with_on_failure(self, on_failure: OnFailure) -> Self {
@@ -119,6 +144,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_response_timeout(response_timeout), ..self }
     }
 
+    pub(super) fn with_protocol(self, protocol: ServiceProtocol) -> Self {
+        Self { route: self.route.with_protocol(protocol), ..self }
+    }
+
     pub(super) fn with_encoded_paths(self, encoded_paths: EncodedPaths) -> Self {
         Self { route: self.route.with_encoded_paths(encoded_paths), ..self }
     }
@@ -127,9 +156,9 @@ impl ConfiguredRoute {
         Self { route: self.route.with_client_basic(client_basic), ..self }
     }
 
-    /// The instances of the service, each with the path of this route. The gateway uses only the first instance.
+    /// The instances of the service, each with the path of this route.
     pub fn instances(&self) -> impl Iterator<Item = &Upstream> {
-        self.route.upstream().into_iter().chain(&self.other_instances)
+        self.instances.iter()
     }
 
     /// The id of the service.

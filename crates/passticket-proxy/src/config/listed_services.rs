@@ -24,7 +24,7 @@ pub(super) fn list(
         let of_service = routes.iter().map(|route| &route.route).filter(|it| it.service() == id);
         let routes: Vec<_> = of_service.collect();
         let instances = instances.iter().map(|it| {
-            let mut instance = description.instance(id, &it.upstream);
+            let mut instance = description.instance(id, it);
             instance.custom_metadata = metadata.listed();
             instance
         });
@@ -37,7 +37,7 @@ pub(super) fn list(
                 let mut service = ListedService::new(id.clone());
                 service.title.clone_from(&description.title);
                 service.description.clone_from(&description.description);
-                let home_page = page(&first.upstream, description.home_page.as_deref());
+                let home_page = page(first, description.home_page.as_deref());
                 service.home_page = home_page.map(|url| at_gateway(&url, Kind::Page, id, &routes));
                 service.apis = description.apis(id, &routes);
                 service.instances = instances.collect();

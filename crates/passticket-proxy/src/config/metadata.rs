@@ -20,6 +20,7 @@ pub(super) const APPLID: &str = "apiml.authentication.applid";
 pub(super) const CERTIFICATE_HEADERS: &str = "apiml.authentication.headers";
 pub(super) const ENCODED_CHARACTERS: &str = "apiml.enableUrlEncodedCharacters";
 pub(super) const HEADERS_TO_IGNORE: &str = "apiml.headersToIgnore";
+pub(super) const LOAD_BALANCING: &str = "apiml.lb.type";
 pub(super) const CORS_ENABLED: &str = "apiml.corsEnabled";
 pub(super) const CORS_ORIGINS: &str = "apiml.corsAllowedOrigins";
 pub(super) const CORS_METHODS: &str = "apiml.service.corsAllowedMethods";
@@ -61,15 +62,18 @@ const KEYS: &[Key] = &[
         Warning(Is("true"), "requests to the service are not limited in rate"),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
-    key("apiml.lb.cacheRecordExpirationTimeInHours", Elsewhere("see `apiml.lb.type`")),
     key(
-        "apiml.lb.type",
-        Warning(Is("authentication"), "requests go to the first instance of the service"),
+        "apiml.lb.cacheRecordExpirationTimeInHours",
+        Elsewhere("nothing is stored for `apiml.lb.type`, so nothing expires"),
+    ),
+    key(
+        LOAD_BALANCING,
+        Honoured("with `authentication`, all requests of a user go to one instance"),
     ),
     key(
         "apiml.okToRetryOnAllOperations",
-        Elsewhere(
-            "Zowe API ML 3 ignores this key, too; decision D29 says when a request is sent again",
+        Honoured(
+            "a request of any method is sent again if nothing of it was sent; this is always on",
         ),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),
@@ -86,10 +90,7 @@ const KEYS: &[Key] = &[
         Honoured("the methods that web pages of other origins may use, separated by commas"),
     ),
     key("apiml.service.description", Elsewhere("for the API Catalog")),
-    key(
-        "apiml.service.externalUrl",
-        Warning(Any, "requests go to the first of `instanceBaseUrls`"),
-    ),
+    key("apiml.service.externalUrl", Warning(Any, "requests go to `instanceBaseUrls`")),
     key(
         "apiml.service.supportClientCertForwarding",
         Warning(Is("true"), "the service does not receive the certificate of the client"),

@@ -146,6 +146,7 @@ mod encrypted_key;
 mod environment;
 mod file_access;
 mod forwarders;
+mod health_checks;
 mod identities;
 mod identity_checks;
 mod key_effect;
@@ -207,6 +208,7 @@ pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use forwarders::ForwarderSettings;
+pub use health_checks::HealthCheckSettings;
 pub use listen::Listen;
 pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
@@ -352,6 +354,8 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
+    /// The health checks of instances: `components.passticket-proxy.healthChecks`. `None` if instances are not checked.
+    pub health_checks: Option<HealthCheckSettings>,
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
@@ -614,12 +618,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             send: ours.send,
             receive: ours.receive,
             service_body: ours.service_body,
+            http2_ping: (!ours.http2_ping.is_zero()).then_some(ours.http2_ping),
             tunnel_drain: ours.tunnel_drain,
             web_socket_connect: zowe.web_socket.connect,
             web_socket_idle: zowe.web_socket.idle,
             web_socket_write: zowe.web_socket.write,
         },
         limits: ours.limits,
+        health_checks: ours.health_checks,
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         scheme_peers,

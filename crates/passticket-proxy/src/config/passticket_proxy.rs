@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     hash::Hash,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -16,6 +16,7 @@ use super::{
     cors::{self, SiteCors},
     environment::Environment,
     forwarders,
+    health_checks::{self, HealthCheckSettings},
     identities::certificate_filter,
     log_level::LogLevel,
     login_throttle,
@@ -85,8 +86,10 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) service_body: Duration,
+    pub(super) http2_ping: Duration,
     pub(super) tunnel_drain: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) health_checks: Option<HealthCheckSettings>,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
@@ -171,9 +174,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
     let service_body = seconds("serviceBodySeconds", 1, 300);
+    let http2_ping = seconds("http2PingSeconds", 0, 320);
     let tunnel_drain = seconds("tunnelDrainSeconds", 0, 0);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let health_checks = health_checks::read(section.section("healthChecks"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
@@ -221,8 +226,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         service_body,
+        http2_ping,
         tunnel_drain,
         limits,
+        health_checks,
         login_throttle,
         strict_transport_security,
         cors,
@@ -245,6 +252,9 @@ fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransport
 }
 
 fn limits(mut section: Section<'_>) -> LimitSettings {
+    let streams =
+        section.optional("http2StreamsPerConnection").and_then(|field| field.number(1..=1_000));
+    let streams = streams.and_then(|n| u16::try_from(n).ok()).and_then(NonZeroU16::new);
     let mut number = |name, min, default| {
         let number = section.optional(name).and_then(|field| field.number(min..=1_000_000));
         number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(default)
@@ -262,6 +272,7 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
             1,
             defaults.connections_per_instance,
         ),
+        http2_streams_per_connection: streams.unwrap_or(defaults.http2_streams_per_connection),
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, uri::Scheme};
 
 use super::{
     api_defs::{Definition, Definitions},
@@ -14,15 +14,15 @@ use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     cors::{self, ServiceCors},
     defined_scheme::{SchemeOverride, scheme_of},
-    metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, RESPONSE_TIMEOUT},
+    metadata::{ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT},
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     reader::{At, Field, Section},
 };
 use tower_passticket::{
     layer::{
-        ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders,
-        Upstream,
+        Balancing, ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders,
+        SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -40,6 +40,7 @@ pub(super) struct Override<'a> {
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
     body_timeout: Option<Duration>,
+    protocol: Option<(ServiceProtocol, At<'a>)>,
     client_identity: Option<ClientIdentity>,
     cors: Option<ServiceCors<'a>>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
@@ -64,6 +65,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         let body_timeout =
             section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
+        let protocol = read_protocol(&mut section);
         let client_identity =
             section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
         let cors = cors::read_service(&mut section);
@@ -99,6 +101,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             request_headers,
             security_headers,
             body_timeout: body_timeout.map(Duration::from_secs),
+            protocol,
             client_identity,
             cors,
             applids,
@@ -122,6 +125,33 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the key `http` of a service.
+fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'a>)> {
+    let field = section.optional("http")?;
+    let protocol = field.read(|text| match text {
+        "auto" => Ok(ServiceProtocol::Auto),
+        "http1" => Ok(ServiceProtocol::Http1),
+        "h2c" => Ok(ServiceProtocol::H2c),
+        _ => Err("is unknown; write auto, http1 or h2c"),
+    });
+    Some((protocol?, field.at))
+}
+
+/// Reports `http: h2c` of a service with TLS.
+fn check_protocol<'r>(
+    protocol: ServiceProtocol,
+    at: &At<'_>,
+    mut instances: impl Iterator<Item = &'r Upstream>,
+) {
+    if protocol == ServiceProtocol::H2c
+        && let Some(instance) = instances.find(|instance| instance.scheme() != &Scheme::HTTP)
+    {
+        at.error(format_args!(
+            "is only for services without TLS, but the service has the instance {instance}; write auto, which uses HTTP/2 if the service offers it"
+        ));
+    }
 }
 
 /// Reads the key `requestHeaders` of a service.
@@ -243,6 +273,9 @@ pub(super) fn assemble<'a>(
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
         let routes = table.routes.values().filter(is_of_service);
+        if let Some((protocol, at)) = &settings.protocol {
+            check_protocol(*protocol, at, routes.clone().flat_map(|it| it.route.instances()));
+        }
         let schemes: Vec<_> = routes.map(|it| it.route.scheme).collect();
         if let Some((client_basic, at)) = &settings.client_basic
             && !schemes.is_empty()
@@ -262,6 +295,9 @@ pub(super) fn assemble<'a>(
             .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
+        }
+        if let Some((protocol, _)) = settings.and_then(|settings| settings.protocol.as_ref()) {
+            route = route.with_protocol(*protocol);
         }
         match settings.and_then(|settings| settings.response_timeout) {
             Some(response_timeout) => route.with_response_timeout(response_timeout),
@@ -287,23 +323,25 @@ impl<'a> Table<'a> {
         if *is_broken {
             self.broken.push(id.clone());
         }
-        if let Some(other) = others.first() {
-            other.at.warning("is not used, because this gateway uses only the first instance");
-        }
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|field| field.number(1..=86_400_000));
         let encoded_paths = match metadata.get(ENCODED_CHARACTERS) {
             Some(field) if !field.is_word("true") => EncodedPaths::Refuse,
             _ => EncodedPaths::Forward,
         };
+        let balancing = match metadata.get(LOAD_BALANCING) {
+            Some(field) if field.is_word("authentication") => Balancing::StickyUser,
+            _ => Balancing::LeastInFlight,
+        };
         for path in routes {
-            let Some(upstream) = path.at_instance(&first.upstream) else {
+            let Some(upstream) = path.at_instance(first) else {
                 self.broken.push(id.clone());
                 continue;
             };
-            let others = others.iter().filter_map(|other| path.at_instance(&other.upstream));
+            let others = others.iter().filter_map(|other| path.at_instance(other));
             match ConfiguredRoute::new(id.clone(), path.gateway_url, upstream, placed.scheme) {
                 Ok(mut route) => {
                     route.add_instances(others);
+                    route.set_balancing(balancing);
                     route = route.with_encoded_paths(encoded_paths);
                     if let Some(timeout) = timeout {
                         route = route.with_response_timeout(Duration::from_millis(timeout));
@@ -350,11 +388,11 @@ impl<'a> Table<'a> {
                 defined.route.route.service(),
             ));
         } else {
-            defined.at.warning(format_args!(
-                "{prefix} already has an instance, in {}, and this gateway uses only the first instance",
-                first.at
-            ));
             first.route.add_instances(defined.route.instances().cloned());
+            // If one definition needs sticky users, users may not move between the instances of the other one either.
+            if defined.route.balancing() == Balancing::StickyUser {
+                first.route.set_balancing(Balancing::StickyUser);
+            }
             // The restrictions of all definitions count, so that the order of the files does not matter.
             if defined.route.encoded_paths() == EncodedPaths::Refuse {
                 first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
@@ -408,6 +446,7 @@ fn override_routes<'a>(
         match ConfiguredRoute::new(settings.id.clone(), path, upstream, scheme) {
             Ok(mut route) => {
                 route.add_instances(instances);
+                route.set_balancing(parent.balancing());
                 route = route.with_encoded_paths(parent.encoded_paths());
                 if let Some(timeout) = parent.response_timeout() {
                     route = route.with_response_timeout(timeout);

@@ -5,7 +5,7 @@
 //! Zowe on z/OS that maps certificates and e-mail addresses to user ids.
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
@@ -156,6 +156,9 @@ pub struct TimeoutSettings {
     /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another
     /// value for a service.
     pub service_body: Duration,
+    /// After this time without a frame from a service, an HTTP/2 connection with open requests is checked by a ping.
+    /// `None` means no pings. The key is `components.passticket-proxy.timeouts.http2PingSeconds`.
+    pub http2_ping: Option<Duration>,
     /// How long WebSockets may continue when the gateway stops:
     /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.
     pub tunnel_drain: Duration,
@@ -190,6 +193,9 @@ pub struct LimitSettings {
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
     /// limit. The key is `components.passticket-proxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
+    /// The maximum number of requests that share an HTTP/2 connection to a service at a time, 1 to 1,000. The key is
+    /// `components.passticket-proxy.limits.http2StreamsPerConnection`.
+    pub http2_streams_per_connection: NonZeroU16,
     /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
     /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
@@ -206,7 +212,7 @@ impl Default for LimitSettings {
     ///
     /// - 10,000 tokens and 4,096 PassTickets in the caches
     /// - 10,000 client connections in total, and 5,000 per client address
-    /// - 256 connections to an instance of a service
+    /// - 256 connections to an instance of a service, and 100 requests per HTTP/2 connection
     /// - 256 requests in flight per client address
     /// - 256 MiB of headers
     /// - 100 WebSockets per user
@@ -217,6 +223,7 @@ impl Default for LimitSettings {
                 remembered_tickets: NonZeroUsize::new(4_096).expect("should not be zero"),
                 connections: NonZeroUsize::new(10_000).expect("should not be zero"),
                 connections_per_instance: NonZeroUsize::new(256).expect("should not be zero"),
+                http2_streams_per_connection: NonZeroU16::new(100).expect("should not be zero"),
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
                 requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),

@@ -16,7 +16,7 @@ use super::{reader::Section, *};
 use tower_passticket::{
     gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, CorsRules, OnFailure, Routes, SecurityHeaders},
+    layer::{Bypass, CorsRules, OnFailure, Routes, SecurityHeaders, ServiceProtocol},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -559,6 +559,20 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             ],
         ),
         (
+            |s| s.edit("addSecurityHeaders: true ", "http: h2c "),
+            &[
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.http: is only for services without \
+                 TLS, but the service has the instance https://zos:10012/",
+            ],
+        ),
+        (
+            |s| s.edit("addSecurityHeaders: true ", "http: h2 "),
+            &[
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
+                 http1 or h2c",
+            ],
+        ),
+        (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
                 "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
@@ -593,13 +607,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                dcpassticket needs a PassTicket key for NOAPPL;",
             ],
         ),
-        (
-            |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
-            &[
-                "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 already \
-               has an instance, in api-defs/dc.yml:5, and this gateway uses only the first instance",
-            ],
-        ),
+        (|s| s.write("api-defs/other.yaml", API_DEF, 0o644), &[]),
         (|s| s.write("api-defs/README.md", "no: [yaml", 0o644), &[]),
         (
             |s| s.write("api-defs/z.yml", "services: [\n", 0o644),
@@ -886,6 +894,25 @@ fn the_problems_of_all_files_are_reported_together() {
     for (problem, start) in problems.iter().zip(starts) {
         assert!(problem.starts_with(start), "got {problem}, expected {start}");
     }
+}
+
+#[test]
+fn http2_to_services_has_settings() {
+    let setup = Setup::new();
+    let config = setup.load().unwrap().config;
+    assert!(config.routes.iter().all(|route| route.route.protocol() == ServiceProtocol::Auto));
+    assert_eq!(config.limits.http2_streams_per_connection.get(), 100);
+    assert_eq!(config.timeouts.http2_ping, Some(Duration::from_secs(320)));
+    setup.write("api-defs/dc.yml", &API_DEF.replace("https:", "http:"), 0o644);
+    setup.edit("addSecurityHeaders: true ", "http: h2c ");
+    setup.edit("      queueSeconds: 5 ", "      http2PingSeconds: 0 ");
+    setup.edit("connectionsPerInstance: 256 ", "http2StreamsPerConnection: 8 ");
+    let config = setup.load().unwrap().config;
+    let is_h2c = |route: &&ConfiguredRoute| route.service().as_str() == "dcpassticket";
+    let mut routes = config.routes.iter().filter(is_h2c);
+    assert!(routes.all(|route| route.route.protocol() == ServiceProtocol::H2c));
+    assert_eq!(config.limits.http2_streams_per_connection.get(), 8);
+    assert_eq!(config.timeouts.http2_ping, None);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod descriptors;
 mod esm;
 mod forwarded_certificates;
 mod init;
+mod instances;
 mod key_material;
 mod kill;
 mod log;

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::support::{Demo, serve, write_definition};
+use http::Version;
 use tempfile::TempDir;
 use test_support::{
     PATIENCE, Running, client,
@@ -14,6 +16,7 @@ use test_support::{
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::TcpStream,
+    sync::Notify,
     time::sleep,
 };
 
@@ -22,7 +25,7 @@ struct Gateway {
     program: Running,
     url: String,
     client: reqwest::Client,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Gateway {
@@ -40,7 +43,7 @@ impl Gateway {
         // may serve.
         let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1");
-        Self { program, url, client, _directory: directory }
+        Self { program, url, client, directory }
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
@@ -116,5 +119,44 @@ async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
         );
         let line = gateway.program.logged("the service sent no more bytes of the body");
         assert!(line.contains("limit=1s") && line.contains("serviceBodySeconds"), "{line}");
+    }
+}
+
+/// Starts a service that sends an event, and another one when `next` is notified.
+async fn events(next: Arc<Notify>) -> String {
+    let address = raw::service(move |stream: TcpStream| {
+        let next = next.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                transfer-encoding: chunked\r\n\r\nd\r\ndata: first\n\n\r\n";
+            stream.get_mut().write_all(answer).await.unwrap();
+            next.notified().await;
+            stream.get_mut().write_all(b"e\r\ndata: second\n\n\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    format!("http://{address}")
+}
+
+/// The second event is sent only after the client has received the first one, and after a pause that is longer than the
+/// limit for pauses.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_reaches_the_client_at_once_and_a_pause_does_not_end_the_stream() {
+    let next = Arc::<Notify>::default();
+    let keys =
+        "    timeouts:\n      serviceBodySeconds: 1\n      sendSeconds: 1\n      idleSeconds: 1\n";
+    let gateway = Gateway::start(&events(next.clone()).await, keys);
+    let authorities = fs::read(gateway.directory.path().join("certs/ca.pem")).unwrap();
+    let http2 = client(&authorities).timeout(PATIENCE).build().unwrap();
+    for (client, version) in [(&gateway.client, Version::HTTP_11), (&http2, Version::HTTP_2)] {
+        let mut response = client.get(format!("{}/events", gateway.url)).send().await.unwrap();
+        assert_eq!(response.version(), version);
+        assert_eq!(response.chunk().await.unwrap().unwrap(), "data: first\n\n");
+        sleep(Duration::from_millis(2_500)).await;
+        next.notify_one();
+        assert_eq!(response.chunk().await.unwrap().unwrap(), "data: second\n\n");
     }
 }

@@ -1,0 +1,101 @@
+//! The upstreams of two rows of the comparison: they answer each message with the same message.
+//!
+//! ```text
+//! echo websocket ADDRESS   binary messages of up to 125 bytes
+//! echo grpc ADDRESS        unary calls, over HTTP/2 without TLS
+//! ```
+//!
+//! Without arguments the program does nothing, so that `cargo test --benches` can run it.
+
+use std::error::Error;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// The answer to the key `dGhlIHNhbXBsZSBub25jZQ==`, which the load generator sends (RFC 6455 §1.3).
+const SWITCH: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, address] = &args[..] else { return Ok(()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            match kind.as_str() {
+                "websocket" => tokio::spawn(async { drop(websocket(stream).await) }),
+                "grpc" => tokio::spawn(async { drop(grpc(stream).await) }),
+                _ => return Err("unknown kind; write websocket or grpc".into()),
+            };
+        }
+    })
+}
+
+/// Accepts the handshake, then answers each frame with a frame without a mask.
+async fn websocket(mut stream: TcpStream) -> Result<(), Failure> {
+    let mut buffer = BytesMut::with_capacity(16 * 1024);
+    while !buffer.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+    buffer.clear();
+    stream.write_all(SWITCH).await?;
+    loop {
+        while let [first, second, ..] = buffer[..] {
+            let length = usize::from(second & 0x7f);
+            if buffer.len() < 6 + length {
+                break;
+            }
+            let frame = buffer.split_to(6 + length);
+            let mut answer = vec![first, second & 0x7f];
+            let mask = frame[2..6].iter().cycle();
+            answer.extend(frame[6..].iter().zip(mask).map(|(byte, mask)| byte ^ mask));
+            stream.write_all(&answer).await?;
+        }
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn grpc(stream: TcpStream) -> Result<(), Failure> {
+    let mut builder = h2::server::Builder::new();
+    let mut connection = builder.max_concurrent_streams(1000).handshake(stream).await?;
+    while let Some(call) = connection.accept().await {
+        let (request, respond) = call?;
+        tokio::spawn(async { drop(unary(request, respond).await) });
+    }
+    Ok(())
+}
+
+async fn unary(
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Result<(), Failure> {
+    let head = Response::builder().header("content-type", "application/grpc").body(())?;
+    let mut body = request.into_body();
+    let mut message = BytesMut::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        message.extend_from_slice(&data);
+    }
+    let mut stream = respond.send_response(head, false)?;
+    stream.send_data(message.freeze(), false)?;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    stream.send_trailers(trailers)?;
+    Ok(())
+}

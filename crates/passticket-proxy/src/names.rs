@@ -1,0 +1,101 @@
+//! Resolves the host names of services again, and closes the connections to addresses that a name has lost.
+//!
+//! A new connection is always made to the current addresses. But a connection that is always in use would otherwise stay
+//! at its old address, for example after a service has moved to another system.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    time::Duration,
+};
+
+use passticket_proxy::config::Config;
+use tokio::{
+    net::lookup_host,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tower_passticket::proxy::ServiceConnections;
+
+/// The interval between two look-ups of a name.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// A look-up may take this long.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The host names of the services.
+pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
+    let instances = config.routes.iter().flat_map(|route| route.instances());
+    let hosts = instances.map(|it| it.host());
+    let is_name = |host: &&str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+    hosts.filter(is_name).map(str::to_owned).collect()
+}
+
+/// Resolves `names` every 30 s, one after the other, and retires the connections to each name that has lost an address.
+/// Runs as long as the connections are used.
+pub(crate) async fn watch<C, B>(names: BTreeSet<String>, connections: ServiceConnections<C, B>) {
+    let mut known = Known::default();
+    let mut ticks = interval(RESOLVE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !names.is_empty() && connections.are_used() {
+        ticks.tick().await;
+        for name in &names {
+            let found = timeout(LOOKUP_TIMEOUT, lookup_host((name.as_str(), 0))).await;
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let found = match found {
+                Ok(found) => found.map(|it| it.ip()),
+                Err(error) => {
+                    // The connections are kept, because the name server may be down.
+                    tracing::debug!(name, %error, "cannot find the addresses of a service");
+                    continue;
+                }
+            };
+            if known.update(name, found) {
+                tracing::info!(
+                    name,
+                    "a host name of a service has lost an address; closing its connections"
+                );
+                connections.retire(name);
+            }
+        }
+    }
+}
+
+/// The addresses of each name at the last look-up.
+#[derive(Default)]
+struct Known(BTreeMap<String, BTreeSet<IpAddr>>);
+
+impl Known {
+    /// Replaces the addresses of a name. Returns whether the name has lost an address.
+    fn update(&mut self, name: &str, found: impl Iterator<Item = IpAddr>) -> bool {
+        let found: BTreeSet<_> = found.collect();
+        if found.is_empty() {
+            return false;
+        }
+        let before = self.0.insert(name.to_owned(), found.clone());
+        before.is_some_and(|before| !before.is_subset(&found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_loses_an_address_only_if_the_last_look_up_had_it() {
+        let mut known = Known::default();
+        for (found, has_lost) in [
+            (&["10.0.0.1"][..], false),
+            (&["10.0.0.1", "10.0.0.2"], false),
+            (&["10.0.0.2", "10.0.0.1"], false),
+            (&[], false),
+            (&["10.0.0.2"], true),
+            (&["10.0.0.2"], false),
+            (&["10.0.0.3", "::1"], true),
+        ] {
+            let found = found.iter().map(|it| it.parse().unwrap());
+            assert_eq!(known.update("zos", found), has_lost);
+        }
+        assert!(!known.update("other", ["10.0.0.9".parse().unwrap()].into_iter()));
+    }
+}

@@ -1,0 +1,176 @@
+//! The instances of a service: the addresses at which the same service can be reached.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::upstream::Upstream;
+use crate::token::ServiceId;
+
+/// One address of a service, and the id of this address.
+///
+/// A client can choose an instance by its id, with the header `X-InstanceId`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    id: Arc<str>,
+    upstream: Upstream,
+}
+
+impl Instance {
+    /// Creates an instance with this id, such as an instance of a Eureka registry.
+    pub fn new(id: impl Into<Arc<str>>, upstream: Upstream) -> Self {
+        Self { id: id.into(), upstream }
+    }
+
+    /// Creates an instance with the id that Eureka gives to an instance that registers itself: `host:service:port`.
+    pub fn of_service(service: &ServiceId, upstream: Upstream) -> Self {
+        Self::new(format!("{}:{service}:{}", upstream.host(), upstream.port()), upstream)
+    }
+
+    /// Creates an instance with the id that Zowe gives to an instance of a static definition:
+    /// `STATIC-host:service:port`.
+    pub fn fixed(service: &ServiceId, upstream: Upstream) -> Self {
+        Self::new(format!("STATIC-{}:{service}:{}", upstream.host(), upstream.port()), upstream)
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the address, including the base path of the route.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
+/// How the gateway chooses an instance for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Balancing {
+    /// Two instances are picked at random. The one with fewer requests in flight gets the request.
+    #[default]
+    LeastInFlight,
+    /// All requests of a user go to the same instance, as long as this instance is healthy. Each node of the gateway
+    /// chooses the same instance, because the choice depends only on the user, the service and the ids of the healthy
+    /// instances. Requests without a user are sent as with [`LeastInFlight`](Self::LeastInFlight).
+    StickyUser,
+}
+
+/// The instances to which a route leads. They can be replaced while requests are in flight.
+///
+/// ```
+/// use tower_passticket::{
+///     layer::{Bypass, Instance, Instances, Route, Upstream},
+///     token::ServiceId,
+/// };
+///
+/// let service = ServiceId::new("files")?;
+/// let first: Upstream = "https://zos1.example.com:7554/files".parse()?;
+/// let second: Upstream = "https://zos2.example.com:7554/files".parse()?;
+/// let instances = [first.clone(), second].map(|upstream| Instance::of_service(&service, upstream));
+/// let route = Route::new(service, "api/v1", first, Bypass)?.with_instances(Instances::new(instances));
+/// let ids: Vec<_> = route.instances().unwrap().list().iter().map(|it| it.id().to_owned()).collect();
+/// assert_eq!(ids, ["zos1.example.com:files:7554", "zos2.example.com:files:7554"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Instances {
+    /// Changes after each change of `list`. A reader that has cached the list compares this number for each request,
+    /// instead of taking the lock.
+    generation: AtomicU64,
+    list: Mutex<Arc<[Instance]>>,
+    balancing: Balancing,
+}
+
+impl Instances {
+    /// Creates a list of instances. While the list is empty, the proxy answers 503.
+    pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            list: Mutex::new(instances.into_iter().collect()),
+            balancing: Balancing::default(),
+        }
+    }
+
+    /// Sets how the gateway chooses an instance for a request.
+    #[must_use]
+    pub fn with_balancing(self, balancing: Balancing) -> Self {
+        Self { balancing, ..self }
+    }
+
+    /// Replaces all instances. Requests in flight continue at the instance that they have reached.
+    pub fn replace(&self, instances: impl IntoIterator<Item = Instance>) {
+        let new = instances.into_iter().collect();
+        // `_old` is dropped after the lock has been released.
+        let _old = std::mem::replace(&mut *self.lock(), new);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the current instances.
+    pub fn list(&self) -> Arc<[Instance]> {
+        self.lock().clone()
+    }
+
+    /// Returns how the gateway chooses an instance.
+    pub fn balancing(&self) -> Balancing {
+        self.balancing
+    }
+
+    /// Returns a number that changes after each change of the list. To cache a list, read this number before the list.
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy caches lists"))]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<[Instance]>> {
+        // No code that holds the lock can panic.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instances")
+            .field("list", &self.list())
+            .field("balancing", &self.balancing)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(instances: &Instances) -> Vec<String> {
+        instances.list().iter().map(|it| it.id().to_owned()).collect()
+    }
+
+    #[test]
+    fn an_id_contains_host_service_and_port() {
+        let service = ServiceId::new("svc").unwrap();
+        for (url, want) in [
+            ("https://zos.example:10012/base", "zos.example:svc:10012"),
+            ("https://zos.example", "zos.example:svc:443"),
+            ("http://[::1]/x", "[::1]:svc:80"),
+        ] {
+            let upstream: Upstream = url.parse().unwrap();
+            assert_eq!(Instance::of_service(&service, upstream.clone()).id(), want);
+            assert_eq!(Instance::fixed(&service, upstream).id(), format!("STATIC-{want}"));
+        }
+    }
+
+    #[test]
+    fn a_new_list_has_a_new_generation() {
+        let instance = |id: &str| Instance::new(id, "http://a".parse().unwrap());
+        let instances = Instances::new([instance("a"), instance("b")]);
+        let before = instances.generation();
+        assert_eq!(ids(&instances), ["a", "b"]);
+        instances.replace([instance("c")]);
+        assert_eq!(ids(&instances), ["c"]);
+        assert_ne!(instances.generation(), before);
+    }
+}

@@ -1,0 +1,172 @@
+//! Active health checks: asks each instance regularly whether it works.
+
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, CONNECTION, HOST},
+    uri::PathAndQuery,
+};
+use http_body_util::Empty;
+use hyper::{
+    client::conn::http1,
+    rt::{Read, Write},
+};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tower::{BoxError, ServiceExt};
+use tower_service::Service;
+
+use super::{state::InstanceState, states::InstanceStates};
+use crate::{error_chain::ErrorChain, layer::Upstream, log_limit::log_limited, token::ServiceId};
+
+/// The maximum size of the head of a response, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Asks the instances of services regularly whether they work, over connections of its own.
+///
+/// An instance is healthy if it responds with a status below 500 in time. A status such as 401 or 404 also shows that
+/// the instance responds. API ML does not request the health URL of a static definition, so this URL may need a login or
+/// may be wrong. After two failed checks in a row, the instance gets no requests until a check succeeds, unless no other
+/// instance is healthy.
+///
+/// `C` is the connector, as in [`Forward`](super::super::Forward).
+#[derive(Clone)]
+pub struct HealthCheck<C> {
+    connector: C,
+    states: Arc<InstanceStates>,
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl<C> HealthCheck<C> {
+    /// Creates checks that connect with `connector` and report to `states`. Each instance is checked every 10 s. A check
+    /// may take 5 s.
+    pub fn new(connector: C, states: Arc<InstanceStates>) -> Self {
+        Self {
+            connector,
+            states,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Sets the time between the beginnings of two checks of an instance.
+    #[must_use]
+    pub fn with_interval(self, interval: Duration) -> Self {
+        Self { interval: interval.max(Duration::from_millis(1)), ..self }
+    }
+
+    /// Sets how long a check may take, from connecting to the head of the response.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+impl<C> HealthCheck<C>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+{
+    /// Checks the instance of `service` at `upstream` by requesting `url`, as long as `is_used` returns true. Runs until
+    /// then. At most one check of the instance runs at a time.
+    pub async fn run(
+        self,
+        service: ServiceId,
+        upstream: Upstream,
+        url: Uri,
+        is_used: impl Fn() -> bool,
+    ) {
+        let (_, states) = self.states.of(&service, [&upstream].into_iter());
+        let Some(state) = states.into_iter().next() else { return };
+        let mut ticks = interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while is_used() {
+            ticks.tick().await;
+            let result = timeout(self.timeout, check(self.connector.clone(), &url)).await;
+            let result = result.unwrap_or(Err(CheckError::TimedOut(self.timeout)));
+            report(&service, &upstream, &state, result);
+        }
+    }
+}
+
+fn report(
+    service: &ServiceId,
+    upstream: &Upstream,
+    state: &InstanceState,
+    result: Result<(), CheckError>,
+) {
+    let has_changed = state.set_checked(result.is_ok());
+    match result {
+        Ok(()) if has_changed => {
+            tracing::info!(%service, %upstream, "instance is healthy");
+        }
+        Err(error) if has_changed => {
+            let cause = ErrorChain(&error);
+            log_limited!(warn, ("check", service, upstream.to_string()), { %service, %upstream, %cause }, "instance is not healthy: its health check failed");
+        }
+        _ => {}
+    }
+}
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error("cannot connect")]
+    Connect(#[source] BoxError),
+    #[error("no response")]
+    Exchange(#[source] hyper::Error),
+    #[error("the status of the response is {0}")]
+    Status(StatusCode),
+    #[error("the check took longer than {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    #[error("the URL of the check is malformed")]
+    Url(#[source] http::Error),
+}
+
+/// Requests `url`. The connection is closed afterwards.
+async fn check<C>(connector: C, url: &Uri) -> Result<(), CheckError>
+where
+    C: Service<Uri, Error: Into<BoxError>>,
+    C::Response: Read + Write + Unpin,
+{
+    let io = connector.oneshot(url.clone()).await;
+    let io = io.map_err(|error| CheckError::Connect(error.into()))?;
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io);
+    let (mut sender, connection) = handshake.await.map_err(CheckError::Exchange)?;
+    let target = url.path_and_query().map_or("/", PathAndQuery::as_str);
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    let request = Request::get(target)
+        .header(HOST, host)
+        .header(ACCEPT, HeaderValue::from_static("*/*"))
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::<Bytes>::new())
+        .map_err(CheckError::Url)?;
+    // The connection has no task of its own, so it ends together with this check.
+    let (mut response, mut connection) = (pin!(sender.send_request(request)), pin!(connection));
+    let response = poll_fn(|cx| {
+        if let ready @ Poll::Ready(_) = response.as_mut().poll(cx) {
+            return ready;
+        }
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // The connection may have received the response.
+            Poll::Ready(Ok(())) | Poll::Pending => response.as_mut().poll(cx),
+        }
+    });
+    let response = response.await.map_err(CheckError::Exchange)?;
+    match response.status() {
+        status if status.is_server_error() => Err(CheckError::Status(status)),
+        _ => Ok(()),
+    }
+}
+
+impl<C> fmt::Debug for HealthCheck<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthCheck")
+            .field("interval", &self.interval)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

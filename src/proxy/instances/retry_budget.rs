@@ -1,0 +1,83 @@
+//! Limits how many requests to a service are sent again.
+//!
+//! Without a limit, the gateway would double the load of a service that fails because of its load. Retries may be 20 %
+//! of the requests of the last 10 s, and in addition 10 in each second, so that a service with few requests has
+//! retries, too.
+
+use std::time::Duration;
+
+use tower::retry::budget::{Budget, TpsBudget};
+
+/// One deposit is made for so many requests, and pays for one retry. So 20 % of the requests may be sent again.
+const REQUESTS_PER_DEPOSIT: u8 = 5;
+
+/// A deposit is used up or expires after this time.
+const LIFETIME: Duration = Duration::from_secs(10);
+
+/// So many retries in each second need no deposit.
+const FREE_PER_SECOND: u32 = 10;
+
+/// The budget of one service. All threads share it.
+#[derive(Debug)]
+pub(in crate::proxy) struct RetryBudget(TpsBudget);
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self(TpsBudget::new(LIFETIME, FREE_PER_SECOND, 1.0))
+    }
+}
+
+impl RetryBudget {
+    /// Takes a retry from the budget. Returns false if the budget is used up.
+    #[must_use]
+    #[cold]
+    pub(in crate::proxy) fn withdraw(&self) -> bool {
+        self.0.withdraw()
+    }
+
+    fn deposit(&self) {
+        self.0.deposit();
+    }
+}
+
+/// Counts the requests of one clone of the proxy to one service, so that only each fifth request takes the lock of the
+/// budget.
+#[derive(Debug)]
+pub(in crate::proxy) struct RequestsUntilDeposit(u8);
+
+impl RequestsUntilDeposit {
+    /// The first deposit comes after a random number of requests. Otherwise, clients that send one request on each
+    /// connection would make no deposit, or too many.
+    pub(in crate::proxy) fn new() -> Self {
+        Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
+    }
+
+    /// Counts a request.
+    pub(in crate::proxy) fn add(&mut self, budget: &RetryBudget) {
+        match self.0.checked_sub(1) {
+            Some(rest) => self.0 = rest,
+            None => {
+                self.0 = REQUESTS_PER_DEPOSIT - 1;
+                budget.deposit();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_fifth_of_the_requests_may_be_sent_again() {
+        let free = u64::from(FREE_PER_SECOND) * LIFETIME.as_secs();
+        let withdrawn =
+            |budget: &RetryBudget| (0..10_000).filter(|_| budget.withdraw()).count() as u64;
+        let (budget, mut requests) = (RetryBudget::default(), RequestsUntilDeposit::new());
+        assert_eq!(withdrawn(&budget), free);
+        (0..1000).for_each(|_| requests.add(&budget));
+        assert_eq!(withdrawn(&budget), 200);
+        tokio::time::advance(2 * LIFETIME).await;
+        assert_eq!(withdrawn(&budget), free);
+    }
+}

@@ -1,0 +1,267 @@
+//! The state of one instance: its requests in flight, and whether it is healthy.
+//!
+//! An instance is *ejected* after the gateway could not connect to it: for 1 s after the first failure, and twice as long
+//! after each further failure, up to 30 s. Then one request goes to the instance as a probe. If it reaches the instance,
+//! the ejection ends. Only connecting counts. A slow response does not eject an instance, because a client could then
+//! eject all instances by requests that are slow by nature.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// The first ejection takes this long.
+const FIRST_EJECTION: Duration = Duration::from_secs(1);
+
+/// No ejection takes longer.
+const MAX_EJECTION: Duration = Duration::from_secs(30);
+
+/// An instance counts as failed after this number of failed checks in a row.
+const FAILED_CHECKS: u32 = 2;
+
+/// Bits of [`InstanceState::problems`].
+const EJECTED: u8 = 1;
+const CHECK_FAILED: u8 = 2;
+
+/// Whether an instance gets requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstanceHealth {
+    /// The instance gets requests.
+    Up,
+    /// The gateway could not connect to the instance. The instance gets one request at a time as a probe, unless no
+    /// other instance is healthy.
+    Ejected,
+    /// The health check of the instance failed. The instance gets no requests, unless no other instance is healthy.
+    CheckFailed,
+}
+
+impl InstanceHealth {
+    /// `up`, `ejected` or `check-failed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Ejected => "ejected",
+            Self::CheckFailed => "check-failed",
+        }
+    }
+}
+
+/// The state of one instance. All threads share it.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct InstanceState {
+    in_flight: AtomicUsize,
+    /// A set of [`EJECTED`] and [`CHECK_FAILED`]. It is 0 for a healthy instance. It is changed only while `history` is
+    /// locked.
+    problems: AtomicU8,
+    history: Mutex<History>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// When the instance was ejected last.
+    ejected_at: Option<Instant>,
+    /// The number of ejections in a row.
+    ejections: u32,
+    /// The next probe may begin at this time.
+    next_probe: Option<Instant>,
+    /// The number of failed checks in a row.
+    failed_checks: u32,
+}
+
+impl InstanceState {
+    pub(super) fn is_healthy(&self) -> bool {
+        self.problems.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) fn health(&self) -> InstanceHealth {
+        match self.problems.load(Ordering::Relaxed) {
+            0 => InstanceHealth::Up,
+            problems if problems & CHECK_FAILED != 0 => InstanceHealth::CheckFailed,
+            _ => InstanceHealth::Ejected,
+        }
+    }
+
+    /// Whether the next request should probe this instance. If this function returns true, the caller must send the
+    /// request to this instance. No other request probes the instance for the time of the last ejection.
+    #[cold]
+    pub(super) fn begin_probe(&self, now: Instant) -> bool {
+        let mut history = self.lock();
+        let is_ejected = self.problems.load(Ordering::Relaxed) == EJECTED;
+        let is_due = is_ejected && history.next_probe.is_none_or(|next| next <= now);
+        if is_due {
+            history.next_probe = Some(now + ejection(history.ejections));
+        }
+        is_due
+    }
+
+    /// Records that a request that began at `began` has reached the instance.
+    pub(in crate::proxy) fn set_reached(&self, began: Instant) {
+        if !self.is_healthy() {
+            self.end_ejection(began);
+        }
+    }
+
+    #[cold]
+    fn end_ejection(&self, began: Instant) {
+        let mut history = self.lock();
+        // A request that began before the failure may use an older connection, so it proves nothing.
+        if history.ejected_at.is_some_and(|at| at <= began) {
+            history.ejected_at = None;
+            history.ejections = 0;
+            history.next_probe = None;
+            self.problems.fetch_and(!EJECTED, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that an attempt to connect that began at `began` has failed. Returns how long the instance is ejected.
+    /// Returns `None` if the instance was ejected after the attempt began: requests that fail together count once.
+    #[cold]
+    pub(in crate::proxy) fn set_unreachable(
+        &self,
+        began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        let mut history = self.lock();
+        if history.ejected_at.is_some_and(|at| began < at) {
+            return None;
+        }
+        history.ejections = history.ejections.saturating_add(1);
+        let length = ejection(history.ejections);
+        history.ejected_at = Some(now);
+        history.next_probe = Some(now + length);
+        self.problems.fetch_or(EJECTED, Ordering::Relaxed);
+        Some(length)
+    }
+
+    /// Records the result of a health check. Returns whether the health has changed.
+    pub(in crate::proxy) fn set_checked(&self, is_up: bool) -> bool {
+        let mut history = self.lock();
+        let before = self.health();
+        if is_up {
+            // The check has connected to the instance, so the instance can be reached again.
+            *history = History::default();
+            self.problems.store(0, Ordering::Relaxed);
+        } else {
+            history.failed_checks = history.failed_checks.saturating_add(1);
+            if history.failed_checks >= FAILED_CHECKS {
+                self.problems.fetch_or(CHECK_FAILED, Ordering::Relaxed);
+            }
+        }
+        self.health() != before
+    }
+
+    /// The number of requests in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request until the returned value is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, History> {
+        // No code that holds the lock can panic.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The length of the ejection with this number in a row.
+fn ejection(number: u32) -> Duration {
+    let doublings = number.saturating_sub(1).min(5);
+    (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)
+}
+
+/// A request in flight at an instance.
+#[derive(Debug)]
+pub(in crate::proxy) struct InFlight(Arc<InstanceState>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn ejections_double_from_1_s_to_30_s_until_a_request_arrives() {
+        let (state, mut now) = (InstanceState::default(), Instant::now());
+        for want in [1, 2, 4, 8, 16, 30, 30] {
+            assert_eq!(state.set_unreachable(now, now), Some(secs(want)));
+            assert_eq!(state.health(), InstanceHealth::Ejected);
+            assert!(!state.begin_probe(now + secs(want) - Duration::from_millis(1)));
+            now += secs(want);
+        }
+        assert!(state.begin_probe(now));
+        state.set_reached(now);
+        assert_eq!(state.health(), InstanceHealth::Up);
+        assert_eq!(state.set_unreachable(now, now), Some(secs(1)));
+    }
+
+    #[test]
+    fn one_request_at_a_time_is_a_probe() {
+        let (state, now) = (InstanceState::default(), Instant::now());
+        assert!(!state.begin_probe(now), "a healthy instance needs no probe");
+        state.set_unreachable(now, now);
+        assert!(state.begin_probe(now + secs(1)));
+        assert!(!state.begin_probe(now + secs(1)));
+        // The probe had no result, for example because its client has disconnected.
+        assert!(state.begin_probe(now + secs(2)));
+    }
+
+    #[test]
+    fn requests_that_began_before_an_ejection_do_not_change_it() {
+        let (state, now) = (InstanceState::default(), Instant::now());
+        assert_eq!(state.set_unreachable(now, now + secs(1)), Some(secs(1)));
+        assert_eq!(state.set_unreachable(now, now + secs(1)), None);
+        state.set_reached(now);
+        assert_eq!(state.health(), InstanceHealth::Ejected);
+        state.set_reached(now + secs(1));
+        assert_eq!(state.health(), InstanceHealth::Up);
+    }
+
+    #[test]
+    fn two_failed_checks_in_a_row_count_and_one_good_check_ends_everything() {
+        let (state, now) = (InstanceState::default(), Instant::now());
+        for (is_up, has_changed, want) in [
+            (false, false, InstanceHealth::Up),
+            (true, false, InstanceHealth::Up),
+            (false, false, InstanceHealth::Up),
+            (false, true, InstanceHealth::CheckFailed),
+            (false, false, InstanceHealth::CheckFailed),
+        ] {
+            assert_eq!(state.set_checked(is_up), has_changed);
+            assert_eq!(state.health(), want);
+        }
+        // Requests neither probe the instance nor end this state.
+        state.set_unreachable(now, now);
+        assert!(!state.begin_probe(now + MAX_EJECTION));
+        state.set_reached(now);
+        assert_eq!(state.health(), InstanceHealth::CheckFailed);
+        assert!(state.set_checked(true));
+        assert_eq!(state.health(), InstanceHealth::Up);
+    }
+
+    #[test]
+    fn requests_are_counted_until_they_end() {
+        let state = Arc::<InstanceState>::default();
+        let requests = [state.begin(), state.begin()];
+        assert_eq!(state.in_flight(), 2);
+        drop(requests);
+        assert_eq!(state.in_flight(), 0);
+    }
+}

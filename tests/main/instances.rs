@@ -1,0 +1,421 @@
+//! Several instances of a service: choice, ejection, retries.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use test_support::{pki, raw, tickets::key_profile};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+    sync::oneshot,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower_passticket::{
+    clock::{ManualClock, Timestamp},
+    layer::{
+        AuthenticateLayer, Authenticator, Balancing, Bypass, Instance, Instances, PassTicketScheme,
+        Route, RouteLayer, Routes, Scheme, SchemeLayer, ScopeLayer, Upstream,
+    },
+    passticket::{KeyProfiles, LocalGenerator, Replay, UserId},
+    proxy::{Forward, ForwardTimeouts, InstanceHealth, InstanceStates, ResponseBody},
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
+};
+
+use crate::{PATIENCE, forwarding::unverified, until};
+
+/// The requests that an instance has received, as `METHOD path authorization`, each with the number of times.
+type Received = Arc<Mutex<HashMap<String, usize>>>;
+
+/// An instance of a service. It has its own thread and its own runtime, so that it can end like a process that is
+/// killed: all its sockets are closed at once.
+struct Running {
+    address: SocketAddr,
+    received: Received,
+    kill: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn start_at(address_to_bind: SocketAddr) -> Self {
+        let received = Received::default();
+        let (kill, killed) = oneshot::channel::<()>();
+        let (started, address) = mpsc::channel();
+        let of_thread = received.clone();
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let listener = runtime.block_on(TcpListener::bind(address_to_bind)).unwrap();
+            started.send(listener.local_addr().unwrap()).unwrap();
+            runtime.spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(answer(stream, of_thread.clone()));
+                }
+            });
+            // An error means that the test has ended.
+            let _ = runtime.block_on(killed);
+            runtime.shutdown_background();
+        });
+        let address = address.recv().unwrap();
+        Self { address, received, kill, thread }
+    }
+
+    /// Closes all sockets of the instance. Returns its address and the requests that it has received.
+    fn kill(self) -> (SocketAddr, Received) {
+        self.kill.send(()).unwrap();
+        self.thread.join().unwrap();
+        (self.address, self.received)
+    }
+
+    fn requests(&self) -> usize {
+        self.received.lock().unwrap().values().sum()
+    }
+}
+
+/// Answers each request after 2 ms with the port of the instance.
+async fn answer(stream: TcpStream, received: Received) {
+    let port = stream.local_addr().unwrap().port();
+    let mut stream = BufReader::new(stream);
+    loop {
+        let Ok(Ok(head)) = timeout(PATIENCE, async {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                use tokio::io::AsyncBufReadExt;
+                if stream.read_line(&mut head).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+                }
+            }
+            Ok(head)
+        })
+        .await
+        else {
+            return;
+        };
+        assert!(!head.contains("x-instanceid"), "{head}");
+        let mut line: Vec<_> = head.split(' ').take(2).collect();
+        line.extend(head.lines().find_map(|line| line.strip_prefix("authorization: ")));
+        *received.lock().unwrap().entry(line.join(" ")).or_default() += 1;
+        if head.contains("content-length: 4") {
+            raw::discard(&mut stream, 4).await;
+        }
+        sleep(Duration::from_millis(2)).await;
+        let body = port.to_string();
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if stream.write_all(response.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Body = Full<Bytes>;
+
+/// Creates a route to these instances.
+fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) -> Routes {
+    let service = ServiceId::new("svc").unwrap();
+    let upstream = |address: &SocketAddr| Upstream::parse(&format!("http://{address}")).unwrap();
+    let instances =
+        addresses.iter().map(|address| Instance::of_service(&service, upstream(address)));
+    let instances = Instances::new(instances).with_balancing(balancing);
+    let route = Route::new(service.clone(), "", upstream(&addresses[0]), scheme).unwrap();
+    Routes::new([route.with_instances(instances)]).unwrap()
+}
+
+/// A stack that forwards to these instances.
+fn stack(
+    addresses: &[SocketAddr],
+    states: Arc<InstanceStates>,
+) -> impl Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
++ use<> {
+    let routes = route(addresses, Balancing::LeastInFlight, Bypass);
+    let forward = Forward::new(unverified(), ForwardTimeouts::default().with_response(PATIENCE));
+    ServiceBuilder::new()
+        .layer(RouteLayer::new(routes))
+        .service(forward.with_instance_states(states))
+}
+
+fn request(method: Method, path: &str) -> Request<Body> {
+    let body = if method == Method::POST { "body" } else { "" };
+    Request::builder().method(method).uri(format!("/svc/{path}")).body(body.into()).unwrap()
+}
+
+/// Sends a request. Returns the status and the body of the response.
+async fn send(
+    stack: impl Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
+    request: Request<Body>,
+) -> (StatusCode, Option<String>) {
+    let response = stack.oneshot(request).await.unwrap();
+    assert!(!response.headers().contains_key("x-zowe-auth-failure"), "{response:?}");
+    let status = response.status();
+    let body = response.into_body().collect().await.ok();
+    (status, body.map(|body| String::from_utf8(body.to_bytes().to_vec()).unwrap()))
+}
+
+#[tokio::test]
+async fn an_instance_that_is_killed_under_load_costs_no_get() {
+    let mut instances = [(); 3].map(|()| Some(Running::start()));
+    let addresses = instances.each_ref().map(|it| it.as_ref().unwrap().address);
+    let states = Arc::<InstanceStates>::default();
+    let stack = stack(&addresses, states.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let gets = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..20 {
+        let (stack, stop, gets) = (stack.clone(), stop.clone(), gets.clone());
+        let is_post = client % 5 == 0;
+        clients.spawn(async move {
+            let (mut failed, mut sent) = (Vec::new(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                let path = format!("{client}-{sent}");
+                sent += 1;
+                let method = if is_post { Method::POST } else { Method::GET };
+                let answer = send(stack.clone(), request(method.clone(), &path)).await;
+                if !matches!(answer, (StatusCode::OK, Some(_))) {
+                    failed.push((method, path, answer));
+                } else if !is_post {
+                    gets.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            failed
+        });
+    }
+    let has_requests = |more: usize| {
+        let before = gets.load(Ordering::Relaxed);
+        let gets = gets.clone();
+        move || gets.load(Ordering::Relaxed) >= before + more
+    };
+    let first = instances[0].take().unwrap();
+    until(|| [&first].into_iter().chain(instances.iter().flatten()).all(|it| it.requests() > 50))
+        .await;
+    let (address, received) = first.kill();
+    until(has_requests(300)).await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let health = || states.health(&ServiceId::new("svc").unwrap(), &upstream);
+    until(|| health() == InstanceHealth::Ejected).await;
+    assert_eq!(states.unhealthy(), [(format!("svc at {upstream}"), InstanceHealth::Ejected)]);
+
+    // The connections to the killed instance are closed by now, so that no byte of a request can be lost.
+    let posts = (0..50).map(|number| {
+        let request = request(Method::POST, &format!("after-{number}"));
+        send(stack.clone(), request)
+    });
+    for (status, _) in futures_join(posts).await {
+        assert_eq!(status, 200);
+    }
+    let again = Running::start_at(address);
+    until(|| again.requests() > 50).await;
+    until(|| health() == InstanceHealth::Up).await;
+    stop.store(true, Ordering::Relaxed);
+    let failed: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    let failed_gets: Vec<_> = failed.iter().filter(|it| it.0 == Method::GET).collect();
+    assert!(failed_gets.is_empty(), "{failed_gets:?}");
+    // Each of the four clients had at most one POST in flight when the instance was killed.
+    assert!(failed.len() <= 4, "{failed:?}");
+    let mut posts = HashMap::<String, usize>::new();
+    let all = instances.iter().flatten().map(|it| it.received.clone()).chain([received]);
+    for received in all.chain([again.received.clone()]) {
+        for (line, times) in &*received.lock().unwrap() {
+            *posts.entry(line.clone()).or_default() += times;
+        }
+    }
+    posts.retain(|line, times| line.starts_with("POST") && *times > 1);
+    assert!(posts.is_empty(), "these requests were executed twice: {posts:?}");
+}
+
+/// Runs all futures at the same time.
+async fn futures_join<F: Future<Output: Send + 'static> + Send + 'static>(
+    futures: impl Iterator<Item = F>,
+) -> Vec<F::Output> {
+    futures.collect::<JoinSet<_>>().join_all().await
+}
+
+/// No listener at this address accepts a connection.
+async fn refused() -> SocketAddr {
+    raw::listener().await.1
+}
+
+#[tokio::test]
+async fn a_refused_connection_moves_requests_of_any_method_to_another_instance() {
+    let instance = Running::start();
+    let addresses = [refused().await, instance.address];
+    for method in [Method::GET, Method::POST, Method::DELETE] {
+        // A new stack knows nothing about the health of the instances.
+        for _ in 0..8 {
+            let stack = stack(&addresses, Arc::default());
+            let (status, body) = send(stack, request(method.clone(), "x")).await;
+            assert_eq!((status, body), (StatusCode::OK, Some(instance.address.port().to_string())));
+        }
+    }
+    let addresses = [refused().await, refused().await];
+    let (status, _) = send(stack(&addresses, Arc::default()), request(Method::GET, "x")).await;
+    assert_eq!(status, 503, "no instance can be reached");
+}
+
+#[tokio::test]
+async fn a_client_chooses_an_instance_by_its_id() {
+    let instances = [(); 3].map(|()| Running::start());
+    let addresses = instances.each_ref().map(|it| it.address);
+    let stack = stack(&addresses, Arc::default());
+    let to = |id: &str| {
+        let mut request = request(Method::GET, "x");
+        request.headers_mut().insert("x-instanceid", id.parse().unwrap());
+        send(stack.clone(), request)
+    };
+    for address in addresses.iter().chain(&addresses) {
+        let (status, body) = to(&format!("127.0.0.1:svc:{}", address.port())).await;
+        assert_eq!((status, body), (StatusCode::OK, Some(address.port().to_string())));
+    }
+    for id in ["", "127.0.0.1:svc:1", &format!("127.0.0.1:SVC:{}", addresses[0].port())] {
+        let (status, body) = to(id).await;
+        assert_eq!(status, 404, "{id}");
+        assert!(body.unwrap().contains("ZWEAG510E"));
+    }
+    // The chosen instance does not answer, and no other instance gets the request.
+    let [first, second, third] = instances;
+    let (killed, _) = first.kill();
+    let before = second.requests() + third.requests();
+    let (status, _) = to(&format!("127.0.0.1:svc:{}", killed.port())).await;
+    assert_eq!(status, 503);
+    assert_eq!(second.requests() + third.requests(), before);
+}
+
+/// PassTickets, each for one use.
+fn passtickets() -> Arc<dyn Scheme> {
+    let profile = key_profile("ZOWEAPPL").with_replay(Replay::Protected);
+    let applid = *profile.applid();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+    let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+    let tickets = tickets.with_clock(clock.clone());
+    // Each user now has 61 PassTickets.
+    clock.advance(Duration::from_secs(61));
+    Arc::new(PassTicketScheme::new(applid, tickets))
+}
+
+/// A node of the gateway that authenticates users.
+fn sticky_node(
+    addresses: &[SocketAddr],
+    scheme: Arc<dyn Scheme>,
+) -> BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible> {
+    let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+    let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()));
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(route(addresses, Balancing::StickyUser, scheme)))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .service(Forward::new(unverified(), ForwardTimeouts::default().with_response(PATIENCE)));
+    BoxCloneService::new(stack)
+}
+
+/// Sends a GET of each user. Returns the instances that have answered.
+async fn instances_of(
+    node: &BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>,
+    users: &[(String, HeaderValue)],
+) -> Vec<String> {
+    let mut instances = Vec::new();
+    for (user, bearer) in users {
+        let mut request = request(Method::GET, user);
+        request.headers_mut().insert("authorization", bearer.clone());
+        let (status, body) = send(node.clone(), request).await;
+        assert_eq!(status, 200, "{user}");
+        instances.push(body.unwrap());
+    }
+    instances
+}
+
+#[tokio::test]
+async fn a_user_stays_at_one_instance_on_all_nodes_and_moves_only_if_it_is_lost() {
+    let instances = [(); 3].map(|()| Running::start());
+    let addresses = instances.each_ref().map(|it| it.address);
+    // The order of the instances in the configuration does not matter.
+    let scheme = passtickets();
+    let nodes = [[0, 1, 2], [2, 0, 1]]
+        .map(|order| sticky_node(&order.map(|at| addresses[at]), scheme.clone()));
+    let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+    let tokens = TokenIssuer::new(key);
+    let users = (0..40).map(|number| {
+        let user = format!("USER{number}");
+        let token = tokens.login_token(&UserId::new(&user).unwrap(), "domain").unwrap();
+        (user, format!("Bearer {}", token.expose()).parse().unwrap())
+    });
+    let users: Vec<_> = users.collect();
+    let before = instances_of(&nodes[0], &users).await;
+    for instance in &instances {
+        assert!(before.contains(&instance.address.port().to_string()), "each instance has users");
+    }
+    for node in nodes.iter().chain(&nodes) {
+        assert_eq!(instances_of(node, &users).await, before);
+    }
+    let [first, second, third] = instances;
+    let (killed, of_killed) = first.kill();
+    let killed = killed.port().to_string();
+    for node in &nodes {
+        let after = instances_of(node, &users).await;
+        for ((user, _), (before, after)) in users.iter().zip(before.iter().zip(&after)) {
+            assert_ne!(*after, killed, "{user}");
+            assert_eq!(before != after, *before == killed, "{user}: {before} {after}");
+        }
+    }
+    let mut tickets = HashMap::<String, usize>::new();
+    for received in [of_killed, second.received.clone(), third.received.clone()] {
+        for (line, times) in &*received.lock().unwrap() {
+            *tickets.entry(line.split(' ').next_back().unwrap().to_owned()).or_default() += times;
+        }
+    }
+    assert_eq!(tickets.len(), 40 * 7);
+    assert!(tickets.values().all(|times| *times == 1), "a PassTicket was sent twice");
+}
+
+#[tokio::test]
+async fn retired_connections_are_not_used_again() {
+    let accepted = Arc::<AtomicUsize>::default();
+    let of_service = accepted.clone();
+    let address = raw::service(move |stream| {
+        of_service.fetch_add(1, Ordering::Relaxed);
+        answer(stream, Received::default())
+    })
+    .await;
+    let upstream = Upstream::parse(&format!("http://localhost:{}", address.port())).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
+    let forward = Forward::new(unverified(), ForwardTimeouts::default());
+    let connections = forward.connections();
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(forward);
+    let get = || send(stack.clone(), request(Method::GET, "x"));
+    for (name, want) in [("other", 1), ("localhost", 2), ("127.0.0.1", 2), ("localhost", 3)] {
+        assert_eq!(get().await.0, 200);
+        connections.retire(name);
+        assert_eq!(get().await.0, 200);
+        assert_eq!(accepted.load(Ordering::Relaxed), want, "{name}");
+    }
+    // A connection that is in use is closed at the end of its exchange.
+    let response = stack.clone().oneshot(request(Method::GET, "x")).await.unwrap();
+    connections.retire("localhost");
+    drop(response.into_body().collect().await.unwrap());
+    assert_eq!((get().await.0, accepted.load(Ordering::Relaxed)), (StatusCode::OK, 4));
+    assert!(connections.are_used());
+    drop(stack);
+    assert!(!connections.are_used());
+}
