@@ -185,7 +185,7 @@ impl Held<'_> {
         let Running { hand_over, stores, .. } = self.running;
         hand_over.gate.hold(OWN_REQUESTS).await;
         let state = hand_over.owners.hand_over().await;
-        stores.revocations.suspend().await.map_err(|e| StepError::Ended(io::Error::other(e)))?;
+        stores.revocations.suspend().await?;
         if let Some(audit) = &stores.audit {
             audit.share();
         }
