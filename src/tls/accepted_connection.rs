@@ -76,9 +76,6 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How often a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Default of [`Server::with_send_timeout`](super::Server::with_send_timeout).
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed [`MAX_HEADERS`], the server
 /// answers 431. If they exceed this size, `h2` answers 431 and then resets the stream with PROTOCOL_ERROR. Many clients
 /// then report only the reset, so this size is larger than [`MAX_HEADERS`].
@@ -846,7 +843,7 @@ where
         // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
         // end of the streams.
         let (running, _) = tokio::sync::mpsc::channel(1);
-        let streams = Streams::new(running, SEND_TIMEOUT, None);
+        let streams = Streams::new(running, super::server_settings::SEND_TIMEOUT, None);
         http2_settings(streams).serve_connection(io, service).await
     } else {
         let (io, _) = LentStream::new(TokioIo::new(io), client);

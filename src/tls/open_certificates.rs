@@ -148,11 +148,11 @@ mod tests {
         });
         let list = authority.revoke(&[8], |_| {});
         let (trusted, stranger) = (authority.pem(), Authority::stranger().pem());
-        let current = verifier(Some(&trusted), None);
+        let current = verifier(Some(trusted), None);
         for (case, new, want) in [
-            ("nothing changed", verifier(Some(&trusted), None), [false, false]),
-            ("revoked", verifier(Some(&trusted), Some(&list)), [false, true]),
-            ("another authority", verifier(Some(&stranger), None), [true, true]),
+            ("nothing changed", verifier(Some(trusted), None), [false, false]),
+            ("revoked", verifier(Some(trusted), Some(&list)), [false, true]),
+            ("another authority", verifier(Some(stranger), None), [true, true]),
             ("no client certificates", verifier(None, None), [true, true]),
             ("unknown", ClientVerifier::Unknown, [false, false]),
         ] {

@@ -10,13 +10,15 @@ use std::{
 };
 
 use super::{
-    accepted_connection::SEND_TIMEOUT,
     connection_watch::ClientTimeouts,
     inbound_proxies::InboundProxies,
     open_certificates::OpenCertificates,
     server_tls::{ClientVerifier, ServerTls},
 };
 use crate::connection::TrustedProxies;
+
+/// Default of [`Server::with_send_timeout`](super::Server::with_send_timeout).
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The settings of a [`Server`](super::Server) that can change while it runs. A [`SettingsHandle`] changes them.
 ///

@@ -12,6 +12,8 @@
 //!   the result, which takes less time than a second check. If the first check fails, all waiting threads verify the
 //!   token themselves, at the same time. So a bad token delays a waiting thread by at most one check.
 
+#[cfg(feature = "remote")]
+use std::sync::Weak;
 use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
@@ -53,16 +55,28 @@ pub(super) struct TokenCache {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Generation(Arc<AtomicU64>);
 
+/// The generation of a cache that may have been dropped.
+#[cfg(feature = "remote")]
+#[derive(Debug)]
+pub(super) struct WeakGeneration(Weak<AtomicU64>);
+
+#[cfg(feature = "remote")]
+impl WeakGeneration {
+    /// `None` if the cache was dropped.
+    pub(super) fn upgrade(&self) -> Option<Generation> {
+        self.0.upgrade().map(Generation)
+    }
+}
+
 impl Generation {
     #[cfg(feature = "remote")]
     pub(super) fn advance(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether a cache, or another list, also has this generation.
     #[cfg(feature = "remote")]
-    pub(super) fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+    pub(super) fn downgrade(&self) -> WeakGeneration {
+        WeakGeneration(Arc::downgrade(&self.0))
     }
 
     /// Mixes the generation into a hash.

@@ -35,7 +35,7 @@ use tokio::{
 
 use super::{
     VerifyingKey,
-    cache::Generation,
+    cache::{Generation, WeakGeneration},
     key_set::{KeySet, KeySetError},
 };
 use crate::{
@@ -162,7 +162,7 @@ struct Keys {
     remote: Option<Remote>,
     clock: Arc<dyn Clock>,
     /// The caches with tokens that these keys have verified.
-    caches: Mutex<Vec<Generation>>,
+    caches: Mutex<Vec<WeakGeneration>>,
 }
 
 struct Current {
@@ -432,7 +432,7 @@ impl IssuerKeys {
     /// Invalidates all cached tokens that these keys have verified. Call this after the set has changed.
     fn invalidate_caches(&self) {
         let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        caches.iter().for_each(Generation::advance);
+        caches.iter().filter_map(WeakGeneration::upgrade).for_each(|cache| cache.advance());
     }
 
     fn replace(&self, remote: &Remote, new: Current) {
@@ -451,11 +451,11 @@ impl IssuerKeys {
     }
 
     /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
-    pub(super) fn invalidate(&self, cache: Generation) {
+    pub(super) fn invalidate(&self, cache: &Generation) {
         let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
         // A program that replaces its verifiers uses the same keys for many caches, one after the other.
-        caches.retain(Generation::is_in_use);
-        caches.push(cache);
+        caches.retain(|cache| cache.upgrade().is_some());
+        caches.push(cache.downgrade());
     }
 }
 

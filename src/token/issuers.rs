@@ -135,7 +135,7 @@ impl TrustedIssuers {
         // issuer.
         issuers.own = issuers.own.clone().with_empty_cache();
         if let Some(cache) = issuers.own.cache() {
-            issuers.keys().for_each(|keys| keys.invalidate(cache.generation()));
+            issuers.keys().for_each(|keys| keys.invalidate(&cache.generation()));
         }
         self
     }

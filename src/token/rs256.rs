@@ -290,7 +290,7 @@ impl Rs256Verifier {
     /// Ensures that cached tokens become invalid when API ML withdraws a key.
     fn watch_apiml_keys(&self) {
         if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
-            keys.invalidate(cache.generation());
+            keys.invalidate(&cache.generation());
         }
     }
 

@@ -34,7 +34,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
     identity::PeerCertificate,
     metrics::MetricRegistry,
-    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerTls, TlsError},
+    tls::{
+        ClientLimits, ConnectionCounts, Drained, Server, ServerSettings, ServerTls, SettingsHandle,
+        TlsError,
+    },
 };
 
 use crate::PATIENCE;
@@ -393,6 +396,55 @@ async fn trusts_its_own_authorities_only(cache: SignatureCache) {
     let mut stream = connect(&connector, address).await.unwrap();
     assert_eq!(ask(&mut stream).await.unwrap(), "USER");
     assert_eq!(alert(&connector, address_of_other).await, AlertDescription::UnknownCA);
+}
+
+/// Sends a request, and keeps the connection open. The answer must end with `want`.
+async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut response = Vec::new();
+    while !response.ends_with(want.as_bytes()) {
+        let read = timeout(PATIENCE, stream.read_buf(&mut response)).await.unwrap().unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&response));
+    }
+}
+
+/// A session ticket must not let a client in whose authority is no longer trusted.
+#[tokio::test]
+async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() {
+    let settings = |clients: &Authority| {
+        let (chain, key) = (SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+        let tls = ServerTls::from_pem(chain, key, Some(clients.pem().as_bytes()));
+        ServerSettings::new(Some(tls.unwrap()))
+    };
+    let (trusted, stranger) = (Authority::trusted(), Authority::stranger());
+    let handle = SettingsHandle::new(settings(&trusted));
+    let (listener, address) = listener().await;
+    let server = Server::http(listener).with_settings(&handle);
+    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+    for version in [&TLS12, &TLS13] {
+        let user = connector(version, Some(Credential::new(USER.certificate, &USER.key_pair())));
+        let anonymous = connector(version, None);
+        let mut open = connect(&user, address).await.unwrap();
+        ask_again(&mut open, "USER").await;
+        let mut resumed = connect(&user, address).await.unwrap();
+        assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+        ask_again(&mut resumed, "USER").await;
+        let mut without = connect(&anonymous, address).await.unwrap();
+        ask_again(&mut without, "no certificate").await;
+
+        assert_eq!(handle.replace(settings(&stranger)), 2, "{version:?}");
+        for stream in [&mut open, &mut resumed] {
+            let closed = timeout(PATIENCE, stream.read(&mut [0])).await.unwrap();
+            assert!(!closed.is_ok_and(|read| read > 0), "{version:?}");
+        }
+        ask_again(&mut without, "no certificate").await;
+        assert_eq!(alert(&user, address).await, AlertDescription::UnknownCA);
+        let again = connect(&anonymous, address).await.unwrap();
+        assert_eq!(again.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(handle.replace(settings(&trusted)), 0, "{version:?}");
+        let again = connect(&user, address).await.unwrap();
+        assert_eq!(again.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
 }
 
 /// The server sends a session ticket on each connection, so the client's next connection needs no full

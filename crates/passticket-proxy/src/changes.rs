@@ -42,7 +42,7 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     add(!are_same_keys, "signing keys");
     let users = |config: &Config| {
         let users = config.logins.users().iter();
-        users.map(|(user, hash)| (*user, hash.expose().to_owned())).collect::<Vec<_>>()
+        users.map(|(user, hash)| (*user, hash.expose())).collect::<Vec<_>>()
     };
     add(users(old) != users(new), "users");
     add(old.oidc != new.oidc, "identity providers");

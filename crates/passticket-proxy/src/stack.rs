@@ -210,12 +210,8 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
             .collect(),
         cached_tokens: config.limits.cached_tokens,
     };
-    let settings = SiteSettings {
-        outbound: same.clone(),
-        own: own.clone(),
-        zowe: config.zowe.clone(),
-        zosmf: zosmf.clone(),
-    };
+    let settings =
+        SiteSettings { outbound: same.clone(), own: own.clone(), zowe: config.zowe.clone(), zosmf };
     let site = Part::keep_or_make(previous.map(|it| &it.site), settings, |_| {
         SiteTokens::new(config, &outbound.value.logins, &zosmf_sessions.value).map(Arc::new)
     });
@@ -230,7 +226,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
                 other
                     .users()
                     .iter()
-                    .map(|(user, hash)| (*user, Zeroizing::new(hash.expose().to_owned())))
+                    .map(|(user, hash)| (*user, Zeroizing::new(hash.expose())))
                     .collect(),
             ),
         },
