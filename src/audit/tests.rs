@@ -354,6 +354,36 @@ fn open_fails_if_the_file_cannot_be_written() {
     AuditFile::open(&path, options()).unwrap();
 }
 
+/// During a takeover, the old process shares the file, and the new process opens it.
+#[test]
+fn a_shared_file_can_be_opened_by_another_process_and_both_append() {
+    let (_directory, path) = log_path();
+    let record = || AuditRecord::succeeded(Event::Ticket, Timestamp::from_secs(1));
+    let old = AuditFile::open(&path, options()).unwrap();
+    old.record(record());
+    assert!(AuditFile::open(&path, options()).unwrap_err().is_busy());
+    old.share();
+    let new = loop {
+        match AuditFile::open(&path, options()) {
+            Ok(new) => break new,
+            Err(error) => assert!(error.is_busy(), "{error}"),
+        }
+        thread::yield_now();
+    };
+    new.record(record());
+    old.record(record());
+    new.close();
+    // The takeover failed, so the old process locks the file again.
+    old.unshare();
+    while AuditFile::open(&path, options()).is_ok() {
+        thread::yield_now();
+    }
+    old.close();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 3, "{text}");
+    text.lines().filter(|line| !line.is_empty()).for_each(assert_matches_schema);
+}
+
 #[test]
 fn open_adds_a_newline_to_an_incomplete_last_line() {
     let (_directory, path) = log_path();

@@ -22,8 +22,9 @@ use tokio::sync::oneshot;
 
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
-    RevocationListener, RevocationStore, StoreError, StoreFuture, is_rule_needed,
-    is_token_revocation_needed,
+    RevocationListener, RevocationStore, StoreError, StoreFuture,
+    followers::{AppliedRevocation, Followers, RevocationFeed},
+    is_rule_needed, is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
     known_networks::{ClientNetwork, Day, HASH, KnownNetworks, NetworkMemory, Networks},
     salt::Salt,
@@ -149,6 +150,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// ```
 pub struct DurableStore {
     index: Arc<RevocationIndex>,
+    followers: Followers,
     networks: Arc<NetworkMemory>,
     salt: Salt,
     name: Arc<str>,
@@ -208,6 +210,7 @@ impl DurableStore {
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
+        let followers = Followers::default();
         let writer = Writer {
             name: name.clone(),
             faults: faults.clone(),
@@ -215,6 +218,7 @@ impl DurableStore {
             id,
             database: Some(database),
             index: index.clone(),
+            followers: followers.clone(),
             networks: networks.clone(),
             counts,
             unwritten: Unwritten::default(),
@@ -229,7 +233,7 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         let (commands, writer) = (Some(commands), Some(writer));
-        Ok(Self { index, networks, salt, name, faults, commands, writer })
+        Ok(Self { index, followers, networks, salt, name, faults, commands, writer })
     }
 
     /// Returns whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
@@ -279,6 +283,18 @@ impl DurableStore {
     /// The store stays suspended.
     pub fn resume(&self) -> StoreFuture<()> {
         self.send(Command::Resume)
+    }
+
+    /// Returns the revocations that this store applies from now on, for a process that has
+    /// [suspended](Self::suspend) its store.
+    pub fn follow(&self) -> RevocationFeed {
+        self.followers.add()
+    }
+
+    /// Applies a revocation of the process that has the file now. So checks of responses that are not finished see it.
+    pub fn apply_followed(&self, AppliedRevocation(revocation): &AppliedRevocation) {
+        self.index.apply(revocation);
+        self.followers.tell(revocation);
     }
 
     /// Returns whether the writer thread has ended. Only a defect of the program can cause this. After the end of the
@@ -763,6 +779,7 @@ struct Writer {
     /// `None` after an error, because redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    followers: Followers,
     networks: Arc<NetworkMemory>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
@@ -961,6 +978,7 @@ impl Writer {
     /// and the next write begins with this revocation.
     fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
         self.index.apply(&revocation);
+        self.followers.tell(&revocation);
         if let Some(reach) = unwritten {
             self.unwritten.keep(revocation, reach);
         }
@@ -1048,7 +1066,10 @@ impl Writer {
         });
         match written {
             Ok((written, missed)) => {
-                missed.iter().for_each(|revocation| self.index.apply(revocation));
+                for revocation in &missed {
+                    self.index.apply(revocation);
+                    self.followers.tell(revocation);
+                }
                 self.unwritten.clear();
                 self.is_failing = false;
                 *self.faults.last() = self.lost();
@@ -1324,6 +1345,7 @@ mod tests {
                 faults: Arc::default(),
                 database: None,
                 index: Arc::default(),
+                followers: Followers::default(),
                 networks: Arc::default(),
                 counts: PatCounts::default(),
                 unwritten: Unwritten::default(),
@@ -1420,10 +1442,14 @@ mod tests {
         tokio_test::block_on(store.suspend()).unwrap();
         let other = DurableStore::open(&path).unwrap();
         assert_eq!(other.entries(), store.entries());
+        let mut feed = other.follow();
         let refused = tokio_test::block_on(store.record(user("TWO")));
         assert!(matches!(refused, Err(StoreError::HandedOver { .. })));
         assert!(store.health().is_up());
         tokio_test::block_on(other.record(user("THREE"))).unwrap();
+        let next = tokio_test::block_on(std::future::poll_fn(|cx| feed.poll_next(cx))).unwrap();
+        store.apply_followed(&next);
+        assert_eq!(store.entries(), other.entries());
         // The other process still has the file open.
         assert!(tokio_test::block_on(store.resume()).is_err());
         drop(other);

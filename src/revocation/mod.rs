@@ -39,6 +39,8 @@
 
 #[cfg(feature = "store")]
 mod durable;
+#[cfg(feature = "store")]
+mod followers;
 mod index;
 mod issued;
 mod known_networks;
@@ -55,6 +57,8 @@ use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
 #[cfg(feature = "store")]
 pub use durable::{DurableStore, OpenError};
+#[cfg(feature = "store")]
+pub use followers::{AppliedRevocation, AppliedRevocationError, RevocationFeed};
 pub use index::RevocationIndex;
 pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
 

@@ -79,6 +79,7 @@ pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
     revocations: PathBuf,
+    takeover_socket: PathBuf,
     audit: Option<AuditSettings>,
     drain: Duration,
 }
@@ -89,6 +90,7 @@ impl Started {
             listen: config.listen.address,
             admin: config.admin.as_ref().map(|admin| admin.address),
             revocations: config.revocations.clone(),
+            takeover_socket: config.takeover_socket.clone(),
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
         }
@@ -108,6 +110,11 @@ impl Started {
             (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
             (self.admin != now.admin, ours("admin"), "the admin port"),
             (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
+            (
+                self.takeover_socket != now.takeover_socket,
+                ours("takeoverSocket"),
+                "the socket for a takeover",
+            ),
             (audit(self) != audit(&now), ours("audit"), "the audit log"),
             (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
         ];

@@ -186,7 +186,7 @@ pub(crate) async fn run(
         }
     };
     let service = hand_over.gate(service);
-    let inbound = Inbound::new(&config, &parts);
+    let inbound = Inbound::new(&config, &parts, systemd.watch());
     let revocations = stores.revocations.clone();
     let evict = move |config: &Config| {
         let task = Task::default();
@@ -235,17 +235,8 @@ pub(crate) async fn run(
             }
         }
     };
-    let heartbeats = systemd.watch();
-    let serving = workers::serve(
-        drain,
-        inbound,
-        listener,
-        service,
-        &workers,
-        counts.as_ref(),
-        heartbeats,
-        shutdown,
-    );
+    let serving =
+        workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
         // The old process may still finish requests, and may need this process for them.

@@ -47,14 +47,16 @@ pub(crate) struct Inbound {
     /// All threads share the limits of connections, because the kernel does not distribute connections evenly to the
     /// threads.
     pub(crate) limits: Arc<ClientLimits>,
+    /// Each thread has one of these hearts.
+    heartbeats: Heartbeats,
 }
 
 impl Inbound {
-    pub(crate) fn new(config: &Config, parts: &Parts) -> Self {
+    pub(crate) fn new(config: &Config, parts: &Parts, heartbeats: Heartbeats) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let settings = SettingsHandle::new(settings(config, parts));
         let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
-        Self { cores, settings, limits }
+        Self { cores, settings, limits, heartbeats }
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) struct DrainTimes {
 }
 
 /// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
-/// present, connections are counted. Each thread has a heart of `heartbeats`. When `shutdown` is ready, finishes the requests in flight.
+/// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
 pub(crate) async fn serve<S>(
     drain: DrainTimes,
     inbound: Inbound,
@@ -92,7 +94,6 @@ pub(crate) async fn serve<S>(
     service: S,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
-    heartbeats: Heartbeats,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit>
 where
@@ -105,7 +106,7 @@ where
         + Send
         + 'static,
 {
-    let Inbound { cores, settings, limits } = inbound;
+    let Inbound { cores, settings, limits, heartbeats } = inbound;
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
     for _ in 0..cores {

@@ -359,19 +359,20 @@ impl LocalGenerator {
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
     /// keeps the slots that are still unused.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
-        self.slots.hand_over()
+        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
+        self.slots.hand_over(protected.map(|profile| *profile.applid()).collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If no slot of an APPLID was used, its first ticket is for the next second: the other process may have made
-    /// tickets for this APPLID without replay protection, and so without time slots.
+    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second: the other
+    /// process may have made tickets for this APPLID without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
-        let used_applids: HashSet<_> = used.applids().collect();
+        let was_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
         let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
         let others =
-            protected.map(|profile| *profile.applid()).filter(|it| !used_applids.contains(it));
+            protected.map(|profile| *profile.applid()).filter(|it| !was_protected.contains(it));
         self.slots.protect(others, self.clock.now());
     }
 

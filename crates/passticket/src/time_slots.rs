@@ -113,8 +113,9 @@ impl TimeSlots {
         Ok(Timestamp::from_secs(second))
     }
 
-    /// Returns the used slots for the process that continues. From now on, this process reserves no slot.
-    pub(super) fn hand_over(&self) -> UsedTimeSlots {
+    /// Returns the used slots for the process that continues. From now on, this process reserves no slot. `protected` has
+    /// the APPLIDs with replay protection.
+    pub(super) fn hand_over(&self, protected: Vec<Applid>) -> UsedTimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
         let latest = state.latest;
@@ -123,7 +124,8 @@ impl TimeSlots {
         let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
-        UsedTimeSlots { first, latest, current: of(&state.current), previous: of(&state.previous) }
+        let (current, previous) = (of(&state.current), of(&state.previous));
+        UsedTimeSlots { first, latest, protected, current, previous }
     }
 
     /// Reserves slots again. The other process has reserved none.
@@ -140,7 +142,7 @@ impl TimeSlots {
 
     /// Continues with the slots of another process, which reserves none any more.
     pub(super) fn continue_from(&self, used: UsedTimeSlots) {
-        let UsedTimeSlots { first, latest, current, previous } = used;
+        let UsedTimeSlots { first, latest, protected: _, current, previous } = used;
         let mut state = self.state();
         let now = state.latest;
         state.first = first;
@@ -351,7 +353,7 @@ mod tests {
         let old = TimeSlots::new(at(0), StartSecond::Skipped);
         assert_eq!((1..=5).map(|_| reserve(&old, "A", 30).unwrap()).max(), Some(5));
         assert_eq!(reserve(&old, "B", 90), Ok(30));
-        let used = old.hand_over();
+        let used = old.hand_over(Vec::new());
         assert_eq!(reserve(&old, "A", 91), Err(NoTimeSlot::HandedOver));
         // The new process started later, and continues with the unused slots of the old process.
         let new = TimeSlots::new(at(91), StartSecond::Skipped);
@@ -362,7 +364,7 @@ mod tests {
         // The hand-over fails, before or after the new process could reserve a slot.
         old.take_back();
         assert_eq!(reserve(&old, "B", 91), Ok(31));
-        old.hand_over();
+        old.hand_over(Vec::new());
         old.take_back_after(at(91));
         assert_eq!(reserve(&old, "B", 91), Err(all_taken(60)));
         assert_eq!(reserve(&old, "B", 92), Ok(92));

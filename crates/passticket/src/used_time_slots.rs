@@ -22,6 +22,8 @@ const VERSION: &str = "1";
 pub struct UsedTimeSlots {
     pub(super) first: u64,
     pub(super) latest: u64,
+    /// The APPLIDs with replay protection. Only their tickets have time slots.
+    pub(super) protected: Vec<Applid>,
     pub(super) current: Vec<(Pair, u64)>,
     pub(super) previous: Vec<(Pair, u64)>,
 }
@@ -31,17 +33,13 @@ pub struct UsedTimeSlots {
 #[error("the used time slots are malformed, or have the format of a newer version of this program")]
 pub struct UsedTimeSlotsError;
 
-impl UsedTimeSlots {
-    /// Returns the APPLIDs of the used slots.
-    pub(super) fn applids(&self) -> impl Iterator<Item = Applid> {
-        self.current.iter().chain(&self.previous).map(|((_, applid), _)| *applid)
-    }
-}
-
 impl fmt::Display for UsedTimeSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, latest, current, previous } = self;
+        let Self { first, latest, protected, current, previous } = self;
         writeln!(f, "{VERSION} {first} {latest}")?;
+        for applid in protected {
+            writeln!(f, "a {applid}")?;
+        }
         for (generation, slots) in [("c", current), ("p", previous)] {
             for ((user, applid), slot) in slots {
                 writeln!(f, "{generation} {user} {applid} {slot}")?;
@@ -67,8 +65,18 @@ fn parse(text: &str) -> Option<UsedTimeSlots> {
         return None;
     }
     let (first, latest) = (first.parse().ok()?, latest.parse().ok()?);
-    let mut used = UsedTimeSlots { first, latest, current: Vec::new(), previous: Vec::new() };
+    let mut used = UsedTimeSlots {
+        first,
+        latest,
+        protected: Vec::new(),
+        current: Vec::new(),
+        previous: Vec::new(),
+    };
     for line in lines {
+        if let Some(applid) = line.strip_prefix("a ") {
+            used.protected.push(Applid::new(applid).ok()?);
+            continue;
+        }
         let mut words = line.split(' ');
         let slots = match words.next()? {
             "c" => &mut used.current,
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_text_is_read_back_and_other_texts_are_errors() {
-        let text = "1 10 20\nc USER IZUDFLT 19\np $A CICS#1 12\n";
+        let text = "1 10 20\na IZUDFLT\nc USER IZUDFLT 19\np $A CICS#1 12\n";
         let used: UsedTimeSlots = text.parse().unwrap();
         assert_eq!(
             (used.first, used.latest, used.current.len(), used.previous.len()),
@@ -111,6 +119,7 @@ mod tests {
             "1 10\n",
             "1 10 20 30\n",
             "1 10 x\n",
+            "1 10 20\na TOOLONGAPPLID\n",
             "1 10 20\nd USER IZUDFLT 19\n",
             "1 10 20\nc USERISTOOLONG IZUDFLT 19\n",
             "1 10 20\nc USER IZUDFLT\n",

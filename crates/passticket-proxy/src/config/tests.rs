@@ -162,6 +162,7 @@ fn the_example_zowe_yaml_loads() {
     assert!(config.token_refresh);
     assert_eq!(config.compatibility, Compatibility::Documented);
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    assert_eq!(config.takeover_socket, setup.0.path().join("run/takeover"));
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
     assert_eq!(saf.unwrap(), Ok(Access::Granted));
@@ -919,6 +920,7 @@ fn http2_to_services_has_settings() {
 fn optional_keys_have_defaults() {
     let setup = Setup::new();
     setup.edit("  saf: ", "  # ");
+    setup.edit("    takeoverSocket: ", "    # ");
     setup.edit("  revocations: ", "  # ");
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
@@ -929,6 +931,7 @@ fn optional_keys_have_defaults() {
     setup.edit("queueSeconds: 5 ", "queueSeconds: 0 ");
     let config = setup.load().unwrap().config;
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    assert_eq!(config.takeover_socket, setup.0.path().join("revocations.redb.takeover"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
     assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);

@@ -17,6 +17,7 @@ use tokio::{
     net::UnixStream,
     time::timeout,
 };
+use tower_passticket::revocation::StoreError;
 
 /// The maximum length of a text. The used time slots need up to 6 MB, and the failed logins up to 30 MB.
 const MAX_TEXT: u32 = 64 * 1024 * 1024;
@@ -64,6 +65,9 @@ pub(super) enum StepError {
         "the other process does not speak this protocol; both must be versions that can take over from each other"
     )]
     Protocol,
+    /// Revocations are not in the file, so the new process would not know them.
+    #[error("the revocation file cannot be handed over: {0}")]
+    Store(#[from] StoreError),
 }
 
 impl From<io::Error> for StepError {

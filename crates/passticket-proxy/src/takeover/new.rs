@@ -18,7 +18,9 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::{connection::TrustedProxies, proxy::ResponseBody};
+use tower_passticket::{
+    connection::TrustedProxies, proxy::ResponseBody, revocation::RevocationFeed,
+};
 use tower_service::Service;
 
 use super::{
@@ -75,13 +77,14 @@ impl Predecessor {
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let stores = stores(config).await?;
+            let feed = stores.revocations.follow();
             send(&mut stream, Kind::Opened, "", ANSWER).await?;
             receive(&mut stream, Kind::Go, ANSWER).await?;
-            Ok((listeners, stores, state))
+            Ok((listeners, stores, state, feed))
         };
         match taken_over.await {
-            Ok((listeners, stores, state)) => {
-                Ok((listeners, stores, TakenOver { stream, state: Some(state) }))
+            Ok((listeners, stores, state, feed)) => {
+                Ok((listeners, stores, TakenOver { stream, state: Some(state), feed }))
             }
             Err(TakeoverError::Step(error)) => Err(Exit::runtime(format!(
                 "takeover failed, the running gateway continues: {error}"
@@ -158,6 +161,8 @@ async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
 pub(crate) struct TakenOver {
     stream: UnixStream,
     state: Option<State>,
+    /// The revocations of this process, for the old process.
+    feed: RevocationFeed,
 }
 
 impl TakenOver {
@@ -186,11 +191,11 @@ impl TakenOver {
             + Send
             + 'static,
     {
-        let Self { mut stream, .. } = self;
+        let Self { mut stream, feed, .. } = self;
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {
                 tracing::info!("this process has taken over");
-                let relayed = relayed::serve(stream, service, proxies, hand_over.clone());
+                let relayed = relayed::serve(stream, service, proxies, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
             // The old process has permitted this process to serve, so it cannot continue.

@@ -160,6 +160,8 @@ impl Running {
         match Relay::start(stream).await {
             Ok(relay) => {
                 held.is_done = true;
+                let store = self.stores.revocations.clone();
+                tokio::spawn(relay.clone().follow_revocations(store));
                 self.hand_over.gate.relay(relay);
                 Ok(())
             }
@@ -183,7 +185,7 @@ impl Held<'_> {
         let Running { hand_over, stores, .. } = self.running;
         hand_over.gate.hold(OWN_REQUESTS).await;
         let state = hand_over.owners.hand_over().await;
-        stores.revocations.suspend().await.map_err(|e| StepError::Ended(io::Error::other(e)))?;
+        stores.revocations.suspend().await?;
         if let Some(audit) = &stores.audit {
             audit.share();
         }

@@ -5,7 +5,7 @@
 //! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
 //! connection of the client.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -29,6 +29,7 @@ use tower_passticket::{
     messages::{self, ApiMessage},
     passticket::{Applid, GenerateError, PassTicket, UserId},
     proxy::ResponseBody,
+    revocation::DurableStore,
 };
 
 /// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
@@ -86,6 +87,46 @@ impl Relay {
         }
     }
 
+    /// Applies the revocations of the new process to `store`, until the new process ends.
+    pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
+        let request = Request::get("https://localhost/");
+        let request = request.header(ORIGIN, Wanted::Revocations.to_header()).body(empty());
+        let Ok(request) = request else { return };
+        let sent = match self.0.ready().await {
+            Ok(()) => self.0.send_request(request).await,
+            Err(error) => Err(error),
+        };
+        // This process also ends soon, so an error has no other effect than that its last responses see no more
+        // revocations.
+        let body = match sent {
+            Ok(response) => response.into_body(),
+            Err(error) => {
+                return tracing::warn!(%error, "cannot follow the revocations of the new process");
+            }
+        };
+        let mut body = body;
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let data = match frame.map(Frame::into_data) {
+                Ok(data) => data.unwrap_or_default(),
+                Err(error) => {
+                    return tracing::debug!(%error, "the revocations of the new process end");
+                }
+            };
+            text.extend(&*data);
+            let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let lines: Vec<u8> = text.drain(..complete).collect();
+            for line in String::from_utf8_lossy(&lines).lines() {
+                match line.parse() {
+                    Ok(revocation) => store.apply_followed(&revocation),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot follow a revocation of the new process");
+                    }
+                }
+            }
+        }
+    }
+
     /// Lets the new process make a PassTicket. The permission was checked by this process.
     pub(super) async fn ticket(
         mut self,
@@ -97,8 +138,7 @@ impl Relay {
         };
         let wanted = Wanted::Ticket { user, applid };
         let request = Request::get("https://localhost/").header(ORIGIN, wanted.to_header());
-        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
-        let request = request.body(body).map_err(|error| failed(&error.to_string()))?;
+        let request = request.body(empty()).map_err(|error| failed(&error.to_string()))?;
         let sent = match self.0.ready().await {
             Ok(()) => self.0.send_request(request).await,
             Err(error) => Err(error),
@@ -143,6 +183,10 @@ fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
     Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
 }
 
+fn empty() -> RelayedBody {
+    Full::default().map_err(|never| match never {}).boxed_unsync()
+}
+
 /// What the old process wants.
 pub(super) enum Wanted {
     /// An answer to the request of a client.
@@ -151,6 +195,8 @@ pub(super) enum Wanted {
         user: UserId,
         applid: Applid,
     },
+    /// The revocations from now on, one on each line.
+    Revocations,
 }
 
 /// The connection on which a relayed request arrived.
@@ -171,6 +217,7 @@ impl Wanted {
             Self::Ticket { user, applid } => {
                 json!({"user": user.as_str(), "applid": applid.as_str()})
             }
+            Self::Revocations => json!({"revocations": true}),
         };
         let header = HeaderValue::try_from(BASE64_STANDARD.encode(document.to_string()));
         header.expect("base64 has only characters that a header may have")
@@ -183,6 +230,9 @@ impl Wanted {
         if let Some(user) = text("user") {
             let (user, applid) = (UserId::new(user).ok()?, Applid::new(text("applid")?).ok()?);
             return Some(Self::Ticket { user, applid });
+        }
+        if document.get("revocations").is_some() {
+            return Some(Self::Revocations);
         }
         let address = |key| SocketAddr::from_str(text(key)?).ok();
         let protocol = match document.get("https")?.as_bool()? {

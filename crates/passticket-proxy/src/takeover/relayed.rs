@@ -1,10 +1,18 @@
 //! The answers of the new process to the [`relay`](super::relay) of the old process.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tower::util::Oneshot;
@@ -12,6 +20,7 @@ use tower_passticket::{
     connection::TrustedProxies,
     passticket::{Applid, UserId},
     proxy::ResponseBody,
+    revocation::RevocationFeed,
 };
 use tower_service::Service;
 
@@ -29,6 +38,7 @@ pub(super) async fn serve<S>(
     service: S,
     proxies: Option<TrustedProxies>,
     hand_over: HandOver,
+    feed: RevocationFeed,
 ) where
     S: Service<
             Request<Incoming>,
@@ -39,8 +49,9 @@ pub(super) async fn serve<S>(
         + Send
         + 'static,
 {
+    let feed = Arc::new(Mutex::new(Some(feed)));
     let answer = service_fn(move |request: Request<Incoming>| {
-        answer(request, service.clone(), proxies.clone(), hand_over.clone())
+        answer(request, service.clone(), proxies.clone(), hand_over.clone(), feed.clone())
     });
     let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_REQUESTS)
@@ -60,6 +71,7 @@ async fn answer<S>(
     service: S,
     proxies: Option<TrustedProxies>,
     hand_over: HandOver,
+    feed: Arc<Mutex<Option<RevocationFeed>>>,
 ) -> Result<Response<ResponseBody>, Infallible>
 where
     S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
@@ -77,6 +89,13 @@ where
             Oneshot::new(service, request).await
         }
         Some(Wanted::Ticket { user, applid }) => Ok(ticket(&hand_over, user, applid).await),
+        // The old process asks for the revocations once.
+        Some(Wanted::Revocations) => {
+            let feed = feed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok(feed.map_or_else(unavailable, |feed| {
+                Response::new(ResponseBody::new(Revocations(feed)))
+            }))
+        }
         // Both processes are versions of this program, so this does not happen.
         None => Ok(unavailable()),
     }
@@ -91,4 +110,20 @@ async fn ticket(hand_over: &HandOver, user: UserId, applid: Applid) -> Response<
     let mut response = Response::new(Bytes::from(text).into());
     *response.status_mut() = status;
     response
+}
+
+/// A body with one line for each revocation.
+struct Revocations(RevocationFeed);
+
+impl Body for Revocations {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = ready!(self.0.poll_next(cx));
+        Poll::Ready(next.map(|revocation| Ok(Frame::data(format!("{revocation}\n").into()))))
+    }
 }

@@ -25,9 +25,12 @@ use serde_json::json;
 use test_support::{
     PATIENCE, Running,
     pki::{Authority, leaf_params},
-    raw::listener,
+    raw::{self, listener},
+    websocket::{Frame, HANDSHAKE, TEXT, echo},
 };
 use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpStream,
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -383,7 +386,6 @@ fn fake_new_process() {
                 stream.read_exact(&mut [0]).unwrap();
                 send(&mut stream, PREPARED, "");
             }
-            2 => receive(&mut stream),
             3 => send(&mut stream, OPENED, ""),
             _ => receive(&mut stream),
         }
@@ -450,6 +452,50 @@ async fn a_new_process_that_hangs_before_it_serves_is_killed() {
     let status = spawn_blocking(move || new.wait()).await.unwrap().unwrap();
     assert!(!status.success());
     assert!(tickets.repeated.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_token() {
+    let service = raw::service(async |stream| drop(echo(stream).await)).await;
+    // Without TLS, the test can send frames on a plain connection.
+    let demo = Demo::beside_servers(move |directory, yaml| {
+        let yaml = with_site(directory, &yaml, &format!("http://{service}"));
+        yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
+            .replace(
+                "    users: users.yml",
+                "    timeouts: {tunnelDrainSeconds: 60}\n    users: users.yml",
+            )
+            .replace("delegatePassticket: true", "delegatePassticket: false")
+    })
+    .await;
+    let mut demo = Demo { url: demo.url.replace("https://", "http://"), ..demo };
+    let socket = async {
+        while !socket_of(&demo).exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, socket).await.unwrap();
+    let pat = demo.pat(&["svc"]).await;
+    let port: u16 = demo.url.rsplit(':').next().unwrap().parse().unwrap();
+    let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    let handshake = format!(
+        "GET /svc/api/v1/x HTTP/1.1\r\nhost: localhost\r\nPRIVATE-TOKEN: {pat}\r\n{HANDSHAKE}\r\n"
+    );
+    stream.get_mut().write_all(handshake.as_bytes()).await.unwrap();
+    let head = raw::head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+
+    let _old =
+        std::mem::replace(&mut demo.program, successor(&demo.directory.join("zowe.yaml")).await);
+    Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
+    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
+    assert_eq!(frame, Frame::plain(TEXT, "still open"));
+    // A new connection, so the new process answers.
+    let request = demo.client().delete(demo.auth("access-token/revoke"));
+    let revoked = request.json(&json!({"token": pat})).send().await.unwrap();
+    assert_eq!(revoked.status(), 200);
+    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
+    assert_eq!(frame.close_code(), Some(1008), "{frame:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
