@@ -642,13 +642,11 @@ pub(crate) fn gateway(
         // The auth API has all its settings here, so both count the same failed logins.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
-    let (compatibility, states) = (config.compatibility, kept.instances.clone());
+    let compatibility = config.compatibility;
     let limits = counts.map(|counts| counts.route_limits.clone());
     let implement = move |route: &_| {
         let route = schemes.route(route).with_compatibility(compatibility);
-        let route = counted(route, limits.as_ref());
-        states.add_route(&route);
-        route
+        counted(route, limits.as_ref())
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
@@ -675,6 +673,7 @@ pub(crate) fn gateway(
                 implement,
                 routes.clone(),
                 services,
+                kept.instances.clone(),
             );
             discovery.attach(updater, audit.clone());
             task.start(|| discovery.clone().run(settings.clone(), connector.clone()));

@@ -1,6 +1,9 @@
 //! Makes the routes and the list of services from a registry and from the static definitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use passticket_proxy::config::{ConfiguredRoute, DiscoverySettings, ServiceScheme};
 use tower_passticket::{
@@ -9,6 +12,7 @@ use tower_passticket::{
     },
     eureka::Registry,
     layer::{Route, Routes, SharedRoutes, Upstream},
+    proxy::InstanceStates,
     token::ServiceId,
 };
 
@@ -28,6 +32,7 @@ pub(crate) struct RouteUpdater {
     implement: Box<dyn Fn(&ConfiguredRoute) -> Route + Send>,
     routes: SharedRoutes,
     services: SharedServices,
+    states: Arc<InstanceStates>,
 }
 
 /// What the gateway uses of a registry.
@@ -46,7 +51,7 @@ pub(super) struct Applied {
 
 impl RouteUpdater {
     /// `defined` and `listed` are the routes and services of the static definitions. `implement` adds the implementation of
-    /// the scheme to a route. `routes` and `services` are replaced.
+    /// the scheme to a route. `routes` and `services` are replaced, and `states` keeps only their instances.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -54,9 +59,10 @@ impl RouteUpdater {
         implement: impl Fn(&ConfiguredRoute) -> Route + Send + 'static,
         routes: SharedRoutes,
         services: SharedServices,
+        states: Arc<InstanceStates>,
     ) -> Self {
         let implement = Box::new(implement);
-        Self { settings, defined, listed, implement, routes, services }
+        Self { settings, defined, listed, implement, routes, services, states }
     }
 
     /// Replaces the routes and the services.
@@ -68,6 +74,8 @@ impl RouteUpdater {
             let route = (self.implement)(route);
             if *is_up { route } else { route.out_of_service() }
         });
+        let routes: Vec<_> = routes.collect();
+        self.states.set_routes(&routes);
         let services = self.services_of(&found);
         match Routes::new(routes) {
             Ok(routes) => {
@@ -310,6 +318,7 @@ mod tests {
                 |route| route.with_scheme(Bypass),
                 routes.clone(),
                 services.clone(),
+                Arc::default(),
             );
             Self { updater, routes, services }
         }
