@@ -595,7 +595,7 @@ impl<B> Drop for Shared<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{collections::VecDeque, convert::Infallible};
 
     use http_body_util::BodyExt;
     use tokio_test::{assert_pending, assert_ready, task};
@@ -604,7 +604,7 @@ mod tests {
 
     /// Data of these lengths. The last frame is followed by the end, or by an endless wait.
     struct Frames {
-        lengths: std::vec::IntoIter<usize>,
+        lengths: VecDeque<usize>,
         has_end: bool,
     }
 
@@ -616,7 +616,7 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            match self.lengths.next() {
+            match self.lengths.pop_front() {
                 Some(length) => Poll::Ready(Some(Ok(Frame::data(vec![b'x'; length].into())))),
                 None if self.has_end => Poll::Ready(None),
                 None => Poll::Pending,
@@ -625,7 +625,7 @@ mod tests {
     }
 
     fn body(lengths: &[usize], has_end: bool) -> RequestBody<Frames> {
-        let inner = Frames { lengths: lengths.to_vec().into_iter(), has_end };
+        let inner = Frames { lengths: lengths.iter().copied().collect(), has_end };
         let progress = Progress::start(&inner);
         RequestBody::new(inner, progress, None, None, None)
     }

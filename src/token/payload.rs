@@ -86,7 +86,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Returns the value if it is a list.
-    pub(super) fn list(self) -> Option<Vec<Claim<'a>>> {
+    pub(super) fn list(self) -> Option<Vec<Self>> {
         let items: Vec<&RawValue> = serde_json::from_str(self.0).ok()?;
         Some(items.into_iter().map(|item| Claim(item.get())).collect())
     }

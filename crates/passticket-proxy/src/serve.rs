@@ -174,10 +174,10 @@ pub(crate) async fn run(
         workers.all_run().await;
         // The old process ends its own offer when it learns that this process serves. So this offer is made before.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
-        if let Some(taken_over) = taken_over {
-            if let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await {
-                let _ = relaying.set(task);
-            }
+        if let Some(taken_over) = taken_over
+            && let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await
+        {
+            let _ = relaying.set(task);
         }
         systemd.ready(&format!("serving {routes} routes on {address}"));
         match offer {
