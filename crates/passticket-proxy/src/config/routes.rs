@@ -148,7 +148,7 @@ fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'
         "auto" => Ok(ServiceProtocol::Auto),
         "http1" => Ok(ServiceProtocol::Http1),
         "h2c" => Ok(ServiceProtocol::H2c),
-        _ => Err("is unknown; write auto, http1 or h2c"),
+        _ => Err(format!("{} is unknown; write auto, http1 or h2c", quote(text))),
     });
     Some((protocol?, field.at))
 }
