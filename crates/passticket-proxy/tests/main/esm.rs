@@ -135,7 +135,7 @@ fn invalid_arguments_give_a_one_line_error() {
     for (args, want) in [
         (&["passticket", "--applid", "A"][..], "write --esm racf, --esm acf2 or --esm tss"),
         (&["--esm", "RACF", "passticket", "--applid", "A"], "write racf, acf2 or tss"),
-        (&["--esm", "racf"], "write passticket, keys, delegate or identity, or --from-config"),
+        (&["--esm", "racf"], "add passticket, keys, delegate or identity, or --from-config"),
         (&passticket, "--applid is missing; write --applid"),
         (&["--esm", "racf", "keys"], "--applid is missing; write --applid"),
         (&["--esm", "racf", "delegate"], "--user"),
