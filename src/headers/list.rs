@@ -1,6 +1,5 @@
 //! Headers whose value is a list with commas between the items (RFC 9110 §5.6.1).
 
-#[cfg(feature = "proxy")]
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Returns the items of one line, without blanks at both ends. An item may be empty.
@@ -9,7 +8,6 @@ pub(crate) fn list_items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Returns the items of all lines of a header.
-#[cfg(feature = "proxy")]
 pub(crate) fn all_list_items<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,

@@ -31,7 +31,9 @@ impl RateLimit {
     /// # Errors
     /// The time that the client has to wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        let next = next.max(now);
+        // Another limit may have been in effect before. The client waits at most as long as with this limit.
+        let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
+        let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {
             None | Some(0) => Ok(next.saturating_add(self.interval)),
             Some(wait) => Err(Duration::from_nanos(wait)),
@@ -80,6 +82,9 @@ mod tests {
         ] {
             assert_eq!(decisions(limit, times), want, "{limit:?} {times:?}");
         }
+        // A limit that was much stricter is replaced.
+        let hours = 100 * 3_600_000_000_000;
+        assert_eq!(three.take(hours, 0), Err(Duration::from_secs(20)));
         let longest = RateLimit::new(NonZeroU32::MIN, Duration::MAX).with_burst(NonZeroU32::MAX);
         assert_eq!(longest.take(u64::MAX, 0), Ok(u64::MAX));
     }
