@@ -1,4 +1,4 @@
-//! Lets web pages of other origins use services and the auth API, if the [`CorsRules`](super::CorsRules) of an
+//! Lets web pages of other origins use services and the auth API, if the [`CorsRules`] of an
 //! [`OriginPolicy`] allow it.
 //!
 //! | request to a service with rules | what the layer does |
