@@ -925,6 +925,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn instances_that_are_not_used_any_more_are_removed() {
+        let connector = service_fn(move |_: Uri| {
+            let (ours, theirs) = duplex(4096);
+            tokio::spawn(serve(theirs));
+            async { Ok::<_, io::Error>(TokioIo::new(ours)) }
+        });
+        let idle = Duration::from_secs(60);
+        let timeouts = ForwardTimeouts::default().with_response(2 * idle).with_idle(idle);
+        let forward = Forward::new(connector, timeouts);
+        let send = |host: &str, path: &str| {
+            let upstream = Upstream::parse(&format!("http://{host}")).unwrap();
+            let service = ServiceId::new("service").unwrap();
+            let route = Arc::new(Route::new(service, "", upstream, Bypass).unwrap());
+            let request = Request::get(path).extension(route);
+            forward.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap())
+        };
+        for number in 0..100 {
+            assert_eq!(send(&format!("host{number}"), "/service/0").await.unwrap().status(), 200);
+        }
+        // This clone refers to the instance of its last request.
+        let mut last = forward.clone();
+        let request = Request::get("/service/0").extension(bypass());
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(last.call(request).await.unwrap().status(), 200);
+        let busy = tokio::spawn(send("busy", "/service/110"));
+        assert_eq!(forward.pool.hosts(), 101);
+        sleep(idle / 2).await;
+        assert_eq!(forward.pool.hosts(), 102);
+        assert_eq!(busy.await.unwrap().unwrap().status(), 200);
+        sleep(4 * idle).await;
+        assert_eq!(forward.pool.hosts(), 1, "only the host of `last` is left");
+        drop(last);
+        sleep(3 * idle).await;
+        assert_eq!(forward.pool.hosts(), 0);
+        assert_eq!(send("host0", "/service/0").await.unwrap().status(), 200);
+        assert_eq!(forward.pool.hosts(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_exchange_on_a_pooled_connection_has_its_own_deadline() {
         let connected = Arc::new(AtomicUsize::new(0));
         let counted = connected.clone();
