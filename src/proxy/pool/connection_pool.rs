@@ -215,6 +215,23 @@ impl<C, B> ConnectionPool<C, B> {
     }
 }
 
+impl<C, B> ConnectionPool<C, B> {
+    /// Whether connections to `upstream` may use HTTP/2.
+    pub(in crate::proxy) fn may_use_http2(
+        &self,
+        upstream: &Upstream,
+        protocol: ServiceProtocol,
+    ) -> bool {
+        match protocol {
+            ServiceProtocol::H2c => true,
+            ServiceProtocol::Auto => {
+                self.negotiation.is_some() && *upstream.scheme() == uri::Scheme::HTTPS
+            }
+            ServiceProtocol::Http1 => false,
+        }
+    }
+}
+
 impl<C: Clone, B> ConnectionPool<C, B> {
     /// Returns a pool with other settings, and without connections.
     pub(in crate::proxy) fn with_settings(
