@@ -9,7 +9,9 @@
 //! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
 //!    sent to another instance. On a route with sticky users, it is sent to the same instance first. If the service has
 //!    one instance only, or if the request has a body, the pool sends the request again ([`resend`]).
-//! 3. **An idle connection was closed before the request was sent**: another connection is used.
+//! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
+//!    with the same credential. If the service has one instance only, the request is sent to this instance.
+//! 4. **An idle connection was closed before the request was sent**: another connection is used. This is free.
 
 use std::{
     error::Error as StdError,
@@ -36,7 +38,10 @@ use super::{
     counts::Retry,
     credential::Credential,
     instances::{InFlight, ServiceTargets, Target},
-    pool::{ConnectError, Connected, Connecting, PooledConnection, Resend, Sending},
+    pool::{
+        ConnectError, Connected, Connecting, GivenBack, PooledConnection, Resend, Sending,
+        WhyGivenBack,
+    },
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
     websocket::ServiceUpgrade,
@@ -144,6 +149,11 @@ impl<C, B> Attempt<C, B> {
 
     fn target(&self) -> &Target<B> {
         self.targets.get(self.at)
+    }
+
+    /// Whether the requests of the user go to the same instance.
+    fn is_sticky(&self) -> bool {
+        self.targets.is_sticky() && self.user.is_some()
     }
 
     /// Takes a retry from the budget of the service.
@@ -349,13 +359,18 @@ where
                         }
                         Err(error) => error,
                     };
-                    // The error contains the request if no part of the request was sent.
-                    let (unsent, is_unanswered) = (error.take_message(), error.is_unanswered());
+                    let (given_back, is_unanswered) =
+                        (error.take_given_back(), error.is_unanswered());
                     // This drop frees the slot of the connection. The request may get the same slot for its next
                     // connection.
                     drop(connection);
-                    match unsent {
-                        Some(request) if is_reused => self.start(request, timeout, progress),
+                    match given_back {
+                        Some(GivenBack { request, why: WhyGivenBack::Unsent }) if is_reused => {
+                            self.start(request, timeout, progress)
+                        }
+                        Some(given_back) if is_reused => {
+                            self.resend(error.into_error(), given_back, timeout, progress)?
+                        }
                         _ if is_unanswered => {
                             self.send_again(error.into_error(), timeout, progress, credential)?
                         }
@@ -409,6 +424,33 @@ where
         Ok(self.start(request, timeout, progress))
     }
 
+    /// Sends a request again that the pool has given back.
+    #[cold]
+    fn resend(
+        &mut self,
+        error: hyper::Error,
+        GivenBack { mut request, why }: GivenBack<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<State<B>, ExchangeError> {
+        let (retry, moves) = match why {
+            WhyGivenBack::Refused => (Retry::Unprocessed, true),
+            // The instance only replaces its connections, so a user with sessions stays at it.
+            WhyGivenBack::Unprocessed => (Retry::Unprocessed, !self.attempt.is_sticky()),
+            WhyGivenBack::Unsent | WhyGivenBack::Closed => (Retry::Closed, false),
+        };
+        if !self.attempt.withdraw(retry) {
+            return Err(ExchangeError::Interrupted(error));
+        }
+        // A request is sent again at most once.
+        self.attempt.copy = None;
+        self.attempt.began = Instant::now();
+        if moves && self.attempt.may_move {
+            self.attempt.move_on(&mut request);
+        }
+        Ok(self.start(request, timeout, progress))
+    }
+
     /// Sends a request again whose connection has ended before a byte of the response.
     #[cold]
     fn send_again(
@@ -424,7 +466,7 @@ where
         };
         let mut request = Request::from_parts(*copy, RequestBody::empty());
         self.attempt.began = Instant::now();
-        if !self.attempt.targets.is_sticky() || self.attempt.user.is_none() {
+        if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }
         // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.

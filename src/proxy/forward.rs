@@ -55,7 +55,7 @@ use super::{
         TooManyInformational,
     },
     request_body::{Progress, Receive, RequestBody},
-    response_body::ResponseBody,
+    response_body::{ResponseBody, StreamEnd},
     response_head::{self, BodyKind, UnknownCoding},
     timeouts::ForwardTimeouts,
     websocket::{ClientUpgrade, InvalidAnswer, StreamCredential, Tunnels},
@@ -407,13 +407,26 @@ where
         let at = last.targets.choose(chosen)?;
         last.until_deposit.add(&last.targets.budget);
         let timeouts = self.pool.settings().timeouts;
-        let receive = receive(&request, timeouts.receive());
+        let upload = upload(&request, || {
+            let upstream = last.targets.get(at).upstream();
+            last.targets.pool.may_use_http2(upstream, route.protocol())
+        });
+        let receive = match upload {
+            Upload::Finite => Some(Receive::new(timeouts.receive())),
+            Upload::None | Upload::Endless => None,
+        };
         let ServiceRequest { request, accepts_trailers, client } =
             service_request(request, last, at, progress, receive, &mut self.peer, upgrade)?;
         // If no user is authenticated, the scheme has added no credential.
         let credential = match route.replay() {
             Replay::Protected if is_authenticated => Credential::Single(client),
             Replay::Protected | Replay::Allowed => Credential::Repeatable(client.extensions),
+        };
+        let watch = match (upload, &self.shared.tunnels) {
+            (Upload::Endless, Some(tunnels)) => {
+                StreamCredential::of(tunnels, credential.extensions(), route)
+            }
+            _ => None,
         };
         let targets = match upgrade {
             None => last.targets.clone(),
@@ -424,7 +437,7 @@ where
             Attempt::new(targets, at, *user, wanted.is_some(), credential.replay(), progress);
         let response = response_timeout(route, &timeouts, upgrade);
         let exchange = Exchange::begin(attempt, request, response, progress);
-        Ok(Begun { exchange, credential, accepts_trailers })
+        Ok(Begun { exchange, credential, accepts_trailers, watch })
     }
 }
 
@@ -453,6 +466,8 @@ struct Begun<C, B> {
     exchange: Exchange<C, B>,
     credential: Credential,
     accepts_trailers: bool,
+    /// Watches the credential until the response begins. Only for [`Upload::Endless`].
+    watch: Option<Box<StreamCredential>>,
 }
 
 impl<C, B> Service<Request<B>> for Forward<C, B>
@@ -485,10 +500,11 @@ where
         let begun = self.begin(request, &target, &progress, upgrade.as_deref());
         let RequestTarget { route, user } = target;
         match begun {
-            Ok(Begun { exchange, credential, accepts_trailers }) => ForwardFuture {
+            Ok(Begun { exchange, credential, accepts_trailers, watch }) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
                     credential,
+                    watch,
                     accepts_trailers,
                     timeouts: self.pool.settings().timeouts,
                     progress,
@@ -548,14 +564,24 @@ fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
     }
 }
 
-/// Returns the time limit for the body of a request. Returns `None` if there is no body, and for gRPC, because its
-/// bodies may be endless.
-fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
+/// The body of a request.
+#[derive(Clone, Copy)]
+enum Upload {
+    None,
+    /// The client must send it with a minimum speed.
+    Finite,
+    /// The body of gRPC. The client may pause for any time, so it may send the body only while its credential is valid.
+    Endless,
+}
+
+/// Returns what is known about the body of a request. gRPC needs HTTP/2, so the type of the content does not count if
+/// the connection to the service cannot use HTTP/2.
+fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -> Upload {
     if request.body().is_end_stream() {
-        return None;
+        return Upload::None;
     }
     let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(content_type::is_grpc);
-    (!is_grpc).then(|| Receive::new(limit))
+    if is_grpc && may_use_http2() { Upload::Endless } else { Upload::Finite }
 }
 
 /// A request to a service.
@@ -628,6 +654,7 @@ pin_project! {
         Waiting {
             exchange: Exchange<C, B>,
             credential: Credential,
+            watch: Option<Box<StreamCredential>>,
             accepts_trailers: bool,
             timeouts: ForwardTimeouts,
             progress: Progress,
@@ -668,6 +695,7 @@ where
             StateProj::Waiting {
                 exchange,
                 credential,
+                watch,
                 accepts_trailers,
                 timeouts,
                 progress,
@@ -677,7 +705,12 @@ where
                 upgrade,
             } => {
                 let timeout = response_timeout(route, timeouts, upgrade.as_deref());
-                let answered = ready!(exchange.poll(cx, timeout, progress, credential));
+                let Poll::Ready(answered) = exchange.poll(cx, timeout, progress, credential) else {
+                    let Some(watch) = watch else { return Poll::Pending };
+                    ready!(watch.poll_end(cx));
+                    let message = ApiMessage::new(&messages::UNAUTHORIZED);
+                    return Poll::Ready(Ok(gateway_response(message, StatusCode::UNAUTHORIZED)));
+                };
                 let context = response_head::Context {
                     route,
                     upstream: exchange.upstream(),
@@ -709,7 +742,10 @@ where
                         response.body_mut().limit_pauses(limit);
                         match (kind, &shared.tunnels) {
                             (BodyKind::Events, Some(tunnels)) => {
-                                watch_credential(response, tunnels, credential, route)
+                                let watch = watch.take().or_else(|| {
+                                    StreamCredential::of(tunnels, credential.extensions(), route)
+                                });
+                                end_with_credential(response, watch)
                             }
                             _ => response,
                         }
@@ -723,13 +759,11 @@ where
 
 /// Ends an endless response when the credential of its request is no longer valid.
 #[cold]
-fn watch_credential(
+fn end_with_credential(
     response: Response<ResponseBody>,
-    tunnels: &Arc<Tunnels>,
-    credential: &Credential,
-    route: &Route,
+    watch: Option<Box<StreamCredential>>,
 ) -> Response<ResponseBody> {
-    match StreamCredential::of(tunnels, credential.extensions(), route) {
+    match watch {
         Some(watch) => {
             let is_grpc = response.headers().get(CONTENT_TYPE).is_some_and(content_type::is_grpc);
             response.map(|body| body.with_end(watch, is_grpc))
@@ -922,6 +956,45 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn instances_that_are_not_used_any_more_are_removed() {
+        let connector = service_fn(move |_: Uri| {
+            let (ours, theirs) = duplex(4096);
+            tokio::spawn(serve(theirs));
+            async { Ok::<_, io::Error>(TokioIo::new(ours)) }
+        });
+        let idle = Duration::from_secs(60);
+        let timeouts = ForwardTimeouts::default().with_response(2 * idle).with_idle(idle);
+        let forward = Forward::new(connector, timeouts);
+        let send = |host: &str, path: &str| {
+            let upstream = Upstream::parse(&format!("http://{host}")).unwrap();
+            let service = ServiceId::new("service").unwrap();
+            let route = Arc::new(Route::new(service, "", upstream, Bypass).unwrap());
+            let request = Request::get(path).extension(route);
+            forward.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap())
+        };
+        for number in 0..100 {
+            assert_eq!(send(&format!("host{number}"), "/service/0").await.unwrap().status(), 200);
+        }
+        // This clone refers to the instance of its last request.
+        let mut last = forward.clone();
+        let request = Request::get("/service/0").extension(bypass());
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(last.call(request).await.unwrap().status(), 200);
+        let busy = tokio::spawn(send("busy", "/service/110"));
+        assert_eq!(forward.pool.hosts(), 101);
+        sleep(idle / 2).await;
+        assert_eq!(forward.pool.hosts(), 102);
+        assert_eq!(busy.await.unwrap().unwrap().status(), 200);
+        sleep(4 * idle).await;
+        assert_eq!(forward.pool.hosts(), 1, "only the host of `last` is left");
+        drop(last);
+        sleep(3 * idle).await;
+        assert_eq!(forward.pool.hosts(), 0);
+        assert_eq!(send("host0", "/service/0").await.unwrap().status(), 200);
+        assert_eq!(forward.pool.hosts(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -347,7 +347,7 @@ impl<B: Body<Error: Into<BoxError>>> SharedBody for RequestBody<B> {
     }
 
     fn has_ended(&self) -> bool {
-        self.state().is_none_or(|state| state.body.is_none() || state.is_dropped)
+        self.state().is_none_or(|state| state.is_read() || state.is_dropped)
     }
 
     fn waits_for_client(&self) -> bool {
@@ -401,8 +401,6 @@ struct Shared<B> {
 #[derive(Debug)]
 struct Reader {
     attempt: u32,
-    /// The number of kept parts that were read.
-    position: usize,
 }
 
 #[derive(Debug)]
@@ -410,10 +408,14 @@ struct State<B> {
     /// `None` after the end of the body.
     body: Option<Pin<Box<ClientBody<B>>>>,
     attempt: u32,
-    /// The parts that were read, for a second attempt. `None` if they are too large, or not needed any more.
-    kept: Option<Vec<Part>>,
+    /// The parts that were read from `body`, for a second attempt.
+    kept: Vec<Part>,
     kept_bytes: usize,
-    /// The number of parts that were read.
+    /// The number of kept parts that the last attempt has read. It reads the others before it reads `body`.
+    position: usize,
+    /// Whether `kept` contains all parts that were read from `body`. If not, there is no further attempt.
+    is_repeatable: bool,
+    /// The number of parts that all attempts have read.
     parts: u64,
     is_pending: bool,
     is_cancelled: bool,
@@ -438,12 +440,37 @@ impl From<Part> for Frame<Bytes> {
 }
 
 impl<B> State<B> {
+    /// Keeps no more parts. The last attempt may still have to read some of the kept parts, so these stay.
     fn forget(&mut self) {
-        self.kept = None;
+        self.is_repeatable = false;
+        self.drop_kept();
     }
 
+    /// Drops the kept parts if they are not needed any more.
+    fn drop_kept(&mut self) {
+        if !self.is_repeatable && self.position >= self.kept.len() {
+            (self.kept, self.position) = (Vec::new(), 0);
+        }
+    }
+
+    /// Returns the next kept part, for the last attempt.
+    fn next_kept(&mut self) -> Option<Part> {
+        let part = self.kept.get(self.position).cloned()?;
+        self.position += 1;
+        self.drop_kept();
+        Some(part)
+    }
+
+    /// Whether the last attempt has read the whole body.
+    fn is_read(&self) -> bool {
+        self.body.is_none() && self.position >= self.kept.len()
+    }
+
+    /// Keeps a part that the last attempt has just read from `body`.
     fn keep(&mut self, frame: &Frame<Bytes>) {
-        let Some(kept) = &mut self.kept else { return };
+        if !self.is_repeatable {
+            return;
+        }
         let part = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) => {
                 self.kept_bytes += data.len();
@@ -452,16 +479,16 @@ impl<B> State<B> {
             (None, Some(trailers)) => Part::Trailers(trailers.clone()),
             (None, None) => return,
         };
+        self.kept.push(part);
+        self.position = self.kept.len();
         if self.kept_bytes > MAX_KEPT {
-            self.kept = None;
-        } else {
-            kept.push(part);
+            self.forget();
         }
     }
 
     /// Ends the body, and wakes the reader, which then resets the stream.
     fn cancel(mut this: MutexGuard<'_, Self>) {
-        if this.body.is_none() {
+        if this.is_read() {
             return;
         }
         this.is_cancelled = true;
@@ -479,15 +506,17 @@ impl<B> Shared<B> {
         let state = State {
             body: Some(Box::pin(body)),
             attempt: 0,
-            kept: Some(Vec::new()),
+            kept: Vec::new(),
             kept_bytes: 0,
+            position: 0,
+            is_repeatable: true,
             parts: 0,
             is_pending: false,
             is_cancelled: false,
             is_dropped: false,
             waker: None,
         };
-        let reader = Some(Reader { attempt: 0, position: 0 });
+        let reader = Some(Reader { attempt: 0 });
         Self { state: Arc::new(Mutex::new(state)), reader }
     }
 
@@ -503,12 +532,13 @@ impl<B> Shared<B> {
     /// Returns a body that begins again at the first part. The body of the attempt before can be read no more.
     fn rewind(self) -> Option<Self> {
         let mut state = self.lock();
-        if state.kept.is_none() || state.is_cancelled {
+        if !state.is_repeatable || state.is_cancelled {
             return None;
         }
         state.attempt += 1;
+        state.position = 0;
         state.is_dropped = false;
-        let reader = Some(Reader { attempt: state.attempt, position: 0 });
+        let reader = Some(Reader { attempt: state.attempt });
         drop(state);
         Some(Self { state: self.state.clone(), reader })
     }
@@ -517,17 +547,16 @@ impl<B> Shared<B> {
     where
         B: Body<Error: Into<BoxError>>,
     {
-        let Some(reader) = &mut self.reader else { return Poll::Ready(None) };
+        let Some(reader) = &self.reader else { return Poll::Ready(None) };
         let state = self.state.lock();
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         if state.is_cancelled || state.attempt != reader.attempt {
             // hyper resets the stream with the code of this error.
             return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));
         }
-        let kept = state.kept.as_ref().and_then(|kept| kept.get(reader.position));
-        if let Some(part) = kept {
-            reader.position += 1;
-            return Poll::Ready(Some(Ok(part.clone().into())));
+        if let Some(part) = state.next_kept() {
+            state.parts += 1;
+            return Poll::Ready(Some(Ok(part.into())));
         }
         let Some(body) = &mut state.body else { return Poll::Ready(None) };
         let polled = body.as_mut().poll_frame(cx);
@@ -539,13 +568,17 @@ impl<B> Shared<B> {
         match &frame {
             Some(Ok(frame)) => {
                 state.parts += 1;
-                reader.position += 1;
                 state.keep(frame);
                 if state.body.as_ref().is_some_and(|body| body.inner.is_end_stream()) {
                     state.body = None;
                 }
             }
-            None | Some(Err(_)) => state.body = None,
+            None => state.body = None,
+            Some(Err(_)) => {
+                state.body = None;
+                // The kept parts are not the whole body.
+                state.forget();
+            }
         }
         Poll::Ready(frame)
     }
@@ -554,23 +587,26 @@ impl<B> Shared<B> {
     where
         B: Body,
     {
-        let Some(reader) = &self.reader else { return true };
+        if self.reader.is_none() {
+            return true;
+        }
         let state = self.lock();
-        let unread = state.kept.as_ref().is_some_and(|kept| kept.len() > reader.position);
-        !unread && !state.is_cancelled && state.body.is_none()
+        !state.is_cancelled && state.is_read()
     }
 
     fn size_hint(&self) -> SizeHint
     where
         B: Body,
     {
-        let Some(reader) = &self.reader else { return SizeHint::with_exact(0) };
+        if self.reader.is_none() {
+            return SizeHint::with_exact(0);
+        }
         let state = self.lock();
         let hint = match &state.body {
             Some(body) => body.inner.size_hint(),
             None => SizeHint::with_exact(0),
         };
-        let kept = state.kept.iter().flatten().skip(reader.position);
+        let kept = state.kept.iter().skip(state.position);
         let kept = kept.map(|part| if let Part::Data(data) = part { data.len() as u64 } else { 0 });
         let kept: u64 = kept.sum();
         let mut sum = SizeHint::new();
@@ -644,6 +680,42 @@ mod tests {
         let (again, handle) = again.share();
         assert_eq!(Box::pin(again).collect().await.unwrap().to_bytes().len(), 8);
         assert!(handle.has_ended());
+    }
+
+    /// The service answers the second attempt before it has taken the kept parts.
+    #[tokio::test]
+    async fn a_second_attempt_sends_the_kept_parts_after_an_early_answer() {
+        for has_read in [0, 1, 2] {
+            let (first, handle) = body(&[3, 5, 7], true).share();
+            let mut first = Box::pin(first);
+            for _ in 0..2 {
+                first.frame().await.unwrap().unwrap();
+            }
+            let (again, handle) = handle.rewind().expect("both frames were kept").share();
+            let mut again = Box::pin(again);
+            let mut length = 0;
+            for _ in 0..has_read {
+                length += again.frame().await.unwrap().unwrap().into_data().unwrap().len();
+            }
+            handle.forget();
+            assert!(!handle.has_ended());
+            length += again.collect().await.unwrap().to_bytes().len();
+            assert_eq!(length, 3 + 5 + 7, "{has_read}");
+            assert!(handle.has_ended());
+            assert!(handle.rewind().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn kept_parts_that_were_not_sent_can_be_cancelled() {
+        let (first, handle) = body(&[3], true).share();
+        let mut first = Box::pin(first);
+        while first.frame().await.is_some() {}
+        assert!(handle.has_ended());
+        let (again, handle) = handle.rewind().expect("the frame was kept").share();
+        assert!(!handle.has_ended());
+        handle.cancel();
+        assert!(Box::pin(again).frame().await.unwrap().is_err());
     }
 
     #[tokio::test]

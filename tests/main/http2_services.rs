@@ -31,7 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     audit::Audit,
-    layer::{Bypass, Route, RouteLayer, Routes, SanitizeLayer, ServiceProtocol, Upstream},
+    layer::{
+        Bypass, Instance, Instances, Route, RouteLayer, Routes, SanitizeLayer, ServiceProtocol,
+        Upstream,
+    },
     metrics::MetricRegistry,
     passticket::Replay,
     proxy::{Forward, ForwardCounts, ForwardTimeouts, Http2Settings, ResponseBody},
@@ -99,9 +102,23 @@ fn gateway(
 + Clone
 + Send
 + use<> {
-    let upstream = Upstream::parse(url).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
-    let route = route.with_protocol(settings.protocol);
+    gateway_of(&[url], settings)
+}
+
+/// A gateway to a service with these instances.
+fn gateway_of(
+    urls: &[&str],
+    settings: &Settings,
+) -> impl Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ use<> {
+    let service = ServiceId::new("svc").unwrap();
+    let upstream = |url: &str| Upstream::parse(url).unwrap();
+    let instances = urls.iter().map(|url| Instance::of_service(&service, upstream(url)));
+    let instances = Instances::new(instances);
+    let route = Route::new(service.clone(), "", upstream(urls[0]), Bypass).unwrap();
+    let route = route.with_protocol(settings.protocol).with_instances(instances);
     let http2 =
         Http2Settings::default().with_max_streams(NonZeroU16::new(settings.max_streams).unwrap());
     let forward = Forward::new(unverified(), settings.timeouts)
@@ -351,6 +368,52 @@ async fn a_refused_request_is_sent_again_once_whatever_its_method() {
         let text = MetricRegistry::new().with(settings.counts).expose();
         assert!(text.contains("{reason=\"stream-unprocessed\"} 1"), "{text}");
     }
+}
+
+/// Starts a service that refuses each request. Returns its URL and the number of its requests.
+async fn refusing() -> (String, Arc<AtomicUsize>) {
+    let requests = Arc::<AtomicUsize>::default();
+    let count = requests.clone();
+    let (url, _) = service(h2::server::Builder::new(), move |(_, mut respond)| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { respond.send_reset(Reason::REFUSED_STREAM) }
+    })
+    .await;
+    (url, requests)
+}
+
+#[tokio::test]
+async fn a_refused_request_is_sent_to_another_instance() {
+    let (refusing, refused) = refusing().await;
+    let healthy = async |(_, respond)| answer(respond, "ok");
+    let (one, _) = service(h2::server::Builder::new(), healthy).await;
+    let (two, _) = service(h2::server::Builder::new(), healthy).await;
+    let gateway = gateway_of(&[&refusing, &one, &two], &Settings::default());
+    let mut sent = 0;
+    while refused.load(Ordering::Relaxed) < 10 {
+        let request = Request::post("/svc/x").body(full("a body")).unwrap();
+        let response = gateway.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(text(response).await, "ok");
+        sent += 1;
+        assert!(sent < 1000, "the refusing instance gets no requests");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_each_request_does_not_get_each_request_twice() {
+    const REQUESTS: usize = 400;
+    let (url, received) = refusing().await;
+    let settings = Settings::default();
+    let gateway = gateway(&url, &settings);
+    for _ in 0..REQUESTS {
+        assert_eq!(gateway.clone().oneshot(get()).await.unwrap().status(), 502);
+    }
+    let text = MetricRegistry::new().with(settings.counts).expose();
+    let received = received.load(Ordering::Relaxed);
+    // 100 retries are free in 10 s, and one fifth of the requests may be sent again.
+    assert!((REQUESTS + 100..REQUESTS + 300).contains(&received), "{received}: {text}");
+    assert!(!text.contains("passticket_service_retries_refused_total 0"), "{text}");
 }
 
 #[tokio::test]

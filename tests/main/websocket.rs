@@ -27,7 +27,7 @@ use tower_passticket::{
     clock::{Clock, ManualClock, SystemClock},
     layer::{
         AuthenticateLayer, Authenticator, Bypass, OnFailure, PassTicketScheme, Route, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, Upstream,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, ServiceProtocol, Upstream,
     },
     metrics::MetricRegistry,
     passticket::{KeyProfiles, LocalGenerator, Replay},
@@ -136,10 +136,13 @@ fn stack(
     let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
     let upstream = || Upstream::parse(&format!("http://{service}")).unwrap();
     let id = |id| ServiceId::new(id).unwrap();
-    let scheme = PassTicketScheme::new(applid, tickets);
+    let scheme = Arc::new(PassTicketScheme::new(applid, tickets));
     let routes = [
-        Route::new(id("svc"), "", upstream(), scheme).unwrap().with_on_failure(OnFailure::Reject),
+        Route::new(id("svc"), "", upstream(), scheme.clone())
+            .unwrap()
+            .with_on_failure(OnFailure::Reject),
         Route::new(id("open"), "", upstream(), Bypass).unwrap(),
+        Route::new(id("grpc"), "", upstream(), scheme).unwrap().with_protocol(ServiceProtocol::H2c),
     ];
     let authenticator = Authenticator::new(Rs256Verifier::new(issuer.verifying_key()))
         .with_personal_access_tokens(revocations.clone());
@@ -433,6 +436,39 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     assert_eq!(&end, b"0\r\n\r\n");
     // Both connections to the service were closed.
     until(|| gateway.counts.open() == 0).await;
+}
+
+/// Starts a service of HTTP/2 that never answers.
+async fn silent() -> SocketAddr {
+    raw::service(|stream: TcpStream| async {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut calls = Vec::new();
+        while let Some(Ok(call)) = connection.accept().await {
+            calls.push(call);
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_grpc_call_without_an_answer_ends_when_its_token_is_revoked() {
+    let gateway = Gateway::start(silent().await).await;
+    let expires_at = SystemClock.now().plus(Duration::from_secs(90 * 24 * 3600));
+    let token = gateway.token();
+    let mut client = BufReader::new(TcpStream::connect(gateway.address).await.unwrap());
+    let head = format!(
+        "POST /grpc/x HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc\r\n\
+         transfer-encoding: chunked\r\nauthorization: Bearer {token}\r\n\r\n1\r\nx\r\n"
+    );
+    client.get_mut().write_all(head.as_bytes()).await.unwrap();
+    until(|| gateway.counts.http2_streams() == 1).await;
+    let mut answer = [0; 13];
+    timeout(Duration::from_millis(200), client.read_exact(&mut answer)).await.unwrap_err();
+    let token = TokenFingerprint::of(&token);
+    gateway.revocations.apply(&Revocation::Token { token, expires_at });
+    timeout(PATIENCE, client.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401 ");
+    until(|| gateway.counts.http2_streams() == 0).await;
 }
 
 #[tokio::test]

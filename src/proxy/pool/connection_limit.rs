@@ -109,6 +109,11 @@ impl<T> ConnectionLimit<T> {
         state.pools.push(pool);
     }
 
+    /// Whether the instance has no connection, in any runtime.
+    pub(super) fn is_unused(&self) -> bool {
+        lock(&self.state).open == 0
+    }
+
     /// Whether a request waits. A pool calls this function while it holds the lock of its idle connections. So either
     /// the pool sees the waiting request, or the waiting request finds the idle connection.
     pub(super) fn has_waiting(&self) -> bool {

@@ -54,8 +54,10 @@ pub(in crate::proxy) struct ConnectionPool<C, B> {
     /// `None` if the pool does not offer HTTP/2 by ALPN.
     negotiation: Option<Negotiation<C>>,
     settings: PoolSettings,
-    hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
+    hosts: Mutex<Hosts<B>>,
 }
+
+type Hosts<B> = HashMap<Target, Arc<HostPool<B>>>;
 
 /// Settings of a [`ConnectionPool`].
 #[derive(Clone, Debug)]
@@ -110,25 +112,64 @@ struct IdleReaper<C, B> {
     host: Weak<HostPool<B>>,
 }
 
+/// A [`HostPool`] is removed when it has been unused for more than this number of ticks. Addresses of instances change,
+/// so the pool must not keep each address that it has ever used.
+const UNUSED_TICKS: u64 = 2;
+
 impl<C, B> IdleReaper<C, B> {
     /// Drains each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the
-    /// [`HostPool`] has been dropped.
+    /// [`HostPool`] has been dropped, or when it has been removed because it is not used.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
+        let mut unused = 0;
         loop {
             ticks.tick().await;
             let Some(host) = self.host.upgrade() else { return };
             host.reap(2);
+            drop(host);
+            unused = if self.is_unused() { unused + 1 } else { 0 };
+            if unused > UNUSED_TICKS && self.remove_unused() {
+                return;
+            }
         }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
+    }
+
+    /// Whether only `hosts` refers to the host of this reaper, and the host has no connection.
+    fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
+        hosts.get(&self.target).is_some_and(|host| {
+            self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
+        })
+    }
+
+    /// Removes the host if it is still unused. No request can get it meanwhile, because it is found under the lock only.
+    fn remove_unused(&self) -> bool {
+        let Some(pool) = self.pool.upgrade() else { return true };
+        let mut hosts = lock(&pool.hosts);
+        let removed = if self.has_unused_entry(&hosts) { hosts.remove(&self.target) } else { None };
+        // The host is dropped after the lock has been released.
+        drop(hosts);
+        removed.is_some()
+    }
+
+    fn is_of(&self, host: &Arc<HostPool<B>>) -> bool {
+        Arc::as_ptr(host) == self.host.as_ptr()
     }
 }
 
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Remove the entry of this runtime, because another runtime may get the same id later. `_host` drops the entry
-        // after the lock has been released.
-        let _host = pool.and_then(|pool| lock(&pool.hosts).remove(&self.target));
+        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already be
+        // another host, which has a reaper of its own. `_host` drops the entry after the lock has been released.
+        let _host = pool.and_then(|pool| {
+            let mut hosts = lock(&pool.hosts);
+            let is_own = hosts.get(&self.target).is_some_and(|host| self.is_of(host));
+            if is_own { hosts.remove(&self.target) } else { None }
+        });
         if let Some(host) = self.host.upgrade() {
             host.clear();
         }
@@ -153,6 +194,12 @@ impl<C, B> ConnectionPool<C, B> {
     pub(in crate::proxy) fn settings(&self) -> &PoolSettings {
         &self.settings
     }
+
+    /// The number of instances, counted once per runtime and protocol.
+    #[cfg(test)]
+    pub(in crate::proxy) fn hosts(&self) -> usize {
+        lock(&self.hosts).len()
+    }
 }
 
 impl<C, B> ConnectionPool<C, B> {
@@ -165,6 +212,23 @@ impl<C, B> ConnectionPool<C, B> {
         // The lock is released before connections are drained.
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
+    }
+}
+
+impl<C, B> ConnectionPool<C, B> {
+    /// Whether connections to `upstream` may use HTTP/2.
+    pub(in crate::proxy) fn may_use_http2(
+        &self,
+        upstream: &Upstream,
+        protocol: ServiceProtocol,
+    ) -> bool {
+        match protocol {
+            ServiceProtocol::H2c => true,
+            ServiceProtocol::Auto => {
+                self.negotiation.is_some() && *upstream.scheme() == uri::Scheme::HTTPS
+            }
+            ServiceProtocol::Http1 => false,
+        }
     }
 }
 
@@ -353,10 +417,7 @@ fn is_refused(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the limit of the instance of `target`, if the instance has connections in any runtime.
-fn limit_of<B>(
-    hosts: &HashMap<Target, Arc<HostPool<B>>>,
-    target: &Target,
-) -> Option<Arc<Limit<B>>> {
+fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     let is_same =
         |other: &Target| (&other.scheme, &other.authority) == (&target.scheme, &target.authority);
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())

@@ -190,6 +190,12 @@ impl<B> HostPool<B> {
         }
     }
 
+    /// Whether the instance has no connection, in any runtime. A new pool for the instance then has a new limit, which
+    /// counts all connections.
+    pub(super) fn is_unused(&self) -> bool {
+        self.limit.is_unused()
+    }
+
     /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops
     /// connections that are not ready, for instance because the service has closed them.
     pub(super) fn reap(&self, ticks: u64) {

@@ -175,10 +175,6 @@ impl<B> Http2Connection<B> {
         &self.uri
     }
 
-    pub(super) fn counts(&self) -> &ForwardCounts {
-        &self.counts
-    }
-
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }

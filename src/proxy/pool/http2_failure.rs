@@ -9,8 +9,12 @@ use super::exchange_io::Resend;
 /// What is known about a request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The service has not processed the request: no stream was opened, the service refused the stream
-    /// (`REFUSED_STREAM`), or the stream is after the last one that a GOAWAY names (RFC 9113 §8.7).
+    /// The connection was closed before a part of the request was sent.
+    Unsent,
+    /// The service refused the stream (`REFUSED_STREAM`). It has not processed the request (RFC 9113 §8.7).
+    Refused,
+    /// The service has not processed the request: no stream was opened, or the stream is after the last one that a
+    /// GOAWAY names (RFC 9113 §8.7).
     Unprocessed,
     /// The connection ended before the response began.
     ConnectionLost,
@@ -22,15 +26,20 @@ impl Failure {
     /// `is_unsent` says that hyper has given the request back.
     pub(super) fn of(error: &hyper::Error, is_unsent: bool) -> Self {
         // hyper reports a user error if it drops a request that waits until the service permits another stream.
-        if is_unsent || error.is_user() {
+        if error.is_user() {
             return Self::Unprocessed;
+        }
+        if is_unsent {
+            return Self::Unsent;
         }
         let mut cause = error.source();
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
                 // After a GOAWAY, h2 gives this error only to streams that the service has not processed.
-                return if error.is_remote() && (is_refused || error.is_go_away()) {
+                return if error.is_remote() && is_refused {
+                    Self::Refused
+                } else if error.is_remote() && error.is_go_away() {
                     Self::Unprocessed
                 } else if error.is_reset() {
                     Self::Other
@@ -66,7 +75,7 @@ impl SendAgain {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
             // The caller gives up if it cannot repeat the part of the body that was taken.
-            (Failure::Unprocessed, _) => Self::Same,
+            (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,
             _ => Self::No,
@@ -82,6 +91,8 @@ mod tests {
     fn unprocessed_requests_and_idempotent_requests_are_sent_again_once() {
         use Resend::*;
         for (failure, resend, has_begun, want) in [
+            (Unsent, Never, false, SendAgain::Same),
+            (Refused, Never, true, SendAgain::Same),
             (Unprocessed, Never, false, SendAgain::Same),
             (Unprocessed, IfUnsent, true, SendAgain::Same),
             (Unprocessed, WithNewHeaders, false, SendAgain::Same),

@@ -26,9 +26,9 @@ use super::{
     http2_connection::Http2Connection,
     http2_failure::{Failure, SendAgain},
     shared_body::SharedBody,
-    upstream_connection::{SendError, SendResult},
+    upstream_connection::{GivenBack, SendError, SendResult, WhyGivenBack},
 };
-use crate::{body_wait, proxy::counts::Retry, stall::LONG};
+use crate::{body_wait, stall::LONG};
 
 /// The right to have one stream of a connection. This right is given back when this value is dropped.
 pub(super) struct StreamPermit<B> {
@@ -223,8 +223,10 @@ where
             SendAgain::No => Poll::Ready(Err(SendError::new(error, None))),
             SendAgain::Same => {
                 let why = match failure {
-                    Failure::Unprocessed => Retry::Unprocessed,
-                    Failure::ConnectionLost | Failure::Other => Retry::Closed,
+                    Failure::Unsent => WhyGivenBack::Unsent,
+                    Failure::Refused => WhyGivenBack::Refused,
+                    Failure::Unprocessed => WhyGivenBack::Unprocessed,
+                    Failure::ConnectionLost | Failure::Other => WhyGivenBack::Closed,
                 };
                 Poll::Ready(Err(self.give_back(error, head, why)))
             }
@@ -246,7 +248,7 @@ where
             Progress::WantsHeaders { error, mut head, new: Some(new) } => {
                 let is_replaced = new.is_some_and(|new| replace_headers(&mut head.headers, &new));
                 Poll::Ready(Err(if is_replaced {
-                    self.give_back(error, head, Retry::Closed)
+                    self.give_back(error, head, WhyGivenBack::Closed)
                 } else {
                     SendError::new(error, None)
                 }))
@@ -256,12 +258,17 @@ where
     }
 
     /// Gives the request back, so that the caller sends it again.
-    fn give_back(&mut self, error: hyper::Error, mut head: Box<Parts>, why: Retry) -> SendError<B> {
+    fn give_back(
+        &mut self,
+        error: hyper::Error,
+        mut head: Box<Parts>,
+        why: WhyGivenBack,
+    ) -> SendError<B> {
         let Some(sent) = self.sent.take() else { return SendError::new(error, None) };
         let Some(body) = sent.body.rewind() else { return SendError::new(error, None) };
-        self.permit.connection.counts().add_retry(why);
         head.extensions.insert(SentAgain);
-        SendError::new(error, Some(Request::from_parts(*head, body)))
+        let request = Request::from_parts(*head, body);
+        SendError::new(error, Some(GivenBack { request, why }))
     }
 
     /// Ends the exchange after the end of the response. The rest of the request's body is still sent, until the service

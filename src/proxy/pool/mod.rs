@@ -102,4 +102,4 @@ pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
 pub(super) use informational_limit::TooManyInformational;
 pub(super) use shared_body::SharedBody;
-pub(super) use upstream_connection::{MAX_HEADERS, Sending};
+pub(super) use upstream_connection::{GivenBack, MAX_HEADERS, Sending, WhyGivenBack};

@@ -53,19 +53,38 @@ pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B
 /// Why there is no response.
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
-    request: Option<Request<B>>,
+    given_back: Option<GivenBack<B>>,
     is_unanswered: bool,
 }
 
+/// A request that may be sent again.
+pub(in crate::proxy) struct GivenBack<B> {
+    pub(in crate::proxy) request: Request<B>,
+    pub(in crate::proxy) why: WhyGivenBack,
+}
+
+/// Why a request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum WhyGivenBack {
+    /// The connection was closed before a part of the request was sent.
+    Unsent,
+    /// The service refused the request without processing it. Another instance may accept it.
+    Refused,
+    /// The service processes no more requests of this connection.
+    Unprocessed,
+    /// The connection ended before the response began.
+    Closed,
+}
+
 impl<B> SendError<B> {
-    pub(super) fn new(error: hyper::Error, request: Option<Request<B>>) -> Self {
-        Self { error, request, is_unanswered: false }
+    pub(super) fn new(error: hyper::Error, given_back: Option<GivenBack<B>>) -> Self {
+        Self { error, given_back, is_unanswered: false }
     }
 
     /// The connection ended before a byte of the response. The caller may send the request again
     /// ([`Resend::ByCaller`]).
     pub(super) fn unanswered(error: hyper::Error) -> Self {
-        Self { error, request: None, is_unanswered: true }
+        Self { error, given_back: None, is_unanswered: true }
     }
 
     /// Whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
@@ -74,8 +93,8 @@ impl<B> SendError<B> {
     }
 
     /// Takes the request, if it may be sent again.
-    pub(in crate::proxy) fn take_message(&mut self) -> Option<Request<B>> {
-        self.request.take()
+    pub(in crate::proxy) fn take_given_back(&mut self) -> Option<GivenBack<B>> {
+        self.given_back.take()
     }
 
     pub(in crate::proxy) fn into_error(self) -> hyper::Error {
@@ -87,11 +106,12 @@ impl<B> From<TrySendError<Request<B>>> for SendError<B> {
     /// hyper gives the request back if no part of it was sent.
     #[cold]
     fn from(mut failed: TrySendError<Request<B>>) -> Self {
-        let request = failed.take_message();
+        let given_back =
+            failed.take_message().map(|request| GivenBack { request, why: WhyGivenBack::Unsent });
         let error = failed.into_error();
         let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         let is_unanswered = io.and_then(io::Error::get_ref).is_some_and(|it| it.is::<Unanswered>());
-        Self { error, request, is_unanswered }
+        Self { error, given_back, is_unanswered }
     }
 }
 

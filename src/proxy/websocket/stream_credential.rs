@@ -30,11 +30,11 @@ const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// How soon the token is checked again if the revocation store could not answer. If it still cannot, the response ends.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Watches the credential of one response.
+/// Watches the credential of one response, or of one request whose body has no time limit.
 pub(in crate::proxy) struct StreamCredential {
     tunnels: Arc<Tunnels>,
     token: Option<VerifiedToken>,
-    /// `None` until the response first waits for the service. Most calls of gRPC end before.
+    /// `None` until the request or the response first waits for the service.
     watched: Option<Watched>,
     expiry: Option<Expiry>,
     next_check: Instant,
