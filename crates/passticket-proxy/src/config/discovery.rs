@@ -7,14 +7,14 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use super::{
     api_defs::{Definition, Definitions},
-    client_identity::{self, ClientIdentity},
+    client_identity::{self, ClientIdentities, ClientIdentity, ServiceClients},
     configured_route::{ConfiguredRoute, ServiceScheme},
     defined_scheme::{SchemeName, certificate_headers},
     problem::{Problems, Report, quote, shown_name},
     reader::{At, Document, Field, Section},
     routes::DefinedRoute,
 };
-use tower_passticket::{passticket::Applid, remote::Address, token::ServiceId};
+use tower_passticket::{passticket::Applid, remote::Address, tls::Verification, token::ServiceId};
 
 /// The default of `intervalSeconds`. API ML's gateway has the same interval.
 const INTERVAL: u64 = 30;
@@ -406,6 +406,30 @@ impl<'a> DiscoverySection<'a> {
                     ));
                     break;
                 }
+            }
+        }
+    }
+
+    /// Reports each service to which the gateway could present no client certificate for the requests of users. If any
+    /// client can send requests to a service, only a certificate for the service alone is presented.
+    pub(super) fn check_identities(&self, identities: &ClientIdentities, verify: Verification) {
+        for Service { id, at, schemes, .. } in &self.services {
+            let is_mixed = identities.clients_of(id) == ServiceClients::Mixed;
+            if !is_mixed || identities.own_of(id).is_some() {
+                continue;
+            }
+            let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
+            let is_lost = match &identities.default {
+                // With `STRICT`, the service has no connector of its own.
+                Some(_) => verify != Verification::Strict,
+                None => schemes.iter().any(is_x509),
+            };
+            if is_lost {
+                at.error(format_args!(
+                    "has the scheme bypass and another one, so any client could use the certificate of the gateway; \
+                     remove bypass from schemes, or write components.passticket-proxy.services.{id}.clientCertificate, \
+                     a certificate that any client may use"
+                ));
             }
         }
     }

@@ -209,7 +209,7 @@ use std::{
 use http::HeaderName;
 
 pub use admin::AdminSettings;
-pub use client_identity::{ClientIdentities, ClientIdentity};
+pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
@@ -572,6 +572,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         &all_routes,
         tls.as_ref(),
     );
+    if let Some(discovery) = &ours.discovery {
+        discovery.check_identities(&client_identities, zowe.verify);
+    }
     if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",

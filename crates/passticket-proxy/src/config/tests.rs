@@ -1004,6 +1004,43 @@ fn client_certificates_and_a_running_zowe_have_rules() {
     let identities = setup.load().unwrap().config.client_identities;
     assert_eq!(identities.services[0].1.certificate, CERTIFICATE.as_bytes());
 
+    // With the scheme bypass, any client can send requests to the service.
+    let discovery = |schemes: &str| {
+        format!(
+            "    discovery: {{eureka: 'https://e', services: {{open: {{hosts: a, headers: X-Certificate-Public, \
+             schemes: {schemes}}}}}}}\n"
+        )
+    };
+    let own = format!("    services: {{open: {{{identity}}}}}\n");
+    let open = ServiceId::new("open").unwrap();
+    for (schemes, default, verify, own, want) in [
+        ("bypass", identity, "NONSTRICT", "", Ok((ServiceClients::Any, false))),
+        ("bypass", identity, "NONSTRICT", &*own, Ok((ServiceClients::Any, true))),
+        ("zoweJwt", identity, "NONSTRICT", "", Ok((ServiceClients::Authorized, true))),
+        ("[bypass, zoweJwt]", identity, "STRICT", "", Ok((ServiceClients::Mixed, false))),
+        ("[bypass, zoweJwt]", identity, "NONSTRICT", "", Err(())),
+        ("[bypass, zoweJwt]", identity, "NONSTRICT", &own, Ok((ServiceClients::Mixed, true))),
+        ("[bypass, zoweJwt]", "", "NONSTRICT", "", Ok((ServiceClients::Mixed, false))),
+        ("x509", "", "STRICT", "", Ok((ServiceClients::Authorized, true))),
+        ("[bypass, x509]", "", "STRICT", "", Err(())),
+        ("[bypass, x509]", "", "STRICT", &own, Ok((ServiceClients::Mixed, true))),
+    ] {
+        let ours = format!("{}    {default}\n{own}", discovery(schemes));
+        let (setup, _) = scheme_problems(scheme, &ours, "");
+        setup.edit("verifyCertificates: STRICT", &format!("verifyCertificates: {verify}"));
+        let mut problems = setup.problems();
+        problems.retain(|text| !text.contains("no service has APPLID"));
+        let got = match &problems[..] {
+            [] => {
+                let identities = setup.load().unwrap().config.client_identities;
+                Ok((identities.clients_of(&open), identities.of(&open).is_some()))
+            }
+            [problem] if problem.contains("has the scheme bypass and another one") => Err(()),
+            problems => panic!("{schemes} {default} {verify} {own}: {problems:?}"),
+        };
+        assert_eq!(got, want, "{schemes} {default} {verify} {own}");
+    }
+
     let wrong = "clientCertificate: {certificate: client.pem, key: jwt.key}";
     for (ours, want) in [
         (wrong.to_owned(), "clientCertificate.key: is not the key of the certificate beside it"),
