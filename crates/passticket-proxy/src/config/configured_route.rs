@@ -158,16 +158,21 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds a registered instance. Clients can name its id in `X-InstanceId`. An instance with the same host and port stays
-    /// as it is: a registration cannot change an instance of a definition.
-    pub fn add_registered_instance(&mut self, id: &str, upstream: &Upstream) {
-        let place = |it: &Upstream| (it.host().to_owned(), it.port());
-        match self.instances.iter().find(|known| place(known) == place(upstream)) {
-            Some(known) if known != upstream => return,
-            Some(_) => {}
-            None => self.instances.push(upstream.clone()),
+    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the same
+    /// host and port stays as it is: a registration cannot change an instance of a definition.
+    pub fn add_registered_instances<'r>(
+        &mut self,
+        instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,
+    ) {
+        for (id, upstream) in instances {
+            let is_same = |it: &&Upstream| (it.host(), it.port()) == (upstream.host(), upstream.port());
+            match self.instances.iter().find(is_same) {
+                Some(known) if known != upstream => continue,
+                Some(_) => {}
+                None => self.instances.push(upstream.clone()),
+            }
+            self.ids.push((upstream.clone(), id.to_owned()));
         }
-        self.ids.push((upstream.clone(), id.to_owned()));
         self.update_route();
     }
 

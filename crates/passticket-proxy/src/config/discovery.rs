@@ -74,6 +74,8 @@ pub struct DiscoveryLimits {
     pub instances: usize,
     /// The routes of a service: `routesPerService`.
     pub routes: usize,
+    /// The routes of all services, without those of the definitions: `routes`.
+    pub all_routes: usize,
 }
 
 /// A service that may receive credentials: `services.ID`.
@@ -289,6 +291,7 @@ fn limits(mut section: Section<'_>) -> DiscoveryLimits {
         other_services: number("otherServices", 200),
         instances: number("instancesPerService", 32),
         routes: number("routesPerService", 64),
+        all_routes: number("routes", 2_000),
     };
     section.finish();
     limits
