@@ -141,11 +141,14 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies the keys of a registration's metadata that the gateway also reads in a definition.
+    /// Applies the keys of a registration's metadata that the gateway also reads in a definition. A response timeout of
+    /// the route stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
-        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout)) {
+        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout))
+            && self.response_timeout().is_none()
+        {
             self = self.with_response_timeout(Duration::from_millis(timeout));
         }
         if metadata.get(LOAD_BALANCING).is_some_and(|text| text.trim() == "authentication") {
@@ -155,6 +158,18 @@ impl ConfiguredRoute {
             None | Some("") => self,
             Some(text) if text.eq_ignore_ascii_case("true") => self,
             Some(_) => self.with_encoded_paths(EncodedPaths::Refuse),
+        }
+    }
+
+    /// Also applies the restrictions in the definitions of the service, which `defined` is a route of.
+    #[must_use]
+    pub fn with_restrictions_of(mut self, defined: &Self) -> Self {
+        if defined.balancing() == Balancing::StickyUser {
+            self.set_balancing(Balancing::StickyUser);
+        }
+        match defined.encoded_paths() {
+            EncodedPaths::Refuse => self.with_encoded_paths(EncodedPaths::Refuse),
+            _ => self,
         }
     }
 

@@ -58,7 +58,7 @@ impl DiscoverySettings {
         let settings = read(document.section(&report)).map(|section| {
             let templates = section.templates();
             let templates: Vec<_> = templates.iter().map(|it| it.route().clone()).collect();
-            section.settings(&templates)
+            section.settings(&templates, &[])
         });
         report.finish(settings).map(|(settings, _)| settings)
     }
@@ -93,8 +93,23 @@ pub struct TrustedService {
     /// Its schemes: `schemes`. Each has a route with the settings of the service. The paths and the addresses of these
     /// routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
+    /// The routes with settings of their own, for each scheme: `components.passticket-proxy.services.ID.routes`. The
+    /// addresses of these routes are placeholders.
+    pub routes: Vec<ConfiguredRoute>,
     /// Whether an instance may have no TLS: `plainHttp`.
     pub plain_http: bool,
+}
+
+impl TrustedService {
+    /// Returns the route with the settings for this scheme and this `gatewayUrl`. `None` if the service cannot have the
+    /// scheme.
+    pub fn template(&self, scheme: ServiceScheme, gateway_url: &str) -> Option<&ConfiguredRoute> {
+        let prefix = format!("/{}/{gateway_url}", self.id);
+        let has_scheme = |route: &&ConfiguredRoute| route.scheme() == scheme;
+        let mut own = self.routes.iter().filter(has_scheme);
+        let own = own.find(|route| route.prefix() == prefix.trim_end_matches('/'));
+        own.or_else(|| self.schemes.iter().find(has_scheme))
+    }
 }
 
 /// What happens to services that `services` does not name. They never receive credentials.
@@ -367,12 +382,23 @@ impl<'a> DiscoverySection<'a> {
 
     /// Returns a route for each scheme of each service. Its path and its address are placeholders.
     pub(super) fn templates(&self) -> Vec<DefinedRoute<'a>> {
+        self.templates_at(|_| vec![""])
+    }
+
+    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. Its address is a
+    /// placeholder.
+    pub(super) fn templates_at<'u>(
+        &self,
+        gateway_urls: impl Fn(&ServiceId) -> Vec<&'u str>,
+    ) -> Vec<DefinedRoute<'a>> {
         let mut templates = Vec::new();
         for service in &self.services {
-            for (scheme, at) in &service.schemes {
+            let gateway_urls = gateway_urls(&service.id);
+            let of_scheme = |it| gateway_urls.iter().map(move |url| (it, url));
+            for ((scheme, at), url) in service.schemes.iter().flat_map(of_scheme) {
                 let upstream = "https://discovery.invalid".parse().ok();
                 let route = upstream.and_then(|upstream| {
-                    ConfiguredRoute::new(service.id.clone(), "", upstream, *scheme).ok()
+                    ConfiguredRoute::new(service.id.clone(), url, upstream, *scheme).ok()
                 });
                 let applid_at = service.applid.as_ref().map(|(_, at)| at.clone());
                 templates.extend(
@@ -437,12 +463,21 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services.
-    pub(super) fn settings(self, templates: &[ConfiguredRoute]) -> DiscoverySettings {
+    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services, and
+    /// `routes` those of [`Self::templates_at`], also with their own settings.
+    pub(super) fn settings(
+        self,
+        templates: &[ConfiguredRoute],
+        routes: &[ConfiguredRoute],
+    ) -> DiscoverySettings {
         let services = self.services.into_iter().map(|service| {
-            let own = templates.iter().filter(|route| *route.service() == service.id);
+            let own = |routes: &[ConfiguredRoute]| {
+                let own = routes.iter().filter(|route| *route.service() == service.id);
+                own.cloned().collect::<Vec<_>>()
+            };
             TrustedService {
-                schemes: own.cloned().collect(),
+                schemes: own(templates),
+                routes: own(routes),
                 id: service.id,
                 hosts: service.hosts,
                 ports: service.ports,
@@ -524,7 +559,7 @@ mod tests {
         let settings = discovery.map(|discovery| {
             let templates: Vec<_> =
                 discovery.templates().iter().map(|it| it.route().clone()).collect();
-            discovery.settings(&templates)
+            discovery.settings(&templates, &[])
         });
         match report.finish(Some(settings)) {
             Ok((settings, warnings)) => {

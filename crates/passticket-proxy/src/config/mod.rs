@@ -529,7 +529,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    let templates = ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
+    let mut templates =
+        ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
+    let of_services = templates.len();
+    // Only the registry may have a route that our section names.
+    let gateway_urls = |id: &ServiceId| {
+        let limits = routes::limits(overrides).filter(|(other, _)| *other == id);
+        limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
+    };
+    templates.extend(ours.discovery.iter().flat_map(|it| it.templates_at(gateway_urls)));
     let Assembled { routes, templates } = routes::assemble_all(
         &definitions,
         overrides,
@@ -547,9 +555,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let all_routes = routes.into_iter().chain(templates).collect();
     let rates = routes::rates(overrides);
     let all_routes = rate_limits::apply(all_routes, &zowe.rates, rates, &definitions, is_complete);
-    let all_routes = route_limits::apply(all_routes, routes::limits(overrides));
     let (routes, templates) = all_routes.split_at(defined);
-    let (routes, templates) = (routes.to_vec(), templates.to_vec());
+    let (templates, of_urls) = templates.split_at(of_services);
+    let (mut routes, templates) = route_limits::apply(
+        [routes, of_urls].concat(),
+        templates.to_vec(),
+        routes::limits(overrides),
+    );
+    let of_urls = routes.split_off(defined);
+    let all_routes = [&routes[..], &templates, &of_urls].concat();
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
@@ -674,7 +688,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         scheme_peers,
         routes,
         services: listed,
-        discovery: ours.discovery.map(|discovery| discovery.settings(&templates)),
+        discovery: ours.discovery.map(|discovery| discovery.settings(&templates, &of_urls)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

@@ -1004,6 +1004,33 @@ fn client_certificates_and_a_running_zowe_have_rules() {
     let identities = setup.load().unwrap().config.client_identities;
     assert_eq!(identities.services[0].1.certificate, CERTIFICATE.as_bytes());
 
+    // Settings of routes that only the registry has.
+    let ours = "    discovery: {eureka: 'https://e', services: {dcpassticket: {hosts: a, applid: ZOWEAPPL, schemes: \
+                httpBasicPassTicket}}}\n    services: {dcpassticket: {methods: GET, routes: {api/v1: {bodyMegabytes: 1, \
+                responseSeconds: 7}, ui/v1: {headerKilobytes: 4, paths: [ui/v1/x]}}}}\n";
+    let (setup, problems) = scheme_problems(scheme, ours, "");
+    assert_eq!(problems, [""; 0]);
+    let config = setup.load().unwrap().config;
+    let found = &config.discovery.unwrap().services[0];
+    let scheme_of_service = config.routes[0].scheme();
+    for (url, has_body, has_headers) in
+        [("", false, false), ("api/v1", true, false), ("ui/v1", false, true), ("x", false, false)]
+    {
+        let route = found.template(scheme_of_service, url).unwrap();
+        let limits = format!("{:?}", route.limits().unwrap());
+        assert!(limits.contains("GET"), "{limits}");
+        assert_eq!(limits.contains("1048576"), has_body, "{url} {limits}");
+        assert_eq!(limits.contains("4096"), has_headers, "{url} {limits}");
+        assert_eq!(route.response_timeout().is_some(), has_body, "{url}");
+    }
+    // The registration does not change a timeout in our section.
+    let metadata = BTreeMap::from([("response-timeout".to_owned(), "86400000".to_owned())]);
+    for (url, seconds) in [("api/v1", 7), ("ui/v1", 86_400)] {
+        let route = found.template(scheme_of_service, url).unwrap().clone();
+        let timeout = route.with_registered_metadata(&metadata).response_timeout();
+        assert_eq!(timeout.map(|it| it.as_secs()), Some(seconds));
+    }
+
     // With the scheme bypass, any client can send requests to the service.
     let discovery = |schemes: &str| {
         format!(

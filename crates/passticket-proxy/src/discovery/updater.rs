@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use passticket_proxy::config::{ConfiguredRoute, DiscoverySettings, ServiceScheme};
+use passticket_proxy::config::{ConfiguredRoute, DiscoverySettings, ServiceScheme, TrustedService};
 use tower_passticket::{
     api::{
         ListedApi, ListedAuthentication, ListedInstance, ListedService, ListedUrl, SharedServices,
@@ -119,16 +119,7 @@ impl RouteUpdater {
         let (trusted, others): (Vec<_>, Vec<_>) =
             found.services.iter().partition(|service| service.scheme.is_some());
         for service in trusted.into_iter().chain(others) {
-            let first = self.defined.iter().find(|route| *route.service() == service.id);
-            let template = match (first, service.scheme) {
-                // The definition decides about the authentication.
-                (Some(first), _) => Some(first),
-                (None, Some(scheme)) => {
-                    let trusted = self.settings.services.iter().find(|it| it.id == service.id);
-                    trusted.and_then(|trusted| trusted.schemes.get(scheme))
-                }
-                (None, None) => None,
-            };
+            let templates = self.templates_of(service);
             for (path, paths) in found_paths(service) {
                 let prefix = format!("/{}/{path}", service.id);
                 let prefix = prefix.trim_end_matches('/');
@@ -137,7 +128,7 @@ impl RouteUpdater {
                     add_instances(&mut defined.route, service, path);
                 } else if planned.len() >= maximum {
                     left_out += 1;
-                } else if let Some(route) = found_route(service, path, &paths, template) {
+                } else if let Some(route) = found_route(service, path, &paths, &templates) {
                     planned.insert(route.route.prefix().to_owned(), route);
                 }
             }
@@ -150,6 +141,23 @@ impl RouteUpdater {
             planned.extend(template.map(|it| PlannedRoute { route: it.clone(), is_up: false }));
         }
         (planned, left_out)
+    }
+
+    /// Returns the settings of the routes of a service that only the registry has.
+    fn templates_of(&self, service: &FoundService<'_>) -> Templates<'_> {
+        let Some(scheme) = service.scheme else { return Templates::WithoutCredentials };
+        let trusted = self.settings.services.iter().find(|it| it.id == service.id);
+        let defined: Vec<_> =
+            self.defined.iter().filter(|route| *route.service() == service.id).collect();
+        // A definition decides about the authentication.
+        let scheme = match defined.first() {
+            Some(first) => Some(first.scheme()),
+            None => trusted.and_then(|trusted| Some(trusted.schemes.get(scheme)?.scheme())),
+        };
+        match (trusted, scheme) {
+            (Some(service), Some(scheme)) => Templates::Trusted { service, scheme, defined },
+            _ => Templates::WithoutCredentials,
+        }
     }
 
     /// Lists the services of the definitions, and the found services with an instance that is up.
@@ -179,6 +187,33 @@ struct PlannedRoute {
     is_up: bool,
 }
 
+/// The settings of the routes of a service that only the registry has.
+enum Templates<'s> {
+    /// The service never receives credentials.
+    WithoutCredentials,
+    Trusted {
+        service: &'s TrustedService,
+        scheme: ServiceScheme,
+        /// The routes of the definitions of the service.
+        defined: Vec<&'s ConfiguredRoute>,
+    },
+}
+
+impl Templates<'_> {
+    /// Makes a route. Returns `None` if the path cannot be a route.
+    fn route(&self, id: &ServiceId, path: &str, upstream: Upstream) -> Option<ConfiguredRoute> {
+        match self {
+            Self::WithoutCredentials => {
+                ConfiguredRoute::without_credentials(id.clone(), path, upstream).ok()
+            }
+            Self::Trusted { service, scheme, defined } => {
+                let route = service.template(*scheme, path)?.moved(path, upstream).ok()?;
+                Some(defined.iter().copied().fold(route, ConfiguredRoute::with_restrictions_of))
+            }
+        }
+    }
+}
+
 /// The instances of a service that have one path.
 struct FoundPath<'f, 'r> {
     first: &'f FoundInstance<'r>,
@@ -202,20 +237,15 @@ fn found_paths<'f, 'r>(service: &'f FoundService<'r>) -> BTreeMap<&'f str, Found
     paths
 }
 
-/// Plans a route of a found service. `template` has the scheme and the settings of the service. `None` means that the
-/// service never receives credentials. Returns `None` if the path cannot be a route.
+/// Plans a route of a found service. Returns `None` if the path cannot be a route.
 fn found_route(
     service: &FoundService<'_>,
     path: &str,
     FoundPath { first, upstream, is_up }: &FoundPath<'_, '_>,
-    template: Option<&ConfiguredRoute>,
+    templates: &Templates<'_>,
 ) -> Option<PlannedRoute> {
-    let upstream = (*upstream).clone();
-    let route = match template {
-        Some(template) => template.moved(path, upstream),
-        None => ConfiguredRoute::without_credentials(service.id.clone(), path, upstream),
-    };
-    let mut route = route.ok()?.with_registered_metadata(&first.instance.metadata);
+    let route = templates.route(&service.id, path, (*upstream).clone())?;
+    let mut route = route.with_registered_metadata(&first.instance.metadata);
     add_instances(&mut route, service, path);
     Some(PlannedRoute { route, is_up: *is_up })
 }
