@@ -518,8 +518,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
     // not known.
     let is_complete = documents.iter().all(Document::is_yaml);
+    let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
     if is_complete {
-        let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
         routes::check_names(&definitions, &found, overrides);
     }
     definitions.apply_additions(is_complete);
@@ -554,7 +554,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let defined = routes.len();
     let all_routes = routes.into_iter().chain(templates).collect();
     let rates = routes::rates(overrides);
-    let all_routes = rate_limits::apply(all_routes, &zowe.rates, rates, &definitions, is_complete);
+    let all_routes = rate_limits::apply(
+        all_routes,
+        &zowe.rates,
+        rates,
+        &definitions,
+        is_complete.then_some(&found[..]),
+    );
     let (routes, templates) = all_routes.split_at(defined);
     let (templates, of_urls) = templates.split_at(of_services);
     let (mut routes, templates) = route_limits::apply(
@@ -571,7 +577,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
     let cors_of_services = routes::cors(overrides);
-    let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
+    let origins = cors::add_rules(
+        origins,
+        &zowe.cors,
+        &ours.cors,
+        cors_of_services,
+        &definitions,
+        &found,
+    );
     let scheme_peers = scheme_peers::read(
         &all_routes,
         logins.as_ref(),

@@ -1023,6 +1023,12 @@ fn client_certificates_and_a_running_zowe_have_rules() {
         assert_eq!(limits.contains("4096"), has_headers, "{url} {limits}");
         assert_eq!(route.response_timeout().is_some(), has_body, "{url}");
     }
+    // CORS of a service that only the registry has.
+    let ours = "    discovery: {eureka: 'https://e', services: {new: {hosts: a, schemes: zoweJwt}}}\n    services: {new: \
+                {cors: {allowedOrigins: ['https://app.example']}}}\n";
+    let (setup, _) = scheme_problems(scheme, ours, "");
+    setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
+    assert!(setup.load().unwrap().config.origins.has_cors());
     // The registration does not change a timeout in our section.
     let metadata = BTreeMap::from([("response-timeout".to_owned(), "86400000".to_owned())]);
     for (url, seconds) in [("api/v1", 7), ("ui/v1", 86_400)] {
