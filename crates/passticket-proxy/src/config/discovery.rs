@@ -396,7 +396,11 @@ impl<'a> DiscoverySection<'a> {
             let gateway_urls = gateway_urls(&service.id);
             let of_scheme = |it| gateway_urls.iter().map(move |url| (it, url));
             for ((scheme, at), url) in service.schemes.iter().flat_map(of_scheme) {
-                let upstream = "https://discovery.invalid".parse().ok();
+                let address = match service.plain_http {
+                    true => "http://discovery.invalid",
+                    false => "https://discovery.invalid",
+                };
+                let upstream = address.parse().ok();
                 let route = upstream.and_then(|upstream| {
                     ConfiguredRoute::new(service.id.clone(), url, upstream, *scheme).ok()
                 });

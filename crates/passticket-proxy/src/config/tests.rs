@@ -1023,6 +1023,16 @@ fn client_certificates_and_a_running_zowe_have_rules() {
         assert_eq!(limits.contains("4096"), has_headers, "{url} {limits}");
         assert_eq!(route.response_timeout().is_some(), has_body, "{url}");
     }
+    // HTTP/2 without TLS needs a service that may have no TLS.
+    for (plain_http, want) in [(false, Some("set plainHttp to true in")), (true, None)] {
+        let ours = format!(
+            "    discovery: {{eureka: 'https://e', services: {{new: {{hosts: a, schemes: zoweJwt, plainHttp: \
+             {plain_http}}}}}}}\n    services: {{new: {{http: h2c}}}}\n"
+        );
+        let (_, problems) = scheme_problems(scheme, &ours, "");
+        assert_eq!(problems.len(), want.iter().count(), "{problems:?}");
+        assert!(want.is_none_or(|want| problems[0].contains(want)), "{problems:?}");
+    }
     // CORS of a service that only the registry has.
     let ours = "    discovery: {eureka: 'https://e', services: {new: {hosts: a, schemes: zoweJwt}}}\n    services: {new: \
                 {cors: {allowedOrigins: ['https://app.example']}}}\n";
