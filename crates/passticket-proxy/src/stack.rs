@@ -650,7 +650,10 @@ pub(crate) fn gateway(
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
-    states.set_routes(&routes);
+    // With discovery, the updater does this for the whole table: the states of found instances stay.
+    if config.discovery.is_none() {
+        states.set_routes(&routes);
+    }
     let connections = kept.forward.value.connections();
     // The tasks end together with this gateway.
     let tasks = instances::start_tasks(config, &routes, connectors, &states, connections);
