@@ -656,9 +656,12 @@ pub(crate) fn gateway(
     }
     let connections = kept.forward.value.connections();
     // The tasks end together with this gateway.
-    let tasks = instances::start_tasks(config, &routes, connectors, &states, connections);
+    let shared = SharedRoutes::default();
+    let tasks =
+        instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
-    let (routes, defined) = (SharedRoutes::new(routes), apiml::defined_services(config));
+    shared.replace(routes);
+    let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
