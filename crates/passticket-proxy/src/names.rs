@@ -43,7 +43,8 @@ fn is_name(host: &str) -> bool {
 fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> BTreeSet<String> {
     let maximum = names.len() + maximum;
     let mut names = names.clone();
-    for instances in routes.iter().filter(|it| !it.is_out_of_service()).filter_map(Route::instances) {
+    for instances in routes.iter().filter(|it| !it.is_out_of_service()).filter_map(Route::instances)
+    {
         for instance in instances.list().iter() {
             let host = instance.upstream().host();
             if names.len() < maximum && is_name(host) && !names.contains(host) {
@@ -125,7 +126,8 @@ mod tests {
             route("d", "https://down").out_of_service(),
         ]);
         let (routes, defined) = (routes.unwrap(), BTreeSet::from(["zos1".to_owned()]));
-        let names = |maximum| with_names_of(&defined, &routes, maximum).into_iter().collect::<Vec<_>>();
+        let names =
+            |maximum| with_names_of(&defined, &routes, maximum).into_iter().collect::<Vec<_>>();
         assert_eq!(names(5), ["zos1", "zos2"]);
         assert_eq!(names(0), ["zos1"]);
     }

@@ -657,8 +657,7 @@ pub(crate) fn gateway(
     let connections = kept.forward.value.connections();
     // The tasks end together with this gateway.
     let shared = SharedRoutes::default();
-    let tasks =
-        instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
+    let tasks = instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     shared.replace(routes);
     let (routes, defined) = (shared, apiml::defined_services(config));

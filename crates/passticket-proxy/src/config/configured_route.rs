@@ -180,7 +180,8 @@ impl ConfiguredRoute {
         instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,
     ) {
         for (id, upstream) in instances {
-            let is_same = |it: &&Upstream| (it.host(), it.port()) == (upstream.host(), upstream.port());
+            let is_same =
+                |it: &&Upstream| (it.host(), it.port()) == (upstream.host(), upstream.port());
             match self.instances.iter().find(is_same) {
                 Some(known) if known != upstream => continue,
                 Some(_) => {}

@@ -577,14 +577,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
     let cors_of_services = routes::cors(overrides);
-    let origins = cors::add_rules(
-        origins,
-        &zowe.cors,
-        &ours.cors,
-        cors_of_services,
-        &definitions,
-        &found,
-    );
+    let origins =
+        cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions, &found);
     let scheme_peers = scheme_peers::read(
         &all_routes,
         logins.as_ref(),

@@ -100,7 +100,9 @@ pub(super) fn apply<'s>(
         let defined = services.iter().map(|service| service.id.as_str());
         defined.chain(found.iter().map(|id| id.as_str())).collect::<Vec<_>>()
     });
-    for (known, (id, field)) in known.iter().flat_map(|it| zowe.services.iter().map(move |s| (it, s))) {
+    for (known, (id, field)) in
+        known.iter().flat_map(|it| zowe.services.iter().map(move |s| (it, s)))
+    {
         if !known.iter().any(|known| known.eq_ignore_ascii_case(id)) {
             let hint = suggest(id, known.iter().copied());
             let id = shown_name(id);

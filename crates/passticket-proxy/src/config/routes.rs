@@ -174,7 +174,8 @@ fn check_found_protocol<'r>(
     at: &At<'_>,
     mut templates: impl Iterator<Item = &'r ConfiguredRoute>,
 ) {
-    let has_tls = |route: &&ConfiguredRoute| route.instances().any(|it| it.scheme() == &Scheme::HTTPS);
+    let has_tls =
+        |route: &&ConfiguredRoute| route.instances().any(|it| it.scheme() == &Scheme::HTTPS);
     if protocol == ServiceProtocol::H2c
         && let Some(template) = templates.find(has_tls)
     {

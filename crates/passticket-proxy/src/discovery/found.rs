@@ -86,7 +86,8 @@ pub(super) fn find<'r>(
             }
         }
         let mut service = FoundService { id, scheme, instances: Vec::new() };
-        let mut paths = Paths { known: BTreeSet::new(), maximum: settings.limits.routes, left_out: 0 };
+        let mut paths =
+            Paths { known: BTreeSet::new(), maximum: settings.limits.routes, left_out: 0 };
         for (of_instance, instance) in instances {
             if of_instance != scheme {
                 let name = instance.metadata.get("apiml.authentication.scheme").cloned();
