@@ -14,7 +14,9 @@ use super::{
     reader::{At, Document, Field, Section},
     routes::DefinedRoute,
 };
-use tower_passticket::{passticket::Applid, remote::Address, tls::Verification, token::ServiceId};
+use tower_passticket::{
+    layer::OnFailure, passticket::Applid, remote::Address, tls::Verification, token::ServiceId,
+};
 
 /// The default of `intervalSeconds`. API ML's gateway has the same interval.
 const INTERVAL: u64 = 30;
@@ -462,6 +464,34 @@ impl<'a> DiscoverySection<'a> {
                     "has the scheme bypass and another one, so any client could use the certificate of the gateway; \
                      remove bypass from schemes, or write components.passticket-proxy.services.{id}.clientCertificate, \
                      a certificate that any client may use"
+                ));
+            }
+        }
+    }
+
+    /// Reports each service that could receive a credential on a connection that is not verified. The connections for
+    /// requests without an authorized user are separate if the gateway has a client certificate, and verify as
+    /// `verifyCertificates` says. With `forward-unchanged`, such a request keeps its credential.
+    pub(super) fn check_failures(
+        &self,
+        identities: &ClientIdentities,
+        verify: Verification,
+        routes: &[ConfiguredRoute],
+    ) {
+        if verify == Verification::Strict || !identities.are_present() {
+            return;
+        }
+        for Service { id, at, .. } in &self.services {
+            let is_unchanged = |route: &ConfiguredRoute| {
+                route.service() == id
+                    && route.on_failure() == OnFailure::ForwardUnchanged
+                    && route.scheme() != ServiceScheme::Bypass
+            };
+            if routes.iter().any(is_unchanged) {
+                at.error(format_args!(
+                    "has onFailure: forward-unchanged, so an instance that was not verified could receive credentials; \
+                     write another value to components.passticket-proxy.services.{id}.onFailure, or set \
+                     zowe.verifyCertificates to STRICT"
                 ));
             }
         }

@@ -595,6 +595,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     );
     if let Some(discovery) = &ours.discovery {
         discovery.check_identities(&client_identities, zowe.verify);
+        discovery.check_failures(&client_identities, zowe.verify, &all_routes);
     }
     if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(

@@ -1094,6 +1094,24 @@ fn a_found_service_with_the_scheme_bypass_gets_only_its_own_client_certificate()
 }
 
 #[test]
+fn a_credential_is_not_forwarded_to_a_found_service_that_is_not_verified() {
+    let identity = "    clientCertificate: {certificate: client.pem, key: client.key}\n";
+    for (verify, on_failure, ours, is_error) in [
+        ("NONSTRICT", "forward-unchanged", identity, true),
+        ("STRICT", "forward-unchanged", identity, false),
+        ("NONSTRICT", "forward", identity, false),
+        ("NONSTRICT", "forward-unchanged", "", false),
+    ] {
+        let services = format!("{{new: {{onFailure: {on_failure}}}}}");
+        let (setup, _) = found_problems("{new: {hosts: a, schemes: zoweJwt}}", &services, ours);
+        setup.edit("verifyCertificates: STRICT", &format!("verifyCertificates: {verify}"));
+        let problems = setup.load().err().map(|problems| problems.to_string());
+        assert_eq!(problems.is_some(), is_error, "{verify} {on_failure}: {problems:?}");
+        assert!(problems.is_none_or(|it| it.contains("has onFailure: forward-unchanged")));
+    }
+}
+
+#[test]
 fn client_certificates_and_a_running_zowe_have_rules() {
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
     let identity = "clientCertificate: {certificate: client.pem, key: client.key}";
