@@ -31,7 +31,11 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     );
     add(old_tls.service_authorities != new_tls.service_authorities, "authorities of services");
     add(old_tls.revocation_lists != new_tls.revocation_lists, "revocation lists");
-    add(old.client_identities != new.client_identities, "client certificates of the gateway");
+    let identities = |config: &Config| {
+        let identities = &config.client_identities;
+        (identities.default.clone(), identities.services.clone())
+    };
+    add(identities(old) != identities(new), "client certificates of the gateway");
     let keys = |config: &Config| {
         let retained = config.retained_keys.iter().cloned();
         [config.signing_key.verifying_key()].into_iter().chain(retained).collect::<Vec<_>>()

@@ -3,9 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use passticket_proxy::config::{
-    ClientIdentities, ClientIdentity, Config, ConfiguredRoute, ServiceScheme,
-};
+use passticket_proxy::config::{ClientIdentities, ClientIdentity, Config, ServiceClients};
 use tower_passticket::{
     tls::{Connector, TlsError, TlsPolicy, Verification},
     token::ServiceId,
@@ -45,8 +43,6 @@ pub(crate) struct OutboundSettings {
 struct TimedService {
     service: ServiceId,
     timeout: Duration,
-    /// Whether the service gets the certificate of the gateway for services without one of their own.
-    has_default_identity: bool,
 }
 
 /// The services with a connect timeout of their own.
@@ -57,16 +53,10 @@ struct TimedService {
 fn timed_services(config: &Config) -> Vec<TimedService> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().filter_map(|(service, timeout)| {
-        let routes = config.routes.iter().filter(|route| route.service() == service);
-        let schemes: Vec<_> = routes.map(ConfiguredRoute::scheme).collect();
-        let is_bypass = |scheme: &ServiceScheme| *scheme == ServiceScheme::Bypass;
-        let has_default_identity = !schemes.iter().any(is_bypass);
-        let is_mixed = !has_default_identity && !schemes.iter().all(is_bypass);
-        let has_own = identities.services.iter().any(|(other, _)| other == service);
+        let is_mixed = identities.clients_of(service) == ServiceClients::Mixed;
+        let has_own = identities.own_of(service).is_some();
         let is_possible = has_own || identities.default.is_none() || !is_mixed;
-        let timed =
-            TimedService { service: service.clone(), timeout: *timeout, has_default_identity };
-        is_possible.then_some(timed)
+        is_possible.then(|| TimedService { service: service.clone(), timeout: *timeout })
     });
     timed.collect()
 }
@@ -128,12 +118,12 @@ impl Connectors {
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
             own.push((service.clone(), connector_of(Some(identity), timeout)?));
         }
-        for TimedService { service, timeout, has_default_identity } in timed_services(config) {
-            if identities.services.iter().any(|(other, _)| *other == service) {
+        for TimedService { service, timeout } in timed_services(config) {
+            if identities.own_of(&service).is_some() {
                 continue;
             }
-            let identity = identities.default.as_ref().filter(|_| has_default_identity);
-            own.push((service, connector_of(identity, timeout)?));
+            let connector = connector_of(identities.of(&service), timeout)?;
+            own.push((service, connector));
         }
         let own = with_found_services(config, own)?;
         Ok(Self { anonymous, default, own })
@@ -163,6 +153,9 @@ fn found_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
 /// Adds connectors to the services that are found in Eureka and may receive credentials. Any program with a trusted
 /// certificate can register an instance, so an instance must present a certificate for its registered host, also with
 /// `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+///
+/// Such a connector is also used on routes with the scheme bypass. There it must present no certificate of the gateway
+/// for all services.
 fn with_found_services(
     config: &Config,
     mut own: Vec<(ServiceId, Connector)>,
@@ -172,7 +165,9 @@ fn with_found_services(
     }
     for service in found_services(config) {
         let identity = config.client_identities.of(service);
-        let connector = connector_as(config, Verification::Strict, identity)?;
+        let timeout = config.connect_timeouts.get(service).copied();
+        let timeout = timeout.unwrap_or(config.timeouts.connect).min(MAX_CONNECT_TIMEOUT);
+        let connector = connector_within(timeout, config, Verification::Strict, identity)?;
         own.retain(|(id, _)| id != service);
         own.push((service.clone(), connector));
     }

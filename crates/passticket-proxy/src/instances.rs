@@ -6,7 +6,7 @@ use passticket_proxy::config::Config;
 use tower_passticket::{
     api::ListedInstance,
     health::Health,
-    layer::{Route, Upstream},
+    layer::{Route, SharedRoutes, Upstream},
     proxy::{HealthCheck, InstanceHealth, InstanceStates, ServiceConnections},
     tls::Connector,
     token::ServiceId,
@@ -15,19 +15,20 @@ use tower_passticket::{
 use crate::{connectors::Connectors, names, part::Task};
 
 /// Starts the health checks, and the task that resolves the names of services again. The tasks end when the result is
-/// dropped.
+/// dropped. `shared` is the current table, also with the routes of found services.
 ///
 /// There is a check for each instance that has a health URL and is not the only instance of its service. With one
 /// instance, there is no choice, so a check would have no use.
 pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],
+    shared: &SharedRoutes,
     connectors: &Connectors,
     states: &Arc<InstanceStates>,
     connections: ServiceConnections<Connector, B>,
 ) -> Vec<Task> {
     let names = Task::default();
-    names.start(|| names::watch(names::of_services(config), connections));
+    names.start(|| names::watch(names::of_services(config), shared.clone(), connections));
     let mut tasks = vec![names];
     let Some(settings) = config.health_checks else { return tasks };
     for service in config.services.iter().filter(|service| service.instances.len() > 1) {

@@ -15,7 +15,10 @@ use tokio::{
     net::lookup_host,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tower_passticket::proxy::ServiceConnections;
+use tower_passticket::{
+    layer::{Route, Routes, SharedRoutes, Upstream},
+    proxy::ServiceConnections,
+};
 
 /// The interval between two look-ups of a name.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -23,22 +26,49 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// A look-up may take this long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The host names of the services.
+/// The maximum number of names of found services that are resolved again. A registrant decides about these names.
+const MAX_FOUND_NAMES: usize = 500;
+
+/// The host names of the services of the definitions.
 pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
     let instances = config.routes.iter().flat_map(|route| route.instances());
-    let hosts = instances.map(|it| it.host());
-    let is_name = |host: &&str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
-    hosts.filter(is_name).map(str::to_owned).collect()
+    instances.map(Upstream::host).filter(|host| is_name(host)).map(str::to_owned).collect()
 }
 
-/// Resolves `names` every 30 s, one after the other, and retires the connections to each name that has lost an address.
-/// Runs until its task is aborted, or the connections are not used any more.
-pub(crate) async fn watch<C, B>(names: BTreeSet<String>, connections: ServiceConnections<C, B>) {
+fn is_name(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+}
+
+/// Adds the host names in `routes` to `names`. At most `maximum` names are added.
+fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> BTreeSet<String> {
+    let maximum = names.len() + maximum;
+    let mut names = names.clone();
+    for instances in routes.iter().filter(|it| !it.is_out_of_service()).filter_map(Route::instances)
+    {
+        for instance in instances.list().iter() {
+            let host = instance.upstream().host();
+            if names.len() < maximum && is_name(host) && !names.contains(host) {
+                names.insert(host.to_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Resolves `names`, and those in the current `routes`, every 30 s, one after the other, and retires the connections to
+/// each name that has lost an address. Runs until its task is aborted, or the connections are not used any more.
+pub(crate) async fn watch<C, B>(
+    names: BTreeSet<String>,
+    routes: SharedRoutes,
+    connections: ServiceConnections<C, B>,
+) {
     let mut known = Known::default();
     let mut ticks = interval(RESOLVE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !names.is_empty() && connections.are_used() {
+    while connections.are_used() {
         ticks.tick().await;
+        let names = with_names_of(&names, &routes.current(), MAX_FOUND_NAMES);
+        known.0.retain(|name, _| names.contains(name));
         for name in &names {
             let found = timeout(LOOKUP_TIMEOUT, lookup_host((name.as_str(), 0))).await;
             let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -79,7 +109,28 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use tower_passticket::{layer::Bypass, token::ServiceId};
+
     use super::*;
+
+    #[test]
+    fn names_of_found_services_are_resolved_up_to_a_maximum() {
+        let route = |id: &str, url: &str| {
+            let (id, url) = (ServiceId::new(id).unwrap(), url.parse().unwrap());
+            Route::new(id, "api", url, Bypass).unwrap()
+        };
+        let routes = Routes::new([
+            route("a", "https://zos1"),
+            route("b", "https://10.0.0.1"),
+            route("c", "https://zos2"),
+            route("d", "https://down").out_of_service(),
+        ]);
+        let (routes, defined) = (routes.unwrap(), BTreeSet::from(["zos1".to_owned()]));
+        let names =
+            |maximum| with_names_of(&defined, &routes, maximum).into_iter().collect::<Vec<_>>();
+        assert_eq!(names(5), ["zos1", "zos2"]);
+        assert_eq!(names(0), ["zos1"]);
+    }
 
     #[test]
     fn a_name_loses_an_address_only_if_the_last_look_up_had_it() {

@@ -650,12 +650,17 @@ pub(crate) fn gateway(
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
-    states.set_routes(&routes);
+    // With discovery, the updater does this for the whole table: the states of found instances stay.
+    if config.discovery.is_none() {
+        states.set_routes(&routes);
+    }
     let connections = kept.forward.value.connections();
     // The tasks end together with this gateway.
-    let tasks = instances::start_tasks(config, &routes, connectors, &states, connections);
+    let shared = SharedRoutes::default();
+    let tasks = instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
-    let (routes, defined) = (SharedRoutes::new(routes), apiml::defined_services(config));
+    shared.replace(routes);
+    let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)

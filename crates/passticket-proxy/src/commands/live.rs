@@ -264,7 +264,7 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let provider = config.timeouts.provider;
     for route in &config.routes {
         let role = format!("service {}", route.service());
-        let question = match config.client_identities.of(route.service()) {
+        let question = match config.client_identities.on(route) {
             None => Question::Connect(config.verify),
             Some(_) => Question::ConnectWithCertificate(config.verify),
         };

@@ -1,7 +1,7 @@
 //! Reads the client certificates with which the gateway connects to services:
 //! `components.passticket-proxy.clientCertificate` and `services.ID.clientCertificate`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use rustls::{
     crypto::aws_lc_rs,
@@ -42,8 +42,22 @@ pub struct ClientIdentities {
     /// For services without an own one: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
     /// For these services: `components.passticket-proxy.services.ID.clientCertificate`. A service with the scheme
-    /// `x509` that has neither key gets the certificate of the gateway (`zowe.certificate.pem`), as in API ML.
+    /// `x509` that has neither key gets the certificate of the gateway (`zowe.certificate.pem`), as in API ML, unless it
+    /// also has the scheme `bypass`.
     pub services: Vec<(ServiceId, ClientIdentity)>,
+    /// The services that have the scheme `bypass`, or may have it when they are found in Eureka.
+    open: BTreeMap<ServiceId, ServiceClients>,
+}
+
+/// The clients whose requests a service can receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceClients {
+    /// Only clients with an authorized user. A request that `onFailure` forwards has its own connections.
+    Authorized,
+    /// Any client, because each scheme of the service is `bypass`.
+    Any,
+    /// Any client by the scheme `bypass`, and clients with an authorized user by another scheme.
+    Mixed,
 }
 
 impl ClientIdentities {
@@ -58,10 +72,19 @@ impl ClientIdentities {
         routes: &[ConfiguredRoute],
         own: Option<&TlsFiles>,
     ) -> Self {
+        let is_bypass = |route: &&ConfiguredRoute| route.scheme() == ServiceScheme::Bypass;
+        let mut open = BTreeMap::new();
+        for service in routes.iter().filter(is_bypass).map(ConfiguredRoute::service) {
+            let mut own = routes.iter().filter(|route| route.service() == service);
+            let is_any = own.all(|route| is_bypass(&route));
+            let clients = if is_any { ServiceClients::Any } else { ServiceClients::Mixed };
+            open.insert(service.clone(), clients);
+        }
         if let (None, Some(own)) = (&default, own) {
             for route in routes {
                 let service = route.route.service();
                 if matches!(route.scheme(), ServiceScheme::X509 { .. })
+                    && !open.contains_key(service)
                     && services.iter().all(|(id, _)| id != service)
                 {
                     let (certificate, key) = (own.certificate.clone(), own.key.clone());
@@ -69,13 +92,31 @@ impl ClientIdentities {
                 }
             }
         }
-        Self { default, services }
+        Self { default, services, open }
     }
 
-    /// The client certificate that a service gets.
+    /// The clients whose requests a service can receive.
+    pub fn clients_of(&self, service: &ServiceId) -> ServiceClients {
+        self.open.get(service).copied().unwrap_or(ServiceClients::Authorized)
+    }
+
+    /// The client certificate for this service alone.
+    pub fn own_of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
+        self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity)
+    }
+
+    /// The client certificate that can be presented on each connection to a service. If any client can send requests to
+    /// the service, this is only a certificate for the service alone.
     pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
-        let own = self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity);
-        own.or(self.default.as_ref())
+        let is_authorized = self.clients_of(service) == ServiceClients::Authorized;
+        self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))
+    }
+
+    /// The client certificate that is presented for the authorized requests on a route, or for all requests on a route
+    /// with the scheme `bypass`.
+    pub fn on(&self, route: &ConfiguredRoute) -> Option<&ClientIdentity> {
+        let is_bypass = route.scheme() == ServiceScheme::Bypass;
+        self.own_of(route.service()).or(self.default.as_ref().filter(|_| !is_bypass))
     }
 }
 

@@ -141,11 +141,14 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies the keys of a registration's metadata that the gateway also reads in a definition.
+    /// Applies the keys of a registration's metadata that the gateway also reads in a definition. A response timeout of
+    /// the route stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
-        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout)) {
+        if let Some(timeout) = timeout.filter(|timeout| (1..=86_400_000).contains(timeout))
+            && self.response_timeout().is_none()
+        {
             self = self.with_response_timeout(Duration::from_millis(timeout));
         }
         if metadata.get(LOAD_BALANCING).is_some_and(|text| text.trim() == "authentication") {
@@ -158,16 +161,34 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds a registered instance. Clients can name its id in `X-InstanceId`. An instance with the same host and port stays
-    /// as it is: a registration cannot change an instance of a definition.
-    pub fn add_registered_instance(&mut self, id: &str, upstream: &Upstream) {
-        let place = |it: &Upstream| (it.host().to_owned(), it.port());
-        match self.instances.iter().find(|known| place(known) == place(upstream)) {
-            Some(known) if known != upstream => return,
-            Some(_) => {}
-            None => self.instances.push(upstream.clone()),
+    /// Also applies the restrictions in the definitions of the service, which `defined` is a route of.
+    #[must_use]
+    pub fn with_restrictions_of(mut self, defined: &Self) -> Self {
+        if defined.balancing() == Balancing::StickyUser {
+            self.set_balancing(Balancing::StickyUser);
         }
-        self.ids.push((upstream.clone(), id.to_owned()));
+        match defined.encoded_paths() {
+            EncodedPaths::Refuse => self.with_encoded_paths(EncodedPaths::Refuse),
+            _ => self,
+        }
+    }
+
+    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the same
+    /// host and port stays as it is: a registration cannot change an instance of a definition.
+    pub fn add_registered_instances<'r>(
+        &mut self,
+        instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,
+    ) {
+        for (id, upstream) in instances {
+            let is_same =
+                |it: &&Upstream| (it.host(), it.port()) == (upstream.host(), upstream.port());
+            match self.instances.iter().find(is_same) {
+                Some(known) if known != upstream => continue,
+                Some(_) => {}
+                None => self.instances.push(upstream.clone()),
+            }
+            self.ids.push((upstream.clone(), id.to_owned()));
+        }
         self.update_route();
     }
 

@@ -105,13 +105,15 @@ pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<
     Some(ServiceCors { at: field.at, origins, methods })
 }
 
-/// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in our section.
+/// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in our section,
+/// and `found` the services that are found in a registry.
 pub(super) fn add_rules<'a>(
     policy: OriginPolicy,
     zowe: &ZoweCors,
     site: &SiteCors<'_>,
     services: impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)>,
     definitions: &Definitions<'_>,
+    found: &[&ServiceId],
 ) -> OriginPolicy {
     const OFF: &str =
         "has no effect, because components.gateway.apiml.service.corsEnabled is not true";
@@ -142,6 +144,8 @@ pub(super) fn add_rules<'a>(
         policy = policy.with_cors(id, rules(Origins::Listed(site.origins.clone()), None));
     }
     let mut ids: Vec<_> = definitions.services.iter().map(|definition| &definition.id).collect();
+    ids.extend(found);
+    ids.sort_unstable();
     ids.dedup();
     for id in ids {
         let ours = services.iter().find(|(other, _)| *other == id).map(|(_, cors)| cors);
@@ -259,7 +263,7 @@ mod tests {
         let service = read_service(&mut ours.section("svc"));
         let id = ServiceId::new("svc").unwrap();
         let services = service.iter().map(|cors| (&id, cors));
-        let policy = add_rules(OriginPolicy::default(), &zowe, &site, services, &definitions);
+        let policy = add_rules(OriginPolicy::default(), &zowe, &site, services, &definitions, &[]);
         let texts = |problems: &[crate::config::Problem]| -> Vec<String> {
             problems.iter().map(ToString::to_string).collect()
         };

@@ -7,14 +7,16 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use super::{
     api_defs::{Definition, Definitions},
-    client_identity::{self, ClientIdentity},
+    client_identity::{self, ClientIdentities, ClientIdentity, ServiceClients},
     configured_route::{ConfiguredRoute, ServiceScheme},
     defined_scheme::{SchemeName, certificate_headers},
     problem::{Problems, Report, quote, shown_name},
     reader::{At, Document, Field, Section},
     routes::DefinedRoute,
 };
-use tower_passticket::{passticket::Applid, remote::Address, token::ServiceId};
+use tower_passticket::{
+    layer::OnFailure, passticket::Applid, remote::Address, tls::Verification, token::ServiceId,
+};
 
 /// The default of `intervalSeconds`. API ML's gateway has the same interval.
 const INTERVAL: u64 = 30;
@@ -58,7 +60,7 @@ impl DiscoverySettings {
         let settings = read(document.section(&report)).map(|section| {
             let templates = section.templates();
             let templates: Vec<_> = templates.iter().map(|it| it.route().clone()).collect();
-            section.settings(&templates)
+            section.settings(&templates, &[])
         });
         report.finish(settings).map(|(settings, _)| settings)
     }
@@ -74,6 +76,8 @@ pub struct DiscoveryLimits {
     pub instances: usize,
     /// The routes of a service: `routesPerService`.
     pub routes: usize,
+    /// The routes of all services, without those of the definitions: `routes`.
+    pub all_routes: usize,
 }
 
 /// A service that may receive credentials: `services.ID`.
@@ -91,8 +95,23 @@ pub struct TrustedService {
     /// Its schemes: `schemes`. Each has a route with the settings of the service. The paths and the addresses of these
     /// routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
+    /// The routes with settings of their own, for each scheme: `components.passticket-proxy.services.ID.routes`. The
+    /// addresses of these routes are placeholders.
+    pub routes: Vec<ConfiguredRoute>,
     /// Whether an instance may have no TLS: `plainHttp`.
     pub plain_http: bool,
+}
+
+impl TrustedService {
+    /// Returns the route with the settings for this scheme and this `gatewayUrl`. `None` if the service cannot have the
+    /// scheme.
+    pub fn template(&self, scheme: ServiceScheme, gateway_url: &str) -> Option<&ConfiguredRoute> {
+        let prefix = format!("/{}/{gateway_url}", self.id);
+        let has_scheme = |route: &&ConfiguredRoute| route.scheme() == scheme;
+        let mut own = self.routes.iter().filter(has_scheme);
+        let own = own.find(|route| route.prefix() == prefix.trim_end_matches('/'));
+        own.or_else(|| self.schemes.iter().find(has_scheme))
+    }
 }
 
 /// What happens to services that `services` does not name. They never receive credentials.
@@ -289,6 +308,7 @@ fn limits(mut section: Section<'_>) -> DiscoveryLimits {
         other_services: number("otherServices", 200),
         instances: number("instancesPerService", 32),
         routes: number("routesPerService", 64),
+        all_routes: number("routes", 2_000),
     };
     section.finish();
     limits
@@ -364,12 +384,27 @@ impl<'a> DiscoverySection<'a> {
 
     /// Returns a route for each scheme of each service. Its path and its address are placeholders.
     pub(super) fn templates(&self) -> Vec<DefinedRoute<'a>> {
+        self.templates_at(|_| vec![""])
+    }
+
+    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. Its address is a
+    /// placeholder.
+    pub(super) fn templates_at<'u>(
+        &self,
+        gateway_urls: impl Fn(&ServiceId) -> Vec<&'u str>,
+    ) -> Vec<DefinedRoute<'a>> {
         let mut templates = Vec::new();
         for service in &self.services {
-            for (scheme, at) in &service.schemes {
-                let upstream = "https://discovery.invalid".parse().ok();
+            let gateway_urls = gateway_urls(&service.id);
+            let of_scheme = |it| gateway_urls.iter().map(move |url| (it, url));
+            for ((scheme, at), url) in service.schemes.iter().flat_map(of_scheme) {
+                let address = match service.plain_http {
+                    true => "http://discovery.invalid",
+                    false => "https://discovery.invalid",
+                };
+                let upstream = address.parse().ok();
                 let route = upstream.and_then(|upstream| {
-                    ConfiguredRoute::new(service.id.clone(), "", upstream, *scheme).ok()
+                    ConfiguredRoute::new(service.id.clone(), url, upstream, *scheme).ok()
                 });
                 let applid_at = service.applid.as_ref().map(|(_, at)| at.clone());
                 templates.extend(
@@ -410,12 +445,73 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services.
-    pub(super) fn settings(self, templates: &[ConfiguredRoute]) -> DiscoverySettings {
+    /// Reports each service to which the gateway could present no client certificate for the requests of users. If any
+    /// client can send requests to a service, only a certificate for the service alone is presented.
+    pub(super) fn check_identities(&self, identities: &ClientIdentities, verify: Verification) {
+        for Service { id, at, schemes, .. } in &self.services {
+            let is_mixed = identities.clients_of(id) == ServiceClients::Mixed;
+            if !is_mixed || identities.own_of(id).is_some() {
+                continue;
+            }
+            let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
+            let is_lost = match &identities.default {
+                // With `STRICT`, the service has no connector of its own.
+                Some(_) => verify != Verification::Strict,
+                None => schemes.iter().any(is_x509),
+            };
+            if is_lost {
+                at.error(format_args!(
+                    "has the scheme bypass and another one, so any client could use the certificate of the gateway; \
+                     remove bypass from schemes, or write components.passticket-proxy.services.{id}.clientCertificate, \
+                     a certificate that any client may use"
+                ));
+            }
+        }
+    }
+
+    /// Reports each service that could receive a credential on a connection that is not verified. The connections for
+    /// requests without an authorized user are separate if the gateway has a client certificate, and verify as
+    /// `verifyCertificates` says. With `forward-unchanged`, such a request keeps its credential.
+    pub(super) fn check_failures(
+        &self,
+        identities: &ClientIdentities,
+        verify: Verification,
+        routes: &[ConfiguredRoute],
+    ) {
+        if verify == Verification::Strict || !identities.are_present() {
+            return;
+        }
+        for Service { id, at, .. } in &self.services {
+            let is_unchanged = |route: &ConfiguredRoute| {
+                route.service() == id
+                    && route.on_failure() == OnFailure::ForwardUnchanged
+                    && route.scheme() != ServiceScheme::Bypass
+            };
+            if routes.iter().any(is_unchanged) {
+                at.error(format_args!(
+                    "has onFailure: forward-unchanged, so an instance that was not verified could receive credentials; \
+                     write another value to components.passticket-proxy.services.{id}.onFailure, or set \
+                     zowe.verifyCertificates to STRICT"
+                ));
+            }
+        }
+    }
+
+    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services, and
+    /// `routes` those of [`Self::templates_at`], also with their own settings.
+    pub(super) fn settings(
+        self,
+        templates: &[ConfiguredRoute],
+        routes: &[ConfiguredRoute],
+    ) -> DiscoverySettings {
         let services = self.services.into_iter().map(|service| {
-            let own = templates.iter().filter(|route| *route.service() == service.id);
+            let own = |routes: &[ConfiguredRoute]| {
+                let own = routes.iter().filter(|route| *route.service() == service.id);
+                own.cloned().collect::<Vec<_>>()
+            };
             TrustedService {
-                schemes: own.cloned().collect(),
+                schemes: own(templates),
+                routes: own(routes),
                 id: service.id,
                 hosts: service.hosts,
                 ports: service.ports,
@@ -497,7 +593,7 @@ mod tests {
         let settings = discovery.map(|discovery| {
             let templates: Vec<_> =
                 discovery.templates().iter().map(|it| it.route().clone()).collect();
-            discovery.settings(&templates)
+            discovery.settings(&templates, &[])
         });
         match report.finish(Some(settings)) {
             Ok((settings, warnings)) => {

@@ -209,7 +209,7 @@ use std::{
 use http::HeaderName;
 
 pub use admin::AdminSettings;
-pub use client_identity::{ClientIdentities, ClientIdentity};
+pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
@@ -518,8 +518,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
     // not known.
     let is_complete = documents.iter().all(Document::is_yaml);
+    let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
     if is_complete {
-        let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
         routes::check_names(&definitions, &found, overrides);
     }
     definitions.apply_additions(is_complete);
@@ -529,7 +529,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    let templates = ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
+    let mut templates =
+        ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
+    let of_services = templates.len();
+    // Only the registry may have a route that our section names.
+    let gateway_urls = |id: &ServiceId| {
+        let limits = routes::limits(overrides).filter(|(other, _)| *other == id);
+        limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
+    };
+    templates.extend(ours.discovery.iter().flat_map(|it| it.templates_at(gateway_urls)));
     let Assembled { routes, templates } = routes::assemble_all(
         &definitions,
         overrides,
@@ -546,10 +554,22 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let defined = routes.len();
     let all_routes = routes.into_iter().chain(templates).collect();
     let rates = routes::rates(overrides);
-    let all_routes = rate_limits::apply(all_routes, &zowe.rates, rates, &definitions, is_complete);
-    let all_routes = route_limits::apply(all_routes, routes::limits(overrides));
+    let all_routes = rate_limits::apply(
+        all_routes,
+        &zowe.rates,
+        rates,
+        &definitions,
+        is_complete.then_some(&found[..]),
+    );
     let (routes, templates) = all_routes.split_at(defined);
-    let (routes, templates) = (routes.to_vec(), templates.to_vec());
+    let (templates, of_urls) = templates.split_at(of_services);
+    let (mut routes, templates) = route_limits::apply(
+        [routes, of_urls].concat(),
+        templates.to_vec(),
+        routes::limits(overrides),
+    );
+    let of_urls = routes.split_off(defined);
+    let all_routes = [&routes[..], &templates, &of_urls].concat();
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, &routes);
@@ -557,7 +577,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
     let cors_of_services = routes::cors(overrides);
-    let origins = cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions);
+    let origins =
+        cors::add_rules(origins, &zowe.cors, &ours.cors, cors_of_services, &definitions, &found);
     let scheme_peers = scheme_peers::read(
         &all_routes,
         logins.as_ref(),
@@ -572,6 +593,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         &all_routes,
         tls.as_ref(),
     );
+    if let Some(discovery) = &ours.discovery {
+        discovery.check_identities(&client_identities, zowe.verify);
+        discovery.check_failures(&client_identities, zowe.verify, &all_routes);
+    }
     if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
@@ -671,7 +696,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         scheme_peers,
         routes,
         services: listed,
-        discovery: ours.discovery.map(|discovery| discovery.settings(&templates)),
+        discovery: ours.discovery.map(|discovery| discovery.settings(&templates, &of_urls)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

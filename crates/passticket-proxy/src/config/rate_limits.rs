@@ -85,20 +85,26 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
     Some(ServiceRate::Limit(burst.map_or(limit, |burst| limit.with_burst(burst))))
 }
 
-/// Adds the rate limits to the routes. `ours` are the settings in our section. `is_complete` says whether the services
-/// of all files are known.
+/// Adds the rate limits to the routes. `ours` are the settings in our section. `found` are the services that are found
+/// in a registry. It is `None` if the services of some files are not known.
 pub(super) fn apply<'s>(
     routes: Vec<ConfiguredRoute>,
     zowe: &ZoweRates<'_>,
     ours: impl Iterator<Item = (&'s ServiceId, ServiceRate)>,
     definitions: &Definitions<'_>,
-    is_complete: bool,
+    found: Option<&[&ServiceId]>,
 ) -> Vec<ConfiguredRoute> {
     let ours: Vec<_> = ours.collect();
     let services = &definitions.services;
-    for (id, field) in zowe.services.iter().filter(|_| is_complete) {
-        if !services.iter().any(|service| service.id.as_str().eq_ignore_ascii_case(id)) {
-            let hint = suggest(id, services.iter().map(|service| service.id.as_str()));
+    let known = found.map(|found| {
+        let defined = services.iter().map(|service| service.id.as_str());
+        defined.chain(found.iter().map(|id| id.as_str())).collect::<Vec<_>>()
+    });
+    for (known, (id, field)) in
+        known.iter().flat_map(|it| zowe.services.iter().map(move |s| (it, s)))
+    {
+        if !known.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+            let hint = suggest(id, known.iter().copied());
             let id = shown_name(id);
             field
                 .at
@@ -153,7 +159,8 @@ mod tests {
         let url = "https://a".parse().unwrap();
         let route = ConfiguredRoute::new(id.clone(), "api", url, ServiceScheme::Bypass).unwrap();
         let ours = ours.map(|rate| (&id, rate));
-        let routes = apply(vec![route], &zowe, ours.into_iter(), &definitions, true);
+        let found = ServiceId::new("found").unwrap();
+        let routes = apply(vec![route], &zowe, ours.into_iter(), &definitions, Some(&[&found]));
         match report.finish(Some(routes[0].rate_limit())) {
             Ok((limit, warnings)) => {
                 Ok((limit, warnings.iter().map(ToString::to_string).collect()))
@@ -170,7 +177,7 @@ mod tests {
 
     #[test]
     fn limits_come_from_zowe_in_both_spellings_from_metadata_and_from_our_section() {
-        let listed = "routing: {servicesToLimitRequestRate: 'a, SVC'}";
+        let listed = "routing: {servicesToLimitRequestRate: 'a, SVC, Found'}";
         for (zowe, ours, metadata, want) in [
             ("{}", "{}", "", None),
             ("{routing: {servicesToLimitRequestRate: svc}}", "{}", "", rate(20, 60, 20)),
@@ -215,7 +222,7 @@ mod tests {
             assert_eq!(limit(zowe, ours, metadata), Ok((want, Vec::new())), "{zowe} {ours}");
         }
         let warning = "z:1: routing.servicesToLimitRequestRate: service a has no api-def, so it has no effect; \
-             known here: svc";
+             known here: found, svc";
         let (got, warnings) = limit(&format!("{{{listed}}}"), "{}", "").unwrap();
         assert_eq!((got, warnings), (rate(20, 60, 20), vec![warning.to_owned()]));
     }

@@ -33,6 +33,13 @@ struct Limits<'a> {
     service_body: Option<Duration>,
 }
 
+impl<'a> ServiceLimits<'a> {
+    /// The `gatewayUrl`s of the routes with limits of their own.
+    pub(super) fn gateway_urls(&self) -> impl Iterator<Item = &'a str> {
+        self.of_routes.iter().map(|(url, ..)| *url)
+    }
+}
+
 /// Reads the keys of a service, except its time limits.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> ServiceLimits<'a> {
     let of_service = read(service);
@@ -84,12 +91,17 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 }
 
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads.
+/// `templates` stand for any other route of their service, so they get only the limits of the service.
 pub(super) fn apply<'a>(
     mut routes: Vec<ConfiguredRoute>,
+    mut templates: Vec<ConfiguredRoute>,
     services: impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)>,
-) -> Vec<ConfiguredRoute> {
+) -> (Vec<ConfiguredRoute>, Vec<ConfiguredRoute>) {
     for (id, limits) in services {
-        check(id, limits, &routes);
+        check(id, limits, &routes, &templates);
+        for template in templates.iter_mut().filter(|template| template.service() == id) {
+            *template = with_limits(template.clone(), &Limits::default(), &limits.of_service);
+        }
         for route in routes.iter_mut().filter(|route| route.service() == id) {
             let url = gateway_url(id, route).to_owned();
             let own = limits.of_routes.iter().find(|(other, ..)| *other == url);
@@ -97,7 +109,7 @@ pub(super) fn apply<'a>(
             *route = with_limits(route.clone(), &own, &limits.of_service);
         }
     }
-    routes
+    (routes, templates)
 }
 
 /// The part of a prefix after the id of the service.
@@ -111,9 +123,16 @@ fn below(id: &ServiceId, path: &str) -> String {
     format!("{id}/{}", path.trim_start_matches('/'))
 }
 
-fn check(id: &ServiceId, limits: &ServiceLimits<'_>, routes: &[ConfiguredRoute]) {
-    let routes = || routes.iter().filter(|route| route.service() == id);
-    if routes().next().is_none() {
+fn check(
+    id: &ServiceId,
+    limits: &ServiceLimits<'_>,
+    routes: &[ConfiguredRoute],
+    templates: &[ConfiguredRoute],
+) {
+    let is_own = |route: &&ConfiguredRoute| route.service() == id;
+    let routes = || routes.iter().filter(is_own);
+    let with_templates = || routes().chain(templates.iter().filter(is_own));
+    if with_templates().next().is_none() {
         // The service has no route because of a problem that was reported.
         return;
     }
@@ -143,7 +162,7 @@ fn check(id: &ServiceId, limits: &ServiceLimits<'_>, routes: &[ConfiguredRoute])
                 let prefix = gateway_url(id, route);
                 url.is_none_or(|url| url == prefix) && (is_in(text, prefix) || is_in(prefix, text))
             };
-            if !routes().any(leads) {
+            if !with_templates().any(leads) {
                 path.at.error(
                     "is not below a route; write a path that begins with a gatewayUrl, like api/v1/jobs",
                 );
@@ -207,7 +226,8 @@ mod tests {
             let upstream = "https://a".parse().unwrap();
             ConfiguredRoute::new(id.clone(), url, upstream, ServiceScheme::Bypass).unwrap()
         };
-        let routes = apply(vec![route("api/v1"), route("ui")], [(&id, &limits)].into_iter());
+        let routes = vec![route("api/v1"), route("ui")];
+        let (routes, _) = apply(routes, Vec::new(), [(&id, &limits)].into_iter());
         let shown = |route: &ConfiguredRoute| {
             let limits = route.limits().map(|limits| format!("{limits:?}")).unwrap_or_default();
             format!("{:?} {:?} {limits}", route.response_timeout(), route.body_timeout())

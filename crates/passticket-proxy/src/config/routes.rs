@@ -168,6 +168,25 @@ fn check_protocol<'r>(
     }
 }
 
+/// Reports `http: h2c` of a service that is found in a registry and must have TLS.
+fn check_found_protocol<'r>(
+    protocol: ServiceProtocol,
+    at: &At<'_>,
+    mut templates: impl Iterator<Item = &'r ConfiguredRoute>,
+) {
+    let has_tls =
+        |route: &&ConfiguredRoute| route.instances().any(|it| it.scheme() == &Scheme::HTTPS);
+    if protocol == ServiceProtocol::H2c
+        && let Some(template) = templates.find(has_tls)
+    {
+        at.error(format_args!(
+            "is only for services without TLS; set plainHttp to true in \
+             components.passticket-proxy.discovery.services.{}, or write auto, which uses HTTP/2 if the service offers it",
+            template.service()
+        ));
+    }
+}
+
 /// Reads the key `requestHeaders` of a service.
 fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     type Change = fn(RequestHeaders, HeaderName) -> Result<RequestHeaders, RequestHeaderError>;
@@ -358,11 +377,13 @@ pub(super) fn assemble_all<'a>(
     check_applids(table.routes.values().chain(&templates), entries, ptktdata, zosmf);
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
-        let routes = table.routes.values().chain(&templates).filter(is_of_service);
+        let routes = table.routes.values().filter(is_of_service);
+        let of_service = templates.iter().filter(is_of_service);
         if let Some((protocol, at)) = &settings.protocol {
             check_protocol(*protocol, at, routes.clone().flat_map(|it| it.route.instances()));
+            check_found_protocol(*protocol, at, of_service.clone().map(|it| &it.route));
         }
-        let schemes: Vec<_> = routes.map(|it| it.route.scheme).collect();
+        let schemes: Vec<_> = routes.chain(of_service).map(|it| it.route.scheme).collect();
         if let Some((client_basic, at)) = &settings.client_basic
             && !schemes.is_empty()
         {

@@ -989,6 +989,128 @@ fn schemes_need_their_servers() {
     }
 }
 
+/// The problems of a configuration in which `found` are the services that are found in a registry, and `services` is
+/// `components.passticket-proxy.services`. `ours` are other lines of our section.
+fn found_problems(found: &str, services: &str, ours: &str) -> (Setup, Vec<String>) {
+    let ours = format!("    discovery: {{eureka: 'https://e', services: {found}}}\n{ours}");
+    let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
+    let (setup, _) = scheme_problems(scheme, &ours, "");
+    let path = setup.0.path().join("zowe.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("    services:  ").unwrap();
+    let (_, after) = rest.split_once("    ptktdata:").unwrap();
+    fs::write(path, format!("{before}    services: {services}\n    ptktdata:{after}")).unwrap();
+    let mut problems = setup.problems();
+    problems.retain(|text| !text.contains("no service has APPLID"));
+    (setup, problems)
+}
+
+#[test]
+fn our_section_has_settings_of_routes_that_only_the_registry_has() {
+    let (setup, problems) = found_problems(
+        "{dcpassticket: {hosts: a, applid: ZOWEAPPL, schemes: httpBasicPassTicket}}",
+        "{dcpassticket: {methods: GET, routes: {api/v1: {bodyMegabytes: 1, responseSeconds: 7}, ui/v1: \
+         {headerKilobytes: 4, paths: [ui/v1/x]}}}}",
+        "",
+    );
+    assert_eq!(problems, [""; 0]);
+    let config = setup.load().unwrap().config;
+    let found = &config.discovery.unwrap().services[0];
+    let scheme = config.routes[0].scheme();
+    // The registration does not change a timeout in our section.
+    let metadata = BTreeMap::from([("response-timeout".to_owned(), "86400000".to_owned())]);
+    for (url, has_body, has_headers, seconds) in [
+        ("", false, false, 86_400),
+        ("api/v1", true, false, 7),
+        ("ui/v1", false, true, 86_400),
+        ("x", false, false, 86_400),
+    ] {
+        let route = found.template(scheme, url).unwrap();
+        let limits = format!("{:?}", route.limits().unwrap());
+        assert!(limits.contains("GET"), "{limits}");
+        assert_eq!(limits.contains("1048576"), has_body, "{url} {limits}");
+        assert_eq!(limits.contains("4096"), has_headers, "{url} {limits}");
+        let timeout = route.clone().with_registered_metadata(&metadata).response_timeout();
+        assert_eq!(timeout, Some(Duration::from_secs(seconds)), "{url}");
+    }
+    let (_, problems) =
+        found_problems("{}", "{dcpassticket: {routes: {ui/v1: {methods: GET}}}}", "");
+    assert!(
+        problems.iter().any(|it| it.contains("has no route with this gatewayUrl")),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn our_section_has_settings_of_services_that_only_the_registry_has() {
+    // HTTP/2 without TLS needs a service that may have no TLS.
+    for (keys, want) in [("", Some("set plainHttp to true in")), (", plainHttp: true", None)] {
+        let found = format!("{{new: {{hosts: a, schemes: zoweJwt{keys}}}}}");
+        let (_, problems) = found_problems(&found, "{new: {http: h2c}}", "");
+        assert_eq!(problems.len(), want.iter().count(), "{problems:?}");
+        assert!(want.is_none_or(|want| problems[0].contains(want)), "{problems:?}");
+    }
+    let cors = "{new: {cors: {allowedOrigins: ['https://app.example']}}}";
+    let (setup, _) = found_problems("{new: {hosts: a, schemes: zoweJwt}}", cors, "");
+    setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
+    assert!(setup.load().unwrap().config.origins.has_cors());
+}
+
+#[test]
+fn a_found_service_with_the_scheme_bypass_gets_only_its_own_client_certificate() {
+    let identity = "clientCertificate: {certificate: client.pem, key: client.key}";
+    let own = format!("{{open: {{{identity}}}}}");
+    let open = ServiceId::new("open").unwrap();
+    for (schemes, default, verify, own, want) in [
+        ("bypass", identity, "NONSTRICT", "{}", Ok((ServiceClients::Any, false))),
+        ("bypass", identity, "NONSTRICT", &*own, Ok((ServiceClients::Any, true))),
+        ("zoweJwt", identity, "NONSTRICT", "{}", Ok((ServiceClients::Authorized, true))),
+        ("[bypass, zoweJwt]", identity, "STRICT", "{}", Ok((ServiceClients::Mixed, false))),
+        ("[bypass, zoweJwt]", identity, "NONSTRICT", "{}", Err(())),
+        ("[bypass, zoweJwt]", identity, "NONSTRICT", &own, Ok((ServiceClients::Mixed, true))),
+        ("[bypass, zoweJwt]", "", "NONSTRICT", "{}", Ok((ServiceClients::Mixed, false))),
+        ("x509", "", "STRICT", "{}", Ok((ServiceClients::Authorized, true))),
+        ("[bypass, x509]", "", "STRICT", "{}", Err(())),
+        ("[bypass, x509]", "", "STRICT", &own, Ok((ServiceClients::Mixed, true))),
+    ] {
+        let found =
+            format!("{{open: {{hosts: a, headers: X-Certificate-Public, schemes: {schemes}}}}}");
+        let (setup, _) = found_problems(&found, own, &format!("    {default}\n"));
+        setup.edit("verifyCertificates: STRICT", &format!("verifyCertificates: {verify}"));
+        let got = match setup.load() {
+            Ok(loaded) => {
+                let identities = loaded.config.client_identities;
+                Ok((identities.clients_of(&open), identities.of(&open).is_some()))
+            }
+            Err(problems) => {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let [problem] = &problems[..] else { panic!("{problems:?}") };
+                assert!(problem.contains("has the scheme bypass and another one"), "{problem}");
+                Err(())
+            }
+        };
+        assert_eq!(got, want, "{schemes} {default} {verify} {own}");
+    }
+}
+
+#[test]
+fn a_credential_is_not_forwarded_to_a_found_service_that_is_not_verified() {
+    let identity = "    clientCertificate: {certificate: client.pem, key: client.key}\n";
+    for (verify, on_failure, ours, is_error) in [
+        ("NONSTRICT", "forward-unchanged", identity, true),
+        ("STRICT", "forward-unchanged", identity, false),
+        ("NONSTRICT", "forward", identity, false),
+        ("NONSTRICT", "forward-unchanged", "", false),
+    ] {
+        let services = format!("{{new: {{onFailure: {on_failure}}}}}");
+        let (setup, _) = found_problems("{new: {hosts: a, schemes: zoweJwt}}", &services, ours);
+        setup.edit("verifyCertificates: STRICT", &format!("verifyCertificates: {verify}"));
+        let problems = setup.load().err().map(|problems| problems.to_string());
+        assert_eq!(problems.is_some(), is_error, "{verify} {on_failure}: {problems:?}");
+        assert!(problems.is_none_or(|it| it.contains("has onFailure: forward-unchanged")));
+    }
+}
+
 #[test]
 fn client_certificates_and_a_running_zowe_have_rules() {
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";

@@ -1,6 +1,6 @@
 //! Reads the services that the gateway uses from a registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use passticket_proxy::config::{DiscoverySettings, TrustedService};
 use tower_passticket::{
@@ -17,8 +17,8 @@ pub(super) struct Found<'r> {
     /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
-    /// Whether instances, routes or services were left out because of a limit.
-    pub(super) is_limited: bool,
+    /// The number of services, and of instances and routes of the other services, that exceed a limit.
+    pub(super) left_out: usize,
 }
 
 /// An instance that the gateway refuses.
@@ -81,36 +81,54 @@ pub(super) fn find<'r>(
         if scheme.is_none() {
             others += 1;
             if others > settings.limits.other_services {
-                found.is_limited = true;
+                found.left_out += 1;
                 continue;
             }
         }
         let mut service = FoundService { id, scheme, instances: Vec::new() };
+        let mut paths =
+            Paths { known: BTreeSet::new(), maximum: settings.limits.routes, left_out: 0 };
         for (of_instance, instance) in instances {
             if of_instance != scheme {
                 let name = instance.metadata.get("apiml.authentication.scheme").cloned();
                 let refusal = Refusal::OtherScheme(name.unwrap_or_default());
                 found.refused.push(Refused { service: service.id.clone(), instance, refusal });
             } else if service.instances.len() >= settings.limits.instances {
-                found.is_limited = true;
+                found.left_out += 1;
             } else {
-                let (read, is_limited) = FoundInstance::read(instance, settings.limits.routes);
-                found.is_limited |= is_limited;
-                service.instances.extend(read);
+                service.instances.extend(FoundInstance::read(instance, &mut paths));
             }
         }
+        found.left_out += paths.left_out;
         found.services.push(service);
     }
     found
 }
 
+/// The paths of a service, up to a maximum number.
+struct Paths<'r> {
+    known: BTreeSet<&'r str>,
+    maximum: usize,
+    /// The number of routes that were left out.
+    left_out: usize,
+}
+
+impl<'r> Paths<'r> {
+    /// Whether the service can have a route for the path.
+    fn have_space(&mut self, path: &str) -> bool {
+        let has_space = self.known.contains(path) || self.known.len() < self.maximum;
+        self.left_out += usize::from(!has_space);
+        has_space
+    }
+}
+
 impl<'r> FoundInstance<'r> {
-    /// Reads the address and the routes. Also returns whether routes were left out because of the limit.
-    fn read(instance: &'r Instance, max_routes: usize) -> (Option<Self>, bool) {
+    /// Reads the address and the routes. Returns `None` if the instance has no port.
+    fn read(instance: &'r Instance, paths: &mut Paths<'r>) -> Option<Self> {
         let (scheme, port) = match (instance.secure_port, instance.port) {
             (Some(port), _) => ("https", port),
             (None, Some(port)) => ("http", port),
-            (None, None) => return (None, false),
+            (None, None) => return None,
         };
         let host = &instance.host;
         let host = if host.contains(':') && !host.starts_with('[') {
@@ -119,19 +137,18 @@ impl<'r> FoundInstance<'r> {
             host.clone()
         };
         let base = format!("{scheme}://{host}:{port}");
-        let mut is_limited = false;
         let mut routes = BTreeMap::new();
         for (gateway_url, service_url) in routes_of(&instance.metadata) {
-            // A route that cannot be a path or an address is left out.
+            if !paths.have_space(gateway_url) {
+                continue;
+            }
+            // A route that cannot be a path or an address is not used.
             let path = service_url.trim_start_matches('/');
             let Ok(upstream) = Upstream::parse(&format!("{base}/{path}")) else { continue };
-            if routes.len() >= max_routes {
-                is_limited = true;
-                break;
-            }
+            paths.known.insert(gateway_url);
             routes.insert(gateway_url.to_owned(), upstream);
         }
-        (Some(Self { instance, routes }), is_limited)
+        Some(Self { instance, routes })
     }
 }
 
@@ -154,7 +171,7 @@ mod tests {
     use crate::discovery::test_settings::{registry, settings};
 
     /// Each service with its scheme, its instances and their routes.
-    fn shown(yaml: &str, registrations: &[&str]) -> (Vec<String>, usize, bool) {
+    fn shown(yaml: &str, registrations: &[&str]) -> (Vec<String>, usize, usize) {
         let settings = settings(yaml);
         let registry = registry(registrations);
         let found = find(&registry, &settings, |_| false);
@@ -168,7 +185,7 @@ mod tests {
             let instances: Vec<_> = instances.collect();
             format!("{} {:?}: {}", service.id, service.scheme, instances.join("; "))
         });
-        (services.collect(), found.refused.len(), found.is_limited)
+        (services.collect(), found.refused.len(), found.left_out)
     }
 
     #[test]
@@ -204,7 +221,7 @@ mod tests {
     fn instances_with_another_scheme_are_refused_and_limits_hold() {
         let yaml = "services: {svc: {hosts: a, schemes: [zoweJwt, bypass]}}, others: bypass, otherHosts: b, \
                     limits: {otherServices: 2, instancesPerService: 2, routesPerService: 1}";
-        let (services, refused, is_limited) = shown(
+        let (services, refused, left_out) = shown(
             yaml,
             &[
                 "svc a s1",
@@ -215,13 +232,15 @@ mod tests {
             ],
         );
         assert_eq!(services, ["svc Some(0): a:2; a:3"]);
-        assert_eq!((refused, is_limited), (1, false));
+        assert_eq!((refused, left_out), (1, 0));
         let jwt: Vec<_> = (1..=3).map(|port| format!("svc a s{port} scheme=zoweJwt")).collect();
         let jwt: Vec<_> = jwt.iter().map(String::as_str).collect();
-        assert_eq!(shown(yaml, &jwt), (vec!["svc Some(0): a:1; a:2".to_owned()], 0, true));
-        let (others, _, is_limited) = shown(yaml, &["x b 1", "y b 1", "z b 1"]);
-        assert_eq!((others.len(), is_limited), (2, true));
-        let (routes, _, is_limited) = shown(yaml, &["x b 1 a=/ b=/"]);
-        assert_eq!((routes, is_limited), (vec!["x None: b:1 a=http://b:1".to_owned()], true));
+        assert_eq!(shown(yaml, &jwt), (vec!["svc Some(0): a:1; a:2".to_owned()], 0, 1));
+        let (others, _, left_out) = shown(yaml, &["x b 1", "y b 1", "z b 1"]);
+        assert_eq!((others.len(), left_out), (2, 1));
+        // All instances of a service together have the maximum number of routes.
+        let (routes, _, left_out) = shown(yaml, &["x b 1 a=/ b=/", "x b 2 a=/y c=/"]);
+        let want = "x None: b:1 a=http://b:1; b:2 a=http://b:2/y";
+        assert_eq!((routes, left_out), (vec![want.to_owned()], 2));
     }
 }

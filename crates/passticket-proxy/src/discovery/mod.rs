@@ -101,10 +101,11 @@ impl Discovery {
                     }
                     let now = client.registry();
                     let registry = missing.keep(&before, now, fetched.fetch, Instant::now());
-                    let mut applying = self.applying();
-                    if *applying.registry != registry {
-                        applying.registry = Arc::new(registry);
-                        self.apply(&mut applying);
+                    // A large registry must not keep the runtime from other requests.
+                    let discovery = self.clone();
+                    let update = tokio::task::spawn_blocking(move || discovery.update(registry));
+                    if let Err(error) = update.await {
+                        tracing::error!(%error, "routes of found services not replaced");
                     }
                     settings.interval
                 }
@@ -121,6 +122,16 @@ impl Discovery {
         }
     }
 
+    /// Applies the registry if it has changed.
+    fn update(&self, registry: Registry) {
+        let mut applying = self.applying();
+        // Without an updater, the discovery was turned off in the meantime.
+        if applying.updater.is_some() && *applying.registry != registry {
+            applying.registry = Arc::new(registry);
+            self.apply(&mut applying);
+        }
+    }
+
     /// Replaces the routes by those of the registry, and reports the instances that are refused from now on.
     fn apply(&self, applying: &mut Applying) {
         let Applying { registry, updater: Some((updater, audit)) } = applying else { return };
@@ -132,8 +143,9 @@ impl Discovery {
             refused = applied.refused.len(),
             "routes of found services replaced"
         );
-        if applied.is_limited {
+        if applied.left_out > 0 {
             tracing::warn!(
+                left_out = applied.left_out,
                 "services, instances or routes in the registry were left out; raise the keys of discovery.limits"
             );
         }

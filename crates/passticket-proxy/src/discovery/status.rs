@@ -35,6 +35,10 @@ const REFUSED: Description = Description::gauge(
     "passticket_discovery_refused_instances",
     "Instances in the registry that the gateway refuses, because they contradict the configuration.",
 );
+const LEFT_OUT: Description = Description::gauge(
+    "passticket_discovery_left_out",
+    "Services, instances and routes in the registry that the gateway does not use because of a limit.",
+);
 const KIND: LabelName = LabelName::new("kind");
 
 /// The result of a fetch.
@@ -132,13 +136,14 @@ impl DiscoveryStatus {
     pub(super) fn collect(&self, exposition: &mut Exposition) {
         let state = self.state();
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let Applied { trusted, others, instances, refused, .. } = &state.applied;
+        let Applied { trusted, others, instances, refused, left_out } = &state.applied;
         exposition.family(&FETCHES, &self.fetches);
         exposition.value(&LAST, state.last);
         let kinds = [("trusted", *trusted), ("other", *others)];
         exposition.series(&SERVICES, kinds.map(|(kind, number)| ([(KIND, kind)], count(number))));
         exposition.value(&INSTANCES, count(*instances));
         exposition.value(&REFUSED, count(refused.len()));
+        exposition.value(&LEFT_OUT, count(*left_out));
     }
 }
 

@@ -1,11 +1,11 @@
 //! Makes the routes and the list of services from a registry and from the static definitions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use passticket_proxy::config::{ConfiguredRoute, DiscoverySettings, ServiceScheme};
+use passticket_proxy::config::{ConfiguredRoute, DiscoverySettings, ServiceScheme, TrustedService};
 use tower_passticket::{
     api::{
         ListedApi, ListedAuthentication, ListedInstance, ListedService, ListedUrl, SharedServices,
@@ -46,7 +46,8 @@ pub(super) struct Applied {
     pub(super) instances: usize,
     /// The refused instances: service, id and reason.
     pub(super) refused: BTreeSet<(ServiceId, String, String)>,
-    pub(super) is_limited: bool,
+    /// The number of services, instances and routes that exceed a limit.
+    pub(super) left_out: usize,
 }
 
 impl RouteUpdater {
@@ -69,7 +70,7 @@ impl RouteUpdater {
     pub(super) fn apply(&mut self, registry: &Registry) -> Applied {
         let is_defined = |id: &ServiceId| self.defined.iter().any(|route| route.service() == id);
         let found = find(registry, &self.settings, is_defined);
-        let routes = self.routes_of(&found);
+        let (routes, left_out) = self.routes_of(&found);
         let routes = routes.iter().map(|PlannedRoute { route, is_up }| {
             let route = (self.implement)(route);
             if *is_up { route } else { route.out_of_service() }
@@ -101,49 +102,62 @@ impl RouteUpdater {
                 .iter()
                 .map(|it| (it.service.clone(), it.instance.id.clone(), it.refusal.to_string()))
                 .collect(),
-            is_limited: found.is_limited,
+            left_out: found.left_out + left_out,
         }
     }
 
-    /// Plans all routes. Each prefix occurs once.
-    fn routes_of(&self, found: &Found<'_>) -> Vec<PlannedRoute> {
-        let mut planned: Vec<PlannedRoute> = self
-            .defined
-            .iter()
-            .map(|route| PlannedRoute { route: route.clone(), is_up: true })
-            .collect();
-        for service in &found.services {
-            let first = self.defined.iter().find(|route| *route.service() == service.id);
-            let template = match (first, service.scheme) {
-                // The definition decides about the authentication.
-                (Some(first), _) => Some(first),
-                (None, Some(scheme)) => {
-                    let trusted = self.settings.services.iter().find(|it| it.id == service.id);
-                    trusted.and_then(|trusted| trusted.schemes.get(scheme))
-                }
-                (None, None) => None,
-            };
-            let routes = found_routes(service, template);
-            for route in routes {
-                match planned.iter_mut().find(|it| it.route.prefix() == route.route.prefix()) {
+    /// Plans all routes. Each prefix occurs once. Also returns the number of routes that were left out because of the
+    /// limit.
+    fn routes_of(&self, found: &Found<'_>) -> (Vec<PlannedRoute>, usize) {
+        let defined = self.defined.iter().map(|route| {
+            (route.prefix().to_owned(), PlannedRoute { route: route.clone(), is_up: true })
+        });
+        let mut planned: HashMap<_, _> = defined.collect();
+        let maximum = planned.len() + self.settings.limits.all_routes;
+        let mut left_out = 0;
+        // The other services are last, so that they cannot use up the routes of the services in the configuration.
+        let (trusted, others): (Vec<_>, Vec<_>) =
+            found.services.iter().partition(|service| service.scheme.is_some());
+        for service in trusted.into_iter().chain(others) {
+            let templates = self.templates_of(service);
+            for (path, paths) in found_paths(service) {
+                let prefix = format!("/{}/{path}", service.id);
+                let prefix = prefix.trim_end_matches('/');
+                if let Some(defined) = planned.get_mut(prefix) {
                     // The instances of the definition stay.
-                    Some(defined) => {
-                        let path = route.route.prefix().to_owned();
-                        let path =
-                            path.strip_prefix(&format!("/{}/", service.id)).unwrap_or_default();
-                        add_instances(&mut defined.route, service, path);
-                    }
-                    None => planned.push(route),
+                    add_instances(&mut defined.route, service, path);
+                } else if planned.len() >= maximum {
+                    left_out += 1;
+                } else if let Some(route) = found_route(service, path, &paths, &templates) {
+                    planned.insert(route.route.prefix().to_owned(), route);
                 }
             }
         }
+        let mut planned: Vec<_> = planned.into_values().collect();
         // The paths of a service whose instances are gone, or are not known yet, get 503 and not 404.
         for trusted in &self.settings.services {
             let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
             let template = trusted.schemes.first().filter(|_| !is_planned);
             planned.extend(template.map(|it| PlannedRoute { route: it.clone(), is_up: false }));
         }
-        planned
+        (planned, left_out)
+    }
+
+    /// Returns the settings of the routes of a service that only the registry has.
+    fn templates_of(&self, service: &FoundService<'_>) -> Templates<'_> {
+        let Some(scheme) = service.scheme else { return Templates::WithoutCredentials };
+        let trusted = self.settings.services.iter().find(|it| it.id == service.id);
+        let defined: Vec<_> =
+            self.defined.iter().filter(|route| *route.service() == service.id).collect();
+        // A definition decides about the authentication.
+        let scheme = match defined.first() {
+            Some(first) => Some(first.scheme()),
+            None => trusted.and_then(|trusted| Some(trusted.schemes.get(scheme)?.scheme())),
+        };
+        match (trusted, scheme) {
+            (Some(service), Some(scheme)) => Templates::Trusted { service, scheme, defined },
+            _ => Templates::WithoutCredentials,
+        }
     }
 
     /// Lists the services of the definitions, and the found services with an instance that is up.
@@ -173,45 +187,74 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// Plans the routes of a found service. `template` has the scheme and the settings of the service. `None` means that the
-/// service never receives credentials.
-fn found_routes(
-    service: &FoundService<'_>,
-    template: Option<&ConfiguredRoute>,
-) -> Vec<PlannedRoute> {
-    // An instance that is not up has routes, too, but receives no requests.
-    let mut by_path: BTreeMap<&str, (Vec<&Upstream>, &FoundInstance<'_>, &Upstream)> =
-        BTreeMap::new();
-    for instance in &service.instances {
-        for (path, upstream) in &instance.routes {
-            let (up, ..) = by_path.entry(path).or_insert((Vec::new(), instance, upstream));
-            if instance.is_up() {
-                up.push(upstream);
+/// The settings of the routes of a service that only the registry has.
+enum Templates<'s> {
+    /// The service never receives credentials.
+    WithoutCredentials,
+    Trusted {
+        service: &'s TrustedService,
+        scheme: ServiceScheme,
+        /// The routes of the definitions of the service.
+        defined: Vec<&'s ConfiguredRoute>,
+    },
+}
+
+impl Templates<'_> {
+    /// Makes a route. Returns `None` if the path cannot be a route.
+    fn route(&self, id: &ServiceId, path: &str, upstream: Upstream) -> Option<ConfiguredRoute> {
+        match self {
+            Self::WithoutCredentials => {
+                ConfiguredRoute::without_credentials(id.clone(), path, upstream).ok()
+            }
+            Self::Trusted { service, scheme, defined } => {
+                let route = service.template(*scheme, path)?.moved(path, upstream).ok()?;
+                Some(defined.iter().copied().fold(route, ConfiguredRoute::with_restrictions_of))
             }
         }
     }
-    let routes = by_path.into_iter().filter_map(|(path, (up, instance, any))| {
-        let first = up.first().copied().unwrap_or(any).clone();
-        let route = match template {
-            Some(template) => template.moved(path, first),
-            None => ConfiguredRoute::without_credentials(service.id.clone(), path, first),
-        };
-        // A path that cannot be a route is left out.
-        let mut route = route.ok()?.with_registered_metadata(&instance.instance.metadata);
-        let is_up = !up.is_empty();
-        add_instances(&mut route, service, path);
-        Some(PlannedRoute { route, is_up })
-    });
-    routes.collect()
+}
+
+/// The instances of a service that have one path.
+struct FoundPath<'f, 'r> {
+    first: &'f FoundInstance<'r>,
+    /// The address at an instance that is up. If no instance is up, the address at the first one.
+    upstream: &'f Upstream,
+    is_up: bool,
+}
+
+/// Returns the paths of a found service. An instance that is not up has routes, too, but receives no requests.
+fn found_paths<'f, 'r>(service: &'f FoundService<'r>) -> BTreeMap<&'f str, FoundPath<'f, 'r>> {
+    let mut paths: BTreeMap<&str, FoundPath<'f, 'r>> = BTreeMap::new();
+    for instance in &service.instances {
+        for (path, upstream) in &instance.routes {
+            let found =
+                paths.entry(path).or_insert(FoundPath { first: instance, upstream, is_up: false });
+            if instance.is_up() && !found.is_up {
+                (found.upstream, found.is_up) = (upstream, true);
+            }
+        }
+    }
+    paths
+}
+
+/// Plans a route of a found service. Returns `None` if the path cannot be a route.
+fn found_route(
+    service: &FoundService<'_>,
+    path: &str,
+    FoundPath { first, upstream, is_up }: &FoundPath<'_, '_>,
+    templates: &Templates<'_>,
+) -> Option<PlannedRoute> {
+    let route = templates.route(&service.id, path, (*upstream).clone())?;
+    let mut route = route.with_registered_metadata(&first.instance.metadata);
+    add_instances(&mut route, service, path);
+    Some(PlannedRoute { route, is_up: *is_up })
 }
 
 /// Adds the instances that are up and have the path to the route.
 fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: &str) {
-    for found in service.instances.iter().filter(|it| it.is_up()) {
-        if let Some(upstream) = found.routes.get(path) {
-            route.add_registered_instance(&found.instance.id, upstream);
-        }
-    }
+    let up = service.instances.iter().filter(|it| it.is_up());
+    let with_path = up.filter_map(|found| Some((&*found.instance.id, found.routes.get(path)?)));
+    route.add_registered_instances(with_path);
 }
 
 /// Describes a service by the metadata of its first instance.
@@ -329,7 +372,7 @@ mod tests {
             let found = find(&registry, &self.updater.settings, |id| {
                 self.updater.defined.iter().any(|route| route.service() == id)
             });
-            let planned = self.updater.routes_of(&found);
+            let (planned, _) = self.updater.routes_of(&found);
             let mut shown: Vec<_> = planned
                 .iter()
                 .map(|PlannedRoute { route, is_up }| {
@@ -423,6 +466,24 @@ mod tests {
         assert!(routes.iter().all(|route| route.is_bypass() && route.removes_credentials()));
         // A service that is not named loses its routes with its registration.
         assert_eq!(world.apply(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_found_routes_have_a_limit_and_trusted_services_come_first() {
+        let keys = "services: {svc: {hosts: a, schemes: [zoweJwt, bypass]}, z: {hosts: a, schemes: bypass}}, \
+                    others: bypass, otherHosts: a, limits: {routes: 4}";
+        let mut world = World::new(keys, defined());
+        let registrations = [
+            "b a s1 a=/ b=/ c=/",
+            "svc a s5 api/v1=/x ui/v1=/ui",
+            "y a s2 a=/ b=/ c=/",
+            "z a s3 a=/ b=/",
+        ];
+        let mut got = world.apply(&registrations);
+        got.iter_mut().for_each(|route| route.truncate(route.find(' ').unwrap()));
+        let want = ["/b/a", "/static/api/v1", "/svc/api/v1", "/svc/ui/v1", "/z/a", "/z/b"];
+        assert_eq!(got, want);
+        assert_eq!(world.updater.apply(&registry(&registrations)).left_out, 5);
     }
 
     #[test]

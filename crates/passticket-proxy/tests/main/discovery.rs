@@ -247,6 +247,33 @@ async fn plain_service() -> u16 {
     address.await.port()
 }
 
+/// Any client can send requests to a service with the scheme bypass, so the gateway does not act as itself there. The
+/// service has connections of its own, because its host is always verified.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_service_without_authentication_gets_no_certificate_of_the_gateway() {
+    const KEYS: &str = "      services:\n        open: {hosts: [localhost], schemes: bypass}\n        \
+                        own: {hosts: [localhost], schemes: bypass}\n    clientCertificate: {certificate: \
+                        certs/eureka.pem, key: certs/eureka.key}\n";
+    let site = Site::start(KEYS, |yaml| {
+        let yaml = yaml.replace("verifyCertificates: STRICT", "verifyCertificates: DISABLED");
+        yaml + "    services: {own: {clientCertificate: {certificate: certs/eureka.pem, key: certs/eureka.key}}}\n"
+    })
+    .await;
+    let acceptor = pki::SERVER.acceptor_of_clients(Clients::MayHaveCertificate);
+    let asking = Fake::https(acceptor, |_| Answer::text(200, "ok")).await;
+    for (service, has_certificate) in [("open", false), ("own", true)] {
+        let registration = Registration::https(service, "localhost", asking.address.port());
+        site.register(&registration.with_route("api", "/").with_scheme("bypass", ""));
+        let path = format!("/{service}/api/x");
+        site.until(&path, 200).await;
+        for client in [site.demo.client_of("USER"), site.demo.builder().build().unwrap()] {
+            assert_eq!(client.get(site.demo.at(&path)).send().await.unwrap().status(), 200);
+            let seen = asking.requests().pop().unwrap();
+            assert_eq!(seen.certificate.is_some(), has_certificate, "{service}");
+        }
+    }
+}
+
 /// The registered host must be the name in the certificate, also if the gateway does not verify other services.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_found_service_needs_a_certificate_for_its_host() {
