@@ -157,6 +157,9 @@ impl WebSocketTunnel {
         }
         let text = match why {
             Ended::Expired => "the credential has expired",
+            Ended::Revoked if reason == ReasonCode::CertificateRevoked => {
+                "the client certificate was revoked"
+            }
             Ended::Revoked => "the token was revoked",
             _ => "the token cannot be checked",
         };
@@ -404,6 +407,10 @@ impl Future for WebSocketTunnel {
 impl Tunnel for WebSocketTunnel {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.get_mut().close(Ended::Shutdown, CloseCode::GoingAway, SHUTDOWN);
+    }
+
+    fn revoke_certificate(self: Pin<&mut Self>) {
+        self.get_mut().close_for_credential(Ended::Revoked, ReasonCode::CertificateRevoked);
     }
 }
 
