@@ -336,7 +336,10 @@ where
                     };
                     let mut error = match sent {
                         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            let upgrade = ServiceUpgrade::new(response, connection);
+                            let Attempt { began, in_flight, .. } = &mut self.attempt;
+                            let (began, in_flight) = (*began, in_flight.take());
+                            self.attempt.target().state.set_reached(began);
+                            let upgrade = ServiceUpgrade::new(response, connection, in_flight);
                             return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
                         }
                         Ok(response) => {
