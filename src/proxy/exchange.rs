@@ -5,7 +5,8 @@
 //! [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused.
+//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused. A
+//!    new connection that closes before the request is sent counts as refused.
 //! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
 //!    sent to another instance. On a route with sticky users, it is sent to the same instance first. If the service has
 //!    one instance only, or if the request has a body, the pool sends the request again ([`resend`]).
@@ -160,15 +161,17 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
+    /// Whether a request of which nothing was sent may be sent again. Each request may be sent again once.
+    #[cold]
+    fn may_connect_again(&mut self) -> bool {
+        let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
+        self.has_connected_again |= may_connect;
+        may_connect
+    }
+
     /// Records that the instance could not be reached.
     #[cold]
-    fn eject(&self, error: &ConnectError) {
-        let cause: &dyn StdError = match error {
-            ConnectError::Failed(error) => &**error,
-            ConnectError::TimedOut => &NotInTime,
-            // The instance works, but has too many requests.
-            ConnectError::Busy { .. } => return,
-        };
+    fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
         if let Some(ejected) = ejected
             && self.targets.are_several()
@@ -359,10 +362,14 @@ where
                     drop(connection);
                     match unsent {
                         Some(request) if is_reused => self.start(request, timeout, progress),
-                        _ if is_unanswered => {
+                        Some(request) => {
+                            let error = error.into_error();
+                            self.connect_after_close(error, request, timeout, progress)?
+                        }
+                        None if is_unanswered => {
                             self.send_again(error.into_error(), timeout, progress, credential)?
                         }
-                        _ => {
+                        None => {
                             let error = ExchangeError::Interrupted(error.into_error());
                             return Poll::Ready(Err(error));
                         }
@@ -391,25 +398,60 @@ where
     fn connect_again(
         &mut self,
         error: ConnectError,
-        mut request: Request<RequestBody<B>>,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<State<B>, ExchangeError> {
+        let may_connect = match &error {
+            ConnectError::Failed(cause) => {
+                self.attempt.eject(&**cause);
+                self.attempt.may_move || error.is_refused()
+            }
+            ConnectError::TimedOut => {
+                self.attempt.eject(&NotInTime);
+                false
+            }
+            // The instance works, but has too many requests.
+            ConnectError::Busy { .. } => false,
+        };
+        if !may_connect || !self.attempt.may_connect_again() {
+            return Err(ExchangeError::Connect(error));
+        }
+        Ok(self.start_again(request, timeout, progress))
+    }
+
+    /// Sends a request again whose new connection was closed before a byte of the request was sent. An instance that
+    /// closes new connections counts as an instance that refuses them.
+    #[cold]
+    fn connect_after_close(
+        &mut self,
+        error: hyper::Error,
+        request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
         self.attempt.eject(&error);
-        let Attempt { may_move, has_connected_again, .. } = self.attempt;
-        let may_connect = match &error {
-            ConnectError::Failed(_) => may_move || error.is_refused(),
-            ConnectError::Busy { .. } | ConnectError::TimedOut => false,
-        };
-        if has_connected_again || !may_connect || !self.attempt.withdraw(Retry::Refused) {
-            return Err(ExchangeError::Connect(error));
+        if !self.attempt.may_connect_again() {
+            return Err(ExchangeError::Interrupted(error));
         }
-        self.attempt.has_connected_again = true;
+        Ok(self.start_again(request, timeout, progress))
+    }
+
+    /// Sends a request of which nothing was sent to another instance, or to the same instance if there is no other.
+    fn start_again(
+        &mut self,
+        mut request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> State<B> {
         self.attempt.began = Instant::now();
-        if may_move {
+        if self.attempt.may_move {
             self.attempt.move_on(&mut request);
+            if let Some(copy) = &mut self.attempt.copy {
+                **copy = copy_of(&request);
+            }
         }
-        Ok(self.start(request, timeout, progress))
+        self.start(request, timeout, progress)
     }
 
     /// Sends a request again whose connection has ended before a byte of the response.
