@@ -49,6 +49,10 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
+/// An instance is ejected only if it had at least this time to accept the connection, or the whole time that the request
+/// may take.
+const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
+
 /// A request on its way to a service.
 pub(super) struct Exchange<C, B> {
     attempt: Attempt<C, B>,
@@ -167,6 +171,20 @@ impl<C, B> Attempt<C, B> {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
         self.has_connected_again |= may_connect;
         may_connect
+    }
+
+    /// Begins to send the request again.
+    ///
+    /// # Errors
+    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A connection could then never be made in time.
+    #[cold]
+    fn begin_again(&mut self, timeout: Duration, progress: &Progress) -> Result<(), ExchangeError> {
+        let now = Instant::now();
+        if progress.deadline(timeout) <= now {
+            return Err(ExchangeError::TimedOut);
+        }
+        self.began = now;
+        Ok(())
     }
 
     /// Records that the instance could not be reached.
@@ -384,6 +402,7 @@ where
                         return Poll::Ready(Err(ExchangeError::Interrupted(error)));
                     }
                     Poll::Ready(Some(headers)) => {
+                        self.attempt.begin_again(timeout, progress)?;
                         replace_headers(request.headers_mut(), headers);
                         self.connect(*request, timeout, progress)
                     }
@@ -408,7 +427,10 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                self.attempt.eject(&NotInTime);
+                // A second attempt has only the rest of the time. If this was short, the instance may be healthy.
+                if self.attempt.began.elapsed() >= timeout.min(MIN_CONNECT_TIME) {
+                    self.attempt.eject(&NotInTime);
+                }
                 false
             }
             // The instance works, but has too many requests.
@@ -417,7 +439,7 @@ where
         if !may_connect || !self.attempt.may_connect_again() {
             return Err(ExchangeError::Connect(error));
         }
-        Ok(self.start_again(request, timeout, progress))
+        self.start_again(request, timeout, progress)
     }
 
     /// Sends a request again whose new connection was closed before a byte of the request was sent. An instance that
@@ -434,7 +456,7 @@ where
         if !self.attempt.may_connect_again() {
             return Err(ExchangeError::Interrupted(error));
         }
-        Ok(self.start_again(request, timeout, progress))
+        self.start_again(request, timeout, progress)
     }
 
     /// Sends a request of which nothing was sent to another instance, or to the same instance if there is no other.
@@ -443,15 +465,15 @@ where
         mut request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
-    ) -> State<B> {
-        self.attempt.began = Instant::now();
+    ) -> Result<State<B>, ExchangeError> {
+        self.attempt.begin_again(timeout, progress)?;
         if self.attempt.may_move {
             self.attempt.move_on(&mut request);
             if let Some(copy) = &mut self.attempt.copy {
                 **copy = copy_of(&request);
             }
         }
-        self.start(request, timeout, progress)
+        Ok(self.start(request, timeout, progress))
     }
 
     /// Sends a request again whose connection has ended before a byte of the response.
@@ -468,7 +490,7 @@ where
             return Err(ExchangeError::Interrupted(error));
         };
         let mut request = Request::from_parts(*copy, RequestBody::empty());
-        self.attempt.began = Instant::now();
+        self.attempt.begin_again(timeout, progress)?;
         if !self.attempt.targets.is_sticky() || self.attempt.user.is_none() {
             self.attempt.move_on(&mut request);
         }

@@ -472,3 +472,49 @@ async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_without_enough_time_ejects_no_instance() {
+    let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
+    let [refusing, silent] = addresses;
+    let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
+    // The response timeout is 5 s.
+    for (refused_after, is_ejected) in [(4500, false), (3500, true)] {
+        let mut first_attempts = [0; 2];
+        while first_attempts.contains(&0) {
+            let ports = Arc::<Mutex<Vec<u16>>>::default();
+            let of_connector = ports.clone();
+            let connector = service_fn(move |uri: Uri| {
+                of_connector.lock().unwrap().push(uri.port_u16().unwrap());
+                async move {
+                    if uri.port_u16() == Some(2) {
+                        std::future::pending::<()>().await;
+                    }
+                    sleep(Duration::from_millis(refused_after)).await;
+                    Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("refused"))
+                }
+            });
+            let states = Arc::<InstanceStates>::default();
+            let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(5));
+            let stack = ServiceBuilder::new()
+                .layer(RouteLayer::new(route(&addresses, Balancing::LeastInFlight, Bypass)))
+                .service(Forward::new(connector, timeouts).with_instance_states(states.clone()));
+            assert_eq!(send(stack, request(Method::GET, "x")).await.0, 504);
+            let health = |at| states.health(&ServiceId::new("svc").unwrap(), &upstream(at));
+            let ports = ports.lock().unwrap().clone();
+            match ports[..] {
+                [1, 2] => {
+                    first_attempts[0] += 1;
+                    assert_eq!(health(refusing), InstanceHealth::Ejected);
+                    assert_eq!(health(silent) == InstanceHealth::Ejected, is_ejected);
+                }
+                [2] => {
+                    first_attempts[1] += 1;
+                    assert_eq!(health(refusing), InstanceHealth::Up);
+                    assert_eq!(health(silent), InstanceHealth::Ejected);
+                }
+                _ => panic!("{ports:?}"),
+            }
+        }
+    }
+}
