@@ -21,6 +21,10 @@ pub(crate) trait Tunnel: Future<Output = ()> + Send {
     /// Ends the tunnel, because the server stops. The caller must poll the tunnel afterwards. It is then ready after a
     /// few seconds at the latest.
     fn graceful_shutdown(self: Pin<&mut Self>);
+
+    /// Ends the tunnel, because the client certificate of its connection is no longer accepted. The caller must poll the
+    /// tunnel afterwards. It is then ready after a few seconds at the latest.
+    fn revoke_certificate(self: Pin<&mut Self>);
 }
 
 pub(crate) type BoxTunnel = Pin<Box<dyn Tunnel>>;

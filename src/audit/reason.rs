@@ -49,6 +49,8 @@ string_enum! {
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
+        /// The certificate of the connection is no longer accepted: it was revoked, or its authority was removed.
+        CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
         /// The password is right, but has expired.
@@ -151,6 +153,7 @@ impl ReasonCode {
             | Self::UserMismatch
             | Self::NoUser
             | Self::CertificateExpired
+            | Self::CertificateRevoked
             | Self::SafRefused
             | Self::ApplidNotAllowed
             | Self::TargetNotAllowed

@@ -5,7 +5,8 @@
 //! [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused.
+//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused. A
+//!    new connection that closes before the request is sent counts as refused.
 //! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
 //!    sent to another instance. On a route with sticky users, it is sent to the same instance first. If the service has
 //!    one instance only, or if the request has a body, the pool sends the request again ([`resend`]).
@@ -52,6 +53,10 @@ use crate::{
     log_limit::log_limited,
     passticket::{Replay, UserId},
 };
+
+/// An instance is ejected only if it had at least this time to accept the connection, or the whole time that the request
+/// may take.
+const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.
 pub(super) struct Exchange<C, B> {
@@ -170,15 +175,31 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
+    /// Whether a request of which nothing was sent may be sent again. Each request may be sent again once.
+    #[cold]
+    fn may_connect_again(&mut self) -> bool {
+        let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
+        self.has_connected_again |= may_connect;
+        may_connect
+    }
+
+    /// Begins to send the request again.
+    ///
+    /// # Errors
+    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A connection could then never be made in time.
+    #[cold]
+    fn begin_again(&mut self, timeout: Duration, progress: &Progress) -> Result<(), ExchangeError> {
+        let now = Instant::now();
+        if progress.deadline(timeout) <= now {
+            return Err(ExchangeError::TimedOut);
+        }
+        self.began = now;
+        Ok(())
+    }
+
     /// Records that the instance could not be reached.
     #[cold]
-    fn eject(&self, error: &ConnectError) {
-        let cause: &dyn StdError = match error {
-            ConnectError::Failed(error) => &**error,
-            ConnectError::TimedOut => &NotInTime,
-            // The instance works, but has too many requests.
-            ConnectError::Busy { .. } => return,
-        };
+    fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
         if let Some(ejected) = ejected
             && self.targets.are_several()
@@ -346,7 +367,10 @@ where
                     };
                     let mut error = match sent {
                         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            let upgrade = ServiceUpgrade::new(response, connection);
+                            let Attempt { began, in_flight, .. } = &mut self.attempt;
+                            let (began, in_flight) = (*began, in_flight.take());
+                            self.attempt.target().state.set_reached(began);
+                            let upgrade = ServiceUpgrade::new(response, connection, in_flight);
                             return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
                         }
                         Ok(response) => {
@@ -371,10 +395,14 @@ where
                         Some(given_back) if is_reused => {
                             self.resend(error.into_error(), given_back, timeout, progress)?
                         }
-                        _ if is_unanswered => {
+                        Some(GivenBack { request, .. }) => {
+                            let error = error.into_error();
+                            self.connect_after_close(error, request, timeout, progress)?
+                        }
+                        None if is_unanswered => {
                             self.send_again(error.into_error(), timeout, progress, credential)?
                         }
-                        _ => {
+                        None => {
                             let error = ExchangeError::Interrupted(error.into_error());
                             return Poll::Ready(Err(error));
                         }
@@ -389,6 +417,7 @@ where
                         return Poll::Ready(Err(ExchangeError::Interrupted(error)));
                     }
                     Poll::Ready(Some(headers)) => {
+                        self.attempt.begin_again(timeout, progress)?;
                         replace_headers(request.headers_mut(), headers);
                         self.connect(*request, timeout, progress)
                     }
@@ -403,23 +432,61 @@ where
     fn connect_again(
         &mut self,
         error: ConnectError,
-        mut request: Request<RequestBody<B>>,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<State<B>, ExchangeError> {
+        let may_connect = match &error {
+            ConnectError::Failed(cause) => {
+                self.attempt.eject(&**cause);
+                self.attempt.may_move || error.is_refused()
+            }
+            ConnectError::TimedOut => {
+                // A second attempt has only the rest of the time. If this was short, the instance may be healthy.
+                if self.attempt.began.elapsed() >= timeout.min(MIN_CONNECT_TIME) {
+                    self.attempt.eject(&NotInTime);
+                }
+                false
+            }
+            // The instance works, but has too many requests.
+            ConnectError::Busy { .. } => false,
+        };
+        if !may_connect || !self.attempt.may_connect_again() {
+            return Err(ExchangeError::Connect(error));
+        }
+        self.start_again(request, timeout, progress)
+    }
+
+    /// Sends a request again whose new connection was closed before a byte of the request was sent. An instance that
+    /// closes new connections counts as an instance that refuses them.
+    #[cold]
+    fn connect_after_close(
+        &mut self,
+        error: hyper::Error,
+        request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
         self.attempt.eject(&error);
-        let Attempt { may_move, has_connected_again, .. } = self.attempt;
-        let may_connect = match &error {
-            ConnectError::Failed(_) => may_move || error.is_refused(),
-            ConnectError::Busy { .. } | ConnectError::TimedOut => false,
-        };
-        if has_connected_again || !may_connect || !self.attempt.withdraw(Retry::Refused) {
-            return Err(ExchangeError::Connect(error));
+        if !self.attempt.may_connect_again() {
+            return Err(ExchangeError::Interrupted(error));
         }
-        self.attempt.has_connected_again = true;
-        self.attempt.began = Instant::now();
-        if may_move {
+        self.start_again(request, timeout, progress)
+    }
+
+    /// Sends a request of which nothing was sent to another instance, or to the same instance if there is no other.
+    fn start_again(
+        &mut self,
+        mut request: Request<RequestBody<B>>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<State<B>, ExchangeError> {
+        self.attempt.begin_again(timeout, progress)?;
+        if self.attempt.may_move {
             self.attempt.move_on(&mut request);
+            if let Some(copy) = &mut self.attempt.copy {
+                **copy = copy_of(&request);
+            }
         }
         Ok(self.start(request, timeout, progress))
     }
@@ -465,7 +532,7 @@ where
             return Err(ExchangeError::Interrupted(error));
         };
         let mut request = Request::from_parts(*copy, RequestBody::empty());
-        self.attempt.began = Instant::now();
+        self.attempt.begin_again(timeout, progress)?;
         if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }

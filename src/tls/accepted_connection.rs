@@ -49,7 +49,7 @@ use super::{
     inbound_proxies::{Ends, InboundProxies},
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
-    open_certificates::OpenCertificates,
+    open_certificates::{OpenCertificates, Registered},
     plain_http::{self, NoTls},
     server_settings::ServerSettings,
     server_tls::ClientVerifier,
@@ -60,7 +60,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
     log_limit::log_limited,
-    tunnel::RunsTunnels,
+    tunnel::{BoxTunnel, RunsTunnels},
 };
 
 /// Limits for closing a connection after a failed TLS handshake. A client may have sent an HTTP request without TLS. So
@@ -393,8 +393,8 @@ impl Accepted {
             version,
         };
         let mut version = HttpVersion::Http1;
-        // Removes the certificate from the list of open ones when this function ends.
-        let mut _registered = None;
+        // Removes the certificate from the list of open ones when the connection ends.
+        let mut registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
         // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let (connection, lender): (Served, Lender) = match acceptor {
@@ -423,7 +423,7 @@ impl Accepted {
                         let certificate = peer_certificate(tls, peer);
                         if let (Some(_), Some(chain)) = (&certificate, tls.peer_certificates()) {
                             let open = &settings.fixed.open_certificates;
-                            _registered = Some(open.register(chain, &settings.clients, client));
+                            registered = Some(open.register(chain, &settings.clients, client));
                         }
                         let service = service(version, certificate);
                         let (stream, returned) = LentStream::new(stream, client.clone());
@@ -477,7 +477,14 @@ impl Accepted {
             Ended::Cut => return None,
             Ended::Served(Ok(())) => {
                 if let Some(pending) = client.take_tunnel() {
-                    return Some(OpenTunnel { pending, lender, place, counted, serving });
+                    return Some(OpenTunnel {
+                        pending,
+                        lender,
+                        place,
+                        counted,
+                        registered,
+                        serving,
+                    });
                 }
             }
             Ended::Served(Err(error)) => {
@@ -506,6 +513,8 @@ pub(super) struct OpenTunnel {
     lender: Lender,
     place: Admitted,
     counted: CountedConnection,
+    /// The client certificate of the connection. A reload can revoke it while the tunnel is open.
+    registered: Option<Registered>,
     serving: Arc<Serving>,
 }
 
@@ -513,31 +522,57 @@ impl OpenTunnel {
     /// Runs the tunnel until it ends, and then closes the connection. During a shutdown of the server, the tunnel may
     /// continue for the tunnel drain timeout.
     pub(super) async fn run(self) {
-        let Self { pending, lender, place, counted, serving } = self;
+        let Self { pending, lender, place, counted, registered, serving } = self;
         let client = place.connection();
-        let PendingTunnel { mut tunnel, request } = *pending;
-        let open = client.unless_evicted(tunnel.as_mut());
-        let ended = match unless_ending(pin!(open), &serving.ending).await {
+        let PendingTunnel { tunnel, request } = *pending;
+        let mut running =
+            RunningTunnel { tunnel, client, counted: &counted, has_seen_revocation: false };
+        let ended = match unless_ending(Pin::new(&mut running), &serving.ending).await {
             Some(ended) => ended,
             None => {
                 let drain = serving.settings.fixed.tunnel_drain;
-                let drained = timeout(drain, client.unless_evicted(tunnel.as_mut())).await;
-                match drained {
+                match timeout(drain, &mut running).await {
                     Ok(ended) => ended,
                     Err(_) => {
-                        tunnel.as_mut().graceful_shutdown();
-                        client.unless_evicted(tunnel.as_mut()).await
+                        running.tunnel.as_mut().graceful_shutdown();
+                        (&mut running).await
                     }
                 }
             }
         };
         // Dropping the tunnel gives the connection back to `lender`. Dropping the request makes the connection idle.
-        drop((tunnel, request));
+        drop((running, request, registered));
         if ended.is_none() {
             counted.closed(CloseReason::ConnectionLimit);
         } else if let Some(stream) = lender.take_back() {
             Box::pin(serving.close(stream, LastResponse::Complete, client)).await;
         }
+    }
+}
+
+/// A tunnel until it ends. The output is `None` if the connection of the client was evicted before.
+struct RunningTunnel<'a> {
+    tunnel: BoxTunnel,
+    client: &'a ClientConnection,
+    counted: &'a CountedConnection,
+    /// Whether the tunnel already closes because the client certificate is no longer accepted.
+    has_seen_revocation: bool,
+}
+
+impl Future for RunningTunnel<'_> {
+    type Output = Option<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.client.register(cx.waker());
+        if self.client.is_evicted() {
+            return Poll::Ready(None);
+        }
+        if self.client.is_revoked() && !self.has_seen_revocation {
+            self.has_seen_revocation = true;
+            self.counted.closed(CloseReason::Certificate);
+            self.tunnel.as_mut().revoke_certificate();
+        }
+        self.tunnel.as_mut().poll(cx).map(Some)
     }
 }
 

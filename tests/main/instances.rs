@@ -14,18 +14,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use test_support::{pki, raw, tickets::key_profile};
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
+    io::{AsyncWriteExt, BufReader, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
     runtime::Builder,
     sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_passticket::{
     clock::{ManualClock, Timestamp},
     layer::{
@@ -127,6 +128,17 @@ async fn answer(stream: TcpStream, received: Received) {
 }
 
 type Body = Full<Bytes>;
+
+/// Answers one request on a connection of a connector, with status 200 and without a body.
+async fn answer_on(stream: DuplexStream) {
+    let mut stream = BufReader::new(stream);
+    let head = raw::head(&mut stream).await;
+    if head.contains("content-length: 4") {
+        raw::discard(&mut stream, 4).await;
+    }
+    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    stream.get_mut().write_all(response).await.unwrap();
+}
 
 /// Creates a route to these instances.
 fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) -> Routes {
@@ -418,4 +430,91 @@ async fn retired_connections_are_not_used_again() {
     assert!(connections.are_used());
     drop(stack);
     assert!(!connections.are_used());
+}
+
+#[tokio::test]
+async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
+    let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
+    // The connections to the first instance end at once: the first `closing` of them.
+    for (instances, closing, want, connections) in
+        [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
+    {
+        for method in [Method::GET, Method::POST] {
+            let connected = Arc::<AtomicUsize>::default();
+            let of_connector = connected.clone();
+            let connector = service_fn(move |uri: Uri| {
+                let (io, service) = duplex(1024);
+                let number = of_connector.fetch_add(1, Ordering::Relaxed);
+                if uri.port_u16() == Some(1) && number < closing {
+                    drop(service);
+                } else {
+                    tokio::spawn(answer_on(service));
+                }
+                async { Ok::<_, Infallible>(TokioIo::new(io)) }
+            });
+            let states = Arc::<InstanceStates>::default();
+            let forward = Forward::new(connector, ForwardTimeouts::default());
+            let stack = ServiceBuilder::new()
+                .layer(RouteLayer::new(route(
+                    &addresses[..instances],
+                    Balancing::LeastInFlight,
+                    Bypass,
+                )))
+                .service(forward.with_instance_states(states.clone()));
+            for _ in 0..4 {
+                let (status, _) = send(stack.clone(), request(method.clone(), "x")).await;
+                assert_eq!(status, want, "{method}, {instances} instances");
+                if let Some(connections) = connections {
+                    assert_eq!(connected.load(Ordering::Relaxed), connections);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_without_enough_time_ejects_no_instance() {
+    let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
+    let [refusing, silent] = addresses;
+    let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
+    // The response timeout is 5 s.
+    for (refused_after, is_ejected) in [(4500, false), (3500, true)] {
+        let mut first_attempts = [0; 2];
+        while first_attempts.contains(&0) {
+            let ports = Arc::<Mutex<Vec<u16>>>::default();
+            let of_connector = ports.clone();
+            let connector = service_fn(move |uri: Uri| {
+                of_connector.lock().unwrap().push(uri.port_u16().unwrap());
+                async move {
+                    if uri.port_u16() == Some(2) {
+                        std::future::pending::<()>().await;
+                    }
+                    sleep(Duration::from_millis(refused_after)).await;
+                    Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("refused"))
+                }
+            });
+            let states = Arc::<InstanceStates>::default();
+            let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(5));
+            let stack = ServiceBuilder::new()
+                .layer(RouteLayer::new(route(&addresses, Balancing::LeastInFlight, Bypass)))
+                .service(Forward::new(connector, timeouts).with_instance_states(states.clone()));
+            assert_eq!(send(stack, request(Method::GET, "x")).await.0, 504);
+            let health = |at| states.health(&ServiceId::new("svc").unwrap(), &upstream(at));
+            let ports = ports.lock().unwrap().clone();
+            match ports[..] {
+                [1, 2] => {
+                    first_attempts[0] += 1;
+                    assert_eq!(health(refusing), InstanceHealth::Ejected);
+                    assert_eq!(health(silent) == InstanceHealth::Ejected, is_ejected);
+                }
+                [2] => {
+                    first_attempts[1] += 1;
+                    assert_eq!(health(refusing), InstanceHealth::Up);
+                    assert_eq!(health(silent), InstanceHealth::Ejected);
+                }
+                _ => panic!("{ports:?}"),
+            }
+        }
+    }
 }

@@ -2,7 +2,15 @@
 //! clients and the services send raw bytes.
 
 use std::{
-    convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc,
+    convert::Infallible,
+    future::pending,
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +25,7 @@ use test_support::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -26,12 +34,16 @@ use tower_passticket::{
     audit::{Audit, AuditRecord, AuditSink, Event},
     clock::{Clock, ManualClock, SystemClock},
     layer::{
-        AuthenticateLayer, Authenticator, Bypass, OnFailure, PassTicketScheme, Route, RouteLayer,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, ServiceProtocol, Upstream,
+        AuthenticateLayer, Authenticator, Bypass, Instance, Instances, OnFailure, PassTicketScheme,
+        Route, RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer, ServiceProtocol,
+        Upstream,
     },
     metrics::MetricRegistry,
     passticket::{KeyProfiles, LocalGenerator, Replay},
-    proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody, TunnelCounts, Tunnels},
+    proxy::{
+        Forward, ForwardCounts, ForwardTimeouts, InstanceHealth, InstanceStates, ResponseBody,
+        TunnelCounts, Tunnels,
+    },
     revocation::{Revocation, RevocationIndex},
     tls::{Drained, Server, ServerTls},
     token::{
@@ -694,4 +706,59 @@ async fn an_end_of_one_side_ends_the_other_side() {
     let mut client = gateway.open(&gateway.token()).await;
     assert_eq!(client.read().await.unwrap(), None);
     until(|| gateway.ended("service") == 1).await;
+}
+
+#[tokio::test]
+async fn a_websocket_ends_the_ejection_of_its_instance_and_counts_for_the_balance() {
+    let ([first, second], id) = ([listener().await.1, listener().await.1], "svc");
+    let service = ServiceId::new(id).unwrap();
+    let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
+    let instances = [first, second].map(|at| Instance::of_service(&service, upstream(at)));
+    let route = Route::new(service.clone(), "", upstream(first), Bypass).unwrap();
+    let routes = Routes::new([route.with_instances(Instances::new(instances))]).unwrap();
+    let states = Arc::<InstanceStates>::default();
+    let tunnels = Arc::new(Tunnels::new(RevocationIndex::default()));
+    let forward = Forward::new(unverified(), ForwardTimeouts::default());
+    let forward = forward.with_instance_states(states.clone()).with_tunnels(tunnels);
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(routes))
+        .service(forward);
+    let (listener, address) = listener().await;
+    tokio::spawn(Server::http(listener).run(stack, pending()));
+    let health = |at| states.health(&service, &upstream(at));
+    let open = async || Client::send(address, "/svc/chat", HANDSHAKE).await;
+
+    let echoes = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+    let serve = async |at: SocketAddr, echoes: &Arc<AtomicUsize>| {
+        let (listener, echoes) = (TcpListener::bind(at).await.unwrap(), echoes.clone());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                echoes.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(echo(stream));
+            }
+        });
+    };
+    // No instance accepts a connection.
+    open().await;
+    assert_eq!([first, second].map(health), [InstanceHealth::Ejected; 2]);
+    serve(first, &echoes[0]).await;
+    serve(second, &echoes[1]).await;
+    let mut open_tunnels = Vec::new();
+    for _ in 0..20 {
+        let (head, client) = open().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        open_tunnels.push(client);
+    }
+    assert_eq!([first, second].map(health), [InstanceHealth::Up; 2]);
+    let in_flight = |want: usize| {
+        let text = MetricRegistry::new().with(states.clone()).expose();
+        let line = format!("passticket_service_requests_in_flight {want}");
+        text.lines().any(|it| it == line)
+    };
+    assert!(in_flight(20), "each tunnel is a request in flight");
+    assert_eq!(echoes.each_ref().map(|it| it.load(Ordering::Relaxed)), [10, 10]);
+    drop(open_tunnels);
+    until(|| in_flight(0)).await;
 }

@@ -1,6 +1,9 @@
 //! The instances of the services: their health checks, and their health in the list of services.
 
-use std::sync::Arc;
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
@@ -13,6 +16,21 @@ use tower_passticket::{
 };
 
 use crate::{connectors::Connectors, names, part::Task};
+
+/// The tasks of [`start_tasks`] for the current configuration. Connections keep the gateways of old configurations, so a
+/// gateway must not own its tasks.
+#[derive(Default)]
+pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
+
+impl InstanceTasks {
+    /// Ends the previous tasks.
+    pub(crate) fn replace(&self, tasks: Vec<Task>) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = mem::replace(&mut *running, tasks);
+        drop(running);
+        drop(previous);
+    }
+}
 
 /// Starts the health checks, and the task that resolves the names of services again. The tasks end when the result is
 /// dropped. `shared` is the current table, also with the routes of found services.

@@ -40,7 +40,8 @@ use crate::{
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
-    instances, oidc,
+    instances::{self, InstanceTasks},
+    oidc,
     part::{Part, Same, Task},
     providers::{self, Remote},
     schemes::Schemes,
@@ -444,6 +445,8 @@ pub(crate) struct Kept {
     rates: (NonZeroUsize, RateLimitLayer),
     /// The health of the instances of services.
     instances: Arc<InstanceStates>,
+    /// The health checks of instances, and the task that resolves their names.
+    instance_tasks: InstanceTasks,
     /// The open WebSockets.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
@@ -482,6 +485,7 @@ impl Kept {
             forward,
             rates,
             instances,
+            instance_tasks: InstanceTasks::default(),
             tunnels,
             hand_over,
             discovery,
@@ -655,9 +659,10 @@ pub(crate) fn gateway(
         states.set_routes(&routes);
     }
     let connections = kept.forward.value.connections();
-    // The tasks end together with this gateway.
+    // The new checks begin before the old ones end, so a failed instance stays failed.
     let shared = SharedRoutes::default();
     let tasks = instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
+    kept.instance_tasks.replace(tasks);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     shared.replace(routes);
     let (routes, defined) = (shared, apiml::defined_services(config));
@@ -665,7 +670,6 @@ pub(crate) fn gateway(
     let discovery = &kept.discovery;
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
         .with_instance_health(move |service, instance| {
-            let _tasks = &tasks;
             instances::health(&states, service, instance)
         });
     api = api.with_apiml_endpoints(endpoints);

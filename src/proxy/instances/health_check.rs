@@ -69,18 +69,40 @@ where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
 {
-    /// Checks the instance of `service` at `upstream` by requesting `url`. Runs until its task is aborted. At most one
-    /// check of the instance runs at a time.
-    pub async fn run(self, service: ServiceId, upstream: Upstream, url: Uri) {
+    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. At most
+    /// one check of the instance runs at a time.
+    ///
+    /// A failed check counts until the futures of all checks of the instance are dropped. To change the settings of a
+    /// check, call this function for the new check before you drop the old future.
+    pub fn run(
+        self,
+        service: ServiceId,
+        upstream: Upstream,
+        url: Uri,
+    ) -> impl Future<Output = ()> + Send {
         let (_, states) = self.states.of(&service, [&upstream].into_iter());
-        let Some(state) = states.into_iter().next() else { return };
+        let checked = states.first().map(InstanceState::begin_check);
+        async move {
+            if let Some(checked) = checked {
+                self.run_checks(&service, &upstream, &url, checked.state()).await;
+            }
+        }
+    }
+
+    async fn run_checks(
+        self,
+        service: &ServiceId,
+        upstream: &Upstream,
+        url: &Uri,
+        state: &InstanceState,
+    ) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let result = timeout(self.timeout, check(self.connector.clone(), &url)).await;
+            let result = timeout(self.timeout, check(self.connector.clone(), url)).await;
             let result = result.unwrap_or(Err(CheckError::TimedOut(self.timeout)));
-            report(&service, &upstream, &state, result);
+            report(service, upstream, state, result);
         }
     }
 }

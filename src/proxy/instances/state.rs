@@ -59,6 +59,8 @@ pub(in crate::proxy) struct InstanceState {
     /// A set of [`EJECTED`] and [`CHECK_FAILED`]. It is 0 for a healthy instance. It is changed only while `history` is
     /// locked.
     problems: AtomicU8,
+    /// The number of health checks of the instance. It is changed only while `history` is locked.
+    checks: AtomicUsize,
     history: Mutex<History>,
 }
 
@@ -156,6 +158,14 @@ impl InstanceState {
         self.health() != before
     }
 
+    /// Counts a health check of the instance until the returned value is dropped. Without a check, an instance whose last
+    /// check failed would never be healthy again. So the end of the last check ends this state.
+    pub(in crate::proxy) fn begin_check(self: &Arc<Self>) -> Checked {
+        let _history = self.lock();
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        Checked(self.clone())
+    }
+
     /// The number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -186,6 +196,26 @@ pub(in crate::proxy) struct InFlight(Arc<InstanceState>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An instance with a health check.
+#[derive(Debug)]
+pub(in crate::proxy) struct Checked(Arc<InstanceState>);
+
+impl Checked {
+    pub(super) fn state(&self) -> &InstanceState {
+        &self.0
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        let mut history = self.0.lock();
+        if self.0.checks.fetch_sub(1, Ordering::Relaxed) == 1 {
+            history.failed_checks = 0;
+            self.0.problems.fetch_and(!CHECK_FAILED, Ordering::Relaxed);
+        }
     }
 }
 
@@ -254,6 +284,22 @@ mod tests {
         assert_eq!(state.health(), InstanceHealth::CheckFailed);
         assert!(state.set_checked(true));
         assert_eq!(state.health(), InstanceHealth::Up);
+    }
+
+    #[test]
+    fn the_end_of_the_last_check_ends_the_failure() {
+        let state = Arc::<InstanceState>::default();
+        let [old, new] = [state.begin_check(), state.begin_check()];
+        for is_up in [false, false] {
+            state.set_checked(is_up);
+        }
+        drop(old);
+        assert_eq!(state.health(), InstanceHealth::CheckFailed, "a reload continues the check");
+        let now = Instant::now();
+        state.set_unreachable(now, now);
+        drop(new);
+        assert_eq!(state.health(), InstanceHealth::Ejected);
+        assert!(!state.begin_check().state().set_checked(false), "the count begins again");
     }
 
     #[test]

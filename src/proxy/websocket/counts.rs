@@ -21,7 +21,7 @@ pub(super) enum Ended {
     Service,
     /// The token or the certificate of the client has expired.
     Expired,
-    /// The token of the client was revoked.
+    /// The token or the certificate of the client was revoked.
     Revoked,
     /// The revocation store could not say whether the token is revoked.
     Unchecked,

@@ -151,7 +151,7 @@ impl ClientUpgrade {
         service: ServiceUpgrade,
         context: &response_head::Context<'_>,
     ) -> Result<Response<ResponseBody>, InvalidAnswer> {
-        let ServiceUpgrade { head, connection } = service;
+        let ServiceUpgrade { head, connection, in_flight } = service;
         self.offer.check(&head.headers)?;
         let mut response = Response::from_parts(*head, ResponseBody::default());
         *response.version_mut() = Version::HTTP_11;
@@ -165,7 +165,8 @@ impl ClientUpgrade {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let registered = self.place.open(self.token);
         let tunnel =
-            WebSocketTunnel::new(self.on_upgrade, connection, registered, self.expiry, self.about);
+            WebSocketTunnel::new(self.on_upgrade, connection, registered, self.expiry, self.about)
+                .with_in_flight(in_flight);
         if self.server_runs {
             response.extensions_mut().insert(NewTunnel::new(Box::pin(tunnel)));
         } else {

@@ -11,22 +11,26 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 
-use super::super::pool::PooledConnection;
+use super::super::{instances::InFlight, pool::PooledConnection};
 
 /// The answer of a service with status 101. Dropping this value closes the connection to the service.
 pub(in crate::proxy) struct ServiceUpgrade {
     pub(super) head: Box<Parts>,
     pub(super) connection: SwitchedConnection,
+    /// The request is in flight at the instance until the tunnel ends.
+    pub(super) in_flight: Option<InFlight>,
 }
 
 impl ServiceUpgrade {
     pub(in crate::proxy) fn new<B: Send + 'static>(
         mut response: Response<Incoming>,
         connection: Box<PooledConnection<B>>,
+        in_flight: Option<InFlight>,
     ) -> Self {
         let on_upgrade = hyper::upgrade::on(&mut response);
         let (head, _) = response.into_parts();
-        Self { head: Box::new(head), connection: SwitchedConnection { connection, on_upgrade } }
+        let connection = SwitchedConnection { connection, on_upgrade };
+        Self { head: Box::new(head), connection, in_flight }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    super::instances::InFlight,
     counts::Ended,
     flow::{Failed, Flow},
     frames::{CloseCode, close_frame},
@@ -62,6 +63,8 @@ pub(super) struct About {
 pub(super) struct WebSocketTunnel {
     state: State,
     registered: Registered,
+    /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer tunnels.
+    in_flight: Option<InFlight>,
     about: About,
     expiry: Option<Expiry>,
     opened: Instant,
@@ -123,6 +126,7 @@ impl WebSocketTunnel {
         Self {
             state: State::Upgrading { client, service, upgraded: [None, None] },
             registered,
+            in_flight: None,
             about,
             expiry,
             opened: now,
@@ -137,6 +141,12 @@ impl WebSocketTunnel {
             timer: Box::pin(sleep_until(now)),
             ended: None,
         }
+    }
+
+    /// Keeps the request in flight at the instance until the tunnel ends.
+    pub(super) fn with_in_flight(mut self, in_flight: Option<InFlight>) -> Self {
+        self.in_flight = in_flight;
+        self
     }
 
     /// Begins to close the WebSocket.
@@ -157,6 +167,9 @@ impl WebSocketTunnel {
         }
         let text = match why {
             Ended::Expired => "the credential has expired",
+            Ended::Revoked if reason == ReasonCode::CertificateRevoked => {
+                "the client certificate was revoked"
+            }
             Ended::Revoked => "the token was revoked",
             _ => "the token cannot be checked",
         };
@@ -338,6 +351,7 @@ impl WebSocketTunnel {
 
     fn finish(&mut self, ended: Ended) {
         self.ended = Some(ended);
+        self.in_flight = None;
         let moved = match mem::replace(&mut self.state, State::Closed) {
             State::Open(open) => (open.up.moved(), open.down.moved()),
             State::Upgrading { .. } | State::Closed => (0, 0),
@@ -404,6 +418,10 @@ impl Future for WebSocketTunnel {
 impl Tunnel for WebSocketTunnel {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.get_mut().close(Ended::Shutdown, CloseCode::GoingAway, SHUTDOWN);
+    }
+
+    fn revoke_certificate(self: Pin<&mut Self>) {
+        self.get_mut().close_for_credential(Ended::Revoked, ReasonCode::CertificateRevoked);
     }
 }
 

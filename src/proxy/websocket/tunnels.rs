@@ -36,7 +36,8 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
 /// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, or when the client
-/// certificate expires. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
+/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of
+/// its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
 /// WebSockets immediately. Without this task, it closes them within 30 seconds.
 ///
 /// ```

@@ -122,7 +122,7 @@ async fn all_instances_are_used_checked_and_listed() {
     };
     let health: Value = serde_json::from_str(&of_admin("/health").await).unwrap();
     let name = format!("svc at http://localhost:{first}");
-    assert_eq!(health["instances"], serde_json::json!({ name: "check-failed" }));
+    assert_eq!(health["instances"], serde_json::json!({ (name.as_str()): "check-failed" }));
     let metrics = of_admin("/metrics").await;
     for line in [
         "passticket_service_instances{health=\"up\"} 2",
@@ -134,4 +134,29 @@ async fn all_instances_are_used_checked_and_listed() {
     // The instance is used again as soon as its check succeeds.
     statuses[0].store(200, Ordering::Relaxed);
     until(async || get(None).await.1 == format!("{first:5}")).await;
+
+    // A reload that changes other settings continues the checks. A reload without checks ends the failure.
+    statuses[0].store(503, Ordering::Relaxed);
+    let failed = async || {
+        let health: Value = serde_json::from_str(&of_admin("/health").await).unwrap();
+        health["instances"] == serde_json::json!({ (name.as_str()): "check-failed" })
+    };
+    until(async || failed().await).await;
+    let reload = async |from: &str, to: &str| {
+        let path = demo.directory.join("zowe.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replace(from, to)).unwrap();
+        let answer = client.post(format!("http://{admin}/reload")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    let slower = "intervalSeconds: 1\n      timeoutSeconds: 3\n";
+    reload("intervalSeconds: 1\n", slower).await;
+    assert!(failed().await);
+    reload(slower, "enabled: false\n").await;
+    until(async || !failed().await).await;
+    // The old gateway, which the connection of the client has used, checks no more. Otherwise, the failure would be known
+    // again after two checks.
+    sleep(Duration::from_millis(2500)).await;
+    assert!(!failed().await);
 }

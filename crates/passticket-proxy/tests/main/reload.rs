@@ -18,10 +18,18 @@ use serde_json::{Value, json};
 use test_support::{
     PATIENCE,
     pki::{self, Authority, USER},
+    raw,
+    websocket::{Frame, TEXT, echo},
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
-use crate::support::{Demo, admin_address, with_site};
+use crate::{
+    support::{Demo, admin_address, with_site},
+    websocket,
+};
 
 /// A gateway with an admin port, in front of a service that answers each request.
 struct Gateway {
@@ -33,7 +41,15 @@ struct Gateway {
 impl Gateway {
     /// Starts the gateway after `edit` has changed the files.
     async fn start(edit: impl FnOnce(&Path, String) -> String + Send + 'static) -> Self {
-        let service = format!("http://{}", crate::serve::service().await);
+        Self::start_before(crate::serve::service().await, edit).await
+    }
+
+    /// Starts the gateway in front of this service.
+    async fn start_before(
+        service: SocketAddr,
+        edit: impl FnOnce(&Path, String) -> String + Send + 'static,
+    ) -> Self {
+        let service = format!("http://{service}");
         let mut demo = Demo::beside_servers(move |directory, yaml| {
             let yaml = with_site(directory, &yaml, &service);
             edit(directory, yaml) + "    admin:\n      port: 0\n"
@@ -418,6 +434,56 @@ async fn open_connections_of_a_revoked_client_certificate_are_closed() {
     }
     let closed = "passticket_connections_closed_total{reason=\"certificate\"}";
     assert!(gateway.metric(closed).await >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
+    let service = raw::service(async |stream| drop(echo(stream).await)).await;
+    let mut gateway = Gateway::start_before(service, |directory, yaml| {
+        let list = Authority::trusted().revoke(&[1], |_| {});
+        fs::write(directory.join("certs/site.crl"), list).unwrap();
+        yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
+            .replace("serviceAuthorities: certs/site.pem", "serviceAuthorities: certs/ca.pem")
+            + "    crls: certs/site.crl\n"
+    })
+    .await;
+    let site = Authority::trusted();
+    let key = USER.key_pair();
+    let client = |serial: u64| {
+        let certificate = site.certify(&key, |params| params.serial_number = Some(serial.into()));
+        let pem = certificate + &key.serialize_pem();
+        gateway.demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap())
+    };
+    let mut good = websocket::open_of(&gateway.demo, client(7), "").await;
+    let revoked = websocket::open_of(&gateway.demo, client(8), "").await;
+    replace(&gateway.path("certs/site.crl"), &site.revoke(&[8], |_| {}));
+    let answer = gateway.reload().await;
+    let changes = strings(&answer["changes"]);
+    assert!(changes[1].starts_with("1 connections closed: their client certificate"), "{answer}");
+    assert_eq!(websocket::closed(revoked).await, Some(1008));
+    let line = gateway.demo.program.logged("WebSocket closed: its credential is no longer valid");
+    assert!(line.contains("certificate-revoked"), "{line}");
+    for series in [
+        "passticket_connections_closed_total{reason=\"certificate\"}",
+        "passticket_tunnels_ended_total{reason=\"revoked\"}",
+        "passticket_tunnels_open",
+    ] {
+        assert_eq!(gateway.metric(series).await, 1, "{series}");
+    }
+    Frame::masked(TEXT, *b"still here").write(&mut good).await.unwrap();
+    let echoed = timeout(PATIENCE, Frame::read(&mut good)).await.unwrap().unwrap();
+    assert_eq!(echoed, Some(Frame::plain(TEXT, *b"still here")));
+    // The audit file is written by a task.
+    let deadline = Instant::now() + PATIENCE;
+    let is_audited = |text: &str| {
+        text.lines().any(|line| {
+            ["web-socket-closed", "certificate-revoked"].iter().all(|part| line.contains(part))
+        })
+    };
+    while !is_audited(&fs::read_to_string(gateway.path("audit.jsonl")).unwrap()) {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{Demo, write_definition};
-use reqwest::{StatusCode, Upgraded, header::HeaderMap};
+use reqwest::{ClientBuilder, StatusCode, Upgraded, header::HeaderMap};
 use test_support::{
     PATIENCE, raw,
     websocket::{CLOSE, Frame, TEXT, echo},
@@ -22,7 +22,11 @@ async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
 
 /// Sends a handshake.
 async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
-    let client = demo.builder().http1_only().build().unwrap();
+    handshake_of(demo, demo.builder(), token).await
+}
+
+async fn handshake_of(demo: &Demo, client: ClientBuilder, token: &str) -> reqwest::Response {
+    let client = client.http1_only().build().unwrap();
     let request = client.get(demo.at("/svc/api/v1/chat"));
     let fields = [
         ("connection", "Upgrade"),
@@ -34,12 +38,19 @@ async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
     for (name, value) in fields {
         headers.insert(name, value.parse().unwrap());
     }
-    request.headers(headers).bearer_auth(token).send().await.unwrap()
+    let request = request.headers(headers);
+    let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+    request.send().await.unwrap()
 }
 
 /// Opens a WebSocket, and checks that it works.
 async fn open(demo: &Demo, token: &str) -> Upgraded {
-    let response = handshake(demo, token).await;
+    open_of(demo, demo.builder(), token).await
+}
+
+/// Opens a WebSocket of a certain client. An empty token is not sent.
+pub(crate) async fn open_of(demo: &Demo, client: ClientBuilder, token: &str) -> Upgraded {
+    let response = handshake_of(demo, client, token).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let mut stream = response.upgrade().await.unwrap();
     Frame::masked(TEXT, *b"hello").write(&mut stream).await.unwrap();
@@ -52,7 +63,7 @@ async fn read(stream: &mut Upgraded) -> Option<Frame> {
 }
 
 /// Reads a close frame, answers it, and waits for the end of the connection. Returns the code.
-async fn closed(mut stream: Upgraded) -> Option<u16> {
+pub(crate) async fn closed(mut stream: Upgraded) -> Option<u16> {
     let close = read(&mut stream).await.expect("a close frame");
     Frame::masked(CLOSE, close.payload.clone()).write(&mut stream).await.unwrap();
     assert_eq!(read(&mut stream).await, None);
