@@ -745,18 +745,25 @@ async fn a_websocket_ends_the_ejection_of_its_instance_and_counts_for_the_balanc
     assert_eq!([first, second].map(health), [InstanceHealth::Ejected; 2]);
     serve(first, &echoes[0]).await;
     serve(second, &echoes[1]).await;
-    let mut open_tunnels = Vec::new();
-    for _ in 0..20 {
-        let (head, client) = open().await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        open_tunnels.push(client);
-    }
-    assert_eq!([first, second].map(health), [InstanceHealth::Up; 2]);
+    let ended = async {
+        while [first, second].map(health) != [InstanceHealth::Up; 2] {
+            let (head, _) = open().await;
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the ejections end");
     let in_flight = |want: usize| {
         let text = MetricRegistry::new().with(states.clone()).expose();
         let line = format!("passticket_service_requests_in_flight {want}");
         text.lines().any(|it| it == line)
     };
+    until(|| in_flight(0)).await;
+    echoes.iter().for_each(|it| it.store(0, Ordering::Relaxed));
+    let mut open_tunnels = Vec::new();
+    for _ in 0..20 {
+        open_tunnels.push(open().await.1);
+    }
     assert!(in_flight(20), "each tunnel is a request in flight");
     assert_eq!(echoes.each_ref().map(|it| it.load(Ordering::Relaxed)), [10, 10]);
     drop(open_tunnels);

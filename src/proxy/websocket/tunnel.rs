@@ -17,8 +17,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::super::instances::InFlight;
 use super::{
-    super::instances::InFlight,
     counts::Ended,
     flow::{Failed, Flow},
     frames::{CloseCode, close_frame},
