@@ -143,6 +143,10 @@ pub(crate) async fn run(
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
     let discovery = Discovery::default();
+    hand_over.discovery(discovery.clone());
+    if let Some(taken_over) = &mut taken_over {
+        taken_over.continue_discovery(&discovery);
+    }
     let components = Components::new(&config, &stores, &workers, &reloads, &discovery);
     let systemd = Notifier::from_env();
     let mut admin = match admin {

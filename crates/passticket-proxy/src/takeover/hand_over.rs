@@ -10,6 +10,7 @@ use super::{
     state::Owners,
     tickets::OwnTickets,
 };
+use crate::discovery::Discovery;
 
 /// The parts of the gateway that take part in a takeover. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,11 @@ impl HandOver {
     /// Registers the failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
         self.owners.set_logins(logins);
+    }
+
+    /// Registers the registry of services.
+    pub(crate) fn discovery(&self, discovery: Discovery) {
+        self.owners.set_discovery(discovery);
     }
 
     /// Puts the gate in front of the gateway.

@@ -7,7 +7,7 @@
 //! | 1 | new | `Hello`. The new process has loaded its configuration and built everything that needs no store |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
-//! | 4 | old | `State`: the used time slots and the failed logins |
+//! | 4 | old | `State`: the used time slots, the failed logins and the registry of services |
 //! | 5 | new | `Opened`. The new process has opened the store and the audit files |
 //! | 6 | old | `Go` |
 //! | 7 | new | `Serving`. The worker threads accept connections |

@@ -32,6 +32,7 @@ use super::{
     state::State,
 };
 use crate::{
+    discovery::Discovery,
     exit::Exit,
     listeners::Listeners,
     stack::{self, NewStore, Stores, StoresError},
@@ -166,6 +167,13 @@ pub(crate) struct TakenOver {
 }
 
 impl TakenOver {
+    /// Lets `discovery` begin with the registry of the old process. Call this before the routes are made.
+    pub(crate) fn continue_discovery(&mut self, discovery: &Discovery) {
+        if let Some(state) = &mut self.state {
+            state.continue_discovery(discovery);
+        }
+    }
+
     /// Continues with the state of the old process. Call this before the first request.
     pub(crate) fn apply(&mut self, hand_over: &HandOver) {
         if let Some(state) = self.state.take() {

@@ -157,7 +157,7 @@ async fn gateway(tickets: &Tickets) -> Demo {
 }
 
 /// Starts a process that takes over. Returns it when it has taken over.
-async fn successor(config: &Path) -> Running {
+pub(crate) async fn successor(config: &Path) -> Running {
     let config = config.to_str().unwrap().to_owned();
     spawn_blocking(move || {
         let mut program = Running::start(PROGRAM, &["serve", "--takeover", "--config", &config]);
