@@ -206,7 +206,7 @@ impl TakenOver {
                 let relayed = relayed::serve(stream, service, proxies, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve, so it cannot continue.
+            // The old process has permitted this process to serve. It continues only if this process closes the store.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None
