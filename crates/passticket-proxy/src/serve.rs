@@ -160,6 +160,7 @@ pub(crate) async fn run(
     let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone())
         .with_discovery(discovery);
     let tunnels = kept.tunnels();
+    hand_over.tunnels(tunnels.clone());
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
@@ -243,8 +244,8 @@ pub(crate) async fn run(
         workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
-        // The old process may still finish requests, and may need this process for them.
-        let _ = timeout(drain.requests, relaying).await;
+        // The old process may still finish requests and have open WebSockets, and may need this process for them.
+        let _ = timeout(drain.requests.max(drain.tunnels), relaying).await;
     }
     // This also aborts the tasks of the configuration.
     reloading.abort();

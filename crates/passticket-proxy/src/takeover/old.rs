@@ -168,7 +168,11 @@ impl Running {
             Ok(relay) => {
                 held.is_done = true;
                 let store = self.stores.revocations.clone();
-                tokio::spawn(relay.clone().follow_revocations(store));
+                let (following, owners) = (relay.clone(), self.hand_over.owners.clone());
+                tokio::spawn(async move {
+                    following.follow_revocations(store).await;
+                    owners.end_tunnels();
+                });
                 self.hand_over.gate.relay(relay);
                 Ok(())
             }

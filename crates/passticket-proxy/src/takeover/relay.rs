@@ -43,6 +43,9 @@ pub(super) const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
 
+/// The maximum length of a revocation, in bytes.
+const MAX_REVOCATION: usize = 4096;
+
 type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The connection of the old process to the new process.
@@ -87,7 +90,8 @@ impl Relay {
         }
     }
 
-    /// Applies the revocations of the new process to `store`, until the new process ends.
+    /// Applies the revocations of the new process to `store`. Returns when they can no longer be followed: the new process
+    /// has ended, this process is too far behind, or a revocation has an unknown format.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
         let request = Request::get("https://localhost/");
         let request = request.header(ORIGIN, Wanted::Revocations.to_header()).body(empty());
@@ -96,10 +100,12 @@ impl Relay {
             Ok(()) => self.0.send_request(request).await,
             Err(error) => Err(error),
         };
-        // This process also ends soon, so an error has no other effect than that its last responses see no more
-        // revocations.
         let body = match sent {
-            Ok(response) => response.into_body(),
+            Ok(response) if response.status() == StatusCode::OK => response.into_body(),
+            Ok(response) => {
+                let status = response.status();
+                return tracing::warn!(%status, "cannot follow the revocations of the new process");
+            }
             Err(error) => {
                 return tracing::warn!(%error, "cannot follow the revocations of the new process");
             }
@@ -120,9 +126,14 @@ impl Relay {
                 match line.parse() {
                     Ok(revocation) => store.apply_followed(&revocation),
                     Err(error) => {
-                        tracing::error!(%error, "cannot follow a revocation of the new process");
+                        return tracing::error!(%error, "cannot follow a revocation of the new process");
                     }
                 }
+            }
+            if text.len() > MAX_REVOCATION {
+                return tracing::error!(
+                    "cannot follow a revocation of the new process: it is too long"
+                );
             }
         }
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tower_passticket::{
     api::LoginFailures,
     passticket::{LocalGenerator, UsedTimeSlots},
+    proxy::Tunnels,
 };
 
 use crate::discovery::Discovery;
@@ -27,6 +28,7 @@ struct Inner {
     tickets: Mutex<Option<LocalGenerator>>,
     logins: Mutex<Option<LoginFailures>>,
     discovery: Mutex<Option<Discovery>>,
+    tunnels: Mutex<Option<Arc<Tunnels>>>,
 }
 
 impl Owners {
@@ -40,6 +42,21 @@ impl Owners {
 
     pub(super) fn set_discovery(&self, discovery: Discovery) {
         *self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner) = Some(discovery);
+    }
+
+    pub(super) fn set_tunnels(&self, tunnels: Arc<Tunnels>) {
+        *self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnels);
+    }
+
+    /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked.
+    pub(super) fn end_tunnels(&self) {
+        let tunnels = self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(tunnels) = tunnels {
+            tracing::warn!(
+                "the revocations of the new process are no longer known; the WebSockets and event streams of this process end"
+            );
+            tunnels.end_all();
+        }
     }
 
     pub(super) fn tickets(&self) -> Option<LocalGenerator> {
