@@ -82,6 +82,7 @@ pub(crate) struct Started {
     takeover_socket: PathBuf,
     audit: Option<AuditSettings>,
     drain: Duration,
+    tunnel_drain: Duration,
 }
 
 impl Started {
@@ -93,6 +94,7 @@ impl Started {
             takeover_socket: config.takeover_socket.clone(),
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
+            tunnel_drain: config.timeouts.tunnel_drain,
         }
     }
 
@@ -117,6 +119,11 @@ impl Started {
             ),
             (audit(self) != audit(&now), ours("audit"), "the audit log"),
             (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
+            (
+                self.tunnel_drain != now.tunnel_drain,
+                ours("timeouts.tunnelDrainSeconds"),
+                "the drain timeout of WebSockets",
+            ),
         ];
         let changed = settings.into_iter().filter(|(is_changed, ..)| *is_changed);
         changed
