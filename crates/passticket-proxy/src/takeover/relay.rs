@@ -10,18 +10,18 @@ use std::{net::SocketAddr, str::FromStr, sync::Arc};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{HOST, RETRY_AFTER, UPGRADE},
     uri::{Authority, Scheme},
 };
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Frame, Incoming},
+    body::{Body, Frame},
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::Semaphore};
 use tower::BoxError;
 use tower_passticket::{
     connection::{ConnectionInfo, Protocol},
@@ -35,10 +35,17 @@ use tower_passticket::{
 /// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
-/// The flow-control windows of HTTP/2. They do not limit the memory of one client, because the connections of the clients
-/// have windows of their own.
-pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
-pub(super) const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// The flow-control windows of HTTP/2. All streams share the window of the connection. It is larger than the windows of
+/// all streams together, so that clients that do not read their responses cannot stop tickets and revocations.
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+const _: () = assert!(MAX_STREAMS < CONNECTION_WINDOW / STREAM_WINDOW);
+
+/// The maximum number of streams that the new process accepts.
+pub(super) const MAX_STREAMS: u32 = 32_000;
+
+/// The maximum number of requests that are relayed at the same time. The other streams are for tickets and revocations.
+const MAX_REQUESTS: usize = 16_000;
 
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
@@ -50,7 +57,11 @@ type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The connection of the old process to the new process.
 #[derive(Clone)]
-pub(super) struct Relay(SendRequest<RelayedBody>);
+pub(super) struct Relay {
+    sender: SendRequest<RelayedBody>,
+    /// Each relayed request has a permit until the end of its response.
+    requests: Arc<Semaphore>,
+}
 
 impl Relay {
     /// Starts the connection. It runs until the last clone of the result is dropped.
@@ -65,22 +76,36 @@ impl Relay {
                 tracing::warn!(%error, "the connection to the new process has ended");
             }
         });
-        Ok(Self(sender))
+        Ok(Self { sender, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) })
     }
 
     /// Lets the new process answer a request.
-    pub(super) async fn forward(mut self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn forward<B>(mut self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let Some(request) = relayed(request) else {
             return unavailable();
         };
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let Ok(permit) = self.requests.clone().try_acquire_owned() else {
+            tracing::debug!(
+                "too many requests are relayed to the new process; a request was refused"
+            );
+            return unavailable();
+        };
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
         match sent {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 parts.version = Version::HTTP_11;
+                let body = body.map_frame(move |frame| {
+                    // The permit is given back when the body is dropped.
+                    let _ = &permit;
+                    frame
+                });
                 Response::from_parts(parts, ResponseBody::new(body))
             }
             Err(error) => {
@@ -96,8 +121,8 @@ impl Relay {
         let request = Request::get("https://localhost/");
         let request = request.header(ORIGIN, Wanted::Revocations.to_header()).body(empty());
         let Ok(request) = request else { return };
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
         let body = match sent {
@@ -150,8 +175,8 @@ impl Relay {
         let wanted = Wanted::Ticket { user, applid };
         let request = Request::get("https://localhost/").header(ORIGIN, wanted.to_header());
         let request = request.body(empty()).map_err(|error| failed(&error.to_string()))?;
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
         let response = sent.map_err(|error| failed(&error.to_string()))?;
@@ -168,9 +193,14 @@ impl Relay {
 
 /// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if it cannot be relayed: it
 /// wants to change the protocol of its connection.
-fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
+///
+/// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
+fn relayed<B>(request: Request<B>) -> Option<Request<RelayedBody>>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let (mut parts, body) = request.into_parts();
-    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
+    if parts.method == Method::CONNECT || offers_websocket(&parts.headers) {
         return None;
     }
     let wanted = Wanted::Answer(Origin {
@@ -188,10 +218,26 @@ fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
     parts.version = Version::HTTP_2;
     parts.extensions.clear();
     parts.headers.insert(ORIGIN, wanted.to_header());
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding"] {
+    for name in HOP_BY_HOP {
         parts.headers.remove(name);
     }
     Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+}
+
+/// Headers that HTTP/2 does not allow (RFC 9113 §8.2.2).
+const HOP_BY_HOP: [&str; 6] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn offers_websocket(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(UPGRADE).into_iter();
+    let mut offered = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    offered.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn empty() -> RelayedBody {
@@ -269,7 +315,71 @@ pub(super) fn unavailable() -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use test_support::PATIENCE;
+
+    use super::{
+        super::{hand_over::HandOver, relayed},
+        *,
+    };
+
+    fn connection() -> ConnectionInfo {
+        let address = "192.0.2.1:1000".parse().unwrap();
+        ConnectionInfo::new(address, address, Protocol::Https)
+    }
+
+    #[test]
+    fn only_requests_that_change_the_protocol_are_not_relayed() {
+        for (method, upgrade, want) in [
+            ("GET", None, true),
+            ("GET", Some("h2c"), true),
+            ("POST", Some("h2c, TLS/1.2"), true),
+            ("GET", Some("websocket"), false),
+            ("GET", Some("h2c, WebSocket"), false),
+            ("CONNECT", None, false),
+        ] {
+            let request = Request::builder().method(method).uri("localhost:1");
+            let mut request = request.extension(connection());
+            if let Some(upgrade) = upgrade {
+                request = request.header("connection", "Upgrade, HTTP2-Settings");
+                request = request.header("upgrade", upgrade).header("http2-settings", "AA");
+            }
+            let relayed = relayed(request.body(empty()).unwrap());
+            assert_eq!(relayed.is_some(), want, "{method} {upgrade:?}");
+            if let Some(relayed) = relayed {
+                assert_eq!(relayed.headers().keys().collect::<Vec<_>>(), [&ORIGIN]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn responses_that_no_client_reads_do_not_stop_tickets() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let service = tower::service_fn(|_| async {
+            let body = vec![b'x'; 4 * 1024 * 1024];
+            Ok::<_, std::convert::Infallible>(Response::new(ResponseBody::from(Bytes::from(body))))
+        });
+        let hand_over = HandOver::default();
+        tokio::spawn(relayed::serve(new, service, None, hand_over, store.follow()));
+        let relay = Relay::start(old).await.unwrap();
+        let mut unread = Vec::new();
+        for _ in 0..80 {
+            let request = Request::get("https://localhost/").extension(connection());
+            let response = relay.clone().forward(request.body(empty()).unwrap()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            unread.push(response);
+        }
+        // The responses use up their windows.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("APPL").unwrap());
+        let answered = tokio::time::timeout(PATIENCE, relay.ticket(user, applid)).await;
+        let error = answered.expect("the ticket should be answered").unwrap_err();
+        assert!(error.to_string().contains("no PassTicket keys"), "{error}");
+        drop(unread);
+    }
 
     #[test]
     fn the_origin_of_a_request_is_read_back() {

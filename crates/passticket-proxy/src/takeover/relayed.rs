@@ -26,11 +26,8 @@ use tower_service::Service;
 
 use super::{
     hand_over::HandOver,
-    relay::{CONNECTION_WINDOW, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
+    relay::{CONNECTION_WINDOW, MAX_STREAMS, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
 };
-
-/// The maximum number of requests that are relayed at the same time. Further requests wait.
-const MAX_REQUESTS: u32 = 100_000;
 
 /// Answers the relayed requests of the old process with `service` until that process ends.
 pub(super) async fn serve<S>(
@@ -54,7 +51,7 @@ pub(super) async fn serve<S>(
         answer(request, service.clone(), proxies.clone(), hand_over.clone(), feed.clone())
     });
     let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .max_concurrent_streams(MAX_REQUESTS)
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(1024 * 1024)
