@@ -36,7 +36,7 @@ use crate::{
     signals::Signals,
     stack::{self, Kept, NewStore, Parts, Stores},
     systemd::Notifier,
-    takeover::{HandOver, Offer, Predecessor, Running, TakenOver},
+    takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
     terminal::print_problem,
     workers::{self, DrainTimes, Inbound},
 };
@@ -173,14 +173,18 @@ pub(crate) async fn run(
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
-    let trusted_proxies = config.trusted_proxies.clone();
+    let inbound = Inbound::new(&config, &parts, systemd.watch());
+    let relayed_clients = ClientSettings {
+        proxies: config.trusted_proxies.clone(),
+        settings: inbound.settings.clone(),
+    };
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
         // The old process ends its own offer when it learns that this process serves. So this offer is made before.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
-            && let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await
+            && let Some(task) = taken_over.serving(relayed, relayed_clients, &hand_over).await
         {
             let _ = relaying.set(task);
         }
@@ -191,7 +195,6 @@ pub(crate) async fn run(
         }
     };
     let service = hand_over.gate(service);
-    let inbound = Inbound::new(&config, &parts, systemd.watch());
     let revocations = stores.revocations.clone();
     let evict = move |config: &Config| {
         let task = Task::default();

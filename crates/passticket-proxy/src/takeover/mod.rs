@@ -38,3 +38,4 @@ mod tickets;
 pub(crate) use hand_over::HandOver;
 pub(crate) use new::{Predecessor, TakenOver};
 pub(crate) use old::{Offer, Running};
+pub(crate) use relayed::ClientSettings;

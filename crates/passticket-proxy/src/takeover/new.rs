@@ -18,16 +18,14 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::{
-    connection::TrustedProxies, proxy::ResponseBody, revocation::RevocationFeed,
-};
+use tower_passticket::{proxy::ResponseBody, revocation::RevocationFeed};
 use tower_service::Service;
 
 use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
     hand_over::HandOver,
     old::{ANSWER, PROTOCOL, canonical},
-    relayed,
+    relayed::{self, ClientSettings},
     socket::connect,
     state::State,
 };
@@ -186,7 +184,7 @@ impl TakenOver {
     pub(crate) async fn serving<S>(
         self,
         service: S,
-        proxies: Option<TrustedProxies>,
+        clients: ClientSettings,
         hand_over: &HandOver,
     ) -> Option<JoinHandle<()>>
     where
@@ -203,7 +201,7 @@ impl TakenOver {
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {
                 tracing::info!("this process has taken over");
-                let relayed = relayed::serve(stream, service, proxies, hand_over.clone(), feed);
+                let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
             // The old process has permitted this process to serve. It continues only if this process closes the store.

@@ -270,6 +270,9 @@ impl Wanted {
                 "local": connection.local.to_string(),
                 "https": connection.protocol == Protocol::Https,
                 "certificate": certificate.as_ref().map(|it| BASE64_STANDARD.encode(it.der())),
+                "intermediates": certificate.as_ref().map(|it| {
+                    it.intermediates().map(|it| BASE64_STANDARD.encode(it)).collect::<Vec<_>>()
+                }),
             }),
             Self::Ticket { user, applid } => {
                 json!({"user": user.as_str(), "applid": applid.as_str()})
@@ -298,7 +301,15 @@ impl Wanted {
         };
         let certificate = match text("certificate") {
             None => None,
-            Some(der) => Some(PeerCertificate::from_der(BASE64_STANDARD.decode(der).ok()?).ok()?),
+            Some(der) => {
+                let intermediates = document.get("intermediates").and_then(Value::as_array);
+                let intermediates = intermediates.into_iter().flatten();
+                let intermediates = intermediates
+                    .map(|it| BASE64_STANDARD.decode(it.as_str()?).ok())
+                    .collect::<Option<Vec<_>>>()?;
+                let der = BASE64_STANDARD.decode(der).ok()?;
+                Some(PeerCertificate::from_chain(der, intermediates).ok()?)
+            }
         };
         let connection = ConnectionInfo::new(address("peer")?, address("local")?, protocol);
         Some(Self::Answer(Origin { connection, certificate }))
@@ -315,18 +326,65 @@ pub(super) fn unavailable() -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{convert::Infallible, time::Duration};
 
-    use test_support::PATIENCE;
+    use hyper::body::Incoming;
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use test_support::{
+        PATIENCE,
+        pki::{self, Authority},
+    };
+    use tower_passticket::tls::{ServerSettings, ServerTls, SettingsHandle};
 
     use super::{
-        super::{hand_over::HandOver, relayed},
+        super::{
+            hand_over::HandOver,
+            relayed::{self, ClientSettings},
+        },
         *,
     };
 
     fn connection() -> ConnectionInfo {
         let address = "192.0.2.1:1000".parse().unwrap();
         ConnectionInfo::new(address, address, Protocol::Https)
+    }
+
+    /// Settings with which client certificates of the test authority are accepted.
+    fn clients() -> ClientSettings {
+        let pem = |text: &'static str| text.as_bytes();
+        let authorities = Some(pem(Authority::trusted().pem()));
+        let (certificate, key) = (pem(pki::SERVER.certificate), pem(pki::SERVER.key));
+        let tls = ServerTls::from_pem(certificate, key, authorities).unwrap();
+        ClientSettings {
+            proxies: None,
+            settings: SettingsHandle::new(ServerSettings::new(Some(tls))),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relayed_certificate_is_verified_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let service = tower::service_fn(|request: Request<Incoming>| async move {
+            let certificate = request.extensions().get::<PeerCertificate>();
+            let text = if certificate.is_some() { "certificate" } else { "none" };
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(text))))
+        });
+        tokio::spawn(relayed::serve(new, service, clients(), HandOver::default(), store.follow()));
+        let relay = Relay::start(old).await.unwrap();
+        let key = pki::USER.key_pair();
+        for (authority, want) in
+            [(Authority::trusted(), "certificate"), (Authority::stranger(), "none")]
+        {
+            let pem = authority.certify(&key, |_| {});
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let certificate = PeerCertificate::from_der(der.to_vec()).unwrap();
+            let request = Request::get("https://localhost/").extension(connection());
+            let request = request.extension(certificate).body(empty()).unwrap();
+            let body = relay.clone().forward(request).await.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), want);
+        }
     }
 
     #[test]
@@ -360,10 +418,10 @@ mod tests {
         let (old, new) = UnixStream::pair().unwrap();
         let service = tower::service_fn(|_| async {
             let body = vec![b'x'; 4 * 1024 * 1024];
-            Ok::<_, std::convert::Infallible>(Response::new(ResponseBody::from(Bytes::from(body))))
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(body))))
         });
         let hand_over = HandOver::default();
-        tokio::spawn(relayed::serve(new, service, None, hand_over, store.follow()));
+        tokio::spawn(relayed::serve(new, service, clients(), hand_over, store.follow()));
         let relay = Relay::start(old).await.unwrap();
         let mut unread = Vec::new();
         for _ in 0..80 {
@@ -386,7 +444,8 @@ mod tests {
         let (peer, local) = ("192.0.2.1:1000".parse().unwrap(), "[::1]:443".parse().unwrap());
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);
         let der = test_support::pki::self_signed_with_name("USER");
-        for certificate in [None, Some(PeerCertificate::from_der(der).unwrap())] {
+        let certificate = PeerCertificate::from_chain(der, [vec![1, 2], vec![3]]).unwrap();
+        for certificate in [None, Some(certificate)] {
             let origin = Origin { connection, certificate: certificate.clone() };
             match Wanted::from_header(&Wanted::Answer(origin).to_header()) {
                 Some(Wanted::Answer(read)) => {
@@ -394,6 +453,11 @@ mod tests {
                     let der =
                         |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
                     assert_eq!(der(&read.certificate), der(&certificate));
+                    let intermediates = |it: &Option<PeerCertificate>| {
+                        let all = it.iter().flat_map(PeerCertificate::intermediates);
+                        all.map(<[u8]>::to_vec).collect::<Vec<_>>()
+                    };
+                    assert_eq!(intermediates(&read.certificate), intermediates(&certificate));
                 }
                 _ => panic!("expected an origin"),
             }
