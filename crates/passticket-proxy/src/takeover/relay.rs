@@ -443,7 +443,7 @@ mod tests {
     fn the_origin_of_a_request_is_read_back() {
         let (peer, local) = ("192.0.2.1:1000".parse().unwrap(), "[::1]:443".parse().unwrap());
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);
-        let der = test_support::pki::self_signed_with_name("USER");
+        let der = pki::self_signed_with_name("USER");
         let certificate = PeerCertificate::from_chain(der, [vec![1, 2], vec![3]]).unwrap();
         for certificate in [None, Some(certificate)] {
             let origin = Origin { connection, certificate: certificate.clone() };
