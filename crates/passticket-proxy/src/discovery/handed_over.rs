@@ -141,8 +141,7 @@ mod tests {
 
     #[test]
     fn a_registry_of_replaced_discovery_services_is_not_used() {
-        let [one, two, three] =
-            ["https://one", "https://two", "https://three"].map(|text| address(text));
+        let [one, two, three] = ["https://one", "https://two", "https://three"].map(address);
         let handed_over = HandedOver::new(&[one.clone(), two], Registry::default());
         assert!(handed_over.is_from(&[three.clone(), one]));
         assert!(!handed_over.is_from(&[three]));
