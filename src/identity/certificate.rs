@@ -27,6 +27,7 @@ pub struct PeerCertificate(Arc<Parts>);
 
 struct Parts {
     der: Bytes,
+    intermediates: Vec<Bytes>,
     sha256: [u8; 32],
     subject: String,
     subject_name: DistinguishedName,
@@ -43,6 +44,17 @@ impl PeerCertificate {
     /// [`CertificateError`] if the bytes are not a certificate, or if a number in an attribute type (an OID) has more
     /// than 32 bits.
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
+        Self::from_chain(der, [])
+    }
+
+    /// As [`from_der`](Self::from_der), with the intermediate certificates that the peer has sent. They are not parsed.
+    ///
+    /// # Errors
+    /// Those of [`from_der`](Self::from_der).
+    pub fn from_chain(
+        der: impl Into<Vec<u8>>,
+        intermediates: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<Self, CertificateError> {
         let der = Bytes::from(der.into());
         let certificate =
             Certificate::from_der(&der).map_err(|e| CertificateError(e.kind().to_string()))?;
@@ -66,12 +78,19 @@ impl PeerCertificate {
             common_name,
             not_after,
             der,
+            intermediates: intermediates.into_iter().map(Bytes::from).collect(),
         })))
     }
 
     /// Returns the certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.0.der
+    }
+
+    /// Returns the intermediate certificates that the peer has sent, in DER. The handshake used them to verify the
+    /// certificate.
+    pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.intermediates.iter().map(|der| &**der)
     }
 
     /// Returns the certificate in DER, as shared bytes that can be sent without a copy.

@@ -703,8 +703,8 @@ async fn unless_ending<F: Future + ?Sized>(
 }
 
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
-    let leaf = tls.peer_certificates()?.first()?;
-    PeerCertificate::from_der(leaf.to_vec())
+    let (leaf, intermediates) = tls.peer_certificates()?.split_first()?;
+    PeerCertificate::from_chain(leaf.to_vec(), intermediates.iter().map(|it| it.to_vec()))
         .inspect_err(|error| {
             log_limited!(warn, "client certificate", { %peer, %error }, "client certificate ignored: it cannot be parsed");
         })

@@ -94,7 +94,7 @@ impl ClientVerifier {
         }
     }
 
-    fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    pub(super) fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (self, chain) {
             // Nothing can be said about a verifier of another program, so the handshake decides.
             (Self::Unknown, _) => true,

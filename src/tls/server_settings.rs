@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::{CertificateDer, UnixTime};
+
 use super::{
     connection_watch::ClientTimeouts,
     inbound_proxies::InboundProxies,
     open_certificates::OpenCertificates,
     server_tls::{ClientVerifier, ServerTls},
 };
-use crate::connection::TrustedProxies;
+use crate::{connection::TrustedProxies, identity::PeerCertificate};
 
 /// Default of [`Server::with_send_timeout`](super::Server::with_send_timeout).
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -126,6 +128,18 @@ impl SettingsHandle {
         let _before = std::mem::replace(&mut *self.current(), settings);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.0.open.replace(&clients)
+    }
+
+    /// Whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a certificate
+    /// of a connection of another process. Always true for a TLS configuration of your own
+    /// ([`ServerTls::from_config`]).
+    ///
+    /// This takes about a tenth of a millisecond. It does not verify that a client holds the private key.
+    pub fn accepts_client(&self, certificate: &PeerCertificate) -> bool {
+        let chain = std::iter::once(certificate.der()).chain(certificate.intermediates());
+        let chain: Vec<_> = chain.map(CertificateDer::from).collect();
+        let clients = self.current().clients();
+        clients.accepts(&chain, UnixTime::now())
     }
 
     pub(super) fn generation(&self) -> u64 {

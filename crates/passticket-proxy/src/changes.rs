@@ -86,6 +86,7 @@ pub(crate) struct Started {
     takeover_socket: PathBuf,
     audit: Option<AuditSettings>,
     drain: Duration,
+    tunnel_drain: Duration,
 }
 
 impl Started {
@@ -97,6 +98,7 @@ impl Started {
             takeover_socket: config.takeover_socket.clone(),
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
+            tunnel_drain: config.timeouts.tunnel_drain,
         }
     }
 
@@ -121,6 +123,11 @@ impl Started {
             ),
             (audit(self) != audit(&now), ours("audit"), "the audit log"),
             (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
+            (
+                self.tunnel_drain != now.tunnel_drain,
+                ours("timeouts.tunnelDrainSeconds"),
+                "the drain timeout of WebSockets",
+            ),
         ];
         let changed = settings.into_iter().filter(|(is_changed, ..)| *is_changed);
         changed

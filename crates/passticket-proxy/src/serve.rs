@@ -36,7 +36,7 @@ use crate::{
     signals::Signals,
     stack::{self, Kept, NewStore, Parts, Stores},
     systemd::Notifier,
-    takeover::{HandOver, Offer, Predecessor, Running, TakenOver},
+    takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
     terminal::print_problem,
     workers::{self, DrainTimes, Inbound},
 };
@@ -143,6 +143,10 @@ pub(crate) async fn run(
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
     let discovery = Discovery::default();
+    hand_over.discovery(discovery.clone());
+    if let Some(taken_over) = &mut taken_over {
+        taken_over.continue_discovery(&discovery);
+    }
     let components = Components::new(&config, &stores, &workers, &reloads, &discovery);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
@@ -156,6 +160,7 @@ pub(crate) async fn run(
     let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone())
         .with_discovery(discovery);
     let tunnels = kept.tunnels();
+    hand_over.tunnels(tunnels.clone());
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
@@ -168,14 +173,18 @@ pub(crate) async fn run(
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
-    let trusted_proxies = config.trusted_proxies.clone();
+    let inbound = Inbound::new(&config, &parts, systemd.watch());
+    let relayed_clients = ClientSettings {
+        proxies: config.trusted_proxies.clone(),
+        settings: inbound.settings.clone(),
+    };
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
         // The old process ends its own offer when it learns that this process serves. So this offer is made before.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
-            && let Some(task) = taken_over.serving(relayed, trusted_proxies, &hand_over).await
+            && let Some(task) = taken_over.serving(relayed, relayed_clients, &hand_over).await
         {
             let _ = relaying.set(task);
         }
@@ -186,7 +195,6 @@ pub(crate) async fn run(
         }
     };
     let service = hand_over.gate(service);
-    let inbound = Inbound::new(&config, &parts, systemd.watch());
     let revocations = stores.revocations.clone();
     let evict = move |config: &Config| {
         let task = Task::default();
@@ -239,8 +247,8 @@ pub(crate) async fn run(
         workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
-        // The old process may still finish requests, and may need this process for them.
-        let _ = timeout(drain.requests, relaying).await;
+        // The old process may still finish requests and have open WebSockets, and may need this process for them.
+        let _ = timeout(drain.requests.max(drain.tunnels), relaying).await;
     }
     // This also aborts the tasks of the configuration.
     reloading.abort();

@@ -120,6 +120,9 @@ impl StreamCredential {
     fn poll_invalid(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let watched = self.watched.get_or_insert_with(|| self.tunnels.watch(self.token.clone()));
         watched.control().register(cx.waker());
+        if watched.control().must_shut_down() {
+            return Poll::Ready("the token cannot be checked any more");
+        }
         if watched.control().take_check() {
             self.next_check = Instant::now();
         }

@@ -81,6 +81,8 @@ struct Table {
     /// Responses that end when their token is revoked. They are no tunnels.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
+    /// Set by [`Tunnels::end_all`].
+    has_ended: bool,
 }
 
 /// The user of a tunnel. Without a user, the address of the client.
@@ -230,6 +232,17 @@ impl Tunnels {
         self.table().open.values().for_each(|control| control.shut_down());
     }
 
+    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. This also holds for those
+    /// that begin later. Call this function if the revocations are no longer known, so that no response continues with a
+    /// token that may have been revoked.
+    pub fn end_all(&self) {
+        let mut table = self.table();
+        table.has_ended = true;
+        let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
+        drop(table);
+        all.iter().for_each(|control| control.shut_down());
+    }
+
     /// Takes a place for a tunnel of `owner`. Returns `None` if the owner already has the maximum number of tunnels.
     pub(super) fn reserve(self: &Arc<Self>, owner: Owner) -> Option<Place> {
         let mut table = self.table();
@@ -244,8 +257,8 @@ impl Tunnels {
 
     /// Watches `token` for a response that is not a tunnel.
     pub(super) fn watch(self: &Arc<Self>, token: Option<VerifiedToken>) -> Watched {
-        let control = Arc::new(Control::new(token));
         let mut table = self.table();
+        let control = Arc::new(Control::new(token, table.has_ended));
         table.last_id += 1;
         let id = table.last_id;
         table.watched.insert(id, control.clone());
@@ -283,8 +296,8 @@ impl Place {
 
     /// Registers the tunnel under its token.
     pub(super) fn open(self, token: Option<VerifiedToken>) -> Registered {
-        let control = Arc::new(Control::new(token));
         let mut table = self.tunnels.table();
+        let control = Arc::new(Control::new(token, table.has_ended));
         table.last_id += 1;
         let id = table.last_id;
         table.open.insert(id, control.clone());
@@ -362,11 +375,11 @@ pub(super) struct Control {
 }
 
 impl Control {
-    fn new(token: Option<VerifiedToken>) -> Self {
+    fn new(token: Option<VerifiedToken>, must_shut_down: bool) -> Self {
         Self {
             token,
             must_check: AtomicBool::new(false),
-            must_shut_down: AtomicBool::new(false),
+            must_shut_down: AtomicBool::new(must_shut_down),
             waker: AtomicWaker::new(),
         }
     }
@@ -425,6 +438,21 @@ mod tests {
         assert_eq!((tunnels.open(), tunnels.counts.open.get()), (0, 0));
         assert_eq!(tunnels.counts.refused.get(), 2);
         assert_eq!(tunnels.table().owners.len(), 1);
+    }
+
+    #[test]
+    fn tunnels_and_watched_responses_end_also_if_they_begin_later() {
+        let tunnels = Arc::new(Tunnels::new(RevocationIndex::default()));
+        let open = || tunnels.reserve(Owner::Unknown).unwrap().open(None);
+        let (before, watched_before) = (open(), tunnels.watch(None));
+        assert!(!before.control().must_shut_down() && !watched_before.control().must_shut_down());
+        tunnels.share().end_all();
+        let (after, watched_after) = (open(), tunnels.watch(None));
+        for control in
+            [before.control(), watched_before.control(), after.control(), watched_after.control()]
+        {
+            assert!(control.must_shut_down());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Finds services in Eureka (docs/decisions.md#d35).
 
 mod found;
+mod handed_over;
 mod missing;
 mod status;
 #[cfg(test)]
@@ -10,12 +11,14 @@ mod updater;
 
 use std::{
     collections::BTreeSet,
+    fmt,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use passticket_proxy::config::{ClientIdentity, Config, DiscoverySettings};
+use serde_json::Value;
 use tower_passticket::{
     audit::{Audit, AuditRecord, Detail, Event, ReasonCode},
     eureka::{EurekaClient, Registry},
@@ -26,6 +29,7 @@ use tower_passticket::{
 };
 
 use crate::part::{Part, Task};
+use handed_over::HandedOver;
 use missing::Missing;
 use status::DiscoveryStatus;
 
@@ -52,6 +56,10 @@ struct Inner {
 struct Applying {
     registry: Arc<Registry>,
     updater: Option<(RouteUpdater, Audit)>,
+    /// The registry of the old process, until [`Discovery::attach`].
+    handed_over: Option<HandedOver>,
+    /// The registry of the old process, until the first fetch. Its instances are kept like those of an earlier fetch.
+    continued: Option<Arc<Registry>>,
 }
 
 impl Discovery {
@@ -60,8 +68,41 @@ impl Discovery {
     pub(crate) fn attach(&self, updater: RouteUpdater, audit: Audit) {
         self.0.status.begin();
         let mut applying = self.applying();
+        if let Some(handed_over) = applying.handed_over.take()
+            && handed_over.is_from(updater.eureka())
+        {
+            applying.registry = Arc::new(handed_over.registry);
+            applying.continued = Some(applying.registry.clone());
+        }
         applying.updater = Some((updater, audit));
         self.apply(&mut applying);
+    }
+
+    /// Returns the last registry for another process. `None` if discovery is off, or if the registry is too large.
+    pub(crate) fn hand_over(&self) -> Option<Value> {
+        let applying = self.applying();
+        let (updater, _) = applying.updater.as_ref()?;
+        let handed_over = HandedOver::new(updater.eureka(), (*applying.registry).clone());
+        drop(applying);
+        let document = handed_over.to_json();
+        if document.is_none() {
+            tracing::warn!(
+                "the registry of services is too large to be handed over; the new process fetches it"
+            );
+        }
+        document
+    }
+
+    /// Begins with the registry of another process, see [`hand_over`](Self::hand_over). Call this before
+    /// [`attach`](Self::attach).
+    pub(crate) fn continue_from(&self, document: &Value) {
+        let handed_over = HandedOver::from_json(document);
+        if handed_over.is_none() {
+            tracing::warn!(
+                "the old process handed over a registry of services that cannot be read; it is fetched"
+            );
+        }
+        self.applying().handed_over = handed_over;
     }
 
     /// Records that the configuration has no discovery.
@@ -100,6 +141,8 @@ impl Discovery {
                         tracing::info!(%address, "registry of services fetched");
                     }
                     let now = client.registry();
+                    let continued = self.applying().continued.take();
+                    let before = continued.unwrap_or(before);
                     let registry = missing.keep(&before, now, fetched.fetch, Instant::now());
                     // A large registry must not keep the runtime from other requests.
                     let discovery = self.clone();
@@ -134,7 +177,7 @@ impl Discovery {
 
     /// Replaces the routes by those of the registry, and reports the instances that are refused from now on.
     fn apply(&self, applying: &mut Applying) {
-        let Applying { registry, updater: Some((updater, audit)) } = applying else { return };
+        let Applying { registry, updater: Some((updater, audit)), .. } = applying else { return };
         let applied = updater.apply(registry);
         let (services, instances) = (applied.trusted + applied.others, applied.instances);
         tracing::info!(
@@ -150,6 +193,12 @@ impl Discovery {
             );
         }
         report(&self.0.status.applied(applied), audit);
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").finish_non_exhaustive()
     }
 }
 

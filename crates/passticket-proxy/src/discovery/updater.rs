@@ -13,6 +13,7 @@ use tower_passticket::{
     eureka::Registry,
     layer::{Route, Routes, SharedRoutes, Upstream},
     proxy::InstanceStates,
+    remote::Address,
     token::ServiceId,
 };
 
@@ -64,6 +65,11 @@ impl RouteUpdater {
     ) -> Self {
         let implement = Box::new(implement);
         Self { settings, defined, listed, implement, routes, services, states }
+    }
+
+    /// The discovery services.
+    pub(super) fn eureka(&self) -> &[Address] {
+        &self.settings.eureka
     }
 
     /// Replaces the routes and the services.

@@ -19,7 +19,8 @@ use tokio::{
 };
 use tower_passticket::revocation::StoreError;
 
-/// The maximum length of a text. The used time slots need up to 6 MB, and the failed logins up to 30 MB.
+/// The maximum length of a text. The used time slots need up to 6 MB, the failed logins up to 30 MB, and the
+/// registry of services up to 16 MB.
 const MAX_TEXT: u32 = 64 * 1024 * 1024;
 
 /// The maximum number of listening sockets: the port of the gateway and the admin port.

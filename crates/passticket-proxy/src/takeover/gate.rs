@@ -22,7 +22,7 @@ use tower::util::Oneshot;
 use tower_passticket::proxy::ResponseBody;
 use tower_service::Service;
 
-use super::relay::Relay;
+use super::relay::{Relay, unavailable};
 
 /// The paths of the auth API, and of the other endpoints of API ML's gateway.
 const OWN_PATHS: &str = "/gateway/";
@@ -52,12 +52,16 @@ enum Phase {
     Held,
     /// The new process answers requests.
     Relayed(Relay),
+    /// This process ends, and does not know whether the new process answers requests.
+    Refused,
 }
 
 /// The process that answers a request.
 pub(super) enum Answerer {
     ThisProcess,
     Successor(Relay),
+    /// No process that this process knows. The client may repeat the request.
+    NoProcess,
 }
 
 impl Gate {
@@ -81,6 +85,11 @@ impl Gate {
         self.set(Phase::Relayed(relay), true);
     }
 
+    /// Refuses the held requests and all later requests.
+    pub(super) fn refuse(&self) {
+        self.set(Phase::Refused, true);
+    }
+
     fn set(&self, phase: Phase, is_closed: bool) {
         self.0.is_closed.store(is_closed, SeqCst);
         self.0.phase.send_replace(phase);
@@ -92,6 +101,7 @@ impl Gate {
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Held)).await;
         match settled.as_deref() {
             Ok(Phase::Relayed(relay)) => Answerer::Successor(relay.clone()),
+            Ok(Phase::Refused) => Answerer::NoProcess,
             // An error means that the sender was dropped. But `self` owns it.
             Ok(Phase::Open | Phase::Held) | Err(_) => Answerer::ThisProcess,
         }
@@ -167,6 +177,7 @@ where
                 match gate.answerer().await {
                     Answerer::ThisProcess => Oneshot::new(service, request).await,
                     Answerer::Successor(relay) => Ok(relay.forward(request).await),
+                    Answerer::NoProcess => Ok(unavailable()),
                 }
             }),
         }

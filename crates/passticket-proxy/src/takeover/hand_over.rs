@@ -1,8 +1,11 @@
 //! The parts of the gateway that take part in a takeover.
 
+use std::sync::Arc;
+
 use tower_passticket::{
     api::LoginFailures,
     passticket::{Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, UserId},
+    proxy::Tunnels,
 };
 
 use super::{
@@ -10,6 +13,7 @@ use super::{
     state::Owners,
     tickets::OwnTickets,
 };
+use crate::discovery::Discovery;
 
 /// The parts of the gateway that take part in a takeover. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,16 @@ impl HandOver {
     /// Registers the failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
         self.owners.set_logins(logins);
+    }
+
+    /// Registers the registry of services.
+    pub(crate) fn discovery(&self, discovery: Discovery) {
+        self.owners.set_discovery(discovery);
+    }
+
+    /// Registers the open WebSockets and event streams.
+    pub(crate) fn tunnels(&self, tunnels: Arc<Tunnels>) {
+        self.owners.set_tunnels(tunnels);
     }
 
     /// Puts the gate in front of the gateway.

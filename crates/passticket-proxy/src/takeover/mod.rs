@@ -7,7 +7,7 @@
 //! | 1 | new | `Hello`. The new process has loaded its configuration and built everything that needs no store |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
-//! | 4 | old | `State`: the used time slots and the failed logins |
+//! | 4 | old | `State`: the used time slots, the failed logins and the registry of services |
 //! | 5 | new | `Opened`. The new process has opened the store and the audit files |
 //! | 6 | old | `Go` |
 //! | 7 | new | `Serving`. The worker threads accept connections |
@@ -15,6 +15,10 @@
 //! Each step has a deadline. If the new process fails, hangs or is killed before `Serving`, the old process opens the
 //! store again and answers the requests that it has held. The lock of the store file guarantees that only one process
 //! writes it.
+//!
+//! After `Go`, the new process may serve, although `Serving` is late or the connection has ended. So the old process
+//! continues only when it has opened the store file: the lock proves that the new process has ended. If `Serving` arrives
+//! first, the takeover has succeeded.
 //!
 //! After `Serving`, the old process starts no request. It closes its connections as at a shutdown. A client may have
 //! sent a request on such a connection before it knew this. The old process relays such a request to the new process,
@@ -34,3 +38,4 @@ mod tickets;
 pub(crate) use hand_over::HandOver;
 pub(crate) use new::{Predecessor, TakenOver};
 pub(crate) use old::{Offer, Running};
+pub(crate) use relayed::ClientSettings;

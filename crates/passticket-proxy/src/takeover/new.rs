@@ -18,20 +18,19 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::{
-    connection::TrustedProxies, proxy::ResponseBody, revocation::RevocationFeed,
-};
+use tower_passticket::{proxy::ResponseBody, revocation::RevocationFeed};
 use tower_service::Service;
 
 use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
     hand_over::HandOver,
     old::{ANSWER, PROTOCOL, canonical},
-    relayed,
+    relayed::{self, ClientSettings},
     socket::connect,
     state::State,
 };
 use crate::{
+    discovery::Discovery,
     exit::Exit,
     listeners::Listeners,
     stack::{self, NewStore, Stores, StoresError},
@@ -166,6 +165,13 @@ pub(crate) struct TakenOver {
 }
 
 impl TakenOver {
+    /// Lets `discovery` begin with the registry of the old process. Call this before the routes are made.
+    pub(crate) fn continue_discovery(&mut self, discovery: &Discovery) {
+        if let Some(state) = &mut self.state {
+            state.continue_discovery(discovery);
+        }
+    }
+
     /// Continues with the state of the old process. Call this before the first request.
     pub(crate) fn apply(&mut self, hand_over: &HandOver) {
         if let Some(state) = self.state.take() {
@@ -178,7 +184,7 @@ impl TakenOver {
     pub(crate) async fn serving<S>(
         self,
         service: S,
-        proxies: Option<TrustedProxies>,
+        clients: ClientSettings,
         hand_over: &HandOver,
     ) -> Option<JoinHandle<()>>
     where
@@ -195,10 +201,10 @@ impl TakenOver {
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {
                 tracing::info!("this process has taken over");
-                let relayed = relayed::serve(stream, service, proxies, hand_over.clone(), feed);
+                let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve, so it cannot continue.
+            // The old process has permitted this process to serve. It continues only if this process closes the store.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None

@@ -1,17 +1,19 @@
 //! The old process of a takeover: it hands its work over.
 
 use std::{
-    fs, io,
+    fs,
+    future::pending,
+    io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use tokio::{
-    io::AsyncReadExt,
     net::UnixStream,
     time::{sleep, timeout},
 };
@@ -67,7 +69,7 @@ pub(crate) struct Successor {
 
 /// The socket on which another process can take over.
 pub(crate) struct Offer {
-    running: Running,
+    running: Arc<Running>,
     path: PathBuf,
     /// `None` if the socket could not be made.
     socket: Option<Socket>,
@@ -76,7 +78,7 @@ pub(crate) struct Offer {
 impl Offer {
     /// Makes the socket at `path`. If this fails, logs a warning.
     pub(crate) fn new(running: Running, path: PathBuf) -> Self {
-        let mut offer = Self { running, path, socket: None };
+        let mut offer = Self { running: Arc::new(running), path, socket: None };
         offer.bind();
         offer
     }
@@ -94,7 +96,7 @@ impl Offer {
     /// Waits for a process that takes over. Returns when the takeover has succeeded.
     pub(crate) async fn until_taken_over(mut self) -> Successor {
         loop {
-            let Some(socket) = &self.socket else { return std::future::pending().await };
+            let Some(socket) = &self.socket else { return pending().await };
             let stream = match socket.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -109,7 +111,12 @@ impl Offer {
             }
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             tracing::info!(pid, "another process wants to take over");
-            match self.running.hand_over(stream).await {
+            // A task of its own, because a signal that stops this process drops this future. If it stopped a takeover in
+            // the last step, no process would know whether the other one serves.
+            let running = self.running.clone();
+            let task = tokio::spawn(async move { running.hand_over(stream).await });
+            let handed_over = task.await.map_err(|error| StepError::Ended(io::Error::other(error)));
+            match handed_over.flatten() {
                 Ok(()) => return Successor { pid },
                 Err(error) => {
                     tracing::error!(pid, %error, "the takeover failed; this process continues");
@@ -146,35 +153,45 @@ impl Running {
             "takeover: the new process is prepared; requests wait until it has the store"
         );
         let mut held = Held { running: self, may_be_used: false, is_done: false };
-        match held.commit(&mut stream).await {
-            Ok(()) => {}
+        let stream = match held.commit(&mut stream).await {
+            Ok(()) => stream,
+            Err(error) if held.may_be_used => held.settle(stream, &process, error).await?,
             Err(error) => {
                 // A process that only waits for the next message notices this, and ends.
                 let text = error.to_string();
                 let _ = send(&mut stream, Kind::GivenUp, &text, ANSWER).await;
-                held.take_back(stream, process).await;
+                held.take_back(stream, &process).await;
                 return Err(error);
             }
-        }
-        // If the new process has just ended, the connection cannot be used.
+        };
         match Relay::start(stream).await {
             Ok(relay) => {
                 held.is_done = true;
                 let store = self.stores.revocations.clone();
-                tokio::spawn(relay.clone().follow_revocations(store));
+                let (following, owners) = (relay.clone(), self.hand_over.owners.clone());
+                tokio::spawn(async move {
+                    following.follow_revocations(store).await;
+                    owners.end_tunnels();
+                });
                 self.hand_over.gate.relay(relay);
                 Ok(())
             }
-            Err(error) => Err(StepError::Ended(io::Error::other(error))),
+            // The new process has just ended, or has closed the connection. It may have made tickets.
+            Err(error) => {
+                process.kill();
+                held.resume_store().await;
+                Err(StepError::Ended(io::Error::other(error)))
+            }
         }
     }
 }
 
-/// The time from the hand-over of the state to the end of the takeover. If the takeover fails, or if its future is
-/// dropped because this process stops, this process answers the held requests.
+/// The time from the hand-over of the state to the end of the takeover. If the takeover fails, this process answers the
+/// held requests.
 struct Held<'r> {
     running: &'r Running,
-    /// Whether the new process may have made tickets.
+    /// Whether the new process may have made tickets, and may serve. From then on, only the lock of the store file proves
+    /// that it does not: this process continues when it has opened the file again.
     may_be_used: bool,
     is_done: bool,
 }
@@ -197,13 +214,8 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Continues the work of this process. First makes sure that the new process does not work.
-    async fn take_back(mut self, stream: UnixStream, process: Process) {
-        let mut stream = Some(stream);
-        if self.may_be_used {
-            // The new process may serve already. Two processes must not serve.
-            process.end(stream.take()).await;
-        }
+    /// Continues the work of this process. The new process has no permission to serve.
+    async fn take_back(mut self, stream: UnixStream, process: &Process) {
         // The new process ends when it reads that the connection was closed.
         drop(stream);
         let store = &self.running.stores.revocations;
@@ -222,11 +234,57 @@ impl Held<'_> {
             sleep(TRY_AGAIN_AFTER).await;
         }
     }
+
+    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills this
+    /// process, if possible. Then waits until it serves nevertheless, or until the store file can be opened. Returns the
+    /// connection to the new process if it serves.
+    ///
+    /// # Errors
+    /// `failure`. This process has continued its work.
+    async fn settle(
+        &mut self,
+        mut stream: UnixStream,
+        process: &Process,
+        failure: StepError,
+    ) -> Result<UnixStream, StepError> {
+        process.kill();
+        tracing::warn!(error = %failure, "the new process may serve; requests wait until it serves, or until it has closed the revocation file");
+        let serves = async {
+            if receive(&mut stream, Kind::Serving, Duration::MAX).await.is_err() {
+                // The end of the connection does not prove the end of the process.
+                pending::<()>().await;
+            }
+        };
+        let resumed = self.resume_store();
+        let has_resumed = tokio::select! {
+            biased;
+            () = serves => false,
+            () = resumed => true,
+        };
+        if has_resumed { Err(failure) } else { Ok(stream) }
+    }
+
+    /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves that
+    /// the new process has ended.
+    async fn resume_store(&mut self) {
+        let store = &self.running.stores.revocations;
+        while store.resume().await.is_err() {
+            sleep(TRY_AGAIN_AFTER).await;
+        }
+        self.is_done = true;
+        self.running.open(self.may_be_used);
+    }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !self.is_done {
+        if self.is_done {
+            return;
+        }
+        if self.may_be_used {
+            // The new process may serve. This process ends, so it need not know.
+            self.running.hand_over.gate.refuse();
+        } else {
             // The command is sent when `resume` is called. Nothing waits for its result.
             drop(self.running.stores.revocations.resume());
             self.running.open(self.may_be_used);
@@ -244,7 +302,8 @@ impl Running {
     }
 }
 
-/// The new process. The file descriptor refers to this process even if its id is used again.
+/// The new process. The file descriptor refers to this process even if its id is used again. `None` if the process is in
+/// another namespace of process ids.
 struct Process(Option<OwnedFd>);
 
 impl Process {
@@ -259,17 +318,95 @@ impl Process {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
-
-    /// Kills the process, and waits until it has ended.
-    async fn end(&self, stream: Option<UnixStream>) {
-        self.kill();
-        let Some(mut stream) = stream else { return };
-        // The connection is closed when the process has ended.
-        let mut byte = [0];
-        while stream.read(&mut byte).await.is_ok_and(|read| read > 0) {}
-    }
 }
 
 pub(super) fn canonical(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tower_passticket::revocation::DurableStore;
+
+    use super::{super::gate::Answerer, *};
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// A process that has handed its work over.
+    async fn handed_over(directory: &Path) -> Running {
+        let revocations = directory.join("revocations.redb");
+        let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+        let store = Arc::new(DurableStore::create(&revocations).unwrap());
+        let running = Running {
+            hand_over: HandOver::default(),
+            stores: Stores { revocations: store.clone(), audit: None },
+            revocations,
+            gateway_address: gateway.local_addr().unwrap(),
+            gateway: gateway.into(),
+            admin: None,
+        };
+        running.hand_over.gate.hold(OWN_REQUESTS).await;
+        store.suspend().await.unwrap();
+        running
+    }
+
+    fn held(running: &Running, may_be_used: bool) -> Held<'_> {
+        Held { running, may_be_used, is_done: false }
+    }
+
+    /// In another namespace, the new process cannot be killed, and the end of its connection proves nothing.
+    #[tokio::test]
+    async fn the_old_process_continues_only_with_the_lock_of_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = handed_over(directory.path()).await;
+        let new = DurableStore::open(&running.revocations).unwrap();
+        let (stream, peer) = UnixStream::pair().unwrap();
+        drop(peer);
+        let process = Process(None);
+        let mut held = held(&running, true);
+        let settling = held.settle(stream, &process, StepError::Protocol);
+        tokio::pin!(settling);
+        assert!(timeout(SHORT, &mut settling).await.is_err());
+        assert!(timeout(SHORT, running.hand_over.gate.answerer()).await.is_err());
+        drop(new);
+        let settled = timeout(10 * ANSWER, settling).await.unwrap();
+        assert!(matches!(settled, Err(StepError::Protocol)), "{settled:?}");
+        let answerer = timeout(SHORT, running.hand_over.gate.answerer()).await;
+        assert!(matches!(answerer, Ok(Answerer::ThisProcess)));
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_serves_late_has_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = handed_over(directory.path()).await;
+        let _new = DurableStore::open(&running.revocations).unwrap();
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        let process = Process(None);
+        let mut held = held(&running, true);
+        let failure = StepError::Deadline(SERVE);
+        let settling = held.settle(stream, &process, failure);
+        tokio::pin!(settling);
+        assert!(timeout(SHORT, &mut settling).await.is_err());
+        send(&mut peer, Kind::Serving, "", ANSWER).await.unwrap();
+        let settled = timeout(10 * ANSWER, settling).await.unwrap();
+        assert!(settled.is_ok(), "{settled:?}");
+        assert!(timeout(SHORT, running.hand_over.gate.answerer()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_takeover_that_is_aborted_opens_the_gate_only_before_the_permission_to_serve() {
+        for may_be_used in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let running = handed_over(directory.path()).await;
+            drop(held(&running, may_be_used));
+            let answerer = timeout(SHORT, running.hand_over.gate.answerer()).await.unwrap();
+            match answerer {
+                Answerer::ThisProcess => assert!(!may_be_used),
+                Answerer::NoProcess => assert!(may_be_used),
+                Answerer::Successor(_) => panic!("no process has taken over"),
+            }
+        }
+    }
 }

@@ -10,18 +10,18 @@ use std::{net::SocketAddr, str::FromStr, sync::Arc};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{HOST, RETRY_AFTER, UPGRADE},
     uri::{Authority, Scheme},
 };
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Frame, Incoming},
+    body::{Body, Frame},
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::Semaphore};
 use tower::BoxError;
 use tower_passticket::{
     connection::{ConnectionInfo, Protocol},
@@ -35,19 +35,33 @@ use tower_passticket::{
 /// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
-/// The flow-control windows of HTTP/2. They do not limit the memory of one client, because the connections of the clients
-/// have windows of their own.
-pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
-pub(super) const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// The flow-control windows of HTTP/2. All streams share the window of the connection. It is larger than the windows of
+/// all streams together, so that clients that do not read their responses cannot stop tickets and revocations.
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+const _: () = assert!(MAX_STREAMS < CONNECTION_WINDOW / STREAM_WINDOW);
+
+/// The maximum number of streams that the new process accepts.
+pub(super) const MAX_STREAMS: u32 = 32_000;
+
+/// The maximum number of requests that are relayed at the same time. The other streams are for tickets and revocations.
+const MAX_REQUESTS: usize = 16_000;
 
 /// The maximum length of a ticket and of an error text, in bytes.
 const MAX_TICKET_ANSWER: usize = 4096;
+
+/// The maximum length of a revocation, in bytes.
+const MAX_REVOCATION: usize = 4096;
 
 type RelayedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The connection of the old process to the new process.
 #[derive(Clone)]
-pub(super) struct Relay(SendRequest<RelayedBody>);
+pub(super) struct Relay {
+    sender: SendRequest<RelayedBody>,
+    /// Each relayed request has a permit until the end of its response.
+    requests: Arc<Semaphore>,
+}
 
 impl Relay {
     /// Starts the connection. It runs until the last clone of the result is dropped.
@@ -62,22 +76,36 @@ impl Relay {
                 tracing::warn!(%error, "the connection to the new process has ended");
             }
         });
-        Ok(Self(sender))
+        Ok(Self { sender, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) })
     }
 
     /// Lets the new process answer a request.
-    pub(super) async fn forward(mut self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn forward<B>(mut self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let Some(request) = relayed(request) else {
             return unavailable();
         };
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let Ok(permit) = self.requests.clone().try_acquire_owned() else {
+            tracing::debug!(
+                "too many requests are relayed to the new process; a request was refused"
+            );
+            return unavailable();
+        };
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
         match sent {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 parts.version = Version::HTTP_11;
+                let body = body.map_frame(move |frame| {
+                    // The permit is given back when the body is dropped.
+                    let _ = &permit;
+                    frame
+                });
                 Response::from_parts(parts, ResponseBody::new(body))
             }
             Err(error) => {
@@ -87,19 +115,22 @@ impl Relay {
         }
     }
 
-    /// Applies the revocations of the new process to `store`, until the new process ends.
+    /// Applies the revocations of the new process to `store`. Returns when they can no longer be followed: the new process
+    /// has ended, this process is too far behind, or a revocation has an unknown format.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
         let request = Request::get("https://localhost/");
         let request = request.header(ORIGIN, Wanted::Revocations.to_header()).body(empty());
         let Ok(request) = request else { return };
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
-        // This process also ends soon, so an error has no other effect than that its last responses see no more
-        // revocations.
         let body = match sent {
-            Ok(response) => response.into_body(),
+            Ok(response) if response.status() == StatusCode::OK => response.into_body(),
+            Ok(response) => {
+                let status = response.status();
+                return tracing::warn!(%status, "cannot follow the revocations of the new process");
+            }
             Err(error) => {
                 return tracing::warn!(%error, "cannot follow the revocations of the new process");
             }
@@ -120,9 +151,14 @@ impl Relay {
                 match line.parse() {
                     Ok(revocation) => store.apply_followed(&revocation),
                     Err(error) => {
-                        tracing::error!(%error, "cannot follow a revocation of the new process");
+                        return tracing::error!(%error, "cannot follow a revocation of the new process");
                     }
                 }
+            }
+            if text.len() > MAX_REVOCATION {
+                return tracing::error!(
+                    "cannot follow a revocation of the new process: it is too long"
+                );
             }
         }
     }
@@ -139,8 +175,8 @@ impl Relay {
         let wanted = Wanted::Ticket { user, applid };
         let request = Request::get("https://localhost/").header(ORIGIN, wanted.to_header());
         let request = request.body(empty()).map_err(|error| failed(&error.to_string()))?;
-        let sent = match self.0.ready().await {
-            Ok(()) => self.0.send_request(request).await,
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
             Err(error) => Err(error),
         };
         let response = sent.map_err(|error| failed(&error.to_string()))?;
@@ -157,9 +193,14 @@ impl Relay {
 
 /// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if it cannot be relayed: it
 /// wants to change the protocol of its connection.
-fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
+///
+/// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
+fn relayed<B>(request: Request<B>) -> Option<Request<RelayedBody>>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let (mut parts, body) = request.into_parts();
-    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
+    if parts.method == Method::CONNECT || offers_websocket(&parts.headers) {
         return None;
     }
     let wanted = Wanted::Answer(Origin {
@@ -177,10 +218,26 @@ fn relayed(request: Request<Incoming>) -> Option<Request<RelayedBody>> {
     parts.version = Version::HTTP_2;
     parts.extensions.clear();
     parts.headers.insert(ORIGIN, wanted.to_header());
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding"] {
+    for name in HOP_BY_HOP {
         parts.headers.remove(name);
     }
     Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+}
+
+/// Headers that HTTP/2 does not allow (RFC 9113 §8.2.2).
+const HOP_BY_HOP: [&str; 6] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn offers_websocket(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(UPGRADE).into_iter();
+    let mut offered = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    offered.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn empty() -> RelayedBody {
@@ -213,6 +270,9 @@ impl Wanted {
                 "local": connection.local.to_string(),
                 "https": connection.protocol == Protocol::Https,
                 "certificate": certificate.as_ref().map(|it| BASE64_STANDARD.encode(it.der())),
+                "intermediates": certificate.as_ref().map(|it| {
+                    it.intermediates().map(|it| BASE64_STANDARD.encode(it)).collect::<Vec<_>>()
+                }),
             }),
             Self::Ticket { user, applid } => {
                 json!({"user": user.as_str(), "applid": applid.as_str()})
@@ -241,7 +301,15 @@ impl Wanted {
         };
         let certificate = match text("certificate") {
             None => None,
-            Some(der) => Some(PeerCertificate::from_der(BASE64_STANDARD.decode(der).ok()?).ok()?),
+            Some(der) => {
+                let intermediates = document.get("intermediates").and_then(Value::as_array);
+                let intermediates = intermediates.into_iter().flatten();
+                let intermediates = intermediates
+                    .map(|it| BASE64_STANDARD.decode(it.as_str()?).ok())
+                    .collect::<Option<Vec<_>>>()?;
+                let der = BASE64_STANDARD.decode(der).ok()?;
+                Some(PeerCertificate::from_chain(der, intermediates).ok()?)
+            }
         };
         let connection = ConnectionInfo::new(address("peer")?, address("local")?, protocol);
         Some(Self::Answer(Origin { connection, certificate }))
@@ -258,14 +326,126 @@ pub(super) fn unavailable() -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{convert::Infallible, time::Duration};
+
+    use hyper::body::Incoming;
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use test_support::{
+        PATIENCE,
+        pki::{self, Authority},
+    };
+    use tower_passticket::tls::{ServerSettings, ServerTls, SettingsHandle};
+
+    use super::{
+        super::{
+            hand_over::HandOver,
+            relayed::{self, ClientSettings},
+        },
+        *,
+    };
+
+    fn connection() -> ConnectionInfo {
+        let address = "192.0.2.1:1000".parse().unwrap();
+        ConnectionInfo::new(address, address, Protocol::Https)
+    }
+
+    /// Settings with which client certificates of the test authority are accepted.
+    fn clients() -> ClientSettings {
+        let pem = |text: &'static str| text.as_bytes();
+        let authorities = Some(pem(Authority::trusted().pem()));
+        let (certificate, key) = (pem(pki::SERVER.certificate), pem(pki::SERVER.key));
+        let tls = ServerTls::from_pem(certificate, key, authorities).unwrap();
+        ClientSettings {
+            proxies: None,
+            settings: SettingsHandle::new(ServerSettings::new(Some(tls))),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relayed_certificate_is_verified_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let service = tower::service_fn(|request: Request<Incoming>| async move {
+            let certificate = request.extensions().get::<PeerCertificate>();
+            let text = if certificate.is_some() { "certificate" } else { "none" };
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(text))))
+        });
+        tokio::spawn(relayed::serve(new, service, clients(), HandOver::default(), store.follow()));
+        let relay = Relay::start(old).await.unwrap();
+        let key = pki::USER.key_pair();
+        for (authority, want) in
+            [(Authority::trusted(), "certificate"), (Authority::stranger(), "none")]
+        {
+            let pem = authority.certify(&key, |_| {});
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let certificate = PeerCertificate::from_der(der.to_vec()).unwrap();
+            let request = Request::get("https://localhost/").extension(connection());
+            let request = request.extension(certificate).body(empty()).unwrap();
+            let body = relay.clone().forward(request).await.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), want);
+        }
+    }
+
+    #[test]
+    fn only_requests_that_change_the_protocol_are_not_relayed() {
+        for (method, upgrade, want) in [
+            ("GET", None, true),
+            ("GET", Some("h2c"), true),
+            ("POST", Some("h2c, TLS/1.2"), true),
+            ("GET", Some("websocket"), false),
+            ("GET", Some("h2c, WebSocket"), false),
+            ("CONNECT", None, false),
+        ] {
+            let request = Request::builder().method(method).uri("localhost:1");
+            let mut request = request.extension(connection());
+            if let Some(upgrade) = upgrade {
+                request = request.header("connection", "Upgrade, HTTP2-Settings");
+                request = request.header("upgrade", upgrade).header("http2-settings", "AA");
+            }
+            let relayed = relayed(request.body(empty()).unwrap());
+            assert_eq!(relayed.is_some(), want, "{method} {upgrade:?}");
+            if let Some(relayed) = relayed {
+                assert_eq!(relayed.headers().keys().collect::<Vec<_>>(), [&ORIGIN]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn responses_that_no_client_reads_do_not_stop_tickets() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let service = tower::service_fn(|_| async {
+            let body = vec![b'x'; 4 * 1024 * 1024];
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(body))))
+        });
+        let hand_over = HandOver::default();
+        tokio::spawn(relayed::serve(new, service, clients(), hand_over, store.follow()));
+        let relay = Relay::start(old).await.unwrap();
+        let mut unread = Vec::new();
+        for _ in 0..80 {
+            let request = Request::get("https://localhost/").extension(connection());
+            let response = relay.clone().forward(request.body(empty()).unwrap()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            unread.push(response);
+        }
+        // The responses use up their windows.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("APPL").unwrap());
+        let answered = tokio::time::timeout(PATIENCE, relay.ticket(user, applid)).await;
+        let error = answered.expect("the ticket should be answered").unwrap_err();
+        assert!(error.to_string().contains("no PassTicket keys"), "{error}");
+        drop(unread);
+    }
 
     #[test]
     fn the_origin_of_a_request_is_read_back() {
         let (peer, local) = ("192.0.2.1:1000".parse().unwrap(), "[::1]:443".parse().unwrap());
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);
-        let der = test_support::pki::self_signed_with_name("USER");
-        for certificate in [None, Some(PeerCertificate::from_der(der).unwrap())] {
+        let der = pki::self_signed_with_name("USER");
+        let certificate = PeerCertificate::from_chain(der, [vec![1, 2], vec![3]]).unwrap();
+        for certificate in [None, Some(certificate)] {
             let origin = Origin { connection, certificate: certificate.clone() };
             match Wanted::from_header(&Wanted::Answer(origin).to_header()) {
                 Some(Wanted::Answer(read)) => {
@@ -273,6 +453,11 @@ mod tests {
                     let der =
                         |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
                     assert_eq!(der(&read.certificate), der(&certificate));
+                    let intermediates = |it: &Option<PeerCertificate>| {
+                        let all = it.iter().flat_map(PeerCertificate::intermediates);
+                        all.map(<[u8]>::to_vec).collect::<Vec<_>>()
+                    };
+                    assert_eq!(intermediates(&read.certificate), intermediates(&certificate));
                 }
                 _ => panic!("expected an origin"),
             }

@@ -21,22 +21,28 @@ use tower_passticket::{
     passticket::{Applid, UserId},
     proxy::ResponseBody,
     revocation::RevocationFeed,
+    tls::SettingsHandle,
 };
 use tower_service::Service;
 
 use super::{
     hand_over::HandOver,
-    relay::{CONNECTION_WINDOW, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
+    relay::{CONNECTION_WINDOW, MAX_STREAMS, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
 };
 
-/// The maximum number of requests that are relayed at the same time. Further requests wait.
-const MAX_REQUESTS: u32 = 100_000;
+/// How this process sees the clients of the old process.
+#[derive(Clone)]
+pub(crate) struct ClientSettings {
+    pub(crate) proxies: Option<TrustedProxies>,
+    /// Verify client certificates.
+    pub(crate) settings: SettingsHandle,
+}
 
 /// Answers the relayed requests of the old process with `service` until that process ends.
 pub(super) async fn serve<S>(
     stream: UnixStream,
     service: S,
-    proxies: Option<TrustedProxies>,
+    clients: ClientSettings,
     hand_over: HandOver,
     feed: RevocationFeed,
 ) where
@@ -51,10 +57,10 @@ pub(super) async fn serve<S>(
 {
     let feed = Arc::new(Mutex::new(Some(feed)));
     let answer = service_fn(move |request: Request<Incoming>| {
-        answer(request, service.clone(), proxies.clone(), hand_over.clone(), feed.clone())
+        answer(request, service.clone(), clients.clone(), hand_over.clone(), feed.clone())
     });
     let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .max_concurrent_streams(MAX_REQUESTS)
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(1024 * 1024)
@@ -69,7 +75,7 @@ pub(super) async fn serve<S>(
 async fn answer<S>(
     mut request: Request<Incoming>,
     service: S,
-    proxies: Option<TrustedProxies>,
+    clients: ClientSettings,
     hand_over: HandOver,
     feed: Arc<Mutex<Option<RevocationFeed>>>,
 ) -> Result<Response<ResponseBody>, Infallible>
@@ -79,11 +85,14 @@ where
     let wanted = request.headers_mut().remove(ORIGIN);
     match wanted.as_ref().and_then(Wanted::from_header) {
         Some(Wanted::Answer(Origin { mut connection, certificate })) => {
-            if let Some(proxies) = &proxies {
+            if let Some(proxies) = &clients.proxies {
                 connection = connection.with_trusted_proxies(proxies, request.headers());
             }
             request.extensions_mut().insert(connection);
-            if let Some(certificate) = certificate {
+            // The old process may have had other authorities and revocation lists.
+            if let Some(certificate) = certificate
+                && clients.settings.accepts_client(&certificate)
+            {
                 request.extensions_mut().insert(certificate);
             }
             Oneshot::new(service, request).await

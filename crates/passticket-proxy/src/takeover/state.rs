@@ -1,4 +1,5 @@
-//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins.
+//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. With it goes
+//! the registry of services, so that the new process has all routes when it begins to serve.
 
 use std::{
     str::FromStr,
@@ -10,7 +11,10 @@ use serde_json::{Value, json};
 use tower_passticket::{
     api::LoginFailures,
     passticket::{LocalGenerator, UsedTimeSlots},
+    proxy::Tunnels,
 };
+
+use crate::discovery::Discovery;
 
 /// How long the hand-over waits for passwords that are being checked.
 const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
@@ -23,6 +27,8 @@ pub(super) struct Owners(Arc<Inner>);
 struct Inner {
     tickets: Mutex<Option<LocalGenerator>>,
     logins: Mutex<Option<LoginFailures>>,
+    discovery: Mutex<Option<Discovery>>,
+    tunnels: Mutex<Option<Arc<Tunnels>>>,
 }
 
 impl Owners {
@@ -34,12 +40,35 @@ impl Owners {
         *self.0.logins.lock().unwrap_or_else(PoisonError::into_inner) = Some(logins);
     }
 
+    pub(super) fn set_discovery(&self, discovery: Discovery) {
+        *self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner) = Some(discovery);
+    }
+
+    pub(super) fn set_tunnels(&self, tunnels: Arc<Tunnels>) {
+        *self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnels);
+    }
+
+    /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked.
+    pub(super) fn end_tunnels(&self) {
+        let tunnels = self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(tunnels) = tunnels {
+            tracing::warn!(
+                "the revocations of the new process are no longer known; the WebSockets and event streams of this process end"
+            );
+            tunnels.end_all();
+        }
+    }
+
     pub(super) fn tickets(&self) -> Option<LocalGenerator> {
         self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn logins(&self) -> Option<LoginFailures> {
         self.0.logins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn discovery(&self) -> Option<Discovery> {
+        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay
@@ -50,7 +79,11 @@ impl Owners {
             Some(logins) => Some(logins.hand_over(PASSWORD_CHECKS).await),
             None => None,
         };
-        State { logins, time_slots: self.tickets().map(|it| it.hand_over_time_slots()) }
+        State {
+            logins,
+            time_slots: self.tickets().map(|it| it.hand_over_time_slots()),
+            registry: self.discovery().and_then(|it| it.hand_over()),
+        }
     }
 
     /// Continues with the state. `may_be_used` says whether the new process may have made tickets.
@@ -84,6 +117,7 @@ impl Owners {
 pub(super) struct State {
     time_slots: Option<UsedTimeSlots>,
     logins: Option<String>,
+    registry: Option<Value>,
 }
 
 /// The text is not a [`State`] of this version.
@@ -96,7 +130,15 @@ pub(super) struct StateError;
 impl State {
     pub(super) fn to_text(&self) -> String {
         let slots = self.time_slots.as_ref().map(ToString::to_string);
-        json!({"timeSlots": slots, "failedLogins": self.logins}).to_string()
+        json!({"timeSlots": slots, "failedLogins": self.logins, "registry": self.registry})
+            .to_string()
+    }
+
+    /// Lets `discovery` begin with the registry.
+    pub(super) fn continue_discovery(&mut self, discovery: &Discovery) {
+        if let Some(registry) = self.registry.take() {
+            discovery.continue_from(&registry);
+        }
     }
 }
 
@@ -115,6 +157,8 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
+            // Earlier versions do not hand a registry over.
+            registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
         })
     }
 }

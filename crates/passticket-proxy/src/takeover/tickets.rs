@@ -29,6 +29,7 @@ impl PassTicketGenerator for OwnTickets {
                 Err(error) if is_handed_over(&error) => match gate.answerer().await {
                     Answerer::ThisProcess => local.generate_now(&user, &applid),
                     Answerer::Successor(relay) => relay.ticket(user, applid).await,
+                    Answerer::NoProcess => Err(error),
                 },
                 generated => generated,
             }

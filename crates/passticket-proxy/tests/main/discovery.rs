@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
 
-use crate::support::{Demo, PROGRAM, admin_address, with_site};
+use crate::{
+    support::{Demo, PROGRAM, admin_address, with_site},
+    takeover::successor,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::KeyPair;
 use reqwest::Response;
@@ -15,7 +18,10 @@ use test_support::{
     raw::Step,
     tickets,
 };
-use tokio::time::{Duration, sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, sleep},
+};
 
 /// A gateway, its discovery services and services that answer `200 ok`.
 struct Site {
@@ -300,13 +306,33 @@ async fn a_found_service_needs_a_certificate_for_its_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_keeps_the_found_services_while_discovery_is_away() {
+    const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
+    let mut site = Site::start(KEYS, |yaml| yaml).await;
+    fs::set_permissions(&site.demo.directory, fs::Permissions::from_mode(0o755)).unwrap();
+    site.register(&Site::files("localhost", site.service.address.port()));
+    site.until(FILES, 200).await;
+    site.first.stop().await;
+    site.second.stop().await;
+    let config = site.demo.directory.join("zowe.yaml");
+    for _ in 0..2 {
+        // The second process has the registry only from the first one.
+        let new = successor(&config).await;
+        let mut old = std::mem::replace(&mut site.demo.program, new);
+        assert_eq!(site.get(FILES).await.status(), 200);
+        assert!(spawn_blocking(move || old.wait()).await.unwrap().0.success());
+        assert_eq!(site.get(FILES).await.status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_live_asks_each_discovery_service() {
     const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
     let mut site = Site::start(KEYS, |yaml| yaml).await;
     site.register(&Site::files("localhost", 1));
     site.second.stop().await;
     let config = site.demo.directory.join("zowe.yaml");
-    let check = tokio::task::spawn_blocking(move || {
+    let check = spawn_blocking(move || {
         Command::new(PROGRAM).arg("check").arg("--config").arg(config).arg("--live").output()
     });
     let output = check.await.unwrap().unwrap();

@@ -312,16 +312,22 @@ async fn addresses_and_stores_need_a_restart() {
         let text = text.replace("      port: 0\n", "      port: 2\n");
         let text = text.replace("    port: 0\n", "    port: 1\n");
         let text = text.replace("revocations: revocations.redb", "revocations: new.redb");
-        text.replace("file: audit.jsonl", "file: new.jsonl") + "    logLevel: debug\n"
+        text.replace("file: audit.jsonl", "file: new.jsonl")
+            + "    logLevel: debug\n    timeouts: {tunnelDrainSeconds: 7}\n"
     });
     let answer = gateway.reload().await;
     let warnings = strings(&answer["warnings"]);
-    for want in ["gateway.port: the address", "admin", "revocations: the file", "audit: the audit"]
-    {
+    for want in [
+        "gateway.port: the address",
+        "admin",
+        "revocations: the file",
+        "audit: the audit",
+        "timeouts.tunnelDrainSeconds: the drain timeout of WebSockets",
+    ] {
         let found = warnings.iter().any(|it| it.contains(want) && it.contains("restarted"));
         assert!(found, "{want}: {answer}");
     }
-    assert_eq!(strings(&answer["changes"]), ["level of the log"]);
+    assert_eq!(strings(&answer["changes"]), ["timeouts", "level of the log"]);
     gateway.demo.program.logged("changes only when the program is restarted");
     assert_eq!(gateway.status(&gateway.demo.client_of("USER")).await, 200);
     assert!(!gateway.path("new.redb").exists() && !gateway.path("new.jsonl").exists());

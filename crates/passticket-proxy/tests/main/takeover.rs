@@ -157,7 +157,7 @@ async fn gateway(tickets: &Tickets) -> Demo {
 }
 
 /// Starts a process that takes over. Returns it when it has taken over.
-async fn successor(config: &Path) -> Running {
+pub(crate) async fn successor(config: &Path) -> Running {
     let config = config.to_str().unwrap().to_owned();
     spawn_blocking(move || {
         let mut program = Running::start(PROGRAM, &["serve", "--takeover", "--config", &config]);
@@ -454,8 +454,8 @@ async fn a_new_process_that_hangs_before_it_serves_is_killed() {
     assert!(tickets.repeated.lock().unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_token() {
+/// Starts a gateway, and opens a WebSocket. Returns also its token.
+async fn gateway_with_websocket() -> (Demo, BufReader<TcpStream>, String) {
     let service = raw::service(async |stream| drop(echo(stream).await)).await;
     // Without TLS, the test can send frames on a plain connection.
     let demo = Demo::beside_servers(move |directory, yaml| {
@@ -468,7 +468,7 @@ async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_to
             .replace("delegatePassticket: true", "delegatePassticket: false")
     })
     .await;
-    let mut demo = Demo { url: demo.url.replace("https://", "http://"), ..demo };
+    let demo = Demo { url: demo.url.replace("https://", "http://"), ..demo };
     let socket = async {
         while !socket_of(&demo).exists() {
             sleep(Duration::from_millis(10)).await;
@@ -484,7 +484,26 @@ async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_to
     stream.get_mut().write_all(handshake.as_bytes()).await.unwrap();
     let head = raw::head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    (demo, stream, pat)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_at_the_old_process_ends_when_the_new_process_ends() {
+    let (mut demo, mut stream, _) = gateway_with_websocket().await;
+    let _old =
+        std::mem::replace(&mut demo.program, successor(&demo.directory.join("zowe.yaml")).await);
+    Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
+    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
+    assert_eq!(frame, Frame::plain(TEXT, "still open"));
+    demo.program.kill();
+    // From now on, the old process does not learn about revocations.
+    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
+    assert_eq!(frame.close_code(), Some(1001), "{frame:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_token() {
+    let (mut demo, mut stream, pat) = gateway_with_websocket().await;
     let _old =
         std::mem::replace(&mut demo.program, successor(&demo.directory.join("zowe.yaml")).await);
     Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
