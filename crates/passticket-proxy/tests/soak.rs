@@ -74,10 +74,17 @@ async fn memory_descriptors_and_threads_do_not_grow() {
     for (what, before, after) in [
         ("KiB of resident memory", before.resident_kib, after.resident_kib),
         ("descriptors", before.descriptors, after.descriptors),
-        ("threads", before.threads, after.threads),
     ] {
         assert!(after * 10 <= before * 11, "{what}: {before} before, {after} after");
     }
+    // The program reads its files every two seconds, and resolves names every thirty. If both happen at the same time,
+    // there is one more thread for blocking calls, which then stays.
+    assert!(
+        after.threads <= before.threads + 2,
+        "threads: {} before, {} after",
+        before.threads,
+        after.threads
+    );
 }
 
 /// Starts the services. Returns their definitions, and the broken services.
