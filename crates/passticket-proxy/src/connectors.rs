@@ -1,7 +1,7 @@
 //! The connectors to services and other servers. A connector decides how the gateway verifies a server, and which client
 //! certificate it presents.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use passticket_proxy::config::{ClientIdentities, ClientIdentity, Config, ServiceClients};
 use tower_passticket::{
@@ -24,7 +24,7 @@ pub(crate) struct Outbound {
     pub(crate) zowe: Option<Connector>,
 }
 
-/// What the connectors are made from.
+/// The settings from which the connectors are made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct OutboundSettings {
     verify: Verification,
@@ -32,33 +32,9 @@ pub(crate) struct OutboundSettings {
     timeouts: (Duration, Duration),
     policy: TlsPolicy,
     identities: ClientIdentities,
-    timed: Vec<TimedService>,
+    timed: Vec<(ServiceId, Duration)>,
     zowe_identity: Option<ClientIdentity>,
-    /// The services that are found in Eureka and may receive credentials.
-    found: Vec<ServiceId>,
-}
-
-/// A service with a connect timeout of its own.
-#[derive(Clone, PartialEq)]
-struct TimedService {
-    service: ServiceId,
-    timeout: Duration,
-}
-
-/// The services with a connect timeout of their own.
-///
-/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
-/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
-/// certificate.
-fn timed_services(config: &Config) -> Vec<TimedService> {
-    let identities = &config.client_identities;
-    let timed = config.connect_timeouts.iter().filter_map(|(service, timeout)| {
-        let is_mixed = identities.clients_of(service) == ServiceClients::Mixed;
-        let has_own = identities.own_of(service).is_some();
-        let is_possible = has_own || identities.default.is_none() || !is_mixed;
-        is_possible.then(|| TimedService { service: service.clone(), timeout: *timeout })
-    });
-    timed.collect()
+    strict: Vec<ServiceId>,
 }
 
 /// Makes the connectors, or keeps the previous ones.
@@ -66,15 +42,16 @@ pub(crate) fn outbound(
     config: &Config,
     previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,
 ) -> Result<Part<OutboundSettings, Arc<Outbound>>, TlsError> {
+    let timed = timed_services(config).map(|(service, timeout)| (service.clone(), timeout));
     let settings = OutboundSettings {
         verify: config.verify,
         authorities: config.tls.service_authorities.clone(),
         timeouts: (config.timeouts.connect, config.timeouts.provider),
         policy: config.client_tls.clone(),
         identities: config.client_identities.clone(),
-        timed: timed_services(config),
+        timed: timed.collect(),
         zowe_identity: config.zowe.as_ref().and_then(|zowe| zowe.client_identity.clone()),
-        found: found_services(config).cloned().collect(),
+        strict: strict_services(config).cloned().collect(),
     };
     Part::keep_or_make(previous, settings, |_| {
         let connectors = Connectors::new(config)?;
@@ -83,49 +60,73 @@ pub(crate) fn outbound(
     })
 }
 
-/// The connectors to services and other servers that are verified as `verifyCertificates` says. Each connector presents
-/// one client certificate or none.
+/// Returns the services with a connect timeout of their own.
+///
+/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
+/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
+/// certificate.
+fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
+    let identities = &config.client_identities;
+    let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
+    timed.filter(|(service, _)| {
+        let is_mixed = identities.clients_of(service) == ServiceClients::Mixed;
+        let has_own = identities.own_of(service).is_some();
+        has_own || identities.default.is_none() || !is_mixed
+    })
+}
+
+/// Returns the services that are found in Eureka and may receive credentials, unless all services are verified strictly
+/// anyway. Any program with a trusted certificate can register an instance. So an instance must present a certificate for
+/// its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
+    let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
+    found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)
+}
+
+/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says, except
+/// those of [`strict_services`]. It presents one client certificate or none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.
     pub(crate) anonymous: Connector,
-    /// For services without a client certificate of their own.
+    /// For services without a connector of their own.
     pub(crate) default: Connector,
-    /// For services with a client certificate or a connect timeout of their own.
+    /// For services with a client certificate, a verification or a connect timeout of their own.
     pub(crate) own: Vec<(ServiceId, Connector)>,
 }
 
 impl Connectors {
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
         let identities = &config.client_identities;
-        // Services with the same certificate and the same timeout share a connector.
-        let mut built: Vec<(Option<&ClientIdentity>, Duration, Connector)> = Vec::new();
-        let mut connector_of = |identity, timeout: Duration| {
+        // Services with the same certificate, verification and timeout share a connector.
+        let mut built: Vec<(Option<&ClientIdentity>, Verification, Duration, Connector)> =
+            Vec::new();
+        let mut connector_of = |identity, verification, timeout: Duration| {
             let timeout = timeout.min(MAX_CONNECT_TIMEOUT);
-            let same = built.iter().find(|(i, t, _)| *i == identity && *t == timeout);
-            if let Some((.., connector)) = same {
+            let is_same = |(i, v, t, _): &&_| (*i, *v, *t) == (identity, verification, timeout);
+            if let Some((.., connector)) = built.iter().find(is_same) {
                 return Ok(connector.clone());
             }
-            let connector = connector_within(timeout, config, config.verify, identity)?;
-            built.push((identity, timeout, connector.clone()));
+            let connector = connector_within(timeout, config, verification, identity)?;
+            built.push((identity, verification, timeout, connector.clone()));
             Ok::<_, TlsError>(connector)
         };
         let timeout = config.timeouts.connect;
-        let anonymous = connector_of(None, timeout)?;
-        let default = connector_of(identities.default.as_ref(), timeout)?;
+        let anonymous = connector_of(None, config.verify, timeout)?;
+        let default = connector_of(identities.default.as_ref(), config.verify, timeout)?;
+        let strict: BTreeSet<_> = strict_services(config).collect();
+        let with_own = identities.services.iter().map(|(service, _)| service);
+        let with_own = with_own.chain(timed_services(config).map(|(service, _)| service));
         let mut own = Vec::new();
-        for (service, identity) in &identities.services {
+        for service in with_own.chain(strict.iter().copied()).collect::<BTreeSet<_>>() {
+            let is_strict = strict.contains(service);
+            let verification = if is_strict { Verification::Strict } else { config.verify };
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
-            own.push((service.clone(), connector_of(Some(identity), timeout)?));
+            // The connector is also used on routes with the scheme bypass. There it must present no certificate of the
+            // gateway for all services.
+            let connector = connector_of(identities.of(service), verification, timeout)?;
+            own.push((service.clone(), connector));
         }
-        for TimedService { service, timeout } in timed_services(config) {
-            if identities.own_of(&service).is_some() {
-                continue;
-            }
-            let connector = connector_of(identities.of(&service), timeout)?;
-            own.push((service, connector));
-        }
-        let own = with_found_services(config, own)?;
         Ok(Self { anonymous, default, own })
     }
 
@@ -143,35 +144,6 @@ impl Connectors {
             _ => Ok(self.anonymous.clone()),
         }
     }
-}
-
-/// Returns the services that are found in Eureka and may receive credentials.
-fn found_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
-    config.discovery.iter().flat_map(|discovery| &discovery.services).map(|service| &service.id)
-}
-
-/// Adds connectors to the services that are found in Eureka and may receive credentials. Any program with a trusted
-/// certificate can register an instance, so an instance must present a certificate for its registered host, also with
-/// `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
-///
-/// Such a connector is also used on routes with the scheme bypass. There it must present no certificate of the gateway
-/// for all services.
-fn with_found_services(
-    config: &Config,
-    mut own: Vec<(ServiceId, Connector)>,
-) -> Result<Vec<(ServiceId, Connector)>, TlsError> {
-    if config.verify == Verification::Strict {
-        return Ok(own);
-    }
-    for service in found_services(config) {
-        let identity = config.client_identities.of(service);
-        let timeout = config.connect_timeouts.get(service).copied();
-        let timeout = timeout.unwrap_or(config.timeouts.connect).min(MAX_CONNECT_TIMEOUT);
-        let connector = connector_within(timeout, config, Verification::Strict, identity)?;
-        own.retain(|(id, _)| id != service);
-        own.push((service.clone(), connector));
-    }
-    Ok(own)
 }
 
 /// Returns the connector to servers to which the gateway presents the client certificate `identity`.
