@@ -237,7 +237,7 @@ use environment::Environment;
 use logins::{LoginKeys, Provided};
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
-use reader::{At, Document, Field};
+use reader::{Document, Field};
 use routes::Assembled;
 use secret_file::{
     Other, check_store, directory_warning, public_file_warning, read_authorization_file,
@@ -473,11 +473,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .signing_keys
         .as_ref()
         .and_then(|keys| signing_keys::read(keys, &ours.key_material.passwords.signing_key, env));
-    let saf_file = ours.saf.as_ref().and_then(Field::path);
-    let profiles = match (&ours.saf, &saf_file) {
-        (Some(field), Some(file)) => permissions(file, &field.at, report),
-        _ => Vec::new(),
-    };
+    let (saf_file, profiles) = permissions(ours.saf.as_ref(), report).unzip();
+    let profiles = profiles.unwrap_or_default();
     let identification = identity_checks::read(&zowe, &ours, report);
     let zosmf_peer = zowe.logins.zosmf_peer();
     let saf_tokens = scheme_peers::saf_tokens(&zowe, &ours.zss);
@@ -769,14 +766,11 @@ fn logins<'a>(
     }
 }
 
-fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
-    match read_authorization_file(file, |text| at.warning(text)) {
-        Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
-        Err(error) => {
-            at.error(error);
-            Vec::new()
-        }
-    }
+/// Reads the file of permissions. Returns its path and the permissions.
+fn permissions(saf: Option<&Field<'_>>, report: &Report) -> Option<(PathBuf, Vec<Profile>)> {
+    let (file, content) = saf?.authorization_file()?;
+    let document = Document::parse(file.clone(), &content, report);
+    Some((file, saf::read(document.section(report))))
 }
 
 /// Reads a file of permissions again. Pass the result to [`FileSaf::replace`].
