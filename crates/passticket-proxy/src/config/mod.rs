@@ -526,15 +526,15 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    let mut templates =
-        ours.discovery.as_ref().map(DiscoverySection::templates).unwrap_or_default();
-    let of_services = templates.len();
     // Only the registry may have a route that our section names.
     let gateway_urls = |id: &ServiceId| {
         let limits = routes::limits(overrides).filter(|(other, _)| *other == id);
         limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
     };
-    templates.extend(ours.discovery.iter().flat_map(|it| it.templates_at(gateway_urls)));
+    let mut templates: Vec<_> =
+        ours.discovery.iter().flat_map(|it| it.templates_at(&gateway_urls)).collect();
+    let of_urls = templates.len();
+    templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
     let Assembled { routes, templates } = routes::assemble_all(
         &definitions,
         overrides,
@@ -544,32 +544,23 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         zosmf_applid,
         templates,
     );
-    if let Some(discovery) = &ours.discovery {
-        discovery.check(&definitions, &routes);
-    }
-    // The limits also apply to the services that are found in Eureka.
-    let defined = routes.len();
-    let all_routes = routes.into_iter().chain(templates).collect();
+    // The limits also apply to the services that are found in Eureka: to their routes in our section, and to the
+    // templates, which stand for all their other routes.
+    let of_definitions = routes.len();
+    let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
+    let found_if_complete = is_complete.then_some(&found[..]);
     let rates = routes::rates(overrides);
-    let all_routes = rate_limits::apply(
-        all_routes,
-        &zowe.rates,
-        rates,
-        &definitions,
-        is_complete.then_some(&found[..]),
-    );
-    let (routes, templates) = all_routes.split_at(defined);
-    let (templates, of_urls) = templates.split_at(of_services);
-    let (mut routes, templates) = route_limits::apply(
-        [routes, of_urls].concat(),
-        templates.to_vec(),
-        routes::limits(overrides),
-    );
-    let of_urls = routes.split_off(defined);
-    let all_routes = [&routes[..], &templates, &of_urls].concat();
+    rate_limits::apply(&mut all_routes, &zowe.rates, rates, &definitions, found_if_complete);
+    let (with_url, templates) = all_routes.split_at_mut(of_definitions + of_urls);
+    route_limits::apply(with_url, templates, routes::limits(overrides));
+    let (routes, found_routes) = all_routes.split_at(of_definitions);
+    let (of_urls, templates) = found_routes.split_at(of_urls);
+    if let Some(discovery) = &ours.discovery {
+        discovery.check(&definitions, routes);
+    }
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
-    let listed = listed_services::list(&definitions, &routes);
+    let listed = listed_services::list(&definitions, routes);
     let origins = OriginPolicy::default()
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
@@ -691,9 +682,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         strict_transport_security: ours.strict_transport_security,
         error_pages: ours.error_pages,
         scheme_peers,
-        routes,
+        routes: routes.to_vec(),
         services: listed,
-        discovery: ours.discovery.map(|discovery| discovery.settings(&templates, &of_urls)),
+        discovery: ours.discovery.map(|discovery| discovery.settings(templates, of_urls)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

@@ -88,22 +88,19 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 /// Adds the rate limits to the routes. `ours` are the settings in our section. `found` are the services that are found
 /// in a registry. It is `None` if the services of some files are not known.
 pub(super) fn apply<'s>(
-    routes: Vec<ConfiguredRoute>,
+    routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,
     ours: impl Iterator<Item = (&'s ServiceId, ServiceRate)>,
     definitions: &Definitions<'_>,
     found: Option<&[&ServiceId]>,
-) -> Vec<ConfiguredRoute> {
+) {
     let ours: Vec<_> = ours.collect();
     let services = &definitions.services;
-    let known = found.map(|found| {
-        let defined = services.iter().map(|service| service.id.as_str());
-        defined.chain(found.iter().map(|id| id.as_str())).collect::<Vec<_>>()
-    });
-    for (known, (id, field)) in
-        known.iter().flat_map(|it| zowe.services.iter().map(move |s| (it, s)))
-    {
-        if !known.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+    if let Some(found) = found {
+        let known = services.iter().map(|service| &service.id).chain(found.iter().copied());
+        let known: Vec<_> = known.map(ServiceId::as_str).collect();
+        let is_unknown = |(id, _): &&(&str, _)| !known.iter().any(|it| it.eq_ignore_ascii_case(id));
+        for (id, field) in zowe.services.iter().filter(is_unknown) {
             let hint = suggest(id, known.iter().copied());
             let id = shown_name(id);
             field
@@ -122,11 +119,11 @@ pub(super) fn apply<'s>(
         Some((_, ServiceRate::Off)) => None,
         None => is_limited_by_zowe(id).then_some(zowe.limit),
     };
-    let with_limit = |route: ConfiguredRoute| match limit(route.service()) {
-        Some(limit) => route.with_rate_limit(limit),
-        None => route,
-    };
-    routes.into_iter().map(with_limit).collect()
+    for route in routes {
+        if let Some(limit) = limit(route.service()) {
+            *route = route.clone().with_rate_limit(limit);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,10 +154,11 @@ mod tests {
         let ours = read_service(&mut ours.section(&report).section("svc"));
         let id = ServiceId::new("svc").unwrap();
         let url = "https://a".parse().unwrap();
-        let route = ConfiguredRoute::new(id.clone(), "api", url, ServiceScheme::Bypass).unwrap();
+        let mut routes =
+            [ConfiguredRoute::new(id.clone(), "api", url, ServiceScheme::Bypass).unwrap()];
         let ours = ours.map(|rate| (&id, rate));
         let found = ServiceId::new("found").unwrap();
-        let routes = apply(vec![route], &zowe, ours.into_iter(), &definitions, Some(&[&found]));
+        apply(&mut routes, &zowe, ours.into_iter(), &definitions, Some(&[&found]));
         match report.finish(Some(routes[0].rate_limit())) {
             Ok((limit, warnings)) => {
                 Ok((limit, warnings.iter().map(ToString::to_string).collect()))

@@ -93,12 +93,12 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads.
 /// `templates` stand for any other route of their service, so they get only the limits of the service.
 pub(super) fn apply<'a>(
-    mut routes: Vec<ConfiguredRoute>,
-    mut templates: Vec<ConfiguredRoute>,
+    routes: &mut [ConfiguredRoute],
+    templates: &mut [ConfiguredRoute],
     services: impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)>,
-) -> (Vec<ConfiguredRoute>, Vec<ConfiguredRoute>) {
+) {
     for (id, limits) in services {
-        check(id, limits, &routes, &templates);
+        check(id, limits, routes, templates);
         for template in templates.iter_mut().filter(|template| template.service() == id) {
             *template = with_limits(template.clone(), &Limits::default(), &limits.of_service);
         }
@@ -109,7 +109,6 @@ pub(super) fn apply<'a>(
             *route = with_limits(route.clone(), &own, &limits.of_service);
         }
     }
-    (routes, templates)
 }
 
 /// The part of a prefix after the id of the service.
@@ -226,8 +225,8 @@ mod tests {
             let upstream = "https://a".parse().unwrap();
             ConfiguredRoute::new(id.clone(), url, upstream, ServiceScheme::Bypass).unwrap()
         };
-        let routes = vec![route("api/v1"), route("ui")];
-        let (routes, _) = apply(routes, Vec::new(), [(&id, &limits)].into_iter());
+        let mut routes = [route("api/v1"), route("ui")];
+        apply(&mut routes, &mut [], [(&id, &limits)].into_iter());
         let shown = |route: &ConfiguredRoute| {
             let limits = route.limits().map(|limits| format!("{limits:?}")).unwrap_or_default();
             format!("{:?} {:?} {limits}", route.response_timeout(), route.body_timeout())
