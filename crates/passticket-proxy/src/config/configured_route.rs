@@ -161,13 +161,14 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Also applies the restrictions in the definitions of the service, which `defined` is a route of.
+    /// Also applies the restrictions of the route `other`, which a definition of the same service has. If `other` needs
+    /// sticky users, users may not move between the instances of this route either.
     #[must_use]
-    pub fn with_restrictions_of(mut self, defined: &Self) -> Self {
-        if defined.balancing() == Balancing::StickyUser {
+    pub fn with_restrictions_of(mut self, other: &Self) -> Self {
+        if other.balancing() == Balancing::StickyUser {
             self.set_balancing(Balancing::StickyUser);
         }
-        match defined.encoded_paths() {
+        match other.encoded_paths() {
             EncodedPaths::Refuse => self.with_encoded_paths(EncodedPaths::Refuse),
             _ => self,
         }

@@ -513,14 +513,8 @@ impl<'a> Table<'a> {
             ));
         } else {
             first.route.add_instances(defined.route.instances().cloned());
-            // If one definition needs sticky users, users may not move between the instances of the other one either.
-            if defined.route.balancing() == Balancing::StickyUser {
-                first.route.set_balancing(Balancing::StickyUser);
-            }
             // The restrictions of all definitions count, so that the order of the files does not matter.
-            if defined.route.encoded_paths() == EncodedPaths::Refuse {
-                first.route = first.route.clone().with_encoded_paths(EncodedPaths::Refuse);
-            }
+            first.route = first.route.clone().with_restrictions_of(&defined.route);
             let timeouts = [first.route.response_timeout(), defined.route.response_timeout()];
             if let Some(shortest) = timeouts.into_iter().flatten().min() {
                 first.route = first.route.clone().with_response_timeout(shortest);
@@ -566,15 +560,10 @@ fn override_routes<'a>(
         };
         let mut instances = parent.instances().map(|instance| instance.join(rest));
         let Some(upstream): Option<Upstream> = instances.next() else { continue };
-        let scheme = ServiceScheme::HttpBasicPassTicket { applid: *applid };
-        match ConfiguredRoute::new(settings.id.clone(), path, upstream, scheme) {
+        match parent.moved(path, upstream) {
             Ok(mut route) => {
+                route.scheme = ServiceScheme::HttpBasicPassTicket { applid: *applid };
                 route.add_instances(instances);
-                route.set_balancing(parent.balancing());
-                route = route.with_encoded_paths(parent.encoded_paths());
-                if let Some(timeout) = parent.response_timeout() {
-                    route = route.with_response_timeout(timeout);
-                }
                 routes.push(DefinedRoute {
                     route,
                     at: at.clone(),
