@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use passticket_proxy::config::{DiscoverySettings, TrustedService};
+use passticket_proxy::config::DiscoverySettings;
 use tower_passticket::{
     eureka::{Instance, InstanceStatus, Registry},
     layer::Upstream,
     token::ServiceId,
 };
 
-use super::trust::{Decision, Refusal, decide};
+use super::trust::{Decision, Refusal, SCHEME, Trusted, decide};
 
 /// The services of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ pub(super) struct Refused<'r> {
 #[derive(Debug)]
 pub(super) struct FoundService<'r> {
     pub(super) id: ServiceId,
-    /// The position of its scheme in the configuration. `None` means that the service never receives credentials.
-    pub(super) scheme: Option<usize>,
+    /// The service in the configuration, and its scheme. `None` means that the service never receives credentials.
+    pub(super) trusted: Option<Trusted<'r>>,
     /// The instances, sorted by id.
     pub(super) instances: Vec<FoundInstance<'r>>,
 }
@@ -56,16 +56,16 @@ impl FoundInstance<'_> {
 /// Reads the services. `is_defined` says whether a static definition has a service.
 pub(super) fn find<'r>(
     registry: &'r Registry,
-    settings: &DiscoverySettings,
+    settings: &'r DiscoverySettings,
     is_defined: impl Fn(&ServiceId) -> bool,
 ) -> Found<'r> {
     let mut found = Found::default();
-    let mut by_id: BTreeMap<ServiceId, Vec<(Option<usize>, &'r Instance)>> = BTreeMap::new();
+    let mut by_id: BTreeMap<ServiceId, Vec<(Option<Trusted<'r>>, &'r Instance)>> = BTreeMap::new();
     for instance in registry.instances() {
         let Ok(id) = ServiceId::new(&instance.app) else { continue };
         match decide(settings, &id, is_defined(&id), instance) {
-            Decision::Trusted { service: TrustedService { .. }, scheme } => {
-                by_id.entry(id).or_default().push((Some(scheme), instance));
+            Decision::Trusted(trusted) => {
+                by_id.entry(id).or_default().push((Some(trusted), instance));
             }
             Decision::Other => by_id.entry(id).or_default().push((None, instance)),
             Decision::Ignored => {}
@@ -74,23 +74,25 @@ pub(super) fn find<'r>(
             }
         }
     }
+    let position = |trusted: Option<Trusted<'_>>| trusted.map(|it| it.position);
     let mut others = 0;
     for (id, instances) in by_id {
         // All instances of a service are trusted, or none.
-        let scheme = instances.iter().filter_map(|(scheme, _)| *scheme).min();
-        if scheme.is_none() {
+        let trusted = instances.iter().filter_map(|(trusted, _)| *trusted);
+        let trusted = trusted.min_by_key(|it| it.position);
+        if trusted.is_none() {
             others += 1;
             if others > settings.limits.other_services {
                 found.left_out += 1;
                 continue;
             }
         }
-        let mut service = FoundService { id, scheme, instances: Vec::new() };
+        let mut service = FoundService { id, trusted, instances: Vec::new() };
         let mut paths =
             Paths { known: BTreeSet::new(), maximum: settings.limits.routes, left_out: 0 };
         for (of_instance, instance) in instances {
-            if of_instance != scheme {
-                let name = instance.metadata.get("apiml.authentication.scheme").cloned();
+            if position(of_instance) != position(trusted) {
+                let name = instance.metadata.get(SCHEME).cloned();
                 let refusal = Refusal::OtherScheme(name.unwrap_or_default());
                 found.refused.push(Refused { service: service.id.clone(), instance, refusal });
             } else if service.instances.len() >= settings.limits.instances {
@@ -183,7 +185,8 @@ mod tests {
                 format!("{}:{port}{down}{}", it.instance.host, routes.collect::<String>())
             });
             let instances: Vec<_> = instances.collect();
-            format!("{} {:?}: {}", service.id, service.scheme, instances.join("; "))
+            let position = service.trusted.map(|it| it.position);
+            format!("{} {position:?}: {}", service.id, instances.join("; "))
         });
         (services.collect(), found.refused.len(), found.left_out)
     }

@@ -4,28 +4,39 @@
 use std::fmt;
 
 use passticket_proxy::config::{
-    ConfiguredRoute, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
+    ConfiguredRoute, DiscoverySettings, HostPattern, OtherServices, ServiceScheme, TrustedService,
+    is_reserved,
 };
 use tower_passticket::{eureka::Instance, passticket::Applid, token::ServiceId};
 
-const SCHEME: &str = "apiml.authentication.scheme";
+pub(super) const SCHEME: &str = "apiml.authentication.scheme";
 const APPLID: &str = "apiml.authentication.applid";
 
-/// What the gateway does with a registered instance.
+/// The decision about a registered instance.
 #[derive(Debug)]
 pub(super) enum Decision<'s> {
     /// The configuration names the service. The instance may receive the credentials of the scheme.
-    Trusted {
-        service: &'s TrustedService,
-        /// The position of the scheme in [`TrustedService::schemes`].
-        scheme: usize,
-    },
+    Trusted(Trusted<'s>),
     /// The instance never receives credentials.
     Other,
     /// The configuration does not name the service, and the gateway does not use other services.
     Ignored,
     /// The registration contradicts the configuration.
     Refused(Refusal),
+}
+
+/// A service that the configuration names, and one of its schemes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trusted<'s> {
+    pub(super) service: &'s TrustedService,
+    /// The position of the scheme in [`TrustedService::schemes`].
+    pub(super) position: usize,
+}
+
+impl Trusted<'_> {
+    pub(super) fn scheme(&self) -> ServiceScheme {
+        self.service.schemes[self.position].scheme()
+    }
 }
 
 /// How a registration contradicts the configuration. The texts come from the registrant.
@@ -88,7 +99,7 @@ pub(super) fn decide<'s>(
     }
     match settings.services.iter().find(|service| service.id == *id) {
         Some(service) => match decide_trusted(service, instance) {
-            Ok(scheme) => Decision::Trusted { service, scheme },
+            Ok(position) => Decision::Trusted(Trusted { service, position }),
             Err(refusal) => Decision::Refused(refusal),
         },
         None if is_defined => Decision::Ignored,
@@ -160,9 +171,7 @@ mod tests {
         let instance = instance(registration);
         let id = ServiceId::new(&instance.app).unwrap();
         match decide(&settings, &id, is_defined, &instance) {
-            Decision::Trusted { service, scheme } => {
-                service.schemes[scheme].scheme().name().to_owned()
-            }
+            Decision::Trusted(trusted) => trusted.scheme().name().to_owned(),
             Decision::Other => "other".to_owned(),
             Decision::Ignored => "ignored".to_owned(),
             Decision::Refused(refusal) => refusal.to_string(),

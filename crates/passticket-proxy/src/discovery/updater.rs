@@ -93,10 +93,10 @@ impl RouteUpdater {
             Err(error) => tracing::error!(%error, "routes not replaced"),
         }
         let up = |service: &&FoundService<'_>| service.instances.iter().any(FoundInstance::is_up);
-        let with_scheme = |service: &&FoundService<'_>| service.scheme.is_some();
+        let is_trusted = |service: &&FoundService<'_>| service.trusted.is_some();
         Applied {
-            trusted: found.services.iter().filter(up).filter(with_scheme).count(),
-            others: found.services.iter().filter(up).filter(|it| !with_scheme(it)).count(),
+            trusted: found.services.iter().filter(up).filter(is_trusted).count(),
+            others: found.services.iter().filter(up).filter(|it| !is_trusted(it)).count(),
             instances: found
                 .services
                 .iter()
@@ -123,7 +123,7 @@ impl RouteUpdater {
         let mut left_out = 0;
         // The other services are last, so that they cannot use up the routes of the services in the configuration.
         let (trusted, others): (Vec<_>, Vec<_>) =
-            found.services.iter().partition(|service| service.scheme.is_some());
+            found.services.iter().partition(|service| service.trusted.is_some());
         for service in trusted.into_iter().chain(others) {
             let templates = self.templates_of(service);
             for (path, paths) in found_paths(service) {
@@ -149,21 +149,14 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings of the routes of a service that only the registry has.
-    fn templates_of(&self, service: &FoundService<'_>) -> Templates<'_> {
-        let Some(scheme) = service.scheme else { return Templates::WithoutCredentials };
-        let trusted = self.settings.services.iter().find(|it| it.id == service.id);
+    /// Returns the settings of those routes of a service that only the registry has.
+    fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
+        let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
             self.defined.iter().filter(|route| *route.service() == service.id).collect();
         // A definition decides about the authentication.
-        let scheme = match defined.first() {
-            Some(first) => Some(first.scheme()),
-            None => trusted.and_then(|trusted| Some(trusted.schemes.get(scheme)?.scheme())),
-        };
-        match (trusted, scheme) {
-            (Some(service), Some(scheme)) => Templates::Trusted { service, scheme, defined },
-            _ => Templates::WithoutCredentials,
-        }
+        let scheme = defined.first().map_or_else(|| trusted.scheme(), |first| first.scheme());
+        Templates::Trusted { service: trusted.service, scheme, defined }
     }
 
     /// Lists the services of the definitions, and the found services with an instance that is up.
@@ -172,12 +165,12 @@ impl RouteUpdater {
         for service in &found.services {
             let mut up = service.instances.iter().filter(|it| it.is_up()).peekable();
             let Some(first) = up.peek() else { continue };
-            let described = describe(service, first, &self.settings);
+            let first = *first;
             let instances = up.map(listed_instance);
             match services.iter_mut().find(|listed| listed.id == service.id) {
                 Some(defined) => defined.instances.extend(instances),
                 None => {
-                    let mut described = described;
+                    let mut described = describe(service, first);
                     described.instances = instances.collect();
                     services.push(described);
                 }
@@ -193,7 +186,7 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// The settings of the routes of a service that only the registry has.
+/// The settings of those routes of a service that only the registry has.
 enum Templates<'s> {
     /// The service never receives credentials.
     WithoutCredentials,
@@ -264,22 +257,14 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
 }
 
 /// Describes a service by the metadata of its first instance.
-fn describe(
-    service: &FoundService<'_>,
-    first: &FoundInstance<'_>,
-    settings: &DiscoverySettings,
-) -> ListedService {
+fn describe(service: &FoundService<'_>, first: &FoundInstance<'_>) -> ListedService {
     let metadata = &first.instance.metadata;
     let text = |name: &str| metadata.get(name).filter(|text| !text.is_empty()).cloned();
     let mut listed = ListedService::new(service.id.clone());
     listed.title = text("apiml.service.title");
     listed.description = text("apiml.service.description");
     listed.home_page = first.instance.home_page_url.clone().map(ListedUrl::Direct);
-    let route = service.scheme.and_then(|scheme| {
-        let trusted = settings.services.iter().find(|it| it.id == service.id)?;
-        trusted.schemes.get(scheme)
-    });
-    let scheme = route.map_or(ServiceScheme::Bypass, ConfiguredRoute::scheme);
+    let scheme = service.trusted.map_or(ServiceScheme::Bypass, |trusted| trusted.scheme());
     listed.authentication = Some(listed_authentication(scheme));
     let ids: BTreeSet<&str> = metadata
         .keys()
