@@ -76,7 +76,7 @@ struct Last {
     full: Instant,
 }
 
-/// What was fetched.
+/// The part of the registry that was fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
     /// The whole registry.
@@ -89,7 +89,7 @@ pub enum Fetch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// What was fetched.
+    /// The part of the registry that was fetched.
     pub fetch: Fetch,
     /// Whether the registry differs from the registry before.
     pub has_changed: bool,

@@ -60,7 +60,7 @@ impl InstanceStatus {
     }
 }
 
-/// What has happened to an instance in a delta.
+/// The change of an instance in a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
     /// The instance is new.

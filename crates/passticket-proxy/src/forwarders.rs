@@ -35,7 +35,7 @@ pub(crate) struct Forwarders {
     lists: Part<ListSettings, FreshLists>,
 }
 
-/// What the lists are made from.
+/// The settings from which the lists are made.
 #[derive(Clone, PartialEq)]
 struct ListSettings {
     outbound: Same<Outbound>,

@@ -141,8 +141,8 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies the keys of a registration's metadata that the gateway also reads in a definition. A response timeout of
-    /// the route stays.
+    /// Applies the response timeout, the load balancing and the rule for encoded characters in the metadata of a
+    /// registration. A response timeout of the route stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
@@ -317,7 +317,7 @@ impl ConfiguredRoute {
         self.route.rate_limit()
     }
 
-    /// What the gateway does with `Authorization: Basic` of a client.
+    /// How the gateway treats `Authorization: Basic` of a client.
     pub fn client_basic(&self) -> ClientBasic {
         self.route.client_basic()
     }

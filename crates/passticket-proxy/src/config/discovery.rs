@@ -114,7 +114,7 @@ impl TrustedService {
     }
 }
 
-/// What happens to services that `services` does not name. They never receive credentials.
+/// The treatment of services that `services` does not name. They never receive credentials.
 #[derive(Clone, Debug, Default)]
 pub enum OtherServices {
     /// They have no routes.

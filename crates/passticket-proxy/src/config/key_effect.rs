@@ -1,4 +1,4 @@
-//! What this gateway does with a key of Zowe: a row of the tables in `zowe_keys.rs` and `metadata.rs`.
+//! The effect of a key of Zowe in this gateway: a row of the tables in `zowe_keys.rs` and `metadata.rs`.
 
 use super::reader::Field;
 

@@ -85,7 +85,7 @@ impl Problem {
         &self.place
     }
 
-    /// Returns the text: what is wrong, and usually what to write instead.
+    /// Returns the text. It says what is wrong, and usually what to write instead.
     pub fn text(&self) -> &str {
         &self.text
     }

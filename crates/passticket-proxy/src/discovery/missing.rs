@@ -1,4 +1,4 @@
-//! Keeps instances for a while that are missing in the registry without a word.
+//! Keeps instances for a while that are missing in the registry, but have not ended their registration.
 
 use std::{
     collections::BTreeMap,

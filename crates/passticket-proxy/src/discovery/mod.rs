@@ -239,7 +239,7 @@ pub(crate) struct Finding {
     pub(crate) task: Task,
 }
 
-/// What a [`Finding`] is made from.
+/// The settings from which a [`Finding`] is made.
 #[derive(Clone, PartialEq)]
 pub(crate) struct FindingSettings {
     eureka: Vec<Address>,

@@ -36,7 +36,7 @@ pub(crate) struct RouteUpdater {
     states: Arc<InstanceStates>,
 }
 
-/// What the gateway uses of a registry.
+/// The numbers of services and instances of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The services that the configuration names, with an instance that is up.
