@@ -19,7 +19,7 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     response::{Answer, json as json_response, json_document, typed},
-    service_list::{ListedInstance, ListedService, SharedServices, set_version},
+    service_list::{HealthOf, ListedInstance, ListedService, SharedServices, set_version},
 };
 use crate::{
     apiml_path::{ApimlPath, service_id},
@@ -55,6 +55,7 @@ pub enum HealthAccess {
 #[derive(Clone)]
 pub struct ApimlEndpoints {
     services: SharedServices,
+    instance_health: HealthOf,
     /// The certificate chain of the gateway in PEM. It is empty if it was not set.
     certificates: Bytes,
     health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
@@ -69,6 +70,7 @@ impl ApimlEndpoints {
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
             services: SharedServices::new(services),
+            instance_health: Arc::new(|_, _| Health::Up),
             certificates: Bytes::new(),
             health: Arc::new(Vec::new),
             health_access: HealthAccess::default(),
@@ -79,7 +81,7 @@ impl ApimlEndpoints {
     /// Lists the services of `services`, a list that can be replaced while requests run.
     #[must_use]
     pub fn with_shared_services(self, services: SharedServices) -> Self {
-        Self { services: self.services.with_list_of(&services), ..self }
+        Self { services, ..self }
     }
 
     /// Sets the certificate chain of the gateway, in DER. The certificate of the gateway comes first.
@@ -96,7 +98,7 @@ impl ApimlEndpoints {
         self,
         health: impl Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync + 'static,
     ) -> Self {
-        Self { services: self.services.with_health(health), ..self }
+        Self { instance_health: Arc::new(health), ..self }
     }
 
     /// Sets the function that returns the health of the gateway: the name and the health of each part that the gateway
@@ -171,7 +173,7 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let base = self.base_url(request);
         let api_id = request.uri.query().and_then(api_id);
-        let list = self.endpoints.services.current();
+        let list = self.endpoints.services.current(&self.endpoints.instance_health);
         let services = list.document(&base, api_id);
         if services.is_empty() {
             return Err(ApiError::NoSuchService);
@@ -183,7 +185,7 @@ impl ApimlGateway<'_> {
         self.permit_list(request).await?;
         let (base, path) = (self.base_url(request), request.uri.path());
         let id = service_id(path).ok_or(ApiError::NotFound)?;
-        let list = self.endpoints.services.current();
+        let list = self.endpoints.services.current(&self.endpoints.instance_health);
         let service = list.service(id, &base);
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }

@@ -1,4 +1,5 @@
-//! What an [`AuthApi`](super::AuthApi) remembers about logins, for a program that replaces it at a reload.
+//! The failed logins and the verified passwords of an [`AuthApi`](super::AuthApi), for a program that replaces it at a
+//! reload.
 
 use std::{fmt, sync::Arc};
 

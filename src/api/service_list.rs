@@ -164,45 +164,28 @@ impl ListedInstance {
     }
 }
 
-/// Returns whether an instance of a service works.
-type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
+/// A function that returns whether an instance of a service works.
+pub(super) type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
 
 /// A handle on the list of services, which can be replaced while requests run. Clones are handles on the same list. Each
 /// id should occur once.
 #[derive(Clone)]
-pub struct SharedServices {
-    list: Arc<ArcSwap<Vec<ListedService>>>,
-    health: HealthOf,
-}
+pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
 
 impl SharedServices {
     /// Creates a handle on a list.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
-        let list = Arc::new(ArcSwap::from_pointee(services.into_iter().collect()));
-        Self { list, health: Arc::new(|_, _| Health::Up) }
-    }
-
-    /// Sets the function that returns whether an instance works.
-    pub(super) fn with_health(
-        self,
-        health: impl Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync + 'static,
-    ) -> Self {
-        Self { health: Arc::new(health), ..self }
-    }
-
-    /// Uses the list of `other` from now on.
-    pub(super) fn with_list_of(self, other: &Self) -> Self {
-        Self { list: other.list.clone(), ..self }
+        Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
     }
 
     /// Replaces the list.
     pub fn replace(&self, services: impl IntoIterator<Item = ListedService>) {
-        self.list.store(Arc::new(services.into_iter().collect()));
+        self.0.store(Arc::new(services.into_iter().collect()));
     }
 
-    /// Returns the current list.
-    pub(super) fn current(&self) -> ServiceList {
-        ServiceList { services: self.list.load_full(), health: self.health.clone() }
+    /// Returns the current list. `health` returns whether an instance works.
+    pub(super) fn current<'h>(&self, health: &'h HealthOf) -> ServiceList<'h> {
+        ServiceList { services: self.0.load_full(), health }
     }
 }
 
@@ -214,17 +197,17 @@ impl Default for SharedServices {
 
 impl fmt::Debug for SharedServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SharedServices").field(&self.list.load()).finish()
+        f.debug_tuple("SharedServices").field(&self.0.load()).finish()
     }
 }
 
 /// The list of services at one moment.
-pub(super) struct ServiceList {
+pub(super) struct ServiceList<'h> {
     services: Arc<Vec<ListedService>>,
-    health: HealthOf,
+    health: &'h HealthOf,
 }
 
-impl ServiceList {
+impl ServiceList<'_> {
     /// Returns the services as JSON. `base` is the URL of the gateway. If `api_id` is present, only the services with
     /// this API are listed.
     pub(super) fn document<'a>(
@@ -448,9 +431,14 @@ mod tests {
         service
     }
 
+    fn always_up() -> HealthOf {
+        Arc::new(|_, _| Health::Up)
+    }
+
     #[test]
     fn a_service_has_the_fields_of_api_ml() {
-        let list = SharedServices::new([zosmf()]).current();
+        let health = always_up();
+        let list = SharedServices::new([zosmf()]).current(&health);
         let document = to_value(list.document("https://gw:7554", None)).unwrap();
         let want = json!([{
             "serviceId": "ibmzosmf",
@@ -495,13 +483,12 @@ mod tests {
             let mut service = ListedService::new(ServiceId::new("svc").unwrap());
             let instance = |port| ListedInstance::fixed(&service.id, "http", "a", port);
             service.instances = vec![instance(1), instance(2)];
-            let list = SharedServices::new([service]).with_health(move |_, instance| {
-                match down.contains(&instance.port) {
+            let health: HealthOf =
+                Arc::new(move |_, instance| match down.contains(&instance.port) {
                     true => Health::down("why"),
                     false => Health::Up,
-                }
-            });
-            let list = list.current();
+                });
+            let list = SharedServices::new([service]).current(&health);
             let document = to_value(list.service("svc", "").unwrap()).unwrap();
             assert_eq!(document["status"], want);
             for port in [1, 2] {
@@ -528,7 +515,8 @@ mod tests {
     #[test]
     fn services_are_found_by_id_and_by_the_id_of_an_api() {
         let plain = ListedService::new(ServiceId::new("plain").unwrap());
-        let list = SharedServices::new([zosmf(), plain]).current();
+        let health = always_up();
+        let list = SharedServices::new([zosmf(), plain]).current(&health);
         let ids = |api: Option<&str>| -> Vec<String> {
             let document = to_value(list.document("", api)).unwrap();
             let services = document.as_array().unwrap().iter();

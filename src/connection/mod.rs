@@ -6,6 +6,7 @@
 
 mod address;
 mod forwarded;
+mod source_network;
 mod trusted_proxies;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use address::ClientAddress;
 pub use trusted_proxies::TrustedProxies;
 
 pub(crate) use forwarded::AddressHeader;
+pub(crate) use source_network::SourceNetwork;
 
 use crate::log_limit::log_limited;
 use forwarded::{Announced, announced};

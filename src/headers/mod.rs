@@ -19,6 +19,5 @@ pub(crate) use head::without_body;
 pub use hop_by_hop::strip_hop_by_hop;
 pub(crate) use hop_by_hop::{HopByHop, strip_request_hop_by_hop};
 pub(crate) use list::all_list_items;
-pub(crate) use list::list_items;
 pub(crate) use spelling::same_for_cgi;
 pub(crate) use sweep::sweep;

@@ -73,7 +73,7 @@ use super::{
     cross_origin::{OriginPolicy, Sharing},
     rejection::Rejection,
 };
-use crate::{headers::list_items, messages::set_security_headers};
+use crate::{headers::all_list_items, messages::set_security_headers};
 
 /// The layer. See the [module](self).
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ impl Grant {
     }
 }
 
-/// What happens to the headers of a response.
+/// The change to the headers of a response.
 #[derive(Debug)]
 enum Change {
     None,
@@ -200,7 +200,7 @@ const EXPOSED: &str = "x-zowe-auth-failure, x-request-id, retry-after";
 /// Adds `name` to `Vary`, unless `Vary` already contains it or `*`.
 fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     let has = |item: &[u8]| item == b"*" || item.eq_ignore_ascii_case(name.as_str().as_bytes());
-    let is_present = headers.get_all(VARY).iter().flat_map(|v| list_items(v.as_bytes())).any(has);
+    let is_present = all_list_items(headers, &VARY).any(has);
     if !is_present {
         headers.append(VARY, HeaderValue::from(name.clone()));
     }

@@ -317,7 +317,7 @@ fn parse_origin(origin: &[u8]) -> Option<Origin> {
     std::str::from_utf8(origin).ok()?.parse().ok()
 }
 
-/// What CORS does with a request.
+/// The decision of the [`CorsRules`] about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing<'a> {
     /// The service has no rules.

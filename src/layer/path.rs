@@ -22,6 +22,11 @@ pub(super) fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
+/// Whether `path` is `prefix`, or begins with `prefix` and a slash.
+pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
 /// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if there is
 /// nothing to decode or remove.

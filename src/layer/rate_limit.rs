@@ -10,10 +10,9 @@
 //! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not known:
 //! without [`ConnectionInfo`], and if a trusted proxy does not announce its client.
 //!
-//! The counts of all services are in one map of a limited size, so the
-//! program cannot run out of memory. The map evicts the counts of clients
-//! that have sent few requests first. A client whose count was evicted may send a burst again. So an attacker with very
-//! many addresses is limited only together with
+//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
+//! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
+//! an attacker with very many addresses is limited only together with
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
@@ -39,7 +38,6 @@
 use std::{
     fmt,
     hash::RandomState,
-    net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -64,7 +62,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    connection::ConnectionInfo,
+    connection::{ConnectionInfo, SourceNetwork},
     log_limit::log_limited,
     metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName},
     passticket::UserId,
@@ -170,7 +168,7 @@ impl CheckRate {
     fn refused(&self, service: &ServiceId, client: RateClient) {
         let (key, user) = match client {
             RateClient::User(user) => (RateKey::User, Some(user)),
-            RateClient::V4(_) | RateClient::V6(_) => (RateKey::Address, None),
+            RateClient::Address(_) => (RateKey::Address, None),
         };
         if let Some(counts) = &self.counts {
             counts.0.increment((key,));
@@ -189,9 +187,7 @@ impl CheckRate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RateClient {
     User(UserId),
-    V4(Ipv4Addr),
-    /// The first 64 bits. A host can choose any address in its network of 64 bits (RFC 4291 §2.5.4).
-    V6([u16; 4]),
+    Address(SourceNetwork),
 }
 
 /// Returns the client for which a request counts. `None` if it is not known.
@@ -204,16 +200,10 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;
     }
-    Some(match connection.client().ip() {
-        IpAddr::V4(address) => RateClient::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            RateClient::V6([a, b, c, d])
-        }
-    })
+    Some(RateClient::Address(SourceNetwork::of(connection.client().ip())))
 }
 
-/// What a limit counts.
+/// The kind of client for which a limit counts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateKey {
@@ -301,7 +291,12 @@ impl Collect for RateLimitCounts {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::ready, net::SocketAddr, num::NonZeroU32};
+    use std::{
+        convert::Infallible,
+        future::ready,
+        net::{IpAddr, SocketAddr},
+        num::NonZeroU32,
+    };
 
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, Response};

@@ -1,6 +1,6 @@
 //! The methods, paths and sizes that a route allows.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderValue, Method, Request,
@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::{
-    path::{decoded, decoded_again, is_ambiguous, is_plain},
+    path::{decoded, decoded_again, is_ambiguous, is_at_or_below, is_plain},
     rejection::Rejection,
 };
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
@@ -18,8 +18,8 @@ const REFUSED: Description = Description::counter(
     "Requests that were refused because of the methods, paths or sizes that their route allows.",
 );
 
-/// What a [`Route`](super::Route) allows. A request outside of these limits is refused before its credential is
-/// evaluated, and reaches no later layer. By default, everything is allowed.
+/// The methods, paths and sizes that a [`Route`](super::Route) allows. A request outside of these limits is refused
+/// before its credential is evaluated, and reaches no later layer. By default, everything is allowed.
 ///
 /// | limit | answer |
 /// |---|---|
@@ -170,11 +170,8 @@ pub struct LimitPathError(String);
 
 /// Whether each reading of a path is one of `paths`, or below one of them.
 fn is_allowed(path: &str, paths: &[String]) -> bool {
-    let is_below = |path: &str| {
-        let mut rests = paths.iter().filter_map(|allowed| path.strip_prefix(allowed.as_str()));
-        rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if !is_below(path) {
+    let is_in_one = |path: &str| paths.iter().any(|allowed| is_at_or_below(allowed, path));
+    if !is_in_one(path) {
         return false;
     }
     if is_plain(path) {
@@ -182,7 +179,7 @@ fn is_allowed(path: &str, paths: &[String]) -> bool {
     }
     let once = decoded(path);
     let twice = once.as_deref().and_then(decoded_again);
-    [once, twice].iter().flatten().all(|path| is_below(path))
+    [once, twice].iter().flatten().all(|path| is_in_one(path))
 }
 
 fn size(headers: &HeaderMap) -> usize {
@@ -228,19 +225,13 @@ impl Label for LimitReason {
 }
 
 /// The number of requests that were refused because of [`RouteLimits`].
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct RouteLimitCounts(CounterFamily<(LimitReason,)>);
 
 impl RouteLimitCounts {
     /// Returns the number of requests that were refused for this reason.
     pub fn refused(&self, reason: LimitReason) -> u64 {
         self.0.get((reason,))
-    }
-}
-
-impl fmt::Debug for RouteLimitCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RouteLimitCounts").field(&self.0).finish()
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, Uri, uri::Authority};
 
 use super::{
     instances::{Instance, Instances},
-    path::is_ambiguous,
+    path::{is_ambiguous, is_at_or_below},
     request_rate::RateLimit,
     route_error::RouteError,
     route_limits::RouteLimits,
@@ -457,8 +457,8 @@ impl Route {
         let siblings = self.siblings.iter().flat_map(|sibling| {
             let list = sibling.instances.list();
             let is_of_server = |it: &&Instance| it.upstream().authority() == upstream.authority();
-            let found: Vec<_> = list.iter().filter(is_of_server).cloned().collect();
-            found.into_iter().map(|it| (it.upstream().base_path().to_owned(), &sibling.prefix))
+            let base_path = |it: &Instance| (it.upstream().base_path().to_owned(), &sibling.prefix);
+            list.iter().filter(is_of_server).map(base_path).collect::<Vec<_>>()
         });
         let own = [(upstream.base_path().to_owned(), &self.prefix)];
         let (base_path, prefix) = siblings
@@ -502,7 +502,7 @@ impl Route {
     }
 
     fn covers(&self, path: &str) -> bool {
-        below(&self.prefix, path).is_some()
+        is_at_or_below(&self.prefix, path)
     }
 }
 
@@ -553,11 +553,6 @@ impl Route {
 fn is_below(prefix: &str, path: &[u8]) -> bool {
     path.strip_prefix(prefix.as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
-}
-
-/// Returns the rest of `path` after `prefix`, if the prefix ends at the end of a segment.
-fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
-    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl fmt::Debug for Route {

@@ -158,7 +158,7 @@ impl Check for Sanitize {
     }
 }
 
-/// What the removed hop-by-hop headers of a request asked for.
+/// The requests of a client in its hop-by-hop headers. The headers are removed.
 struct Asked {
     /// The upgrade to WebSocket.
     websocket: bool,

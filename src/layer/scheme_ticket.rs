@@ -1,5 +1,5 @@
-//! Exchanges a PassTicket for a token of another server, and keeps the token: what the schemes `safIdt` and `zosmf` have in
-//! common.
+//! Exchanges a PassTicket for a token of another server, and keeps the token. The schemes `safIdt` and `zosmf` share this
+//! code.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -52,7 +52,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         }
     }
 
-    /// The kept token of `user`, `None` in it if the server has refused the user, or the failure that is remembered.
+    /// Returns the kept token of `user`, or the failure that is remembered. The kept token is `None` if the server has
+    /// refused the PassTicket.
     pub(super) fn kept(&self, user: &UserId) -> Option<Result<Option<Arc<T>>, Failure>> {
         self.issued.cached(user)
     }
@@ -62,7 +63,7 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         self.issued.remove(user)
     }
 
-    /// The token for the generator.
+    /// Returns the token for the generator.
     ///
     /// # Errors
     /// If the generator needs a token and there is none. Such a request must not wait for the ticket of another request
@@ -75,8 +76,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         }
     }
 
-    /// The kept token of `user`, or the one that `exchange` gets for a PassTicket, with the time at which it expires.
-    /// `None` if the server refuses the PassTicket. `end` gets each token that is no longer kept, or was never kept
+    /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
+    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each token that is no longer kept, or was never kept
     /// because the user has logged out.
     pub(super) async fn get<F>(
         &self,
@@ -114,7 +115,7 @@ impl<G, T> TicketExchange<G, T> {
     }
 }
 
-/// Until when a token is kept that expires at `expires_at`.
+/// Returns the time until which a token is kept. The token expires at `expires_at`.
 pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }

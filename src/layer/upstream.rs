@@ -42,12 +42,9 @@ impl Upstream {
 
     /// Whether a URL with this authority and scheme belongs to this server.
     pub(super) fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
-        let port = |authority: &Authority, scheme| {
-            authority.port_u16().unwrap_or_else(|| default_port(scheme))
-        };
         is_host_and_port(authority)
-            && authority.host().eq_ignore_ascii_case(self.authority.host())
-            && port(authority, scheme) == port(&self.authority, self.scheme.as_str())
+            && authority.host().eq_ignore_ascii_case(self.host())
+            && authority.port_u16().unwrap_or_else(|| default_port(scheme)) == self.port()
     }
 
     /// Returns the host.

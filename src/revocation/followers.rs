@@ -2,7 +2,7 @@
 //! some of their responses are not finished.
 
 use std::{
-    fmt::{self, Write},
+    fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -11,11 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::Revocation;
-use crate::{
-    clock::Timestamp,
-    passticket::UserId,
-    token::{ServiceId, TokenFingerprint},
-};
+use crate::{clock::Timestamp, passticket::UserId, token::ServiceId};
 
 /// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
 const MAX_UNREAD: usize = 65_536;
@@ -34,12 +30,7 @@ impl fmt::Display for AppliedRevocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Revocation::Token { token, expires_at } => {
-                let hex = token.as_bytes().iter().fold(String::new(), |mut hex, byte| {
-                    // Writing to a `String` never fails.
-                    let _ = write!(hex, "{byte:02x}");
-                    hex
-                });
-                write!(f, "token {hex} {}", expires_at.as_millis())
+                write!(f, "token {token} {}", expires_at.as_millis())
             }
             Revocation::User { user, up_to } => write!(f, "user {user} {}", up_to.as_millis()),
             Revocation::Service { service, up_to } => {
@@ -62,22 +53,11 @@ fn parse(text: &str) -> Option<Revocation> {
     let [kind, subject, millis] = words.try_into().ok()?;
     let time = Timestamp::from_millis(millis.parse().ok()?);
     Some(match kind {
-        "token" => Revocation::Token { token: fingerprint(subject)?, expires_at: time },
+        "token" => Revocation::Token { token: subject.parse().ok()?, expires_at: time },
         "user" => Revocation::User { user: UserId::new(subject).ok()?, up_to: time },
         "service" => Revocation::Service { service: ServiceId::new(subject).ok()?, up_to: time },
         _ => return None,
     })
-}
-
-fn fingerprint(hex: &str) -> Option<TokenFingerprint> {
-    let mut bytes = [0; 32];
-    if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(TokenFingerprint::from_bytes(bytes))
 }
 
 /// The revocations of a store, from the time at which a process began to follow it.

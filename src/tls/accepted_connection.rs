@@ -151,7 +151,8 @@ impl Serving {
         }
     }
 
-    /// Does the same as `self` with other settings, for the connections that are accepted from now on.
+    /// Returns the data for the connections that are accepted from now on, with other settings. Waiting connections and
+    /// connections that are being closed are counted together with those of `self`.
     pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
         let ConnectionSettings { protocol, fixed, .. } = &self.settings;
         let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
@@ -166,8 +167,8 @@ impl Serving {
     /// # Errors
     /// The reason why the connection must be closed.
     async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
-        let mut result =
-            self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
+        let FixedSettings { limits, counts, .. } = &self.settings.fixed;
+        let mut result = limits.admit(source, counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -176,8 +177,7 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result =
-                    self.settings.fixed.limits.admit(source, self.settings.fixed.counts.as_ref());
+                result = limits.admit(source, counts.as_ref());
             }
         }
         let (place, evicted) = result.inspect_err(|reason| self.log_refusal(*reason, peer))?;
@@ -342,23 +342,13 @@ impl Accepted {
         // acknowledged the previous response.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return None };
-        let ends = match proxies.ends(peer, local) {
-            Ok(ends) => ends,
-            Err(refusal) => {
-                counted.proxy_header_refused(refusal);
-                return None;
-            }
-        };
+        let refused = |refusal| counted.proxy_header_refused(refusal);
+        let closed = |reason| counted.closed(reason);
+        let ends = proxies.ends(peer, local).map_err(refused).ok()?;
         // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
         // limited.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
-        let place = match serving.admit(source, peer).await {
-            Ok(place) => place,
-            Err(reason) => {
-                counted.closed(reason);
-                return None;
-            }
-        };
+        let place = serving.admit(source, peer).await.map_err(closed).ok()?;
         let ends = match ends {
             Some(ends) => ends,
             None => {
@@ -367,17 +357,8 @@ impl Accepted {
                     counted.closed(CloseReason::ConnectionLimit);
                     return None;
                 };
-                let ends = match read {
-                    Ok(ends) => ends,
-                    Err(refusal) => {
-                        counted.proxy_header_refused(refusal);
-                        return None;
-                    }
-                };
-                if let Err(reason) = serving.set_source(&place, &ends) {
-                    counted.closed(reason);
-                    return None;
-                }
+                let ends = read.map_err(refused).ok()?;
+                serving.set_source(&place, &ends).map_err(closed).ok()?;
                 ends
             }
         };

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use super::client_source::SourceNetwork;
+use crate::connection::SourceNetwork;
 
 /// When entries are removed, the table keeps memory for about this many addresses.
 const KEPT_CAPACITY: usize = 1024;

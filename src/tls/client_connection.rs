@@ -22,14 +22,16 @@ use tokio::time::Instant;
 
 use super::{
     address_requests::{CountedAddress, RequestsByAddress},
-    client_source::SourceNetwork,
     connection_counts::ConnectionCounts,
     header_budget::{HeaderBudget, HeaderUse},
     http_version::HttpVersion,
     refusal::Refusal,
     response_state::ResponseState,
 };
-use crate::{connection::ClientAddress, tunnel::BoxTunnel};
+use crate::{
+    connection::{ClientAddress, SourceNetwork},
+    tunnel::BoxTunnel,
+};
 
 /// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;

@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use super::{
     address_requests::RequestsByAddress,
     client_connection::{ClientConnection, Eviction, Shared, millis_since},
-    client_source::{ClientSource, SourceNetwork},
+    client_source::ClientSource,
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
     header_budget::HeaderBudget,
 };
-use crate::stall::MIN_PROGRESS;
+use crate::{connection::SourceNetwork, stall::MIN_PROGRESS};
 
 /// Default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");

@@ -167,9 +167,8 @@ impl Server {
     /// [`ConnectionInfo::with_trusted_proxies`](crate::connection::ConnectionInfo::with_trusted_proxies). Default:
     /// none.
     #[must_use]
-    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.settings.proxies.http = Some(proxies);
-        self
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { settings: self.settings.with_trusted_proxies(proxies), ..self }
     }
 
     /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before TLS.
@@ -180,32 +179,28 @@ impl Server {
     /// If the header says that the proxy itself is the client (`LOCAL`), or that the proxy does not know the addresses
     /// (`UNKNOWN`), the peer is the proxy.
     #[must_use]
-    pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
-        self.settings.proxies.proxy_protocol = Some(proxies);
-        self
+    pub fn with_proxy_protocol(self, proxies: TrustedProxies) -> Self {
+        Self { settings: self.settings.with_proxy_protocol(proxies), ..self }
     }
 
     /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this time. If
     /// the handshake fails, this time also includes closing the connection. Default: 10 s.
     #[must_use]
-    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
-        self.settings.handshake_timeout = handshake_timeout;
-        self
+    pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
+        Self { settings: self.settings.with_handshake_timeout(handshake_timeout), ..self }
     }
 
     /// Sets how long an HTTP/1.1 client may take to send the headers of a request. The idle time before the
     /// request is not included. Default: 30 s.
     #[must_use]
-    pub fn with_header_timeout(mut self, header_timeout: Duration) -> Self {
-        self.settings.timeouts.head = header_timeout;
-        self
+    pub fn with_header_timeout(self, header_timeout: Duration) -> Self {
+        Self { settings: self.settings.with_header_timeout(header_timeout), ..self }
     }
 
     /// Sets how long a connection may be without a request. Pings of HTTP/2 do not extend this time. Default: 75 s.
     #[must_use]
-    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.settings.timeouts.idle = idle_timeout;
-        self
+    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { settings: self.settings.with_idle_timeout(idle_timeout), ..self }
     }
 
     /// Sets how long the requests in flight may continue after the shutdown signal. Default: 30 s.
@@ -229,9 +224,8 @@ impl Server {
     /// megabyte at a time. So a connection may also be closed if its client takes less than about 16 KiB per second.
     /// Default: 60 s.
     #[must_use]
-    pub fn with_send_timeout(mut self, send_timeout: Duration) -> Self {
-        self.settings.timeouts.send = send_timeout;
-        self
+    pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
+        Self { settings: self.settings.with_send_timeout(send_timeout), ..self }
     }
 
     /// Sets the limits of connections. Several servers can share one value. By default, each server has its own

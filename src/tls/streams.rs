@@ -71,7 +71,7 @@ impl Streams {
         Self(Arc::new(Settings { running, send, counts }))
     }
 
-    /// Does the same as `self` with another period, for other connections.
+    /// Returns an executor with another send timeout, for other connections.
     pub(super) fn with_send(&self, send: Duration) -> Self {
         Self::new(self.0.running.clone(), send, self.0.counts.clone())
     }

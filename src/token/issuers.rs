@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
     issuer_keys::{IssuerKeys, Need},
     key_set::Signature,
     payload::Payload,
-    rs256::{By, parse_claims},
+    rs256::{By, decode, is_object, parse_claims},
 };
 use crate::clock::Timestamp;
 
@@ -419,7 +418,7 @@ impl<'a> Header<'a> {
             #[serde(default, deserialize_with = "present")]
             crit: Option<IgnoredAny>,
         }
-        if json.trim_ascii_start().first() != Some(&b'{') {
+        if !is_object(json) {
             return Err(TokenError::Malformed);
         }
         let members: Members<'_> =
@@ -437,10 +436,6 @@ impl<'a> Header<'a> {
         }
         Ok(Self { alg: members.alg, kid: members.kid })
     }
-}
-
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
 #[cfg(test)]

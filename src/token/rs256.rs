@@ -371,11 +371,12 @@ fn algorithm(header: &str) -> Option<String> {
 
 /// Whether a valid JSON text is an object. The header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519
 /// §7.2), but serde also reads a struct from an array. If the text is not valid JSON, the result has no meaning.
-fn is_object(json: &[u8]) -> bool {
+pub(super) fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+/// Decodes the header, the payload or the signature of a token from base64url.
+pub(super) fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 

@@ -314,14 +314,9 @@ impl LocalGenerator {
     /// before may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
-        let newly_protected = profiles.iter().filter(|profile| {
-            profile.replay() == Replay::Protected
-                && self
-                    .profiles
-                    .get(profile.applid())
-                    .is_none_or(|old| old.replay() == Replay::Allowed)
-        });
-        self.slots.protect(newly_protected.map(|profile| *profile.applid()), self.clock.now());
+        let were_protected: HashSet<_> = protected(&self.profiles).collect();
+        let newly_protected = protected(&profiles).filter(|it| !were_protected.contains(it));
+        self.slots.protect(newly_protected, self.clock.now());
         Self { profiles, cache: None, ..self.clone() }
     }
 
@@ -359,8 +354,7 @@ impl LocalGenerator {
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
     /// keeps the slots that are still unused.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
-        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
-        self.slots.hand_over(protected.map(|profile| *profile.applid()).collect())
+        self.slots.hand_over(protected(&self.profiles).collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
@@ -368,12 +362,10 @@ impl LocalGenerator {
     /// If the other process had no replay protection for an APPLID, the first ticket is for the next second: the other
     /// process may have made tickets for this APPLID without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
-        let was_protected: HashSet<_> = used.protected.iter().copied().collect();
+        let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
-        let protected = self.profiles.iter().filter(|it| it.replay() == Replay::Protected);
-        let others =
-            protected.map(|profile| *profile.applid()).filter(|it| !was_protected.contains(it));
-        self.slots.protect(others, self.clock.now());
+        let newly_protected = protected(&self.profiles).filter(|it| !were_protected.contains(it));
+        self.slots.protect(newly_protected, self.clock.now());
     }
 
     /// Takes the time slots back, because the other process has ended before it could make a ticket.
@@ -393,6 +385,12 @@ impl LocalGenerator {
             .map(Arc::as_ref)
             .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
     }
+}
+
+/// Returns the APPLIDs with replay protection.
+fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
+    let protected = profiles.iter().filter(|profile| profile.replay() == Replay::Protected);
+    protected.map(|profile| *profile.applid())
 }
 
 impl PassTicketGenerator for LocalGenerator {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm as Alg, EncodingKey, Header as JwtHeader};
 use rcgen::{KeyPair, PublicKeyData};
