@@ -23,10 +23,7 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, request,
-    uri::PathAndQuery,
-};
+use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request, uri::PathAndQuery};
 use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
@@ -195,6 +192,12 @@ impl<C, B> Attempt<C, B> {
         }
         self.began = now;
         Ok(())
+    }
+
+    /// Records that the instance has answered. Returns the request in flight, which the response keeps until its end.
+    fn set_reached(&mut self) -> Option<InFlight> {
+        self.target().state.set_reached(self.began);
+        self.in_flight.take()
     }
 
     /// Records that the instance could not be reached.
@@ -366,17 +369,12 @@ where
                         return Poll::Pending;
                     };
                     let mut error = match sent {
-                        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            let Attempt { began, in_flight, .. } = &mut self.attempt;
-                            let (began, in_flight) = (*began, in_flight.take());
-                            self.attempt.target().state.set_reached(began);
-                            let upgrade = ServiceUpgrade::new(response, connection, in_flight);
-                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
-                        }
                         Ok(response) => {
-                            let Attempt { began, in_flight, .. } = &mut self.attempt;
-                            let (began, in_flight) = (*began, in_flight.take());
-                            self.attempt.target().state.set_reached(began);
+                            let in_flight = self.attempt.set_reached();
+                            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                                let upgrade = ServiceUpgrade::new(response, connection, in_flight);
+                                return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
+                            }
                             let response =
                                 client_response(response, connection, in_flight, progress);
                             return Poll::Ready(response.map_err(ExchangeError::Interrupted));
@@ -400,7 +398,7 @@ where
                             self.connect_after_close(error, request, timeout, progress)?
                         }
                         None if is_unanswered => {
-                            self.send_again(error.into_error(), timeout, progress, credential)?
+                            self.send_again(error.into_error(), timeout, progress)?
                         }
                         None => {
                             let error = ExchangeError::Interrupted(error.into_error());
@@ -418,7 +416,8 @@ where
                     }
                     Poll::Ready(Some(headers)) => {
                         self.attempt.begin_again(timeout, progress)?;
-                        replace_headers(request.headers_mut(), headers);
+                        // Each header replaces the headers with the same name.
+                        request.headers_mut().extend(headers);
                         self.connect(*request, timeout, progress)
                     }
                 },
@@ -525,7 +524,6 @@ where
         error: hyper::Error,
         timeout: Duration,
         progress: &Progress,
-        credential: &Credential,
     ) -> Result<State<B>, ExchangeError> {
         let copy = self.attempt.copy.take();
         let Some(copy) = copy.filter(|_| self.attempt.withdraw(Retry::Closed)) else {
@@ -537,7 +535,7 @@ where
             self.attempt.move_on(&mut request);
         }
         // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.
-        Ok(match credential.replay() {
+        Ok(match self.attempt.replay {
             Replay::Allowed => self.connect(request, timeout, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },
         })
@@ -558,24 +556,6 @@ fn copy_of<B>(request: &Request<B>) -> request::Parts {
     head.version = request.version();
     head.headers = request.headers().clone();
     head
-}
-
-/// Replaces each header that has the name of a header in `new`.
-fn replace_headers(headers: &mut HeaderMap, new: HeaderMap) {
-    let mut last = None;
-    for (name, value) in new {
-        match name {
-            Some(name) => {
-                headers.insert(&name, value);
-                last = Some(name);
-            }
-            None => {
-                if let Some(name) = &last {
-                    headers.append(name, value);
-                }
-            }
-        }
-    }
 }
 
 /// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
