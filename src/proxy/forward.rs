@@ -433,10 +433,11 @@ where
             // WebSocket needs HTTP/1.1, although the other requests to the service may use HTTP/2.
             Some(_) => Arc::new(last.targets.with_protocol(ServiceProtocol::Http1)?),
         };
+        let (replay, timeout) = (credential.replay(), response_timeout(route, &timeouts, upgrade));
+        let is_chosen_by_client = wanted.is_some();
         let attempt =
-            Attempt::new(targets, at, *user, wanted.is_some(), credential.replay(), progress);
-        let response = response_timeout(route, &timeouts, upgrade);
-        let exchange = Exchange::begin(attempt, request, response, progress);
+            Attempt::new(targets, at, *user, is_chosen_by_client, replay, timeout, progress);
+        let exchange = Exchange::begin(attempt, request, progress);
         Ok(Begun { exchange, credential, accepts_trailers, watch })
     }
 }
@@ -506,7 +507,9 @@ where
                     credential,
                     watch,
                     accepts_trailers,
-                    timeouts: self.pool.settings().timeouts,
+                    body_timeout: route
+                        .body_timeout()
+                        .unwrap_or(self.pool.settings().timeouts.body()),
                     progress,
                     route,
                     is_authenticated: user.is_some(),
@@ -656,7 +659,7 @@ pin_project! {
             credential: Credential,
             watch: Option<Box<StreamCredential>>,
             accepts_trailers: bool,
-            timeouts: ForwardTimeouts,
+            body_timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
             is_authenticated: bool,
@@ -697,15 +700,14 @@ where
                 credential,
                 watch,
                 accepts_trailers,
-                timeouts,
+                body_timeout,
                 progress,
                 route,
                 is_authenticated,
                 shared,
                 upgrade,
             } => {
-                let timeout = response_timeout(route, timeouts, upgrade.as_deref());
-                let Poll::Ready(answered) = exchange.poll(cx, timeout, progress, credential) else {
+                let Poll::Ready(answered) = exchange.poll(cx, progress, credential) else {
                     let Some(watch) = watch else { return Poll::Pending };
                     ready!(watch.poll_end(cx));
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
@@ -728,16 +730,20 @@ where
                     }
                     (Err(error), _) => {
                         let upstream = exchange.upstream();
-                        return Poll::Ready(Ok(failed(&error, timeout, route, upstream, progress)));
+                        return Poll::Ready(Ok(failed(
+                            &error,
+                            exchange.timeout(),
+                            route,
+                            upstream,
+                            progress,
+                        )));
                     }
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(kind) => {
                         let limit = match kind {
                             BodyKind::Events => None,
-                            BodyKind::Message => {
-                                Some(route.body_timeout().unwrap_or(timeouts.body()))
-                            }
+                            BodyKind::Message => Some(*body_timeout),
                         };
                         response.body_mut().limit_pauses(limit);
                         match (kind, &shared.tunnels) {
