@@ -16,7 +16,7 @@
 
 use std::{
     error::Error as StdError,
-    io, mem,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -531,12 +531,6 @@ where
             Replay::Protected => State::Renewing { request: Box::new(request), error },
         })
     }
-}
-
-/// Returns true if the I/O of the connection failed with an error of type `E`.
-pub(super) fn is_caused_by<E: StdError + 'static>(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 /// Returns a copy of the head of a request.

@@ -46,13 +46,13 @@ use tower_service::Service;
 use super::{
     counts::ForwardCounts,
     credential::{ClientHead, Credential},
-    exchange::{Attempt, Exchange, ExchangeError, is_caused_by},
+    exchange::{Attempt, Exchange, ExchangeError},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     http2_settings::Http2Settings,
     instances::{InstanceStates, NoInstance, Pool, RequestsUntilDeposit, ServiceTargets, Wanted},
     pool::{
         ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
-        TooManyInformational,
+        TooManyInformational, is_caused_by,
     },
     request_body::{Progress, Receive, RequestBody},
     response_body::{ResponseBody, StreamEnd},
