@@ -15,9 +15,10 @@
 //!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
 //!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
 //!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
-//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
-//!    this body too slowly. It answers 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is logged.
+//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request,
+//!    and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
+//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is
+//!    logged.
 
 use std::{
     convert::Infallible,
@@ -143,7 +144,7 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// What the responses of all clones of a [`Forward`] need.
+/// Values for the responses of all clones of a [`Forward`].
 #[derive(Default)]
 struct Shared {
     cookies: CookieNames,
