@@ -134,7 +134,7 @@ fn tls_config(files: &[String], kind: Kind) -> Result<Option<TlsConnector>, Fail
     Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
-/// What the clients send.
+/// The protocol of the clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Http,

@@ -16,17 +16,14 @@
 
 use std::{
     error::Error as StdError,
-    io, mem,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{
-    HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, request,
-    uri::PathAndQuery,
-};
+use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request, uri::PathAndQuery};
 use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
@@ -98,6 +95,8 @@ pub(super) struct Attempt<C, B> {
     user: Option<UserId>,
     /// When the gateway began to send the request to this instance.
     began: Instant,
+    /// How long the instance may take to answer after the last part of the request was sent.
+    timeout: Duration,
     in_flight: Option<InFlight>,
     /// Whether the service accepts the credential of the request twice.
     replay: Replay,
@@ -134,6 +133,7 @@ impl<C, B> Attempt<C, B> {
         user: Option<UserId>,
         is_chosen_by_client: bool,
         replay: Replay,
+        timeout: Duration,
         progress: &Progress,
     ) -> Self {
         let in_flight = targets.begin(at);
@@ -143,6 +143,7 @@ impl<C, B> Attempt<C, B> {
             at,
             user,
             began: progress.deadline(Duration::ZERO),
+            timeout,
             in_flight,
             replay,
             may_move,
@@ -188,13 +189,19 @@ impl<C, B> Attempt<C, B> {
     /// # Errors
     /// [`ExchangeError::TimedOut`] if the time for the response has passed. A connection could then never be made in time.
     #[cold]
-    fn begin_again(&mut self, timeout: Duration, progress: &Progress) -> Result<(), ExchangeError> {
+    fn begin_again(&mut self, progress: &Progress) -> Result<(), ExchangeError> {
         let now = Instant::now();
-        if progress.deadline(timeout) <= now {
+        if progress.deadline(self.timeout) <= now {
             return Err(ExchangeError::TimedOut);
         }
         self.began = now;
         Ok(())
+    }
+
+    /// Records that the instance has answered. Returns the request in flight, which the response keeps until its end.
+    fn set_reached(&mut self) -> Option<InFlight> {
+        self.target().state.set_reached(self.began);
+        self.in_flight.take()
     }
 
     /// Records that the instance could not be reached.
@@ -245,6 +252,11 @@ impl<C, B> Exchange<C, B> {
     pub(super) fn upstream(&self) -> &Upstream {
         self.attempt.target().upstream()
     }
+
+    /// How long the service may take to answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.attempt.timeout
+    }
 }
 
 impl<C, B> Exchange<C, B>
@@ -257,38 +269,27 @@ where
     pub(super) fn begin(
         mut attempt: Attempt<C, B>,
         request: Request<RequestBody<B>>,
-        timeout: Duration,
         progress: &Progress,
     ) -> Self {
         if attempt.may_move && request.method().is_idempotent() && progress.has_no_body() {
             attempt.copy = Some(Box::new(copy_of(&request)));
         }
         let mut exchange = Self { attempt, state: State::Done };
-        exchange.state = exchange.start(request, timeout, progress);
+        exchange.state = exchange.start(request, progress);
         exchange
     }
 
     /// Sends the request over an idle connection, or over a new connection if none is idle.
-    fn start(
-        &mut self,
-        request: Request<RequestBody<B>>,
-        timeout: Duration,
-        progress: &Progress,
-    ) -> State<B> {
+    fn start(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
         match self.attempt.target().host.take() {
-            Some(connection) => self.send(connection, request, true, progress.deadline(timeout)),
-            None => self.connect(request, timeout, progress),
+            Some(connection) => self.send(connection, request, true, progress),
+            None => self.connect(request, progress),
         }
     }
 
     /// Sends the request over a new connection.
-    fn connect(
-        &mut self,
-        request: Request<RequestBody<B>>,
-        timeout: Duration,
-        progress: &Progress,
-    ) -> State<B> {
-        let deadline = progress.deadline(timeout);
+    fn connect(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
+        let deadline = progress.deadline(self.attempt.timeout);
         let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
         let queue_deadline = *queue_deadline
             .get_or_insert_with(|| Instant::now() + targets.pool.settings().timeouts.queue());
@@ -302,7 +303,7 @@ where
         mut connection: Box<PooledConnection<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
         is_reused: bool,
-        deadline: Instant,
+        progress: &Progress,
     ) -> State<B> {
         let Attempt { copy, replay, .. } = &self.attempt;
         let resend = match (copy, is_reused) {
@@ -310,16 +311,17 @@ where
             (None, true) => resend(&request, *replay),
             (None, false) => Resend::Never,
         };
+        let deadline = progress.deadline(self.attempt.timeout);
         let sending = connection.send(request, resend, deadline);
         State::Queued(InUse { sending, connection, is_reused })
     }
 
-    /// Waits for the head of the response. Fails if no frame of the request's body is sent for `timeout`. Before the
-    /// first frame, this time counts from the start of the exchange. `credential` is the credential of the request.
+    /// Waits for the head of the response. Fails if no frame of the request's body is sent for the
+    /// [timeout](Self::timeout). Before the first frame, this time counts from the start of the exchange. `credential`
+    /// is the credential of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        timeout: Duration,
         progress: &mut Progress,
         credential: &mut Credential,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
@@ -336,10 +338,9 @@ where
                             if let Some(now) = waited_until {
                                 progress.restart(now);
                             }
-                            let deadline = progress.deadline(timeout);
-                            self.send(connection, *request, is_reused, deadline)
+                            self.send(connection, *request, is_reused, progress)
                         }
-                        Err(error) => self.connect_again(error, *request, timeout, progress)?,
+                        Err(error) => self.connect_again(error, *request, progress)?,
                     }
                 }
                 State::Queued(in_use) => {
@@ -358,7 +359,7 @@ where
                             self.state = State::Sending(InUse { sending, connection, is_reused });
                             continue;
                         }
-                        let deadline = || progress.deadline(timeout);
+                        let deadline = || progress.deadline(self.attempt.timeout);
                         if connection.poll_deadline(cx, deadline).is_ready() {
                             return Poll::Ready(Err(ExchangeError::TimedOut));
                         }
@@ -366,17 +367,12 @@ where
                         return Poll::Pending;
                     };
                     let mut error = match sent {
-                        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            let Attempt { began, in_flight, .. } = &mut self.attempt;
-                            let (began, in_flight) = (*began, in_flight.take());
-                            self.attempt.target().state.set_reached(began);
-                            let upgrade = ServiceUpgrade::new(response, connection, in_flight);
-                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
-                        }
                         Ok(response) => {
-                            let Attempt { began, in_flight, .. } = &mut self.attempt;
-                            let (began, in_flight) = (*began, in_flight.take());
-                            self.attempt.target().state.set_reached(began);
+                            let in_flight = self.attempt.set_reached();
+                            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                                let upgrade = ServiceUpgrade::new(response, connection, in_flight);
+                                return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
+                            }
                             let response =
                                 client_response(response, connection, in_flight, progress);
                             return Poll::Ready(response.map_err(ExchangeError::Interrupted));
@@ -390,18 +386,16 @@ where
                     drop(connection);
                     match given_back {
                         Some(GivenBack { request, why: WhyGivenBack::Unsent }) if is_reused => {
-                            self.start(request, timeout, progress)
+                            self.start(request, progress)
                         }
                         Some(given_back) if is_reused => {
-                            self.resend(error.into_error(), given_back, timeout, progress)?
+                            self.resend(error.into_error(), given_back, progress)?
                         }
                         Some(GivenBack { request, .. }) => {
                             let error = error.into_error();
-                            self.connect_after_close(error, request, timeout, progress)?
+                            self.connect_after_close(error, request, progress)?
                         }
-                        None if is_unanswered => {
-                            self.send_again(error.into_error(), timeout, progress, credential)?
-                        }
+                        None if is_unanswered => self.send_again(error.into_error(), progress)?,
                         None => {
                             let error = ExchangeError::Interrupted(error.into_error());
                             return Poll::Ready(Err(error));
@@ -417,9 +411,10 @@ where
                         return Poll::Ready(Err(ExchangeError::Interrupted(error)));
                     }
                     Poll::Ready(Some(headers)) => {
-                        self.attempt.begin_again(timeout, progress)?;
-                        replace_headers(request.headers_mut(), headers);
-                        self.connect(*request, timeout, progress)
+                        self.attempt.begin_again(progress)?;
+                        // Each header replaces the headers with the same name.
+                        request.headers_mut().extend(headers);
+                        self.connect(*request, progress)
                     }
                 },
                 State::Done => panic!("polled after completion"),
@@ -433,7 +428,6 @@ where
         &mut self,
         error: ConnectError,
         request: Request<RequestBody<B>>,
-        timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
         let may_connect = match &error {
@@ -443,7 +437,7 @@ where
             }
             ConnectError::TimedOut => {
                 // A second attempt has only the rest of the time. If this was short, the instance may be healthy.
-                if self.attempt.began.elapsed() >= timeout.min(MIN_CONNECT_TIME) {
+                if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }
                 false
@@ -454,7 +448,7 @@ where
         if !may_connect || !self.attempt.may_connect_again() {
             return Err(ExchangeError::Connect(error));
         }
-        self.start_again(request, timeout, progress)
+        self.start_again(request, progress)
     }
 
     /// Sends a request again whose new connection was closed before a byte of the request was sent. An instance that
@@ -464,31 +458,29 @@ where
         &mut self,
         error: hyper::Error,
         request: Request<RequestBody<B>>,
-        timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
         self.attempt.eject(&error);
         if !self.attempt.may_connect_again() {
             return Err(ExchangeError::Interrupted(error));
         }
-        self.start_again(request, timeout, progress)
+        self.start_again(request, progress)
     }
 
     /// Sends a request of which nothing was sent to another instance, or to the same instance if there is no other.
     fn start_again(
         &mut self,
         mut request: Request<RequestBody<B>>,
-        timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
-        self.attempt.begin_again(timeout, progress)?;
+        self.attempt.begin_again(progress)?;
         if self.attempt.may_move {
             self.attempt.move_on(&mut request);
             if let Some(copy) = &mut self.attempt.copy {
                 **copy = copy_of(&request);
             }
         }
-        Ok(self.start(request, timeout, progress))
+        Ok(self.start(request, progress))
     }
 
     /// Sends a request again that the pool has given back.
@@ -497,7 +489,6 @@ where
         &mut self,
         error: hyper::Error,
         GivenBack { mut request, why }: GivenBack<RequestBody<B>>,
-        timeout: Duration,
         progress: &Progress,
     ) -> Result<State<B>, ExchangeError> {
         let (retry, moves) = match why {
@@ -515,7 +506,7 @@ where
         if moves && self.attempt.may_move {
             self.attempt.move_on(&mut request);
         }
-        Ok(self.start(request, timeout, progress))
+        Ok(self.start(request, progress))
     }
 
     /// Sends a request again whose connection has ended before a byte of the response.
@@ -523,31 +514,23 @@ where
     fn send_again(
         &mut self,
         error: hyper::Error,
-        timeout: Duration,
         progress: &Progress,
-        credential: &Credential,
     ) -> Result<State<B>, ExchangeError> {
         let copy = self.attempt.copy.take();
         let Some(copy) = copy.filter(|_| self.attempt.withdraw(Retry::Closed)) else {
             return Err(ExchangeError::Interrupted(error));
         };
         let mut request = Request::from_parts(*copy, RequestBody::empty());
-        self.attempt.begin_again(timeout, progress)?;
+        self.attempt.begin_again(progress)?;
         if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }
         // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.
-        Ok(match credential.replay() {
-            Replay::Allowed => self.connect(request, timeout, progress),
+        Ok(match self.attempt.replay {
+            Replay::Allowed => self.connect(request, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },
         })
     }
-}
-
-/// Returns true if the I/O of the connection failed with an error of type `E`.
-pub(super) fn is_caused_by<E: StdError + 'static>(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 /// Returns a copy of the head of a request.
@@ -558,24 +541,6 @@ fn copy_of<B>(request: &Request<B>) -> request::Parts {
     head.version = request.version();
     head.headers = request.headers().clone();
     head
-}
-
-/// Replaces each header that has the name of a header in `new`.
-fn replace_headers(headers: &mut HeaderMap, new: HeaderMap) {
-    let mut last = None;
-    for (name, value) in new {
-        match name {
-            Some(name) => {
-                headers.insert(&name, value);
-                last = Some(name);
-            }
-            None => {
-                if let Some(name) = &last {
-                    headers.append(name, value);
-                }
-            }
-        }
-    }
 }
 
 /// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).

@@ -15,9 +15,10 @@
 //!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
 //!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
 //!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
-//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request, and 408 if the client sends
-//!    this body too slowly. It answers 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is logged.
+//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request,
+//!    and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
+//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is
+//!    logged.
 
 use std::{
     convert::Infallible,
@@ -46,13 +47,13 @@ use tower_service::Service;
 use super::{
     counts::ForwardCounts,
     credential::{ClientHead, Credential},
-    exchange::{Attempt, Exchange, ExchangeError, is_caused_by},
+    exchange::{Attempt, Exchange, ExchangeError},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     http2_settings::Http2Settings,
     instances::{InstanceStates, NoInstance, Pool, RequestsUntilDeposit, ServiceTargets, Wanted},
     pool::{
         ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
-        TooManyInformational,
+        TooManyInformational, is_caused_by,
     },
     request_body::{Progress, Receive, RequestBody},
     response_body::{ResponseBody, StreamEnd},
@@ -143,7 +144,7 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// What the responses of all clones of a [`Forward`] need.
+/// Values for the responses of all clones of a [`Forward`].
 #[derive(Default)]
 struct Shared {
     cookies: CookieNames,
@@ -433,10 +434,11 @@ where
             // WebSocket needs HTTP/1.1, although the other requests to the service may use HTTP/2.
             Some(_) => Arc::new(last.targets.with_protocol(ServiceProtocol::Http1)?),
         };
+        let (replay, timeout) = (credential.replay(), response_timeout(route, &timeouts, upgrade));
+        let is_chosen_by_client = wanted.is_some();
         let attempt =
-            Attempt::new(targets, at, *user, wanted.is_some(), credential.replay(), progress);
-        let response = response_timeout(route, &timeouts, upgrade);
-        let exchange = Exchange::begin(attempt, request, response, progress);
+            Attempt::new(targets, at, *user, is_chosen_by_client, replay, timeout, progress);
+        let exchange = Exchange::begin(attempt, request, progress);
         Ok(Begun { exchange, credential, accepts_trailers, watch })
     }
 }
@@ -506,7 +508,9 @@ where
                     credential,
                     watch,
                     accepts_trailers,
-                    timeouts: self.pool.settings().timeouts,
+                    body_timeout: route
+                        .body_timeout()
+                        .unwrap_or(self.pool.settings().timeouts.body()),
                     progress,
                     route,
                     is_authenticated: user.is_some(),
@@ -656,7 +660,7 @@ pin_project! {
             credential: Credential,
             watch: Option<Box<StreamCredential>>,
             accepts_trailers: bool,
-            timeouts: ForwardTimeouts,
+            body_timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
             is_authenticated: bool,
@@ -697,15 +701,14 @@ where
                 credential,
                 watch,
                 accepts_trailers,
-                timeouts,
+                body_timeout,
                 progress,
                 route,
                 is_authenticated,
                 shared,
                 upgrade,
             } => {
-                let timeout = response_timeout(route, timeouts, upgrade.as_deref());
-                let Poll::Ready(answered) = exchange.poll(cx, timeout, progress, credential) else {
+                let Poll::Ready(answered) = exchange.poll(cx, progress, credential) else {
                     let Some(watch) = watch else { return Poll::Pending };
                     ready!(watch.poll_end(cx));
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
@@ -728,16 +731,20 @@ where
                     }
                     (Err(error), _) => {
                         let upstream = exchange.upstream();
-                        return Poll::Ready(Ok(failed(&error, timeout, route, upstream, progress)));
+                        return Poll::Ready(Ok(failed(
+                            &error,
+                            exchange.timeout(),
+                            route,
+                            upstream,
+                            progress,
+                        )));
                     }
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(kind) => {
                         let limit = match kind {
                             BodyKind::Events => None,
-                            BodyKind::Message => {
-                                Some(route.body_timeout().unwrap_or(timeouts.body()))
-                            }
+                            BodyKind::Message => Some(*body_timeout),
                         };
                         response.body_mut().limit_pauses(limit);
                         match (kind, &shared.tunnels) {

@@ -397,7 +397,7 @@ struct Shared<B> {
     reader: Option<Reader>,
 }
 
-/// Who reads the body. Only the last attempt may read.
+/// The right to read the body. Only the last attempt may read.
 #[derive(Debug)]
 struct Reader {
     attempt: u32,
@@ -548,8 +548,7 @@ impl<B> Shared<B> {
         B: Body<Error: Into<BoxError>>,
     {
         let Some(reader) = &self.reader else { return Poll::Ready(None) };
-        let state = self.state.lock();
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if state.is_cancelled || state.attempt != reader.attempt {
             // hyper resets the stream with the code of this error.
             return Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())));

@@ -200,9 +200,7 @@ impl<C, B> ConnectionPool<C, B> {
     pub(in crate::proxy) fn hosts(&self) -> usize {
         lock(&self.hosts).len()
     }
-}
 
-impl<C, B> ConnectionPool<C, B> {
     /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in use
     /// at the end of their exchange.
     pub(in crate::proxy) fn retire(&self, name: &str) {
@@ -213,9 +211,7 @@ impl<C, B> ConnectionPool<C, B> {
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
     }
-}
 
-impl<C, B> ConnectionPool<C, B> {
     /// Whether connections to `upstream` may use HTTP/2.
     pub(in crate::proxy) fn may_use_http2(
         &self,

@@ -11,6 +11,7 @@
 //! module. The body is read directly into hyper's buffer.
 
 use std::{
+    error::Error as StdError,
     fmt,
     io::{self, ErrorKind, IoSlice},
     mem::MaybeUninit,
@@ -135,6 +136,12 @@ pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
 #[derive(Debug, thiserror::Error)]
 #[error("the service closed the connection before its response began")]
 pub(in crate::proxy) struct Unanswered;
+
+/// Returns true if the I/O of the connection failed with an error of type `E`.
+pub(in crate::proxy) fn is_caused_by<E: StdError + 'static>(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
+}
 
 /// A connection `T` to a service. `A` is an argument of [`ReadAfterReset`].
 pub(super) struct ExchangeIo<T, A> {

@@ -34,7 +34,6 @@ use super::{
     shared_body::SharedBody,
     upstream_connection::{ConnectionState, SendError, SendResult, Sending, UpstreamConnection},
 };
-
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
 /// The maximum number of idle connections per service and runtime.
@@ -362,7 +361,7 @@ pub(in crate::proxy) struct PooledConnection<B> {
     pool: Weak<HostPool<B>>,
 }
 
-/// What carries an exchange.
+/// The connection or the stream that carries an exchange.
 enum Carrier<B> {
     Http1(UpstreamConnection<B>),
     /// A stream of a shared connection. hyper drives the connection in tasks of its own.

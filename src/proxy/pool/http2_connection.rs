@@ -25,7 +25,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{runtime::Handle, time::sleep};
 use tower::BoxError;
 
-use super::http2_io::{Http2Io, IoControl};
+use super::{
+    http2_io::{Http2Io, IoControl},
+    slot_io::SlotIo,
+};
 use crate::proxy::{counts::ForwardCounts, http2_settings::Http2Settings};
 
 /// The bytes of a response that the service may send before the client has taken them.
@@ -82,7 +85,7 @@ where
         let limit = settings.max_streams();
         let connection_window = STREAM_WINDOW.saturating_mul(u32::from(limit)).min(i32::MAX as u32);
         let control = Arc::<IoControl>::default();
-        let io = Http2Io::new(io, control.clone(), slot);
+        let io = Http2Io::new(SlotIo::new(io, slot), control.clone());
         let (sender, mut connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

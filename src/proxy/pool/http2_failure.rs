@@ -6,7 +6,7 @@ use h2::Reason;
 
 use super::exchange_io::Resend;
 
-/// What is known about a request without a response.
+/// The kind of failure of a request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The connection was closed before a part of the request was sent.

@@ -1,5 +1,4 @@
-//! The I/O of an HTTP/2 connection: counts received bytes, can be closed from outside, and holds the slot of the
-//! connection.
+//! The I/O of an HTTP/2 connection: counts received bytes, and can be closed from outside.
 
 use std::{
     io::{self, IoSlice},
@@ -14,7 +13,7 @@ use std::{
 use atomic_waker::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// What the I/O and the owner of the connection share.
+/// The state that the I/O and the owner of the connection share.
 #[derive(Debug, Default)]
 pub(super) struct IoControl {
     /// How often bytes have arrived.
@@ -47,20 +46,19 @@ impl IoControl {
     }
 }
 
-/// A connection `T`. Dropping this value closes the connection, and then gives the slot `S` back.
-pub(super) struct Http2Io<T, S> {
+/// A connection `T` that its owner can close.
+pub(super) struct Http2Io<T> {
     io: T,
     control: Arc<IoControl>,
-    _slot: S,
 }
 
-impl<T, S> Http2Io<T, S> {
-    pub(super) fn new(io: T, control: Arc<IoControl>, slot: S) -> Self {
-        Self { io, control, _slot: slot }
+impl<T> Http2Io<T> {
+    pub(super) fn new(io: T, control: Arc<IoControl>) -> Self {
+        Self { io, control }
     }
 }
 
-impl<T: Read + Unpin, S: Unpin> Read for Http2Io<T, S> {
+impl<T: Read + Unpin> Read for Http2Io<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,7 +73,7 @@ impl<T: Read + Unpin, S: Unpin> Read for Http2Io<T, S> {
     }
 }
 
-impl<T: Write + Unpin, S: Unpin> Write for Http2Io<T, S> {
+impl<T: Write + Unpin> Write for Http2Io<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

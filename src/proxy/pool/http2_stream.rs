@@ -36,7 +36,7 @@ pub(super) struct StreamPermit<B> {
     pool: Weak<dyn StreamPool>,
 }
 
-/// The pool of the connections, which is told when a stream ends.
+/// The pool of the connections. A stream offers its place to other requests when it ends.
 pub(super) trait StreamPool: Send + Sync {
     /// How often the reaper has run.
     fn tick(&self) -> u64;

@@ -98,7 +98,7 @@ mod upstream_connection;
 pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, Negotiation, PoolSettings,
 };
-pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend};
+pub(super) use exchange_io::{NewHeaders, ReconnectError, Resend, is_caused_by};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
 pub(super) use informational_limit::TooManyInformational;
 pub(super) use shared_body::SharedBody;

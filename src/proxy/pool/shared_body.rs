@@ -1,4 +1,4 @@
-//! What the pool needs from the body of a request to send it over HTTP/2.
+//! The body of a request, as far as the pool must know it to send it over HTTP/2.
 
 use hyper::body::Body;
 

@@ -5,10 +5,9 @@
 //! that reads the response also polls the connection, so it wakes no other task.
 
 use std::{
-    error::Error as _,
     fmt,
     future::poll_fn,
-    io, mem,
+    mem,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -38,7 +37,9 @@ use tokio::{
 use tower::BoxError;
 
 use super::{
-    exchange_io::{ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend, Unanswered},
+    exchange_io::{
+        ExchangeIo, ExchangeSignals, NewHeaders, Reconnect, Resend, Unanswered, is_caused_by,
+    },
     slot_io::SlotIo,
 };
 use crate::coalesce::{CoalesceWrites, WriteProgress};
@@ -109,8 +110,7 @@ impl<B> From<TrySendError<Request<B>>> for SendError<B> {
         let given_back =
             failed.take_message().map(|request| GivenBack { request, why: WhyGivenBack::Unsent });
         let error = failed.into_error();
-        let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        let is_unanswered = io.and_then(io::Error::get_ref).is_some_and(|it| it.is::<Unanswered>());
+        let is_unanswered = is_caused_by::<Unanswered>(&error);
         Self { error, given_back, is_unanswered }
     }
 }

@@ -14,6 +14,7 @@
 //! 9110 §7.8 allows. The same applies to other protocols, and to a handshake that is not correct.
 
 mod counts;
+mod credential_check;
 mod flow;
 mod frames;
 mod handshake;

@@ -20,6 +20,7 @@ use tokio::{
 use super::super::instances::InFlight;
 use super::{
     counts::Ended,
+    credential_check::{CredentialCheck, Invalid},
     flow::{Failed, Flow},
     frames::{CloseCode, close_frame},
     proofs::Expiry,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     audit::{AuditRecord, ReasonCode, RequestId},
     passticket::UserId,
-    revocation::{CheckError, CheckFuture},
+    revocation::CheckError,
     token::ServiceId,
     tunnel::Tunnel,
 };
@@ -40,12 +41,6 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// How long both connections may take to change to WebSocket after the status 101.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
-
-/// How often a tunnel checks its token.
-const CHECK_EVERY: Duration = Duration::from_secs(30);
-
-/// How soon a tunnel checks its token again if the revocation store could not answer.
-const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The time of the next check if there is nothing to check.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -66,15 +61,9 @@ pub(super) struct WebSocketTunnel {
     /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer tunnels.
     in_flight: Option<InFlight>,
     about: About,
-    expiry: Option<Expiry>,
+    credential: CredentialCheck,
     opened: Instant,
     active: Instant,
-    /// When the credential is checked next.
-    next_check: Instant,
-    /// A check that waits for a server.
-    check: Option<CheckFuture>,
-    /// Whether the revocation store could not answer the last check.
-    was_unavailable: bool,
     closing: Option<Closing>,
     /// The side that was first to send a close frame or to close its connection.
     first_closed: Option<Ended>,
@@ -128,13 +117,13 @@ impl WebSocketTunnel {
             registered,
             in_flight: None,
             about,
-            expiry,
+            // The first check is immediate: the token may have been revoked during the handshake.
+            credential: CredentialCheck::new(
+                expiry,
+                if has_credential { now } else { now + NEVER },
+            ),
             opened: now,
             active: now,
-            // The first check is immediate: the token may have been revoked during the handshake.
-            next_check: if has_credential { now } else { now + NEVER },
-            check: None,
-            was_unavailable: false,
             closing: None,
             first_closed: None,
             service_until: None,
@@ -161,18 +150,10 @@ impl WebSocketTunnel {
         self.closing = Some(Closing { why, deadline: Instant::now() + CLOSE_TIME });
     }
 
-    fn close_for_credential(&mut self, why: Ended, reason: ReasonCode) {
+    fn close_for_credential(&mut self, why: Ended, reason: ReasonCode, text: &str) {
         if self.closing.is_some() {
             return;
         }
-        let text = match why {
-            Ended::Expired => "the credential has expired",
-            Ended::Revoked if reason == ReasonCode::CertificateRevoked => {
-                "the client certificate was revoked"
-            }
-            Ended::Revoked => "the token was revoked",
-            _ => "the token cannot be checked",
-        };
         self.close(why, CloseCode::PolicyViolation, text);
         let About { service, user, request_id, record } = &mut self.about;
         let (user, request_id) =
@@ -186,36 +167,19 @@ impl WebSocketTunnel {
 
     /// Checks whether the credential is still valid.
     fn check_credential(&mut self, now: Instant) {
-        let tunnels = self.registered.tunnels().clone();
-        self.next_check = now + CHECK_EVERY;
-        if let Some(Expiry { at, reason }) = self.expiry {
-            // The wall clock may be set, so the remaining time is computed at each check.
-            let left = at.as_millis().saturating_sub(tunnels.clock.now().as_millis());
-            if left == 0 {
-                return self.close_for_credential(Ended::Expired, reason);
-            }
-            self.next_check = self.next_check.min(now + Duration::from_millis(left));
-        }
-        if let Some(token) = self.registered.control().token() {
-            match tunnels.revocations.try_check_now(token) {
-                Some(result) => self.apply_check(result, now),
-                None => self.check = Some(tunnels.revocations.check_token(token)),
-            }
-        }
+        let (tunnels, control) = (self.registered.tunnels(), self.registered.control());
+        let checked = self.credential.begin(tunnels, control.token(), now);
+        self.close_if_invalid(checked);
     }
 
-    fn apply_check(&mut self, result: Result<(), CheckError>, now: Instant) {
-        match result {
-            Ok(()) => self.was_unavailable = false,
-            Err(CheckError::Revoked(by)) => self.close_for_credential(Ended::Revoked, by.into()),
-            Err(error @ CheckError::Unavailable) if self.was_unavailable => {
-                self.close_for_credential(Ended::Unchecked, error.into());
-            }
-            Err(CheckError::Unavailable) => {
-                self.was_unavailable = true;
-                self.next_check = self.next_check.min(now + CHECK_AGAIN_AFTER);
-            }
-        }
+    fn close_if_invalid(&mut self, checked: Result<(), Invalid>) {
+        let Err(invalid) = checked else { return };
+        let (why, reason) = match invalid {
+            Invalid::Expired(reason) => (Ended::Expired, reason),
+            Invalid::Revoked(by) => (Ended::Revoked, by.into()),
+            Invalid::Unchecked => (Ended::Unchecked, CheckError::Unavailable.into()),
+        };
+        self.close_for_credential(why, reason, invalid.as_str());
     }
 
     /// Follows the requests of other tasks, and polls a check that waits for a server.
@@ -227,12 +191,8 @@ impl WebSocketTunnel {
         if self.registered.control().take_check() {
             self.check_credential(Instant::now());
         }
-        if let Some(check) = &mut self.check
-            && let Poll::Ready(result) = check.as_mut().poll(cx)
-        {
-            self.check = None;
-            self.apply_check(result, Instant::now());
-        }
+        let checked = self.credential.poll(cx);
+        self.close_if_invalid(checked);
     }
 
     /// Moves bytes. Ready when the tunnel has ended.
@@ -341,12 +301,12 @@ impl WebSocketTunnel {
             }
             next = next.min(end);
         }
-        if now >= self.next_check {
+        if now >= self.credential.next {
             self.check_credential(now);
         } else if is_idle {
             self.close(Ended::Idle, CloseCode::GoingAway, "idle for too long");
         }
-        Ok(next.min(self.next_check))
+        Ok(next.min(self.credential.next))
     }
 
     fn finish(&mut self, ended: Ended) {
@@ -395,7 +355,7 @@ impl Future for WebSocketTunnel {
                     return Poll::Ready(());
                 }
             };
-            if this.check.is_some() {
+            if this.credential.is_waiting() {
                 // The check may have begun just now, so it must be polled once more.
                 this.poll_orders(cx);
             }
@@ -421,7 +381,8 @@ impl Tunnel for WebSocketTunnel {
     }
 
     fn revoke_certificate(self: Pin<&mut Self>) {
-        self.get_mut().close_for_credential(Ended::Revoked, ReasonCode::CertificateRevoked);
+        let (reason, text) = (ReasonCode::CertificateRevoked, "the client certificate was revoked");
+        self.get_mut().close_for_credential(Ended::Revoked, reason, text);
     }
 }
 

@@ -1,0 +1,125 @@
+//! The repeated check of a credential that must be valid for longer than one exchange.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{proofs::Expiry, tunnels::Tunnels};
+use crate::{
+    audit::ReasonCode,
+    revocation::{CheckError, CheckFuture, RevokedBy},
+    token::VerifiedToken,
+};
+
+/// How often a token is checked, in addition to the checks after revocations.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// How soon a token is checked again if the revocation store could not answer. If it still cannot, the token counts as
+/// not valid.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a credential is not valid any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Invalid {
+    /// The value is the reason in the audit log.
+    Expired(ReasonCode),
+    Revoked(RevokedBy),
+    /// The revocation store could not answer two checks in a row.
+    Unchecked,
+}
+
+impl Invalid {
+    /// The reason for the client.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired(_) => "the credential has expired",
+            Self::Revoked(_) => "the token was revoked",
+            Self::Unchecked => "the token cannot be checked",
+        }
+    }
+}
+
+/// The checks of one credential.
+pub(super) struct CredentialCheck {
+    expiry: Option<Expiry>,
+    /// When the credential is checked next.
+    pub(super) next: Instant,
+    /// A check that waits for a server.
+    waiting: Option<CheckFuture>,
+    /// Whether the revocation store could not answer the last check.
+    was_unavailable: bool,
+}
+
+impl CredentialCheck {
+    /// Prepares the checks of a credential. The first check is due at `next`.
+    pub(super) fn new(expiry: Option<Expiry>, next: Instant) -> Self {
+        Self { expiry, next, waiting: None, was_unavailable: false }
+    }
+
+    /// Whether a check waits for a server.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Checks whether the credential is still valid. If a server must answer, call [`poll`](Self::poll) afterwards.
+    /// `token` is the token of the credential.
+    ///
+    /// # Errors
+    /// The reason why the credential is not valid.
+    pub(super) fn begin(
+        &mut self,
+        tunnels: &Tunnels,
+        token: Option<&VerifiedToken>,
+        now: Instant,
+    ) -> Result<(), Invalid> {
+        self.next = now + CHECK_EVERY;
+        if let Some(Expiry { at, reason }) = self.expiry {
+            // The wall clock may be set, so the remaining time is computed at each check.
+            let left = at.as_millis().saturating_sub(tunnels.clock.now().as_millis());
+            if left == 0 {
+                return Err(Invalid::Expired(reason));
+            }
+            self.next = self.next.min(now + Duration::from_millis(left));
+        }
+        let Some(token) = token else { return Ok(()) };
+        match tunnels.revocations.try_check_now(token) {
+            Some(result) => self.apply(result, now),
+            None => {
+                self.waiting = Some(tunnels.revocations.check_token(token));
+                Ok(())
+            }
+        }
+    }
+
+    /// Polls the check that waits for a server, if there is one.
+    ///
+    /// # Errors
+    /// The reason why the credential is not valid.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Invalid> {
+        if let Some(waiting) = &mut self.waiting
+            && let Poll::Ready(result) = waiting.as_mut().poll(cx)
+        {
+            self.waiting = None;
+            return self.apply(result, Instant::now());
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, result: Result<(), CheckError>, now: Instant) -> Result<(), Invalid> {
+        match result {
+            Ok(()) => self.was_unavailable = false,
+            Err(CheckError::Revoked(by)) => return Err(Invalid::Revoked(by)),
+            Err(CheckError::Unavailable) if self.was_unavailable => {
+                return Err(Invalid::Unchecked);
+            }
+            Err(CheckError::Unavailable) => {
+                self.was_unavailable = true;
+                self.next = self.next.min(now + CHECK_AGAIN_AFTER);
+            }
+        }
+        Ok(())
+    }
+}
