@@ -2,10 +2,7 @@
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use http::{
-    Request,
-    header::{AUTHORIZATION, COOKIE},
-};
+use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
     AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
@@ -22,7 +19,7 @@ use tower_passticket::{
         SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
     remote::Address,
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
@@ -30,7 +27,6 @@ use tower_passticket::{
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
     zosmf::ZosmfSessions,
 };
-use tower_service::Service;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -40,6 +36,7 @@ use crate::{
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
+    gateway_service::GatewayService,
     instances::{self, InstanceTasks},
     oidc,
     part::{Part, Same, Task},
@@ -552,16 +549,7 @@ pub(crate) fn gateway(
     parts: &Parts,
     kept: &Kept,
     needed: NeededParts,
-) -> impl Service<
-    Request<Incoming>,
-    Response = http::Response<ResponseBody>,
-    Error = Infallible,
-    Future: Send + 'static,
->
-+ Clone
-+ Send
-+ 'static
-+ use<> {
+) -> impl GatewayService + use<> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
     let Stores { revocations, audit } = stores.clone();

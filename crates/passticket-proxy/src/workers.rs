@@ -9,7 +9,6 @@
 //! thread verifies a new token, other threads that received the same token wait for the result.
 
 use std::{
-    convert::Infallible,
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,24 +17,19 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
 };
-use tower_passticket::{
-    proxy::ResponseBody,
-    tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle},
-};
-use tower_service::Service;
+use tower_passticket::tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle};
 
 use crate::{
     admin::{Counts, WorkerState},
     descriptors,
     exit::Exit,
+    gateway_service::GatewayService,
     stack::Parts,
     systemd::Heartbeats,
 };
@@ -87,25 +81,15 @@ pub(crate) struct DrainTimes {
 
 /// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
 /// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
-pub(crate) async fn serve<S>(
+pub(crate) async fn serve(
     drain: DrainTimes,
     inbound: Inbound,
     listener: std::net::TcpListener,
-    service: S,
+    service: impl GatewayService,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
-) -> Result<Drained, Exit>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
+) -> Result<Drained, Exit> {
     let Inbound { cores, settings, limits, heartbeats } = inbound;
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);

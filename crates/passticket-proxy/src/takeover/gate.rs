@@ -23,6 +23,7 @@ use tower_passticket::proxy::ResponseBody;
 use tower_service::Service;
 
 use super::relay::{Relay, unavailable};
+use crate::gateway_service::GatewayService;
 
 /// The paths of the auth API, and of the other endpoints of API ML's gateway.
 const OWN_PATHS: &str = "/gateway/";
@@ -143,17 +144,7 @@ pub(crate) struct Gated<S> {
 
 type Answered = Result<Response<ResponseBody>, Infallible>;
 
-impl<S> Service<Request<Incoming>> for Gated<S>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
+impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = GatedFuture<S::Future>;
