@@ -69,7 +69,7 @@ impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
     /// So revocations that a client has already sent are still written by this process.
     pub(super) async fn hold(&self, wait: Duration) {
-        self.set(Phase::Held, true);
+        self.set(Phase::Held);
         let deadline = Instant::now() + wait;
         while self.0.own_requests.load(SeqCst) > 0 && Instant::now() < deadline {
             sleep(CHECK_EVERY).await;
@@ -78,21 +78,21 @@ impl Gate {
 
     /// Answers the held requests and all later requests in this process.
     pub(super) fn open(&self) {
-        self.set(Phase::Open, false);
+        self.set(Phase::Open);
     }
 
     /// Relays the held requests and all later requests to the new process.
     pub(super) fn relay(&self, relay: Relay) {
-        self.set(Phase::Relayed(relay), true);
+        self.set(Phase::Relayed(relay));
     }
 
     /// Refuses the held requests and all later requests.
     pub(super) fn refuse(&self) {
-        self.set(Phase::Refused, true);
+        self.set(Phase::Refused);
     }
 
-    fn set(&self, phase: Phase, is_closed: bool) {
-        self.0.is_closed.store(is_closed, SeqCst);
+    fn set(&self, phase: Phase) {
+        self.0.is_closed.store(!matches!(phase, Phase::Open), SeqCst);
         self.0.phase.send_replace(phase);
     }
 

@@ -57,7 +57,7 @@ impl Predecessor {
     }
 
     /// Receives the listening sockets and the state, and opens the stores. When this function returns, the old process
-    /// has stopped to answer requests.
+    /// has stopped answering requests.
     ///
     /// # Errors
     /// This process must end. The old process then continues.

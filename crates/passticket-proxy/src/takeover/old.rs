@@ -49,7 +49,7 @@ const SERVE: Duration = Duration::from_secs(10);
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What the running process hands over.
+/// The parts of the running process that it hands over.
 pub(crate) struct Running {
     pub(crate) hand_over: HandOver,
     pub(crate) stores: Stores,
@@ -218,24 +218,16 @@ impl Held<'_> {
     async fn take_back(mut self, stream: UnixStream, process: &Process) {
         // The new process ends when it reads that the connection was closed.
         drop(stream);
-        let store = &self.running.stores.revocations;
-        let tries = async {
-            while store.resume().await.is_err() {
-                sleep(TRY_AGAIN_AFTER).await;
-            }
-        };
-        if timeout(STORE_BUSY, tries).await.is_err() {
+        if timeout(STORE_BUSY, self.running.reopen_store()).await.is_err() {
             process.kill();
         }
         self.is_done = true;
         self.running.open(self.may_be_used);
         // While the store is closed, revocations are refused with an error, and the health is DOWN.
-        while store.resume().await.is_err() {
-            sleep(TRY_AGAIN_AFTER).await;
-        }
+        self.running.reopen_store().await;
     }
 
-    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills this
+    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
     /// process, if possible. Then waits until it serves nevertheless, or until the store file can be opened. Returns the
     /// connection to the new process if it serves.
     ///
@@ -267,10 +259,7 @@ impl Held<'_> {
     /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves that
     /// the new process has ended.
     async fn resume_store(&mut self) {
-        let store = &self.running.stores.revocations;
-        while store.resume().await.is_err() {
-            sleep(TRY_AGAIN_AFTER).await;
-        }
+        self.running.reopen_store().await;
         self.is_done = true;
         self.running.open(self.may_be_used);
     }
@@ -293,6 +282,13 @@ impl Drop for Held<'_> {
 }
 
 impl Running {
+    /// Waits until the store file can be opened, and opens it.
+    async fn reopen_store(&self) {
+        while self.stores.revocations.resume().await.is_err() {
+            sleep(TRY_AGAIN_AFTER).await;
+        }
+    }
+
     fn open(&self, may_be_used: bool) {
         self.hand_over.owners.take_back(may_be_used);
         if let Some(audit) = &self.stores.audit {
