@@ -102,6 +102,10 @@ impl Components {
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
+    pub(super) fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
+    }
+
     pub(super) fn discovery(&self) -> &Discovery {
         &self.discovery
     }

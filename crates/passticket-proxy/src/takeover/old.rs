@@ -4,7 +4,7 @@ use std::{
     fs,
     future::pending,
     io,
-    net::SocketAddr,
+    net::TcpListener,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -55,9 +55,9 @@ pub(crate) struct Running {
     pub(crate) stores: Stores,
     /// The path of the revocation file.
     pub(crate) revocations: PathBuf,
-    pub(crate) gateway: OwnedFd,
-    pub(crate) gateway_address: SocketAddr,
-    pub(crate) admin: Option<(OwnedFd, SocketAddr)>,
+    /// The listening sockets.
+    pub(crate) gateway: TcpListener,
+    pub(crate) admin: Option<TcpListener>,
 }
 
 /// The process that has taken over.
@@ -138,15 +138,16 @@ impl Running {
             send(&mut stream, Kind::GivenUp, &text, ANSWER).await?;
             return Err(StepError::Protocol);
         }
+        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let about = json!({
             "protocol": PROTOCOL,
             "revocations": canonical(&self.revocations).display().to_string(),
-            "gateway": self.gateway_address.to_string(),
-            "admin": self.admin.as_ref().map(|(_, address)| address.to_string()),
+            "gateway": self.gateway.local_addr()?.to_string(),
+            "admin": admin_address.map(|address| address.to_string()),
         });
         send(&mut stream, Kind::Listeners, &about.to_string(), ANSWER).await?;
-        let mut sockets: Vec<BorrowedFd<'_>> = vec![self.gateway.as_fd()];
-        sockets.extend(self.admin.as_ref().map(|(socket, _)| socket.as_fd()));
+        let sockets = [&self.gateway].into_iter().chain(&self.admin);
+        let sockets: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
         tracing::info!(
@@ -322,8 +323,6 @@ pub(super) fn canonical(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use tower_passticket::revocation::DurableStore;
 
     use super::{super::gate::Answerer, *};
@@ -339,8 +338,7 @@ mod tests {
             hand_over: HandOver::default(),
             stores: Stores { revocations: store.clone(), audit: None },
             revocations,
-            gateway_address: gateway.local_addr().unwrap(),
-            gateway: gateway.into(),
+            gateway,
             admin: None,
         };
         running.hand_over.gate.hold(OWN_REQUESTS).await;
