@@ -142,7 +142,6 @@ pub(crate) async fn run(
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
     let discovery = Discovery::default();
-    hand_over.discovery(discovery.clone());
     if let Some(taken_over) = &mut taken_over {
         taken_over.continue_discovery(&discovery);
     }
@@ -156,10 +155,9 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
-    let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone())
-        .with_discovery(discovery);
+    let kept =
+        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
     let tunnels = kept.tunnels();
-    hand_over.tunnels(tunnels.clone());
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);

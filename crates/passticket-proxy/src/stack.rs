@@ -453,12 +453,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Begins with a configuration. `discovery` is the state of discovery that the health endpoints also show.
     pub(crate) fn new(
         stores: Stores,
         counts: Option<Counts>,
         config: &Config,
         parts: &Parts,
         hand_over: HandOver,
+        discovery: Discovery,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
         let instances = counts.as_ref().map(|counts| counts.instances.clone()).unwrap_or_default();
@@ -471,9 +473,10 @@ impl Kept {
             None => tunnels,
         };
         let tunnels = Arc::new(with_settings(tunnels, config));
+        hand_over.tunnels(tunnels.clone());
+        hand_over.discovery(discovery.clone());
         let logins = LoginMemory::default();
         let rates = rates(config, counts.as_ref());
-        let discovery = Discovery::default();
         Self {
             stores,
             counts,
@@ -487,11 +490,6 @@ impl Kept {
             hand_over,
             discovery,
         }
-    }
-
-    /// Sets the state of discovery, which the health endpoints also show.
-    pub(crate) fn with_discovery(self, discovery: Discovery) -> Self {
-        Self { discovery, ..self }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
