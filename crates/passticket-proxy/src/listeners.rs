@@ -8,7 +8,7 @@ use rustix::net::sockopt::socket_acceptconn;
 
 use crate::{admin, exit::Exit};
 
-/// What to write in a socket unit of systemd.
+/// The end of error messages: the lines that a socket unit of systemd needs.
 const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
                       and FileDescriptorName=admin in another socket unit for the admin port";
 

@@ -86,7 +86,7 @@ pub(crate) struct Parts {
     forwarders: Option<Forwarders>,
 }
 
-/// What the TLS of the listener is made from.
+/// The settings from which the TLS of the listener is made.
 #[derive(Clone, PartialEq)]
 struct TlsSettings {
     encryption: Encryption,
@@ -111,7 +111,7 @@ struct LoginSettings {
     provider: LoginServer,
 }
 
-/// Who checks passwords.
+/// The server or file that checks passwords.
 #[derive(Clone, PartialEq)]
 enum LoginServer {
     Users(Vec<(UserId, Zeroizing<String>)>),
@@ -427,7 +427,7 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     }
 }
 
-/// What outlives each configuration.
+/// The state that stays when the configuration is replaced.
 pub(crate) struct Kept {
     stores: Stores,
     /// `None` if there is no admin port. Then nothing is counted.

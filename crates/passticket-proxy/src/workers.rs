@@ -34,7 +34,7 @@ use crate::{
     systemd::Heartbeats,
 };
 
-/// What the worker threads share. A reload changes the settings and the limits.
+/// The settings and limits that the worker threads share. A reload changes the settings and the limits.
 pub(crate) struct Inbound {
     pub(crate) cores: usize,
     pub(crate) settings: SettingsHandle,
@@ -73,9 +73,9 @@ pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
 /// How long the program waits at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
-    /// For the requests in flight.
+    /// The time for the requests in flight.
     pub(crate) requests: Duration,
-    /// For the WebSockets.
+    /// The time for the WebSockets.
     pub(crate) tunnels: Duration,
 }
 

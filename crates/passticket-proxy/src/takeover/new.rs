@@ -38,6 +38,8 @@ const STATE: Duration = Duration::from_secs(15);
 
 /// How long the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
+
+/// The pause between two tries to open the stores.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The running process, before it hands its work over.

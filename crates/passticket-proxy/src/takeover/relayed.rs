@@ -30,11 +30,11 @@ use super::{
 };
 use crate::gateway_service::GatewayService;
 
-/// How this process sees the clients of the old process.
+/// The settings with which this process sees the clients of the old process.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) proxies: Option<TrustedProxies>,
-    /// Verify client certificates.
+    /// The settings that verify client certificates.
     pub(crate) settings: SettingsHandle,
 }
 
