@@ -1,4 +1,4 @@
-//! What a new configuration changes, for the log and for the answer of `POST /reload`.
+//! Describes the changes of a new configuration, for the log and for the answer of `POST /reload`.
 
 use std::{
     collections::BTreeSet,

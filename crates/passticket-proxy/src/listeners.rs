@@ -6,9 +6,9 @@ use listenfd::ListenFd;
 use passticket_proxy::config::Config;
 use rustix::net::sockopt::socket_acceptconn;
 
-use crate::{admin::AdminPort, exit::Exit};
+use crate::{admin, exit::Exit};
 
-/// What to write in a socket unit of systemd.
+/// The end of error messages: the lines that a socket unit of systemd needs.
 const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
                       and FileDescriptorName=admin in another socket unit for the admin port";
 
@@ -45,7 +45,7 @@ impl Listeners {
         let admin = match (&config.admin, admin) {
             (None, _) => None,
             (Some(_), Some(admin)) => Some(admin),
-            (Some(_), None) => AdminPort::bind(config)?,
+            (Some(_), None) => admin::bind(config)?,
         };
         for listener in [&gateway].into_iter().chain(&admin) {
             listener.set_nonblocking(true).map_err(Exit::runtime)?;

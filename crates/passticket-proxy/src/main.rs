@@ -11,6 +11,7 @@ mod descriptors;
 mod discovery;
 mod exit;
 mod forwarders;
+mod gateway_service;
 mod instances;
 mod listeners;
 mod loading;

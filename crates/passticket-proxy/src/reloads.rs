@@ -51,13 +51,13 @@ impl Label for ReloadResult {
     }
 }
 
-/// What a reload did.
+/// The result of a reload, with its details.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Reloaded {
         /// The files that have changed.
         files: Vec<String>,
-        /// What has changed.
+        /// The settings and routes that have changed.
         changes: Vec<String>,
         /// The warnings of the configuration, and the settings that need a restart.
         warnings: Vec<String>,

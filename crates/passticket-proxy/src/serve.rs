@@ -22,7 +22,7 @@ use tower_passticket::{
 };
 
 use crate::{
-    admin::{Admin, AdminPort, Components, WorkerState},
+    admin::{Admin, Components, WorkerState},
     changes::Started,
     cli::ServeOptions,
     discovery::Discovery,
@@ -131,7 +131,6 @@ pub(crate) async fn run(
     let Start { listeners, mut taken_over, socket } = start;
     let Listeners { gateway: listener, admin } = listeners;
     let Configuration { file, files, config, warnings, parts } = configuration;
-    let admin = admin.map(AdminPort::new).transpose()?;
     let hand_over = HandOver::default();
     let offer = match socket {
         Some(socket) => {
@@ -143,24 +142,22 @@ pub(crate) async fn run(
     let workers = Arc::<WorkerState>::default();
     let (reloads, reload_requests) = Reloads::new();
     let discovery = Discovery::default();
-    hand_over.discovery(discovery.clone());
     if let Some(taken_over) = &mut taken_over {
         taken_over.continue_discovery(&discovery);
     }
     let components = Components::new(&config, &stores, &workers, &reloads, &discovery);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
-        Some(port) => Some(Admin::start(port, &stores, &components, &reloads)?),
+        Some(listener) => Some(Admin::start(listener, &stores, &components)?),
         None => None,
     };
     let counts = admin.as_ref().map(|admin| admin.counts().clone());
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
-    let kept = Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone())
-        .with_discovery(discovery);
+    let kept =
+        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
     let tunnels = kept.tunnels();
-    hand_over.tunnels(tunnels.clone());
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
@@ -279,21 +276,20 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns what another process can take over.
+/// Returns the parts that another process can take over.
 fn running(
     config: &Config,
     hand_over: &HandOver,
     stores: &Stores,
     gateway: &TcpListener,
-    admin: Option<&AdminPort>,
+    admin: Option<&TcpListener>,
 ) -> Result<Running, Exit> {
     Ok(Running {
         hand_over: hand_over.clone(),
         stores: stores.clone(),
         revocations: config.revocations.clone(),
-        gateway_address: gateway.local_addr().map_err(Exit::runtime)?,
-        gateway: gateway.try_clone().map_err(Exit::runtime)?.into(),
-        admin: admin.map(AdminPort::socket).transpose().map_err(Exit::runtime)?,
+        gateway: gateway.try_clone().map_err(Exit::runtime)?,
+        admin: admin.map(TcpListener::try_clone).transpose().map_err(Exit::runtime)?,
     })
 }
 

@@ -2,10 +2,7 @@
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use http::{
-    Request,
-    header::{AUTHORIZATION, COOKIE},
-};
+use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
     AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
@@ -22,7 +19,7 @@ use tower_passticket::{
         SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
     remote::Address,
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
@@ -30,7 +27,6 @@ use tower_passticket::{
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
     zosmf::ZosmfSessions,
 };
-use tower_service::Service;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -40,6 +36,7 @@ use crate::{
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
     forwarders::Forwarders,
+    gateway_service::GatewayService,
     instances::{self, InstanceTasks},
     oidc,
     part::{Part, Same, Task},
@@ -89,7 +86,7 @@ pub(crate) struct Parts {
     forwarders: Option<Forwarders>,
 }
 
-/// What the TLS of the listener is made from.
+/// The settings from which the TLS of the listener is made.
 #[derive(Clone, PartialEq)]
 struct TlsSettings {
     encryption: Encryption,
@@ -114,7 +111,7 @@ struct LoginSettings {
     provider: LoginServer,
 }
 
-/// Who checks passwords.
+/// The server or file that checks passwords.
 #[derive(Clone, PartialEq)]
 enum LoginServer {
     Users(Vec<(UserId, Zeroizing<String>)>),
@@ -430,7 +427,7 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     }
 }
 
-/// What outlives each configuration.
+/// The state that stays when the configuration is replaced.
 pub(crate) struct Kept {
     stores: Stores,
     /// `None` if there is no admin port. Then nothing is counted.
@@ -456,12 +453,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Begins with a configuration. `discovery` is the state of discovery that the health endpoints also show.
     pub(crate) fn new(
         stores: Stores,
         counts: Option<Counts>,
         config: &Config,
         parts: &Parts,
         hand_over: HandOver,
+        discovery: Discovery,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
         let instances = counts.as_ref().map(|counts| counts.instances.clone()).unwrap_or_default();
@@ -474,9 +473,10 @@ impl Kept {
             None => tunnels,
         };
         let tunnels = Arc::new(with_settings(tunnels, config));
+        hand_over.tunnels(tunnels.clone());
+        hand_over.discovery(discovery.clone());
         let logins = LoginMemory::default();
         let rates = rates(config, counts.as_ref());
-        let discovery = Discovery::default();
         Self {
             stores,
             counts,
@@ -490,11 +490,6 @@ impl Kept {
             hand_over,
             discovery,
         }
-    }
-
-    /// Sets the state of discovery, which the health endpoints also show.
-    pub(crate) fn with_discovery(self, discovery: Discovery) -> Self {
-        Self { discovery, ..self }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
@@ -552,16 +547,7 @@ pub(crate) fn gateway(
     parts: &Parts,
     kept: &Kept,
     needed: NeededParts,
-) -> impl Service<
-    Request<Incoming>,
-    Response = http::Response<ResponseBody>,
-    Error = Infallible,
-    Future: Send + 'static,
->
-+ Clone
-+ Send
-+ 'static
-+ use<> {
+) -> impl GatewayService + use<> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
     let Stores { revocations, audit } = stores.clone();

@@ -9,7 +9,6 @@
 //! thread verifies a new token, other threads that received the same token wait for the result.
 
 use std::{
-    convert::Infallible,
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,29 +17,24 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
 };
-use tower_passticket::{
-    proxy::ResponseBody,
-    tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle},
-};
-use tower_service::Service;
+use tower_passticket::tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle};
 
 use crate::{
     admin::{Counts, WorkerState},
     descriptors,
     exit::Exit,
+    gateway_service::GatewayService,
     stack::Parts,
     systemd::Heartbeats,
 };
 
-/// What the worker threads share. A reload changes the settings and the limits.
+/// The settings and limits that the worker threads share. A reload changes the settings and the limits.
 pub(crate) struct Inbound {
     pub(crate) cores: usize,
     pub(crate) settings: SettingsHandle,
@@ -79,33 +73,23 @@ pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
 /// How long the program waits at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
-    /// For the requests in flight.
+    /// The time for the requests in flight.
     pub(crate) requests: Duration,
-    /// For the WebSockets.
+    /// The time for the WebSockets.
     pub(crate) tunnels: Duration,
 }
 
 /// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
 /// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
-pub(crate) async fn serve<S>(
+pub(crate) async fn serve(
     drain: DrainTimes,
     inbound: Inbound,
     listener: std::net::TcpListener,
-    service: S,
+    service: impl GatewayService,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
-) -> Result<Drained, Exit>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
+) -> Result<Drained, Exit> {
     let Inbound { cores, settings, limits, heartbeats } = inbound;
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);

@@ -19,14 +19,13 @@ use tower_passticket::{
 };
 
 use super::status::Components;
-use crate::reloads::{Outcome, Reloads};
+use crate::reloads::Outcome;
 
 /// The endpoints of the admin port.
 pub(super) struct Endpoints {
     registry: MetricRegistry,
     components: Components,
     instances: Arc<InstanceStates>,
-    reloads: Arc<Reloads>,
 }
 
 impl Endpoints {
@@ -34,9 +33,8 @@ impl Endpoints {
         registry: MetricRegistry,
         components: Components,
         instances: Arc<InstanceStates>,
-        reloads: Arc<Reloads>,
     ) -> Self {
-        Self { registry, components, instances, reloads }
+        Self { registry, components, instances }
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
@@ -69,7 +67,7 @@ impl Endpoints {
 
     /// Reloads the configuration, and waits for the result. One reload runs, and at most one other request waits for it.
     async fn reload(&self) -> Response<Bytes> {
-        let outcome = match self.reloads.request() {
+        let outcome = match self.components.reloads().request() {
             None => return busy("another reload is running; try again"),
             Some(outcome) => outcome.await,
         };
@@ -96,17 +94,7 @@ impl Endpoints {
         };
         typed(status, "application/json", document.to_string().into())
     }
-}
 
-/// The answer if a reload was not possible at this moment.
-fn busy(problem: &str) -> Response<Bytes> {
-    let document = json!({"result": "busy", "problems": [problem]});
-    let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-impl Endpoints {
     /// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself
     /// works.
     fn add_instances(&self, document: &mut Value) {
@@ -117,6 +105,14 @@ impl Endpoints {
             document["instances"] = unhealthy.into();
         }
     }
+}
+
+/// The answer if a reload was not possible at this moment.
+fn busy(problem: &str) -> Response<Bytes> {
+    let document = json!({"result": "busy", "problems": [problem]});
+    let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,9 +12,8 @@ mod status;
 use std::{
     convert::Infallible,
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     num::NonZeroUsize,
-    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -35,7 +34,7 @@ use tower_passticket::{
 pub(crate) use counts::Counts;
 pub(crate) use status::{Components, WorkerState};
 
-use crate::{exit::Exit, log_queue::LogCounts, reloads::Reloads, stack::Stores};
+use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
 use endpoints::Endpoints;
 use process::Process;
 
@@ -50,30 +49,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The admin port after it was opened. It answers no requests until its thread starts.
-pub(crate) struct AdminPort {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl AdminPort {
-    /// Binds the socket of the port, if the configuration has an admin port.
-    pub(crate) fn bind(config: &Config) -> Result<Option<TcpListener>, Exit> {
-        let Some(settings) = &config.admin else { return Ok(None) };
-        let listener = TcpListener::bind(settings.address);
-        listener.map(Some).map_err(|e| Exit::runtime(settings.explain(&e)))
-    }
-
-    /// Creates the port with a socket that is already open and does not block.
-    pub(crate) fn new(listener: TcpListener) -> Result<Self, Exit> {
-        let address = listener.local_addr().map_err(Exit::runtime)?;
-        Ok(Self { listener, address })
-    }
-
-    /// Returns another handle of the socket, and its address.
-    pub(crate) fn socket(&self) -> io::Result<(OwnedFd, SocketAddr)> {
-        Ok((self.listener.try_clone()?.into(), self.address))
-    }
+/// Binds the socket of the admin port, if the configuration has an admin port.
+pub(crate) fn bind(config: &Config) -> Result<Option<TcpListener>, Exit> {
+    let Some(settings) = &config.admin else { return Ok(None) };
+    let listener = TcpListener::bind(settings.address);
+    listener.map(Some).map_err(|e| Exit::runtime(settings.explain(&e)))
 }
 
 /// The running admin port.
@@ -84,19 +64,16 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread of the port.
+    /// Starts the thread of the port. `listener` must not block.
     pub(crate) fn start(
-        port: AdminPort,
+        listener: TcpListener,
         stores: &Stores,
         components: &Components,
-        reloads: &Arc<Reloads>,
     ) -> Result<Self, Exit> {
-        let AdminPort { listener, address } = port;
+        let address = listener.local_addr().map_err(Exit::runtime)?;
         let counts = Counts::default();
         let registry = registry(&counts, stores, components);
-        let registry = registry.with(reloads.clone()).with(components.discovery().clone());
-        let instances = counts.instances.clone();
-        let endpoints = Endpoints::new(registry, components.clone(), instances, reloads.clone());
+        let endpoints = Endpoints::new(registry, components.clone(), counts.instances.clone());
         let endpoints = Arc::new(endpoints);
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -141,10 +118,11 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.route_limits.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
-    match &stores.audit {
+    let registry = match &stores.audit {
         Some(audit) => registry.with(audit.clone()),
         None => registry,
-    }
+    };
+    registry.with(components.reloads().clone()).with(components.discovery().clone())
 }
 
 fn serve(

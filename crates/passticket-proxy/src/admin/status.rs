@@ -102,6 +102,10 @@ impl Components {
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
     }
 
+    pub(super) fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
+    }
+
     pub(super) fn discovery(&self) -> &Discovery {
         &self.discovery
     }
@@ -146,7 +150,7 @@ pub(super) struct Part {
     /// Whether PassTickets or Personal Access Tokens need the component.
     is_needed: bool,
     pub(super) health: Health,
-    /// What the operator should do although the component works.
+    /// A problem that does not stop the component yet, and its remedy.
     warning: Option<String>,
 }
 

@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tower_passticket::{passticket::Applid, tls::Server};
 
 use crate::{
-    admin::AdminPort,
     exit::Exit,
     listeners::Listeners,
     serve::{Configuration, Start, run, runtime},
@@ -45,7 +44,8 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         files.configure(gateway.port(), service.port())?;
         let loaded = Configuration::load(&files.zowe_yaml())?;
         let config = &loaded.config;
-        let admin = AdminPort::bind(config)?;
+        let gateway_listener = gateway_listener.into_std().map_err(Exit::runtime)?;
+        let listeners = Listeners::open_missing(config, Some(gateway_listener), None).await?;
         let stores = stack::stores(config, NewStore::IfMissing)?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
@@ -59,9 +59,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let server = tokio::spawn(server);
 
         print_line(&commands::text(&files, gateway.port()));
-        let gateway = gateway_listener.into_std().map_err(Exit::runtime)?;
-        let start = Start::alone(Listeners { gateway, admin });
-        let result = run(loaded, stores, start, signals).await;
+        let result = run(loaded, stores, Start::alone(listeners), signals).await;
         server.abort();
         result
     })

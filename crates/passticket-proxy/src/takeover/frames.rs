@@ -89,10 +89,7 @@ pub(super) async fn send(
     let mut bytes = vec![kind as u8];
     bytes.extend(len.to_be_bytes());
     bytes.extend(text.as_bytes());
-    timeout(deadline, stream.write_all(&bytes))
-        .await
-        .map_err(|_| StepError::Deadline(deadline))??;
-    Ok(())
+    within(deadline, stream.write_all(&bytes)).await
 }
 
 /// Receives a message of this kind, and returns its text.
@@ -101,7 +98,7 @@ pub(super) async fn receive(
     want: Kind,
     deadline: Duration,
 ) -> Result<String, StepError> {
-    timeout(deadline, read(stream, want)).await.map_err(|_| StepError::Deadline(deadline))?
+    within(deadline, read(stream, want)).await
 }
 
 async fn read(stream: &mut UnixStream, want: Kind) -> Result<String, StepError> {
@@ -140,8 +137,7 @@ pub(super) async fn send_sockets(
         sendmsg(stream.as_fd(), &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     });
-    timeout(deadline, sending).await.map_err(|_| StepError::Deadline(deadline))??;
-    Ok(())
+    within(deadline, sending).await
 }
 
 /// Receives the sockets of [`send_sockets`]. Processes that this process starts do not inherit them.
@@ -170,7 +166,16 @@ pub(super) async fn receive_sockets(
         }
         Ok(sockets)
     });
-    Ok(timeout(deadline, receiving).await.map_err(|_| StepError::Deadline(deadline))??)
+    within(deadline, receiving).await
+}
+
+/// Ends a step at its deadline.
+async fn within<T, E: Into<StepError>>(
+    deadline: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, StepError> {
+    let done = timeout(deadline, step).await.map_err(|_| StepError::Deadline(deadline))?;
+    done.map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tower_passticket::proxy::ResponseBody;
 use tower_service::Service;
 
 use super::relay::{Relay, unavailable};
+use crate::gateway_service::GatewayService;
 
 /// The paths of the auth API, and of the other endpoints of API ML's gateway.
 const OWN_PATHS: &str = "/gateway/";
@@ -68,7 +69,7 @@ impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
     /// So revocations that a client has already sent are still written by this process.
     pub(super) async fn hold(&self, wait: Duration) {
-        self.set(Phase::Held, true);
+        self.set(Phase::Held);
         let deadline = Instant::now() + wait;
         while self.0.own_requests.load(SeqCst) > 0 && Instant::now() < deadline {
             sleep(CHECK_EVERY).await;
@@ -77,21 +78,21 @@ impl Gate {
 
     /// Answers the held requests and all later requests in this process.
     pub(super) fn open(&self) {
-        self.set(Phase::Open, false);
+        self.set(Phase::Open);
     }
 
     /// Relays the held requests and all later requests to the new process.
     pub(super) fn relay(&self, relay: Relay) {
-        self.set(Phase::Relayed(relay), true);
+        self.set(Phase::Relayed(relay));
     }
 
     /// Refuses the held requests and all later requests.
     pub(super) fn refuse(&self) {
-        self.set(Phase::Refused, true);
+        self.set(Phase::Refused);
     }
 
-    fn set(&self, phase: Phase, is_closed: bool) {
-        self.0.is_closed.store(is_closed, SeqCst);
+    fn set(&self, phase: Phase) {
+        self.0.is_closed.store(!matches!(phase, Phase::Open), SeqCst);
         self.0.phase.send_replace(phase);
     }
 
@@ -143,17 +144,7 @@ pub(crate) struct Gated<S> {
 
 type Answered = Result<Response<ResponseBody>, Infallible>;
 
-impl<S> Service<Request<Incoming>> for Gated<S>
-where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
+impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = GatedFuture<S::Future>;

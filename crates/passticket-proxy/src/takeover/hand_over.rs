@@ -19,13 +19,13 @@ use crate::discovery::Discovery;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HandOver {
     pub(super) gate: Gate,
-    pub(super) owners: Owners,
+    pub(super) owners: Arc<Owners>,
 }
 
 impl HandOver {
     /// Registers the generator of this process. The result makes the same tickets until a takeover.
     pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
-        self.owners.set_tickets(tickets.clone());
+        self.owners.tickets.set(tickets.clone());
         OwnTickets::new(tickets, self.gate.clone())
     }
 
@@ -36,23 +36,23 @@ impl HandOver {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        let tickets = OwnTickets::new(self.owners.tickets()?, self.gate.clone());
+        let tickets = OwnTickets::new(self.owners.tickets.get()?, self.gate.clone());
         Some(tickets.generate(user, applid).await)
     }
 
     /// Registers the failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
-        self.owners.set_logins(logins);
+        self.owners.logins.set(logins);
     }
 
     /// Registers the registry of services.
     pub(crate) fn discovery(&self, discovery: Discovery) {
-        self.owners.set_discovery(discovery);
+        self.owners.discovery.set(discovery);
     }
 
     /// Registers the open WebSockets and event streams.
     pub(crate) fn tunnels(&self, tunnels: Arc<Tunnels>) {
-        self.owners.set_tunnels(tunnels);
+        self.owners.tunnels.set(tunnels);
     }
 
     /// Puts the gate in front of the gateway.

@@ -1,7 +1,6 @@
 //! The new process of a takeover: it continues the work of the running process.
 
 use std::{
-    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
     path::Path,
@@ -9,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use passticket_proxy::config::Config;
 use serde_json::Value;
 use tokio::{
@@ -18,8 +15,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::{proxy::ResponseBody, revocation::RevocationFeed};
-use tower_service::Service;
+use tower_passticket::revocation::RevocationFeed;
 
 use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
@@ -32,6 +28,7 @@ use super::{
 use crate::{
     discovery::Discovery,
     exit::Exit,
+    gateway_service::GatewayService,
     listeners::Listeners,
     stack::{self, NewStore, Stores, StoresError},
 };
@@ -41,6 +38,8 @@ const STATE: Duration = Duration::from_secs(15);
 
 /// How long the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
+
+/// The pause between two tries to open the stores.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The running process, before it hands its work over.
@@ -60,7 +59,7 @@ impl Predecessor {
     }
 
     /// Receives the listening sockets and the state, and opens the stores. When this function returns, the old process
-    /// has stopped to answer requests.
+    /// has stopped answering requests.
     ///
     /// # Errors
     /// This process must end. The old process then continues.
@@ -181,22 +180,12 @@ impl TakenOver {
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
     /// of its own. The result is this task. It ends when the old process ends.
-    pub(crate) async fn serving<S>(
+    pub(crate) async fn serving(
         self,
-        service: S,
+        service: impl GatewayService,
         clients: ClientSettings,
         hand_over: &HandOver,
-    ) -> Option<JoinHandle<()>>
-    where
-        S: Service<
-                Request<Incoming>,
-                Response = Response<ResponseBody>,
-                Error = Infallible,
-                Future: Send + 'static,
-            > + Clone
-            + Send
-            + 'static,
-    {
+    ) -> Option<JoinHandle<()>> {
         let Self { mut stream, feed, .. } = self;
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {

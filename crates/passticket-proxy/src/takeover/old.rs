@@ -4,7 +4,7 @@ use std::{
     fs,
     future::pending,
     io,
-    net::SocketAddr,
+    net::TcpListener,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -49,15 +49,15 @@ const SERVE: Duration = Duration::from_secs(10);
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What the running process hands over.
+/// The parts of the running process that it hands over.
 pub(crate) struct Running {
     pub(crate) hand_over: HandOver,
     pub(crate) stores: Stores,
     /// The path of the revocation file.
     pub(crate) revocations: PathBuf,
-    pub(crate) gateway: OwnedFd,
-    pub(crate) gateway_address: SocketAddr,
-    pub(crate) admin: Option<(OwnedFd, SocketAddr)>,
+    /// The listening sockets.
+    pub(crate) gateway: TcpListener,
+    pub(crate) admin: Option<TcpListener>,
 }
 
 /// The process that has taken over.
@@ -138,15 +138,16 @@ impl Running {
             send(&mut stream, Kind::GivenUp, &text, ANSWER).await?;
             return Err(StepError::Protocol);
         }
+        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let about = json!({
             "protocol": PROTOCOL,
             "revocations": canonical(&self.revocations).display().to_string(),
-            "gateway": self.gateway_address.to_string(),
-            "admin": self.admin.as_ref().map(|(_, address)| address.to_string()),
+            "gateway": self.gateway.local_addr()?.to_string(),
+            "admin": admin_address.map(|address| address.to_string()),
         });
         send(&mut stream, Kind::Listeners, &about.to_string(), ANSWER).await?;
-        let mut sockets: Vec<BorrowedFd<'_>> = vec![self.gateway.as_fd()];
-        sockets.extend(self.admin.as_ref().map(|(socket, _)| socket.as_fd()));
+        let sockets = [&self.gateway].into_iter().chain(&self.admin);
+        let sockets: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
         tracing::info!(
@@ -218,24 +219,16 @@ impl Held<'_> {
     async fn take_back(mut self, stream: UnixStream, process: &Process) {
         // The new process ends when it reads that the connection was closed.
         drop(stream);
-        let store = &self.running.stores.revocations;
-        let tries = async {
-            while store.resume().await.is_err() {
-                sleep(TRY_AGAIN_AFTER).await;
-            }
-        };
-        if timeout(STORE_BUSY, tries).await.is_err() {
+        if timeout(STORE_BUSY, self.running.reopen_store()).await.is_err() {
             process.kill();
         }
         self.is_done = true;
         self.running.open(self.may_be_used);
         // While the store is closed, revocations are refused with an error, and the health is DOWN.
-        while store.resume().await.is_err() {
-            sleep(TRY_AGAIN_AFTER).await;
-        }
+        self.running.reopen_store().await;
     }
 
-    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills this
+    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
     /// process, if possible. Then waits until it serves nevertheless, or until the store file can be opened. Returns the
     /// connection to the new process if it serves.
     ///
@@ -267,10 +260,7 @@ impl Held<'_> {
     /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves that
     /// the new process has ended.
     async fn resume_store(&mut self) {
-        let store = &self.running.stores.revocations;
-        while store.resume().await.is_err() {
-            sleep(TRY_AGAIN_AFTER).await;
-        }
+        self.running.reopen_store().await;
         self.is_done = true;
         self.running.open(self.may_be_used);
     }
@@ -293,6 +283,13 @@ impl Drop for Held<'_> {
 }
 
 impl Running {
+    /// Waits until the store file can be opened, and opens it.
+    async fn reopen_store(&self) {
+        while self.stores.revocations.resume().await.is_err() {
+            sleep(TRY_AGAIN_AFTER).await;
+        }
+    }
+
     fn open(&self, may_be_used: bool) {
         self.hand_over.owners.take_back(may_be_used);
         if let Some(audit) = &self.stores.audit {
@@ -326,8 +323,6 @@ pub(super) fn canonical(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use tower_passticket::revocation::DurableStore;
 
     use super::{super::gate::Answerer, *};
@@ -343,8 +338,7 @@ mod tests {
             hand_over: HandOver::default(),
             stores: Stores { revocations: store.clone(), audit: None },
             revocations,
-            gateway_address: gateway.local_addr().unwrap(),
-            gateway: gateway.into(),
+            gateway,
             admin: None,
         };
         running.hand_over.gate.hold(OWN_REQUESTS).await;

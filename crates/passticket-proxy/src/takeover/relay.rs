@@ -16,7 +16,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Body, Frame},
+    body::{Body, Frame, Incoming},
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -93,11 +93,7 @@ impl Relay {
             );
             return unavailable();
         };
-        let sent = match self.sender.ready().await {
-            Ok(()) => self.sender.send_request(request).await,
-            Err(error) => Err(error),
-        };
-        match sent {
+        match self.send(request).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 parts.version = Version::HTTP_11;
@@ -118,14 +114,7 @@ impl Relay {
     /// Applies the revocations of the new process to `store`. Returns when they can no longer be followed: the new process
     /// has ended, this process is too far behind, or a revocation has an unknown format.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
-        let request = Request::get("https://localhost/");
-        let request = request.header(ORIGIN, Wanted::Revocations.to_header()).body(empty());
-        let Ok(request) = request else { return };
-        let sent = match self.sender.ready().await {
-            Ok(()) => self.sender.send_request(request).await,
-            Err(error) => Err(error),
-        };
-        let body = match sent {
+        let mut body = match self.ask(&Wanted::Revocations).await {
             Ok(response) if response.status() == StatusCode::OK => response.into_body(),
             Ok(response) => {
                 let status = response.status();
@@ -135,7 +124,6 @@ impl Relay {
                 return tracing::warn!(%error, "cannot follow the revocations of the new process");
             }
         };
-        let mut body = body;
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
             let data = match frame.map(Frame::into_data) {
@@ -172,14 +160,8 @@ impl Relay {
         let failed = |reason: &str| {
             GenerateError::unavailable(user, applid, None).with_reason(reason.to_owned())
         };
-        let wanted = Wanted::Ticket { user, applid };
-        let request = Request::get("https://localhost/").header(ORIGIN, wanted.to_header());
-        let request = request.body(empty()).map_err(|error| failed(&error.to_string()))?;
-        let sent = match self.sender.ready().await {
-            Ok(()) => self.sender.send_request(request).await,
-            Err(error) => Err(error),
-        };
-        let response = sent.map_err(|error| failed(&error.to_string()))?;
+        let answered = self.ask(&Wanted::Ticket { user, applid }).await;
+        let response = answered.map_err(|error| failed(&error.to_string()))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_TICKET_ANSWER).collect().await;
         let body = body.map_err(|error| failed(&error.to_string()))?.to_bytes();
@@ -188,6 +170,19 @@ impl Relay {
             StatusCode::OK => PassTicket::parse(&text).map_err(|_| failed("malformed answer")),
             _ => Err(failed(&text)),
         }
+    }
+
+    /// Sends a request of this process itself.
+    async fn ask(&mut self, wanted: &Wanted) -> hyper::Result<Response<Incoming>> {
+        let mut request = Request::new(empty());
+        *request.uri_mut() = Uri::from_static("https://localhost/");
+        request.headers_mut().insert(ORIGIN, wanted.to_header());
+        self.send(request).await
+    }
+
+    async fn send(&mut self, request: Request<RelayedBody>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 }
 
@@ -244,7 +239,7 @@ fn empty() -> RelayedBody {
     Full::default().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// What the old process wants.
+/// The purpose of a request of the old process.
 pub(super) enum Wanted {
     /// An answer to the request of a client.
     Answer(Origin),
@@ -328,7 +323,6 @@ pub(super) fn unavailable() -> Response<ResponseBody> {
 mod tests {
     use std::{convert::Infallible, time::Duration};
 
-    use hyper::body::Incoming;
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     use test_support::{
         PATIENCE,

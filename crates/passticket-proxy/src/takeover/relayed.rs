@@ -23,38 +23,29 @@ use tower_passticket::{
     revocation::RevocationFeed,
     tls::SettingsHandle,
 };
-use tower_service::Service;
 
 use super::{
     hand_over::HandOver,
     relay::{CONNECTION_WINDOW, MAX_STREAMS, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
 };
+use crate::gateway_service::GatewayService;
 
-/// How this process sees the clients of the old process.
+/// The settings with which this process sees the clients of the old process.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) proxies: Option<TrustedProxies>,
-    /// Verify client certificates.
+    /// The settings that verify client certificates.
     pub(crate) settings: SettingsHandle,
 }
 
 /// Answers the relayed requests of the old process with `service` until that process ends.
-pub(super) async fn serve<S>(
+pub(super) async fn serve(
     stream: UnixStream,
-    service: S,
+    service: impl GatewayService,
     clients: ClientSettings,
     hand_over: HandOver,
     feed: RevocationFeed,
-) where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static,
-{
+) {
     let feed = Arc::new(Mutex::new(Some(feed)));
     let answer = service_fn(move |request: Request<Incoming>| {
         answer(request, service.clone(), clients.clone(), hand_over.clone(), feed.clone())
@@ -72,16 +63,13 @@ pub(super) async fn serve<S>(
     }
 }
 
-async fn answer<S>(
+async fn answer(
     mut request: Request<Incoming>,
-    service: S,
+    service: impl GatewayService,
     clients: ClientSettings,
     hand_over: HandOver,
     feed: Arc<Mutex<Option<RevocationFeed>>>,
-) -> Result<Response<ResponseBody>, Infallible>
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
-{
+) -> Result<Response<ResponseBody>, Infallible> {
     let wanted = request.headers_mut().remove(ORIGIN);
     match wanted.as_ref().and_then(Wanted::from_header) {
         Some(Wanted::Answer(Origin { mut connection, certificate })) => {

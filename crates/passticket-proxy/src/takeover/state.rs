@@ -19,39 +19,39 @@ use crate::discovery::Discovery;
 /// How long the hand-over waits for passwords that are being checked.
 const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
 
-/// The owners of the state. [`stack::gateway`](crate::stack::gateway) registers them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Owners(Arc<Inner>);
-
+/// The owners of the state, which [`HandOver`](super::HandOver) registers.
 #[derive(Debug, Default)]
-struct Inner {
-    tickets: Mutex<Option<LocalGenerator>>,
-    logins: Mutex<Option<LoginFailures>>,
-    discovery: Mutex<Option<Discovery>>,
-    tunnels: Mutex<Option<Arc<Tunnels>>>,
+pub(super) struct Owners {
+    pub(super) tickets: Owner<LocalGenerator>,
+    pub(super) logins: Owner<LoginFailures>,
+    pub(super) discovery: Owner<Discovery>,
+    pub(super) tunnels: Owner<Arc<Tunnels>>,
+}
+
+/// An owner. Before it is registered, it is `None`.
+#[derive(Debug)]
+pub(super) struct Owner<T>(Mutex<Option<T>>);
+
+impl<T> Default for Owner<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Owner<T> {
+    pub(super) fn set(&self, owner: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
+    }
+
+    pub(super) fn get(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Owners {
-    pub(super) fn set_tickets(&self, tickets: LocalGenerator) {
-        *self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner) = Some(tickets);
-    }
-
-    pub(super) fn set_logins(&self, logins: LoginFailures) {
-        *self.0.logins.lock().unwrap_or_else(PoisonError::into_inner) = Some(logins);
-    }
-
-    pub(super) fn set_discovery(&self, discovery: Discovery) {
-        *self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner) = Some(discovery);
-    }
-
-    pub(super) fn set_tunnels(&self, tunnels: Arc<Tunnels>) {
-        *self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnels);
-    }
-
     /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked.
     pub(super) fn end_tunnels(&self) {
-        let tunnels = self.0.tunnels.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(tunnels) = tunnels {
+        if let Some(tunnels) = self.tunnels.get() {
             tracing::warn!(
                 "the revocations of the new process are no longer known; the WebSockets and event streams of this process end"
             );
@@ -59,52 +59,40 @@ impl Owners {
         }
     }
 
-    pub(super) fn tickets(&self) -> Option<LocalGenerator> {
-        self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn logins(&self) -> Option<LoginFailures> {
-        self.0.logins.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn discovery(&self) -> Option<Discovery> {
-        self.0.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay
     /// protection, and checks no password.
     pub(super) async fn hand_over(&self) -> State {
         // The passwords first: until they are checked, requests may still need tickets.
-        let logins = match self.logins() {
+        let logins = match self.logins.get() {
             Some(logins) => Some(logins.hand_over(PASSWORD_CHECKS).await),
             None => None,
         };
         State {
             logins,
-            time_slots: self.tickets().map(|it| it.hand_over_time_slots()),
-            registry: self.discovery().and_then(|it| it.hand_over()),
+            time_slots: self.tickets.get().map(|it| it.hand_over_time_slots()),
+            registry: self.discovery.get().and_then(|it| it.hand_over()),
         }
     }
 
     /// Continues with the state. `may_be_used` says whether the new process may have made tickets.
     pub(super) fn take_back(&self, may_be_used: bool) {
-        if let Some(tickets) = self.tickets() {
+        if let Some(tickets) = self.tickets.get() {
             match may_be_used {
                 false => tickets.take_back_time_slots(),
                 true => tickets.take_back_later_time_slots(),
             }
         }
-        if let Some(logins) = self.logins() {
+        if let Some(logins) = self.logins.get() {
             logins.take_back();
         }
     }
 
     /// Continues with the state of the old process.
     pub(super) fn continue_from(&self, state: State) {
-        if let (Some(tickets), Some(used)) = (self.tickets(), state.time_slots) {
+        if let (Some(tickets), Some(used)) = (self.tickets.get(), state.time_slots) {
             tickets.continue_time_slots(used);
         }
-        if let (Some(logins), Some(text)) = (self.logins(), state.logins)
+        if let (Some(logins), Some(text)) = (self.logins.get(), state.logins)
             && let Err(error) = logins.continue_from(&text)
         {
             tracing::warn!(%error, "the old process handed over failed logins that cannot be read; they no longer count");

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PROGRAM, admin_address};
+use crate::support::{Demo, PROGRAM, admin_address, metric};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -50,11 +50,8 @@ impl Gateway {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// Returns the value of a series (a metric with its labels).
     async fn metric(&self, series: &str) -> i64 {
-        let text = self.ask(Method::GET, "/metrics").await.text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
+        metric(&self.client, self.admin, series).await
     }
 
     /// Waits until the response to a GET of `path` has this status. Returns the JSON document.

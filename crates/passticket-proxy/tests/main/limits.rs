@@ -2,12 +2,12 @@
 
 use std::{convert::Infallible, fs, net::SocketAddr, time::Duration};
 
-use crate::support::{Demo, admin_address};
+use crate::support::{Demo, admin_address, metric};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use reqwest::{Body, Client};
+use reqwest::Body;
 use test_support::raw::listener;
 use tokio::time::sleep;
 use tower::service_fn;
@@ -51,13 +51,6 @@ async fn start(ours: &'static str, zowe: &'static str) -> Demo {
         format!("{yaml}\n    admin: {{port: 0}}\n    services: {{{ours}}}\n")
     })
     .await
-}
-
-async fn metric(client: &Client, admin: SocketAddr, line: &str) -> String {
-    let text = client.get(format!("http://{admin}/metrics")).send().await.unwrap();
-    let text = text.text().await.unwrap();
-    let found = text.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(' '));
-    found.unwrap_or_else(|| panic!("no line {line} in {text}")).to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +105,7 @@ async fn methods_paths_and_sizes_are_limited_for_a_service_and_for_a_route() {
         let text = response.text().await.unwrap();
         assert!(text.contains(number), "{case}: {text}");
     }
-    for (reason, want) in [("path", "4"), ("method", "2"), ("headers", "1"), ("body", "2")] {
+    for (reason, want) in [("path", 4), ("method", 2), ("headers", 1), ("body", 2)] {
         let line = format!("passticket_route_limits_refused_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(&client, admin, &line).await, want, "{reason}");
     }
@@ -172,7 +165,7 @@ async fn users_and_addresses_are_limited_in_rate() {
             assert!(text.contains("ZWESG429E") && text.contains("wait "), "{text}");
         }
     }
-    for (key, want) in [("user", "1"), ("address", "2")] {
+    for (key, want) in [("user", 1), ("address", 2)] {
         let line = format!("passticket_rate_limited_total{{key=\"{key}\"}}");
         assert_eq!(metric(&client, admin, &line).await, want, "{key}");
     }

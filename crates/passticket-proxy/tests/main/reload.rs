@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{Demo, admin_address, with_site},
+    support::{Demo, admin_address, metric, with_site},
     websocket,
 };
 
@@ -74,10 +74,7 @@ impl Gateway {
     }
 
     async fn metric(&self, series: &str) -> i64 {
-        let url = format!("http://{}/metrics", self.admin);
-        let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
+        metric(&self.client, self.admin, series).await
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {

@@ -146,13 +146,7 @@ async fn gateway(tickets: &Tickets) -> Demo {
             .replace("    users: users.yml", "    admin: {port: 0}\n    users: users.yml")
     })
     .await;
-    // The gateway makes its socket when its worker threads run.
-    let socket = async {
-        while !socket_of(&demo).exists() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, socket).await.unwrap();
+    wait_for_socket(&demo).await;
     demo
 }
 
@@ -411,6 +405,16 @@ fn socket_of(demo: &Demo) -> PathBuf {
     demo.directory.join("revocations.redb.takeover")
 }
 
+/// Waits for the socket of a takeover. The gateway makes it when its worker threads run.
+async fn wait_for_socket(demo: &Demo) {
+    let socket = async {
+        while !socket_of(demo).exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, socket).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
     let tickets = Tickets::default();
@@ -454,8 +458,16 @@ async fn a_new_process_that_hangs_before_it_serves_is_killed() {
     assert!(tickets.repeated.lock().unwrap().is_empty());
 }
 
-/// Starts a gateway, and opens a WebSocket. Returns also its token.
-async fn gateway_with_websocket() -> (Demo, BufReader<TcpStream>, String) {
+/// A takeover from a gateway with an open WebSocket.
+struct OpenWebSocket {
+    demo: Demo,
+    _old: Running,
+    stream: BufReader<TcpStream>,
+    pat: String,
+}
+
+/// Starts a gateway, opens a WebSocket with a PAT, and starts a process that takes over.
+async fn taken_over_with_websocket() -> OpenWebSocket {
     let service = raw::service(async |stream| drop(echo(stream).await)).await;
     // Without TLS, the test can send frames on a plain connection.
     let demo = Demo::beside_servers(move |directory, yaml| {
@@ -468,13 +480,8 @@ async fn gateway_with_websocket() -> (Demo, BufReader<TcpStream>, String) {
             .replace("delegatePassticket: true", "delegatePassticket: false")
     })
     .await;
-    let demo = Demo { url: demo.url.replace("https://", "http://"), ..demo };
-    let socket = async {
-        while !socket_of(&demo).exists() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, socket).await.unwrap();
+    let mut demo = Demo { url: demo.url.replace("https://", "http://"), ..demo };
+    wait_for_socket(&demo).await;
     let pat = demo.pat(&["svc"]).await;
     let port: u16 = demo.url.rsplit(':').next().unwrap().parse().unwrap();
     let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
@@ -484,17 +491,17 @@ async fn gateway_with_websocket() -> (Demo, BufReader<TcpStream>, String) {
     stream.get_mut().write_all(handshake.as_bytes()).await.unwrap();
     let head = raw::head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    (demo, stream, pat)
+    let new = successor(&demo.directory.join("zowe.yaml")).await;
+    let old = std::mem::replace(&mut demo.program, new);
+    Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
+    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
+    assert_eq!(frame, Frame::plain(TEXT, "still open"));
+    OpenWebSocket { demo, _old: old, stream, pat }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_at_the_old_process_ends_when_the_new_process_ends() {
-    let (mut demo, mut stream, _) = gateway_with_websocket().await;
-    let _old =
-        std::mem::replace(&mut demo.program, successor(&demo.directory.join("zowe.yaml")).await);
-    Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
-    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
-    assert_eq!(frame, Frame::plain(TEXT, "still open"));
+    let OpenWebSocket { mut demo, _old, mut stream, .. } = taken_over_with_websocket().await;
     demo.program.kill();
     // From now on, the old process does not learn about revocations.
     let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
@@ -503,12 +510,7 @@ async fn a_websocket_at_the_old_process_ends_when_the_new_process_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_token() {
-    let (mut demo, mut stream, pat) = gateway_with_websocket().await;
-    let _old =
-        std::mem::replace(&mut demo.program, successor(&demo.directory.join("zowe.yaml")).await);
-    Frame::masked(TEXT, "still open").write(stream.get_mut()).await.unwrap();
-    let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
-    assert_eq!(frame, Frame::plain(TEXT, "still open"));
+    let OpenWebSocket { demo, _old, mut stream, pat } = taken_over_with_websocket().await;
     // A new connection, so the new process answers.
     let request = demo.client().delete(demo.auth("access-token/revoke"));
     let revoked = request.json(&json!({"token": pat})).send().await.unwrap();

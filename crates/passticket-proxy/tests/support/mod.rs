@@ -176,6 +176,14 @@ pub(crate) fn admin_address(program: &mut Running) -> SocketAddr {
     address.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// Returns the value of a series (a metric with its labels) at the admin port.
+pub(crate) async fn metric(client: &Client, admin: SocketAddr, series: &str) -> i64 {
+    let text = client.get(format!("http://{admin}/metrics")).send().await.unwrap();
+    let text = text.text().await.unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
+}
+
 /// Writes the definition of the service `svc` at the URL `service`, which receives PassTickets, and the authority of the
 /// fakes. Returns `yaml` with this authority.
 pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
