@@ -77,8 +77,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     }
 
     /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
-    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each token that is no longer kept, or was never kept
-    /// because the user has logged out.
+    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each token
+    /// that is no longer kept, or was never kept because the user has logged out.
     pub(super) async fn get<F>(
         &self,
         user: UserId,

@@ -532,7 +532,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
     };
     let mut templates: Vec<_> =
-        ours.discovery.iter().flat_map(|it| it.templates_at(&gateway_urls)).collect();
+        ours.discovery.iter().flat_map(|it| it.templates_at(gateway_urls)).collect();
     let of_urls = templates.len();
     templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
     let Assembled { routes, templates } = routes::assemble_all(
