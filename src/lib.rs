@@ -121,6 +121,8 @@ mod auth_prefix;
 mod authority;
 #[cfg(any(feature = "api", feature = "proxy", feature = "tls"))]
 mod body_wait;
+#[cfg(feature = "redis")]
+pub mod cluster;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod coalesce;
 mod compatibility;

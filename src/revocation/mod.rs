@@ -44,6 +44,8 @@ mod followers;
 mod index;
 mod issued;
 mod known_networks;
+#[cfg(feature = "redis")]
+mod record;
 #[cfg(feature = "store")]
 mod salt;
 #[cfg(test)]
@@ -61,6 +63,8 @@ pub use durable::{DurableStore, OpenError};
 pub use followers::{AppliedRevocation, AppliedRevocationError, RevocationFeed};
 pub use index::RevocationIndex;
 pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
+#[cfg(feature = "redis")]
+pub use record::{IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN};
 
 use crate::{
     clock::Timestamp,

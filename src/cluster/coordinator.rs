@@ -1,0 +1,411 @@
+//! The trait for the place in which nodes share records and leases.
+
+use std::{fmt, num::NonZeroU64, pin::Pin, str::FromStr, sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use crate::revocation::Record;
+
+/// The version of the rules by which nodes share data. All nodes of a site must use the same version.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The maximum number of records in one call of [`Coordinator::publish`].
+pub const MAX_PUBLISHED: usize = 1000;
+
+/// The future of a call of a [`Coordinator`]. It does not borrow from the coordinator.
+pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, CoordinatorError>> + Send>>;
+
+/// The place in which the nodes of a site share records and leases.
+///
+/// The place holds, for each site:
+/// - the *image*: all records, merged by [`RecordKind::merge`](crate::revocation::RecordKind::merge);
+/// - the *log*: the records that have changed the image, in the order of the changes. Old entries of the log may be
+///   removed;
+/// - the *leases*: one [`LeaseRecord`] for each node;
+/// - the *term*.
+///
+/// The place may lose data, for example when a replica becomes the primary. Each node has its own memory of all records,
+/// so the nodes notice a loss by the new [`Term`], and publish their records again.
+///
+/// Each call must limit the time that it waits for the place. A call that takes longer returns
+/// [`CoordinatorError::Unreachable`].
+pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
+    /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
+    /// begins a new term. A place that has data written by an incompatible version is an error.
+    fn join(&self) -> CoordinatorFuture<Joined>;
+
+    /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the log.
+    /// A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after this. All in
+    /// one atomic step.
+    fn publish(
+        &self,
+        term: Term,
+        from: NodeName,
+        records: Vec<Record>,
+    ) -> CoordinatorFuture<LogPosition>;
+
+    /// Returns the entries of the log after `after`. If there are none, waits up to `wait` for the first.
+    fn follow(&self, term: Term, after: LogPosition, wait: Duration)
+    -> CoordinatorFuture<Followed>;
+
+    /// Returns a part of the image. `None` as `cursor` begins at the start. A record that is in the image during the
+    /// whole reading is returned at least once.
+    fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
+
+    /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes. All
+    /// in one atomic step.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::NameTaken`] if the stored lease of this name has another incarnation, unless this is
+    /// `replaced`. Nothing is stored then.
+    fn renew(
+        &self,
+        term: Term,
+        lease: LeaseRecord,
+        replaced: Option<Incarnation>,
+    ) -> CoordinatorFuture<Renewed>;
+
+    /// Returns the leases of all nodes.
+    fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
+
+    /// Removes the lease of a node that has ended, if the stored lease is still `lease`.
+    fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
+}
+
+/// Why a call of a [`Coordinator`] failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// The place cannot be reached, or has not answered in time. It may nevertheless have done what was asked. A later
+    /// call can succeed.
+    #[error("{place} cannot be reached: {reason}")]
+    Unreachable {
+        /// The name of the place, such as its URL without a password.
+        place: Arc<str>,
+        /// The cause. It contains no secret.
+        reason: Arc<str>,
+    },
+    /// The place refuses to write, for example because its memory is full, or because it has no replica.
+    #[error("{place} refuses to write: {reason}")]
+    Refused {
+        /// The name of the place.
+        place: Arc<str>,
+        /// The cause and the remedy. It contains no secret.
+        reason: Arc<str>,
+    },
+    /// The term of the call is not the current term. The place did nothing. The node must [join](Coordinator::join)
+    /// again.
+    #[error(
+        "{place} has lost data, or another server has taken its place; the nodes publish their data again"
+    )]
+    OtherTerm {
+        /// The name of the place.
+        place: Arc<str>,
+    },
+    /// Another process has the name of this node.
+    #[error(
+        "another node with the name {name} is running; give each node its own name (cluster.node)"
+    )]
+    NameTaken {
+        /// The name.
+        name: NodeName,
+        /// The lease of the other process.
+        lease: LeaseRecord,
+    },
+    /// The data of the site was written by a version with which this version cannot work.
+    #[error(
+        "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same version on all nodes"
+    )]
+    OtherVersion {
+        /// The name of the place.
+        place: Arc<str>,
+        /// The version of the data.
+        found: u32,
+    },
+    /// The data of the site is malformed.
+    #[error("{place} has malformed data: {reason}")]
+    Malformed {
+        /// The name of the place.
+        place: Arc<str>,
+        /// The key and the problem.
+        reason: Arc<str>,
+    },
+}
+
+/// Identifies the data of a place from one loss of data to the next. A new term begins when data may have been lost: when
+/// the data is gone, when the server was restarted, or when another server has taken its place.
+///
+/// Positions in the log can be compared only within one term.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Term(Arc<str>);
+
+impl Term {
+    /// Creates a term from the text with which a coordinator identifies it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Term({})", self.0)
+    }
+}
+
+/// The position of an entry in the log of one [`Term`]. Positions rise in the order of the log. `Display` and `FromStr`
+/// convert it to the form `5-0` of ids in a Redis stream and back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    millis: u64,
+    sequence: u64,
+}
+
+impl LogPosition {
+    /// The position before the first entry.
+    pub const START: Self = Self { millis: 0, sequence: 0 };
+
+    /// Creates a position from the two parts of an id in a Redis stream.
+    pub const fn new(millis: u64, sequence: u64) -> Self {
+        Self { millis, sequence }
+    }
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+/// The text is not a [`LogPosition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a position in the log")]
+pub struct LogPositionError;
+
+impl FromStr for LogPosition {
+    type Err = LogPositionError;
+
+    fn from_str(text: &str) -> Result<Self, LogPositionError> {
+        let number = |text: &str| {
+            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_number).ok_or(LogPositionError)
+        };
+        let (millis, sequence) = text.split_once('-').ok_or(LogPositionError)?;
+        Ok(Self { millis: number(millis)?, sequence: number(sequence)? })
+    }
+}
+
+/// The name of a node. Each node of a site has its own name: 1–64 letters, digits, dots, hyphens and underscores.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(Arc<str>);
+
+/// The text is not a [`NodeName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the name of a node; use 1 to 64 letters, digits, dots, hyphens and underscores"
+)]
+pub struct NodeNameError(String);
+
+impl NodeName {
+    /// The maximum length.
+    const MAX: usize = 64;
+
+    /// Creates a name.
+    ///
+    /// # Errors
+    /// [`NodeNameError`] if the text is empty or too long, or has other characters.
+    pub fn new(text: &str) -> Result<Self, NodeNameError> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if text.is_empty() || text.len() > Self::MAX || !text.bytes().all(is_allowed) {
+            return Err(NodeNameError(text.chars().take(100).collect()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Identifies one run of a node. A process that takes over from another process of the node continues its incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation(Uuid);
+
+impl Incarnation {
+    /// Creates a new incarnation.
+    #[expect(clippy::new_without_default, reason = "each call returns another value")]
+    pub fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.simple())
+    }
+}
+
+/// The text is not an [`Incarnation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an incarnation of a node")]
+pub struct IncarnationError;
+
+impl FromStr for Incarnation {
+    type Err = IncarnationError;
+
+    fn from_str(text: &str) -> Result<Self, IncarnationError> {
+        Uuid::try_parse(text).map(Self).map_err(|_| IncarnationError)
+    }
+}
+
+/// The lease of a node, as the place stores it.
+///
+/// Each renewal has a new number. A node may accept tokens only for a limited time after it has *sent* a renewal. So other
+/// nodes know that it accepts none any more if they have seen the same number for that time. They need no clock of the
+/// place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// The node.
+    pub node: NodeName,
+    /// The run of the node.
+    pub incarnation: Incarnation,
+    /// The number of the renewal. It rises with each renewal.
+    pub number: NonZeroU64,
+    /// The node has applied all entries of the log up to this position.
+    pub applied: LogPosition,
+}
+
+/// The result of [`Coordinator::join`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The current term.
+    pub term: Term,
+    /// The position of the last entry of the log.
+    pub last: LogPosition,
+    /// Whether this call has begun the term, because the place had no data of this site.
+    pub is_new: bool,
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// The position.
+    pub position: LogPosition,
+    /// The node that has published the record.
+    pub from: NodeName,
+    /// The record.
+    pub record: Record,
+}
+
+/// The result of [`Coordinator::follow`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// The next entries, in the order of the log. Empty if there were none in the time.
+    Entries(Vec<LogEntry>),
+    /// Entries after the position may have been removed. The node must read the whole image.
+    Gap,
+}
+
+/// A place in the image, where the next part begins. Only the coordinator that has made it understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageCursor(pub String);
+
+/// A part of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePart {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where the next part begins. `None` if this was the last part.
+    pub next: Option<ImageCursor>,
+}
+
+/// The result of [`Coordinator::renew`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The position of the last entry of the log.
+    pub last: LogPosition,
+    /// The leases of all nodes, with the one that was just stored.
+    pub leases: Vec<LeaseRecord>,
+}
+
+impl<C: Coordinator + ?Sized> Coordinator for Arc<C> {
+    fn join(&self) -> CoordinatorFuture<Joined> {
+        (**self).join()
+    }
+
+    fn publish(
+        &self,
+        term: Term,
+        from: NodeName,
+        records: Vec<Record>,
+    ) -> CoordinatorFuture<LogPosition> {
+        (**self).publish(term, from, records)
+    }
+
+    fn follow(
+        &self,
+        term: Term,
+        after: LogPosition,
+        wait: Duration,
+    ) -> CoordinatorFuture<Followed> {
+        (**self).follow(term, after, wait)
+    }
+
+    fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart> {
+        (**self).image(term, cursor)
+    }
+
+    fn renew(
+        &self,
+        term: Term,
+        lease: LeaseRecord,
+        replaced: Option<Incarnation>,
+    ) -> CoordinatorFuture<Renewed> {
+        (**self).renew(term, lease, replaced)
+    }
+
+    fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>> {
+        (**self).leases(term)
+    }
+
+    fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()> {
+        (**self).remove(term, lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_back_and_rise() {
+        let positions = ["0-0", "0-1", "5-0", "5-18446744073709551615", "1764300000000-0"];
+        let read: Vec<LogPosition> = positions.iter().map(|it| it.parse().unwrap()).collect();
+        assert!(read.is_sorted());
+        assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), positions);
+        for wrong in ["", "5", "5-", "-5", "+5-0", "5-0-0", "5-x", "18446744073709551616-0"] {
+            assert_eq!(wrong.parse::<LogPosition>(), Err(LogPositionError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_nodes_have_few_characters() {
+        for right in ["a", "node-1", "gw.example.com", &"x".repeat(64)] {
+            assert_eq!(NodeName::new(right).unwrap().as_str(), right);
+        }
+        for wrong in ["", "a b", "a:b", "{a}", "ä", &"x".repeat(65)] {
+            assert!(NodeName::new(wrong).is_err(), "{wrong}");
+        }
+    }
+}

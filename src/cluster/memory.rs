@@ -1,0 +1,42 @@
+//! The trait for the memory of one node.
+
+use crate::revocation::{IssuedPat, Record, Revocation, RevocationCheck, StoreFuture};
+
+use super::coordinator::{LogPosition, Term};
+
+/// How far a node has followed the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Followed {
+    pub(crate) term: Term,
+    pub(crate) position: LogPosition,
+}
+
+/// A write of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NodeWrite {
+    Revocation(Revocation),
+    RuleOfNow(Revocation),
+    Issued(IssuedPat),
+}
+
+/// What a node knows, and keeps over a restart. [`DurableStore`](crate::revocation::DurableStore) is the memory of a real
+/// node.
+///
+/// If a future returns `Ok`, its records are as durable as the memory can make them, and each check that starts after this
+/// sees them.
+pub(crate) trait NodeMemory: RevocationCheck {
+    /// Stores a write of this node. Returns the records to publish, with salted fingerprints. A rule with the current
+    /// time may give more than one record.
+    fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
+
+    /// Merges records of other nodes, and remembers `followed`. Returns the records that follow from them and that this
+    /// memory did not know: revocations of registered PATs that a [`Record::RuleOfNow`] revokes.
+    fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
+
+    /// Returns up to `limit` records after `after`, in a fixed order. Empty at the end. A record that was stored before the
+    /// first call is in one of the results.
+    fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
+
+    /// Returns the last stored value of `followed`. `None` if this node has never followed a log.
+    fn followed(&self) -> Option<Followed>;
+}

@@ -1,0 +1,5 @@
+//! Several nodes that share revocations.
+
+pub mod coordinator;
+#[expect(dead_code, reason = "the node that uses it is not written yet")]
+mod memory;
