@@ -5,7 +5,9 @@
 //! connections itself.
 
 mod connection;
+mod coordinator;
 mod failure;
+mod keys;
 mod place;
 mod primary;
 mod reply;
