@@ -3,3 +3,5 @@
 pub mod coordinator;
 #[expect(dead_code, reason = "the node that uses it is not written yet")]
 mod memory;
+#[expect(dead_code, reason = "the scripts that use it are not written yet")]
+pub mod redis;

@@ -1,0 +1,19 @@
+//! Redis as the place in which nodes share data.
+//!
+//! Only this module uses the crate `redis`. The crate parses the protocol of Redis. Connecting again, TLS and Sentinel are
+//! done here: the TLS of the crate uses the default cryptography provider of the process, and its Sentinel client opens the
+//! connections itself.
+
+mod connection;
+mod failure;
+mod place;
+mod primary;
+mod reply;
+mod script;
+mod settings;
+mod socket;
+mod tls;
+
+pub use place::RedisPlace;
+pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
+pub use tls::RedisTls;
