@@ -232,7 +232,7 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// Why a host gave no usable answer. The error contains the address of the host, but no part of its answer.
+/// The reason why a host gave no usable answer. The error contains the address of the host, but no part of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {
@@ -246,7 +246,7 @@ impl EurekaError {
         &self.address
     }
 
-    /// Whether the host has answered, but its answer cannot be used.
+    /// Returns whether the host has answered, but its answer cannot be used.
     pub fn is_answer(&self) -> bool {
         !matches!(self.cause, Cause::Remote(RemoteError::Unavailable(_)))
     }

@@ -2,7 +2,7 @@
 
 use super::{document::Document, instance::Action, registry::Registry};
 
-/// Why a delta cannot be used. The caller must then fetch the whole registry.
+/// The reason why a delta cannot be used. The caller must then fetch the whole registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {

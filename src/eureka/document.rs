@@ -68,7 +68,7 @@ impl Document {
     }
 }
 
-/// Why an answer is not a registry. The error contains no part of the answer.
+/// The reason why an answer is not a registry. The error contains no part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {

@@ -206,7 +206,7 @@ fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// The answer to a preflight request that the rules allow.
+/// Returns the answer to a preflight request that the rules allow.
 fn preflight(rules: &CorsRules, access: Access, request: &HeaderMap) -> Answer {
     let mut headers = HeaderMap::with_capacity(12);
     grant(access, request).add_to(&mut headers);

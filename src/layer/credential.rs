@@ -72,7 +72,7 @@ impl CookieNames {
         &self.pat
     }
 
-    /// Whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
+    /// Returns whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {

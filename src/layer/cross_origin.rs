@@ -124,7 +124,7 @@ impl OriginPolicy {
         self
     }
 
-    /// Whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
+    /// Returns whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
     pub fn has_cors(&self) -> bool {
         !self.cors.is_empty()
     }
@@ -240,7 +240,7 @@ impl OriginPolicy {
         }
     }
 
-    /// The rules of the service of a path.
+    /// Returns the rules of the service of a path.
     fn rules(&self, path: &str) -> Option<&CorsRules> {
         if self.cors.is_empty() {
             return None;
@@ -270,23 +270,23 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin that it
-    /// requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy `no-referrer`
-    /// (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of them.
-    /// Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the gateway (DNS
-    /// rebinding).
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin
+    /// that it requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy
+    /// `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of
+    /// them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
+    /// gateway (DNS rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Whether the service shares its responses with pages of each origin, without credentials.
+    /// Returns whether the service shares its responses with pages of each origin, without credentials.
     fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
         self.access(None, head) == Some(Access::Anonymous)
     }
 
-    /// How a page of `origin` may use the service, according to the [`CorsRules`].
+    /// Returns how a page of `origin` may use the service, according to the [`CorsRules`].
     fn access(&self, origin: Option<&Origin>, head: RequestHead<'_>) -> Option<Access> {
         self.rules(head.uri.path())?.access(origin, head.method.as_str().as_bytes())
     }
@@ -298,7 +298,7 @@ impl OriginPolicy {
         }
     }
 
-    /// Whether `origin` is an origin of the gateway, or is allowed for the service.
+    /// Returns whether `origin` is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
         let Some(origin) = parse_origin(origin.as_bytes()) else {
             return false;
@@ -382,8 +382,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test here: its
-/// method CONNECT is not GET, HEAD or OPTIONS.
+/// Returns whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test
+/// here: its method CONNECT is not GET, HEAD or OPTIONS.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -400,7 +400,7 @@ fn is_stored_by_browsers(authorization: &HeaderValue) -> bool {
     STORED_BY_BROWSERS.iter().any(|stored| scheme.eq_ignore_ascii_case(stored.as_bytes()))
 }
 
-/// Whether the origin is the address that the client requested.
+/// Returns whether the origin is the address that the client requested.
 fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
     let is_https = head.extensions.get::<ConnectionInfo>().map(|c| c.protocol == Protocol::Https);
     let is_scheme = match origin.scheme() {

@@ -113,7 +113,7 @@ impl Lists {
         Self { trusted, completeness, withdrawn: VecDeque::new() }
     }
 
-    /// The lists after an update.
+    /// Returns the lists after an update.
     fn updated(&self, trusted: &HashSet<Fingerprint>, completeness: Completeness) -> Self {
         let earlier = self.withdrawn.iter().chain(self.trusted.difference(trusted));
         let mut withdrawn: VecDeque<_> =

@@ -63,8 +63,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Whether `authority` and `host` name the same host and port. A missing or empty port means the default port (RFC 3986
-/// §3.2.3).
+/// Returns whether `authority` and `host` name the same host and port. A missing or empty port means the default port
+/// (RFC 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",

@@ -87,7 +87,7 @@ impl<V: PasswordVerifier + ?Sized> PasswordVerifier for Arc<V> {
     }
 }
 
-/// Why a [`PasswordVerifier`] does not accept a password.
+/// The reason why a [`PasswordVerifier`] does not accept a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {

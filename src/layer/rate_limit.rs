@@ -382,7 +382,7 @@ mod tests {
     {
     }
 
-    /// The status and `Retry-After`.
+    /// Returns the status and `Retry-After`.
     fn answer(response: Response<Full<Bytes>>) -> (u16, Option<HeaderValue>) {
         (response.status().as_u16(), response.headers().get("retry-after").cloned())
     }

@@ -273,7 +273,7 @@ impl RequestHeaders {
     }
 }
 
-/// Why a header cannot be removed or kept by [`RequestHeaders`].
+/// The reason why a header cannot be removed or kept by [`RequestHeaders`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
@@ -324,7 +324,7 @@ impl Policy {
         self.services.iter().find(|(service, _)| service.as_str() == id).map(|(_, headers)| headers)
     }
 
-    /// Whether the header `name` of a client is removed.
+    /// Returns whether the header `name` of a client is removed.
     pub(super) fn removes(&self, name: &HeaderName, service: Option<&RequestHeaders>) -> bool {
         let name = name.as_str();
         let is_reserved = match class_of(name) {

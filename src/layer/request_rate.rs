@@ -45,7 +45,7 @@ impl RateLimit {
 mod tests {
     use super::*;
 
-    /// The decision about each request of a client. The requests have these times in milliseconds.
+    /// Returns the decision about each request of a client. The requests have these times in milliseconds.
     fn decisions(limit: RateLimit, times: &[u64]) -> Vec<Result<(), u128>> {
         let mut next = 0;
         let decide = |millis: &u64| {

@@ -168,7 +168,7 @@ impl RouteLimits {
 #[error("{0:?} cannot be a path; write segments like api/v1/jobs, without encoded characters")]
 pub struct LimitPathError(String);
 
-/// Whether each reading of a path is one of `paths`, or below one of them.
+/// Returns whether each reading of a path is one of `paths`, or below one of them.
 fn is_allowed(path: &str, paths: &[String]) -> bool {
     let is_in_one = |path: &str| paths.iter().any(|allowed| is_at_or_below(allowed, path));
     if !is_in_one(path) {
@@ -187,12 +187,12 @@ fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(of).sum()
 }
 
-/// The value of `Content-Length`. The HTTP server has checked it.
+/// Returns the value of `Content-Length`. The HTTP server has checked it.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitReason {

@@ -319,13 +319,13 @@ impl Route {
         &*self.scheme.scheme
     }
 
-    /// Whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the request
-    /// is forwarded with the credentials that the client sent.
+    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the
+    /// request is forwarded with the credentials that the client sent.
     pub fn is_bypass(&self) -> bool {
         self.scheme.is_bypass
     }
 
-    /// Which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
+    /// Returns which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
         self.scheme.accepts
     }
@@ -356,7 +356,7 @@ impl Route {
         self.response_timeout
     }
 
-    /// Whether the gateway adds security headers to the responses of the service.
+    /// Returns whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.security_headers
     }
@@ -377,7 +377,7 @@ impl Route {
         self.rate_limit
     }
 
-    /// The version of HTTP for requests to the service.
+    /// Returns the version of HTTP for requests to the service.
     pub fn protocol(&self) -> ServiceProtocol {
         self.protocol
     }
@@ -470,7 +470,7 @@ impl Route {
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
 
-    /// Whether `path` begins with the prefix of a route of this service.
+    /// Returns whether `path` begins with the prefix of a route of this service.
     fn is_of_gateway(&self, path: &[u8]) -> bool {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
@@ -530,7 +530,7 @@ impl Route {
         Self { is_out_of_service: true, ..self }
     }
 
-    /// Whether no instance of the service can serve requests now.
+    /// Returns whether no instance of the service can serve requests now.
     pub fn is_out_of_service(&self) -> bool {
         self.is_out_of_service
     }
@@ -542,14 +542,14 @@ impl Route {
         Self { removes_credentials: true, ..self }
     }
 
-    /// Whether the service never receives a credential of a client.
+    /// Returns whether the service never receives a credential of a client.
     pub fn removes_credentials(&self) -> bool {
         self.removes_credentials
     }
 }
 
-/// Whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a query and a
-/// fragment.
+/// Returns whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a
+/// query and a fragment.
 fn is_below(prefix: &str, path: &[u8]) -> bool {
     path.strip_prefix(prefix.as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))

@@ -216,13 +216,13 @@ struct Issued {
     expires_at: Option<Timestamp>,
 }
 
-/// The time at which a token counts as expired. By its claim, it expires at `expires_at`.
+/// Returns the time at which a token counts as expired. By its claim, it expires at `expires_at`.
 fn used_until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
     expires_at.min(now.plus(MAX_LIFETIME))
 }
 
-/// The token of `user` in a response. `None` if ZSS refuses the PassTicket.
+/// Returns the token of `user` in a response. `None` if ZSS refuses the PassTicket.
 fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     #[derive(Deserialize)]
     struct Body {
@@ -246,8 +246,8 @@ fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     }
 }
 
-/// The claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has sent the
-/// token.
+/// Returns the claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has
+/// sent the token.
 ///
 /// # Errors
 /// If the claim `sub` is not the user: the service would act for another user than the audit log shows.

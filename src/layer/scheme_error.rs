@@ -9,7 +9,7 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
+/// The reason why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
 /// `Display` shows the reason, for the log. The client receives a message with less detail. If the request is forwarded
 /// after the failure, the service also receives this message ([D5](crate::decisions#d5)).

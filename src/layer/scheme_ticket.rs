@@ -120,8 +120,8 @@ pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }
 
-/// Whether later requests of the user get the same failure for a second. A failure of a PassTicket depends on the token
-/// of the request, or on the moment, unless the generator is unavailable.
+/// Returns whether later requests of the user get the same failure for a second. A failure of a PassTicket depends on
+/// the token of the request, or on the moment, unless the generator is unavailable.
 fn is_remembered(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),

@@ -100,7 +100,7 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// The token for `key`: the token that was issued before, or a new one.
+    /// Returns the token for `key`: the token that was issued before, or a new one.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
         // A token that expires with the credential cannot be replaced by one that is valid for longer.
@@ -161,8 +161,8 @@ impl ZoweJwtScheme {
     }
 }
 
-/// When a token expires whose client has a credential that expires at `credential`. `None` if the token has the full
-/// lifetime.
+/// Returns the time when a token expires whose client has a credential that expires at `credential`. `None` if the
+/// token has the full lifetime.
 ///
 /// The time is rounded down to a minute, so that a user with many credentials gets few tokens: signing is expensive. A
 /// time that comes soon is exact.

@@ -79,27 +79,27 @@ impl Label for Retry {
 }
 
 impl ForwardCounts {
-    /// The number of connections to services. Connections that are being opened or closed are included.
+    /// Returns the number of connections to services. Connections that are being opened or closed are included.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
 
-    /// The number of requests that wait until a connection to their service is free.
+    /// Returns the number of requests that wait until a connection to their service is free.
     pub fn waiting(&self) -> i64 {
         self.waiting.get()
     }
 
-    /// The number of requests that were refused because no connection became free in time.
+    /// Returns the number of requests that were refused because no connection became free in time.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
-    /// The number of connections to services that use HTTP/2.
+    /// Returns the number of connections to services that use HTTP/2.
     pub fn http2_connections(&self) -> i64 {
         self.http2.get()
     }
 
-    /// The number of requests on HTTP/2 connections to services.
+    /// Returns the number of requests on HTTP/2 connections to services.
     pub fn http2_streams(&self) -> i64 {
         self.streams.get()
     }

@@ -37,7 +37,7 @@ pub(super) struct ClientHead {
 }
 
 impl Credential {
-    /// Whether the service accepts the credential twice.
+    /// Returns whether the service accepts the credential twice.
     pub(super) fn replay(&self) -> Replay {
         match self {
             Self::Repeatable(_) => Replay::Allowed,
@@ -45,7 +45,7 @@ impl Credential {
         }
     }
 
-    /// The extensions of the request of the client.
+    /// Returns the extensions of the request of the client.
     pub(super) fn extensions(&self) -> &Extensions {
         match self {
             Self::Single(head) => &head.extensions,

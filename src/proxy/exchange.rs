@@ -93,7 +93,7 @@ pub(super) struct Attempt<C, B> {
     at: usize,
     /// The user whose requests go to one instance, on a route with sticky users.
     user: Option<UserId>,
-    /// When the gateway began to send the request to this instance.
+    /// The time when the gateway began to send the request to this instance.
     began: Instant,
     /// How long the instance may take to answer after the last part of the request was sent.
     timeout: Duration,
@@ -112,7 +112,7 @@ pub(super) struct Attempt<C, B> {
     queue_deadline: Option<Instant>,
 }
 
-/// Why an exchange has no response.
+/// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
     /// The exchange failed for one of two reasons. Either the connection failed before or immediately after the end of
@@ -125,8 +125,8 @@ pub(super) enum ExchangeError {
 }
 
 impl<C, B> Attempt<C, B> {
-    /// A first attempt at the instance `at`. If the client has chosen this instance, `is_chosen_by_client` is true, and
-    /// no other instance gets the request.
+    /// Creates a first attempt at the instance `at`. If the client has chosen this instance, `is_chosen_by_client` is
+    /// true, and no other instance gets the request.
     pub(super) fn new(
         targets: Arc<ServiceTargets<C, B>>,
         at: usize,
@@ -157,7 +157,7 @@ impl<C, B> Attempt<C, B> {
         self.targets.get(self.at)
     }
 
-    /// Whether the requests of the user go to the same instance.
+    /// Returns whether the requests of the user go to the same instance.
     fn is_sticky(&self) -> bool {
         self.targets.is_sticky() && self.user.is_some()
     }
@@ -176,7 +176,7 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
-    /// Whether a request of which nothing was sent may be sent again. Each request may be sent again once.
+    /// Returns whether a request of which nothing was sent may be sent again. Each request may be sent again once.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -248,12 +248,12 @@ fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
 }
 
 impl<C, B> Exchange<C, B> {
-    /// The instance to which the request was sent last.
+    /// Returns the instance to which the request was sent last.
     pub(super) fn upstream(&self) -> &Upstream {
         self.attempt.target().upstream()
     }
 
-    /// How long the service may take to answer.
+    /// Returns how long the service may take to answer.
     pub(super) fn timeout(&self) -> Duration {
         self.attempt.timeout
     }
@@ -543,7 +543,7 @@ fn copy_of<B>(request: &Request<B>) -> request::Parts {
     head
 }
 
-/// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
+/// Returns whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
 fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
     match replay {
         _ if !request.method().is_idempotent() => Resend::IfUnsent,

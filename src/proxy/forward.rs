@@ -270,7 +270,7 @@ impl<C, B> ServiceConnections<C, B> {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
 
-    /// Whether a clone of the [`Forward`] exists.
+    /// Returns whether a clone of the [`Forward`] exists.
     pub fn are_used(&self) -> bool {
         self.pools.iter().any(|pool| pool.strong_count() > 0)
     }
@@ -443,7 +443,7 @@ where
     }
 }
 
-/// Why a request is not sent.
+/// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
     /// The request cannot be built.
@@ -779,7 +779,7 @@ fn end_with_credential(
     }
 }
 
-/// How long the service may take to answer.
+/// Returns how long the service may take to answer.
 fn response_timeout(
     route: &Route,
     timeouts: &ForwardTimeouts,
@@ -938,7 +938,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
-    /// A connector that returns `stream`. A second call panics.
+    /// Returns a connector that returns `stream`. A second call panics.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>

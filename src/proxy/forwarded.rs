@@ -199,7 +199,7 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
     }
 }
 
-/// Whether `name` is one of `OURS`, or a name that CGI does not distinguish from one of `OURS`.
+/// Returns whether `name` is one of `OURS`, or a name that CGI does not distinguish from one of `OURS`.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     // This check of the first letter excludes most headers.
@@ -318,7 +318,7 @@ mod tests {
         }
     }
 
-    /// The connection of a trusted proxy, 10.0.0.1, which announces its client in `headers`.
+    /// Returns the connection of a trusted proxy, 10.0.0.1, which announces its client in `headers`.
     fn from_proxy(headers: &HeaderMap) -> ConnectionInfo {
         let (peer, local) = ("10.0.0.1:555".parse().unwrap(), "127.0.0.1:10010".parse().unwrap());
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);

@@ -47,12 +47,12 @@ impl Http2Settings {
         Self { ping_interval, ..self }
     }
 
-    /// The maximum number of requests that share a connection at a time.
+    /// Returns the maximum number of requests that share a connection at a time.
     pub fn max_streams(&self) -> u16 {
         self.max_streams.get()
     }
 
-    /// The time without a frame after which a connection is checked.
+    /// Returns the time without a frame after which a connection is checked.
     pub fn ping_interval(&self) -> Option<Duration> {
         self.ping_interval
     }

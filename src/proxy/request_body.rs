@@ -41,7 +41,7 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// When the last frame was passed to the connection, in milliseconds since `Progress::start`.
+    /// The time when the last frame was passed to the connection, in milliseconds since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
@@ -86,17 +86,17 @@ impl Progress {
         }
     }
 
-    /// Whether the request has no body.
+    /// Returns whether the request has no body.
     pub(super) fn has_no_body(&self) -> bool {
         self.shared.is_none()
     }
 
-    /// Whether the whole body has been passed to the connection.
+    /// Returns whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// When the last frame was passed to the connection.
+    /// Returns the time when the last frame was passed to the connection.
     fn last_frame(&self) -> Instant {
         self.deadline(Duration::ZERO)
     }
@@ -107,7 +107,7 @@ impl Progress {
         }
     }
 
-    /// Whether the client sent the body too slowly.
+    /// Returns whether the client sent the body too slowly.
     pub(super) fn has_stalled(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
@@ -118,12 +118,12 @@ impl Progress {
         }
     }
 
-    /// Whether the body is larger than its route allows.
+    /// Returns whether the body is larger than its route allows.
     pub(super) fn is_too_large(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
     }
 
-    /// Whether reading the body failed, because the client disconnected or sent a malformed body.
+    /// Returns whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
     }
@@ -290,7 +290,7 @@ impl<B: Body> RequestBody<B> {
         Self { kind: Kind::Own { body } }
     }
 
-    /// The body of a request that has none.
+    /// Returns the body of a request that has none.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty }
     }
@@ -461,7 +461,7 @@ impl<B> State<B> {
         Some(part)
     }
 
-    /// Whether the last attempt has read the whole body.
+    /// Returns whether the last attempt has read the whole body.
     fn is_read(&self) -> bool {
         self.body.is_none() && self.position >= self.kept.len()
     }

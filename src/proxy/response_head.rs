@@ -152,7 +152,7 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// Whether `length` is a number of up to 19 digits, which always fits into a `u64`.
+/// Returns whether `length` is a number of up to 19 digits, which always fits into a `u64`.
 fn is_number(length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
@@ -216,8 +216,8 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Whether a line sets a cookie of the gateway. The line is split at commas, because some clients split it there, as
-/// RFC 2109 §4.2.2 allowed.
+/// Returns whether a line sets a cookie of the gateway. The line is split at commas, because some clients split it
+/// there, as RFC 2109 §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
@@ -347,7 +347,7 @@ mod tests {
         Route::clone(found)
     }
 
-    /// The headers of the response to an authenticated request, as `name: value`, sorted.
+    /// Returns the headers of the response to an authenticated request, as `name: value`, sorted.
     fn prepared(
         route: &Route,
         status: u16,

@@ -83,27 +83,27 @@ impl ForwardTimeouts {
         Self { body, ..self }
     }
 
-    /// How long the gateway waits for the head of the response.
+    /// Returns how long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
     }
 
-    /// The time in which a client must send 4 KiB of the body of a request.
+    /// Returns the time in which a client must send 4 KiB of the body of a request.
     pub fn receive(&self) -> Duration {
         self.receive
     }
 
-    /// How long an idle connection to a service is kept.
+    /// Returns how long an idle connection to a service is kept.
     pub fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// How long a request waits for a connection when all permitted connections are in use.
+    /// Returns how long a request waits for a connection when all permitted connections are in use.
     pub fn queue(&self) -> Duration {
         self.queue
     }
 
-    /// How long the gateway waits for the next bytes of the body of a response.
+    /// Returns how long the gateway waits for the next bytes of the body of a response.
     pub fn body(&self) -> Duration {
         self.body
     }

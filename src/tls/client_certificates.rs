@@ -46,7 +46,8 @@ impl ClientCertificates {
     }
 }
 
-/// The verifier of client certificates, in a TLS handshake and outside of it. A client need not have a certificate.
+/// Returns the verifier of client certificates, in a TLS handshake and outside of it. A client need not have a
+/// certificate.
 pub(super) fn client_verifier(
     authorities: &[u8],
     lists: Option<&[u8]>,

@@ -170,12 +170,12 @@ impl ClientLimits {
         self.headers.set_max(other.headers.max());
     }
 
-    /// The maximum number of open connections.
+    /// Returns the maximum number of open connections.
     pub fn connections(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.connections.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// The maximum number of open connections of one address.
+    /// Returns the maximum number of open connections of one address.
     pub fn connections_per_address(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.per_address.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }

@@ -47,7 +47,7 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// The number of open connections.
+    /// Returns the number of open connections.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
@@ -77,7 +77,7 @@ impl Collect for ConnectionCounts {
     }
 }
 
-/// Why a TLS handshake has failed.
+/// The reason why a TLS handshake has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
     Failed,
@@ -103,7 +103,7 @@ impl Label for HandshakeFailure {
     }
 }
 
-/// Why a connection was closed before the TLS handshake, when the PROXY protocol is required.
+/// The reason why a connection was closed before the TLS handshake, when the PROXY protocol is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyRefusal {
     /// The peer is not a trusted proxy.

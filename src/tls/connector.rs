@@ -283,7 +283,7 @@ impl fmt::Debug for ConnectorFuture {
     }
 }
 
-/// Why a [`Connector`] could not connect.
+/// The reason why a [`Connector`] could not connect.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ConnectError(BoxError);

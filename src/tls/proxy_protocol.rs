@@ -57,7 +57,7 @@ pub(super) enum Parsed {
     },
 }
 
-/// Why the bytes are not a valid header.
+/// The reason why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Malformed {
     /// The bytes start neither as version 1 nor as version 2.
@@ -138,7 +138,7 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<(usize, Option<[SocketAddr; 2
     }
 }
 
-/// Why no header could be read.
+/// The reason why no header could be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
@@ -184,7 +184,7 @@ fn v1_addresses<'a, Ip: FromStr + Into<std::net::IpAddr>>(
     ProxyHeader::forwarded(address(source, source_port)?, address(destination, destination_port)?)
 }
 
-/// A port of version 1. Leading zeros are not permitted.
+/// Returns a port of version 1. Leading zeros are not permitted.
 fn port(text: &str) -> Result<u16, Malformed> {
     let is_decimal = text.bytes().all(|b| b.is_ascii_digit());
     let has_leading_zero = text.len() > 1 && text.starts_with('0');
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// A header of version 2.
+    /// Returns a header of version 2.
     fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         let mut header = V2_START.to_vec();

@@ -14,7 +14,7 @@ use crate::{
 /// How long a client should wait before it repeats a request that was refused.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The address of the client has too many requests in flight.

@@ -116,7 +116,7 @@ pub enum Drained {
 }
 
 impl Drained {
-    /// The number of connections that were closed at the drain timeout.
+    /// Returns the number of connections that were closed at the drain timeout.
     pub fn cut_off(self) -> usize {
         match self {
             Self::Completely => 0,
@@ -426,8 +426,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the process or the system has too many open files or too little memory. Closing another connection then
-/// helps.
+/// Returns whether the process or the system has too many open files or too little memory. Closing another connection
+/// then helps.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

@@ -130,8 +130,8 @@ impl SettingsHandle {
         self.0.open.replace(&clients)
     }
 
-    /// Whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a certificate
-    /// of a connection of another process. Always true for a TLS configuration of your own
+    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a
+    /// certificate of a connection of another process. Always true for a TLS configuration of your own
     /// ([`ServerTls::from_config`]).
     ///
     /// This takes about a tenth of a millisecond. It does not verify that a client holds the private key.

@@ -31,7 +31,7 @@ pub(super) enum SignatureCache {
 }
 
 impl SignatureCache {
-    /// The crypto provider aws-lc-rs, with or without the cache.
+    /// Returns the crypto provider aws-lc-rs, with or without the cache.
     pub(super) fn provider(self) -> CryptoProvider {
         match self {
             Self::Off => aws_lc_rs::default_provider(),

@@ -61,8 +61,8 @@ struct Settings {
 }
 
 impl Streams {
-    /// All clones and all tasks share `running`, so the receiver of this channel sees when all tasks have ended. A
-    /// client must make the minimum progress within each period of length `send`.
+    /// Creates all clones and all tasks share `running`, so the receiver of this channel sees when all tasks have
+    /// ended. A client must make the minimum progress within each period of length `send`.
     pub(super) fn new(
         running: mpsc::Sender<Infallible>,
         send: Duration,

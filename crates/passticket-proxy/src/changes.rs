@@ -102,7 +102,7 @@ impl Started {
         }
     }
 
-    /// The settings that are not the same in `new`. The program continues with its own values.
+    /// Returns the settings that are not the same in `new`. The program continues with its own values.
     pub(crate) fn need_restart(&self, zowe_yaml: &Path, new: &Config) -> Vec<String> {
         let now = Self::with(new);
         let listen_at = match self.listen.port() == now.listen.port() {

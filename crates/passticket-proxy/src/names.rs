@@ -29,7 +29,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of names of found services that are resolved again. A registrant decides about these names.
 const MAX_FOUND_NAMES: usize = 500;
 
-/// The host names of the services of the definitions.
+/// Returns the host names of the services of the definitions.
 pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
     let instances = config.routes.iter().flat_map(|route| route.instances());
     instances.map(Upstream::host).filter(|host| is_name(host)).map(str::to_owned).collect()

@@ -115,7 +115,8 @@ impl Reloads {
         }
     }
 
-    /// Whether the files have no problems. With a problem, the gateway continues with its last good configuration.
+    /// Returns whether the files have no problems. With a problem, the gateway continues with its last good
+    /// configuration.
     pub(crate) fn health(&self) -> Health {
         match &*self.problem() {
             None => Health::Up,

@@ -193,7 +193,7 @@ fn beats(hearts: &mut Vec<Weak<AtomicU64>>) -> Vec<(usize, u64)> {
     beating.map(|heart| (Arc::as_ptr(&heart).addr(), heart.load(Relaxed))).collect()
 }
 
-/// Whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new.
+/// Returns whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new.
 fn all_beat(last: &[(usize, u64)], now: &[(usize, u64)]) -> bool {
     now.iter().all(|heart| !last.contains(heart))
 }

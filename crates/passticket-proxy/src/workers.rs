@@ -54,7 +54,7 @@ impl Inbound {
     }
 }
 
-/// The settings of the listener for new connections.
+/// Returns the settings of the listener for new connections.
 pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
     // Without TLS of the gateway, AT-TLS encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());

@@ -91,8 +91,8 @@ pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     best(&|state| state.is_healthy()).map_or(first, |(_, at, _)| at)
 }
 
-/// The number of an instance for a user. It must be the same on all nodes and in all versions, so the hash function and
-/// its key are fixed. Users cannot choose their ids, so the key need not be secret.
+/// Returns the number of an instance for a user. It must be the same on all nodes and in all versions, so the hash
+/// function and its key are fixed. Users cannot choose their ids, so the key need not be secret.
 fn rank(user: &str, service: &str, id: &str) -> u64 {
     let mut hasher = SipHasher13::new();
     for part in [user, service, id] {
@@ -120,7 +120,7 @@ mod tests {
         states[at].set_unreachable(now, now);
     }
 
-    /// The instances that are chosen for many requests.
+    /// Returns the instances that are chosen for many requests.
     fn chosen(states: &States, except: Option<usize>) -> Vec<usize> {
         let mut random = fastrand::Rng::with_seed(7);
         let chosen = (0..200).map(|_| by_load(states, except, |below| random.usize(..below)));

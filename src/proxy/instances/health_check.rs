@@ -126,7 +126,7 @@ fn report(
     }
 }
 
-/// Why a check failed.
+/// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("cannot connect")]

@@ -66,7 +66,7 @@ pub(in crate::proxy) struct InstanceState {
 
 #[derive(Debug, Default)]
 struct History {
-    /// When the instance was ejected last.
+    /// The time when the instance was ejected last.
     ejected_at: Option<Instant>,
     /// The number of ejections in a row.
     ejections: u32,
@@ -89,8 +89,8 @@ impl InstanceState {
         }
     }
 
-    /// Whether the next request should probe this instance. If this function returns true, the caller must send the
-    /// request to this instance. No other request probes the instance for the time of the last ejection.
+    /// Returns whether the next request should probe this instance. If this function returns true, the caller must send
+    /// the request to this instance. No other request probes the instance for the time of the last ejection.
     #[cold]
     pub(super) fn begin_probe(&self, now: Instant) -> bool {
         let mut history = self.lock();
@@ -166,7 +166,7 @@ impl InstanceState {
         Checked(self.clone())
     }
 
-    /// The number of requests in flight.
+    /// Returns the number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -183,7 +183,7 @@ impl InstanceState {
     }
 }
 
-/// The length of the ejection with this number in a row.
+/// Returns the length of the ejection with this number in a row.
 fn ejection(number: u32) -> Duration {
     let doublings = number.saturating_sub(1).min(5);
     (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)

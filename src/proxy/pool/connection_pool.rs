@@ -138,7 +138,7 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Whether only `hosts` refers to the host of this reaper, and the host has no connection.
+    /// Returns whether only `hosts` refers to the host of this reaper, and the host has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
@@ -195,7 +195,7 @@ impl<C, B> ConnectionPool<C, B> {
         &self.settings
     }
 
-    /// The number of instances, counted once per runtime and protocol.
+    /// Returns the number of instances, counted once per runtime and protocol.
     #[cfg(test)]
     pub(in crate::proxy) fn hosts(&self) -> usize {
         lock(&self.hosts).len()
@@ -212,7 +212,7 @@ impl<C, B> ConnectionPool<C, B> {
         of_name.iter().for_each(|host| host.retire());
     }
 
-    /// Whether connections to `upstream` may use HTTP/2.
+    /// Returns whether connections to `upstream` may use HTTP/2.
     pub(in crate::proxy) fn may_use_http2(
         &self,
         upstream: &Upstream,
@@ -428,7 +428,7 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request, or is a connection of HTTP/2, which requests share.
     pub(in crate::proxy) is_reused: bool,
-    /// When the wait for a slot ended, if the request had to wait.
+    /// The time when the wait for a slot ended, if the request had to wait.
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
@@ -437,7 +437,7 @@ pub(in crate::proxy) struct Connected<B> {
 #[error("too many requests to the service were sent again")]
 struct BudgetExhausted;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 pub(in crate::proxy) enum ConnectError {
     /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
     Busy {
@@ -449,7 +449,7 @@ pub(in crate::proxy) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the service has refused the connection.
+    /// Returns whether the service has refused the connection.
     pub(in crate::proxy) fn is_refused(&self) -> bool {
         matches!(self, Self::Failed(error) if is_refused(&**error))
     }

@@ -83,7 +83,7 @@ impl ExchangeSignals {
         self.begun.store(resend as u8 + 1, Ordering::Relaxed);
     }
 
-    /// Whether the I/O waits for [`set_new_headers`](Self::set_new_headers).
+    /// Returns whether the I/O waits for [`set_new_headers`](Self::set_new_headers).
     pub(super) fn wants_headers(&self) -> bool {
         self.wants_headers.load(Ordering::Relaxed)
     }
@@ -322,7 +322,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     }
 }
 
-/// Whether the service has closed the connection.
+/// Returns whether the service has closed the connection.
 fn is_end(read: &io::Result<()>) -> bool {
     match read {
         Ok(()) => true,

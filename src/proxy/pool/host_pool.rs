@@ -127,32 +127,33 @@ impl<B> HostPool<B> {
         })
     }
 
-    /// The value of the header `Host` in requests to this service (RFC 9110 §7.2).
+    /// Returns the value of the header `Host` in requests to this service (RFC 9110 §7.2).
     pub(in crate::proxy) fn host(&self) -> &HeaderValue {
         &self.host
     }
 
-    /// The URI for the connector.
+    /// Returns the URI for the connector.
     pub(super) fn uri(&self) -> Uri {
         self.uri.clone()
     }
 
-    /// The runtime of the connections.
+    /// Returns the runtime of the connections.
     pub(super) fn runtime(&self) -> runtime::Id {
         self.runtime
     }
 
-    /// The limit that all runtimes share.
+    /// Returns the limit that all runtimes share.
     pub(super) fn limit(&self) -> &Arc<Limit<B>> {
         &self.limit
     }
 
-    /// Which versions of HTTP the service may use.
+    /// Returns which versions of HTTP the service may use.
     pub(super) fn protocol(&self) -> ServiceProtocol {
         self.protocol
     }
 
-    /// The lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses HTTP/1.1.
+    /// Returns the lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses
+    /// HTTP/1.1.
     pub(super) fn http2_turn(&self) -> Option<&Turn> {
         self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
     }
@@ -189,8 +190,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Whether the instance has no connection, in any runtime. A new pool for the instance then has a new limit, which
-    /// counts all connections.
+    /// Returns whether the instance has no connection, in any runtime. A new pool for the instance then has a new
+    /// limit, which counts all connections.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }
@@ -394,7 +395,7 @@ struct BodyPause {
     since: Option<Instant>,
 }
 
-/// Why the body of a response ended early.
+/// The reason why the body of a response ended early.
 #[derive(Debug)]
 pub(in crate::proxy) enum FrameError {
     Broken(hyper::Error),
@@ -434,7 +435,7 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
         match &self.carrier {
             Carrier::Http1(connection) => connection.wants_headers(),

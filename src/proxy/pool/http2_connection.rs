@@ -145,17 +145,17 @@ impl<B> Http2Connection<B> {
         self.counts.remove_stream();
     }
 
-    /// Whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
+    /// Returns whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
     pub(super) fn is_usable(&self) -> bool {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 
-    /// Whether no stream is open.
+    /// Returns whether no stream is open.
     pub(super) fn is_idle(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether no stream was open for more than `ticks` ticks.
+    /// Returns whether no stream was open for more than `ticks` ticks.
     pub(super) fn is_idle_since(&self, tick: u64, ticks: u64) -> bool {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }

@@ -38,7 +38,7 @@ pub(super) struct StreamPermit<B> {
 
 /// The pool of the connections. A stream offers its place to other requests when it ends.
 pub(super) trait StreamPool: Send + Sync {
-    /// How often the reaper has run.
+    /// Returns how often the reaper has run.
     fn tick(&self) -> u64;
 
     /// Offers free streams to the requests that wait for a connection.
@@ -117,7 +117,7 @@ impl<B> Http2Stream<B> {
         self.permit.connection.retire();
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         let progress = self.sent.as_ref().map(|sent| &sent.progress);
         matches!(progress, Some(Progress::WantsHeaders { new: None, .. }))

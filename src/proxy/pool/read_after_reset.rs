@@ -69,7 +69,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
     }
 }
 
-/// Whether the error means that the connection was reset.
+/// Returns whether the error means that the connection was reset.
 pub(super) fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,

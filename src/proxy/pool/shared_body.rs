@@ -7,16 +7,16 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Returns the body for hyper and the handle.
     fn share(self) -> (Self, Self);
 
-    /// Whether hyper has taken a part of the body.
+    /// Returns whether hyper has taken a part of the body.
     fn has_begun(&self) -> bool;
 
-    /// Whether hyper has taken the whole body, or has dropped it.
+    /// Returns whether hyper has taken the whole body, or has dropped it.
     fn has_ended(&self) -> bool;
 
-    /// Whether hyper waits until the client sends the next part.
+    /// Returns whether hyper waits until the client sends the next part.
     fn waits_for_client(&self) -> bool;
 
-    /// The number of parts that hyper has taken.
+    /// Returns the number of parts that hyper has taken.
     fn parts(&self) -> u64;
 
     /// Keeps no more parts for [`rewind`](Self::rewind).

@@ -51,7 +51,7 @@ pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 /// The head of the response, or an error.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
 
-/// Why there is no response.
+/// The reason why there is no response.
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
     given_back: Option<GivenBack<B>>,
@@ -64,7 +64,7 @@ pub(in crate::proxy) struct GivenBack<B> {
     pub(in crate::proxy) why: WhyGivenBack,
 }
 
-/// Why a request may be sent again.
+/// The reason why a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum WhyGivenBack {
     /// The connection was closed before a part of the request was sent.
@@ -88,7 +88,7 @@ impl<B> SendError<B> {
         Self { error, given_back: None, is_unanswered: true }
     }
 
-    /// Whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
+    /// Returns whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
     pub(in crate::proxy) fn is_unanswered(&self) -> bool {
         self.is_unanswered
     }
@@ -214,7 +214,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         self.exchange.wants_headers()
     }
@@ -354,7 +354,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Whether bytes of a request wait until the service accepts them.
+    /// Returns whether bytes of a request wait until the service accepts them.
     pub(super) fn is_blocked(&self) -> bool {
         self.writes.is_blocked()
     }

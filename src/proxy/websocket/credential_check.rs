@@ -21,7 +21,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a credential is not valid any more.
+/// The reason why a credential is not valid any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalid {
     /// The value is the reason in the audit log.
@@ -32,7 +32,7 @@ pub(super) enum Invalid {
 }
 
 impl Invalid {
-    /// The reason for the client.
+    /// Returns the reason for the client.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Expired(_) => "the credential has expired",
@@ -45,7 +45,7 @@ impl Invalid {
 /// The checks of one credential.
 pub(super) struct CredentialCheck {
     expiry: Option<Expiry>,
-    /// When the credential is checked next.
+    /// The time when the credential is checked next.
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
@@ -59,7 +59,7 @@ impl CredentialCheck {
         Self { expiry, next, waiting: None, was_unavailable: false }
     }
 
-    /// Whether a check waits for a server.
+    /// Returns whether a check waits for a server.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }

@@ -56,17 +56,17 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The number of bytes that were written to the destination.
+    /// Returns the number of bytes that were written to the destination.
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// The time since which the destination accepts no bytes.
+    /// Returns the time since which the destination accepts no bytes.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
 
-    /// Whether the source has sent a close frame.
+    /// Returns whether the source has sent a close frame.
     pub(super) fn has_closed(&self) -> bool {
         self.frames.has_closed()
     }

@@ -32,13 +32,13 @@ enum At {
 }
 
 impl FrameTracker {
-    /// Whether the next byte is the first byte of a frame.
+    /// Returns whether the next byte is the first byte of a frame.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
 
-    /// Whether the stream has had a complete close frame. The sender must send no more frames after it (RFC 6455
-    /// §5.5.1).
+    /// Returns whether the stream has had a complete close frame. The sender must send no more frames after it (RFC
+    /// 6455 §5.5.1).
     pub(super) fn has_closed(&self) -> bool {
         self.has_closed
     }
@@ -130,7 +130,7 @@ pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usiz
     pieces.into_iter().map(track).collect()
 }
 
-/// Why the gateway closes a WebSocket (RFC 6455 §7.4.1).
+/// The reason why the gateway closes a WebSocket (RFC 6455 §7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
     /// 1001: the gateway stops, or the WebSocket was idle for too long.

@@ -25,7 +25,7 @@ pub(super) struct Offer {
     extensions: Vec<Vec<u8>>,
 }
 
-/// Why the answer of a service to a handshake is not valid.
+/// The reason why the answer of a service to a handshake is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(in crate::proxy) enum InvalidAnswer {
     /// The connection changes to another protocol, or to none.
@@ -91,7 +91,7 @@ impl Offer {
     }
 }
 
-/// Whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
+/// Returns whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
 #[cfg(feature = "fuzzing")]
 pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
     Some(Offer::of(request)?.check(answer).is_ok())

@@ -138,7 +138,7 @@ impl ClientUpgrade {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 
-    /// How long the service may take to answer the handshake.
+    /// Returns how long the service may take to answer the handshake.
     pub(super) fn timeout(&self) -> Duration {
         self.place.tunnels().settings.connect
     }

@@ -194,7 +194,7 @@ impl Tunnels {
         Self { clock, ..self }
     }
 
-    /// The number of open WebSockets.
+    /// Returns the number of open WebSockets.
     pub fn open(&self) -> usize {
         self.table().open.len()
     }
@@ -403,7 +403,7 @@ impl Control {
         self.waker.wake();
     }
 
-    /// Whether the tunnel must check its token now. Returns true once for each request.
+    /// Returns whether the tunnel must check its token now. Returns true once for each request.
     pub(super) fn take_check(&self) -> bool {
         self.must_check.load(Ordering::Acquire) && self.must_check.swap(false, Ordering::AcqRel)
     }

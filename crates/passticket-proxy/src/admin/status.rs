@@ -110,7 +110,7 @@ impl Components {
         &self.discovery
     }
 
-    /// The components that the gateway needs to serve requests, each with its name.
+    /// Returns the components that the gateway needs to serve requests, each with its name.
     pub(crate) fn needed(&self) -> Vec<(&'static str, Health)> {
         let needed = self.status().0.into_iter().filter(|part| part.is_needed);
         needed.map(|part| (part.component.value(), part.health)).collect()

@@ -219,7 +219,7 @@ fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
     instances.into_iter().collect()
 }
 
-/// Whether a host name or address always leads to this machine.
+/// Returns whether a host name or address always leads to this machine.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())

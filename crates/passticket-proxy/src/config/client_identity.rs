@@ -61,7 +61,7 @@ pub enum ServiceClients {
 }
 
 impl ClientIdentities {
-    /// Whether the gateway has a client certificate for any service.
+    /// Returns whether the gateway has a client certificate for any service.
     pub fn are_present(&self) -> bool {
         self.default.is_some() || !self.services.is_empty()
     }
@@ -95,25 +95,25 @@ impl ClientIdentities {
         Self { default, services, open }
     }
 
-    /// The clients whose requests a service can receive.
+    /// Returns the clients whose requests a service can receive.
     pub fn clients_of(&self, service: &ServiceId) -> ServiceClients {
         self.open.get(service).copied().unwrap_or(ServiceClients::Authorized)
     }
 
-    /// The client certificate for this service alone.
+    /// Returns the client certificate for this service alone.
     pub fn own_of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity)
     }
 
-    /// The client certificate that can be presented on each connection to a service. If any client can send requests to
-    /// the service, this is only a certificate for the service alone.
+    /// Returns the client certificate that can be presented on each connection to a service. If any client can send
+    /// requests to the service, this is only a certificate for the service alone.
     pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         let is_authorized = self.clients_of(service) == ServiceClients::Authorized;
         self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))
     }
 
-    /// The client certificate that is presented for the authorized requests on a route, or for all requests on a route
-    /// with the scheme `bypass`.
+    /// Returns the client certificate that is presented for the authorized requests on a route, or for all requests on
+    /// a route with the scheme `bypass`.
     pub fn on(&self, route: &ConfiguredRoute) -> Option<&ClientIdentity> {
         let is_bypass = route.scheme() == ServiceScheme::Bypass;
         self.own_of(route.service()).or(self.default.as_ref().filter(|_| !is_bypass))

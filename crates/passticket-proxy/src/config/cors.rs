@@ -69,7 +69,7 @@ enum Origins {
 }
 
 impl Origins {
-    /// The origins that both contain.
+    /// Returns the origins that both contain.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, other) | (other, Self::Any) => other,
@@ -167,8 +167,8 @@ pub(super) fn add_rules<'a>(
     policy
 }
 
-/// The origins and the methods in the metadata of a service. `None` if a definition of the service does not turn CORS
-/// on. If several definitions have lists, only what is in all of them counts.
+/// Returns the origins and the methods in the metadata of a service. `None` if a definition of the service does not
+/// turn CORS on. If several definitions have lists, only what is in all of them counts.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
@@ -199,7 +199,7 @@ fn of_metadata(
     combined
 }
 
-/// The methods that both lists contain. An absent list contains all methods.
+/// Returns the methods that both lists contain. An absent list contains all methods.
 fn both(first: Option<Vec<Method>>, second: Option<Vec<Method>>) -> Option<Vec<Method>> {
     match (first, second) {
         (Some(first), Some(second)) => {
@@ -231,8 +231,8 @@ mod tests {
     use super::*;
     use crate::config::{api_defs, problem::Report, reader::Document};
 
-    /// The policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is our section,
-    /// and `metadata` has the `customMetadata` of the definitions of the service `svc`.
+    /// Returns the policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is our
+    /// section, and `metadata` has the `customMetadata` of the definitions of the service `svc`.
     fn policy(
         zowe: &str,
         ours: &str,
@@ -279,7 +279,7 @@ mod tests {
         CorsRules::for_origins(origins.iter().map(|origin| origin.parse().unwrap()))
     }
 
-    /// The policy with rules for the auth API and for `svc`.
+    /// Returns the policy with rules for the auth API and for `svc`.
     fn with_rules(gateway: &[&str], svc: Option<CorsRules>) -> OriginPolicy {
         let id = |id| ServiceId::new(id).unwrap();
         let ids = OF_GATEWAY.iter().filter(|_| !gateway.is_empty());

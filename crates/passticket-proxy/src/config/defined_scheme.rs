@@ -78,7 +78,7 @@ impl<'a> SchemeOverride<'a> {
         Self { scheme, applid, headers: section.optional("headers") }
     }
 
-    /// The places of the keys.
+    /// Returns the places of the keys.
     pub(super) fn places(&self) -> impl Iterator<Item = &At<'a>> {
         let scheme = self.scheme.as_ref().map(|(_, at)| at);
         let applid = self.applid.as_ref().map(|(_, at)| at);

@@ -25,7 +25,7 @@ const INTERVAL: u64 = 30;
 /// requests for the gateway itself.
 const RESERVED: [&str; 6] = ["apicatalog", "application", "discovery", "eureka", "gateway", "zaas"];
 
-/// Whether a service that is found in Eureka cannot have this id.
+/// Returns whether a service that is found in Eureka cannot have this id.
 pub fn is_reserved(id: &ServiceId) -> bool {
     RESERVED.contains(&id.as_str())
 }
@@ -140,7 +140,8 @@ enum Pattern {
 }
 
 impl HostPattern {
-    /// Whether the pattern covers this host. `*.DOMAIN` covers all names below the domain, but not the domain itself.
+    /// Returns whether the pattern covers this host. `*.DOMAIN` covers all names below the domain, but not the domain
+    /// itself.
     pub fn covers(&self, host: &str) -> bool {
         match &self.0 {
             Pattern::Name(name) => host.eq_ignore_ascii_case(name),
@@ -161,7 +162,8 @@ fn parse_address(host: &str) -> Option<IpAddr> {
     inner.unwrap_or(host).parse().ok()
 }
 
-/// Whether the text is a host name: letters, digits, `-` and `_` in parts between dots (RFC 1123 §2.1). No part is empty.
+/// Returns whether the text is a host name: letters, digits, `-` and `_` in parts between dots (RFC 1123 §2.1). No part
+/// is empty.
 fn is_host_name(host: &[u8]) -> bool {
     let is_part = |part: &[u8]| {
         !part.is_empty()
@@ -377,7 +379,7 @@ fn service<'a>(id: &'a str, field: &Field<'a>) -> Option<Service<'a>> {
 }
 
 impl<'a> DiscoverySection<'a> {
-    /// The ids of the services.
+    /// Returns the ids of the services.
     pub(super) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
         self.services.iter().map(|service| &service.id)
     }
@@ -583,7 +585,7 @@ mod tests {
         }
     }
 
-    /// The settings of the section, or its problems: errors, or warnings if there are no errors.
+    /// Returns the settings of the section, or its problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str) -> (Option<DiscoverySettings>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{discovery: {yaml}}}}}\n");

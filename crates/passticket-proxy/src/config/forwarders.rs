@@ -81,7 +81,7 @@ pub(super) fn settings(
     (!is_empty).then_some(settings)
 }
 
-/// The URLs in a value, which Zowe separates by commas.
+/// Returns the URLs in a value, which Zowe separates by commas.
 fn addresses(field: &Field<'_>) -> Option<Vec<Address>> {
     field.read(|text| {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
@@ -105,7 +105,7 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
     use test_support::pki;
 
-    /// The number of certificates and the URLs, and the problems: errors, or warnings if there are no errors.
+    /// Returns the number of certificates and the URLs, and the problems: errors, or warnings if there are no errors.
     fn read_text(
         ours: &str,
         x509: &str,

@@ -42,8 +42,8 @@ pub(super) enum Values {
 use Values::{Any, Is, IsNot};
 
 impl Values {
-    /// Whether the value of `field` causes a message. A template that was not replaced may have any value, so it causes
-    /// one.
+    /// Returns whether the value of `field` causes a message. A template that was not replaced may have any value, so
+    /// it causes one.
     fn contain(self, field: &Field<'_>) -> bool {
         match self {
             _ if field.is_template() => true,

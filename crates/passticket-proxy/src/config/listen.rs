@@ -107,8 +107,8 @@ pub(super) fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String
     v4.or(addresses.first()).copied().ok_or_else(|| unresolved("the name has no IP address"))
 }
 
-/// Whether a text can be a host name. The check rejects texts that are probably a mistake, such as a URL. A name whose
-/// last label has only digits is probably a mistyped IPv4 address, so such a name is also rejected.
+/// Returns whether a text can be a host name. The check rejects texts that are probably a mistake, such as a URL. A
+/// name whose last label has only digits is probably a mistyped IPv4 address, so such a name is also rejected.
 ///
 /// The check intentionally accepts more than RFC 1123 §2.1: a label may contain underscores, and may begin or end with
 /// a hyphen. If a name does not exist, name resolution reports this.

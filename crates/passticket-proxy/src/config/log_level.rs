@@ -18,7 +18,7 @@ pub struct LogLevel(String);
 pub struct LogLevelError(String);
 
 impl LogLevel {
-    /// The directives of the text. There may be none.
+    /// Returns the directives of the text. There may be none.
     pub fn directives(&self) -> impl Iterator<Item = Directive> {
         texts(&self.0).filter_map(|directive| directive.parse().ok())
     }

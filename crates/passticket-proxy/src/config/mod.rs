@@ -710,14 +710,14 @@ fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess 
     }
 }
 
-/// The default socket for a takeover: the path of the revocation file with `.takeover` appended.
+/// Returns the default socket for a takeover: the path of the revocation file with `.takeover` appended.
 fn takeover_socket_of(revocations: &Path) -> PathBuf {
     let mut socket = revocations.as_os_str().to_owned();
     socket.push(".takeover");
     socket.into()
 }
 
-/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
+/// Returns the default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
 /// `audit.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();

@@ -388,8 +388,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
-/// directory, sorted by name. Upper and lower case of the ending do not matter.
+/// Returns the files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in
+/// the directory, sorted by name. Upper and lower case of the ending do not matter.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {

@@ -38,7 +38,7 @@ pub(super) struct KeyEntry {
     pub(super) chain: Vec<u8>,
 }
 
-/// Why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
+/// The reason why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Pkcs12Error {
     #[error("cannot be opened with this password")]

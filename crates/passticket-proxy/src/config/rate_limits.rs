@@ -133,8 +133,8 @@ mod tests {
         api_defs, configured_route::ServiceScheme, problem::Report, reader::Document,
     };
 
-    /// The rate limit of the service `svc` and the warnings, or the errors. `zowe` is `components.gateway.apiml`, `ours`
-    /// is `services`, and `metadata` is the `customMetadata` of the definition.
+    /// Returns the rate limit of the service `svc` and the warnings, or the errors. `zowe` is
+    /// `components.gateway.apiml`, `ours` is `services`, and `metadata` is the `customMetadata` of the definition.
     fn limit(
         zowe: &str,
         ours: &str,

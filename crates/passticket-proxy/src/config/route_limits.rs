@@ -34,7 +34,7 @@ struct Limits<'a> {
 }
 
 impl<'a> ServiceLimits<'a> {
-    /// The `gatewayUrl`s of the routes with limits of their own.
+    /// Returns the `gatewayUrl`s of the routes with limits of their own.
     pub(super) fn gateway_urls(&self) -> impl Iterator<Item = &'a str> {
         self.of_routes.iter().map(|(url, ..)| *url)
     }
@@ -111,13 +111,13 @@ pub(super) fn apply<'a>(
     }
 }
 
-/// The part of a prefix after the id of the service.
+/// Returns the part of a prefix after the id of the service.
 fn gateway_url<'r>(id: &ServiceId, route: &'r ConfiguredRoute) -> &'r str {
     let rest = route.prefix().trim_start_matches('/').strip_prefix(id.as_str());
     rest.unwrap_or_default().trim_start_matches('/')
 }
 
-/// The path of the gateway for a path of a service.
+/// Returns the path of the gateway for a path of a service.
 fn below(id: &ServiceId, path: &str) -> String {
     format!("{id}/{}", path.trim_start_matches('/'))
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::config::{configured_route::ServiceScheme, problem::Report, reader::Document};
 
-    /// The limits of the routes `api/v1` and `ui` of the service `svc`, or the errors. `ours` is
+    /// Returns the limits of the routes `api/v1` and `ui` of the service `svc`, or the errors. `ours` is
     /// `components.passticket-proxy.services.svc`.
     fn limits(ours: &str) -> Result<[String; 2], Vec<String>> {
         let report = Report::default();

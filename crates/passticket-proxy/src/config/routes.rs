@@ -208,7 +208,7 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// The services that change the table of removed request headers: by `requestHeaders` in our section, or by
+/// Returns the services that change the table of removed request headers: by `requestHeaders` in our section, or by
 /// `apiml.headersToIgnore` in an api-def.
 pub(super) fn request_headers(
     overrides: &[Override<'_>],
@@ -237,8 +237,8 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
-/// The connect timeouts of the services that have one: in our section, or in the metadata. If several definitions of a
-/// service have one, the shortest counts.
+/// Returns the connect timeouts of the services that have one: in our section, or in the metadata. If several
+/// definitions of a service have one, the shortest counts.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -259,7 +259,7 @@ pub(super) fn connect_timeouts(
     timeouts
 }
 
-/// The services that have a client certificate of their own.
+/// Returns the services that have a client certificate of their own.
 pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
     let own = overrides
         .iter()
@@ -267,21 +267,21 @@ pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, C
     own.collect()
 }
 
-/// The settings of CORS of the services that have some.
+/// Returns the settings of CORS of the services that have some.
 pub(super) fn cors<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
-/// The rate limits of the services that have one in our section.
+/// Returns the rate limits of the services that have one in our section.
 pub(super) fn rates<'a>(
     overrides: &'a [Override<'_>],
 ) -> impl Iterator<Item = (&'a ServiceId, ServiceRate)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.rate?)))
 }
 
-/// The limits of the services in our section.
+/// Returns the limits of the services in our section.
 pub(super) fn limits<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)> {
@@ -327,7 +327,7 @@ pub(super) struct DefinedRoute<'a> {
 }
 
 impl<'a> DefinedRoute<'a> {
-    /// A route of a service that is found in a registry. `at` is the place of its scheme.
+    /// Returns a route of a service that is found in a registry. `at` is the place of its scheme.
     pub(super) fn template(route: ConfiguredRoute, at: At<'a>, applid_at: Option<At<'a>>) -> Self {
         Self { route, at, applid_at, definition: None }
     }

@@ -238,8 +238,7 @@ impl Default for LimitSettings {
     }
 }
 
-/// The default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of
-/// Zowe.
+/// Returns the default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of Zowe.
 pub(super) fn default_gateway_user() -> UserId {
     UserId::new("ZWESVUSR").expect("should be a user id")
 }

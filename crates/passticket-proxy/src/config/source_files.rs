@@ -79,17 +79,17 @@ impl From<&Metadata> for FileVersion {
 }
 
 impl SourceFiles {
-    /// The paths, sorted, and the version of each file when it was read. `None`: the file could not be opened.
+    /// Returns the paths, sorted, and the version of each file when it was read. `None`: the file could not be opened.
     pub fn versions(&self) -> impl Iterator<Item = (&Path, Option<FileVersion>)> {
         self.0.iter().map(|(path, file)| (path.as_path(), file.version))
     }
 
-    /// Whether all files are the same as when they were read.
+    /// Returns whether all files are the same as when they were read.
     pub fn are_current(&self) -> bool {
         self.0.iter().all(|(path, file)| FileVersion::of(path) == file.version)
     }
 
-    /// The files whose content is not the same as in `before`, and those that are in only one of the two lists.
+    /// Returns the files whose content is not the same as in `before`, and those that are in only one of the two lists.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
         let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));

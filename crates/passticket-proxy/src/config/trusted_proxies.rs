@@ -43,8 +43,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers are trusted. These are the proxies in `components.passticket-proxy.trustedProxies`,
-    /// and the proxies whose address matches Zowe's expression.
+    /// Returns the proxies whose headers are trusted. These are the proxies in
+    /// `components.passticket-proxy.trustedProxies`, and the proxies whose address matches Zowe's expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;
@@ -56,7 +56,7 @@ impl ProxySection<'_> {
         }))
     }
 
-    /// The proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
+    /// Returns the proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
     pub(super) fn proxy_protocol(&self) -> Option<TrustedProxies> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {
@@ -142,8 +142,8 @@ fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).unicode(false).build()
 }
 
-/// The text of an address as Java writes it. Zowe matches the expression against this text. Unlike Rust, Java does not
-/// shorten IPv6 addresses.
+/// Returns the text of an address as Java writes it. Zowe matches the expression against this text. Unlike Rust, Java
+/// does not shorten IPv6 addresses.
 fn java_text(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),

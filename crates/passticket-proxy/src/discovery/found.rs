@@ -116,7 +116,7 @@ struct Paths<'r> {
 }
 
 impl<'r> Paths<'r> {
-    /// Whether the service can have a route for the path.
+    /// Returns whether the service can have a route for the path.
     fn have_space(&mut self, path: &str) -> bool {
         let has_space = self.known.contains(path) || self.known.len() < self.maximum;
         self.left_out += usize::from(!has_space);

@@ -111,7 +111,7 @@ impl Discovery {
         self.0.status.end();
     }
 
-    /// Whether the registry is current. `None` if discovery is off.
+    /// Returns whether the registry is current. `None` if discovery is off.
     pub(crate) fn health(&self) -> Option<Health> {
         self.0.status.health()
     }
@@ -221,7 +221,7 @@ fn report(refused: &BTreeSet<(ServiceId, String, String)>, audit: &Audit) {
     }
 }
 
-/// A random number. It spreads the load of several gateways, and needs no cryptographic quality.
+/// Returns a random number. It spreads the load of several gateways, and needs no cryptographic quality.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -127,7 +127,7 @@ impl DiscoveryStatus {
         state.applied.refused.difference(&before.refused).cloned().collect()
     }
 
-    /// Whether the last fetch was successful. `None` if discovery is off.
+    /// Returns whether the last fetch was successful. `None` if discovery is off.
     pub(super) fn health(&self) -> Option<Health> {
         let state = self.state();
         state.problem.clone().map(|problem| problem.map_or(Health::Up, Health::down))

@@ -67,7 +67,7 @@ impl RouteUpdater {
         Self { settings, defined, listed, implement, routes, services, states }
     }
 
-    /// The discovery services.
+    /// Returns the discovery services.
     pub(super) fn eureka(&self) -> &[Address] {
         &self.settings.eureka
     }

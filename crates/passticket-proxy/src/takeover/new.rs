@@ -134,7 +134,7 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
     Listeners::open_missing(config, gateway, admin).await.map_err(TakeoverError::Other)
 }
 
-/// Whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
+/// Returns whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
 fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
     address.is_some_and(|it| {
         it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port())

@@ -329,7 +329,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(300);
 
-    /// A process that has handed its work over.
+    /// Returns a process that has handed its work over.
     async fn handed_over(directory: &Path) -> Running {
         let revocations = directory.join("revocations.redb");
         let gateway = TcpListener::bind("127.0.0.1:0").unwrap();

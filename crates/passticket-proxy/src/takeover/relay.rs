@@ -311,7 +311,7 @@ impl Wanted {
     }
 }
 
-/// The answer to a request that cannot be relayed. The client may repeat the request on a new connection.
+/// Returns the answer to a request that cannot be relayed. The client may repeat the request on a new connection.
 pub(super) fn unavailable() -> Response<ResponseBody> {
     let message = ApiMessage::new(&messages::SERVICE_UNAVAILABLE);
     let mut response = message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(Into::into);
