@@ -25,7 +25,7 @@ const RETRIES: Description = Description::counter(
 
 const RETRIES_REFUSED: Description = Description::counter(
     "passticket_service_retries_refused_total",
-    "Requests that were not tried a second time, because too many requests to their service were.",
+    "Requests that were not tried a second time, because the retry budget of their service was used up.",
 );
 const HTTP2: Description = Description::gauge(
     "passticket_service_http2_connections_open",
@@ -49,7 +49,7 @@ pub struct ForwardCounts {
     streams: Gauge,
 }
 
-/// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
+/// The reason for a second attempt to connect or to send a request ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The gateway could not connect to the service. With several instances, this includes all failures to connect.

@@ -14,11 +14,11 @@
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
 //!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
 //!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
-//!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
-//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request,
-//!    and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is
-//!    logged.
+//!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in
+//!    these three cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off
+//!    the body of its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger
+//!    than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway
+//!    logs the reason.
 
 use std::{
     convert::Infallible,
@@ -205,26 +205,26 @@ impl<C, B> Forward<C, B> {
     }
 
     /// Connects with `connector` for requests without an authorized user. Such requests are forwarded on routes whose
-    /// [`OnFailure`](crate::layer::OnFailure) says so, and on routes with the scheme
+    /// [`OnFailure`](crate::layer::OnFailure) permits this, and on routes with the scheme
     /// [`Bypass`](crate::layer::Bypass).
     ///
     /// Use this if the other connectors present a client certificate of the gateway, because a service may treat each
-    /// request on such a connection as one of the gateway. There is one exception: on a route with the scheme `Bypass`,
-    /// a service with a connector [of its own](Self::with_connector_of) keeps this connector.
+    /// request on such a connection as a request of the gateway itself. There is one exception: on a route with the
+    /// scheme `Bypass`, a service with a connector [of its own](Self::with_connector_of) keeps this connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
         Self { unauthorized_pool: Some(pool), last: None, ..self }
     }
 
-    /// Keeps the health of instances and their requests in flight in `states`, so that another part of the program can
-    /// read them.
+    /// Records the health and the requests in flight of each instance in `states`. Another part of the program can read
+    /// them there.
     #[must_use]
     pub fn with_instance_states(self, states: Arc<InstanceStates>) -> Self {
         Self { states, last: None, ..self }
     }
 
-    /// Returns a handle with which connections can be retired after an address of a host name has changed.
+    /// Returns a handle to the connections. Use it to retire connections after an address of a host name has changed.
     pub fn connections(&self) -> ServiceConnections<C, B> {
         let others = self.other_pools.iter().map(|(_, pool)| pool);
         let pools = others.chain(&self.unauthorized_pool).chain([&self.pool]);
@@ -543,7 +543,7 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
     }
 }
 
-/// Where a request goes.
+/// The destination of a request.
 struct RequestTarget {
     /// This route has instances.
     route: Arc<Route>,
@@ -578,8 +578,8 @@ enum Upload {
     Endless,
 }
 
-/// Returns what is known about the body of a request. gRPC needs HTTP/2, so the type of the content does not count if
-/// the connection to the service cannot use HTTP/2.
+/// Determines the kind of a request's body. gRPC needs HTTP/2, so the body counts as finite if the connection to the
+/// service cannot use HTTP/2.
 fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -> Upload {
     if request.body().is_end_stream() {
         return Upload::None;
@@ -796,7 +796,7 @@ fn invalid_answer(
     invalid: InvalidAnswer,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "answer to a WebSocket handshake refused");
+    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "refused the service's response to a WebSocket handshake");
     no_response(route, NoResponse::Broken)
 }
 

@@ -1,8 +1,8 @@
 //! The body of a request to a service, and the progress of sending it.
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
-//! keeps a handle ([`SharedBody`]): it ends the body when the client has gone, and sends it again if the service has not
-//! processed the request.
+//! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
+//! sends it again if the service has not processed the request.
 
 use std::{
     pin::Pin,
@@ -139,7 +139,8 @@ pub(super) struct Receive {
 }
 
 impl Receive {
-    /// The client must send the minimum number of bytes (see [`StallTimer`]) within each period of length `limit`.
+    /// Creates a watch. The client must send the minimum number of bytes (see [`StallTimer`]) within each period of
+    /// length `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
     }
@@ -152,8 +153,8 @@ impl Receive {
     /// Call this while the client has not sent the next frame. Returns `Ready` if the client has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
-            // The service took no data for a while after the last frame. During this time, the client did not have to
-            // send data, so the time does not count.
+            // The service took no data for a while after the last frame. The client did not have to send data during
+            // this time, so it does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -440,7 +441,7 @@ impl From<Part> for Frame<Bytes> {
 }
 
 impl<B> State<B> {
-    /// Keeps no more parts. The last attempt may still have to read some of the kept parts, so these stay.
+    /// Stops keeping parts. The last attempt may still have to read some of the kept parts, so these stay.
     fn forget(&mut self) {
         self.is_repeatable = false;
         self.drop_kept();
@@ -529,7 +530,7 @@ impl<B> Shared<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a body that begins again at the first part. The body of the attempt before can be read no more.
+    /// Returns a body that begins again at the first part. The body of the previous attempt then fails.
     fn rewind(self) -> Option<Self> {
         let mut state = self.lock();
         if !state.is_repeatable || state.is_cancelled {
@@ -575,7 +576,7 @@ impl<B> Shared<B> {
             None => state.body = None,
             Some(Err(_)) => {
                 state.body = None;
-                // The kept parts are not the whole body.
+                // The body has failed, so it cannot be sent again from the kept parts.
                 state.forget();
             }
         }

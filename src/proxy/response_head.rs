@@ -1,6 +1,6 @@
 //! Turns the head of a service's response into the head of the response to the client.
 //!
-//! One pass over the headers finds out which of the following changes are necessary. Most responses need only a few.
+//! One pass over the headers determines which of the following changes are necessary. Most responses need only a few.
 //!
 //! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
 //!    that only a header section may have (RFC 9110 §6.5.1).
@@ -10,10 +10,10 @@
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, or if the route forbids it
+//!    are not added if the service has set a header for the same purpose, or if the settings of the route forbid them
 //!    (docs/decisions.md#d46).
 //!
-//! `prepare` also finds out from the `Content-Type` whether the body is a stream of events.
+//! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,

@@ -41,16 +41,17 @@ impl ForwardTimeouts {
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
     ///
     /// A service may send its response before it has read the whole request. If it then accepts no more bytes of the
-    /// request, the gateway closes the connection. This happens a quarter to a half of the response timeout after the
-    /// response is no longer being read. If the response timeout is shorter than four seconds, it happens after one to
-    /// two seconds.
+    /// request, the gateway closes the connection. The gateway waits for a quarter to a half of the response timeout
+    /// after it has stopped reading the response. If the response timeout is shorter than four seconds, the gateway
+    /// waits for one to two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of the body of its request, as
-    /// long as the service takes more. Otherwise the answer is 408. There is no receive timeout for gRPC.
+    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of its request's body. Otherwise
+    /// the response is 408. The time counts only while the service is ready for more of the body. There is no receive
+    /// timeout for gRPC.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }

@@ -1,9 +1,9 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
-//! An instance is *ejected* after the gateway could not connect to it: for 1 s after the first failure, and twice as long
-//! after each further failure, up to 30 s. Then one request goes to the instance as a probe. If it reaches the instance,
-//! the ejection ends. Only connecting counts. A slow response does not eject an instance, because a client could then
-//! eject all instances by requests that are slow by nature.
+//! An instance is *ejected* after the gateway could not connect to it: for 1 s after the first failure, and twice as
+//! long after each further failure, up to 30 s. Then one request goes to the instance as a probe. If it reaches the
+//! instance, the ejection ends. Only connecting counts. A slow response does not eject an instance, because a client
+//! could then eject all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -158,8 +158,9 @@ impl InstanceState {
         self.health() != before
     }
 
-    /// Counts a health check of the instance until the returned value is dropped. Without a check, an instance whose last
-    /// check failed would never be healthy again. So the end of the last check ends this state.
+    /// Counts a health check of the instance until the returned value is dropped. When the last of these values is
+    /// dropped, failed checks are forgotten. Otherwise, an instance without further checks would stay unhealthy for
+    /// ever.
     pub(in crate::proxy) fn begin_check(self: &Arc<Self>) -> Checked {
         let _history = self.lock();
         self.checks.fetch_add(1, Ordering::Relaxed);

@@ -60,7 +60,7 @@ impl<B> AsRef<InstanceState> for Target<B> {
     }
 }
 
-/// Which instance a request needs.
+/// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
     /// Any instance. If the route has sticky users and the request has a user, the instance of this user.

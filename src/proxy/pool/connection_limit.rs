@@ -60,13 +60,13 @@ struct Waiter<T> {
     grant: oneshot::Sender<Grant<T>>,
 }
 
-/// The idle connections of one runtime.
+/// The idle connections of one tokio runtime.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes the connection that has been idle longest. Returns whether there was an idle connection.
     fn close_oldest(&self) -> bool;
 }
 
-/// What a waiting request gets at the end of its wait.
+/// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.

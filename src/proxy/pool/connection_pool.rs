@@ -145,7 +145,8 @@ impl<C, B> IdleReaper<C, B> {
         })
     }
 
-    /// Removes the host if it is still unused. No request can get it meanwhile, because it is found under the lock only.
+    /// Removes the host if it is still unused. No request can get the host meanwhile, because requests look for hosts
+    /// only while they hold the lock.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -163,8 +164,9 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already be
-        // another host, which has a reaper of its own. `_host` drops the entry after the lock has been released.
+        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already
+        // belong to another host with its own reaper, so it is compared first. `_host` drops the entry after the lock
+        // has been released.
         let _host = pool.and_then(|pool| {
             let mut hosts = lock(&pool.hosts);
             let is_own = hosts.get(&self.target).is_some_and(|host| self.is_of(host));
@@ -296,10 +298,10 @@ where
     }
 
     /// Returns a connection for a request. If a slot is free, this is a new connection. Otherwise the request waits. It
-    /// then gets a slot for a new connection, or a connection that another request has finished with.
+    /// then gets a slot for a new connection, or the connection of a request that has ended.
     ///
-    /// If the service closes the connection later, the connection may be replaced by a new one. This is paid from
-    /// `budget`.
+    /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
+    /// retry from `budget`.
     ///
     /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
@@ -315,7 +317,7 @@ where
         let ((connector, is_http2), host) = (self.connector(host.protocol()), host.clone());
         let budget = budget.clone();
         let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
-        // The service may not accept the bytes of a request body. These bytes then fill the flow-control window of the
+        // If the service does not accept the bytes of a request body, these bytes fill the flow-control window of the
         // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
         // the response timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
@@ -432,9 +434,9 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
-/// Too many requests to the service were sent again.
+/// The retry budget of the service is used up.
 #[derive(Debug, thiserror::Error)]
-#[error("too many requests to the service were sent again")]
+#[error("the retry budget of the service is used up")]
 struct BudgetExhausted;
 
 /// The reason why there is no connection.

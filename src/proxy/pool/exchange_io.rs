@@ -1,4 +1,4 @@
-//! Reads and writes the bytes of a connection, and knows where each exchange begins.
+//! Reads and writes the bytes of a connection, and tracks where each exchange begins.
 //!
 //! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
 //!    connection ends before the first byte of the response, this module replaces it by a new connection, without
@@ -7,7 +7,7 @@
 //!    credential only once, the request gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
-//! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
+//! hyper does not notice the new connection or the limit. Only the head of a response passes through a buffer of this
 //! module. The body is read directly into hyper's buffer.
 
 use std::{

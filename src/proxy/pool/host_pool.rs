@@ -43,10 +43,11 @@ const MAX_IDLE: usize = 256;
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// How often the reaper has run. Each idle connection stores this number instead of a time, because reading the
-    /// clock would cost more.
+    /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
+    /// reading the clock would cost more.
     tick: AtomicU64,
-    /// How often the connections were retired. A connection with another number is not used for another request.
+    /// The number of times the connections were retired. A connection with another number is not used for another
+    /// request.
     retired: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
@@ -67,8 +68,8 @@ struct Http2Connections<B> {
     turn: Turn,
 }
 
-/// Held by the request that makes an HTTP/2 connection. The other requests wait, because they can then share the
-/// connection. The value says when and why the last attempt failed.
+/// A lock that is held by the request that makes an HTTP/2 connection. The other requests wait, so that they can share
+/// this connection. The value says when and why the last attempt failed.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
 /// An error that several requests get.
@@ -190,8 +191,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Returns whether the instance has no connection, in any runtime. A new pool for the instance then has a new
-    /// limit, which counts all connections.
+    /// Returns whether the instance has no connection, in any runtime. Only then may this limit be dropped: a new limit
+    /// would not count the old connections.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }

@@ -34,7 +34,7 @@ use crate::proxy::{counts::ForwardCounts, http2_settings::Http2Settings};
 /// The bytes of a response that the service may send before the client has taken them.
 ///
 /// The window of the connection is this number times the number of streams. So a client that does not read its response
-/// never keeps back the response of another client on the same connection.
+/// cannot block the response of another client on the same connection.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The bytes of a request body that wait in one stream until the service takes them.

@@ -149,7 +149,8 @@ impl<B> Http2Stream<B> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
-        // Nothing has arrived for the whole time, so the connection may be dead. The next request gets another one.
+        // Nothing has arrived since the request was sent, so the connection may be dead. The next request gets another
+        // connection.
         let connection = &self.permit.connection;
         if self.sent.as_ref().is_some_and(|sent| sent.received == connection.received()) {
             connection.retire();
@@ -271,8 +272,8 @@ where
         SendError::new(error, Some(GivenBack { request, why }))
     }
 
-    /// Ends the exchange after the end of the response. The rest of the request's body is still sent, until the service
-    /// takes nothing for the time that a closed connection may take.
+    /// Ends the exchange after the end of the response. The rest of the request's body is still sent, unless the
+    /// service takes no bytes for as long as a connection may take to close.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

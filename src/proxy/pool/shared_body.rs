@@ -1,4 +1,4 @@
-//! The body of a request, as far as the pool must know it to send it over HTTP/2.
+//! The functions of a request's body that the pool needs to send it over HTTP/2.
 
 use hyper::body::Body;
 
@@ -25,7 +25,7 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Ends the body that hyper sends with `RST_STREAM` and the code `CANCEL`.
     fn cancel(&self);
 
-    /// Returns the body from its start. `None` if more than the kept parts were taken. The body that hyper has, if it
-    /// still has it, is cancelled.
+    /// Returns the body from its start. `None` if more than the kept parts were taken. If hyper still has the previous
+    /// body, that body is cancelled.
     fn rewind(self) -> Option<Self>;
 }

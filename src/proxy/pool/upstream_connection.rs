@@ -44,8 +44,8 @@ use super::{
 };
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// The maximum number of headers of a response. It is above 100, so hyper allocates two tables of headers (8 KiB each)
-/// on the heap for each response.
+/// The maximum number of headers of a response. hyper has room for 100 headers on the stack. This number is larger, so
+/// hyper allocates two tables of headers (8 KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error.
@@ -82,7 +82,7 @@ impl<B> SendError<B> {
         Self { error, given_back, is_unanswered: false }
     }
 
-    /// The connection ended before a byte of the response. The caller may send the request again
+    /// Makes the error of a connection that ended before a byte of the response. The caller may send the request again
     /// ([`Resend::ByCaller`]).
     pub(super) fn unanswered(error: hyper::Error) -> Self {
         Self { error, given_back: None, is_unanswered: true }

@@ -14,11 +14,11 @@ use crate::{
     token::VerifiedToken,
 };
 
-/// How often a token is checked, in addition to the checks after revocations.
+/// The interval between checks of a token. Revocations cause additional checks.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon a token is checked again if the revocation store could not answer. If it still cannot, the token counts as
-/// not valid.
+/// A token is checked again after this time if the revocation store could not answer. If the store fails again, the
+/// token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The reason why a credential is not valid any more.
@@ -77,7 +77,7 @@ impl CredentialCheck {
     ) -> Result<(), Invalid> {
         self.next = now + CHECK_EVERY;
         if let Some(Expiry { at, reason }) = self.expiry {
-            // The wall clock may be set, so the remaining time is computed at each check.
+            // The system time may be changed, so the remaining time is computed at each check.
             let left = at.as_millis().saturating_sub(tunnels.clock.now().as_millis());
             if left == 0 {
                 return Err(Invalid::Expired(reason));

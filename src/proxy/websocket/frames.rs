@@ -6,8 +6,8 @@
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
 
-/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type: it does not check the
-/// rules that concern only the two ends of the WebSocket, such as the meaning of the reserved bits.
+/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type: rules that only the
+/// client and the service need, such as the meaning of the reserved bits, are not checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrameTracker {
     at: At,
@@ -37,8 +37,8 @@ impl FrameTracker {
         self.at == At::Boundary
     }
 
-    /// Returns whether the stream has had a complete close frame. The sender must send no more frames after it (RFC
-    /// 6455 §5.5.1).
+    /// Returns whether the stream has contained a complete close frame. The sender must send no more frames after it
+    /// (RFC 6455 §5.5.1).
     pub(super) fn has_closed(&self) -> bool {
         self.has_closed
     }
@@ -58,7 +58,7 @@ impl FrameTracker {
         while used < bytes.len() {
             if let At::Payload { left } = self.at {
                 let available = bytes.len() - used;
-                // The minimum fits into a `usize`, because `available` is one.
+                // The minimum fits into a `usize`, because `available` is a `usize`.
                 let skipped = usize::try_from(left).map_or(available, |left| left.min(available));
                 used += skipped;
                 self.enter_payload(left - skipped as u64);
@@ -139,8 +139,8 @@ pub(super) enum CloseCode {
     PolicyViolation = 1008,
 }
 
-/// Makes the close frame. `mask` is the masking key. A frame to a service needs one, a frame to a client must have none
-/// (RFC 6455 §5.1). `reason` must have at most 123 bytes.
+/// Makes the close frame. `mask` is the masking key. A frame to a service must have a mask. A frame to a client must
+/// not have one (RFC 6455 §5.1). `reason` must have at most 123 bytes.
 pub(super) fn close_frame(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = (code as u16).to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());

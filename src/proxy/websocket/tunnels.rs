@@ -78,7 +78,7 @@ pub(super) struct Settings {
 struct Table {
     last_id: u64,
     open: HashMap<u64, Arc<Control>>,
-    /// Responses that end when their token is revoked. They are no tunnels.
+    /// Responses that end when their token is revoked. They are not tunnels.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
     /// Set by [`Tunnels::end_all`].
@@ -90,12 +90,13 @@ struct Table {
 pub(super) enum Owner {
     User(UserId),
     Address(IpAddr),
-    /// The server does not tell the address of the client.
+    /// The HTTP server does not report the address of the client.
     Unknown,
 }
 
 impl Owner {
-    /// A host can choose any address in its IPv6 network of 64 bits. So all addresses of the network are one owner.
+    /// Returns the owner for a client's address. A host can choose any address in its IPv6 network of 64 bits. So all
+    /// addresses of the network are one owner.
     pub(super) fn of_address(ip: IpAddr) -> Self {
         Self::Address(match ip {
             IpAddr::V4(_) => ip,
@@ -105,7 +106,7 @@ impl Owner {
 }
 
 impl Tunnels {
-    /// Tunnels whose tokens `revocations` checks. It should be the store that the layers use.
+    /// Creates the settings. `revocations` checks the tokens of WebSockets. Pass the store that the layers use.
     pub fn new(revocations: impl RevocationCheck) -> Self {
         let revoked = Arc::<Notify>::default();
         let notified = revoked.clone();
@@ -210,7 +211,7 @@ impl Tunnels {
         }
     }
 
-    /// Wakes the tunnels whose tokens are not certainly valid. Each of these tunnels checks its token itself.
+    /// Wakes the tunnels whose tokens may be revoked. Each of these tunnels checks its token itself.
     fn wake_revoked(&self) {
         let table = self.table();
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
@@ -232,9 +233,9 @@ impl Tunnels {
         self.table().open.values().for_each(|control| control.shut_down());
     }
 
-    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. This also holds for those
-    /// that begin later. Call this function if the revocations are no longer known, so that no response continues with a
-    /// token that may have been revoked.
+    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. WebSockets and event
+    /// streams that begin later also end. Call this function if the revocations are no longer known, so that no
+    /// response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
@@ -270,7 +271,7 @@ impl Tunnels {
         self.settings.per_user
     }
 
-    /// Locks the table. Only functions of this module hold the lock, each until it returns.
+    /// Locks the table. Each function of this module that takes the lock releases it before it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -388,7 +389,7 @@ impl Control {
         self.token.as_ref()
     }
 
-    /// Call this before the other functions, so that no request is missed.
+    /// Registers the waker of the tunnel. Call this before the other functions, so that no request is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
