@@ -47,8 +47,9 @@ const REFUSED: Description = Description::counter(
 /// ([D25](crate::decisions#d25)).
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, it is also enough: a page
-/// may read the frames of a WebSocket to any origin, and a browser sends no preflight request before the handshake.
+/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, the first condition
+/// alone is always enough: a browser lets a page read the frames of a WebSocket to any origin, and sends no preflight
+/// request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
@@ -99,8 +100,8 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets a page read them, so this is
-    /// for an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
+    /// Allows pages of these origins to use `service`. Responses get no header that lets such a page read them. So use
+    /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
         mut self,
@@ -115,8 +116,8 @@ impl OriginPolicy {
     /// also be the first segment of the paths of the auth API, `gateway`. The
     /// [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let such a page read the responses.
     ///
-    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials, so a request that such a page makes
-    /// a browser send with a credential is decided as a request of any other page.
+    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
+    /// to a request of such a page, the request is decided as if there were no rules.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);

@@ -2,7 +2,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-/// How many requests each client may send to a service, see [`RateLimitLayer`](super::RateLimitLayer).
+/// The number of requests that each client may send to a service in a period, see
+/// [`RateLimitLayer`](super::RateLimitLayer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// The time for one request, in nanoseconds.
@@ -31,7 +32,8 @@ impl RateLimit {
     /// # Errors
     /// The time that the client has to wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        // Another limit may have been in effect before. The client waits at most as long as with this limit.
+        // An earlier limit may have set `next` far in the future. So the wait is capped at the longest wait of this
+        // limit.
         let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
         let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {

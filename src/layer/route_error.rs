@@ -1,4 +1,4 @@
-//! Why a route or a table of routes cannot be created.
+//! The error of a route or a table of routes.
 
 /// The reason why a route or a table of routes cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

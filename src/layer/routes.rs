@@ -34,13 +34,13 @@ pub enum OnFailure {
     /// - 403 if the scopes of a Personal Access Token do not include the service;
     /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example, if a server did not answer;
-    /// - 500 if the scheme failed for another reason than a credential that another server does not accept;
+    /// - 500 if the scheme failed, unless another server has refused the credential;
     /// - 401 in all other cases.
     Reject,
 }
 
-/// Whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate requests
-/// ([D24](crate::decisions#d24)).
+/// Says whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate
+/// requests ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
 /// accepted on each route.
@@ -59,7 +59,7 @@ pub enum ClientBasic {
     Forward,
 }
 
-/// What the gateway does with a path that contains `%`, `;` or `\`, because a service may decode such a path.
+/// Says whether the gateway forwards a path that contains `%`, `;` or `\`. A service may decode such a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
@@ -71,8 +71,8 @@ pub enum EncodedPaths {
     Refuse,
 }
 
-/// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses
-/// of a service ([D46](crate::decisions#d46)).
+/// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
+/// service ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
@@ -90,7 +90,7 @@ pub enum SecurityHeaders {
 #[non_exhaustive]
 pub enum ServiceProtocol {
     /// With TLS: HTTP/2 if the service chooses it (ALPN, RFC 7301), else HTTP/1.1. Without TLS: HTTP/1.1. The proxy
-    /// offers HTTP/2 only if it was told to (`Forward::with_http2`).
+    /// offers HTTP/2 only with `Forward::with_http2`.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -123,7 +123,8 @@ pub struct Route {
     siblings: Arc<[Sibling]>,
 }
 
-/// A scheme, and its answers. They are read once, so that all layers see the same values.
+/// A scheme, and the values that its functions have returned. They are read once, so that all layers see the same
+/// values.
 #[derive(Clone)]
 struct RouteScheme {
     scheme: Arc<dyn Scheme>,
@@ -437,8 +438,8 @@ impl Route {
 
     /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
     /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
-    /// of a route of this service: it is then a path of the gateway, as some services answer that read
-    /// `X-Forwarded-Prefix`.
+    /// of a route of this service: such a path is already a path of the gateway, because some services build their
+    /// paths from `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -506,7 +507,7 @@ impl Route {
     }
 }
 
-/// Routes that are made from other routes, for services that are found in a registry.
+/// Makes routes from other routes, for services that are found in a registry.
 impl Route {
     /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
     /// `upstream`.

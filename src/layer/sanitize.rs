@@ -158,7 +158,7 @@ impl Check for Sanitize {
     }
 }
 
-/// The requests of a client in its hop-by-hop headers. The headers are removed.
+/// The features that a client has asked for in hop-by-hop headers, which are removed.
 struct Asked {
     /// The upgrade to WebSocket.
     websocket: bool,
@@ -166,7 +166,7 @@ struct Asked {
 }
 
 /// The names of the trailers that a request announces (RFC 9110 §6.6.2), without those that a client must not send as
-/// headers. A service may merge trailers into the headers. So other trailers are not forwarded.
+/// headers. Other trailers are not forwarded, because a service may merge them into the headers.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
 pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);

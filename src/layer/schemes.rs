@@ -230,7 +230,7 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
     }
 }
 
-/// Which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
+/// Says which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {

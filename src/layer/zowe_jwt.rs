@@ -76,7 +76,7 @@ pub struct ZoweJwtScheme {
     issued: Arc<Cache<IssuedFor, Arc<IssuedToken>>>,
 }
 
-/// For what a token was issued.
+/// The user, the service and the validity for which a token was issued.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct IssuedFor {
     user: UserId,
@@ -100,7 +100,7 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// Returns the token for `key`: the token that was issued before, or a new one.
+    /// Returns the token that was issued for `key` before, or a new one.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
         // A token that expires with the credential cannot be replaced by one that is valid for longer.
@@ -116,7 +116,7 @@ impl ZoweJwtScheme {
             }
             self.issued.remove_if(key, |stored| Arc::ptr_eq(stored, &token));
         }
-        // Only one thread signs a token for the key. The others wait for it, which takes about a millisecond.
+        // Only one thread signs a token for `key`. Other threads wait for this token about a millisecond.
         let token = self.issued.get_or_insert_with(key, || {
             let IssuedFor { user, service, expires_at } = key;
             self.issuer.service_token(user, &self.domain, service, *expires_at).map(Arc::new)
@@ -127,7 +127,7 @@ impl ZoweJwtScheme {
     fn headers_for(&self, request: &SchemeRequest<'_>) -> Result<SchemeHeaders, Failure> {
         let expires_at = match (request.proof(), request.token()) {
             (Proof::Jwt(_), Some(token)) => return self.headers_with(request, token),
-            // A token that the scheme issues instead would be valid although the client's token is not passed on.
+            // This is an error. A new token instead would stay valid after the client's token is revoked.
             (Proof::Jwt(_), None) => {
                 let reason = "the text of the client's login token was not kept for the scheme";
                 return Err(failed(reason.to_owned(), "The token of the client is missing"));
@@ -161,11 +161,11 @@ impl ZoweJwtScheme {
     }
 }
 
-/// Returns the time when a token expires whose client has a credential that expires at `credential`. `None` if the
-/// token has the full lifetime.
+/// Returns the expiry of a new token, for a client whose credential expires at `credential`. `None` if the token gets
+/// the full lifetime.
 ///
 /// The time is rounded down to a minute, so that a user with many credentials gets few tokens: signing is expensive. A
-/// time that comes soon is exact.
+/// time in the next minutes is not rounded.
 fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
     if now.plus(lifetime) <= credential {
         return None;
