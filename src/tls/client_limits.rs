@@ -70,7 +70,7 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 /// let shared_by_all_servers = Arc::new(limits);
 /// ```
 pub struct ClientLimits {
-    /// Not 0, like `per_address`.
+    /// The maximum number of open connections. Like `per_address`, it is not 0.
     connections: AtomicUsize,
     per_address: AtomicUsize,
     requests: Arc<RequestsByAddress>,
@@ -162,7 +162,8 @@ impl ClientLimits {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
     }
 
-    /// Takes the limits of `other`, while servers use `self`. Connections and requests beyond a lower limit continue.
+    /// Replaces the limits of `self` by those of `other`. Servers may use `self` meanwhile. Connections and requests
+    /// beyond a lower limit continue.
     pub fn replace(&self, other: &Self) {
         self.connections.store(other.connections().get(), Ordering::Relaxed);
         self.per_address.store(other.connections_per_address().get(), Ordering::Relaxed);
@@ -289,7 +290,7 @@ impl ClientLimits {
         }
     }
 
-    /// Locks the table. Only functions of this module hold the lock, each until it returns.
+    /// Locks the table. Each function of this module that takes the lock releases it before it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -344,8 +345,8 @@ impl Table {
         self.evict(found)
     }
 
-    /// Evicts the connection that was found. It keeps its entry until it has ended, but it does not count for the
-    /// limits.
+    /// Evicts the connection that was found. The connection keeps its entry until it has ended, but does not count for
+    /// the limits.
     fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
         let Some((id, why)) = found else { return false };
         let Some(entry) = self.open.get(&id) else { return false };
@@ -460,7 +461,7 @@ impl Entry {
     }
 }
 
-/// Whether another connection was evicted for a new one.
+/// Says whether another connection was evicted for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,

@@ -1,4 +1,4 @@
-//! Why the gateway closes the connection of a client, or ends its request.
+//! The reasons why the gateway closes the connection of a client, or ends a request.
 
 use crate::metrics::{Label, LabelName};
 

@@ -96,7 +96,8 @@ impl ClientVerifier {
 
     pub(super) fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (self, chain) {
-            // Nothing can be said about a verifier of another program, so the handshake decides.
+            // A verifier of your own configuration cannot be called here, so the result of the handshake stays in
+            // force.
             (Self::Unknown, _) => true,
             (Self::None, _) | (_, []) => false,
             (Self::Verifier(verifier), [leaf, intermediates @ ..]) => {

@@ -1,4 +1,4 @@
-//! Which TLS versions, cipher suites and key exchange groups are used.
+//! The TLS versions, cipher suites and key exchange groups that are used.
 
 use rustls::{
     ALL_VERSIONS, SupportedCipherSuite, SupportedProtocolVersion,

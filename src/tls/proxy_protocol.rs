@@ -29,7 +29,7 @@ const V2_MAX_REST: usize = 1024;
 /// The longest header.
 const MAX_LENGTH: usize = V2_FIXED_LENGTH + V2_MAX_REST;
 
-/// What a header says about its connection.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
     /// The proxy forwards a connection.
@@ -149,7 +149,7 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Version 1: one line, such as `PROXY TCP4 192.0.2.7 192.0.2.1 50000 443`.
+/// Parses a header of version 1: one line, such as `PROXY TCP4 192.0.2.7 192.0.2.1 50000 443`.
 fn v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let head = &bytes[..bytes.len().min(V1_MAX_LENGTH)];
     let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else {
@@ -192,7 +192,7 @@ fn port(text: &str) -> Result<u16, Malformed> {
     port.ok_or(Malformed::Line)
 }
 
-/// Version 2: binary.
+/// Parses a header of version 2, which is binary.
 fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<V2_FIXED_LENGTH>() else {
         return Ok(Parsed::Incomplete);

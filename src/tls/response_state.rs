@@ -43,7 +43,7 @@ impl ResponseState {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// From now on, each response announces that the server closes the connection.
+    /// Makes each later response announce that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }

@@ -153,9 +153,9 @@ impl Server {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Takes the settings of `handle`, and changes them when the handle changes them. The clients use HTTPS, as with
+    /// Uses the settings of `handle`, including its later changes. The clients use HTTPS, as with
     /// [`https`](Self::https) or [`behind_tls`](Self::behind_tls). Several servers can share one handle. This function
-    /// replaces the settings of the other functions `with_…` that [`ServerSettings`] has, too.
+    /// replaces each setting that [`ServerSettings`] contains, also if another function `with_…` has set it.
     #[must_use]
     pub fn with_settings(self, handle: &SettingsHandle) -> Self {
         let (settings, handle) = (handle.read(), Some(handle.clone()));

@@ -35,7 +35,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Settings for connections with TLS. `None`: without TLS.
+    /// Creates the settings. If `tls` is `None`, connections do not use TLS.
     pub fn new(tls: Option<ServerTls>) -> Self {
         Self {
             tls,
@@ -131,7 +131,7 @@ impl SettingsHandle {
     }
 
     /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a
-    /// certificate of a connection of another process. Always true for a TLS configuration of your own
+    /// certificate of a connection of another process. Always returns true for a TLS configuration of your own
     /// ([`ServerTls::from_config`]).
     ///
     /// This takes about a tenth of a millisecond. It does not verify that a client holds the private key.
