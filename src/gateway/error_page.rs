@@ -32,7 +32,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.25rem;margin:
 border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}\
 dd{margin:0;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
 
-/// The policy permits the style of the page, and nothing else: no scripts, no other resources, no forms.
+/// The content security policy permits only the style of the page: no scripts, no other resources, no forms.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -134,7 +134,7 @@ fn page(status: StatusCode, message: &ApiMessage, id: RequestId) -> Bytes {
     page.into()
 }
 
-/// A text of which each character with a meaning in HTML is escaped.
+/// A text in which the special characters of HTML are escaped.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
