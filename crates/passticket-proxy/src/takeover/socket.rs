@@ -1,4 +1,4 @@
-//! The Unix socket of a takeover, and who may use it.
+//! The Unix socket of a takeover, and the checks that only the same user can use it.
 
 use std::{
     fs, io,
@@ -93,8 +93,8 @@ pub(super) fn check_peer(stream: &UnixStream) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// A takeover hands over PassTickets and revocations. So not even root may take over from another user: a process of
-/// root would leave files behind that this user cannot write.
+/// Returns whether both processes run as the same user. Not even root may take over from another user: a process of
+/// root would leave files behind that the other user cannot write.
 fn is_same_user(peer: u32, own: u32) -> bool {
     peer == own
 }

@@ -1,5 +1,5 @@
-//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. With it goes
-//! the registry of services, so that the new process has all routes when it begins to serve.
+//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. The registry
+//! of services is handed over, too, so that the new process has all routes when it begins to serve.
 
 use std::{
     str::FromStr,
@@ -62,7 +62,7 @@ impl Owners {
     /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay
     /// protection, and checks no password.
     pub(super) async fn hand_over(&self) -> State {
-        // The passwords first: until they are checked, requests may still need tickets.
+        // Wait for the password checks first. The requests that wait for them may still need tickets.
         let logins = match self.logins.get() {
             Some(logins) => Some(logins.hand_over(PASSWORD_CHECKS).await),
             None => None,
