@@ -1,4 +1,4 @@
-//! Keeps instances for a while that are missing in the registry, but have not ended their registration.
+//! Keeps instances for a limited time after they have disappeared from the registry without ending their registration.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ const KEEP_FOR: Duration = Duration::from_secs(90);
 pub(super) struct Missing(BTreeMap<(String, String), (Instance, Instant)>);
 
 impl Missing {
-    /// Returns the instances of `now`, and those that are kept. `before` is the registry of the fetch before.
+    /// Returns the instances of `now`, and those that are kept. `before` is the registry of the previous fetch.
     ///
     /// A delta says that an instance has ended its registration. Such an instance is not kept. The whole registry does not
     /// say why an instance is missing.

@@ -189,7 +189,7 @@ impl Discovery {
         if applied.left_out > 0 {
             tracing::warn!(
                 left_out = applied.left_out,
-                "services, instances or routes in the registry were left out; raise the keys of discovery.limits"
+                "services, instances or routes in the registry were left out; raise the limits in discovery.limits"
             );
         }
         report(&self.0.status.applied(applied), audit);
@@ -252,8 +252,8 @@ pub(crate) struct FindingSettings {
 
 /// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
 ///
-/// Another server that could answer in place of Eureka could register instances of its own. So Eureka is always verified,
-/// also with `verifyCertificates: DISABLED`.
+/// A server that answers in place of Eureka could announce instances of its own. So Eureka is always verified, also
+/// with `verifyCertificates: DISABLED`.
 pub(crate) fn finding(
     config: &Config,
     previous: Option<&Part<FindingSettings, Finding>>,

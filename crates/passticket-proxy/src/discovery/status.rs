@@ -1,4 +1,4 @@
-//! Whether the registry is current, and the metrics of discovery.
+//! Records whether the registry is current, and keeps the metrics of discovery.
 
 use std::{
     collections::BTreeSet,

@@ -52,8 +52,9 @@ pub(super) struct Applied {
 }
 
 impl RouteUpdater {
-    /// `defined` and `listed` are the routes and services of the static definitions. `implement` adds the implementation of
-    /// the scheme to a route. `routes` and `services` are replaced, and `states` keeps only their instances.
+    /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
+    /// adds the implementation of the scheme to a route. `routes` and `services` are replaced, and `states` keeps only
+    /// their instances.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -149,12 +150,12 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings of those routes of a service that only the registry has.
+    /// Returns the settings for routes of a service that are only in the registry.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
             self.defined.iter().filter(|route| *route.service() == service.id).collect();
-        // A definition decides about the authentication.
+        // If the service has a definition, its scheme is used.
         let scheme = defined.first().map_or_else(|| trusted.scheme(), |first| first.scheme());
         Templates::Trusted { service: trusted.service, scheme, defined }
     }
@@ -186,7 +187,7 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// The settings of those routes of a service that only the registry has.
+/// The settings for routes of a service that are only in the registry.
 enum Templates<'s> {
     /// The service never receives credentials.
     WithoutCredentials,
