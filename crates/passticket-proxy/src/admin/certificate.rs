@@ -1,4 +1,4 @@
-//! Whether the certificate of the gateway is valid.
+//! Reports whether the certificate of the gateway is valid.
 
 use std::{
     sync::{

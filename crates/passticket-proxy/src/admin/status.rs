@@ -154,7 +154,7 @@ pub(super) struct Part {
     warning: Option<String>,
 }
 
-/// Whether the gateway is ready only if the component works.
+/// Says whether a component must work for the gateway to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Needed,
