@@ -78,7 +78,7 @@ fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
     all
 }
 
-/// The settings that the program uses until it ends, with the values that it was started with.
+/// The settings that change only at a restart, with their values at the start of the program.
 pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,

@@ -83,8 +83,8 @@ fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
     found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)
 }
 
-/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says, except
-/// those of [`strict_services`]. It presents one client certificate or none.
+/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says,
+/// except those of [`strict_services`]. Each connector presents one client certificate or none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.

@@ -80,8 +80,8 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
         let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
         if port == Port::Admin && config.admin.is_none() {
             return Err(format!(
-                "systemd passes the socket admin ({address}), but there is no admin port; write \
-                 components.passticket-proxy.admin.port, or remove the socket unit"
+                "systemd passes the socket admin ({address}), but there is no admin port; set \
+                 components.passticket-proxy.admin.port to a port, or remove the socket unit"
             ));
         }
         if port == Port::Admin && !address.ip().is_loopback() {

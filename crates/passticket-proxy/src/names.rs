@@ -55,7 +55,7 @@ fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> B
     names
 }
 
-/// Resolves `names`, and those in the current `routes`, every 30 s, one after the other, and retires the connections to
+/// Every 30 s, resolves `names` and the names in the current `routes`, one after the other. Retires the connections to
 /// each name that has lost an address. Runs until its task is aborted, or the connections are not used any more.
 pub(crate) async fn watch<C, B>(
     names: BTreeSet<String>,

@@ -45,7 +45,7 @@ struct ZosmfTokens {
     check: IssuerCheck,
 }
 
-/// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
+/// Asks z/OSMF about its tokens, except about tokens of sessions that the gateway itself has opened. Services with the
 /// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
 /// accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
 struct AskZosmf {
@@ -64,7 +64,7 @@ impl AskIssuer for AskZosmf {
 
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF: a server that can
-    /// answer in place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at
+    /// answer in place of z/OSMF can log in any user anyway. `sessions` contains the sessions that the gateway opens at
     /// z/OSMF.
     pub(crate) fn new(
         config: &Config,

@@ -42,24 +42,25 @@ impl Notifier {
         }
     }
 
-    /// The gateway accepts connections. This also ends [`reloading`](Self::reloading).
+    /// Tells systemd that the gateway accepts connections. This also ends [`reloading`](Self::reloading).
     pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The gateway reads its configuration again.
+    /// Tells systemd that the gateway reads its configuration again.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading"));
     }
 
-    /// The gateway accepts no more connections, and finishes the requests in flight.
+    /// Tells systemd that the gateway accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=finishing the requests in flight");
     }
 
-    /// Another process has taken over. If it runs in the same unit, it is the main process of the unit now.
+    /// Tells systemd that another process has taken over. If that process runs in the same unit, it becomes the main
+    /// process of the unit.
     pub(crate) fn taken_over(&self, pid: Option<i32>) {
         match pid.filter(|pid| is_in_same_unit(*pid)) {
             Some(pid) => self.send(&format!("MAINPID={pid}")),
@@ -107,7 +108,7 @@ fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A status may contain a path, and a path may contain a line end.
+/// Replaces line ends by blanks. A status may contain a path, and a path may contain a line end.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
