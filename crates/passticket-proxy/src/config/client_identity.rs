@@ -34,16 +34,16 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. They are presented only for requests of an authorized user, and those of
-/// `services` also on routes with the scheme `bypass`.
+/// The client certificates towards services. The gateway presents them only for requests of an authorized user. It
+/// presents those of `services` also on routes with the scheme `bypass`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
-    /// For services without an own one: `components.passticket-proxy.clientCertificate`.
+    /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
-    /// For these services: `components.passticket-proxy.services.ID.clientCertificate`. A service with the scheme
-    /// `x509` that has neither key gets the certificate of the gateway (`zowe.certificate.pem`), as in API ML, unless it
-    /// also has the scheme `bypass`.
+    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If both
+    /// settings are absent, a service with the scheme `x509` gets the certificate of the gateway
+    /// (`zowe.certificate.pem`), as in API ML, unless it also has the scheme `bypass`.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka.
     open: BTreeMap<ServiceId, ServiceClients>,
@@ -52,7 +52,7 @@ pub struct ClientIdentities {
 /// The clients whose requests a service can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceClients {
-    /// Only clients with an authorized user. A request that `onFailure` forwards has its own connections.
+    /// Only clients with an authorized user. A request that `onFailure` forwards uses separate connections.
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,

@@ -96,7 +96,7 @@ pub struct ConfiguredRoute {
     pub(super) scheme: ServiceScheme,
     /// The instances, each with the path of this route.
     instances: Vec<Upstream>,
-    /// The ids of registered instances. The other instances have the ids of definitions.
+    /// The ids of registered instances. The other instances get the ids of instances of definitions.
     ids: Vec<(Upstream, String)>,
     balancing: Balancing,
 }
@@ -161,8 +161,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Also applies the restrictions of the route `other`, which a definition of the same service has. If `other` needs
-    /// sticky users, users may not move between the instances of this route either.
+    /// Also applies the restrictions of the route `other`, which a definition of the same service has. If `other` sends
+    /// all requests of a user to one instance, this route does so, too.
     #[must_use]
     pub fn with_restrictions_of(mut self, other: &Self) -> Self {
         if other.balancing() == Balancing::StickyUser {

@@ -36,7 +36,7 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 
 /// `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
-    /// The place of `allowedOrigins`, if the key is present.
+    /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
     /// The origins of the pages that may use the auth API.
     origins: Vec<Origin>,
@@ -69,7 +69,7 @@ enum Origins {
 }
 
 impl Origins {
-    /// Returns the origins that both contain.
+    /// Returns the origins that both values contain.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, other) | (other, Self::Any) => other,
@@ -87,7 +87,7 @@ pub(super) struct ServiceCors<'a> {
     methods: Option<Vec<Method>>,
 }
 
-/// Reads the key `cors` of a service. Returns `None` if it is absent or blank.
+/// Reads the setting `cors` of a service. Returns `None` if it is absent or blank.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<'a>> {
     let field = service.optional("cors")?;
     let mut section = field.section();
@@ -168,7 +168,7 @@ pub(super) fn add_rules<'a>(
 }
 
 /// Returns the origins and the methods in the metadata of a service. `None` if a definition of the service does not
-/// turn CORS on. If several definitions have lists, only what is in all of them counts.
+/// turn CORS on. If several definitions have lists, only the items that are in all of them count.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
@@ -312,7 +312,7 @@ mod tests {
                 &[methods],
                 with_rules(&[], Some(CorsRules::for_any_origin().with_methods(get_patch.clone()))),
             ),
-            // What all definitions of a service allow counts.
+            // A page may do only what all definitions of a service allow.
             (ON, "{}", &[with_list, any], with_rules(&[], Some(listed(&[a, b])))),
             (ON, "{}", &[with_list, with_a], with_rules(&[], Some(listed(&[a])))),
             (ON, "{}", &[with_list, ""], with_rules(&[], None)),

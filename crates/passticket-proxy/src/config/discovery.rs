@@ -30,7 +30,7 @@ pub fn is_reserved(id: &ServiceId) -> bool {
     RESERVED.contains(&id.as_str())
 }
 
-/// How services are found in Eureka: `components.passticket-proxy.discovery`.
+/// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiscoverySettings {
@@ -42,9 +42,9 @@ pub struct DiscoverySettings {
     pub client_identity: Option<ClientIdentity>,
     /// The services that may receive credentials: `services`.
     pub services: Vec<TrustedService>,
-    /// The services that `services` does not name: `others`.
+    /// The treatment of services that `services` does not name: `others`.
     pub others: OtherServices,
-    /// The maximum numbers.
+    /// The limits for services, instances and routes.
     pub limits: DiscoveryLimits,
 }
 
@@ -66,17 +66,17 @@ impl DiscoverySettings {
     }
 }
 
-/// The maximum numbers of what the gateway uses of a registry: `limits`.
+/// The limits for the services, instances and routes of a registry that the gateway uses: `limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscoveryLimits {
-    /// The services that `services` does not name: `otherServices`.
+    /// The maximum number of services that `services` does not name: `otherServices`.
     pub other_services: usize,
-    /// The instances of a service: `instancesPerService`.
+    /// The maximum number of instances of a service: `instancesPerService`.
     pub instances: usize,
-    /// The routes of a service: `routesPerService`.
+    /// The maximum number of routes of a service: `routesPerService`.
     pub routes: usize,
-    /// The routes of all services, without those of the definitions: `routes`.
+    /// The maximum number of routes of all services, without those of the definitions: `routes`.
     pub all_routes: usize,
 }
 
@@ -92,8 +92,8 @@ pub struct TrustedService {
     pub ports: Vec<u16>,
     /// Its APPLID: `applid`.
     pub applid: Option<Applid>,
-    /// Its schemes: `schemes`. Each has a route with the settings of the service. The paths and the addresses of these
-    /// routes are placeholders.
+    /// Its schemes: `schemes`. Each scheme has a route with the settings of the service. The paths and the addresses of
+    /// these routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
     /// The routes with settings of their own, for each scheme: `components.passticket-proxy.services.ID.routes`. The
     /// addresses of these routes are placeholders.
@@ -432,7 +432,7 @@ impl<'a> DiscoverySection<'a> {
                     && *applid != defined
                 {
                     at.error(format_args!(
-                        "is not {defined}, the APPLID in the api-def of the service; write the same one to both"
+                        "is not {defined}, the APPLID in the api-def of the service; set the same APPLID in both"
                     ));
                     break;
                 }
@@ -471,8 +471,8 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Reports each service that could receive a credential on a connection that is not verified. The connections for
-    /// requests without an authorized user are separate if the gateway has a client certificate, and verify as
+    /// Reports each service that could receive a credential on a connection that is not verified. If the gateway has a
+    /// client certificate, requests without an authorized user use separate connections, which are verified as
     /// `verifyCertificates` says. With `forward-unchanged`, such a request keeps its credential.
     pub(super) fn check_failures(
         &self,
@@ -492,15 +492,15 @@ impl<'a> DiscoverySection<'a> {
             if routes.iter().any(is_unchanged) {
                 at.error(format_args!(
                     "has onFailure: forward-unchanged, so an instance that was not verified could receive credentials; \
-                     write another value to components.passticket-proxy.services.{id}.onFailure, or set \
+                     set components.passticket-proxy.services.{id}.onFailure to another value, or set \
                      zowe.verifyCertificates to STRICT"
                 ));
             }
         }
     }
 
-    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services, and
-    /// `routes` those of [`Self::templates_at`], also with their own settings.
+    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services.
+    /// `routes` are the routes of [`Self::templates_at`], which also have their own settings.
     pub(super) fn settings(
         self,
         templates: &[ConfiguredRoute],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 
-/// How the instances of services are checked.
+/// The settings of the health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthCheckSettings {

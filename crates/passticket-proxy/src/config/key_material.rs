@@ -3,7 +3,7 @@
 
 use super::reader::{Field, Section};
 
-/// Where the certificate of the gateway and its key are.
+/// The source of the gateway's certificate and of its private key.
 pub(super) enum IdentitySource<'a> {
     /// PEM files. A field is `None` if its setting is missing. The error was reported.
     Pem { certificate: Option<Field<'a>>, key: Option<Field<'a>> },
@@ -11,7 +11,7 @@ pub(super) enum IdentitySource<'a> {
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
 }
 
-/// Where the authorities are.
+/// The source of the authorities.
 pub(super) enum AuthoritiesSource<'a> {
     /// PEM files. `None` if the setting is missing. The error was reported.
     Pem(Option<Field<'a>>),

@@ -1,4 +1,4 @@
-//! The level of the log: the key `components.passticket-proxy.logLevel`, and the environment variable `RUST_LOG`.
+//! The level of the log: the setting `components.passticket-proxy.logLevel`, and the environment variable `RUST_LOG`.
 
 use std::{fmt, str::FromStr};
 

@@ -13,7 +13,7 @@ use tower_passticket::api::{FailureLimit, LoginThrottleOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads the section. A wrong value is reported, and the default of its key is used instead.
+/// Reads the section. A wrong value is reported, and the default is used instead.
 pub(super) fn read(mut section: Section<'_>) -> LoginThrottleOptions {
     let mut options = LoginThrottleOptions::default();
     for (name, limit) in [

@@ -242,8 +242,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Reads the file whose path this value contains, and that decides who a client is or what users may do. Returns the
-    /// path and the content of the file.
+    /// Reads a file that decides who a client is or what users may do. This value contains the path of the file.
+    /// Returns the path and the content of the file.
     pub(super) fn authorization_file(&self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path()?;
         match read_authorization_file(&path, |text| self.at.warning(text)) {

@@ -19,7 +19,7 @@ const MEGABYTE: u64 = 1024 * 1024;
 /// The limits of a service.
 pub(super) struct ServiceLimits<'a> {
     of_service: Limits<'a>,
-    /// The limits of single routes, each with the `gatewayUrl` of the route and the place of the key.
+    /// The limits of single routes, each with the `gatewayUrl` of the route and the place of the setting.
     of_routes: Vec<(&'a str, At<'a>, Limits<'a>)>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> ServiceLimits<'a> {
     }
 }
 
-/// Reads the keys of a service, except its time limits.
+/// Reads the settings of a service, except its time limits.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> ServiceLimits<'a> {
     let of_service = read(service);
     let routes = service.section("routes");

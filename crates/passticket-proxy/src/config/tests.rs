@@ -944,8 +944,8 @@ fn optional_keys_have_defaults() {
     assert_eq!(saf.unwrap(), Ok(Access::Refused));
 }
 
-/// Returns the errors, or the warnings, with this scheme in the api-def, and with these keys in our section and at the
-/// top level.
+/// Returns the errors, or the warnings, with this scheme in the api-def, and with these settings in our section and at
+/// the top level.
 fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) {
     let setup = Setup::new();
     let old = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
@@ -955,7 +955,7 @@ fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) 
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n{ours}    #"));
     setup.edit("zowe:\n", &format!("{top}zowe:\n"));
     let problems = setup.problems();
-    // The example has keys for these APPLIDs, and applids of paths below the service.
+    // The example has PassTicket keys for these APPLIDs, and applids of paths below the service.
     let problems = problems.into_iter().filter(|text| !text.contains("no service has APPLID"));
     (setup, problems.collect())
 }

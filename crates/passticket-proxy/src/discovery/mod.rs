@@ -41,8 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The maximum number of refused instances that one fetch logs and audits.
 const MAX_REPORTED: usize = 20;
 
-/// The registry that was fetched last, and what the gateway does when it changes. Clones share one state. The state can
-/// outlive a configuration: a new [`RouteUpdater`] begins with the last registry.
+/// The registry that was fetched last, and the parts that the gateway updates when this registry changes. Clones share
+/// one state. The state can outlive a configuration: a new [`RouteUpdater`] begins with the last registry.
 #[derive(Clone, Default)]
 pub(crate) struct Discovery(Arc<Inner>);
 
