@@ -91,7 +91,7 @@ pub enum Fetch {
 pub struct Fetched {
     /// The part of the registry that was fetched.
     pub fetch: Fetch,
-    /// Whether the registry differs from the registry before.
+    /// Whether the registry differs from the previous one.
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,

@@ -53,7 +53,7 @@ pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
         && headers.get(&SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")
 }
 
-/// Returns whether `Accept` prefers HTML to JSON (RFC 9110 §12.5.1). If it prefers neither, the client gets JSON.
+/// Returns whether `Accept` prefers HTML to JSON (RFC 9110 §12.5.1). Without a preference, the client gets JSON.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let (mut html, mut json) = (Preference::default(), Preference::default());

@@ -6,8 +6,8 @@ use http::Method;
 
 use super::origin::Origin;
 
-/// How long a browser may use the answer to a preflight request, unless
-/// [`CorsRules::with_max_age`] sets another time.
+/// The time for which a browser may use the answer to a preflight request, unless [`CorsRules::with_max_age`] sets
+/// another time.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// Says which web pages of other origins may use a service, and with which methods.

@@ -48,7 +48,7 @@ const REFUSED: Description = Description::counter(
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
 /// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, the first condition
-/// alone is always enough: a browser lets a page read the frames of a WebSocket to any origin, and sends no preflight
+/// alone is always enough. A browser lets a page read the frames of a WebSocket to any origin, and sends no preflight
 /// request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the

@@ -7,8 +7,8 @@
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
 //! [`SchemeLayer`](super::SchemeLayer), so that a request above the limit uses no PassTicket. On a route without a rate
-//! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not known:
-//! without [`ConnectionInfo`], and if a trusted proxy does not announce its client.
+//! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not
+//! known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its client.
 //!
 //! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
 //! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So

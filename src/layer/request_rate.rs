@@ -8,7 +8,7 @@ use std::{num::NonZeroU32, time::Duration};
 pub struct RateLimit {
     /// The time for one request, in nanoseconds.
     interval: u64,
-    /// How far ahead of the rate a client may be, in nanoseconds.
+    /// The time by which a client may be ahead of the rate, in nanoseconds.
     ahead: u64,
 }
 

@@ -438,8 +438,8 @@ impl Route {
 
     /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
     /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
-    /// of a route of this service: such a path is already a path of the gateway, because some services build their
-    /// paths from `X-Forwarded-Prefix`.
+    /// of a route of this service. Such a path is already a path of the gateway: some services build their paths from
+    /// `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())

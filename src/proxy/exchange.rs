@@ -97,7 +97,7 @@ pub(super) struct Attempt<C, B> {
     user: Option<UserId>,
     /// The time when the gateway began to send the request to this instance.
     began: Instant,
-    /// How long the instance may take to answer after the last part of the request was sent.
+    /// The time that the instance may take to answer after the last part of the request was sent.
     timeout: Duration,
     in_flight: Option<InFlight>,
     /// Whether the service accepts the credential of the request twice.
@@ -177,7 +177,7 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
-    /// Returns whether a request of which nothing was sent may be sent again. Each request may be sent again once.
+    /// Returns whether the request may be sent again, if nothing of it was sent. Each request may be sent again once.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);

@@ -12,13 +12,13 @@
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
-//!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
-//!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
-//!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in
-//!    these three cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off
-//!    the body of its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger
-//!    than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway
-//!    logs the reason.
+//!    not respond in time. The gateway answers 502 if the connection fails before the head of the response is complete.
+//!    It also answers 502 if the service sends status 101, or a body with a transfer coding other than `chunked`. On a
+//!    route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in these three
+//!    cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off the body of
+//!    its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
+//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway logs the
+//!    reason.
 
 use std::{
     convert::Infallible,
@@ -208,9 +208,9 @@ impl<C, B> Forward<C, B> {
     /// [`OnFailure`](crate::layer::OnFailure) permits this, and on routes with the scheme
     /// [`Bypass`](crate::layer::Bypass).
     ///
-    /// Use this if the other connectors present a client certificate of the gateway, because a service may treat each
-    /// request on such a connection as a request of the gateway itself. There is one exception: on a route with the
-    /// scheme `Bypass`, a service with a connector [of its own](Self::with_connector_of) keeps this connector.
+    /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
+    /// on such a connection as a request of the gateway itself. There is one exception: on a route with the scheme
+    /// `Bypass`, a service with a connector [of its own](Self::with_connector_of) keeps this connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);

@@ -73,7 +73,7 @@ const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a waiting connection tries to get a place.
+/// The interval at which a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed [`MAX_HEADERS`], the server
@@ -113,7 +113,7 @@ impl ConnectionSettings {
 pub(super) struct FixedSettings {
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
-    /// How long tunnels may continue after the beginning of the shutdown.
+    /// The time for which tunnels may continue after the beginning of the shutdown.
     pub(super) tunnel_drain: Duration,
     /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
     /// connection. Requests in flight may use the rest of the drain timeout.
@@ -558,7 +558,7 @@ impl Future for RunningTunnel<'_> {
     }
 }
 
-/// How a connection has ended.
+/// Says how a connection has ended.
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),

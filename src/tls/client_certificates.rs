@@ -16,7 +16,7 @@ use crate::layer::VerifyClientCertificate;
 
 /// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends, as a TLS handshake
 /// would: the signatures up to a trusted authority, the dates, and the purpose (client authentication). The handshake
-/// between the client and the forwarder has shown that the client has the key; this cannot be verified here.
+/// between the client and the forwarder has shown that the client has the private key. This cannot be verified here.
 #[derive(Clone)]
 pub struct ClientCertificates(Arc<dyn ClientCertVerifier>);
 

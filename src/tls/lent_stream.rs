@@ -42,7 +42,7 @@ pub(super) enum ClientStream {
     Tls(Box<TlsStream<ClientIo<TcpStream>>>),
 }
 
-/// How the last response on a connection ended.
+/// Says how the last response on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastResponse {
     Complete,

@@ -1,6 +1,6 @@
-//! The client certificates of open connections. A handshake verifies a certificate once, but the connection may stay open
-//! for days. When the settings of the server change, all these certificates are verified again, and the connections of
-//! those that are no longer accepted are closed ([D30](crate::decisions#d30)).
+//! The client certificates of open connections. A handshake verifies a certificate once, but the connection may stay
+//! open for days. When the settings of the server change, all these certificates are verified again. If a certificate
+//! is no longer accepted, its connections are closed ([D30](crate::decisions#d30)).
 
 use std::{
     collections::HashMap,

@@ -204,8 +204,8 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // Either the command LOCAL, whose other fields are ignored. Or the command PROXY, with an unspecified address
-        // family or with a client on a UNIX socket.
+        // This is the command LOCAL, whose other fields are ignored. Or it is the command PROXY with an unspecified
+        // address family, or with a client on a UNIX socket.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
         // This is the command PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,

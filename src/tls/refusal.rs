@@ -11,7 +11,7 @@ use crate::{
     metrics::{Label, LabelName},
 };
 
-/// How long a client should wait before it repeats a request that was refused.
+/// The time that a client should wait before it repeats a request that was refused.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// The reason why a request was refused.

@@ -28,8 +28,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// How long the server waits at its shutdown for a request on each idle connection. A client may already have sent such
-/// a request.
+/// The time that the server waits at its shutdown for a request on each idle connection. A client may already have sent
+/// such a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -38,11 +38,11 @@ const MAX_BACKLOG: usize = 4096;
 
 const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
-/// How long the server waits until the futures of aborted requests have been dropped.
+/// The time that the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// How long the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to five
-/// seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
+/// The time that the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to
+/// five seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
@@ -102,7 +102,7 @@ pub struct Server {
     counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// How the shutdown of a [`Server`] ended.
+/// Says how the shutdown of a [`Server`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {

@@ -83,8 +83,9 @@ fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
     found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)
 }
 
-/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says,
-/// except those of [`strict_services`]. Each connector presents one client certificate or none.
+/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says. Only
+/// the connectors of [`strict_services`] always verify strictly. Each connector presents one client certificate or
+/// none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.
@@ -179,8 +180,8 @@ fn connector_within(
 /// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
-    // `verifyCertificates` has no effect here.
+    // A server that can answer in place of API ML could act as the users whose tokens it gets. So `verifyCertificates`
+    // has no effect here.
     let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
 }

@@ -19,14 +19,14 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// How often the lists are fetched again.
+/// The interval at which the lists are fetched again.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// How long to wait after a failure.
+/// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long to wait after a failure while a list was never fetched. This wait is shorter, because the gateway accepts
-/// no client certificate of a TLS connection without the list.
+/// The wait after a failure while a list was never fetched. This wait is shorter, because the gateway accepts no client
+/// certificate of a TLS connection without the list.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -60,7 +60,7 @@ struct Lists {
 
 impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
-    /// the settings are those of `previous`, its lists stay.
+    /// the settings are the same as in `previous`, the lists of `previous` stay.
     ///
     /// Former forwarders stay known, even if no proxy may send certificates any more: the certificate of a former
     /// forwarder is not a credential. If there is no error, the forwarders of `previous` are replaced at once.

@@ -59,7 +59,7 @@ impl Listeners {
 /// `listenfd` does the work: making a socket of a number that the environment names needs unsafe code. It also removes
 /// the variables from the environment.
 fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
-    // systemd separates the names with colons. `LISTEN_PID` says for which process the variables are.
+    // systemd separates the names with colons. `LISTEN_PID` names the process that the variables are for.
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 {

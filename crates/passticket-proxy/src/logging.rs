@@ -56,7 +56,7 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// Sets the level of the log, while the program runs. `None`: the level of the environment variable.
+/// Sets the level of the log, while the program runs. `None` means the level of the environment variable.
 pub(crate) fn set_level(level: Option<&LogLevel>) {
     let filter = match level {
         Some(level) => filter_of(level),

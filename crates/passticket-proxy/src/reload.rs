@@ -99,8 +99,8 @@ pub(crate) async fn keep_current(
         if is_requested {
             systemd.reloading();
         }
-        // The reload runs on a thread for blocking work, because the file system may be slow, for example a network file
-        // system, and because the certificates of all connections may have to be verified.
+        // The reload runs on a thread for blocking work for two reasons. The file system may be slow, for example a
+        // network file system. The certificates of all connections may have to be verified.
         let reloaded = task::spawn_blocking(move || {
             let outcome = match is_requested {
                 true => running.reload_now(&mut watch),

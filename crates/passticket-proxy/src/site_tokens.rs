@@ -1,4 +1,5 @@
-//! The tokens of the site: those of a running Zowe API ML and of z/OSMF, which the gateway accepts beside its own.
+//! The tokens of the site: tokens of a running Zowe API ML and of z/OSMF. The gateway accepts them in addition to its
+//! own tokens.
 
 use std::{
     future::ready,

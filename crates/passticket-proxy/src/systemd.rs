@@ -80,7 +80,7 @@ impl Notifier {
     }
 
     /// Returns the heartbeats of the worker threads, and sends a message to the watchdog of systemd while all of them
-    /// beat. Without a watchdog (`WatchdogSec`), nothing beats. Call this in a runtime.
+    /// beat. Without a watchdog (`WatchdogSec`), there are no heartbeats. Call this in a runtime.
     pub(crate) fn watch(&self) -> Heartbeats {
         let usec = env::var("WATCHDOG_USEC").ok();
         let pid = env::var("WATCHDOG_PID").ok();
@@ -144,8 +144,8 @@ impl Hearts {
     }
 }
 
-/// The heart of one worker thread. It beats while the runtime of the thread works. When the thread ends, it drops this
-/// value, and the heart is no longer expected to beat.
+/// The heart of one worker thread. It beats while the runtime of the thread works. When the thread ends, this value is
+/// dropped, and no more beats are expected.
 pub(crate) struct Heart(
     #[expect(dead_code, reason = "its drop ends the heart")] Option<Arc<AtomicU64>>,
 );
@@ -248,7 +248,7 @@ mod tests {
         messages();
         tokio::time::sleep(every * 10).await;
         assert_eq!(messages(), 0);
-        // The thread ends, so nothing more is expected of it.
+        // The thread ends, so no more beats are expected from it.
         drop(hanging);
         tokio::time::sleep(every * 10).await;
         assert!(messages() >= 9);

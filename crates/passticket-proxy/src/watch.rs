@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use passticket_proxy::config::{FileVersion, SourceFiles};
 
-/// The versions of files. `None`: there is no file.
+/// The versions of files. `None` means that there is no file.
 type Versions = BTreeMap<PathBuf, Option<FileVersion>>;
 
 /// The files, and the results of the last polls.

@@ -70,7 +70,7 @@ pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
         .with_send_timeout(config.timeouts.send)
 }
 
-/// How long the program waits at its end.
+/// The time that the program waits at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
     /// The time for the requests in flight.

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::state::InstanceState;
 
-/// Chooses one of `states` by load. `except` is an instance that has just failed: it is chosen only if there is no
-/// other. `random` returns a random number below its argument.
+/// Chooses one of `states` by load. `except` is an instance that has just failed. This instance is chosen only if there
+/// is no other. `random` returns a random number below its argument.
 pub(super) fn by_load<S: AsRef<InstanceState>>(
     states: &[S],
     except: Option<usize>,

@@ -1,9 +1,9 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
-//! An instance is *ejected* after the gateway could not connect to it: for 1 s after the first failure, and twice as
-//! long after each further failure, up to 30 s. Then one request goes to the instance as a probe. If it reaches the
-//! instance, the ejection ends. Only connecting counts. A slow response does not eject an instance, because a client
-//! could then eject all instances with requests that always take long.
+//! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
+//! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If it
+//! reaches the instance, the ejection ends. Only connecting counts. A slow response does not eject an instance, because
+//! a client could then eject all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ const FAILED_CHECKS: u32 = 2;
 const EJECTED: u8 = 1;
 const CHECK_FAILED: u8 = 2;
 
-/// Whether an instance gets requests.
+/// Says whether an instance gets requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InstanceHealth {

@@ -69,7 +69,7 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// How the pool offers HTTP/2 to services. The functions are those of [`NegotiateHttp2`]. So only
+/// Says how the pool offers HTTP/2 to services. The functions are those of [`NegotiateHttp2`]. So only
 /// [`new`](Self::new) needs this trait.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
@@ -318,7 +318,7 @@ where
         let budget = budget.clone();
         let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
         // If the service does not accept the bytes of a request body, these bytes fill the flow-control window of the
-        // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
+        // client's HTTP/2 connection. Other uploads on this connection then stall. `max_stall` should be shorter than
         // the response timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {

@@ -43,8 +43,8 @@ const MAX_KEPT: usize = 16 * 1024;
 /// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// Whether the gateway may send a request again on a new connection, if the first connection ends before the response
-/// begins.
+/// Says whether the gateway may send a request again on a new connection, if the first connection ends before the
+/// response begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The request is never sent again, because the connection was made for this request.

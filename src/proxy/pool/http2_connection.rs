@@ -46,7 +46,7 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection. It is shared by its streams and the pool. When the last of them drops it, it is closed.
+/// A connection. Its streams and the pool share it. It is closed when all of them have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
     /// Scheme and authority of the service.
@@ -62,7 +62,7 @@ pub(super) struct Http2Connection<B> {
     idle_since: AtomicU64,
     counts: Arc<ForwardCounts>,
     runtime: Handle,
-    /// How long the connection may take to close.
+    /// The time that the connection may take to close.
     max_stall: Duration,
 }
 

@@ -54,7 +54,7 @@ impl Failure {
     }
 }
 
-/// Whether a request without a response is sent again.
+/// Says whether a request without a response is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendAgain {
     No,

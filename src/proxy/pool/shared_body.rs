@@ -2,7 +2,7 @@
 
 use hyper::body::Body;
 
-/// A body of which the pool keeps a handle while hyper sends it. With the handle, the body can be sent again or ended.
+/// A body that hyper sends while the pool keeps a handle to it. With the handle, the body can be sent again or ended.
 pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Returns the body for hyper and the handle.
     fn share(self) -> (Self, Self);

@@ -373,8 +373,8 @@ pub(super) enum ConnectionState {
 }
 
 /// Completes when the response is no longer read and the service has accepted no bytes of the request for `max_stall`
-/// to 2 × `max_stall`. A longer wait would harm other requests: the bytes that the service does not accept fill a
-/// flow-control window that all requests of the client's HTTP/2 connection share (RFC 9113 §5.2.1).
+/// to 2 × `max_stall`. A longer wait would harm other requests. The bytes that the service does not accept fill a
+/// flow-control window, which all requests of the client's HTTP/2 connection share (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {

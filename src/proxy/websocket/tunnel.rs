@@ -1,4 +1,4 @@
-//! The future of one tunnel: it moves bytes in both directions, and ends when one side ends, when a limit is reached, or
+//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached, or
 //! when the credential of the handshake is no longer valid.
 
 use std::{
@@ -35,11 +35,11 @@ use crate::{
     tunnel::Tunnel,
 };
 
-/// How long both sides may take to close the WebSocket after the close frame of the gateway. Also how long a service may
-/// take to close after its client has closed the connection.
+/// The time that both sides may take to close the WebSocket after the close frame of the gateway. Also the time that a
+/// service may take to close after its client has closed the connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
-/// How long both connections may take to change to WebSocket after the status 101.
+/// The time that both connections may take to change to WebSocket after the status 101.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 
 /// The time of the next check if there is nothing to check.

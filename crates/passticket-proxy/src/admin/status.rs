@@ -22,7 +22,7 @@ use tower_passticket::{
 use super::certificate::CertificateExpiry;
 use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
 
-/// How often [`WorkerState::all_run`] counts the threads.
+/// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// A part of the gateway that has its own health.

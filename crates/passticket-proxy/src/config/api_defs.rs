@@ -726,7 +726,7 @@ additionalServiceMetadata: []
         let same =
             "instanceBaseUrls: [https://a/1, https://b/1, https://a/2]\nroutes: [{gatewayUrl: x}]";
         assert_eq!(read_service(same).0, ["/svc/x -> https://a/2 + https://b/1"]);
-        // Which scheme counts must not depend on the order of the files.
+        // The order of the files must not decide which scheme counts.
         let schemed = service(&format!(
             "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: A}}"
         ));

@@ -10,7 +10,7 @@ use super::reader::Section;
 pub struct HealthCheckSettings {
     /// The time between the beginnings of two checks of an instance: `healthChecks.intervalSeconds`.
     pub interval: Duration,
-    /// How long a check may take: `healthChecks.timeoutSeconds`.
+    /// The time that a check may take: `healthChecks.timeoutSeconds`.
     pub timeout: Duration,
 }
 

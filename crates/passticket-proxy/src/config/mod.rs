@@ -313,7 +313,7 @@ pub struct Config {
     /// or `...security.saf` with `serviceResourceClass` and `serviceResourceNamePrefix`. If there is an endpoint, the
     /// class is `ZOWE`.
     pub guards: GuardingResources,
-    /// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
+    /// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
@@ -322,7 +322,7 @@ pub struct Config {
     pub protected_users: Vec<UserId>,
     /// A running Zowe API ML: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
-    /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
+    /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
@@ -350,9 +350,10 @@ pub struct Config {
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
-    /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
-    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless CORS
-    /// allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
+    /// The policy that decides which requests of web pages of other origins are refused. `zowe.externalDomains` and
+    /// `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are
+    /// refused, unless CORS allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the
+    /// metadata of the services.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -383,7 +384,8 @@ pub struct Config {
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They do not contain the scheme of a service.
     pub services: Vec<ListedService>,
-    /// How services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the section is absent.
+    /// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the
+    /// section is absent.
     pub discovery: Option<DiscoverySettings>,
     /// The clients that may see the health of the gateway: `apiml.health.protected`. It has an effect only with
     /// `compatibility: zowe-v3`.

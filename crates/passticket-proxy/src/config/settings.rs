@@ -28,7 +28,7 @@ pub enum Encryption {
     AtTls,
 }
 
-/// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
+/// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
 #[derive(Clone, Debug)]
 pub enum CertificateMapping {
     /// The common name of the certificate is the user id.
@@ -39,7 +39,7 @@ pub enum CertificateMapping {
     Zss(Zss),
 }
 
-/// How an e-mail address is mapped to a user id.
+/// The mapping of e-mail addresses to user ids.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
     /// The file of `components.passticket-proxy.identities` contains the mapping.
@@ -97,7 +97,7 @@ pub struct ZosmfSettings {
 pub struct DelegationSettings {
     /// The registry that the e-mail addresses belong to: `...security.oidc.registry`.
     pub registry: Registry,
-    /// How an e-mail address is mapped to a user id.
+    /// The mapping of e-mail addresses to user ids.
     pub mapping: IdentityMapping,
     /// The PassTickets that each caller may obtain: `components.passticket-proxy.delegation.callers`. `None` means that
     /// the setting is absent. In this case, only SAF decides. An empty list permits no caller.
@@ -135,39 +135,41 @@ pub struct TimeoutSettings {
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `components.passticket-proxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// How long a client connection may be without a request: `components.passticket-proxy.timeouts.idleSeconds`.
+    /// The time for which a client connection may be without a request:
+    /// `components.passticket-proxy.timeouts.idleSeconds`.
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `components.passticket-proxy.timeouts.sendSeconds`.
     pub send: Duration,
     /// A client must send 4 KiB of a request's body in this time:
     /// `components.passticket-proxy.timeouts.receiveSeconds`.
     pub receive: Duration,
-    /// How long the gateway waits for requests in flight when it stops:
+    /// The time that the gateway waits for requests in flight when it stops:
     /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
     /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
-    /// How long a request waits if all connections that
+    /// The time that a request waits if all connections that
     /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
     /// `components.passticket-proxy.timeouts.queueSeconds`.
     pub queue: Duration,
-    /// How long a service may pause in the body of a response:
-    /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another
-    /// value for a service.
+    /// The time for which a service may pause in the body of a response:
+    /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another value
+    /// for a service.
     pub service_body: Duration,
     /// After this time without a frame from a service, an HTTP/2 connection with open requests is checked by a ping.
     /// `None` disables pings. The setting is `components.passticket-proxy.timeouts.http2PingSeconds`.
     pub http2_ping: Option<Duration>,
-    /// How long WebSockets may continue when the gateway stops:
+    /// The time for which WebSockets may continue when the gateway stops:
     /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.
     pub tunnel_drain: Duration,
     /// The limit for a service to answer a WebSocket handshake:
     /// `components.gateway.server.webSocket.connectTimeout`.
     pub web_socket_connect: Duration,
-    /// How long a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
+    /// The time for which a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
     pub web_socket_idle: Duration,
-    /// How long one end of a WebSocket may take no bytes: `components.gateway.server.webSocket.asyncWriteTimeout`.
+    /// The time for which one end of a WebSocket may take no bytes:
+    /// `components.gateway.server.webSocket.asyncWriteTimeout`.
     pub web_socket_write: Duration,
 }
 

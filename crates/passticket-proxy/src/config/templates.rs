@@ -41,7 +41,7 @@ pub(super) fn is_template(text: &str) -> bool {
 struct Templates<'a> {
     root: &'a Node,
     host_name: &'a dyn Fn() -> Option<String>,
-    /// How many templates may still be replaced.
+    /// The number of templates that may still be replaced.
     left: Cell<usize>,
 }
 

@@ -9,7 +9,8 @@ use super::{
 };
 use tower_passticket::remote::Address;
 
-/// How many seconds the gateway remembers an answer of API ML about a token: the default of `checkLogoutSeconds`.
+/// The number of seconds for which the gateway remembers an answer of API ML about a token: the default of
+/// `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
@@ -36,7 +37,7 @@ pub enum CheckLogout {
     Off,
     /// The gateway asks API ML about each token of API ML.
     Query {
-        /// How long the gateway remembers an answer: `checkLogoutSeconds`.
+        /// The time for which the gateway remembers an answer: `checkLogoutSeconds`.
         memory: Duration,
     },
 }

@@ -58,7 +58,8 @@ struct Applying {
     updater: Option<(RouteUpdater, Audit)>,
     /// The registry of the old process, until [`Discovery::attach`].
     handed_over: Option<HandedOver>,
-    /// The registry of the old process, until the first fetch. Its instances are kept like those of an earlier fetch.
+    /// The registry of the old process, until the first fetch. Its instances count as instances of an earlier fetch, so
+    /// they are kept for a while if they are missing.
     continued: Option<Arc<Registry>>,
 }
 
@@ -175,7 +176,7 @@ impl Discovery {
         }
     }
 
-    /// Replaces the routes by those of the registry, and reports the instances that are refused from now on.
+    /// Replaces the routes by the routes of the registry, and reports the instances that are newly refused.
     fn apply(&self, applying: &mut Applying) {
         let Applying { registry, updater: Some((updater, audit)), .. } = applying else { return };
         let applied = updater.apply(registry);

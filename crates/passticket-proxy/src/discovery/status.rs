@@ -66,7 +66,7 @@ impl Label for FetchResult {
     }
 }
 
-/// Whether the registry is current, and what the gateway uses of it.
+/// Says whether the registry is current, and what the gateway uses of it.
 #[derive(Debug, Default)]
 pub(super) struct DiscoveryStatus {
     fetches: CounterFamily<(FetchResult,)>,

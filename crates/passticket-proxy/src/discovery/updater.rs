@@ -141,7 +141,7 @@ impl RouteUpdater {
             }
         }
         let mut planned: Vec<_> = planned.into_values().collect();
-        // The paths of a service whose instances are gone, or are not known yet, get 503 and not 404.
+        // If the instances of a service are gone, or not known yet, its paths get 503 and not 404.
         for trusted in &self.settings.services {
             let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
             let template = trusted.schemes.first().filter(|_| !is_planned);

@@ -28,7 +28,7 @@ use crate::gateway_service::GatewayService;
 /// The paths of the auth API, and of the other endpoints of API ML's gateway.
 const OWN_PATHS: &str = "/gateway/";
 
-/// How often [`Gate::hold`] checks whether the requests to the auth API have been answered.
+/// The interval at which [`Gate::hold`] checks whether the requests to the auth API have been answered.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// Says which process answers requests. Clones share the decision.

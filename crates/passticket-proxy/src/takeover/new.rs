@@ -33,10 +33,10 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// How long the old process may take to hand its state over: it waits for requests and for password checks.
+/// The time that the old process may take to hand its state over: it waits for requests and for password checks.
 const STATE: Duration = Duration::from_secs(15);
 
-/// How long the old process may take to unlock the audit files.
+/// The time that the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
 
 /// The pause between two tries to open the stores.

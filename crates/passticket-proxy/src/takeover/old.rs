@@ -32,16 +32,17 @@ pub(super) const PROTOCOL: u64 = 1;
 /// The deadline of a step in which the other process only answers.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long the new process may check the listening sockets.
+/// The time for which the new process may check the listening sockets.
 const PREPARE: Duration = Duration::from_secs(10);
 
-/// How long the hand-over waits until the requests to the auth API that have begun are answered.
+/// The time that the hand-over waits until the requests to the auth API that have begun are answered.
 const OWN_REQUESTS: Duration = Duration::from_secs(2);
 
-/// How long the new process may load the store. Requests wait for it. A store with a million rules takes about a second.
+/// The time for which the new process may load the store. Requests wait for it. A store with a million rules takes
+/// about a second.
 const OPEN: Duration = Duration::from_secs(15);
 
-/// How long the new process may take to start its worker threads.
+/// The time that the new process may take to start its worker threads.
 const SERVE: Duration = Duration::from_secs(10);
 
 /// After a failed takeover, the store file may still be open in the new process. The old process tries to open it again

@@ -1,5 +1,5 @@
-//! The relay of the old process: it sends requests that arrive after a takeover to the new process, and asks the new
-//! process for the tickets that its last requests need. The new process answers in [`relayed`](super::relayed).
+//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
+//! new process for the tickets that its own last requests need. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header contains what the old process knows about the

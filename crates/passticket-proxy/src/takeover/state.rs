@@ -16,7 +16,7 @@ use tower_passticket::{
 
 use crate::discovery::Discovery;
 
-/// How long the hand-over waits for passwords that are being checked.
+/// The time that the hand-over waits for passwords that are being checked.
 const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
 
 /// The owners of the state, which [`HandOver`](super::HandOver) registers.
