@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_of_the_requested_address_is_that_of_the_connection() {
+    fn the_requested_address_has_the_scheme_of_the_connection() {
         let address = "127.0.0.1:1".parse().unwrap();
         for (protocol, origin, want) in [
             (Some(Protocol::Https), "https://gw.example:7554", false),

@@ -457,7 +457,7 @@ mod tests {
             let got = seen(check, Some(server), &bad);
             assert!(matches!(got, Err(Rejection::Malformed(_))), "{bad:?}: {got:?}");
         }
-        // A former forwarder is no user, and no forwarder.
+        // A former forwarder is neither a user nor a forwarder.
         forwarders.replace([]);
         assert_eq!(seen(check, Some(server), &[]), Ok(None));
         assert_eq!(seen(check, Some(server), &[zowe()]), Ok(None));

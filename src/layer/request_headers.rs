@@ -215,7 +215,7 @@ fn has(names: &[HeaderName], name: &str) -> bool {
     names.iter().any(|other| same_for_cgi(name, other.as_str()))
 }
 
-/// Changes for one service which request headers are removed (`docs/reference/request-headers.md`).
+/// The changes to the table of removed request headers for one service (`docs/reference/request-headers.md`).
 ///
 /// ```
 /// use http::HeaderName;
@@ -430,7 +430,7 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` has added this header, as for the headers in which the gateway sends the user and the
+            // `Policy::add` has added this header, as it adds the headers in which the gateway sends the user and the
             // PassTicket. So it is removed, although the service keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),

@@ -26,8 +26,8 @@ impl RateLimit {
         Self { ahead: self.interval.saturating_mul(u64::from(burst.get() - 1)), ..self }
     }
 
-    /// Decides about a request at the time `now`. `next` is the time at which a client that has used all of its burst
-    /// could send its next request at the earliest, or 0 for a new client. Returns the new `next`.
+    /// Decides about a request at the time `now`. `next` is the earliest time of the next request if the client has
+    /// used all of its burst, or 0 for a new client. Returns the new `next`.
     ///
     /// # Errors
     /// The time that the client has to wait.

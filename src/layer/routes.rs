@@ -50,7 +50,7 @@ pub enum ClientBasic {
     /// Passwords are ignored, and the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If it is right, the request is
+    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If the password is right, the request is
     /// authenticated. The service never receives the password.
     Verify,
     /// The gateway ignores the password. If no other credential authenticates the request, the service receives the
@@ -63,7 +63,7 @@ pub enum ClientBasic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The path is forwarded as the client sent it, unless a service could read another path.
+    /// The path is forwarded as the client sent it, unless a service could read it as another path.
     /// [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
     #[default]
     Forward,

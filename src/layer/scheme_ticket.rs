@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_one_request_is_not_that_of_the_next() {
+    fn a_failure_of_one_request_does_not_affect_the_next() {
         let (user, applid) = (user("USER"), applid("ZOWEAPPL"));
         let all_taken =
             NoTimeSlot::AllTaken { spare: Duration::ZERO, retry_after: Duration::from_secs(1) };

@@ -465,7 +465,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// For tests of a scheme, which can `await` the result.
+/// Lets tests of a scheme `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

@@ -128,7 +128,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         SchemeFuture::pending(async move {
             let open = |ticket| shared.open(&user, ticket);
             // The scheme drops a session if its user has logged out, or if there are too many sessions. z/OSMF would
-            // accept it until it expires, so it is ended.
+            // accept such a session until it expires, so the scheme ends it.
             let end = |user, session| shared.zosmf.end(user, session);
             let session = shared.opened.get(user, token, open, end).await?;
             let session = session.ok_or_else(refused)?;

@@ -33,9 +33,10 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// - If it is a Personal Access Token, a token of another issuer, a client certificate or a password, the scheme issues
 ///   a login token for the user. The service accepts this token only if it trusts the key of the gateway.
 ///
-/// A token that the scheme issues is valid only for the service of the route ([`Jwt::service`](crate::token::Jwt::service),
-/// [D23](crate::decisions#d23)): the gateway refuses it on the routes of other services. It expires with the credential
-/// of the client, if this is earlier than the lifetime of the issuer.
+/// A token that the scheme issues is valid only for the service of the route
+/// ([`Jwt::service`](crate::token::Jwt::service), [D23](crate::decisions#d23)): the gateway refuses it on the routes of
+/// other services. It expires with the credential of the client, or after the lifetime that the issuer sets, whichever
+/// is earlier.
 ///
 /// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
 /// [`with_header`](Self::with_header), it also sends the token in another header.

@@ -134,7 +134,7 @@ impl Progress {
 pub(super) struct Receive {
     timer: StallTimer,
     bytes: u64,
-    /// Whether the body was not polled since its last frame.
+    /// Whether a frame has arrived, and the body was not polled since then.
     has_frame: bool,
 }
 
@@ -154,7 +154,7 @@ impl Receive {
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
             // The service took no data for a while after the last frame. The client did not have to send data during
-            // this time, so it does not count.
+            // this time, so this time does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -291,7 +291,7 @@ impl<B: Body> RequestBody<B> {
         Self { kind: Kind::Own { body } }
     }
 
-    /// Returns the body of a request that has none.
+    /// Returns an empty body, for a request without a body.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty }
     }
@@ -398,7 +398,7 @@ struct Shared<B> {
     reader: Option<Reader>,
 }
 
-/// The right to read the body. Only the last attempt may read.
+/// The right to read the body. Only the last attempt has this right.
 #[derive(Debug)]
 struct Reader {
     attempt: u32,

@@ -137,7 +137,8 @@ pub(super) fn prepare<B: Body>(
     if seen.location {
         rewrite_locations(headers, context);
     }
-    // The headers of a response with status 304 would change the response that the client has stored (RFC 9111 §4.3.4).
+    // No headers are added to a response with status 304. They would change the response that the client has stored
+    // (RFC 9111 §4.3.4).
     if context.is_authenticated
         && status != StatusCode::NOT_MODIFIED
         && context.route.security_headers() == SecurityHeaders::AddMissing
@@ -216,7 +217,7 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Returns whether a line sets a cookie of the gateway. The line is split at commas, because some clients split it
+/// Returns whether a line sets a cookie of the gateway. The line is split at commas, because some clients split a line
 /// there, as RFC 2109 §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))

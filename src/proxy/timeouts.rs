@@ -23,8 +23,9 @@ pub struct ForwardTimeouts {
 }
 
 impl Default for ForwardTimeouts {
-    /// The response timeout is 60 s, which is the default of Zowe's `apiml.connection.timeout`. The receive timeout is
-    /// 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and the body timeout is 300 s.
+    /// Returns the default timeouts. The response timeout is 60 s, which is the default of Zowe's
+    /// `apiml.connection.timeout`. The receive timeout is 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and
+    /// the body timeout is 300 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),
@@ -40,10 +41,10 @@ impl ForwardTimeouts {
     /// Sets the response timeout: how long the gateway waits for the head of the response. The time to connect is
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
     ///
-    /// A service may send its response before it has read the whole request. If it then accepts no more bytes of the
-    /// request, the gateway closes the connection. The gateway waits for a quarter to a half of the response timeout
-    /// after it has stopped reading the response. If the response timeout is shorter than four seconds, the gateway
-    /// waits for one to two seconds.
+    /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
+    /// of the request, the gateway closes the connection. The gateway waits for a quarter to a half of the response
+    /// timeout after it has stopped reading the response. If the response timeout is shorter than four seconds, the
+    /// gateway waits for one to two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
@@ -74,7 +75,7 @@ impl ForwardTimeouts {
 
     /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits each
     /// pause of the service, not the whole response. The time counts only while the gateway waits for the service.
-    /// While the client does not read, it does not count.
+    /// While the client does not read, the time does not count.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
     /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or `-web`, has

@@ -49,14 +49,14 @@ pub(super) struct Shared {
     pub(super) counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// One request in flight, in [`ClientConnection::requests`].
+/// The value of one request in flight in [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// One request that waits for the service, in [`ClientConnection::requests`]. A connection has at most 100 requests at
-/// a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
+/// The value of one request that waits for the service in [`ClientConnection::requests`]. A connection has at most 100
+/// requests at a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
 const AT_SERVICE: u64 = 1 << 16;
 
-/// The beginning or the end of one request, in [`ClientConnection::requests`].
+/// The value that is added to [`ClientConnection::requests`] when a request begins or ends.
 const CHANGE: u64 = 1 << 32;
 
 /// The side that a request in flight waits for.
@@ -171,7 +171,8 @@ impl ClientConnection {
         self.idle_since.load(Ordering::Relaxed)
     }
 
-    /// Returns the time when the last request ended. Before the first request: when the connection was accepted.
+    /// Returns the time when the last request ended. Before the first request, returns the time when the connection was
+    /// accepted.
     pub(super) fn idle_since(&self) -> Instant {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
@@ -375,8 +376,8 @@ impl InFlight {
         let connection = &*self.connection;
         let bytes = match version {
             // The bytes that were read since the last request are the head, and perhaps the rest of the previous body.
-            // If they are at most `MAX_HEADERS`, the head is not too large. Only otherwise are the lengths of all
-            // header fields added, because adding them takes longer than this comparison.
+            // If they are at most `MAX_HEADERS`, the head is not too large. Otherwise, the lengths of all header fields
+            // are added, which takes longer than this comparison.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 // Only the task of the connection uses this value, so no atomic read-modify-write is needed.

@@ -139,7 +139,7 @@ impl ClientLimits {
         }
     }
 
-    /// Sets the maximum number of open connections of one address. It has no effect if it is not below the maximum
+    /// Sets the maximum number of open connections of one address. It has an effect only if it is below the maximum
     /// number of all connections.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
@@ -297,8 +297,8 @@ impl ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// The limits are: 10,000 connections in total, 5,000 connections per address, 256 requests in flight per address,
-    /// and 256 MiB of headers.
+    /// Returns the default limits: 10,000 connections in total, 5,000 connections per address, 256 requests in flight
+    /// per address, and 256 MiB of headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -345,8 +345,8 @@ impl Table {
         self.evict(found)
     }
 
-    /// Evicts the connection that was found. The connection keeps its entry until it has ended, but does not count for
-    /// the limits.
+    /// Evicts the connection in `found`. The connection keeps its entry until it has ended, but does not count for the
+    /// limits.
     fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
         let Some((id, why)) = found else { return false };
         let Some(entry) = self.open.get(&id) else { return false };
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_an_idle_connection_the_new_one_is_refused() {
+    async fn a_new_connection_is_refused_if_no_connection_is_idle() {
         let limits = limits(2, 2);
         let open = [admit(&limits, source(1)), admit(&limits, source(2))];
         let busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_an_idle_connection_one_that_waits_for_its_client_is_evicted() {
+    async fn a_stalled_connection_is_evicted_if_no_connection_is_idle() {
         let limits = limits(3, 3);
         let open: Vec<_> = (1..=3).map(|last| admit(&limits, source(last))).collect();
         let mut busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();

@@ -14,7 +14,7 @@ use super::{client_connection::ClientConnection, server_tls::ClientVerifier};
 /// A certificate and its intermediate certificates, as the client has sent them.
 type Chain = Arc<[CertificateDer<'static>]>;
 
-/// The open connections with a client certificate. It has at most one entry for each open connection.
+/// The open connections with a client certificate. The table has at most one entry for each open connection.
 pub(super) struct OpenCertificates {
     table: Mutex<Table>,
 }

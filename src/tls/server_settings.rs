@@ -89,13 +89,13 @@ impl ServerSettings {
     }
 }
 
-/// Changes the settings of all servers that were made with it ([`Server::with_settings`](super::Server::with_settings)).
+/// Changes the settings of all servers that use this handle ([`Server::with_settings`](super::Server::with_settings)).
 /// Clones change the settings of the same servers.
 #[derive(Clone)]
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. A server compares it for each connection, and not for each request.
+    /// Increases with each change. A server compares this number for each connection, and not for each request.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
     /// Locked during a change, so that two changes verify the certificates in the same order.

@@ -62,9 +62,9 @@ pub(crate) fn outbound(
 
 /// Returns the services with a connect timeout of their own.
 ///
-/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
-/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
-/// certificate.
+/// The connector of a service is also used on its routes with the scheme bypass. On these routes, the connector must
+/// present no certificate of the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if
+/// the gateway has a certificate.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -123,8 +123,8 @@ impl Connectors {
             let is_strict = strict.contains(service);
             let verification = if is_strict { Verification::Strict } else { config.verify };
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
-            // The connector is also used on routes with the scheme bypass. There it must present no certificate of the
-            // gateway for all services.
+            // The connector is also used on routes with the scheme bypass. On these routes, the connector must not
+            // present the certificate that the gateway has for all services.
             let connector = connector_of(identities.of(service), verification, timeout)?;
             own.push((service.clone(), connector));
         }

@@ -47,8 +47,8 @@ struct ZosmfTokens {
 }
 
 /// Asks z/OSMF about its tokens, except about tokens of sessions that the gateway itself has opened. Services with the
-/// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
-/// accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
+/// scheme `zosmf` receive tokens of such sessions, also for a Personal Access Token that is limited to the service. If
+/// the gateway accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
     sessions: ZosmfSessions,
@@ -77,7 +77,8 @@ impl SiteTokens {
             None => None,
             Some(peer) => {
                 let connector = to_authority(config, &config.tls.service_authorities)?;
-                // Questions about tokens of many users must not delay keys and logouts, so each has its own client.
+                // Questions about tokens of many users must not delay keys and logouts, so each of these purposes has
+                // its own client.
                 let apiml = || Apiml::new(Client::new(connector.clone(), limits), peer.url.clone());
                 let check = match peer.check_logout {
                     CheckLogout::Query { memory } => {

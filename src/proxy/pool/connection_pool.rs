@@ -69,8 +69,8 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// Says how the pool offers HTTP/2 to services. The functions are those of [`NegotiateHttp2`]. So only
-/// [`new`](Self::new) needs this trait.
+/// The functions with which the pool offers HTTP/2 to services. They come from the trait [`NegotiateHttp2`], so that
+/// only [`new`](Self::new) needs this trait.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
     is_http2: fn(&dyn Any) -> bool,

@@ -46,7 +46,7 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
     /// reading the clock would cost more.
     tick: AtomicU64,
-    /// The number of times the connections were retired. A connection with another number is not used for another
+    /// The number of times the connections were retired. A connection that was opened at another number gets no further
     /// request.
     retired: AtomicU64,
     /// The runtime of the connections.
@@ -63,7 +63,7 @@ pub(in crate::proxy) struct HostPool<B> {
 struct Http2Connections<B> {
     /// Whether the last new connection uses HTTP/2.
     is_used: AtomicBool,
-    /// Streams are opened on the first connection that may have another one. So the last connections become idle.
+    /// A stream is opened on the first connection that may have another stream. So the last connections become idle.
     all: Mutex<Vec<Arc<Http2Connection<B>>>>,
     turn: Turn,
 }
@@ -605,7 +605,7 @@ where
             }
             Carrier::Http2(stream) => {
                 stream.send(request, resend);
-                // The stream holds its future itself. This one is never polled, and needs no memory.
+                // The stream holds its future itself. This future is never polled, and needs no memory.
                 Box::pin(pending())
             }
             Carrier::Ended => Box::pin(pending()),

@@ -31,13 +31,13 @@ use super::{
 };
 use crate::proxy::{counts::ForwardCounts, http2_settings::Http2Settings};
 
-/// The bytes of a response that the service may send before the client has taken them.
+/// The maximum number of bytes of a response that the service may send before the client has taken them.
 ///
 /// The window of the connection is this number times the number of streams. So a client that does not read its response
 /// cannot block the response of another client on the same connection.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// The bytes of a request body that wait in one stream until the service takes them.
+/// The maximum number of bytes of a request body that wait in one stream until the service takes them.
 const SEND_BUFFER: usize = 128 * 1024;
 
 /// The maximum size of the head of a response, counted as in RFC 9113 §6.5.2.

@@ -256,7 +256,7 @@ impl<B> UpstreamConnection<B> {
         deadline: impl Fn() -> Instant,
     ) -> Poll<()> {
         loop {
-            // The timer may still be set to the deadline of an earlier exchange. It is polled without tokio's
+            // The timer may still be set to the deadline of an earlier exchange. So the timer is polled without tokio's
             // cooperative budget, because a service that sends endlessly uses up this budget.
             ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let deadline = deadline();
@@ -268,7 +268,7 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
-    /// it may fire as late as the deadline of an earlier exchange.
+    /// the timer may fire as late as the deadline of an earlier exchange.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
@@ -319,8 +319,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice: the connection notices only after its last write that its sender was dropped, and
-                    // nothing wakes it after this write.
+                    // Poll twice. The connection notices only after its last write that its sender was dropped. After
+                    // this write, nothing wakes the connection.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);

@@ -36,9 +36,9 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
 /// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, or when the client
-/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of
-/// its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
-/// WebSockets immediately. Without this task, it closes them within 30 seconds.
+/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate
+/// of its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that
+/// a revocation closes WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -129,7 +129,7 @@ impl Tunnels {
     }
 
     /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
-    /// They apply to WebSockets that are opened with this value. One call of
+    /// The changes apply to WebSockets that are opened with the returned value. One call of
     /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
     #[must_use]
     pub fn share(&self) -> Self {
@@ -169,8 +169,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts for the address of its
-    /// client. Further handshakes are answered with 429. Default: 100.
+    /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts against the limit for
+    /// the address of its client. Further handshakes are answered with 429. Default: 100.
     #[must_use]
     pub fn with_tunnels_per_user(mut self, per_user: NonZeroUsize) -> Self {
         self.settings.per_user = per_user;
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn tunnels_and_watched_responses_end_also_if_they_begin_later() {
+    fn end_all_also_ends_tunnels_and_watched_responses_that_begin_later() {
         let tunnels = Arc::new(Tunnels::new(RevocationIndex::default()));
         let open = || tunnels.reserve(Owner::Unknown).unwrap().open(None);
         let (before, watched_before) = (open(), tunnels.watch(None));

@@ -96,7 +96,7 @@ impl Components {
         }
     }
 
-    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);

@@ -30,8 +30,8 @@ impl<'a> Definitions<'a> {
         self.additions.extend(other.additions);
     }
 
-    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, these are
-    /// the services of all files. An entry for any other service then causes a warning.
+    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, the services
+    /// of all files are known. An entry for an unknown service then causes a warning.
     pub(super) fn apply_additions(&mut self, is_complete: bool) {
         for (index, addition) in self.additions.iter().enumerate() {
             let later = &self.additions[index + 1..];
@@ -202,7 +202,7 @@ fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
                     "contains a user name; write http:// or https://, host, port and path".into()
                 );
             }
-            // In the definition of z/OSMF that Zowe installs, a superfluous quotation mark follows the URL.
+            // Zowe installs a definition of z/OSMF with a superfluous quotation mark after the URL.
             Upstream::parse(text.trim_end_matches('"')).map_err(|error| error.to_string())
         })?;
         if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host())
@@ -627,7 +627,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn path_patterns_and_a_quotation_mark_too_many_are_accepted() {
+    fn path_patterns_and_a_superfluous_quotation_mark_are_accepted() {
         for (gateway_url, want) in [
             ("api/v1/**", "/svc/api/v1 -> https://zos:1/base"),
             ("/api/v1/**", "/svc/api/v1 -> https://zos:1/base"),

@@ -56,7 +56,7 @@ pub enum ServiceClients {
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,
-    /// Any client by the scheme `bypass`, and clients with an authorized user by another scheme.
+    /// Any client through the scheme `bypass`, and clients with an authorized user through another scheme.
     Mixed,
 }
 

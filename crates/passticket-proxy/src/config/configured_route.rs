@@ -79,8 +79,8 @@ impl ServiceScheme {
         }
     }
 
-    /// Returns the APPLID of the service, for which the scheme needs PassTickets. Returns `None` if the service has no
-    /// APPLID. The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
+    /// Returns the APPLID of the service, if the scheme needs PassTickets for this APPLID. Otherwise returns `None`.
+    /// The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
         match self {
             Self::HttpBasicPassTicket { applid } | Self::SafIdt { applid } => Some(applid),
@@ -161,8 +161,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Also applies the restrictions of the route `other`, which a definition of the same service has. If `other` sends
-    /// all requests of a user to one instance, this route does so, too.
+    /// Also applies the restrictions of the route `other`, which comes from a definition of the same service. If
+    /// `other` sends all requests of a user to one instance, this route does so, too.
     #[must_use]
     pub fn with_restrictions_of(mut self, other: &Self) -> Self {
         if other.balancing() == Balancing::StickyUser {

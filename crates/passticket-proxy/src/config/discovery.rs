@@ -76,7 +76,7 @@ pub struct DiscoveryLimits {
     pub instances: usize,
     /// The maximum number of routes of a service: `routesPerService`.
     pub routes: usize,
-    /// The maximum number of routes of all services, without those of the definitions: `routes`.
+    /// The maximum number of routes of all services, without the routes of the definitions: `routes`.
     pub all_routes: usize,
 }
 
@@ -127,7 +127,7 @@ pub enum OtherServices {
     },
 }
 
-/// A host name, `*.` and a domain, or an IP address.
+/// A host name, an IP address, or a pattern of the form `*.DOMAIN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern(Pattern);
 
@@ -384,13 +384,13 @@ impl<'a> DiscoverySection<'a> {
         self.services.iter().map(|service| &service.id)
     }
 
-    /// Returns a route for each scheme of each service. Its path and its address are placeholders.
+    /// Returns a route for each scheme of each service. The path and the address of these routes are placeholders.
     pub(super) fn templates(&self) -> Vec<DefinedRoute<'a>> {
         self.templates_at(|_| vec![""])
     }
 
-    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. Its address is a
-    /// placeholder.
+    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. The address of these
+    /// routes is a placeholder.
     pub(super) fn templates_at<'u>(
         &self,
         gateway_urls: impl Fn(&ServiceId) -> Vec<&'u str>,
@@ -447,7 +447,7 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Reports each service to which the gateway could present no client certificate for the requests of users. If any
+    /// Reports each service for which the gateway has no suitable client certificate for requests of users. If any
     /// client can send requests to a service, only a certificate for the service alone is presented.
     pub(super) fn check_identities(&self, identities: &ClientIdentities, verify: Verification) {
         for Service { id, at, schemes, .. } in &self.services {
@@ -457,7 +457,7 @@ impl<'a> DiscoverySection<'a> {
             }
             let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
             let is_lost = match &identities.default {
-                // With `STRICT`, the service has no connector of its own.
+                // With `STRICT`, the service gets no connector of its own.
                 Some(_) => verify != Verification::Strict,
                 None => schemes.iter().any(is_x509),
             };

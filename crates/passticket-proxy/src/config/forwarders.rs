@@ -81,7 +81,7 @@ pub(super) fn settings(
     (!is_empty).then_some(settings)
 }
 
-/// Returns the URLs in a value, which Zowe separates by commas.
+/// Returns the URLs in a value. As in Zowe, commas separate the URLs.
 fn addresses(field: &Field<'_>) -> Option<Vec<Address>> {
     field.read(|text| {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());

@@ -22,7 +22,7 @@ use tower_passticket::{
     tls::Verification,
 };
 
-/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The settings are
+/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The latter are
 /// present only if delegated PassTickets are on.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
-/// The level of the log: a level (`error`, `warn`, `info`, `debug` or `trace`), or `MODULE=LEVEL`, with commas between
-/// several of them.
+/// The level of the log: one or more directives, separated by commas. A directive is a level (`error`, `warn`, `info`,
+/// `debug` or `trace`), or `MODULE=LEVEL`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel(String);
 

@@ -127,7 +127,7 @@ impl<'a> Metadata<'a> {
 
     /// Sets the values of `customMetadata`. The names of nested keys are joined with dots. A list is reported, because
     /// Zowe API ML does not use an instance with a list in its metadata. Two spellings of one name are reported, too:
-    /// the value that does not count could be a restriction.
+    /// otherwise, a restriction under one of the two names could be ignored.
     pub(super) fn set_all(&mut self, custom: &Field<'a>) {
         let mut values = Self::default();
         values.set_below("", custom);

@@ -374,21 +374,21 @@ pub struct Config {
     /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
-    /// `true`, and with `compatibility: zowe-v3` `false`.
+    /// `true`, but `false` with `compatibility: zowe-v3`.
     pub error_pages: bool,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
-    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key
-    /// for every APPLID of these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a PassTicket key for every APPLID of
+    /// these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
     pub routes: Vec<ConfiguredRoute>,
     /// The descriptions of the services in the api-defs. They do not contain the scheme of a service.
     pub services: Vec<ListedService>,
     /// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the
     /// section is absent.
     pub discovery: Option<DiscoverySettings>,
-    /// The clients that may see the health of the gateway: `apiml.health.protected`. It has an effect only with
-    /// `compatibility: zowe-v3`.
+    /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
+    /// with `compatibility: zowe-v3`.
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,

@@ -90,8 +90,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
     section.optional(name)?.number(1..=86_400).map(Duration::from_secs)
 }
 
-/// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads.
-/// `templates` stand for any other route of their service, so they get only the limits of the service.
+/// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
+/// template stands for all other routes of its service, so it gets only the limits of the service.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],

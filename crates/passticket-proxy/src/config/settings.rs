@@ -157,8 +157,8 @@ pub struct TimeoutSettings {
     /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another value
     /// for a service.
     pub service_body: Duration,
-    /// After this time without a frame from a service, an HTTP/2 connection with open requests is checked by a ping.
-    /// `None` disables pings. The setting is `components.passticket-proxy.timeouts.http2PingSeconds`.
+    /// If no frame arrives for this time on an HTTP/2 connection with open requests, the gateway sends a ping to the
+    /// service. `None` disables pings. The setting is `components.passticket-proxy.timeouts.http2PingSeconds`.
     pub http2_ping: Option<Duration>,
     /// The time for which WebSockets may continue when the gateway stops:
     /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn zosmf_is_that_of_the_file() {
+    fn zosmf_is_read_from_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("zowe.yaml");
         for (text, want) in [

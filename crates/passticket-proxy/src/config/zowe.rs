@@ -287,8 +287,8 @@ mod tests {
                  {{tokenProperties: {{expirationInSeconds: {value}}}}}}}}}}}\n"
             )
         };
-        // Each case: the values in zaas, apiml and gateway, then the lifetime of a token, the timeout and the port.
-        // An empty text is a blank value. Port and timeout of zaas are those of Zowe's authentication service.
+        // Each case: the values in zaas, apiml and gateway, then the lifetime of a token, the timeout and the port. An
+        // empty text is a blank value. The port and the timeout of zaas concern only Zowe's authentication service.
         for (values, want) in [
             (["1", "2", "3"], [1, 2, 2]),
             (["''", "2", "3"], [2, 2, 2]),

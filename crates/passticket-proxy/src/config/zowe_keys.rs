@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_are_read_are_those_that_are_honoured() {
+    fn the_keys_that_are_read_are_exactly_the_honoured_keys() {
         let report = Report::default();
         let document = Document::parse("z".into(), b"{}", &report);
         let mut root = document.section(&report);

@@ -24,8 +24,8 @@ pub struct ZowePeer {
     pub check_logout: CheckLogout,
     /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
     pub client_identity: Option<ClientIdentity>,
-    /// Whether the gateway signs a login token for the user when it asks for a PassTicket: `mint`. If not, the gateway
-    /// sends the token that the user has sent. Signing needs API ML's signing key.
+    /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
+    /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
 }
 

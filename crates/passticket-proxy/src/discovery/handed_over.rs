@@ -25,7 +25,7 @@ impl HandedOver {
     }
 
     /// Returns whether one of the discovery services `eureka` is among those that the registry came from. An operator
-    /// who no longer trusts the earlier ones replaces all of them.
+    /// who no longer trusts the earlier services replaces all of them.
     pub(super) fn is_from(&self, eureka: &[Address]) -> bool {
         eureka.iter().any(|address| self.eureka.contains(&address.to_string()))
     }

@@ -145,7 +145,7 @@ impl Discovery {
                     let continued = self.applying().continued.take();
                     let before = continued.unwrap_or(before);
                     let registry = missing.keep(&before, now, fetched.fetch, Instant::now());
-                    // A large registry must not keep the runtime from other requests.
+                    // A large registry must not block the runtime.
                     let discovery = self.clone();
                     let update = tokio::task::spawn_blocking(move || discovery.update(registry));
                     if let Err(error) = update.await {
@@ -169,7 +169,7 @@ impl Discovery {
     /// Applies the registry if it has changed.
     fn update(&self, registry: Registry) {
         let mut applying = self.applying();
-        // Without an updater, the discovery was turned off in the meantime.
+        // If there is no updater, discovery was turned off in the meantime.
         if applying.updater.is_some() && *applying.registry != registry {
             applying.registry = Arc::new(registry);
             self.apply(&mut applying);

@@ -39,11 +39,11 @@ pub(crate) struct RouteUpdater {
 /// The numbers of services and instances of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// The services that the configuration names, with an instance that is up.
+    /// The number of services that the configuration names, and that have an instance that is up.
     pub(super) trusted: usize,
-    /// The other services with an instance that is up.
+    /// The number of other services with an instance that is up.
     pub(super) others: usize,
-    /// The instances that are up.
+    /// The number of instances that are up.
     pub(super) instances: usize,
     /// The refused instances: service, id and reason.
     pub(super) refused: BTreeSet<(ServiceId, String, String)>,
@@ -53,8 +53,8 @@ pub(super) struct Applied {
 
 impl RouteUpdater {
     /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
-    /// adds the implementation of the scheme to a route. `routes` and `services` are replaced, and `states` keeps only
-    /// their instances.
+    /// adds the implementation of the scheme to a route. The updater replaces `routes` and `services`, and keeps only
+    /// their instances in `states`.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -155,7 +155,7 @@ impl RouteUpdater {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
             self.defined.iter().filter(|route| *route.service() == service.id).collect();
-        // If the service has a definition, its scheme is used.
+        // If the service has a definition, the scheme of the definition is used.
         let scheme = defined.first().map_or_else(|| trusted.scheme(), |first| first.scheme());
         Templates::Trusted { service: trusted.service, scheme, defined }
     }
@@ -214,7 +214,7 @@ impl Templates<'_> {
     }
 }
 
-/// The instances of a service that have one path.
+/// The instances of a service that have the same path.
 struct FoundPath<'f, 'r> {
     first: &'f FoundInstance<'r>,
     /// The address at an instance that is up. If no instance is up, the address at the first one.
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paths_of_a_service_that_is_gone_stay() {
+    fn a_service_without_instances_keeps_its_paths() {
         let mut world = World::new(
             "services: {svc: {hosts: a, applid: GOODAPPL, schemes: [zoweJwt, httpBasicPassTicket]}}",
             vec![],
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_decides_about_authentication_and_instances_add_up() {
+    fn a_definition_sets_authentication_and_instances_are_combined() {
         let keys = "services: {svc: {hosts: a, schemes: [zoweJwt, bypass]}}, others: bypass, otherHosts: a";
         let mut world = World::new(keys, defined());
         let alone =

@@ -193,7 +193,8 @@ impl TakenOver {
                 let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve. It continues only if this process closes the store.
+            // The old process has permitted this process to serve. The old process continues only if this process
+            // closes the store.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None
