@@ -19,7 +19,7 @@ const CLOSED: Description = Description::counter(
 );
 const REFUSED: Description = Description::counter(
     "passticket_requests_refused_total",
-    "Requests that were refused at a limit before the gateway looked at them.",
+    "Requests that were refused at a limit before the gateway evaluated them.",
 );
 const HANDSHAKES_FAILED: Description = Description::counter(
     "passticket_tls_handshakes_failed_total",

@@ -48,8 +48,8 @@ pub(super) fn read_site<'a>(mut section: Section<'a>) -> SiteCors<'a> {
     let origins = field.iter().flat_map(Field::one_or_more).filter_map(|item| {
         if item.is_text("*") {
             item.at.error(
-                "must not be each origin, because each page in the world could then act for the user; write the \
-                 origins, like https://app.example.com",
+                "must not contain \"*\", because any page in the world could then act for the user; list the \
+                 origins, such as https://app.example.com",
             );
             return None;
         }
@@ -183,7 +183,7 @@ fn of_metadata(
             None => {
                 if site.origins.is_empty() {
                     enabled.at.warning(format_args!(
-                        "allows no page, because there is no list of origins; write {CORS_ORIGINS}, or \
+                        "allows no page, because there is no list of origins; set {CORS_ORIGINS}, or set \
                          components.passticket-proxy.cors.allowedOrigins for all services"
                     ));
                 }
@@ -359,8 +359,8 @@ mod tests {
                 "{}",
                 "apiml.corsEnabled: true",
                 "d:1: services[0].customMetadata.apiml.corsEnabled: allows no page, because there is no list of \
-                 origins; write apiml.corsAllowedOrigins, or components.passticket-proxy.cors.allowedOrigins for all \
-                 services"
+                 origins; set apiml.corsAllowedOrigins, or set components.passticket-proxy.cors.allowedOrigins for \
+                 all services"
                     .to_owned(),
             ),
             (
@@ -380,11 +380,7 @@ mod tests {
     #[test]
     fn wrong_values_are_errors() {
         for (zowe, ours, want) in [
-            (
-                ON,
-                "cors: {allowedOrigins: '*'}",
-                "o:1: cors.allowedOrigins: must not be each origin",
-            ),
+            (ON, "cors: {allowedOrigins: '*'}", "o:1: cors.allowedOrigins: must not contain \"*\""),
             (
                 ON,
                 "cors: {allowedOrigins: [a]}",

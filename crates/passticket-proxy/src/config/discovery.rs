@@ -464,7 +464,7 @@ impl<'a> DiscoverySection<'a> {
             if is_lost {
                 at.error(format_args!(
                     "has the scheme bypass and another one, so any client could use the certificate of the gateway; \
-                     remove bypass from schemes, or write components.passticket-proxy.services.{id}.clientCertificate, \
+                     remove bypass from schemes, or set components.passticket-proxy.services.{id}.clientCertificate to \
                      a certificate that any client may use"
                 ));
             }

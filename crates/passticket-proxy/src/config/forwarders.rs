@@ -49,7 +49,7 @@ pub(super) fn settings(
     if !client_certificates {
         if let Some(field) = ours {
             field.at.warning(
-                "has no effect, because client certificates are off; write x509: { enabled: true }, without AT-TLS",
+                "has no effect, because client certificates are off; set x509.enabled to true, and do not use AT-TLS",
             );
         }
         return None;

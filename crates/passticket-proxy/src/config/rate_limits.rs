@@ -104,7 +104,7 @@ pub(super) fn apply<'s>(
             let id = shown_name(id);
             field
                 .at
-                .warning(format_args!("service {id} has no api-def, so it has no effect{hint}"));
+                .warning(format_args!("has no effect, because service {id} has no api-def{hint}"));
         }
     }
     let is_limited_by_zowe = |id: &ServiceId| {
@@ -218,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(limit(zowe, ours, metadata), Ok((want, Vec::new())), "{zowe} {ours}");
         }
-        let warning = "z:1: routing.servicesToLimitRequestRate: service a has no api-def, so it has no effect; \
+        let warning = "z:1: routing.servicesToLimitRequestRate: has no effect, because service a has no api-def; \
              known here: found, svc";
         let (got, warnings) = limit(&format!("{{{listed}}}"), "{}", "").unwrap();
         assert_eq!((got, warnings), (rate(20, 60, 20), vec![warning.to_owned()]));

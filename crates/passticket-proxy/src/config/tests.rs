@@ -715,7 +715,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs a server \
-               that checks passwords; write users: PATH, or zOSMF.host",
+               that checks passwords; set users or zOSMF.host",
             ],
         ),
         (

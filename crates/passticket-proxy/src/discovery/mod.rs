@@ -100,7 +100,7 @@ impl Discovery {
         let handed_over = HandedOver::from_json(document);
         if handed_over.is_none() {
             tracing::warn!(
-                "the old process handed over a registry of services that cannot be read; it is fetched"
+                "the registry of services from the old process cannot be read; this process fetches it"
             );
         }
         self.applying().handed_over = handed_over;

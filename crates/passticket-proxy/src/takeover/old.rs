@@ -152,7 +152,7 @@ impl Running {
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
         tracing::info!(
-            "takeover: the new process is prepared; requests wait until it has the store"
+            "takeover: the new process is prepared; requests wait until it has opened the revocation file"
         );
         let mut held = Held { running: self, may_be_used: false, is_done: false };
         let stream = match held.commit(&mut stream).await {

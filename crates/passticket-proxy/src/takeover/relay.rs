@@ -130,7 +130,7 @@ impl Relay {
             let data = match frame.map(Frame::into_data) {
                 Ok(data) => data.unwrap_or_default(),
                 Err(error) => {
-                    return tracing::debug!(%error, "the revocations of the new process end");
+                    return tracing::debug!(%error, "the new process sends no more revocations");
                 }
             };
             text.extend(&*data);

@@ -95,7 +95,7 @@ impl Owners {
         if let (Some(logins), Some(text)) = (self.logins.get(), state.logins)
             && let Err(error) = logins.continue_from(&text)
         {
-            tracing::warn!(%error, "the old process handed over failed logins that cannot be read; they no longer count");
+            tracing::warn!(%error, "the record of failed logins from the old process cannot be read; these logins no longer count");
         }
     }
 }
