@@ -126,9 +126,9 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
-    /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a request
-    /// that the gateway refuses: it leaves the count of requests in flight before hyper gets its response. A tunnel
-    /// reads to the end of the data itself.
+    /// Returns whether a request is in flight, or hyper does not have its response yet. The second condition covers a
+    /// request that the gateway refuses. Such a request leaves the count of requests in flight before hyper gets its
+    /// response. A tunnel reads to the end of the data itself.
     fn is_response_pending(&self) -> bool {
         let response = self.client.response();
         (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()

@@ -168,7 +168,7 @@ pub(crate) struct Health {
     port: Option<u16>,
 }
 
-/// Where `health` finds the admin port.
+/// The place where `health` finds the admin port.
 pub(crate) enum ProbeTarget {
     Config(PathBuf),
     Port(u16),

@@ -18,7 +18,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// If a service has more states than this, those of instances that no route uses any more are removed.
+/// If a service has more states than this, the states of instances that no route uses are removed.
 const MAX_STATES: usize = 128;
 
 const INSTANCES: Description = Description::gauge(

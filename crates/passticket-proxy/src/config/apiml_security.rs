@@ -1,4 +1,4 @@
-//! Reads the keys of `components.gateway.apiml.security` that this gateway supports
+//! Reads the settings of `components.gateway.apiml.security` that this gateway supports
 //! (docs/reference/data-plane.md#zowe-yaml).
 //!
 //! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
@@ -28,7 +28,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers. If only one of the two keys is present, the list has only one name.
+    /// The names of the custom headers. If only one of the two settings is present, the list contains only one name.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,
@@ -50,8 +50,8 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) trusted_proxies: Option<Regex>,
 }
 
-/// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
-/// place of the key that turns AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
+/// Reads the settings. A wrong value is reported, and the default is used instead. `attls` is the place of the setting
+/// that turns AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
 pub(super) fn read<'a>(
     mut section: Section<'a>,
     attls: Option<&At<'a>>,
@@ -67,8 +67,7 @@ pub(super) fn read<'a>(
         .and_then(|field| field.read(|text| header_name(text, "X-Token")));
     strip_headers.extend(jwt_header.clone());
     let unique = auth.optional("uniqueCookie").filter(Field::is_on);
-    // Zowe's schema and its start script spell this key differently
-    // (docs/reference/auth-endpoints.md#refresh).
+    // Zowe's schema and its start script spell this setting differently (docs/reference/auth-endpoints.md#refresh).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"].map(|name| section.optional(name));
     let refresh = same_switch(refresh);
     let delegation = delegation(&mut section);
@@ -121,8 +120,8 @@ pub(super) fn read<'a>(
     }
 }
 
-/// Returns the place of the key that switches delegated PassTickets on. `None` if they are off. Zowe's documentation,
-/// Zowe's code and older texts spell this key differently
+/// Returns the place of the setting that switches delegated PassTickets on. `None` if they are off. Zowe's
+/// documentation, Zowe's code and older texts spell this setting differently
 /// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     let switches = ["delegatePassticket", "delegatedPassticket"].map(|name| {
@@ -139,8 +138,8 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     same_switch(switches).and_then(|(is_on, at)| is_on.then_some(at))
 }
 
-/// Returns the value of a switch that has two keys, and the place of the key. If both keys are present, their values
-/// must be equal, because the gateway cannot know which one the operator means.
+/// Returns the value of a switch that has two names, and the place of the name that is present. If both names are
+/// present, their values must be equal, because the gateway cannot know which one the operator means.
 fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
     let [first, second] = keys.map(|field| field.and_then(|f| Some((f.boolean()?, f.at))));
     if let (Some((value, at)), Some((other, other_at))) = (&first, &second)
@@ -155,8 +154,8 @@ fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
 }
 
 /// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class and the name
-/// prefix of the SAF resources that guard the auth API. There are two keys for the class, and two keys for the prefix
-/// (docs/reference/auth-endpoints.md#saf-resources).
+/// prefix of the SAF resources that guard the auth API. The setting for the class has two names, and so has the setting
+/// for the prefix (docs/reference/auth-endpoints.md#saf-resources).
 fn authorization(
     section: &mut Section<'_>,
     saf: &mut Section<'_>,
@@ -218,8 +217,8 @@ fn authorization(
 /// (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
-/// Reads a setting for which Zowe has two keys. Returns the value and the place of its key. If both keys are present,
-/// their values must be equal.
+/// Reads a setting that has two names in Zowe. Returns the value and its place. If both names are present, their values
+/// must be equal.
 fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
     let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
     if let (Some((text, at)), Some((other, other_at))) = (&first, &second)

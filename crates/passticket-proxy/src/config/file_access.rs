@@ -20,8 +20,8 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// The file contains a secret, and too many users can access it: users other than the owner and a group of this
-    /// process can read it, or users other than the owner can write it.
+    /// The file contains a secret, and too many users can access it. Either users other than the owner and a group of
+    /// this process can read it, or users other than the owner can write it.
     Readable,
     /// Users other than the owner and a group of this process can write the file.
     Writable,

@@ -42,8 +42,8 @@ pub(super) enum Values {
 use Values::{Any, Is, IsNot};
 
 impl Values {
-    /// Whether the value of `field` causes a message. A template that was not replaced may have any value, so it causes
-    /// one.
+    /// Returns whether the value of `field` causes a message. A template that was not replaced may have any value, so
+    /// it causes a message.
     fn contain(self, field: &Field<'_>) -> bool {
         match self {
             _ if field.is_template() => true,
@@ -59,7 +59,7 @@ pub(super) const fn key(path: &'static str, effect: Effect) -> Key {
 }
 
 impl Key {
-    /// Reports an error or a warning if the value of `field` has not the effect that it has in Zowe.
+    /// Reports an error or a warning if the value of `field` does not have the effect that it has in Zowe.
     pub(super) fn report(&self, field: &Field<'_>) {
         match self.effect {
             Effect::Warning(values, missing) if values.contain(field) => {
@@ -72,7 +72,7 @@ impl Key {
     }
 }
 
-/// Returns the rows of a table, as a page of the documents has them.
+/// Returns the rows of a table, as a page of the documentation shows them.
 #[cfg(test)]
 pub(super) fn rows(table: &[Key]) -> String {
     use std::fmt::Write;
