@@ -239,7 +239,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If the address already has its maximum number of connections, evicts one of them.
+    /// Evicts a connection of the address, if the address already has its maximum number of connections.
     fn make_room_in_share(
         &self,
         table: &mut Table,
