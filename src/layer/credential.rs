@@ -97,7 +97,7 @@ const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
 
 impl Default for CookieNames {
-    /// `apimlAuthenticationToken` and `personalAccessToken`.
+    /// Returns the default names `apimlAuthenticationToken` and `personalAccessToken`.
     fn default() -> Self {
         Self { jwt: DEFAULT_JWT.into(), pat: DEFAULT_PAT.into() }
     }

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reading_of_a_path_must_be_allowed() {
+    fn each_decoded_form_of_a_path_must_be_allowed() {
         let limits = RouteLimits::default().with_paths(["svc/api/v1/jobs", "/svc/ui/"]).unwrap();
         for (path, want) in [
             ("/svc/api/v1/jobs", "ok"),
@@ -345,7 +345,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_spelling_of_a_path_leaves_the_allowed_paths(path in "/a(/|[.%;a-f0-9\\\\]){0,20}") {
+        fn no_encoding_of_a_path_avoids_the_allowed_paths(path in "/a(/|[.%;a-f0-9\\\\]){0,20}") {
             let allowed = ["/a/b".to_owned()];
             if is_allowed(&path, &allowed) {
                 let once = decoded(&path).unwrap_or_else(|| path.clone());

@@ -30,7 +30,7 @@ impl Upstream {
         url.parse::<Uri>().map_err(|_| error())?.try_into()
     }
 
-    /// `http` or `https`.
+    /// Returns the URL scheme: `http` or `https`.
     pub fn scheme(&self) -> &UriScheme {
         &self.scheme
     }

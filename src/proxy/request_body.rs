@@ -150,7 +150,7 @@ impl Receive {
         self.has_frame = true;
     }
 
-    /// Call this while the client has not sent the next frame. Returns `Ready` if the client has stalled.
+    /// Returns `Ready` if the client has stalled. Call this while the client has not sent the next frame.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
             // The service took no data for a while after the last frame. The client did not have to send data during

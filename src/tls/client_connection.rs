@@ -223,8 +223,9 @@ impl ClientConnection {
         &self.response
     }
 
-    /// Takes the tunnel that takes the connection over, if there is one. The tunnel refers to this value. So call this
-    /// function at the latest when the connection ends. Otherwise, neither of them would be freed.
+    /// Removes and returns the tunnel of the connection, if there is one. The tunnel and this value refer to each
+    /// other. So call this function at the latest when the connection ends. Otherwise, neither of the two would be
+    /// freed.
     pub(super) fn take_tunnel(&self) -> Option<Box<PendingTunnel>> {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -37,8 +37,8 @@ const HEADER_BYTES: usize = 256 * 1024 * 1024;
 /// minimum, an attacker who opens many connections could cause one search per connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// If a search finds more connections than this, it keeps at least this number as candidates. They must suffice until
-/// the next search.
+/// If a search finds more connections than this, it keeps at least this number as candidates. These candidates must
+/// suffice until the next search.
 const MIN_CANDIDATES: usize = 64;
 
 /// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
@@ -46,7 +46,8 @@ const MIN_CANDIDATES: usize = 64;
 /// connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a stalled connection for this time, the next search counts its stall from 0 again.
+/// If no search has looked at a stalled connection for this time, the connection does not count as stalled any more,
+/// and the next search measures its stall from 0.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
 /// If the process has too many open files, at most one connection is closed in each period of this length.
@@ -239,7 +240,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If the address already has its maximum number of connections, evicts one of them.
+    /// Evicts a connection of the address, if the address already has its maximum number of connections.
     fn make_room_in_share(
         &self,
         table: &mut Table,

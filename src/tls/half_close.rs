@@ -226,7 +226,8 @@ impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper calls this function at each poll of the connection, even when nothing is left to write.
+    /// Flushes, and watches the client. hyper calls this function at each poll of the connection, even when nothing is
+    /// left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.is_response_pending() && !self.is_reading {

@@ -204,7 +204,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         flushed
     }
 
-    /// Only flushes, because the owner closes the connection.
+    /// Flushes only, because the owner closes the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         // hyper shuts the connection down only after it has written the whole response.

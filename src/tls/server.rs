@@ -324,7 +324,7 @@ impl Server {
         };
         connections.shutdown().await;
         let all_ended = async { while tunnels.join_next().await.is_some() {} };
-        // The tunnels end themselves before this time.
+        // The tunnels end by themselves before this time.
         let _ = timeout_at(all_tunnels_end, all_ended).await;
         tunnels.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
@@ -374,7 +374,7 @@ impl CurrentServing {
     }
 }
 
-/// If a connection has become a tunnel, runs the tunnel in a task of its own. This frees the memory of the HTTP
+/// Runs the tunnel in a task of its own, if the connection has become a tunnel. This frees the memory of the HTTP
 /// connection, and the tunnel has its own drain timeout.
 fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
     if let Ok(Some(tunnel)) = ended {

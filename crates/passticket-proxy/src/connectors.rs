@@ -62,9 +62,9 @@ pub(crate) fn outbound(
 
 /// Returns the services with a connect timeout of their own.
 ///
-/// The connector of a service is also used on its routes with the scheme bypass. On these routes, the connector must
-/// present no certificate of the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if
-/// the gateway has a certificate.
+/// All routes of a service use the same connector. On routes with the scheme bypass, the connector must present no
+/// certificate of the gateway. So if the gateway has a certificate, a service that also has routes with another scheme
+/// keeps the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -75,9 +75,10 @@ fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration
     })
 }
 
-/// Returns the services that are found in Eureka and may receive credentials, unless all services are verified strictly
-/// anyway. Any program with a trusted certificate can register an instance. So an instance must present a certificate for
-/// its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+/// Returns the services that are found in Eureka and may receive credentials. Returns no services if all services are
+/// verified strictly anyway. Any program with a trusted certificate can register an instance. So an instance must
+/// present a certificate for its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED`
+/// (docs/decisions.md#d35).
 fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)

@@ -42,7 +42,7 @@ pub enum InstanceHealth {
 }
 
 impl InstanceHealth {
-    /// `up`, `ejected` or `check-failed`.
+    /// Returns the name of the health: `up`, `ejected` or `check-failed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",

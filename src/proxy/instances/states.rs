@@ -74,7 +74,7 @@ impl InstanceStates {
         });
     }
 
-    /// Returns the health of an instance. An instance that is not known yet is up.
+    /// Returns the health of an instance. An instance that is not known yet counts as up.
     pub fn health(&self, service: &ServiceId, upstream: &Upstream) -> InstanceHealth {
         let services = self.lock();
         let state = services.get(service).and_then(|it| it.instances.get(&server(upstream)));

@@ -63,7 +63,8 @@ impl<B> AsRef<InstanceState> for Target<B> {
 /// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
-    /// Any instance. If the route has sticky users and the request has a user, the instance of this user.
+    /// Any instance. If the route sends all requests of a user to one instance, this is the instance of the user, if
+    /// there is a user.
     Any(Option<UserId>),
     /// The instance with this id.
     Id(&'a [u8]),

@@ -189,8 +189,8 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Writes, unless the connection is being replaced. Then the write is pending. The read that replaces the
-    /// connection wakes the task.
+    /// Writes to the connection. While the connection is being replaced, the write is pending. The read that replaces
+    /// the connection wakes the task.
     fn poll_written(
         &mut self,
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,

@@ -48,7 +48,7 @@
 //! # HTTP/2
 //! The tables above are for HTTP/1.1. A connection uses HTTP/2 in two cases: the service chooses HTTP/2 by ALPN, or the
 //! route has [`ServiceProtocol::H2c`](crate::layer::ServiceProtocol::H2c). The requests of a runtime to an instance
-//! share few connections of HTTP/2, which hyper drives in tasks ([`http2_connection`]). Each exchange has a stream
+//! share a few connections of HTTP/2, which hyper drives in tasks ([`http2_connection`]). Each exchange has a stream
 //! ([`http2_stream`]). Each connection also holds a slot. A connection has three states:
 //!
 //! | state of a connection | in the pool | gets streams |

@@ -104,7 +104,7 @@ impl<B> SendError<B> {
 }
 
 impl<B> From<TrySendError<Request<B>>> for SendError<B> {
-    /// hyper gives the request back if no part of it was sent.
+    /// Converts an error of hyper. hyper gives the request back if no part of the request was sent.
     #[cold]
     fn from(mut failed: TrySendError<Request<B>>) -> Self {
         let given_back =

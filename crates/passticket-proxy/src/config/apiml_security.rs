@@ -146,7 +146,7 @@ fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
         && value != other
     {
         other_at.error(format_args!(
-            "is {other}, but {} is {value}; both keys are the same setting: remove one of them",
+            "is {other}, but {} is {value}; both names mean the same setting; remove one of them",
             at.key
         ));
     }
@@ -172,13 +172,13 @@ fn authorization(
                 "dummy" => Ok(false),
                 "native" => {
                     field.at.warning(
-                    "makes Zowe check permissions in RACF; this gateway checks them in the file of \
+                    "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
                      components.passticket-proxy.saf",
                 );
                     Ok(false)
                 }
                 _ => Err(format!(
-                    "{} is unknown; write endpoint, or dummy for the file of components.passticket-proxy.saf",
+                    "{} is unknown; write endpoint, or dummy to use the file of components.passticket-proxy.saf",
                     quote(text)
                 )),
             })
@@ -204,7 +204,7 @@ fn authorization(
     {
         at.error(format_args!(
             "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
-             authorization.provider: dummy for the file of components.passticket-proxy.saf",
+             set authorization.provider to dummy to use the file of components.passticket-proxy.saf",
             quote(class)
         ));
     }
@@ -225,7 +225,7 @@ fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'
         && text != other
     {
         other_at.error(format_args!(
-            "is {}, but {} is {}; both keys are the same setting: remove one of them",
+            "is {}, but {} is {}; both names mean the same setting; remove one of them",
             quote(other),
             at.key,
             quote(text)
@@ -262,7 +262,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     });
     match &fields {
         [Some(field), None] | [None, Some(field)] => field.at.warning(
-            "has no effect alone; write both customUserHeader and customAuthHeader, or neither",
+            "has no effect alone; set both customUserHeader and customAuthHeader, or neither",
         ),
         [Some(_), Some(ticket_field)] if user.is_some() && user == ticket => {
             ticket_field.at.error("is the same header as customUserHeader; write another one");
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.auth.passticket.customAuthHeader: has no \
-              effect alone; write both customUserHeader and customAuthHeader, or neither"]
+              effect alone; set both customUserHeader and customAuthHeader, or neither"]
         );
     }
 
@@ -537,14 +537,14 @@ mod tests {
             (
                 "{allowTokenRefresh: false, allowtokenrefresh: true}",
                 ".allowtokenrefresh",
-                "is true, but components.gateway.apiml.security.allowTokenRefresh is false; both keys are the same \
-                 setting: remove one of them",
+                "is true, but components.gateway.apiml.security.allowTokenRefresh is false; both names mean \
+                 the same setting; remove one of them",
             ),
             (
                 "{delegatePassticket: false, delegatedPassticket: {enabled: true}}",
                 ".delegatedPassticket.enabled",
-                "is true, but components.gateway.apiml.security.delegatePassticket is false; both keys are the same \
-                 setting: remove one of them",
+                "is true, but components.gateway.apiml.security.delegatePassticket is false; both names mean \
+                 the same setting; remove one of them",
             ),
             (
                 "{allowTokenRefresh: maybe}",
@@ -559,13 +559,13 @@ mod tests {
             (
                 "{authorization: {provider: rest}}",
                 ".authorization.provider",
-                "\"rest\" is unknown; write endpoint, or dummy for the file of \
+                "\"rest\" is unknown; write endpoint, or dummy to use the file of \
                  components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
-                "makes Zowe check permissions in RACF; this gateway checks them in the file of \
+                "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
                  components.passticket-proxy.saf",
             ),
             (
@@ -593,21 +593,21 @@ mod tests {
                 "{authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}, \
                  resourceClass: FACILITY}}",
                 ".authorization.resourceClass",
-                "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or \
-                 authorization.provider: dummy for the file of components.passticket-proxy.saf",
+                "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or set \
+                 authorization.provider to dummy to use the file of components.passticket-proxy.saf",
             ),
             (
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
                 ".saf.serviceResourceClass",
                 "is \"A\", but components.gateway.apiml.security.authorization.resourceClass is \
-                 \"B\"; both keys are the same setting: remove one of them",
+                 \"B\"; both names mean the same setting; remove one of them",
             ),
             (
                 "{saf: {serviceResourceNamePrefix: A.}, authorization: {resourceNamePrefix: B.}}",
                 ".saf.serviceResourceNamePrefix",
                 "is \"A.\", but \
                  components.gateway.apiml.security.authorization.resourceNamePrefix is \"B.\"; \
-                 both keys are the same setting: remove one of them",
+                 both names mean the same setting; remove one of them",
             ),
             (
                 "{x509: {externalMapperUrl: zss}}",

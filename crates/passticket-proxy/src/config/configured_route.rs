@@ -96,7 +96,8 @@ pub struct ConfiguredRoute {
     pub(super) scheme: ServiceScheme,
     /// The instances, each with the path of this route.
     instances: Vec<Upstream>,
-    /// The ids of registered instances. The other instances get the ids of instances of definitions.
+    /// The ids of registered instances. All other instances come from static definitions, and get an id such as
+    /// `STATIC-host:service:port`.
     ids: Vec<(Upstream, String)>,
     balancing: Balancing,
 }
@@ -141,8 +142,8 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies the response timeout, the load balancing and the rule for encoded characters in the metadata of a
-    /// registration. A response timeout of the route stays.
+    /// Applies three values in the metadata of a registration: the response timeout, the load balancing, and the rule
+    /// for encoded characters. If the route already has a response timeout, this timeout stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());

@@ -45,7 +45,7 @@ impl Access {
         Self { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 }
     }
 
-    /// On systems without permission bits, each file counts as a file of root with mode 0600.
+    /// Returns the owner root and the mode 0600 for each file, because this system has no permission bits.
     #[cfg(not(unix))]
     pub(super) fn of(_: &Metadata) -> Self {
         Self { uid: 0, gid: 0, mode: 0o600 }

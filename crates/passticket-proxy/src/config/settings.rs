@@ -213,7 +213,7 @@ pub struct LimitSettings {
 }
 
 impl Default for LimitSettings {
-    /// The default limits:
+    /// Returns the default limits:
     ///
     /// - 10,000 tokens and 4,096 PassTickets in the caches
     /// - 10,000 client connections in total, and 5,000 per client address

@@ -1,6 +1,5 @@
-//! Reads Zowe's TLS settings: the YAML keys `minTls`, `maxTls`, `ciphers` and `curves`. The keys below
-//! `zowe.network.server.tls` are for the listener. The keys below `zowe.network.client.tls` are for connections to
-//! services.
+//! Reads Zowe's TLS settings: `minTls`, `maxTls`, `ciphers` and `curves`. The settings below `zowe.network.server.tls`
+//! are for the listener. The settings below `zowe.network.client.tls` are for connections to services.
 
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,

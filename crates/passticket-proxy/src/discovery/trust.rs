@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
             }
             Self::OtherScheme(scheme) => write!(
                 f,
-                "other instances of the service have another scheme than {}",
+                "other instances of the service have a scheme other than {}",
                 shown(scheme)
             ),
         }
@@ -210,7 +210,7 @@ mod tests {
                 "the scheme \"safIdt\" is not",
             ),
             ("svc a.good.example s443 scheme=ZOWEJWT".to_owned(), "the scheme \"ZOWEJWT\" is not"),
-            // An instance without a scheme would receive the credentials of the client.
+            // An instance without a scheme has the scheme bypass, so it would receive the credentials of the client.
             ("svc a.good.example s443".to_owned(), "the scheme \"bypass\" is not"),
             ("ibmzosmf z s443".to_owned(), "zosmf"),
             ("ibmzosmf z s444".to_owned(), "the port 444 is not"),

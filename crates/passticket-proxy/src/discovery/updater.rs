@@ -150,7 +150,7 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings for routes of a service that are only in the registry.
+    /// Returns the settings for the found routes of a service: routes that the registry contains, but no definition.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
@@ -187,7 +187,7 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// The settings for routes of a service that are only in the registry.
+/// The settings for the found routes of a service: routes that the registry contains, but no definition.
 enum Templates<'s> {
     /// The service never receives credentials.
     WithoutCredentials,

@@ -46,7 +46,7 @@ impl HandOver {
         self.owners.logins.set(logins);
     }
 
-    /// Registers the registry of services.
+    /// Registers the discovery of services, which keeps the registry of services.
     pub(crate) fn discovery(&self, discovery: Discovery) {
         self.owners.discovery.set(discovery);
     }

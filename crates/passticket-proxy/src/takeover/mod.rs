@@ -4,7 +4,7 @@
 //!
 //! | step | sender | message |
 //! |---|---|---|
-//! | 1 | new | `Hello`. The new process has loaded its configuration and built everything that needs no store |
+//! | 1 | new | `Hello`. The new process has loaded its configuration, and built all parts that do not need the store (the revocation file) |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
 //! | 4 | old | `State`: the used time slots, the failed logins and the registry of services |
