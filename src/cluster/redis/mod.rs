@@ -6,14 +6,18 @@
 
 mod connection;
 mod failure;
+mod login_failures;
 mod place;
 mod primary;
 mod reply;
 mod script;
 mod settings;
 mod socket;
+mod time_slots;
 mod tls;
 
+pub use login_failures::RedisLoginFailures;
 pub use place::RedisPlace;
 pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
+pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;

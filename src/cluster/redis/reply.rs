@@ -66,6 +66,14 @@ pub(super) fn server_id(text: &str) -> Option<Arc<str>> {
     is_id.then(|| text.into())
 }
 
+/// An integer.
+pub(super) fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
+        _ => None,
+    }
+}
+
 /// The bytes of a string.
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {

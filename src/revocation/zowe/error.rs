@@ -35,7 +35,9 @@ pub enum CachingServiceError {
     )]
     NoQuery,
     /// API ML does not forward to a Caching Service.
-    #[error("API ML forwards to no Caching Service (status 404); start the Caching Service, and check zowe.url")]
+    #[error(
+        "API ML forwards to no Caching Service (status 404); start the Caching Service, and check zowe.url"
+    )]
     NotRegistered,
     /// The salt cannot be read, or changed while it was created.
     #[error("the record of the salt is not usable; repair it at API ML")]

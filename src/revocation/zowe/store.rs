@@ -4,7 +4,7 @@ use super::service::CachingService;
 use crate::{
     clock::Timestamp,
     revocation::{
-        CheckFuture, CheckError, Evicted, IssuedPat, Revocation, RevocationCheck,
+        CheckError, CheckFuture, Evicted, IssuedPat, Revocation, RevocationCheck,
         RevocationListener, RevocationStore, StoreError, StoreFuture,
     },
     token::{Pat, VerifiedToken},

@@ -106,7 +106,9 @@ impl Write {
             return Ok(true);
         }
         let value = match self.value {
-            Value::Token { issued_at, expires_at } => token_value(&self.hash, issued_at, expires_at),
+            Value::Token { issued_at, expires_at } => {
+                token_value(&self.hash, issued_at, expires_at)
+            }
             Value::Rule { up_to } => up_to.as_millis().to_string(),
         };
         client.put(self.list, &self.hash, &value, has_query.then_some(ttl)).await?;
