@@ -442,6 +442,16 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
+    /// This node has stored the revocation, but not all nodes have confirmed it. Other nodes may not know it yet.
+    #[error(
+        "node {store} has recorded this, but not all nodes have confirmed it: {reason}; repeat the request"
+    )]
+    Unconfirmed {
+        /// The name of the node.
+        store: Arc<str>,
+        /// Why it is not confirmed.
+        reason: Arc<str>,
+    },
     /// The store accepts no more writes, because of an error in the program.
     #[error("{store} accepts no more writes; restart the program and report what its log says")]
     Ended {
