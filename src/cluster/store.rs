@@ -26,7 +26,7 @@ use crate::{
 /// request that arrives after this. A node that does not have the revocation yet cannot accept any token, because it has
 /// no lease. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
-/// [`StoreError::Unconfirmed`] means that this node has stored the revocation, and that another node may still accept the
+/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, and that another node may still accept the
 /// token for a short time. The node continues to publish the revocation.
 ///
 /// # Cost

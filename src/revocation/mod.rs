@@ -446,7 +446,7 @@ pub enum StoreError {
     #[error(
         "node {store} has recorded this, but not all nodes have confirmed it: {reason}; repeat the request"
     )]
-    Unconfirmed {
+    NotEverywhere {
         /// The name of the node.
         store: Arc<str>,
         /// Why it is not confirmed.
