@@ -147,6 +147,8 @@ mod http2_negotiation;
 pub mod identity;
 pub mod layer;
 mod log_limit;
+#[cfg(any(feature = "api", feature = "redis"))]
+pub mod login_failures;
 pub mod messages;
 pub mod metrics;
 #[cfg(feature = "proxy")]

@@ -4,53 +4,33 @@
 
 use std::{collections::HashMap, fmt, hash::Hash, net::IpAddr, time::Duration};
 
-use crate::{passticket::UserId, revocation::ClientNetwork};
-
-/// The wait after the first failure that causes a wait. The failures before it are called free. Each further failure
-/// doubles the wait.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+use crate::{
+    login_failures::{
+        Attempt, FIRST_WAIT, FORGIVEN_A_DAY, FORGIVEN_MEMORY, FailureLimit, FailureLimits,
+        NETWORK_MEMORY, NetworkOrigin, USER_MEMORY,
+    },
+    passticket::UserId,
+    revocation::ClientNetwork,
+};
 
 /// Says when a count removes its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count removes the failures after this time without another failure. The time must be at least a day. If it
-    /// were shorter, an attacker could wait, and would get the free failures several times a day.
+    /// The count removes the failures after this time without another failure.
     AfterLast(Duration),
-    /// The count removes the failures after this time since the first failure. This variant is for networks: in a large
-    /// network, some user always mistypes, so with [`AfterLast`](Self::AfterLast) the failures would never be removed.
+    /// The count removes the failures after this time since the first failure.
     AfterFirst(Duration),
 }
 
-const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
-const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
-
-/// A failure is forgiven if a later login clears it. The number of forgiven failures is removed a day after the first
-/// of them. If each forgiven failure started a new day, the day would never end for a user who mistypes every day.
-const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
-
-/// A login clears earlier failures of the same user from the same network, but at most this number within a day.
-/// Without this limit, an attacker in this network would get the free failures again after each login of the user.
-const FORGIVEN_A_DAY: u32 = 20;
+const OF_A_USER: Forgotten = Forgotten::AfterLast(USER_MEMORY);
+const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(NETWORK_MEMORY);
+/// A failure is forgiven if a later login clears it.
+const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(FORGIVEN_MEMORY);
 
 /// The maximum number of entries in each of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
-/// Says how many failed logins cause no wait, and how long a client must wait after more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailureLimit {
-    /// The number of failures that cause no wait.
-    pub free: u32,
-    /// The longest wait. The first wait is one second, and each further failure doubles the wait.
-    pub longest_wait: Duration,
-}
-
 impl FailureLimit {
-    /// Creates a limit with these values.
-    pub const fn new(free: u32, longest_wait: Duration) -> Self {
-        Self { free, longest_wait }
-    }
-
     fn wait(self, failures: Failures, now: Duration) -> Duration {
         if !self.is_exceeded(failures) {
             return Duration::ZERO;
@@ -63,23 +43,6 @@ impl FailureLimit {
     fn is_exceeded(self, failures: Failures) -> bool {
         failures.count > self.free
     }
-}
-
-/// The limits of the three counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) user_and_network: FailureLimit,
-    pub(super) user: FailureLimit,
-    pub(super) network: FailureLimit,
-}
-
-/// A login attempt, before its password is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt {
-    pub(super) user: UserId,
-    /// `None` if the address of the client is not known.
-    pub(super) network: Option<ClientNetwork>,
-    pub(super) origin: NetworkOrigin,
 }
 
 impl Attempt {
@@ -96,13 +59,6 @@ impl Attempt {
 
 type Pair = (UserId, Option<ClientNetwork>);
 
-/// The network of an attempt. The network is known if the user has logged in from it recently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NetworkOrigin {
-    Known,
-    Unknown,
-}
-
 /// The counts of failed logins of this process. Each count needs a bounded amount of memory.
 #[derive(Debug)]
 pub(super) struct FailureCounts {
@@ -114,8 +70,8 @@ pub(super) struct FailureCounts {
 }
 
 impl FailureCounts {
-    pub(super) fn new(limits: Limits) -> Self {
-        let Limits { user_and_network, user, network } = limits;
+    pub(super) fn new(limits: FailureLimits) -> Self {
+        let FailureLimits { user_and_network, user, network } = limits;
         let forgiven = FailureLimit::new(FORGIVEN_A_DAY, Duration::ZERO);
         Self {
             users_and_networks: Ledger::new(OF_A_USER, user_and_network),
@@ -125,9 +81,14 @@ impl FailureCounts {
         }
     }
 
+    fn limits(&self) -> FailureLimits {
+        let Self { users_and_networks, users, networks, forgiven: _ } = self;
+        FailureLimits::new(users_and_networks.limit, users.limit, networks.limit)
+    }
+
     /// Changes the limits. The failures stay.
-    pub(super) fn set_limits(&mut self, limits: Limits) {
-        let Limits { user_and_network, user, network } = limits;
+    pub(super) fn set_limits(&mut self, limits: FailureLimits) {
+        let FailureLimits { user_and_network, user, network } = limits;
         self.users_and_networks.limit = user_and_network;
         self.users.limit = user;
         self.networks.limit = network;
@@ -162,11 +123,16 @@ impl FailureCounts {
     /// The wait until an attempt may begin.
     pub(super) fn begin(&mut self, attempt: Attempt, now: Duration) -> Result<Claimed, Duration> {
         self.check(attempt, now)?;
+        Ok(self.begin_unchecked(attempt, now))
+    }
+
+    /// Does the same as [`begin`](Self::begin) for an attempt that other counts have allowed.
+    pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
-        Ok(Claimed {
+        Claimed {
             user_and_network: self.users_and_networks.claim(pair, now),
             user: user.and_then(|it| self.users.claim(it, now)),
-        })
+        }
     }
 
     /// Begins an attempt that counts as a failure from now on, whether or not a limit is exceeded.
@@ -187,10 +153,23 @@ impl FailureCounts {
     /// # Errors
     /// The wait until an attempt may begin.
     pub(super) fn check(&self, attempt: Attempt, now: Duration) -> Result<(), Duration> {
+        self.check_with(attempt, self.limits(), now)
+    }
+
+    /// Does the same as [`check`](Self::check) with other limits.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn check_with(
+        &self,
+        attempt: Attempt,
+        limits: FailureLimits,
+        now: Duration,
+    ) -> Result<(), Duration> {
         let (pair, user, network) = attempt.keys();
-        let pair = self.users_and_networks.wait(&pair, now);
-        let user = user.map(|it| self.users.wait(&it, now));
-        let network = network.map(|it| self.networks.wait(&it, now));
+        let pair = self.users_and_networks.wait(&pair, limits.user_and_network, now);
+        let user = user.map(|it| self.users.wait(&it, limits.user, now));
+        let network = network.map(|it| self.networks.wait(&it, limits.network, now));
         match pair.max(user.unwrap_or_default()).max(network.unwrap_or_default()) {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
@@ -284,8 +263,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
     }
 
-    fn wait(&self, key: &K, now: Duration) -> Duration {
-        self.get(key, now).map_or(Duration::ZERO, |failures| self.limit.wait(failures, now))
+    fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
+        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
     }
 
     fn count(&self, key: &K, now: Duration) -> u32 {
@@ -459,7 +438,7 @@ mod tests {
     use super::*;
 
     const DAY: u64 = 86_400;
-    const LIMITS: Limits = Limits {
+    const LIMITS: FailureLimits = FailureLimits {
         user_and_network: FailureLimit::new(4, Duration::from_secs(3600)),
         user: FailureLimit::new(16, Duration::from_secs(3600)),
         network: FailureLimit::new(100, Duration::from_secs(10)),
@@ -497,7 +476,7 @@ mod tests {
             assert_eq!(guess(&mut counts, it, 0), Ok(()));
         }
         let strict = FailureLimit::new(2, Duration::from_secs(3600));
-        counts.set_limits(Limits { user_and_network: strict, ..LIMITS });
+        counts.set_limits(FailureLimits { user_and_network: strict, ..LIMITS });
         assert_eq!(guess(&mut counts, it, 0), Err(1));
         counts.set_limits(LIMITS);
         assert_eq!(guess(&mut counts, it, 0), Ok(()));

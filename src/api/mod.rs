@@ -183,13 +183,13 @@ mod zosmf_login;
 #[cfg(feature = "remote")]
 mod zss_login;
 
+pub use crate::login_failures::FailureLimit;
 pub use apiml_endpoints::{ApimlEndpoints, HealthAccess};
 pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, OidcRefusal, PatRefusal};
-pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
 #[cfg(feature = "remote")]
 pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};

@@ -41,6 +41,15 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
+    /// Stores the revocation of a token, also in other programs that keep it. An endpoint answers with success only after
+    /// `Ok`.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
+    pub(super) async fn revoke(&self, token: &VerifiedToken) -> Result<(), ApiError> {
+        self.0.revoke(token).await.map_err(|error| not_stored(&error))
+    }
+
     /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) with a later
     /// issue time. A wrong clock can cause such a time.
     ///

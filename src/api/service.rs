@@ -66,6 +66,7 @@ use crate::{
     headers::without_body,
     identity::IdentityMapper,
     layer::{CookieNames, OriginPolicy},
+    login_failures::SharedLoginFailures,
     messages,
     passticket::PassTicketGenerator,
     revocation::{KnownNetworks, RevocationStore},
@@ -322,6 +323,14 @@ impl AuthApi {
     #[must_use]
     pub fn with_login_wait(self, wait: Duration) -> Self {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
+    }
+
+    /// Counts failed logins also in `shared`, together with other nodes. Call this after
+    /// [`with_login_throttle`](Self::with_login_throttle), and before [`with_login_memory`](Self::with_login_memory).
+    #[must_use]
+    pub fn with_shared_login_failures(self, shared: impl SharedLoginFailures) -> Self {
+        let shared = Arc::new(shared);
+        self.with(|state| state.throttle = Arc::new(state.throttle.with_shared_failures(shared)))
     }
 
     /// Sets the store for the networks from which users have logged in. The login throttle needs these networks, so

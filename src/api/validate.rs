@@ -16,7 +16,7 @@ use super::{
     revocations::Revocations,
 };
 use crate::{
-    revocation::{CheckError, Revocation},
+    revocation::CheckError,
     token::{Pat, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
@@ -68,9 +68,8 @@ impl HeldTokens<'_> {
         let body = body::read(body).await?;
         let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
         let pat = self.valid_pat(request, token).await?;
-        let (token, expires_at) = (pat.fingerprint(), pat.expires_at());
-        self.revocations.record(Revocation::Token { token, expires_at }).await?;
-        let (url, user) = (request.uri.path(), pat.user());
+        self.revocations.revoke(&pat.clone().into()).await?;
+        let (url, user, token) = (request.uri.path(), pat.user(), pat.fingerprint());
         tracing::info!(url, %user, ?token, "revoked a Personal Access Token");
         Ok(empty(self.compatibility.success()))
     }

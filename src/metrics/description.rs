@@ -22,6 +22,7 @@ pub struct Description {
 pub(super) enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 impl Kind {
@@ -29,6 +30,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -53,6 +55,16 @@ impl Description {
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
         Self { name, help, kind: Kind::Gauge }
+    }
+
+    /// Describes a [`Histogram`](super::Histogram). The name should end with `_seconds`.
+    ///
+    /// # Panics
+    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits, `_` and `:`, or
+    /// it begins with a digit.
+    pub const fn histogram(name: &'static str, help: &'static str) -> Self {
+        assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
+        Self { name, help, kind: Kind::Histogram }
     }
 
     /// The name.

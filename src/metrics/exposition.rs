@@ -6,6 +6,7 @@ use std::{collections::HashSet, fmt::Write};
 use super::{
     description::{Description, LabelName},
     family::{CounterFamily, LabelSet},
+    value::Histogram,
 };
 
 /// The value of `Content-Type` for a response with the text of a [`MetricRegistry`](super::MetricRegistry).
@@ -46,6 +47,22 @@ impl Exposition {
             for (labels, value) in samples {
                 self.sample(metric, labels, value.into());
             }
+        }
+    }
+
+    /// Writes a histogram, with times in seconds.
+    pub fn histogram(&mut self, metric: &Description, histogram: &Histogram) {
+        if self.begin(metric) {
+            let name = metric.name;
+            let mut count = 0;
+            for (limit, up_to) in histogram.cumulative() {
+                let limit =
+                    limit.map_or("+Inf".to_owned(), |limit| limit.as_secs_f64().to_string());
+                let _ = writeln!(self.text, "{name}_bucket{{le=\"{limit}\"}} {up_to}");
+                count = up_to;
+            }
+            let _ = writeln!(self.text, "{name}_sum {}", histogram.sum().as_secs_f64());
+            let _ = writeln!(self.text, "{name}_count {count}");
         }
     }
 
@@ -117,6 +134,8 @@ fn push_escaped(to: &mut String, text: &str, escape: Escape) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const FILE: LabelName = LabelName::new("file");
@@ -140,6 +159,20 @@ mod tests {
             got,
             "# HELP open Open connections.\n# TYPE open gauge\nopen -3\n\
              # HELP done_total Done.\n# TYPE done_total counter\ndone_total 18446744073709551615\n"
+        );
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_are_cumulative() {
+        const WAIT: Description = Description::histogram("wait_seconds", "Wait.");
+        const LIMITS: &[Duration] = &[Duration::from_millis(5), Duration::from_secs(1)];
+        let histogram = Histogram::new(LIMITS);
+        [5, 6, 1000, 1001].into_iter().for_each(|it| histogram.observe(Duration::from_millis(it)));
+        assert_eq!(
+            text(|e| e.histogram(&WAIT, &histogram)),
+            "# HELP wait_seconds Wait.\n# TYPE wait_seconds histogram\n\
+             wait_seconds_bucket{le=\"0.005\"} 1\nwait_seconds_bucket{le=\"1\"} 3\n\
+             wait_seconds_bucket{le=\"+Inf\"} 4\nwait_seconds_sum 2.012\nwait_seconds_count 4\n"
         );
     }
 

@@ -67,4 +67,4 @@ pub use description::{Description, LabelName};
 pub use exposition::{CONTENT_TYPE, Exposition};
 pub use family::{CounterFamily, Label, LabelSet};
 pub use registry::{Collect, MetricRegistry};
-pub use value::{Counter, Gauge};
+pub use value::{Counter, Gauge, Histogram};

@@ -1,6 +1,9 @@
 //! The values of metrics.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// A number of events since the start of the process. The number never decreases.
 #[derive(Debug, Default)]
@@ -46,5 +49,46 @@ impl Gauge {
     /// Returns the value.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// How often events took how long.
+#[derive(Debug)]
+pub struct Histogram {
+    /// The upper limits of the buckets, which rise.
+    limits: &'static [Duration],
+    /// The number of events in each bucket. The last bucket has no limit.
+    counts: Box<[AtomicU64]>,
+    micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Creates a histogram with these upper limits of its buckets, which must rise. Another bucket without a limit follows
+    /// them.
+    pub fn new(limits: &'static [Duration]) -> Self {
+        debug_assert!(limits.is_sorted(), "the limits of buckets must rise");
+        let counts = (0..=limits.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { limits, counts, micros: AtomicU64::new(0) }
+    }
+
+    /// Adds an event that took this long.
+    pub fn observe(&self, time: Duration) {
+        let bucket = self.limits.partition_point(|limit| *limit < time);
+        self.counts[bucket].fetch_add(1, Relaxed);
+        self.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Returns the limit of each bucket, and the number of events that took at most this long. The last limit is `None`.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
+        let limits = self.limits.iter().copied().map(Some).chain([None]);
+        limits.zip(&self.counts).scan(0_u64, |sum, (limit, count)| {
+            *sum = sum.saturating_add(count.load(Relaxed));
+            Some((limit, *sum))
+        })
+    }
+
+    /// Returns the sum of the times of all events.
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Relaxed))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
 //!   token costs at most one signature check.
-//! - The cache finds an entry by a 128-bit hash of the token, and does not hold the text of the token. The hash depends
+//! - The cache finds an entry by a 128-bit hash of the token, and holds the text of a PAT only on
+//!   request ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). The hash depends
 //!   on a random key, so an attacker cannot search for another text with the same hash.
 //! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected. The cache does
 //!   not hold revocations, because the caller checks them for each request.
@@ -195,8 +196,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes. A weight of 1
-/// means less than 400 bytes of memory.
+/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes, and 1 more
+/// for every 400 bytes of its text, if the text is kept. A weight of 1 means less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 
@@ -204,7 +205,10 @@ impl Weighter<TokenHash, VerifiedToken> for TokenWeight {
     fn weight(&self, _: &TokenHash, token: &VerifiedToken) -> u64 {
         match token {
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => 1,
-            VerifiedToken::Pat(pat) => 1 + pat.scopes().iter().len() as u64 / 4,
+            VerifiedToken::Pat(pat) => {
+                let text = pat.expose().map_or(0, str::len);
+                1 + pat.scopes().iter().len() as u64 / 4 + text as u64 / 400
+            }
         }
     }
 }
@@ -252,6 +256,7 @@ mod tests {
             expires_at: Timestamp::from_secs(NOW + 5),
             origin: TokenOrigin::Gateway,
             fingerprint: TokenFingerprint::of("token"),
+            text: None,
         }))
     }
 

@@ -17,7 +17,7 @@ use super::{
     VerifyFuture, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
-    verified::{Jwt, JwtClaims, Pat, PatClaims, TokenOrigin},
+    verified::{Jwt, JwtClaims, Pat, PatClaims, PatText, TokenOrigin},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -44,6 +44,7 @@ pub struct Rs256Verifier {
     apiml_pats: bool,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
+    keeps_pat_texts: bool,
 }
 
 impl Rs256Verifier {
@@ -57,6 +58,7 @@ impl Rs256Verifier {
             apiml_pats: false,
             clock: Arc::new(SystemClock),
             cache: None,
+            keeps_pat_texts: false,
         }
     }
 
@@ -108,7 +110,8 @@ impl Rs256Verifier {
     }
 
     /// Caches up to `tokens` verified tokens. For a cached token, the verifier computes a hash and does not check the
-    /// signature again. It rejects a cached token that has expired. The cache does not contain the text of a token.
+    /// signature again. It rejects a cached token that has expired. The cache does not contain the text of a token,
+    /// unless [`with_pat_texts`](Self::with_pat_texts) says so.
     /// Clones of the verifier share the cache.
     ///
     /// The cache needs less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes needs more
@@ -116,6 +119,20 @@ impl Rs256Verifier {
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// Keeps the compact form of each verified PAT in memory ([`Pat::expose`]). Only a revocation store that finds PATs by
+    /// a hash of this form needs it, such as Zowe's Caching Service. Default: the verifier keeps no text of a token.
+    ///
+    /// The text counts against the capacity of the cache. The new verifier does not share a cache with `self`.
+    #[must_use]
+    pub fn with_pat_texts(mut self) -> Self {
+        self.keeps_pat_texts = true;
+        // A cached PAT has no text.
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
         #[cfg(feature = "remote")]
         self.watch_apiml_keys();
         self
@@ -250,6 +267,7 @@ impl Rs256Verifier {
                 expires_at,
                 origin,
                 fingerprint: TokenFingerprint::of(token),
+                text: self.keeps_pat_texts.then(|| PatText::new(token)),
             })));
         }
         Err(TokenError::Issuer)

@@ -4,7 +4,9 @@
 //! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
 //! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroizing;
 
 use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
@@ -155,6 +157,22 @@ pub(super) struct PatClaims {
     pub(super) expires_at: Timestamp,
     pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
+    pub(super) text: Option<PatText>,
+}
+
+/// The compact form of a PAT. `Debug` does not show it. When this value is dropped, its memory is overwritten.
+pub(super) struct PatText(Zeroizing<Box<str>>);
+
+impl PatText {
+    pub(super) fn new(token: &str) -> Self {
+        Self(Zeroizing::new(token.into()))
+    }
+}
+
+impl fmt::Debug for PatText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PatText(..)")
+    }
 }
 
 impl Pat {
@@ -186,6 +204,13 @@ impl Pat {
     /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
+    }
+
+    /// Returns the compact form of the token, if the verifier keeps it
+    /// ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). The text is a secret. Do not write it
+    /// to logs or errors.
+    pub fn expose(&self) -> Option<&str> {
+        self.0.text.as_ref().map(|text| &**text.0)
     }
 
     /// Returns the fingerprint, which identifies the token in logs and in revocations.

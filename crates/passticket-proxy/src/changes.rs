@@ -78,7 +78,7 @@ fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
     all
 }
 
-/// The settings that the program uses until it ends, with the values that it was started with.
+/// The settings that change only at a restart, with their values at the start of the program.
 pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
@@ -102,7 +102,7 @@ impl Started {
         }
     }
 
-    /// The settings that are not the same in `new`. The program continues with its own values.
+    /// Returns the settings that are not the same in `new`. The program continues with its own values.
     pub(crate) fn need_restart(&self, zowe_yaml: &Path, new: &Config) -> Vec<String> {
         let now = Self::with(new);
         let listen_at = match self.listen.port() == now.listen.port() {

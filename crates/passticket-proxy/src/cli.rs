@@ -113,8 +113,8 @@ Example: add a user to the file that components.passticket-proxy.users names
     },
     /// Print the commands that a security administrator submits to RACF, ACF2 or Top Secret.
     ///
-    /// The text is for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. This command
-    /// submits nothing and prints no key: replace each text in angle brackets.
+    /// The text is for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. This command submits nothing and
+    /// prints no key. Replace each text in angle brackets before you submit the text.
     #[command(after_help = ESM_EXAMPLES)]
     Esm(Esm),
 }
@@ -168,7 +168,7 @@ pub(crate) struct Health {
     port: Option<u16>,
 }
 
-/// Where `health` finds the admin port.
+/// The place where `health` finds the admin port.
 pub(crate) enum ProbeTarget {
     Config(PathBuf),
     Port(u16),

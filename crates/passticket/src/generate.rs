@@ -6,11 +6,13 @@ use std::{
 };
 
 use super::{
+    key_source::KeySourceError,
     names::{Applid, UserId},
     profile::{KeyProfile, KeyProfiles, Replay},
+    shared_time_slots::{SharedSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
     ticket::PassTicket,
     ticket_cache::TicketCache,
-    time_slots::{NoTimeSlot, StartSecond, TimeSlots},
+    time_slots::{NoTimeSlot, StartSecond, TimeSlots, spare_secs},
     used_time_slots::UsedTimeSlots,
 };
 use crate::clock::{Clock, SystemClock};
@@ -176,7 +178,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately and never waits.
+/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately and never waits, unless the generator has
+/// [shared time slots](Self::with_shared_time_slots).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -191,7 +194,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// ticket that the service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
-///   processes, do not share them. If two generators that share no time slots make tickets for the same user and
+///   processes, share them only by [`with_shared_time_slots`](Self::with_shared_time_slots). If two generators that share no time slots make tickets for the same user and
 ///   APPLID, two tickets can be equal. The service then accepts only the first of the two tickets that it receives.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may
 ///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
@@ -248,7 +251,11 @@ pub struct LocalGenerator {
     cache: Option<Arc<TicketCache>>,
     start_second: StartSecond,
     slots: Arc<TimeSlots>,
+    shared: Option<Arc<dyn SharedTimeSlots>>,
 }
+
+/// The time after which a reservation of a shared time slot is tried again.
+const RESERVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl LocalGenerator {
     /// Creates a generator with the system clock. Make one per process and clone it.
@@ -283,7 +290,17 @@ impl LocalGenerator {
 
     fn starting(profiles: KeyProfiles, start_second: StartSecond) -> Self {
         let slots = Arc::new(TimeSlots::new(SystemClock.now(), start_second));
-        Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
+        let clock = Arc::new(SystemClock);
+        Self { profiles, clock, cache: None, start_second, slots, shared: None }
+    }
+
+    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several processes
+    /// share. A ticket is then for a second of the clock of this place. There is no ticket if the clock of this process
+    /// differs from it by more than an eighth of the window of the profile, or if the place cannot be reached. Tickets
+    /// without replay protection are made as before.
+    #[must_use]
+    pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of
@@ -327,7 +344,8 @@ impl LocalGenerator {
     /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the application has replay
     ///   protection and the user has no time slot left.
     /// - [`SafReturnCodes::INTERNAL`] with [`is_unavailable`](GenerateError::is_unavailable) if the
-    ///   [`KeySource`](super::KeySource) of the profile fails.
+    ///   [`KeySource`](super::KeySource) of the profile fails, or if the ticket needs a
+    ///   [shared time slot](Self::with_shared_time_slots).
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -335,6 +353,10 @@ impl LocalGenerator {
     ) -> Result<PassTicket, GenerateError> {
         let (profile, now) = (self.profile(user, applid)?, self.clock.now());
         let generated = match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) if self.shared.is_some() => {
+                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
+            }
             (Replay::Protected, _) => {
                 let slot = self.slots.reserve(user, applid, profile.window(), now);
                 let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
@@ -343,10 +365,46 @@ impl LocalGenerator {
             (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
             (Replay::Allowed, None) => profile.generate(user, now),
         };
-        generated.map_err(|error| {
-            GenerateError::unavailable(*user, *applid, error.retry_after())
-                .with_reason(error.to_string())
-        })
+        generated.map_err(|error| key_failed(*user, *applid, &error))
+    }
+
+    /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
+    fn shared(&self, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
+        let shared = self.shared.as_ref()?;
+        let profile = self.profiles.get(applid)?;
+        (profile.replay() == Replay::Protected).then_some(shared)
+    }
+
+    /// Makes a ticket for a time slot that was reserved in `shared`.
+    async fn generate_shared(
+        self,
+        shared: Arc<dyn SharedTimeSlots>,
+        user: UserId,
+        applid: Applid,
+    ) -> Result<PassTicket, GenerateError> {
+        let profile = self.profile(&user, &applid)?;
+        let no_slot = |why| GenerateError::no_slot(user, applid, why);
+        let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
+        let spare = Duration::from_secs(spare_secs(profile.window()));
+        let reserved = shared.reserve(SlotRequest::new(user, applid, spare, not_before)).await;
+        let SharedSlot { slot, place_time } = reserved.map_err(|error| match error {
+            SharedSlotError::NoTimeSlot(why) => no_slot(why),
+            error @ SharedSlotError::Unreachable(_) => {
+                GenerateError::unavailable(user, applid, Some(RESERVE_AGAIN_AFTER))
+                    .with_reason(error.to_string())
+            }
+        })?;
+        let difference = place_time.as_millis().abs_diff(self.clock.now().as_millis());
+        let difference = Duration::from_millis(difference);
+        if difference > profile.window() / 8 {
+            let reason = format!(
+                "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
+                 set the clocks",
+                difference.as_secs()
+            );
+            return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
+        }
+        profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
     }
 
     /// Hands the time slots of this generator and of its clones over to another process. From now on, a ticket for an
@@ -387,6 +445,10 @@ impl LocalGenerator {
     }
 }
 
+fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateError {
+    GenerateError::unavailable(user, applid, error.retry_after()).with_reason(error.to_string())
+}
+
 /// Returns the APPLIDs with replay protection.
 fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
     let protected = profiles.iter().filter(|profile| profile.replay() == Replay::Protected);
@@ -395,7 +457,10 @@ fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
 
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        Box::pin(ready(self.generate_now(user, applid)))
+        match self.shared(applid) {
+            Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
+            None => Box::pin(ready(self.generate_now(user, applid))),
+        }
     }
 
     fn try_generate_now(
@@ -403,7 +468,7 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        Some(self.generate_now(user, applid))
+        self.shared(applid).is_none().then(|| self.generate_now(user, applid))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -731,11 +796,11 @@ impl fmt::Display for SafReturnCodes {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, time::Duration};
+    use std::{collections::HashSet, sync::Mutex, time::Duration};
 
     use super::*;
     use crate::{
-        Algorithm, KeySource, KeySourceError,
+        Algorithm, KeySource,
         clock::{ManualClock, Timestamp},
     };
 
@@ -919,6 +984,68 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Answers with the slot that the test has set, and remembers the last request.
+    #[derive(Debug)]
+    struct Place {
+        answer: Mutex<Result<SharedSlot, SharedSlotError>>,
+        asked: Mutex<Option<SlotRequest>>,
+    }
+
+    impl SharedTimeSlots for Place {
+        fn reserve(&self, request: SlotRequest) -> crate::SlotFuture {
+            *self.asked.lock().unwrap() = Some(request);
+            Box::pin(ready(self.answer.lock().unwrap().clone()))
+        }
+    }
+
+    #[test]
+    fn a_shared_time_slot_decides_the_second_of_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let start = Timestamp::from_secs(1_700_000_000);
+        let after = |secs| start.plus(Duration::from_secs(secs));
+        let clock = Arc::new(ManualClock::new(start));
+        let key = || KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF").unwrap();
+        let slot =
+            |slot, place_time| SharedSlot { slot: after(slot), place_time: after(place_time) };
+        let place =
+            Arc::new(Place { answer: Mutex::new(Ok(slot(3, 10))), asked: Mutex::default() });
+        let generator = LocalGenerator::new(KeyProfiles::new([key()]).unwrap())
+            .with_clock(clock.clone())
+            .with_shared_time_slots(place.clone());
+        clock.advance(Duration::from_secs(10));
+        let generate = || tokio_test::block_on(generator.generate(&user, &applid));
+        assert!(generator.try_generate_now(&user, &applid).is_none());
+        assert!(generator.generate_now(&user, &applid).unwrap_err().is_unavailable());
+        let ticket = generate().unwrap();
+        assert_eq!(ticket, key().generate(&user, after(3)).unwrap());
+        let asked = place.asked.lock().unwrap().unwrap();
+        assert_eq!(asked, SlotRequest::new(user, applid, Duration::from_secs(60), after(1)));
+
+        let answer = |answer| *place.answer.lock().unwrap() = answer;
+        // The window of the profile is ten minutes, so the clocks may differ by 75 s.
+        for (place_time, has_ticket) in [(85, true), (86, false)] {
+            answer(Ok(slot(3, place_time)));
+            let made = generate();
+            assert_eq!(made.is_ok(), has_ticket, "{place_time}");
+        }
+        answer(Err(SharedSlotError::unreachable("connection refused")));
+        let error = generate().unwrap_err();
+        assert!(error.is_unavailable() && error.to_string().ends_with("connection refused"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        let retry_after = Duration::from_secs(2);
+        let taken = NoTimeSlot::AllTaken { spare: Duration::from_secs(60), retry_after };
+        answer(Err(taken.into()));
+        let error = generate().unwrap_err();
+        assert_eq!(error.no_time_slot(), Some(taken));
+
+        // Without replay protection, no slot is reserved.
+        let allowed = KeyProfiles::new([key().with_replay(Replay::Allowed)]).unwrap();
+        assert!(generator.with_profiles(allowed).try_generate_now(&user, &applid).is_some());
+        let _ = generator.hand_over_time_slots();
+        let error = generate().unwrap_err();
+        assert_eq!(error.no_time_slot(), Some(NoTimeSlot::HandedOver));
     }
 
     #[test]

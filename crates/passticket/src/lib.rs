@@ -111,6 +111,7 @@ mod key_source;
 mod legacy;
 mod names;
 mod profile;
+mod shared_time_slots;
 mod ticket;
 mod ticket_cache;
 mod time_slots;
@@ -127,6 +128,9 @@ pub use names::{Applid, NameError, NameRule, UserId};
 pub use profile::{
     DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles, Refusal, Replay,
     UserTickets,
+};
+pub use shared_time_slots::{
+    SharedSlot, SharedSlotError, SharedTimeSlots, SlotFuture, SlotRequest,
 };
 pub use ticket::{PassTicket, PassTicketError};
 pub use time_slots::NoTimeSlot;

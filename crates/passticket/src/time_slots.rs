@@ -95,7 +95,7 @@ impl TimeSlots {
         now: Timestamp,
     ) -> Result<Timestamp, NoTimeSlot> {
         let (pair, now) = ((*user, *applid), now.as_secs());
-        let spare = SPARE_SECS.min(window.as_secs() / 4);
+        let spare = spare_secs(window);
         let mut state = self.state();
         if state.are_handed_over {
             return Err(NoTimeSlot::HandedOver);
@@ -111,6 +111,19 @@ impl TimeSlots {
         }
         current.insert(pair, second);
         Ok(Timestamp::from_secs(second))
+    }
+
+    /// Returns the first slot of the APPLID that can be reserved in a place that several processes share.
+    ///
+    /// # Errors
+    /// [`NoTimeSlot::HandedOver`] if another process makes the tickets now.
+    pub(super) fn first_shared(&self, applid: &Applid) -> Result<Timestamp, NoTimeSlot> {
+        let state = self.state();
+        if state.are_handed_over {
+            return Err(NoTimeSlot::HandedOver);
+        }
+        let of_applid = state.first_of.get(applid).copied().unwrap_or_default();
+        Ok(Timestamp::from_secs(state.first.max(of_applid)))
     }
 
     /// Returns the used slots for the process that continues. From now on, this process reserves no slot. `protected` has
@@ -191,6 +204,11 @@ impl fmt::Debug for TimeSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeSlots").field("first", &self.state().first).finish_non_exhaustive()
     }
+}
+
+/// Returns for how many seconds an unused slot of a ticket with this window can be used.
+pub(super) fn spare_secs(window: Duration) -> u64 {
+    SPARE_SECS.min(window.as_secs() / 4)
 }
 
 /// Returns the earliest unused slot of a pair, if this slot is not later than `now`. `last` is the last reserved slot

@@ -8,13 +8,25 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, io,
+    fmt, fs, io,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use redb::StorageBackend;
+use redb::{Database, StorageBackend};
+use tokio::sync::oneshot;
 
-use super::{tests::Fixture, *};
+use super::{
+    file::builder,
+    load::load,
+    tests::Fixture,
+    writer::{Write, Writer},
+};
+use crate::{
+    clock::Timestamp,
+    passticket::UserId,
+    revocation::{Revocation, RevocationIndex},
+    token::TokenFingerprint,
+};
 
 /// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;

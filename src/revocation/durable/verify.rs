@@ -8,7 +8,9 @@ use std::{
 use redb::{Database, StorageBackend, backends::InMemoryBackend};
 
 use super::{
-    DurableStore, OpenError, builder, catch_panic, check_exists, load_all, open_error, read_meta,
+    DurableStore,
+    file::{OpenError, builder, catch_panic, check_exists, open_error, read_meta},
+    load::load_all,
 };
 
 impl DurableStore {

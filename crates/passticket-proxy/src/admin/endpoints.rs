@@ -107,7 +107,7 @@ impl Endpoints {
     }
 }
 
-/// The answer if a reload was not possible at this moment.
+/// Returns the answer if a reload was not possible at this moment.
 fn busy(problem: &str) -> Response<Bytes> {
     let document = json!({"result": "busy", "problems": [problem]});
     let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());

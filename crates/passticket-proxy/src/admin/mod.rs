@@ -42,7 +42,7 @@ use process::Process;
 /// longest.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
-/// How long a client may take to send the headers of its request.
+/// The time that a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When the program stops, the last requests may take this long. This is enough, because the port answers each request

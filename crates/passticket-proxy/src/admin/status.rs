@@ -22,7 +22,7 @@ use tower_passticket::{
 use super::certificate::CertificateExpiry;
 use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
 
-/// How often [`WorkerState::all_run`] counts the threads.
+/// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// A part of the gateway that has its own health.
@@ -96,7 +96,7 @@ impl Components {
         }
     }
 
-    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
@@ -110,7 +110,7 @@ impl Components {
         &self.discovery
     }
 
-    /// The components that the gateway needs to serve requests, each with its name.
+    /// Returns the components that the gateway needs to serve requests, each with its name.
     pub(crate) fn needed(&self) -> Vec<(&'static str, Health)> {
         let needed = self.status().0.into_iter().filter(|part| part.is_needed);
         needed.map(|part| (part.component.value(), part.health)).collect()
@@ -154,7 +154,7 @@ pub(super) struct Part {
     warning: Option<String>,
 }
 
-/// Whether the gateway is ready only if the component works.
+/// Says whether a component must work for the gateway to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Needed,

@@ -32,7 +32,7 @@ use crate::{
 /// The number of servers that are asked at the same time.
 const MAX_CONCURRENT: usize = 16;
 
-/// The maximum number of characters that are printed of a text that a server sent.
+/// The maximum number of characters to print from a text of a server.
 const MAX_SHOWN: usize = 60;
 
 /// A server, and the question for it.

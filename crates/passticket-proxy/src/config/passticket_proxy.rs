@@ -73,7 +73,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) discovery: Option<DiscoverySection<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The place of the key `ptktdata`, with the line of the section.
+    /// The place of the setting `ptktdata`, with the line of the section.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -109,7 +109,7 @@ pub(super) enum MapCertificatesBy {
 
 /// `components.passticket-proxy.delegation`.
 pub(super) struct DelegationSection {
-    /// The callers. `None` if the key is absent. An empty list permits no caller.
+    /// The callers. `None` if the setting is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
@@ -124,7 +124,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) options: AuditFileOptions,
 }
 
-/// Reads the section. A wrong value is reported, and the default of its key is used instead.
+/// Reads the section. A wrong value is reported, and the default is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = own_section::find(root);
     let admin = admin::read(section.section("admin"));
@@ -247,7 +247,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     }
 }
 
-/// Reads the section. Returns `None` if the key `enabled` is `false`.
+/// Reads the section. Returns `None` if the setting `enabled` is `false`.
 fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransportSecurity> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let seconds = section.optional("maxAge").and_then(|field| field.number(0..=315_360_000));
@@ -388,8 +388,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
-/// directory, sorted by name. Upper and lower case of the ending do not matter.
+/// Returns the files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in
+/// the directory, sorted by name. Upper and lower case of the ending do not matter.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {

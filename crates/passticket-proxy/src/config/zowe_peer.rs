@@ -9,7 +9,8 @@ use super::{
 };
 use tower_passticket::remote::Address;
 
-/// How many seconds the gateway remembers an answer of API ML about a token: the default of `checkLogoutSeconds`.
+/// The number of seconds for which the gateway remembers an answer of API ML about a token: the default of
+/// `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
@@ -23,8 +24,8 @@ pub struct ZowePeer {
     pub check_logout: CheckLogout,
     /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
     pub client_identity: Option<ClientIdentity>,
-    /// Whether the gateway signs a login token for the user when it asks for a PassTicket: `mint`. If not, it sends the
-    /// token that the user has sent. Signing needs API ML's signing key.
+    /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
+    /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
 }
 
@@ -36,7 +37,7 @@ pub enum CheckLogout {
     Off,
     /// The gateway asks API ML about each token of API ML.
     Query {
-        /// How long the gateway remembers an answer: `checkLogoutSeconds`.
+        /// The time for which the gateway remembers an answer: `checkLogoutSeconds`.
         memory: Duration,
     },
 }
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// The settings, or the problems: errors, or warnings if there are no errors.
+    /// Returns the settings, or the problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str) -> (Option<(String, CheckLogout)>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{zowe: {yaml}}}}}\n");

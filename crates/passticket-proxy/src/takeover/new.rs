@@ -33,10 +33,10 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// How long the old process may take to hand its state over: it waits for requests and for password checks.
+/// The time that the old process may take to hand its state over: it waits for requests and for password checks.
 const STATE: Duration = Duration::from_secs(15);
 
-/// How long the old process may take to unlock the audit files.
+/// The time that the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
 
 /// The pause between two tries to open the stores.
@@ -134,7 +134,7 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
     Listeners::open_missing(config, gateway, admin).await.map_err(TakeoverError::Other)
 }
 
-/// Whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
+/// Returns whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
 fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
     address.is_some_and(|it| {
         it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port())
@@ -193,7 +193,8 @@ impl TakenOver {
                 let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve. It continues only if this process closes the store.
+            // The old process has permitted this process to serve. The old process continues only if this process
+            // closes the store.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None

@@ -1,5 +1,5 @@
-//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. With it goes
-//! the registry of services, so that the new process has all routes when it begins to serve.
+//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. The registry
+//! of services is handed over, too, so that the new process has all routes when it begins to serve.
 
 use std::{
     str::FromStr,
@@ -16,7 +16,7 @@ use tower_passticket::{
 
 use crate::discovery::Discovery;
 
-/// How long the hand-over waits for passwords that are being checked.
+/// The time that the hand-over waits for passwords that are being checked.
 const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
 
 /// The owners of the state, which [`HandOver`](super::HandOver) registers.
@@ -62,7 +62,7 @@ impl Owners {
     /// Returns the state for the new process. From now on, this process makes no ticket for an application with replay
     /// protection, and checks no password.
     pub(super) async fn hand_over(&self) -> State {
-        // The passwords first: until they are checked, requests may still need tickets.
+        // Wait for the password checks first. The requests that wait for them may still need tickets.
         let logins = match self.logins.get() {
             Some(logins) => Some(logins.hand_over(PASSWORD_CHECKS).await),
             None => None,
@@ -95,7 +95,7 @@ impl Owners {
         if let (Some(logins), Some(text)) = (self.logins.get(), state.logins)
             && let Err(error) = logins.continue_from(&text)
         {
-            tracing::warn!(%error, "the old process handed over failed logins that cannot be read; they no longer count");
+            tracing::warn!(%error, "the record of failed logins from the old process cannot be read; these logins no longer count");
         }
     }
 }

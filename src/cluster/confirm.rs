@@ -1,0 +1,171 @@
+//! Writes that wait until all nodes have them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    barrier::{Observation, Waiting},
+    coordinator::{CoordinatorError, LogPosition, Term},
+    options::Confirm,
+    publish_queue::Published,
+    shared::Shared,
+};
+use crate::{
+    log_limit::log_limited,
+    revocation::{Record, StoreError},
+};
+
+/// The time between two requests for the leases of all nodes, at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The longest time between two requests. The time grows while the same writes wait.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// For what a write waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The place has the records.
+    Published,
+    /// No node accepts a token any more that the records revoke.
+    Applied,
+    /// As [`Applied`](Self::Applied), for a rule with the current time. The nodes also have what follows from the rule.
+    AppliedWithDerived,
+}
+
+/// Why a barrier ended early: the place has lost data.
+struct OtherTerm;
+
+/// Publishes the records of a write, and waits.
+pub(super) async fn confirm(
+    shared: &Shared,
+    records: Vec<Record>,
+    until: Until,
+) -> Result<(), StoreError> {
+    let start = shared.clock.now();
+    let deadline = Instant::now() + shared.rules.patience();
+    let confirmed = timeout_at(deadline, reach(shared, &records, until)).await;
+    if confirmed != Ok(Some(())) {
+        shared.counts.unconfirmed.increment();
+        let problem = shared.lock().problem.clone();
+        let reason = problem.unwrap_or_else(|| "a node has not answered in time".to_owned());
+        log_limited!(error, "unconfirmed", { %reason }, "a revocation was stored, but not confirmed by all nodes");
+        let store = shared.name().as_str().into();
+        return Err(StoreError::NotEverywhere { store, reason: reason.into() });
+    }
+    if until != Until::Published {
+        shared.counts.waits.observe(shared.clock.now().since(start));
+    }
+    Ok(())
+}
+
+/// Returns `None` if the queue has no place.
+async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
+    loop {
+        let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };
+        if until == Until::Published || shared.options.confirm == Confirm::Local {
+            return Some(());
+        }
+        let Published { term, position } = published;
+        let reached = match barrier(shared, &term, position).await {
+            Ok(()) if until == Until::AppliedWithDerived => derived(shared, &term, position).await,
+            reached => reached,
+        };
+        if reached.is_ok() {
+            return Some(());
+        }
+        // The place has lost data. This node has published its memory again, or will do so.
+    }
+}
+
+/// Waits until this node has applied its own rule, and until all nodes have what follows from the rule.
+///
+/// A node that has applied a rule with the current time has first published the revocations of the PATs that the rule
+/// revokes in addition, so they are in the log now. A node that joins can read the rule without being able to know those
+/// PATs.
+async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
+    let applied = shared.wait_for(|state| {
+        let is_same = state.lease.term() == Some(term);
+        (!is_same || state.lease.applied() >= position).then_some(is_same)
+    });
+    if !applied.await {
+        return Err(OtherTerm);
+    }
+    let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await;
+    match joined {
+        Ok(joined) if joined.term == *term => barrier(shared, term, joined.last).await,
+        _ => Err(OtherTerm),
+    }
+}
+
+/// Waits until no node accepts a token any more that a record up to `position` revokes.
+async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
+    let term_seen = {
+        let state = shared.lock();
+        let is_same = state.lease.term() == Some(term);
+        state.lease.seen().filter(|_| is_same).ok_or(OtherTerm)?
+    };
+    let first_request = shared.next_request();
+    let waiting = Waiting { term: term.clone(), position, first_request, term_seen };
+    let mut observations = shared.observation.subscribe();
+    let _guard = shared.add_barrier();
+    loop {
+        let is_over = {
+            let observation = observations.borrow_and_update();
+            let now = shared.clock.now();
+            observation.as_ref().is_some_and(|it| waiting.is_over(it, &shared.rules, now))
+        };
+        if is_over {
+            return Ok(());
+        }
+        if shared.lock().lease.term() != Some(term) {
+            return Err(OtherTerm);
+        }
+        // The sender is a part of `shared`, so the channel is open.
+        let _ = observations.changed().await;
+    }
+}
+
+/// Requests the leases of all nodes while writes wait for them.
+pub(super) async fn observe_leases(shared: Arc<Shared>) {
+    loop {
+        let added = shared.barrier_added.notified();
+        if !shared.has_barriers() {
+            added.await;
+        }
+        let mut pause = FIRST_PAUSE;
+        while shared.has_barriers() {
+            observe(&shared).await;
+            tokio::select! {
+                biased;
+                () = shared.barrier_added.notified() => pause = FIRST_PAUSE,
+                () = sleep(pause) => pause = (pause * 2).min(MAX_PAUSE),
+            }
+        }
+    }
+}
+
+async fn observe(shared: &Shared) {
+    let Some(term) = shared.lock().lease.term().cloned() else { return };
+    let request = shared.take_request();
+    match shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await {
+        Ok(leases) => {
+            let now = shared.clock.now();
+            let applied_by_all = {
+                let mut state = shared.lock();
+                if state.lease.term() != Some(&term) {
+                    return;
+                }
+                state.peers.observe(&leases, shared.incarnation, now);
+                let (own, over) = (shared.incarnation, shared.rules.over());
+                state.peers.applied_by_all(&leases, own, over, now)
+            };
+            shared.observation.send_replace(Some(Observation { request, term, applied_by_all }));
+        }
+        // The session that renews the lease finds out at once, and joins again.
+        Err(CoordinatorError::OtherTerm { .. }) => shared.renew_now.notify_one(),
+        Err(_) => {}
+    }
+    // A barrier whose term has ended must also find this out.
+    shared.observation.send_modify(|_| {});
+}

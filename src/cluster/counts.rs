@@ -1,0 +1,79 @@
+//! The metrics of a node.
+
+use std::time::Duration;
+
+use crate::metrics::{Collect, Counter, Description, Exposition, Histogram};
+
+/// The upper limits of the buckets of the waiting time.
+const BUCKETS: &[Duration] = &[
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+
+const REFUSED: Description = Description::counter(
+    "passticket_cluster_refused_checks_total",
+    "Token checks that were refused because the node had no lease.",
+);
+const INCIDENTS: Description = Description::counter(
+    "passticket_cluster_incidents_total",
+    "Times that the shared place had no data of this site, although this node had.",
+);
+const UNIONS: Description = Description::counter(
+    "passticket_cluster_unions_total",
+    "Times that this node published its whole memory.",
+);
+const UNCONFIRMED: Description = Description::counter(
+    "passticket_cluster_unconfirmed_writes_total",
+    "Writes that were not confirmed by all nodes in time.",
+);
+const CONNECTION_ERRORS: Description = Description::counter(
+    "passticket_cluster_connection_errors_total",
+    "Failed calls of the shared place, after which the node has connected again.",
+);
+const WAITS: Description = Description::histogram(
+    "passticket_cluster_confirmation_seconds",
+    "Time from a write until all nodes had it.",
+);
+
+/// What a node counts.
+#[derive(Debug)]
+pub(super) struct ClusterCounts {
+    pub(super) refused: Counter,
+    pub(super) incidents: Counter,
+    pub(super) unions: Counter,
+    pub(super) unconfirmed: Counter,
+    pub(super) connection_errors: Counter,
+    /// How long writes have waited for all nodes.
+    pub(super) waits: Histogram,
+}
+
+impl Default for ClusterCounts {
+    fn default() -> Self {
+        Self {
+            refused: Counter::new(),
+            incidents: Counter::new(),
+            unions: Counter::new(),
+            unconfirmed: Counter::new(),
+            connection_errors: Counter::new(),
+            waits: Histogram::new(BUCKETS),
+        }
+    }
+}
+
+impl Collect for ClusterCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&REFUSED, self.refused.get());
+        exposition.value(&INCIDENTS, self.incidents.get());
+        exposition.value(&UNIONS, self.unions.get());
+        exposition.value(&UNCONFIRMED, self.unconfirmed.get());
+        exposition.value(&CONNECTION_ERRORS, self.connection_errors.get());
+        exposition.histogram(&WAITS, &self.waits);
+    }
+}

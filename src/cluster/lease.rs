@@ -1,0 +1,268 @@
+//! The lease of this node: until when it may accept tokens.
+
+use std::{collections::VecDeque, num::NonZeroU64};
+
+use super::{
+    boot_clock::BootTime,
+    coordinator::{LogPosition, Term},
+    rules::{Rules, applies},
+};
+
+/// The maximum number of replies whose position this node has not reached yet. The oldest are forgotten, so the lease
+/// then ends earlier.
+const MAX_PENDING: usize = 64;
+
+/// The first position that an entry can have. No entry of a real log has it, because positions begin with the time.
+const FIRST: LogPosition = LogPosition::new(0, 1);
+
+/// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease
+/// of this term.
+pub(super) const JOINING: LogPosition = LogPosition::START;
+
+/// The lease of this node. A lease that is held proves this: the node has applied each record whose write has succeeded
+/// at any node.
+#[derive(Debug)]
+pub(super) struct Lease {
+    rules: Rules,
+    /// The number of the last renewal.
+    number: u64,
+    /// The node holds the lease before this time.
+    until: BootTime,
+    term: Option<InTerm>,
+}
+
+/// What the node has done in the current term.
+#[derive(Debug)]
+struct InTerm {
+    term: Term,
+    /// When this node first knew of the term.
+    seen: BootTime,
+    /// Whether other nodes may know records that neither this node nor the place knows. This is so if the place has lost
+    /// data while this node had no lease.
+    waits_for_others: bool,
+    has_caught_up: bool,
+    applied: LogPosition,
+    /// The times from which leases run, and the positions that this node must have applied so that they count.
+    pending: VecDeque<(BootTime, LogPosition)>,
+}
+
+/// The reply to a renewal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply {
+    pub(super) sent: BootTime,
+    pub(super) received: BootTime,
+    /// The position of the last entry of the log.
+    pub(super) last: LogPosition,
+    /// Whether another node that runs has joined, but has not caught up.
+    pub(super) others_are_joining: bool,
+}
+
+impl Lease {
+    /// Creates a lease that is not held. `number` is the number of the last renewal.
+    pub(super) fn new(rules: Rules, number: u64) -> Self {
+        Self { rules, number, until: BootTime::default(), term: None }
+    }
+
+    /// Begins a term, or continues the current term. `has_followed` tells whether the memory has followed the log of this
+    /// term before. Returns whether the term is new to this process.
+    pub(super) fn join(&mut self, term: &Term, now: BootTime, has_followed: bool) -> bool {
+        if self.term.as_ref().is_some_and(|current| current.term == *term) {
+            return false;
+        }
+        self.term = Some(InTerm {
+            term: term.clone(),
+            seen: now,
+            waits_for_others: !has_followed && !self.is_held(now),
+            has_caught_up: false,
+            applied: LogPosition::START,
+            pending: VecDeque::new(),
+        });
+        true
+    }
+
+    /// Notes that all entries up to `position` have been applied, and that the node has caught up.
+    pub(super) fn advance(&mut self, position: LogPosition) {
+        let Some(term) = &mut self.term else { return };
+        term.has_caught_up = true;
+        term.applied = term.applied.max(position).max(FIRST);
+        while let Some((start, _)) = term.pending.front().filter(|(_, last)| *last <= term.applied)
+        {
+            self.until = self.until.max(start.plus(self.rules.lease));
+            term.pending.pop_front();
+        }
+    }
+
+    /// Returns the number and the position of the next renewal.
+    pub(super) fn next_renewal(&mut self) -> (NonZeroU64, LogPosition) {
+        self.number = self.number.saturating_add(1);
+        (NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MAX), self.applied())
+    }
+
+    /// Makes the next number larger than `number`, which the place has stored for this node.
+    pub(super) fn skip_to(&mut self, number: NonZeroU64) {
+        self.number = self.number.max(number.get());
+    }
+
+    /// Applies the reply to a renewal.
+    pub(super) fn renewed(&mut self, reply: Reply) {
+        let Reply { sent, received, last, others_are_joining } = reply;
+        let rules = self.rules;
+        let Some(term) = &mut self.term else { return };
+        let start = if applies!(rules, LeaseRunsFromSending) { sent } else { received };
+        let needs_log = applies!(rules, LeaseNeedsAppliedLog);
+        if !term.has_caught_up && needs_log {
+            return;
+        }
+        if term.waits_for_others && applies!(rules, WaitForUnionOfOthers) {
+            if sent < term.seen.plus(rules.over()) || others_are_joining {
+                return;
+            }
+            term.waits_for_others = false;
+        }
+        if term.applied >= last || !needs_log {
+            self.until = self.until.max(start.plus(rules.lease));
+        } else {
+            if term.pending.len() >= MAX_PENDING {
+                term.pending.pop_front();
+            }
+            term.pending.push_back((start, last));
+        }
+    }
+
+    pub(super) fn is_held(&self, now: BootTime) -> bool {
+        now < self.until
+    }
+
+    pub(super) fn until(&self) -> BootTime {
+        self.until
+    }
+
+    /// Ends the lease.
+    pub(super) fn end(&mut self) {
+        self.until = BootTime::default();
+        self.term = None;
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn term(&self) -> Option<&Term> {
+        self.term.as_ref().map(|current| &current.term)
+    }
+
+    /// When this node first knew of the current term.
+    pub(super) fn seen(&self) -> Option<BootTime> {
+        self.term.as_ref().map(|current| current.seen)
+    }
+
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.term.as_ref().is_some_and(|current| current.has_caught_up)
+    }
+
+    /// The position up to which this node has applied the log, as its lease record shows it.
+    pub(super) fn applied(&self) -> LogPosition {
+        let caught_up = self.term.as_ref().filter(|current| current.has_caught_up);
+        caught_up.map_or(JOINING, |current| current.applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const L: u64 = 3000;
+
+    fn at(millis: u64) -> BootTime {
+        BootTime::from_nanos(millis * 1_000_000)
+    }
+
+    fn position(number: u64) -> LogPosition {
+        LogPosition::new(number, 0)
+    }
+
+    fn lease() -> Lease {
+        Lease::new(Rules::new(Duration::from_millis(L)), 0)
+    }
+
+    fn reply(sent: u64, received: u64, last: u64) -> Reply {
+        let (sent, received) = (at(sent), at(received));
+        Reply { sent, received, last: position(last), others_are_joining: false }
+    }
+
+    #[test]
+    fn a_lease_runs_from_sending_and_counts_when_the_log_is_applied() {
+        // The position at the renewal, the last position in the reply, the position that is applied later, and until
+        // when the lease is then held.
+        for (applied, last, later, until) in
+            [(5, 5, 5, 100 + L), (6, 5, 6, 100 + L), (5, 6, 5, 0), (5, 6, 6, 100 + L), (5, 9, 8, 0)]
+        {
+            let mut lease = lease();
+            assert!(lease.join(&Term::new("a"), at(0), true));
+            lease.advance(position(applied));
+            lease.renewed(reply(100, 900, last));
+            lease.advance(position(later));
+            assert_eq!(lease.until(), at(until), "{applied} {last} {later}");
+            assert!(!lease.is_held(at(until)));
+            assert_eq!(lease.is_held(at(until.saturating_sub(1))), until > 0);
+        }
+    }
+
+    #[test]
+    fn a_node_that_had_no_lease_waits_in_a_new_term() {
+        let over = L + L / 10;
+        for (has_followed, was_held, sent, others_are_joining, is_held) in [
+            (true, false, 1001, false, true),
+            (false, false, 1001, false, false),
+            (false, false, 1000 + over - 1, false, false),
+            (false, false, 1000 + over, false, true),
+            (false, false, 1000 + over, true, false),
+            (false, true, 1001, false, true),
+            (false, true, 1001, true, true),
+        ] {
+            let mut lease = lease();
+            lease.join(&Term::new("a"), at(0), true);
+            if was_held {
+                lease.advance(position(1));
+                lease.renewed(reply(500, 500, 1));
+            }
+            lease.join(&Term::new("b"), at(1000), has_followed);
+            assert_eq!(lease.applied(), JOINING);
+            lease.renewed(reply(1000, 1000, 0));
+            lease.advance(position(0));
+            assert_ne!(lease.applied(), JOINING);
+            lease.renewed(Reply { others_are_joining, ..reply(sent, sent, 0) });
+            assert_eq!(lease.until() == at(sent + L), is_held, "{has_followed} {was_held} {sent}");
+        }
+    }
+
+    #[test]
+    fn joining_the_same_term_again_keeps_the_position() {
+        let mut lease = lease();
+        assert!(lease.join(&Term::new("a"), at(0), true));
+        lease.advance(position(7));
+        assert!(!lease.join(&Term::new("a"), at(9), false));
+        assert_eq!((lease.applied(), lease.seen()), (position(7), Some(at(0))));
+        lease.skip_to(NonZeroU64::new(41).unwrap());
+        assert_eq!(lease.next_renewal(), (NonZeroU64::new(42).unwrap(), position(7)));
+        lease.end();
+        assert!(lease.join(&Term::new("a"), at(9), false));
+    }
+
+    #[test]
+    fn positions_that_are_not_reached_are_limited() {
+        let mut lease = lease();
+        lease.join(&Term::new("a"), at(0), true);
+        lease.advance(position(1));
+        for number in 0..1000 {
+            lease.renewed(reply(number, number, 10 + number));
+        }
+        assert_eq!(lease.term.as_ref().unwrap().pending.len(), MAX_PENDING);
+        lease.advance(position(500));
+        assert_eq!(lease.until(), at(0));
+        lease.advance(position(1009));
+        assert_eq!(lease.until(), at(999 + L));
+    }
+}

@@ -1,0 +1,352 @@
+//! A node of a site.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    boot_clock::SystemBootClock,
+    confirm::observe_leases,
+    coordinator::{Coordinator, CoordinatorError, Incarnation},
+    error::ClusterError,
+    handed_over::HandedOverLease,
+    options::ClusterOptions,
+    rules::Rules,
+    session::{SessionError, Sessions},
+    shared::{Mode, Parts, Shared},
+    status::{ClusterStatus, LeaseStatus},
+    store::ClusterStore,
+};
+use crate::{
+    log_limit::log_limited,
+    metrics::{Collect, Description, Exposition},
+    revocation::DurableStore,
+};
+
+/// The shortest time between two attempts to reach the place.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// While a node starts, it tries to reach the place for this many lease times.
+const START_PATIENCE: u32 = 5;
+
+const LEASE_HELD: Description = Description::gauge(
+    "passticket_cluster_lease_held",
+    "1 if this node has a lease and accepts tokens, otherwise 0.",
+);
+const BEHIND: Description = Description::gauge(
+    "passticket_cluster_behind",
+    "Entries of the log that this node knows of, but has not applied.",
+);
+const PEERS: Description = Description::gauge("passticket_cluster_peers", "Other nodes that run.");
+const UNPUBLISHED: Description = Description::gauge(
+    "passticket_cluster_unpublished_writes",
+    "Writes of this node that are not published yet.",
+);
+
+/// A node of a site. Clones are the same node.
+///
+/// The node works in tasks of the runtime in which [`start`](Self::start) was called. When the last clone is dropped, the
+/// tasks end, and [`stores`](Self::store) of the node refuse all tokens.
+#[derive(Clone)]
+pub struct ClusterNode(Arc<Running>);
+
+/// Stops the tasks when the last clone of the node is dropped.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        set_mode(&self.0, Mode::Left);
+    }
+}
+
+impl ClusterNode {
+    /// Starts the node: joins the other nodes, makes sure that no other node has this name, catches up, and gets a lease.
+    ///
+    /// `inherited` is the lease of the process whose work this process takes over.
+    ///
+    /// If the process before this one was killed, this waits until its lease is over. If the place has lost data, this
+    /// also waits for one lease time, so that other nodes can publish their data first. If the place cannot be reached,
+    /// this tries again for five lease times.
+    ///
+    /// # Errors
+    /// [`ClusterError`] says what to do.
+    pub async fn start(
+        store: Arc<DurableStore>,
+        coordinator: Arc<dyn Coordinator>,
+        options: ClusterOptions,
+        inherited: Option<HandedOverLease>,
+    ) -> Result<Self, ClusterError> {
+        let runtime = Handle::current();
+        let HandedOverLease { incarnation, number } = inherited
+            .unwrap_or_else(|| HandedOverLease { incarnation: Incarnation::new(), number: 0 });
+        Self::start_with(Parts {
+            memory: store,
+            coordinator,
+            clock: Arc::new(SystemBootClock),
+            spawn: Arc::new(move |task| drop(runtime.spawn(task))),
+            rules: Rules::new(options.lease),
+            options,
+            incarnation,
+            number,
+        })
+        .await
+    }
+
+    pub(super) async fn start_with(parts: Parts) -> Result<Self, ClusterError> {
+        let shared = Arc::new(Shared::new(parts));
+        let node = Self(Arc::new(Running(shared.clone())));
+        let (started, result) = oneshot::channel();
+        let sessions = Sessions::new(shared.clone()).await?;
+        (shared.spawn)(Box::pin(work(shared.clone(), sessions, started)));
+        (shared.spawn)(Box::pin(until_left(shared.clone(), observe_leases(shared.clone()))));
+        (shared.spawn)(Box::pin(until_left(shared.clone(), report_lease(shared.clone()))));
+        let ready = shared.wait_for(|state| state.lease.is_held(shared.clock.now()).then_some(()));
+        tokio::select! {
+            biased;
+            error = result => Err(error.unwrap_or(ClusterError::Stopped)),
+            () = ready => Ok(node),
+        }
+    }
+
+    /// Returns the revocation store of this node.
+    pub fn store(&self) -> ClusterStore {
+        ClusterStore::new(self.shared().clone())
+    }
+
+    /// Returns the status of this node.
+    pub fn status(&self) -> ClusterStatus {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let state = shared.lock();
+        let is_behind = state.last > state.lease.applied();
+        ClusterStatus {
+            lease: match state.mode {
+                Mode::HandedOver => LeaseStatus::HandedOver,
+                Mode::Running if state.lease.is_held(now) => LeaseStatus::Ok,
+                Mode::Running | Mode::Left => LeaseStatus::Expired,
+            },
+            since: now.since(state.since),
+            behind: state.received.max(u64::from(is_behind)),
+            peers: state.peers.running(shared.rules.over(), now),
+            unpublished: shared.queue.len(),
+            term: state.lease.term().cloned(),
+            problem: state.problem.clone(),
+        }
+    }
+
+    /// Hands the lease over to another process of this node. From now on, this process does not renew the lease. It accepts
+    /// tokens without a lease, because it must follow the revocations of the other process
+    /// ([`DurableStore::apply_followed`]), and accept no new requests.
+    pub fn hand_over(&self) -> HandedOverLease {
+        let shared = self.shared();
+        set_mode(shared, Mode::HandedOver);
+        shared.queue.clear();
+        let number = shared.lock().lease.number();
+        HandedOverLease { incarnation: shared.incarnation, number }
+    }
+
+    /// Takes the lease back, because the other process has failed. The node refuses tokens until it has a lease again.
+    pub fn take_back(&self) {
+        let shared = self.shared();
+        if *shared.mode.borrow() == Mode::HandedOver {
+            shared.queue.set_overflow();
+            set_mode(shared, Mode::Running);
+        }
+    }
+
+    /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name need
+    /// not wait. If the place cannot be reached, the lease stays there until it is over.
+    pub async fn leave(&self) {
+        let shared = self.shared();
+        let before = *shared.mode.borrow();
+        let term = shared.lock().lease.term().cloned();
+        set_mode(shared, Mode::Left);
+        let (Mode::Running, Some(term)) = (before, term) else { return };
+        let remove = async {
+            let leases = shared.coordinator.leases(term.clone());
+            let leases = shared.call(Duration::ZERO, leases).await?;
+            let own = leases.into_iter().find(|lease| lease.incarnation == shared.incarnation);
+            match own {
+                Some(lease) => {
+                    shared.call(Duration::ZERO, shared.coordinator.remove(term, lease)).await
+                }
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = remove.await {
+            tracing::warn!(%error, "the lease of this node could not be removed");
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for ClusterNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClusterNode").field(self.shared()).finish()
+    }
+}
+
+impl Collect for ClusterNode {
+    fn collect(&self, exposition: &mut Exposition) {
+        self.shared().counts.collect(exposition);
+        let status = self.status();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        exposition.value(&LEASE_HELD, u64::from(status.lease == LeaseStatus::Ok));
+        exposition.value(&BEHIND, status.behind);
+        exposition.value(&PEERS, count(status.peers));
+        exposition.value(&UNPUBLISHED, count(status.unpublished));
+    }
+}
+
+fn set_mode(shared: &Shared, mode: Mode) {
+    shared.update(|state| {
+        // A node that has left does not come back.
+        if state.mode != Mode::Left {
+            state.mode = mode;
+            state.since = shared.clock.now();
+            // The lease of this process has ended in each mode. A node that takes its lease back gets a new one.
+            state.lease.end();
+        }
+    });
+    let mode = shared.lock().mode;
+    shared.mode.send_replace(mode);
+}
+
+/// Keeps the connection to the place that the nodes share. `started` gets the error that ends the start.
+async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
+    let mut started = Some(started);
+    let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
+    let mut mode = shared.mode.subscribe();
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let now = *mode.borrow_and_update();
+        match now {
+            Mode::Left => return,
+            Mode::Running => {}
+            Mode::HandedOver => {
+                if mode.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        }
+        let error = tokio::select! {
+            biased;
+            _ = mode.changed() => continue,
+            error = sessions.run() => error,
+        };
+        shared.counts.connection_errors.increment();
+        let had_caught_up = shared.update(|state| {
+            let had_caught_up = state.problem.is_none() && state.lease.has_caught_up();
+            state.problem = Some(error.to_string());
+            had_caught_up
+        });
+        // If the receiver is gone, the node has started.
+        if let Some(waiting) = started.take().filter(|waiting| !waiting.is_closed()) {
+            match starting(error, Instant::now() > patience) {
+                Ok(error) => {
+                    set_mode(&shared, Mode::Left);
+                    // The caller may have gone.
+                    let _ = waiting.send(error);
+                    return;
+                }
+                Err(error) => {
+                    started = Some(waiting);
+                    report(&shared, &error);
+                }
+            }
+        } else {
+            report(&shared, &error);
+        }
+        if had_caught_up {
+            backoff = FIRST_BACKOFF;
+        }
+        // Several nodes that have lost the same place do not come back at the same time.
+        let wait = backoff.mul_f64(0.5 + fastrand::f64());
+        backoff = (backoff * 2).min(shared.rules.renewal());
+        tokio::select! {
+            biased;
+            _ = mode.changed() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Returns `Ok` if the node cannot start because of this error.
+fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionError> {
+    match error {
+        SessionError::NameTaken(name) => Ok(ClusterError::NameTaken { name }),
+        SessionError::EmptySite => Ok(ClusterError::EmptySite),
+        SessionError::Coordinator(
+            error @ (CoordinatorError::OtherVersion { .. } | CoordinatorError::Malformed { .. }),
+        ) => Ok(error.into()),
+        SessionError::Coordinator(error) if is_late => Ok(error.into()),
+        SessionError::Store(error) if is_late => Ok(error.into()),
+        error => Err(error),
+    }
+}
+
+fn report(shared: &Shared, error: &SessionError) {
+    let node = shared.name();
+    match error {
+        SessionError::Coordinator(CoordinatorError::OtherTerm { .. }) | SessionError::Overflow => {
+            tracing::warn!(%node, %error, "this node joins the other nodes again");
+        }
+        SessionError::NameTaken(_) => {
+            log_limited!(error, "name taken", { %node, %error }, "this node gets no lease");
+        }
+        error => {
+            log_limited!(warn, "connection", { %node, %error }, "this node connects again");
+        }
+    }
+}
+
+/// Runs a task until the node has left.
+async fn until_left(shared: Arc<Shared>, task: impl Future<Output = ()>) {
+    let mut mode = shared.mode.subscribe();
+    tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::Left) => {}
+        () = task => {}
+    }
+}
+
+/// Logs when the lease begins and ends.
+async fn report_lease(shared: Arc<Shared>) {
+    let node = shared.name();
+    loop {
+        shared
+            .wait_for(|state| {
+                let is_running = state.mode == Mode::Running;
+                (is_running && state.lease.is_held(shared.clock.now())).then_some(())
+            })
+            .await;
+        shared.lock().since = shared.clock.now();
+        tracing::info!(%node, "this node has a lease, and accepts tokens");
+        loop {
+            let (is_held, is_running, until) = {
+                let state = shared.lock();
+                let now = shared.clock.now();
+                let until = state.lease.until().since(now);
+                (state.lease.is_held(now), state.mode == Mode::Running, until)
+            };
+            if !is_running {
+                break;
+            }
+            if !is_held {
+                let problem = shared.lock().problem.clone().unwrap_or_default();
+                tracing::error!(%node, problem, "the lease of this node has ended; it accepts no tokens");
+                break;
+            }
+            sleep(until + Duration::from_millis(1)).await;
+        }
+        shared.lock().since = shared.clock.now();
+    }
+}

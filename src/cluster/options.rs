@@ -1,0 +1,91 @@
+//! The options of a node.
+
+use std::time::Duration;
+
+use super::coordinator::NodeName;
+
+/// When a revocation is answered with success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirm {
+    /// When no node accepts the revoked token any more.
+    #[default]
+    Everywhere,
+    /// When this node has stored the revocation, and the place that the nodes share has it. The other nodes may accept the
+    /// token for a short time, normally a few milliseconds. A node that has lost its connection may accept it until its
+    /// lease ends.
+    Local,
+}
+
+/// What a node does if neither its own file nor the place that the nodes share has any data of the site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptySite {
+    /// Begins with an empty site. Use this if the file existed before, or if the operator has asked for a new file.
+    #[default]
+    Begin,
+    /// Does not start. Use this if the file was missing, and the operator has not asked for a new file: all revocations
+    /// of the site may be lost (docs/decisions.md#d38).
+    Refuse,
+}
+
+/// The options of a [`ClusterNode`](super::ClusterNode).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClusterOptions {
+    pub(super) name: NodeName,
+    pub(super) lease: Duration,
+    pub(super) confirm: Confirm,
+    pub(super) serve_without_lease: Duration,
+    pub(super) empty_site: EmptySite,
+}
+
+impl ClusterOptions {
+    /// The default of [`with_lease`](Self::with_lease).
+    pub const LEASE: Duration = Duration::from_secs(3);
+    /// The shortest lease.
+    pub const MIN_LEASE: Duration = Duration::from_millis(300);
+    /// The longest lease.
+    pub const MAX_LEASE: Duration = Duration::from_secs(60);
+
+    /// Creates options with their defaults. Each node of a site needs its own name.
+    pub fn new(name: NodeName) -> Self {
+        Self {
+            name,
+            lease: Self::LEASE,
+            confirm: Confirm::default(),
+            serve_without_lease: Duration::ZERO,
+            empty_site: EmptySite::default(),
+        }
+    }
+
+    /// Sets how long a node accepts tokens after it has last sent a successful renewal. All nodes of a site must have the
+    /// same value. The default is 3 seconds. A shorter or longer time than the limits becomes
+    /// [`MIN_LEASE`](Self::MIN_LEASE) or [`MAX_LEASE`](Self::MAX_LEASE).
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.clamp(Self::MIN_LEASE, Self::MAX_LEASE);
+        self
+    }
+
+    /// Sets when a revocation is answered with success. The default is [`Confirm::Everywhere`].
+    #[must_use]
+    pub fn with_confirm(mut self, confirm: Confirm) -> Self {
+        self.confirm = confirm;
+        self
+    }
+
+    /// Sets how much longer this node accepts tokens after its lease has ended. The default is zero. In this additional
+    /// time, the node may accept a token whose revocation was answered with success at another node
+    /// (docs/decisions.md#d9).
+    #[must_use]
+    pub fn with_serve_without_lease(mut self, time: Duration) -> Self {
+        self.serve_without_lease = time;
+        self
+    }
+
+    /// Sets what the node does if there is no data of the site. The default is [`EmptySite::Begin`].
+    #[must_use]
+    pub fn with_empty_site(mut self, empty_site: EmptySite) -> Self {
+        self.empty_site = empty_site;
+        self
+    }
+}

@@ -1,0 +1,201 @@
+//! The writes of this node that are not published yet.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::coordinator::{LogPosition, MAX_PUBLISHED, Term};
+use crate::revocation::Record;
+
+/// The maximum number of records that wait. If there are more, the node publishes its whole memory instead.
+const MAX_WAITING: usize = 10_000;
+
+/// Where a record was published.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    pub(super) term: Term,
+    pub(super) position: LogPosition,
+}
+
+/// The writes of this node that are not published yet, in the order of the writes. They stay in the queue until the place
+/// has confirmed them, so a lost connection loses none.
+#[derive(Debug, Default)]
+pub(super) struct PublishQueue {
+    state: Mutex<State>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    writes: VecDeque<Write>,
+    records: usize,
+    /// Records did not fit into the queue, so the node must publish its whole memory.
+    has_overflowed: bool,
+}
+
+#[derive(Debug)]
+struct Write {
+    records: Vec<Record>,
+    published: Option<oneshot::Sender<Published>>,
+}
+
+/// The oldest writes of the queue.
+#[derive(Debug)]
+pub(super) struct Batch {
+    writes: usize,
+    pub(super) records: Vec<Record>,
+}
+
+impl PublishQueue {
+    /// Adds the records of one write. Returns where they are published, once they are. `None` if the queue is full. The
+    /// records are then published with the whole memory.
+    pub(super) fn add(&self, records: Vec<Record>) -> Option<oneshot::Receiver<Published>> {
+        let (sender, receiver) = oneshot::channel();
+        let is_added = self.push(records, Some(sender));
+        is_added.then_some(receiver)
+    }
+
+    /// Adds records for whose publication nothing waits.
+    pub(super) fn add_unawaited(&self, records: Vec<Record>) {
+        self.push(records, None);
+    }
+
+    fn push(&self, records: Vec<Record>, published: Option<oneshot::Sender<Published>>) -> bool {
+        let mut state = self.lock();
+        // An empty write also takes a place.
+        let size = records.len().max(1);
+        let fits = state.records + size <= MAX_WAITING;
+        if fits {
+            state.records += size;
+            state.writes.push_back(Write { records, published });
+        } else {
+            state.has_overflowed = true;
+        }
+        drop(state);
+        self.added.notify_one();
+        fits
+    }
+
+    /// Waits until the queue has a write. The write stays in the queue.
+    pub(super) async fn next(&self) -> Batch {
+        loop {
+            let added = self.added.notified();
+            if let Some(batch) = self.first() {
+                return batch;
+            }
+            added.await;
+        }
+    }
+
+    fn first(&self) -> Option<Batch> {
+        let state = self.lock();
+        let mut batch = Batch { writes: 0, records: Vec::new() };
+        for write in &state.writes {
+            let is_full = batch.records.len() + write.records.len() > MAX_PUBLISHED;
+            if is_full && batch.writes > 0 {
+                break;
+            }
+            batch.records.extend_from_slice(&write.records);
+            batch.writes += 1;
+        }
+        (batch.writes > 0).then_some(batch)
+    }
+
+    /// Removes the writes of `batch`, which were published.
+    pub(super) fn remove(&self, batch: &Batch, published: &Published) {
+        let mut state = self.lock();
+        for _ in 0..batch.writes {
+            if let Some(write) = state.writes.pop_front() {
+                state.records -= write.records.len().max(1);
+                if let Some(sender) = write.published {
+                    // The caller may have given up.
+                    let _ = sender.send(published.clone());
+                }
+            }
+        }
+    }
+
+    /// Removes all writes. Their callers get no result.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        state.writes.clear();
+        state.records = 0;
+    }
+
+    /// Returns whether records did not fit into the queue since the last call.
+    pub(super) fn take_overflow(&self) -> bool {
+        std::mem::take(&mut self.lock().has_overflowed)
+    }
+
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.lock().has_overflowed
+    }
+
+    /// Remembers that the whole memory must be published.
+    pub(super) fn set_overflow(&self) {
+        self.lock().has_overflowed = true;
+    }
+
+    /// The number of writes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().writes.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, passticket::UserId, revocation::Revocation};
+
+    fn record(number: u64) -> Record {
+        let user = UserId::new("USER").unwrap();
+        Record::Revocation(Revocation::User { user, up_to: Timestamp::from_millis(number) })
+    }
+
+    fn published() -> Published {
+        Published { term: Term::new("a"), position: LogPosition::new(1, 0) }
+    }
+
+    #[tokio::test]
+    async fn writes_stay_until_they_are_published() {
+        let queue = PublishQueue::default();
+        let mut first = queue.add(vec![record(1)]).unwrap();
+        let batch = queue.next().await;
+        let mut second = queue.add(vec![record(2), record(3)]).unwrap();
+        assert_eq!(queue.next().await.records.len(), 3);
+        queue.remove(&batch, &published());
+        assert_eq!(first.try_recv().unwrap().position, LogPosition::new(1, 0));
+        assert!(second.try_recv().is_err());
+        assert_eq!(queue.next().await.records, [record(2), record(3)]);
+        queue.clear();
+        assert!(second.await.is_err());
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_queue_and_its_batches_are_limited() {
+        let queue = PublishQueue::default();
+        for number in 0..20_000 {
+            let is_added = queue.add(vec![record(number)]).is_some();
+            assert_eq!(is_added, number < 10_000, "{number}");
+        }
+        assert!(queue.has_overflowed() && queue.take_overflow() && !queue.take_overflow());
+        let mut batches = 0;
+        while queue.len() > 0 {
+            let batch = queue.next().await;
+            assert_eq!(batch.records.len(), MAX_PUBLISHED);
+            queue.remove(&batch, &published());
+            batches += 1;
+        }
+        assert_eq!(batches, 10);
+        // Room is free again.
+        assert!(queue.add(Vec::new()).is_some());
+    }
+}

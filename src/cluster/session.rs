@@ -1,0 +1,392 @@
+//! One connection of a node to the place that the nodes share: join, publish, follow, renew.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    boot_clock::BootTime,
+    coordinator::{
+        CoordinatorError, Followed as Log, Joined, LeaseRecord, LogEntry, LogPosition,
+        MAX_PUBLISHED, NodeName, Term,
+    },
+    memory::Followed,
+    options::EmptySite,
+    peers::Peers,
+    publish_queue::Published,
+    rules::applies,
+    shared::Shared,
+};
+use crate::revocation::{Record, StoreError};
+
+/// How long a node waits for entries of the log in one call.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+/// The lease record of a node that has ended is removed after this many lease times.
+const REMOVED_AFTER: u32 = 20;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process with this name is running.
+    #[error(
+        "another node with the name {0} is running; give each node its own name (cluster.node)"
+    )]
+    NameTaken(NodeName),
+    /// There is no data of the site, and the options do not permit to begin.
+    #[error("there is no data of this site")]
+    EmptySite,
+    /// The queue was full, so the node publishes its whole memory.
+    #[error("too many writes have waited to be published, so the node publishes all its data")]
+    Overflow,
+}
+
+/// What a node remembers from one session to the next.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    shared: Arc<Shared>,
+    /// Whether the node must publish its whole memory.
+    needs_union: bool,
+    /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
+    began_empty: bool,
+    /// The position of the last entry when this process joined the term. Later entries with the name of this node are from
+    /// this process.
+    joined_at: LogPosition,
+}
+
+/// A session has joined this term.
+#[derive(Clone, Debug)]
+struct InTerm {
+    term: Term,
+    /// The log is followed from here if the place has not lost data since.
+    from: Option<LogPosition>,
+    last: LogPosition,
+}
+
+impl Sessions {
+    pub(super) async fn new(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let first = shared.memory.export(None, MAX_PUBLISHED).await?;
+        let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
+        let began_empty = shared.memory.followed().is_none() && !has_records;
+        // A process may have ended between a write and its publication.
+        Ok(Self { shared, needs_union: true, began_empty, joined_at: LogPosition::START })
+    }
+
+    /// Joins, and works until there is a problem.
+    pub(super) async fn run(&mut self) -> SessionError {
+        let joined = match self.join().await {
+            Ok(joined) => joined,
+            Err(error) => return error,
+        };
+        let shared = self.shared.clone();
+        let (term, shared) = (joined.term.clone(), &*shared);
+        let ended = tokio::select! {
+            biased;
+            ended = renew(shared, &term) => ended,
+            ended = publish_writes(shared, &term) => ended,
+            ended = self.catch_up_and_follow(&joined) => ended,
+        };
+        match ended {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn join(&mut self) -> Result<InTerm, SessionError> {
+        let shared = self.shared.clone();
+        let Joined { term, last, is_new } =
+            shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+        let now = shared.clock.now();
+        let followed = shared.memory.followed().filter(|followed| followed.term == term);
+        let is_other = shared.update(|state| {
+            let is_other = state.lease.join(&term, now, followed.is_some());
+            if is_other {
+                state.peers.forget();
+                state.last = last;
+            }
+            is_other
+        });
+        if is_other {
+            self.needs_union |= applies!(shared.rules, Union);
+            self.joined_at = last;
+        }
+        if is_new && shared.memory.followed().is_some() {
+            shared.counts.incidents.increment();
+            tracing::error!(
+                "the place that the nodes share has lost the data of this site; the nodes publish their data again. Find out \
+                 why the data is gone"
+            );
+        }
+        if is_other && self.began_empty && shared.options.empty_site == EmptySite::Refuse {
+            let call = shared.coordinator.image(term.clone(), None);
+            let part = shared.call(Duration::ZERO, call).await?;
+            if part.records.is_empty() && part.next.is_none() {
+                return Err(SessionError::EmptySite);
+            }
+        }
+        claim_name(&shared, &term).await?;
+        let from = {
+            let state = shared.lock();
+            let applied = state.lease.has_caught_up().then(|| state.lease.applied());
+            applied.or(followed.map(|followed| followed.position))
+        };
+        Ok(InTerm { term, from, last })
+    }
+
+    async fn catch_up_and_follow(&mut self, joined: &InTerm) -> Result<Infallible, SessionError> {
+        let shared = self.shared.clone();
+        let InTerm { term, from, last } = joined;
+        self.needs_union |= shared.queue.take_overflow();
+        if self.needs_union && !self.began_empty {
+            publish_all(&shared, term).await?;
+        }
+        let mut applied = match from {
+            Some(position) => *position,
+            None => {
+                let has_salt = self.read_image(term, *last).await?;
+                if self.began_empty && !has_salt {
+                    publish_all(&shared, term).await?;
+                }
+                *last
+            }
+        };
+        self.needs_union = false;
+        self.began_empty = false;
+        loop {
+            shared.advance(term, applied);
+            if shared.queue.has_overflowed() {
+                return Err(SessionError::Overflow);
+            }
+            let call = shared.coordinator.follow(term.clone(), applied, FOLLOW);
+            applied = match shared.call(FOLLOW, call).await? {
+                Log::Entries(entries) => self.apply(term, applied, entries).await?,
+                Log::Gap => {
+                    tracing::info!("this node is far behind, and reads all data again");
+                    let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+                    if joined.term != *term {
+                        let place = "the place that the nodes share".into();
+                        return Err(CoordinatorError::OtherTerm { place }.into());
+                    }
+                    self.read_image(term, joined.last).await?;
+                    joined.last
+                }
+            };
+        }
+    }
+
+    /// Applies entries of the log, and returns the position of the last.
+    async fn apply(
+        &mut self,
+        term: &Term,
+        after: LogPosition,
+        entries: Vec<LogEntry>,
+    ) -> Result<LogPosition, SessionError> {
+        let shared = self.shared.clone();
+        let Some(position) = entries.last().map(|entry| entry.position) else { return Ok(after) };
+        shared.update(|state| {
+            state.received = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+            state.last = state.last.max(position);
+        });
+        // This process has stored its own records before it published them. A rule with the current time is nevertheless
+        // applied again, because PATs may have been registered before it in the log.
+        let is_news = |entry: &LogEntry| {
+            let is_own = entry.from == *shared.name() && entry.position > self.joined_at;
+            !is_own || matches!(entry.record, Record::RuleOfNow(_))
+        };
+        let news: Vec<_> = entries.into_iter().filter(is_news).map(|entry| entry.record).collect();
+        if !news.is_empty() {
+            // If the session ends here, nothing else would publish what follows from the rules.
+            self.needs_union |= news.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
+            let followed = Followed { term: term.clone(), position };
+            let derived = shared.memory.apply(news, Some(followed)).await?;
+            publish_derived(&shared, term, derived).await?;
+            self.needs_union = false;
+        }
+        Ok(position)
+    }
+
+    /// Reads and applies the image. Returns whether it has a salt.
+    async fn read_image(&self, term: &Term, last: LogPosition) -> Result<bool, SessionError> {
+        let shared = &*self.shared;
+        let image =
+            |cursor| shared.call(Duration::ZERO, shared.coordinator.image(term.clone(), cursor));
+        let mut has_salt = false;
+        let mut part = image(None).await?;
+        loop {
+            let records = std::mem::take(&mut part.records);
+            has_salt |= records.iter().any(|record| matches!(record, Record::Salt(_)));
+            let followed = Followed { term: term.clone(), position: last };
+            let followed = part.next.is_none().then_some(followed);
+            let applied = shared.memory.apply(records, followed);
+            let derived = match part.next.take() {
+                None => {
+                    let derived = applied.await?;
+                    publish_derived(shared, term, derived).await?;
+                    return Ok(has_salt);
+                }
+                // The next part is on its way while this part is stored.
+                Some(cursor) => {
+                    let (derived, next) = tokio::join!(applied, image(Some(cursor)));
+                    part = next?;
+                    derived?
+                }
+            };
+            publish_derived(shared, term, derived).await?;
+        }
+    }
+}
+
+/// Makes sure that no other process with the name of this node runs.
+async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
+    loop {
+        let sent = shared.clock.now();
+        let leases = shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
+        let now = shared.clock.now();
+        let Some(lease) = leases.iter().find(|lease| lease.node == *shared.name()) else {
+            shared.lock().replaced = None;
+            return Ok(());
+        };
+        if lease.incarnation == shared.incarnation {
+            shared.skip_to(lease.number);
+            return Ok(());
+        }
+        let is_other = |first: &LeaseRecord| {
+            (first.incarnation, first.number) != (lease.incarnation, lease.number)
+        };
+        if first.as_ref().is_some_and(is_other) {
+            return Err(SessionError::NameTaken(shared.name().clone()));
+        }
+        // The lease that this list shows was stored before `sent`.
+        if peers.unchanged(lease, sent) >= shared.rules.over() {
+            shared.lock().replaced = Some(lease.incarnation);
+            return Ok(());
+        }
+        if first.is_none() {
+            tracing::info!(
+                node = %shared.name(),
+                "waits for the end of the lease of an earlier process of this node"
+            );
+        }
+        peers.observe(&leases, shared.incarnation, now);
+        first = Some(lease.clone());
+        sleep(shared.rules.lease / 10).await;
+    }
+}
+
+/// Renews the lease at regular times, and whenever the node has applied entries.
+async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
+    loop {
+        let (lease, replaced) = shared.next_lease();
+        let sent = shared.clock.now();
+        let call = shared.coordinator.renew(term.clone(), lease, replaced);
+        let renewed = match shared.call(Duration::ZERO, call).await {
+            Ok(renewed) => renewed,
+            Err(CoordinatorError::NameTaken { name, .. }) => {
+                return Err(SessionError::NameTaken(name));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        shared.renewed(term, sent, &renewed);
+        remove_ended(shared, term, &renewed.leases).await?;
+        let elapsed = shared.clock.now().since(sent);
+        tokio::select! {
+            biased;
+            () = shared.renew_now.notified() => {}
+            () = sleep(shared.rules.renewal().saturating_sub(elapsed)) => {}
+        }
+    }
+}
+
+/// Removes the lease records of nodes that ended long ago.
+async fn remove_ended(
+    shared: &Shared,
+    term: &Term,
+    leases: &[LeaseRecord],
+) -> Result<(), CoordinatorError> {
+    let now = shared.clock.now();
+    let is_ended = |lease: &&LeaseRecord| {
+        let unchanged = shared.lock().peers.unchanged(lease, now);
+        lease.incarnation != shared.incarnation && unchanged > shared.rules.lease * REMOVED_AFTER
+    };
+    for lease in leases.iter().filter(is_ended) {
+        tracing::info!(node = %lease.node, "removes the lease of a node that has ended");
+        let call = shared.coordinator.remove(term.clone(), lease.clone());
+        shared.call(Duration::ZERO, call).await?;
+    }
+    Ok(())
+}
+
+/// Publishes the writes of this node, in their order.
+async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
+    loop {
+        let batch = shared.queue.next().await;
+        let position = if batch.records.is_empty() {
+            // The memory knew everything. So the records are published, or in front of this write in the queue.
+            let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+            if joined.term != *term {
+                let place = "the place that the nodes share".into();
+                return Err(CoordinatorError::OtherTerm { place }.into());
+            }
+            joined.last
+        } else {
+            publish(shared, term, batch.records.clone()).await?
+        };
+        shared.queue.remove(&batch, &Published { term: term.clone(), position });
+    }
+}
+
+/// Publishes records, and returns the position of the last entry of the log after them.
+async fn publish(
+    shared: &Shared,
+    term: &Term,
+    records: Vec<Record>,
+) -> Result<LogPosition, CoordinatorError> {
+    let mut last = LogPosition::START;
+    for records in records.chunks(MAX_PUBLISHED) {
+        let (term, name) = (term.clone(), shared.name().clone());
+        let call = shared.coordinator.publish(term, name, records.to_vec());
+        last = shared.call(Duration::ZERO, call).await?;
+    }
+    Ok(last)
+}
+
+/// Publishes what follows from records of other nodes. The node does not say that it has applied those records before
+/// this is published.
+async fn publish_derived(
+    shared: &Shared,
+    term: &Term,
+    derived: Vec<Record>,
+) -> Result<(), SessionError> {
+    if !derived.is_empty() {
+        if let Err(error) = publish(shared, term, derived.clone()).await {
+            shared.queue.add_unawaited(derived);
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Publishes the whole memory.
+async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    let start: BootTime = shared.clock.now();
+    let mut count = 0;
+    let mut records = shared.memory.export(None, MAX_PUBLISHED).await?;
+    while let Some(last) = records.last().cloned() {
+        count += records.len();
+        let published = publish(shared, term, records);
+        let next = shared.memory.export(Some(last), MAX_PUBLISHED);
+        // The next records are read while these are on their way.
+        let (published, next) = tokio::join!(published, next);
+        published?;
+        records = next?;
+    }
+    shared.counts.unions.increment();
+    let took = shared.clock.now().since(start);
+    tracing::info!(records = count, ?took, "this node has published its whole memory");
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! What the tasks of a node share.
+
+use std::{
+    fmt,
+    num::NonZeroU64,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+use super::{
+    barrier::Observation,
+    boot_clock::{BootClock, BootTime},
+    coordinator::{
+        Coordinator, CoordinatorError, CoordinatorFuture, Incarnation, LeaseRecord, LogPosition,
+        NodeName, Renewed, Term,
+    },
+    counts::ClusterCounts,
+    lease::{Lease, Reply},
+    memory::NodeMemory,
+    options::ClusterOptions,
+    peers::Peers,
+    publish_queue::PublishQueue,
+    rules::Rules,
+};
+use crate::revocation::RevocationStore;
+
+/// The memory of a node, which also evicts.
+pub(super) trait NodeStore: NodeMemory + RevocationStore {}
+
+impl<S: NodeMemory + RevocationStore> NodeStore for S {}
+
+/// Runs a task of the node. Tests can stop such tasks, as the operating system stops a process.
+pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
+
+/// The time that a call may take in addition to the limit of the coordinator, as a multiple of the lease.
+const CALL: u32 = 2;
+
+/// Whether this process works as the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Running,
+    /// Another process has taken over. It tells this process about revocations.
+    HandedOver,
+    /// The node has left the cluster.
+    Left,
+}
+
+/// What the tasks of a node share.
+pub(super) struct Shared {
+    pub(super) memory: Arc<dyn NodeStore>,
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) clock: Arc<dyn BootClock>,
+    pub(super) spawn: Spawn,
+    pub(super) options: ClusterOptions,
+    pub(super) rules: Rules,
+    pub(super) incarnation: Incarnation,
+    pub(super) queue: PublishQueue,
+    pub(super) counts: ClusterCounts,
+    /// Tokens are accepted before this time, in nanoseconds. Checks read only this.
+    serve_until: AtomicU64,
+    state: Mutex<State>,
+    /// Changes when `state` has changed in a way for which a task may wait.
+    progress: watch::Sender<()>,
+    pub(super) renew_now: Notify,
+    pub(super) mode: watch::Sender<Mode>,
+    /// The last list of leases that a barrier has requested.
+    pub(super) observation: watch::Sender<Option<Observation>>,
+    /// The number of requests for lists of leases.
+    requests: AtomicU64,
+    barriers: AtomicUsize,
+    pub(super) barrier_added: Notify,
+}
+
+/// The part of the state that changes together.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) mode: Mode,
+    pub(super) lease: Lease,
+    pub(super) peers: Peers,
+    /// The last position of the log that this node knows of.
+    pub(super) last: LogPosition,
+    /// The number of entries that were received, but not applied.
+    pub(super) received: u64,
+    /// The incarnation of a dead node with this name.
+    pub(super) replaced: Option<Incarnation>,
+    /// Why there is no connection to the place.
+    pub(super) problem: Option<String>,
+    /// Since when the lease is held or not.
+    pub(super) since: BootTime,
+}
+
+/// What a node is made of.
+pub(super) struct Parts {
+    pub(super) memory: Arc<dyn NodeStore>,
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) clock: Arc<dyn BootClock>,
+    pub(super) spawn: Spawn,
+    pub(super) options: ClusterOptions,
+    pub(super) rules: Rules,
+    pub(super) incarnation: Incarnation,
+    /// The number of the last renewal of this incarnation.
+    pub(super) number: u64,
+}
+
+impl Shared {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { memory, coordinator, clock, spawn, options, rules, incarnation, number } =
+            parts;
+        let state = State {
+            mode: Mode::Running,
+            lease: Lease::new(rules, number),
+            peers: Peers::default(),
+            last: LogPosition::START,
+            received: 0,
+            replaced: None,
+            problem: None,
+            since: clock.now(),
+        };
+        Self {
+            memory,
+            coordinator,
+            clock,
+            spawn,
+            options,
+            rules,
+            incarnation,
+            queue: PublishQueue::default(),
+            counts: ClusterCounts::default(),
+            serve_until: AtomicU64::new(0),
+            state: Mutex::new(state),
+            progress: watch::Sender::new(()),
+            renew_now: Notify::new(),
+            mode: watch::Sender::new(Mode::Running),
+            observation: watch::Sender::new(None),
+            requests: AtomicU64::new(0),
+            barriers: AtomicUsize::new(0),
+            barrier_added: Notify::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &NodeName {
+        &self.options.name
+    }
+
+    /// Returns whether this node may accept tokens now.
+    ///
+    /// A check must call this before it looks at the revocations. `Acquire` makes the revocations visible on which the
+    /// lease depends.
+    pub(super) fn may_serve(&self) -> bool {
+        let until = self.serve_until.load(Ordering::Acquire);
+        until == u64::MAX || self.clock.now() < BootTime::from_nanos(until)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and tells the tasks that wait for a change.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let until = match state.mode {
+            Mode::Running => {
+                let until = state.lease.until();
+                if until == BootTime::default() {
+                    0
+                } else {
+                    until.plus(self.options.serve_without_lease).as_nanos().min(u64::MAX - 1)
+                }
+            }
+            Mode::HandedOver => u64::MAX,
+            Mode::Left => 0,
+        };
+        self.serve_until.store(until, Ordering::Release);
+        drop(state);
+        self.progress.send_replace(());
+        result
+    }
+
+    /// Waits until `ready` returns a value.
+    pub(super) async fn wait_for<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.borrow_and_update();
+            if let Some(value) = ready(&self.lock()) {
+                return value;
+            }
+            // The sender is a part of `self`, so the channel is open.
+            let _ = progress.changed().await;
+        }
+    }
+
+    /// Waits for a call of the coordinator. A coordinator limits its calls. This limit is for one that does not.
+    pub(super) async fn call<T>(
+        &self,
+        additional: Duration,
+        call: CoordinatorFuture<T>,
+    ) -> Result<T, CoordinatorError> {
+        let limit = self.rules.lease * CALL + additional;
+        timeout(limit, call).await.unwrap_or_else(|_| {
+            Err(CoordinatorError::Unreachable {
+                place: "the place that the nodes share".into(),
+                reason: "it has not answered in time".into(),
+            })
+        })
+    }
+
+    /// Returns the lease record for the next renewal.
+    pub(super) fn next_lease(&self) -> (LeaseRecord, Option<Incarnation>) {
+        let mut state = self.lock();
+        let (number, applied) = state.lease.next_renewal();
+        let incarnation = self.incarnation;
+        (LeaseRecord { node: self.name().clone(), incarnation, number, applied }, state.replaced)
+    }
+
+    /// Applies the reply to a renewal.
+    pub(super) fn renewed(&self, term: &Term, sent: BootTime, renewed: &Renewed) {
+        let received = self.clock.now();
+        self.update(|state| {
+            if state.lease.term() != Some(term) {
+                return;
+            }
+            let Renewed { last, leases } = renewed;
+            state.peers.observe(leases, self.incarnation, received);
+            let (own, over) = (self.incarnation, self.rules.over());
+            let others_are_joining = state.peers.are_joining(leases, own, over, received);
+            state.last = state.last.max(*last);
+            state.replaced = None;
+            let last = *last;
+            state.lease.renewed(Reply { sent, received, last, others_are_joining });
+        });
+    }
+
+    /// Notes that all entries of the log up to `position` have been applied.
+    pub(super) fn advance(&self, term: &Term, position: LogPosition) {
+        let is_news = self.update(|state| {
+            if state.lease.term() != Some(term) {
+                return false;
+            }
+            let before = state.lease.applied();
+            state.lease.advance(position);
+            state.last = state.last.max(position);
+            state.received = 0;
+            state.problem = None;
+            state.lease.applied() != before
+        });
+        if is_news {
+            self.renew_now.notify_one();
+        }
+    }
+
+    /// Returns the number for the next request for a list of leases. A request that has been sent has a smaller number.
+    pub(super) fn next_request(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Takes the number of a request that is sent now.
+    pub(super) fn take_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Counts a barrier until the guard is dropped.
+    pub(super) fn add_barrier(&self) -> BarrierGuard<'_> {
+        self.barriers.fetch_add(1, Ordering::SeqCst);
+        self.barrier_added.notify_one();
+        BarrierGuard(self)
+    }
+
+    pub(super) fn has_barriers(&self) -> bool {
+        self.barriers.load(Ordering::SeqCst) > 0
+    }
+
+    /// Makes the number of the next renewal larger than that of a lease of this incarnation in the place.
+    pub(super) fn skip_to(&self, number: NonZeroU64) {
+        self.lock().lease.skip_to(number);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shared = f.debug_struct("Shared");
+        shared.field("name", self.name()).field("coordinator", &self.coordinator);
+        shared.finish_non_exhaustive()
+    }
+}
+
+/// A barrier that waits for the other nodes.
+#[derive(Debug)]
+pub(super) struct BarrierGuard<'s>(&'s Shared);
+
+impl Drop for BarrierGuard<'_> {
+    fn drop(&mut self) {
+        self.0.barriers.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,125 @@
+//! The revocation store of a node.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{
+    confirm::{Until, confirm},
+    memory::NodeWrite,
+    shared::Shared,
+};
+use crate::{
+    clock::Timestamp,
+    log_limit::log_limited,
+    revocation::{
+        CheckError, CheckFuture, Evicted, IssuedPat, Revocation, RevocationCheck,
+        RevocationListener, RevocationStore, StoreError, StoreFuture,
+    },
+    token::VerifiedToken,
+};
+
+/// The revocation store of a node. Its revocations hold on all nodes of the site.
+///
+/// # Guarantees
+/// If [`Confirm::Everywhere`](super::Confirm::Everywhere) is set, `Ok` from `record` means: no node accepts the token in a
+/// request that arrives after this. A node that does not have the revocation yet cannot accept any token, because it has
+/// no lease. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
+///
+/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, and that another node may still accept the
+/// token for a short time. The node continues to publish the revocation.
+///
+/// # Cost
+/// A check reads one number and the clock of the machine, and then checks the memory of this node.
+///
+/// If the node has no lease, each check returns [`CheckError::Unavailable`].
+#[derive(Clone)]
+pub struct ClusterStore {
+    shared: Arc<Shared>,
+}
+
+impl ClusterStore {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Refuses a check, because there is no lease.
+    #[cold]
+    fn refuse(&self) -> CheckError {
+        self.shared.counts.refused.increment();
+        log_limited!(
+            error,
+            "no lease",
+            { node = %self.shared.name() },
+            "tokens are refused, because this node has no lease from the place that the nodes share"
+        );
+        CheckError::Unavailable
+    }
+
+    /// Stores and publishes a write. The write starts before this returns, and is finished if the future is dropped.
+    fn write(&self, write: NodeWrite, until: Until) -> StoreFuture<()> {
+        let shared = self.shared.clone();
+        let written = shared.memory.write(write);
+        let (sender, receiver) = oneshot::channel();
+        (self.shared.spawn)(Box::pin(async move {
+            let result = match written.await {
+                Ok(records) => confirm(&shared, records, until).await,
+                Err(error) => Err(error),
+            };
+            // The caller may have gone.
+            let _ = sender.send(result);
+        }));
+        let store = self.shared.name().as_str().into();
+        Box::pin(async move { receiver.await.unwrap_or(Err(StoreError::Ended { store })) })
+    }
+}
+
+impl fmt::Debug for ClusterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterStore").field("node", self.shared.name()).finish_non_exhaustive()
+    }
+}
+
+impl RevocationCheck for ClusterStore {
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        // The clock is read before the revocations. In the other order, a revocation and a renewal could come in between,
+        // and the check would use the new lease with the old revocations.
+        if self.shared.may_serve() {
+            self.shared.memory.try_check_now(token)
+        } else {
+            Some(Err(self.refuse()))
+        }
+    }
+
+    fn on_revocation(&self, listener: RevocationListener) {
+        self.shared.memory.on_revocation(listener);
+    }
+
+    fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
+        if self.shared.may_serve() {
+            self.shared.memory.check_token(token)
+        } else {
+            let refused = self.refuse();
+            Box::pin(async move { Err(refused) })
+        }
+    }
+}
+
+impl RevocationStore for ClusterStore {
+    fn record(&self, revocation: Revocation) -> StoreFuture<()> {
+        self.write(NodeWrite::Revocation(revocation), Until::Applied)
+    }
+
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        self.write(NodeWrite::Issued(pat), Until::Published)
+    }
+
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        self.write(NodeWrite::RuleOfNow(rule), Until::AppliedWithDerived)
+    }
+
+    /// Evicts from the memory of this node only.
+    fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
+        self.shared.memory.evict(now)
+    }
+}
