@@ -73,6 +73,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
+    ("answers_redis", answers::redis),
     ("names", names::names),
     ("esm_texts", names::esm_texts),
     ("tickets", tickets::tickets),

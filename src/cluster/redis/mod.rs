@@ -24,6 +24,9 @@ pub use acl::acl_command;
 pub use inspection::{Finding, Inspection, Severity};
 pub use login_failures::RedisLoginFailures;
 pub use place::RedisPlace;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use reply::read_answers;
 pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
 pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;
