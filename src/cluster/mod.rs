@@ -18,7 +18,6 @@ mod node;
 mod options;
 mod peers;
 mod publish_queue;
-#[allow(dead_code, reason = "the scripts that use it are not written yet")]
 pub mod redis;
 mod rules;
 mod session;

@@ -14,6 +14,7 @@ pub mod jws;
 pub mod key_stores;
 pub mod pki;
 pub mod raw;
+pub mod redis;
 pub mod tickets;
 pub mod websocket;
 pub mod zosmf;

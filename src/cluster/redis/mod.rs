@@ -5,8 +5,10 @@
 //! connections itself.
 
 mod connection;
+mod coordinator;
 mod failure;
 mod login_failures;
+mod keys;
 mod place;
 mod primary;
 mod reply;

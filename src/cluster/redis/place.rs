@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+pub(crate) use super::primary::Server;
 use super::{
     failure::Failure,
     primary::{self, Primary},
@@ -22,7 +23,7 @@ use super::{
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
 /// How long Redis may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// After a failed attempt to connect, calls fail without another attempt for this time.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -99,26 +100,15 @@ impl RedisPlace {
         let shared = self.shared.clone();
         Box::pin(async move {
             let call = async |primary: &Primary| {
-                let server = Server { run_id: &primary.run_id, opened_at: primary.opened_at };
-                let args = match args(&server) {
-                    Ok(args) => args,
-                    Err(error) => return Err(Failure { error, is_of_connection: false }),
-                };
+                // Another connection may reach the server of the term.
+                let args = args(&primary.server())
+                    .map_err(|error| Failure { error, is_of_connection: true })?;
                 let answer = primary.connection.run(script, &keys, &args).await;
                 answer.map_err(|error| Failure::new(&shared.name, &error))
             };
             shared.call(&shared.calls, ANSWER_LIMIT, call).await
         })
     }
-}
-
-/// The server that runs a script.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Server<'a> {
-    /// The id of the server process. Each start of Redis has another.
-    pub(crate) run_id: &'a str,
-    /// The clock of the server in seconds since 1970, when the connection was opened.
-    pub(crate) opened_at: u64,
 }
 
 impl Shared {

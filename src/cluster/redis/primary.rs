@@ -23,6 +23,21 @@ pub(super) struct Primary {
     pub(super) opened_at: u64,
 }
 
+impl Primary {
+    pub(super) fn server(&self) -> Server<'_> {
+        Server { run_id: &self.run_id, opened_at: self.opened_at }
+    }
+}
+
+/// The server that runs a script.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server<'a> {
+    /// The id of the server process. Each start of Redis has another.
+    pub(crate) run_id: &'a str,
+    /// The clock of the server in seconds since 1970, when the connection was opened.
+    pub(crate) opened_at: u64,
+}
+
 /// Connects to the current primary.
 pub(super) async fn connect(
     place: &Arc<str>,

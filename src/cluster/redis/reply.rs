@@ -1,8 +1,14 @@
 //! Reads answers of Redis. They are bytes from outside: what is not as expected is an error.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU64, sync::Arc};
 
 use redis::Value;
+
+use super::failure::text_of;
+use crate::{
+    cluster::coordinator::{Followed, LeaseRecord, LogEntry, LogPosition, NodeName, Renewed},
+    revocation::{Record, RecordKind, RecordParts},
+};
 
 /// The maximum number of lines of an answer to `INFO`.
 const MAX_INFO_LINES: usize = 2000;
@@ -83,4 +89,185 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
         Value::Okay => Some(b"OK"),
         _ => None,
     }
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem(pub(super) String);
+
+impl Problem {
+    fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// The answer of the script `join`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Joining {
+    pub(super) is_new: bool,
+    pub(super) epoch: Arc<str>,
+    pub(super) replication_id: Arc<str>,
+    pub(super) last: LogPosition,
+}
+
+pub(super) fn joining(answer: &Value) -> Result<Joining, Problem> {
+    let [is_new, epoch, replication_id, last] = array(answer)?;
+    let replication_id = text(replication_id).and_then(server_id);
+    Ok(Joining {
+        is_new: flag(is_new)?,
+        epoch: text(epoch).and_then(read_epoch).ok_or_else(|| Problem::new("the key epoch"))?,
+        replication_id: replication_id.ok_or_else(|| Problem::new("the replication id"))?,
+        last: position(last)?,
+    })
+}
+
+/// An epoch: 32 hexadecimal digits.
+pub(super) fn read_epoch(text: &str) -> Option<Arc<str>> {
+    let is_epoch = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_epoch.then(|| text.into())
+}
+
+/// A position in the log.
+pub(super) fn position(answer: &Value) -> Result<LogPosition, Problem> {
+    let position = text(answer).and_then(|text| text.parse().ok());
+    position.ok_or_else(|| Problem::new("a position in the log"))
+}
+
+/// The answer of the script `follow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Following {
+    pub(super) last: LogPosition,
+    pub(super) followed: Followed,
+}
+
+pub(super) fn following(answer: &Value) -> Result<Following, Problem> {
+    let [last, gap, entries] = array(answer)?;
+    let last = position(last)?;
+    if flag(gap)? {
+        return Ok(Following { last, followed: Followed::Gap });
+    }
+    let entries = elements(entries)?.iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(Following { last, followed: Followed::Entries(entries) })
+}
+
+fn entry(answer: &Value) -> Result<LogEntry, Problem> {
+    let [id, fields] = array(answer)?;
+    let position = position(id)?;
+    let problem = || Problem(format!("the entry {position} of the key log"));
+    let fields = elements(fields)?;
+    let mut pairs = fields.chunks_exact(2);
+    let mut next = |name: &[u8]| {
+        let [key, value] = pairs.next()? else { return None };
+        bytes(value).filter(|_| bytes(key) == Some(name))
+    };
+    let read = (|| {
+        let kind = RecordKind::from_letter(next(b"k")?)?;
+        let (key, value) = (next(b"id")?.to_vec(), next(b"v")?.to_vec());
+        let is_of_now = match next(b"now")? {
+            b"0" => false,
+            b"1" => true,
+            _ => return None,
+        };
+        let from = NodeName::new(std::str::from_utf8(next(b"from")?).ok()?).ok()?;
+        let record = Record::from_parts(&RecordParts { kind, key, value, is_of_now }).ok()?;
+        Some(LogEntry { position, from, record })
+    })();
+    read.filter(|_| fields.len() == 10).ok_or_else(problem)
+}
+
+/// The answer of the script `image` for one kind of records: the next cursor, and the records.
+pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record>), Problem> {
+    let [cursor, fields] = array(answer)?;
+    let cursor = text(cursor).and_then(decimal).ok_or_else(|| Problem::new("a cursor"))?;
+    let fields = elements(fields)?;
+    let record = |pair: &[Value]| {
+        let [key, value] = pair else { return None };
+        let (key, value) = (bytes(key)?.to_vec(), bytes(value)?.to_vec());
+        Record::from_parts(&RecordParts { kind, key, value, is_of_now: false }).ok()
+    };
+    let records = fields.chunks(2).map(|pair| {
+        record(pair).ok_or_else(|| {
+            let field = pair.first().and_then(bytes).unwrap_or_default();
+            let field = text_of(&field.escape_ascii().take(40).collect::<Vec<_>>());
+            Problem(format!("the field {field} of the key image:{}; remove it", kind.letter()))
+        })
+    });
+    Ok((cursor, records.collect::<Result<_, _>>()?))
+}
+
+/// The answer of the script `renew`: the lease is stored, or the name has another lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    Stored(Renewed),
+    Taken(LeaseRecord),
+}
+
+pub(super) fn renewal(node: &NodeName, answer: &Value) -> Result<Renewal, Problem> {
+    let parts = elements(answer)?;
+    match parts.first() {
+        Some(Value::Int(1)) => {
+            let [_, last, leases] = array(answer)?;
+            let renewed = Renewed { last: position(last)?, leases: self::leases(leases)? };
+            Ok(Renewal::Stored(renewed))
+        }
+        Some(Value::Int(0)) => {
+            let [_, lease] = array(answer)?;
+            Ok(Renewal::Taken(read_lease(node.clone(), lease)?))
+        }
+        _ => Err(Problem::new("the answer to a renewal")),
+    }
+}
+
+/// All leases.
+pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
+    let lease = |pair: &[Value]| {
+        let [node, lease] = pair else { return Err(Problem::new("the key leases")) };
+        let node = text(node).and_then(|name| NodeName::new(name).ok());
+        read_lease(node.ok_or_else(|| Problem::new("a name in the key leases"))?, lease)
+    };
+    elements(answer)?.chunks(2).map(lease).collect()
+}
+
+/// Reads `incarnation number applied`.
+fn read_lease(node: NodeName, answer: &Value) -> Result<LeaseRecord, Problem> {
+    let read = || {
+        let mut parts = text(answer)?.split(' ');
+        let incarnation = parts.next().filter(|it| read_epoch(it).is_some())?.parse().ok()?;
+        let number = NonZeroU64::new(decimal(parts.next()?)?)?;
+        let applied = parts.next()?.parse().ok()?;
+        parts.next().is_none().then_some((incarnation, number, applied))
+    };
+    let Some((incarnation, number, applied)) = read() else {
+        return Err(Problem(format!("the field {node} of the key leases; remove it")));
+    };
+    Ok(LeaseRecord { node, incarnation, number, applied })
+}
+
+/// The elements of an array with a fixed length.
+fn array<const N: usize>(answer: &Value) -> Result<&[Value; N], Problem> {
+    elements(answer)?.try_into().map_err(|_| Problem::new("the answer to a script"))
+}
+
+fn elements(answer: &Value) -> Result<&[Value], Problem> {
+    match answer {
+        Value::Array(elements) => Ok(elements),
+        _ => Err(Problem::new("the answer to a script")),
+    }
+}
+
+fn flag(answer: &Value) -> Result<bool, Problem> {
+    match answer {
+        Value::Int(0) => Ok(false),
+        Value::Int(1) => Ok(true),
+        _ => Err(Problem::new("the answer to a script")),
+    }
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_decimal)
+}
+
+fn text(answer: &Value) -> Option<&str> {
+    std::str::from_utf8(bytes(answer)?).ok()
 }
