@@ -35,11 +35,7 @@ pub(super) fn has_message(body: &[u8], number: &str) -> bool {
 ///
 /// The times have no zone: API ML writes them in its local time. So the end is one day later, and no eviction drops the
 /// entry too early.
-pub(super) fn token_value(
-    hash: &ItemHash,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-) -> String {
+pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Timestamp) -> String {
     const DAY_SECS: u64 = 24 * 60 * 60;
     let expires_at = expires_at.as_secs().saturating_add(DAY_SECS);
     json!({
@@ -90,8 +86,7 @@ mod tests {
     fn a_token_is_stored_for_one_day_longer() {
         let hash = Salt::parse("s").unwrap().hash("jwt");
         let at = Timestamp::from_secs(1_764_320_400);
-        let value: serde_json::Value =
-            serde_json::from_str(&token_value(&hash, at, at)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&token_value(&hash, at, at)).unwrap();
         assert_eq!(value["issuedAt"], json!([2025, 11, 28, 9, 0, 0]));
         assert_eq!(value["expiresAt"], json!([2025, 11, 29, 9, 0, 0]));
         assert_eq!(value["tokenValue"], hash.to_string());
