@@ -7,8 +7,8 @@
 mod connection;
 mod coordinator;
 mod failure;
-mod login_failures;
 mod keys;
+mod login_failures;
 mod place;
 mod primary;
 mod reply;
