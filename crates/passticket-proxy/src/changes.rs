@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute};
+use passticket_proxy::config::{AuditSettings, ClientIdentity, Config, ConfiguredRoute};
+use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
 /// At most this many routes are named.
 const MAX_ROUTES: usize = 20;
@@ -87,7 +88,11 @@ pub(crate) struct Started {
     audit: Option<AuditSettings>,
     drain: Duration,
     tunnel_drain: Duration,
+    zowe: Option<StoreOfZowe>,
 }
+
+/// The address, the client certificate and the settings of the Caching Service.
+type StoreOfZowe = (Address, Option<ClientIdentity>, CachingServiceSettings);
 
 impl Started {
     pub(crate) fn with(config: &Config) -> Self {
@@ -99,6 +104,9 @@ impl Started {
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
             tunnel_drain: config.timeouts.tunnel_drain,
+            zowe: config.zowe.as_ref().and_then(|zowe| {
+                Some((zowe.url.clone(), zowe.client_identity.clone(), zowe.revocations?))
+            }),
         }
     }
 
@@ -122,6 +130,11 @@ impl Started {
                 "the socket for a takeover",
             ),
             (audit(self) != audit(&now), ours("audit"), "the audit log"),
+            (
+                self.zowe != now.zowe,
+                ours("zowe.revocations"),
+                "the use of API ML's revocations, with their address and client certificate,",
+            ),
             (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
             (
                 self.tunnel_drain != now.tunnel_drain,

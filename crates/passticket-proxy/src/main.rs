@@ -2,6 +2,7 @@
 
 mod admin;
 mod apiml;
+mod caching_service;
 mod changes;
 mod cli;
 mod commands;

@@ -23,6 +23,7 @@ use tower_passticket::{
 
 use crate::{
     admin::{Admin, Components, WorkerState},
+    caching_service,
     changes::Started,
     cli::ServeOptions,
     discovery::Discovery,
@@ -50,6 +51,9 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let signals = Signals::listen()?;
         let config = &loaded.config;
+        // This is asked before anything else, so that a start that must fail changes nothing.
+        let zowe = caching_service::caching_service(config).map_err(Exit::usage)?;
+        caching_service::prepare(zowe.as_ref()).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
             true => Predecessor::connect(config).await?,
@@ -155,6 +159,9 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
+    // The service was asked before the stores were opened. This call fills the store of this process.
+    caching_service::prepare(stores.zowe.as_ref()).await?;
+    let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let kept =
         Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
     let tunnels = kept.tunnels();
@@ -250,6 +257,9 @@ pub(crate) async fn run(
     // This also aborts the tasks of the configuration.
     reloading.abort();
     enforcing.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     if let Some(admin) = admin {
         admin.stop();
     }

@@ -16,7 +16,7 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
-    revocation::DurableStore,
+    revocation::{CachingService, DurableStore},
 };
 
 use super::certificate::CertificateExpiry;
@@ -34,6 +34,7 @@ pub(super) enum Component {
     Certificate,
     Configuration,
     Discovery,
+    ZoweRevocations,
 }
 
 impl Label for Component {
@@ -45,6 +46,7 @@ impl Label for Component {
         Self::Certificate,
         Self::Configuration,
         Self::Discovery,
+        Self::ZoweRevocations,
     ];
 
     fn index(self) -> usize {
@@ -59,6 +61,7 @@ impl Label for Component {
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
             Self::Discovery => "discovery",
+            Self::ZoweRevocations => "zoweRevocations",
         }
     }
 }
@@ -68,6 +71,7 @@ impl Label for Component {
 pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
+    zowe: Option<CachingService>,
     audit: Option<Arc<AuditFiles>>,
     certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
@@ -88,6 +92,7 @@ impl Components {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
+            zowe: stores.zowe.clone(),
             audit: stores.audit.clone(),
             certificate: CertificateExpiry::of(config),
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
@@ -135,6 +140,10 @@ impl Components {
         if let Some(health) = self.discovery.health() {
             // While no discovery service answers, the gateway uses the last registry.
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
+        }
+        if let Some(zowe) = &self.zowe {
+            // Without it, the gateway refuses Personal Access Tokens, and serves all other requests.
+            parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
         }
         Status(parts)
     }

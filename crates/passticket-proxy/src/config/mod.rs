@@ -197,6 +197,7 @@ mod yaml;
 mod zowe;
 mod zowe_keys;
 mod zowe_peer;
+mod zowe_revocations;
 
 use std::{
     collections::BTreeMap,

@@ -286,6 +286,11 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        zowe_revocation_megabytes: number(
+            "zoweRevocationMegabytes",
+            1,
+            defaults.zowe_revocation_megabytes,
+        ),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();

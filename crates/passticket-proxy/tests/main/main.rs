@@ -40,5 +40,6 @@ mod site_tokens;
 mod systemd;
 mod takeover;
 mod websocket;
+mod zowe_revocations;
 mod zowe_tickets;
 mod zowe_yaml;
