@@ -74,12 +74,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
-<<<<<<< HEAD
     ("answers_redis", answers::redis),
-||||||| merged common ancestors
-=======
     ("answers_caching", caching::answers),
->>>>>>> int
     ("names", names::names),
     ("esm_texts", names::esm_texts),
     ("tickets", tickets::tickets),
