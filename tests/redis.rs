@@ -22,7 +22,7 @@ use tower_passticket::{
     clock::{Clock, ManualClock, SystemClock, Timestamp},
     cluster::{
         coordinator::{
-            Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, LeaseRecord,
+            Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, Joined, LeaseRecord,
             LogPosition, NodeName, Term,
         },
         redis::{
@@ -718,7 +718,11 @@ async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
     admin(&["ACL", "SETUSER", "tp", "-xadd"]).ok();
     let records = vec![token(3, 1)];
     let refused = reason(place.publish(term, node("a"), records).await.unwrap_err());
-    assert!(refused.contains("xadd"), "{refused}");
+    assert!(refused.contains("all commands of the scripts"), "{refused}");
+    admin(&["ACL", "SETUSER", "tp", "+xadd", "-xread"]).ok();
+    let Joined { term, last, .. } = place.join().await.unwrap();
+    let refused = reason(place.follow(term, last, WAIT).await.unwrap_err());
+    assert!(refused.contains("the command xread"), "{refused}");
 
     let findings = place.inspect(SystemClock).await.unwrap().findings;
     let unknown = |finding: &Finding| match finding {

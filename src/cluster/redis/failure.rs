@@ -108,6 +108,10 @@ fn permission(detail: &str) -> String {
     let what = match command {
         Some(command) => format!("the user must have the command {command}"),
         None if detail.contains("key") => "the user must have the keys of this site".to_owned(),
+        // Redis does not say which.
+        None if detail.contains("can't run this command") => {
+            "the user must have all commands of the scripts".to_owned()
+        }
         None => format!("the user has no permission: {detail}"),
     };
     format!("{what}; set the ACL that `check --live` prints")
