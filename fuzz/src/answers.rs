@@ -1,4 +1,4 @@
-//! Answers of three servers of Zowe. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
+//! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
 //! permissions. API ML says whether a token is still valid.
 
 use std::{
@@ -225,4 +225,9 @@ pub(crate) fn apiml(data: &[u8]) {
         Err(_) => assert_ne!(status, 401),
     }
     assert_eq!(logout.is_ok(), pat.is_ok());
+}
+
+/// An answer of Redis.
+pub(crate) fn redis(data: &[u8]) {
+    tower_passticket::fuzzing::read_answers(data);
 }

@@ -74,6 +74,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
+    ("answers_redis", answers::redis),
     ("answers_caching", caching::answers),
     ("names", names::names),
     ("esm_texts", names::esm_texts),
