@@ -44,6 +44,7 @@ static IMAGE: Script = script!("image", "term");
 static RENEW: Script = script!("renew", "term", "last", "leases_of");
 static LEASES: Script = script!("leases", "term", "leases_of");
 static REMOVE: Script = script!("remove", "term");
+pub(super) static INSPECT: Script = script!("inspect", "leases_of");
 
 /// The parts of a [`Term`]. The epoch identifies the data, until all of it is removed. The run id identifies the process of
 /// Redis: a restart may have lost data. Redis changes the replication id when a replica becomes the primary.

@@ -4,9 +4,11 @@
 //! done here: the TLS of the crate uses the default cryptography provider of the process, and its Sentinel client opens the
 //! connections itself.
 
+mod acl;
 mod connection;
 mod coordinator;
 mod failure;
+mod inspection;
 mod keys;
 mod login_failures;
 mod place;
@@ -18,6 +20,8 @@ mod socket;
 mod time_slots;
 mod tls;
 
+pub use acl::acl_command;
+pub use inspection::{Finding, Inspection, Severity};
 pub use login_failures::RedisLoginFailures;
 pub use place::RedisPlace;
 pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};

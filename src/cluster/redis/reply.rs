@@ -66,6 +66,27 @@ pub(super) fn seconds(answer: &Value) -> Option<u64> {
     std::str::from_utf8(bytes(parts.first()?)?).ok()?.parse().ok()
 }
 
+/// The milliseconds of the answer to `TIME`, which are seconds and microseconds.
+pub(super) fn millis(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    let micros: u64 = std::str::from_utf8(bytes(parts.get(1)?)?).ok()?.parse().ok()?;
+    seconds(answer)?.checked_mul(1000)?.checked_add(micros / 1000)
+}
+
+/// The bytes in the answer to `MEMORY USAGE`. It is nil for a key that does not exist.
+pub(super) fn size(answer: &Value) -> u64 {
+    match answer {
+        Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The number in the answer to `CONFIG GET` for one setting.
+pub(super) fn setting(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    text(parts.get(1)?).and_then(decimal)
+}
+
 /// The id of a server process or of its data: 40 hexadecimal digits.
 pub(super) fn server_id(text: &str) -> Option<Arc<str>> {
     let is_id = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -226,6 +247,12 @@ pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
         read_lease(node.ok_or_else(|| Problem::new("a name in the key leases"))?, lease)
     };
     elements(answer)?.chunks(2).map(lease).collect()
+}
+
+/// The answer of the script `inspect`: the number of records, and the leases.
+pub(super) fn contents(answer: &Value) -> Result<(u64, Vec<LeaseRecord>), Problem> {
+    let [records, leases] = array(answer)?;
+    Ok((size(records), self::leases(leases)?))
 }
 
 /// Reads `incarnation number applied`.
