@@ -41,6 +41,7 @@ impl LoginTokens<'_> {
     /// services. A token that a scheme has issued for one service is refused, so that this service cannot use it to act
     /// as the user elsewhere (docs/decisions.md#d23).
     ///
+    /// # Errors
     /// The errors of [`require_of_any_service`](Self::require_of_any_service), and [`ApiError::ServiceToken`] if the
     /// token is for one service only.
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {

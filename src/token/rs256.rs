@@ -146,6 +146,7 @@ impl Rs256Verifier {
     ///
     /// Revocations are not checked.
     ///
+    /// # Errors
     /// [`TokenError`] for the first problem that this function finds. The signature is checked before the claims are
     /// read.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
