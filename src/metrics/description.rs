@@ -67,12 +67,12 @@ impl Description {
         Self { name, help, kind: Kind::Histogram }
     }
 
-    /// The name.
+    /// Returns the name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The help text.
+    /// Returns the help text.
     pub const fn help(&self) -> &'static str {
         self.help
     }
@@ -93,7 +93,7 @@ impl LabelName {
         Self(name)
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
