@@ -96,7 +96,7 @@ pub enum KeyError {
     Length {
         /// The number of characters found, without surrounding white space.
         digits: usize,
-        /// What a key needs.
+        /// The length and the form that a key needs.
         needed: &'static str,
     },
     /// A character is not a hex digit.
@@ -105,7 +105,7 @@ pub enum KeyError {
     Digit {
         /// The position of the first wrong character, counted from 1. Leading white space does not count.
         position: usize,
-        /// What a key needs.
+        /// The length and the form that a key needs.
         needed: &'static str,
     },
 }
