@@ -1,5 +1,5 @@
 //! Answers of three servers of Zowe. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
-//! permissions. API ML says whether a token is still valid.
+//! permissions. API ML tells the gateway whether a token is still valid.
 
 use std::{
     future::{Ready, ready},
@@ -108,8 +108,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer from the input. If the first line of the input is a status, the rest is the body. If the first
-    /// line is `raw`, the rest is the head and the body.
+    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body.
+    /// If the first line is `raw`, the rest is the head and the body.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);

@@ -80,8 +80,8 @@ impl Auth {
     }
 }
 
-/// Asserts that the status is not 500. An error response must have a Zowe message, and the header
-/// `WWW-Authenticate` if and only if the status is 401.
+/// Asserts that the status is not 500. An error response must have a Zowe message. The header `WWW-Authenticate` must
+/// be present if the status is 401, and absent if it is not.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -151,8 +151,8 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // `body` was accepted, but the input was refused because it contains a field twice. `body` contains
-        // each field only once.
+        // `body` was accepted, but the input was refused because a field occurs twice in it. In `body`, each field
+        // occurs only once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());

@@ -108,8 +108,8 @@ impl Directory {
             .expect("the mode of an own file can be set");
     }
 
-    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists, with `content` in
-    /// the file `name`. Then restores the file.
+    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists. The file `name`
+    /// has the content `content`. Then restores the file.
     fn load_stores_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         let stores = self.0.path().join("stores");
         if !stores.exists() {
@@ -134,7 +134,7 @@ impl Directory {
         Ok(loaded?.config)
     }
 
-    /// Loads the configuration with `content` in the file `name`, and then restores the file.
+    /// Loads the configuration with `content` in the file `name`. Then restores the file.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
@@ -160,14 +160,14 @@ impl Directory {
     }
 }
 
-/// Returns the secrets. No problem and no `Debug` output may contain them.
+/// Returns the secrets, which no problem and no `Debug` output may contain.
 fn secrets() -> impl Iterator<Item = &'static str> {
     let lines = SIGNING_KEY.lines().chain(SERVER_KEY.lines());
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Returns whether each occurrence of the secret is a separate word. A problem may show a value that contains a secret
-/// as a part of another word. Names are different: a problem never shows a name that contains a secret.
+/// Returns whether each occurrence of the secret is a separate word. If a secret is only a part of a word, a problem
+/// may show this word as a value. But a problem never shows a name that contains a secret.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
@@ -216,8 +216,8 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before the document changes only the line numbers in problems. A directive or a byte order
-        // mark must be at the beginning, so documents with these are not tested.
+        // A comment before the document changes only the line numbers in problems. A directive or a byte order mark
+        // must be at the beginning of a document, so such documents are not tested.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }

@@ -20,7 +20,7 @@ pub(crate) fn eureka(data: &[u8]) {
     let Ok(after) = registry.apply(delta.clone()) else { return };
     assert_eq!(Some(&*after.hash_code()), delta.hash_code());
     check_hash(&after);
-    // A delta contains changes of the last minutes, so a client applies it several times.
+    // A delta contains the changes of the last minutes, so a client may apply the same change several times.
     assert_eq!(after.apply(delta.clone()).as_ref(), Ok(&after));
     let last = |id: &str, app: &str| {
         let changes = delta.instances().filter(|(it, _)| it.id == id && it.app == app);

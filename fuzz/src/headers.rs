@@ -82,7 +82,7 @@ fn echo() -> impl tower::Service<
     })
 }
 
-/// Marks a response of [`echo`]. A response that a layer made does not have this mark.
+/// Marks a response of [`echo`]. A response that a layer has made lacks this mark.
 #[derive(Clone)]
 struct Echo;
 
@@ -213,8 +213,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// Returns the user of the credential that has precedence, or `None` if this credential is missing or not
-/// valid. This is a second implementation of `docs/decisions.md#d6`.
+/// Returns the user of the credential that takes precedence, or `None` if this credential is missing or not valid. This
+/// is a second implementation of `docs/decisions.md#d6`.
 fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {
@@ -266,7 +266,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     authorization(headers, "bearer").filter(|token| !token.is_empty())
 }
 
-/// Returns what follows the scheme in the first `Authorization` header.
+/// Returns the text after the scheme in the first `Authorization` header.
 fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
@@ -323,7 +323,7 @@ pub(crate) fn hop_by_hop(data: &[u8]) {
     assert_eq!(after, once);
 }
 
-/// Returns the header names in those rows of docs/reference/request-headers.md that `wanted` selects.
+/// Returns the header names in docs/reference/request-headers.md, from the rows that `wanted` selects.
 fn documented(wanted: fn(&str) -> bool) -> BTreeSet<&'static str> {
     let rows = include_str!("../../docs/reference/request-headers.md").lines();
     let rows = rows.filter(|row| row.starts_with("| ") && wanted(row));

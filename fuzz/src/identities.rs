@@ -195,7 +195,7 @@ pub(crate) fn client_cert(data: &[u8]) {
     let Ok(Some(chain)) = forwarded_chain(&headers) else { return };
     assert!((1..=9).contains(&chain.len()));
     assert_eq!(headers.get_all("client-cert").iter().count(), 1);
-    // The same certificates in the spelling of RFC 9440 are read in the same way.
+    // The same certificates, written as in RFC 9440, must give the same result.
     let spelled = |der: &Vec<u8>| format!(":{}:", BASE64_STANDARD.encode(der));
     let mut again = HeaderMap::new();
     let (leaf, intermediates) = chain.split_first().expect("a chain has a certificate");
@@ -206,7 +206,7 @@ pub(crate) fn client_cert(data: &[u8]) {
         again.insert("client-cert-chain", value(list.join(", ")));
     }
     assert_eq!(forwarded_chain(&again).as_ref(), Ok(&Some(chain.clone())));
-    // No certificate of an unknown authority is accepted.
+    // A certificate of an unknown authority must not be accepted.
     let verifier = ClientCertificates::new(SERVER_CERTIFICATE.as_bytes());
     let verifier = verifier.expect("the fixture is a certificate");
     assert!(verifier.verify(leaf, intermediates).is_err());

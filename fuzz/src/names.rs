@@ -68,8 +68,8 @@ fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
 
 /// Input: lines with an e-mail address, a registry, a label, a subject, an issuer.
 ///
-/// Checks that a text cannot change the structure of a command. The commands are compared with the commands for
-/// harmless texts, such as `a@b`.
+/// Checks that a text cannot change the structure of a command. The commands are compared with those for harmless
+/// texts, such as `a@b`.
 pub(crate) fn esm_texts(data: &[u8]) {
     let lines = lines(data, 5);
     let (email, registry) =

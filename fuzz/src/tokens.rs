@@ -133,7 +133,7 @@ pub(crate) fn public_keys(data: &[u8]) {
     {
         assert_eq!(read.expect("a written key can be read").to_jwk(), written);
     }
-    // Our own key has signed this PAT, and no other key verifies it.
+    // Our own key has signed this PAT. No other key must verify it.
     let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
     assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
 }
@@ -146,7 +146,7 @@ pub(crate) fn token_fingerprint(data: &[u8]) {
             assert!(fingerprint.to_string().eq_ignore_ascii_case(text));
             assert_eq!(TokenFingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
         }
-        // The text may be a token. The error is the same for another text of this length, so it shows no part
+        // The text may be a token. The error must be the same for another text of this length, so that it shows no part
         // of the token.
         Err(error) => {
             let other = "x".repeat(text.len()).parse::<TokenFingerprint>();

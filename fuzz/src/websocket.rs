@@ -1,4 +1,4 @@
-//! WebSockets: the boundaries of frames, and handshakes. The input is what a client or a service sends.
+//! WebSockets: the boundaries of frames, and handshakes. The input comes from a client or a service.
 
 use tower_passticket::fuzzing::{accepts_answer, track_frames};
 

@@ -49,13 +49,13 @@ string_enum! {
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// The certificate of the connection is no longer accepted: it was revoked, or its authority was removed.
+        /// After the handshake, the certificate of the connection was revoked, or its authority was removed.
         CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
         /// The password is right, but has expired.
         PasswordExpired = "password-expired",
-        /// The certificate of the connection was revoked, or its authority was removed, after the handshake.
+        /// The user is revoked in the security product.
         UserRevoked = "user-revoked",
         /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",

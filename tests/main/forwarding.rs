@@ -41,7 +41,8 @@ pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }
 
-/// Connects to services. Verifies their certificates with `authorities` (PEM), as `verification` says.
+/// Connects to services. Verifies their certificates with `authorities` (PEM). `verification` determines what is
+/// verified.
 pub(crate) fn verified(verification: Verification, authorities: &str) -> Connector {
     Connector::builder()
         .with_verification(verification)

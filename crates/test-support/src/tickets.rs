@@ -5,7 +5,7 @@ use passticket::{
     clock::{Clock, SystemClock},
 };
 
-/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of
+/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is public, so never use it outside of
 /// tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
