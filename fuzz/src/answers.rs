@@ -138,7 +138,7 @@ fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
     UserToken::new("token")
 }
 
-/// Input: an answer of the SAF endpoint, in the form that [`Answer::new`] describes.
+/// The input is an answer of the SAF endpoint, in the form that [`Answer::new`] describes.
 pub(crate) fn saf(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let check = block_on(async {
@@ -160,7 +160,7 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// Input: an answer of ZSS to a request for the user of a certificate or of a name, in the form that
+/// The input is an answer of ZSS to a request for the user of a certificate or of a name, in the form that
 /// [`Answer::new`] describes.
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
@@ -191,7 +191,7 @@ pub(crate) fn zss(data: &[u8]) {
     }
 }
 
-/// Input: an answer of API ML about a token, in the form that [`Answer::new`] describes.
+/// The input is an answer of API ML about a token, in the form that [`Answer::new`] describes.
 pub(crate) fn apiml(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let address = Address::parse("http://localhost:1").expect("a valid address");

@@ -203,7 +203,7 @@ fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
     directory().as_ref().map(run)
 }
 
-/// Input: a YAML document, which is read as a file of permissions.
+/// The input is a YAML document, which is read as a file of permissions.
 pub(crate) fn yaml(data: &[u8]) {
     with(|directory| {
         let path = directory.0.path().join("other.yml");
@@ -244,12 +244,12 @@ pub(crate) fn yaml(data: &[u8]) {
     });
 }
 
-/// Input: a zowe.yaml.
+/// The input is a zowe.yaml.
 pub(crate) fn zowe_yaml(data: &[u8]) {
     let _ = with(|directory| directory.load_with("zowe.yaml", data));
 }
 
-/// Input: a Zowe static definition.
+/// The input is a Zowe static definition.
 pub(crate) fn definitions(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("api-defs/dc.yml", data)) else {
         return;
@@ -265,7 +265,7 @@ pub(crate) fn definitions(data: &[u8]) {
     }
 }
 
-/// Input: a file of users.
+/// The input is a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
     let mut users: Vec<_> = config.logins.users().iter().map(|(user, _)| user).collect();
@@ -274,7 +274,7 @@ pub(crate) fn users(data: &[u8]) {
     assert!(config.logins.users().iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
-/// Input: a file of permissions.
+/// The input is a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
     // A reload of the file must give the same permissions.
@@ -300,12 +300,12 @@ pub(crate) fn saf_file(data: &[u8]) {
     }
 }
 
-/// Input: a file of identities.
+/// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// Input: a byte that selects a file with a key or a certificate, then the content of this file.
+/// The input is a byte that selects a file with a key or a certificate, followed by the content of this file.
 pub(crate) fn secret_files(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {
@@ -323,8 +323,8 @@ pub(crate) fn secret_files(data: &[u8]) {
     }
 }
 
-/// Input: a byte that selects a file, then the content of this file: a key store, a trust store, an encrypted key or
-/// certificate revocation lists.
+/// The input is a byte that selects a file, followed by the content of this file. The file is a key store, a trust
+/// store, an encrypted key or certificate revocation lists.
 pub(crate) fn key_stores(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {

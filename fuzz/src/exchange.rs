@@ -413,7 +413,7 @@ fn check_ticket(value: &[u8]) {
     assert!(profile().evaluate(&user(name), &ticket, clock().now()).is_ok());
 }
 
-/// Input: a line with the target of a request, then header lines.
+/// The input is a line with the target of a request, followed by header lines.
 pub(crate) fn forwarded(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == b'\n');
     let target = parts.next().unwrap_or_default();
@@ -473,7 +473,7 @@ where
     output
 }
 
-/// Input: all bytes of an HTTP/1.1 client.
+/// The input consists of all bytes of an HTTP/1.1 client.
 pub(crate) fn http1_client(data: &[u8]) {
     let (service, log) = (CorrectService::default(), Log::default());
     let bytes = with_tokens(data);
@@ -547,8 +547,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// Input: a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2
-/// client. In the input, a frame has one byte each for type, flags, stream and length, then the payload.
+/// The input is a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2 client.
+/// In the input, a frame has one byte each for type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -620,8 +620,7 @@ impl Script {
     }
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/1.1 client, in the form of
-/// [`Script`].
+/// The input is the answer of a service to the first of two requests of an HTTP/1.1 client, in the form of [`Script`].
 pub(crate) fn http1_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let head = "Host: gateway\r\nAuthorization: Bearer {JWT}\r\n";
@@ -645,7 +644,7 @@ pub(crate) fn http1_service(data: &[u8]) {
     assert!(rest.is_empty(), "more responses than requests: {:?}", output.escape_ascii());
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/2 client, in the form of [`Script`].
+/// The input is the answer of a service to the first of two requests of an HTTP/2 client, in the form of [`Script`].
 pub(crate) fn http2_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let log = Log::default();

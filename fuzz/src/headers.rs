@@ -157,7 +157,7 @@ fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert_eq!(pairs(after), kept);
 }
 
-/// Input: values of `Cookie` headers, one per line.
+/// The input consists of values of `Cookie` headers, one per line.
 pub(crate) fn cookies(data: &[u8]) {
     let mut before = HeaderMap::new();
     for line in with_tokens(data).split(|b| *b == b'\n') {
@@ -176,7 +176,7 @@ pub(crate) fn cookies(data: &[u8]) {
     assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
 
-/// Input: a byte that selects the settings of the layer, then header lines.
+/// The input is a byte that selects the settings of the layer, followed by header lines.
 pub(crate) fn credentials(data: &[u8]) {
     let Some((choice, lines)) = data.split_first() else { return };
     let (pats, certificate) = (choice & 1 > 0, choice & 2 > 0);
@@ -304,7 +304,7 @@ fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     names.filter(|name| !FORWARDING.iter().any(|it| name == it.as_bytes())).collect()
 }
 
-/// Input: header lines.
+/// The input consists of header lines.
 pub(crate) fn hop_by_hop(data: &[u8]) {
     let before = header_lines(data);
     let mut after = before.clone();
@@ -334,7 +334,7 @@ static TABLE: LazyLock<BTreeSet<&str>> = LazyLock::new(|| documented(|_| true));
 static OTHER_SPELLINGS: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| documented(|row| row.starts_with("| Other spellings")));
 
-/// Input: header lines.
+/// The input consists of header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
     let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);

@@ -8,7 +8,7 @@ use tower_passticket::{
 
 use crate::support::{lines, ready};
 
-/// Input: a line with the name of a resource, then lines with names of profiles. Each profile permits a
+/// The input is a line with the name of a resource, followed by lines with names of profiles. Each profile permits a
 /// different user.
 pub(crate) fn profiles(data: &[u8]) {
     let lines = lines(data, 12);

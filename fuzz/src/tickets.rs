@@ -7,8 +7,8 @@ use tower_passticket::{
 
 use crate::support::NOW;
 
-/// Input: a byte that selects the algorithm, eight bytes for the time, a user id up to a newline, and the text
-/// of a PassTicket.
+/// The input is a byte that selects the algorithm, eight bytes for the time, a user id up to a newline, and the text of
+/// a PassTicket.
 pub(crate) fn tickets(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let Some((time, rest)) = rest.split_first_chunk::<8>() else { return };

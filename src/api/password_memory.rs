@@ -118,7 +118,7 @@ impl PasswordMemory {
         context.sign().as_ref().try_into().ok().map(KeyedHash)
     }
 
-    /// Whether a password of `sender` was verified a short time ago.
+    /// Returns whether a password of `sender` was verified a short time ago.
     pub(super) fn contains(&self, sender: &Sender, now: Duration) -> bool {
         self.state().verified(sender, now).is_some()
     }

@@ -173,8 +173,8 @@ fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     }
 }
 
-/// Whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append the port
-/// or the id of the installation.
+/// Returns whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append
+/// the port or the id of the installation.
 fn begins_session(reply: &Reply) -> bool {
     reply.headers().get_all(SET_COOKIE).iter().any(|line| {
         let Some(rest) = line.as_bytes().strip_prefix(b"jedHTTPSession") else { return false };

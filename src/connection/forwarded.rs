@@ -147,13 +147,13 @@ fn identifier(value: &[u8]) -> Option<Node> {
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
 
-/// Whether the text is a token (RFC 9110 §5.6.2).
+/// Returns whether the text is a token (RFC 9110 §5.6.2).
 fn is_token(text: &[u8]) -> bool {
     let is_allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !text.is_empty() && text.iter().all(is_allowed)
 }
 
-/// Whether the text is a token or a quoted string (RFC 9110 §5.6.4).
+/// Returns whether the text is a token or a quoted string (RFC 9110 §5.6.4).
 fn is_value(text: &[u8]) -> bool {
     let Some(mut rest) = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")) else {
         return is_token(text);

@@ -138,7 +138,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The URL scheme: `http` or `https`.
+    /// Returns the URL scheme: `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",

@@ -35,8 +35,8 @@ impl TrustedProxies {
         Self(Arc::new(is_trusted))
     }
 
-    /// Whether the address belongs to a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4
-    /// address that it contains.
+    /// Returns whether the address belongs to a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4 address
+    /// that it contains.
     pub fn contains(&self, ip: IpAddr) -> bool {
         (self.0)(ip.to_canonical())
     }

@@ -8,7 +8,7 @@ pub(crate) fn is_endless(content_type: &HeaderValue) -> bool {
     begins_with(content_type, b"text/event-stream") || is_grpc(content_type)
 }
 
-/// Whether the type is gRPC, including gRPC with a suffix such as `+proto`.
+/// Returns whether the type is gRPC, including gRPC with a suffix such as `+proto`.
 pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
     begins_with(content_type, b"application/grpc")
 }

@@ -91,12 +91,12 @@ impl HopByHop {
         }
     }
 
-    /// Whether the request has a header that is always hop-by-hop, such as `Trailer`.
+    /// Returns whether the request has a header that is always hop-by-hop, such as `Trailer`.
     pub(crate) fn has_fixed(&self) -> bool {
         self.has_fixed
     }
 
-    /// Whether the headers ask for the upgrade to WebSocket (RFC 6455 §4.1).
+    /// Returns whether the headers ask for the upgrade to WebSocket (RFC 6455 §4.1).
     pub(crate) fn asks_for_websocket(&self) -> bool {
         self.upgrade_has_websocket && self.connection_has_upgrade
     }

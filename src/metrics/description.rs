@@ -99,7 +99,7 @@ impl LabelName {
     }
 }
 
-/// Whether `name` follows the rules of <https://prometheus.io/docs/concepts/data_model/>. Only the name of a
+/// Returns whether `name` follows the rules of <https://prometheus.io/docs/concepts/data_model/>. Only the name of a
 /// metric may contain colons.
 const fn is_name(name: &str, colons: bool) -> bool {
     let bytes = name.as_bytes();

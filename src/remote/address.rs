@@ -37,7 +37,7 @@ impl Address {
         Ok(Self(uri))
     }
 
-    /// Whether the traffic is encrypted (`https`) or stays on the loopback interface.
+    /// Returns whether the traffic is encrypted (`https`) or stays on the loopback interface.
     pub fn is_protected(&self) -> bool {
         let host = self.0.host().unwrap_or_default();
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();

@@ -131,7 +131,7 @@ impl ExternalToken {
         &self.0.claims.issuer
     }
 
-    /// When the token was issued, if the verifier has set this time.
+    /// Returns the time when the token was issued, if the verifier has set it.
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.claims.issued_at
     }

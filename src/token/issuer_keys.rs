@@ -289,7 +289,7 @@ impl IssuerKeys {
         self.0.set.load().as_deref().map(|current| f(&current.set))
     }
 
-    /// Whether there is a set.
+    /// Returns whether there is a set.
     pub(super) fn has_keys(&self) -> bool {
         self.0.set.load().is_some()
     }

@@ -393,7 +393,7 @@ fn unavailable(issuer: &str) -> TokenError {
     TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
-/// Whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
+/// Returns whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
 fn names_zosmf(payload: &str) -> bool {
     let Ok(payload) = decode(payload) else { return false };
     let issuer = Payload::parse(&payload).and_then(|claims| claims.issuer());

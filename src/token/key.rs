@@ -239,7 +239,7 @@ impl VerifyingKey {
             .map(|number| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero()))
     }
 
-    /// Whether `signature` is an RS256 signature of `message` by this key (RFC 7518 §3.3).
+    /// Returns whether `signature` is an RS256 signature of `message` by this key (RFC 7518 §3.3).
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.rs256.verify_sig(message, signature).is_ok()
     }

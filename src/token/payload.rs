@@ -101,12 +101,12 @@ impl<'a> Claim<'a> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Whether the value is `null`.
+    /// Returns whether the value is `null`.
     pub(super) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
-    /// Whether the value is `true`.
+    /// Returns whether the value is `true`.
     pub(super) fn is_true(self) -> bool {
         self.0 == "true"
     }

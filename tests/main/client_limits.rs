@@ -732,7 +732,7 @@ impl Client {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n")).await;
     }
 
-    /// The status of a request for `/`.
+    /// Sends a request for `/`, and returns the status.
     async fn status_for(&mut self, client: ForwardedFor<'_>) -> String {
         self.send_for("/", client).await;
         self.next_status().await

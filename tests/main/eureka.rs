@@ -33,7 +33,7 @@ async fn eureka() -> FakeEureka {
     FakeEureka::https(pki::SERVER.acceptor()).await
 }
 
-/// The ids and the status of all instances.
+/// Returns the ids and the status of all instances.
 fn seen(registry: &Registry) -> String {
     let shown = registry.instances().map(|it| format!("{} {}", it.id, it.status.as_str()));
     shown.collect::<Vec<_>>().join(",")

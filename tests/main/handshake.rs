@@ -373,7 +373,7 @@ async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<
     (stream, response)
 }
 
-/// Whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
+/// Returns whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }

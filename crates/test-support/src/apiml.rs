@@ -66,7 +66,7 @@ impl FakeApiml {
         self.state().valid.remove(token);
     }
 
-    /// Whether API ML accepts this token.
+    /// Returns whether API ML accepts this token.
     pub fn accepts(&self, token: &str) -> bool {
         self.state().valid.contains(token)
     }

@@ -25,7 +25,7 @@ pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
-/// Whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
+/// Returns whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
 pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
     let (Ok(user), Ok(ticket)) = (UserId::new(name), PassTicket::parse(ticket)) else {
         return false;
