@@ -97,7 +97,7 @@
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |
 //!
 //! SAF is the z/OS interface to the security product. ZSS (Zowe System Services) is a server that calls SAF for other
-//! programs. API ML is the Zowe API Mediation Layer. Its gateway can be replaced by this crate.
+//! programs. API ML is the Zowe API Mediation Layer. This crate can replace its gateway.
 //!
 //! By default, only the core is compiled. The core contains no TLS and no HTTP client or server. The feature `full`
 //! turns on all features except `test-util` and `fuzzing`. A feature never changes the behaviour of another feature.

@@ -147,7 +147,7 @@ async fn records_reach_the_log_and_the_image_once() {
     assert_eq!(place.publish(term.clone(), node("b"), lower).await.unwrap(), first);
     assert_eq!(entries(&place, &term, first).await, []);
 
-    // The numbers must not be compared as texts: 1000 is more than 999. A rule with the current time is always appended.
+    // The numbers are not compared as texts: 1000 is more than 999. A rule with the current time is always appended.
     let rule = Record::RuleOfNow(user(7));
     let changes = vec![token(2, 999), token(2, 1_000), rule.clone(), token(1, 1_001)];
     let last = place.publish(term.clone(), node("b"), changes.clone()).await.unwrap();

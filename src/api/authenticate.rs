@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The maximum time of a password check. The number of concurrent checks is limited. Without this time, a check whose
-/// provider does not answer would occupy a place forever.
+/// provider does not answer would run forever.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.

@@ -91,6 +91,7 @@ impl Delegation {
 
     /// Counts a call of `caller` if the limit permits it.
     ///
+    /// # Errors
     /// The time after which the caller may call again, if the caller has reached the limit.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
@@ -252,6 +253,7 @@ impl CallLimit {
 
     /// Counts a call of `caller` if the limit permits it.
     ///
+    /// # Errors
     /// The time after which the caller may call again, if the caller has reached the limit.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());

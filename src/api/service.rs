@@ -202,7 +202,7 @@ impl AuthApi {
         self.with(|state| state.listeners.push(Arc::new(listener)))
     }
 
-    /// Also logs the user out at `issuer`, if a key of this origin has verified the login token. If the issuer does not
+    /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
     /// confirm the logout, the token is revoked only here, and the answer is 503. Without this setting, each logout
     /// revokes the token only here.
     #[cfg(feature = "remote")]

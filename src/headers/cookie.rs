@@ -1,7 +1,7 @@
 //! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
 //!
 //! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. Some servers would read
-//! such a cookie as a part of a quoted value. It is found and removed nevertheless.
+//! a cookie after a `;` in quotes as a part of the quoted value. Such a cookie is found and removed nevertheless.
 
 use bytes::{BufMut, BytesMut};
 use http::{

@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// Services) have this limit (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
-/// A name in a user registry outside z/OS, together with the name of the registry. The first name is, for example, an
-/// e-mail address, the subject of an OpenID Connect token, or a distinguished name.
+/// A name in a user registry outside z/OS, together with this registry. The name is, for example, an e-mail address,
+/// the subject of an OpenID Connect token, or a distinguished name.
 ///
 /// RACF calls this a distributed identity. The security product on z/OS maps such an identity to a user
 /// id. In RACF, the command `RACMAP` defines the mapping in the class `IDIDMAP`.

@@ -50,7 +50,8 @@ pub(super) struct TokenCache {
     generation: Generation,
 }
 
-/// The generation of a cache. When it advances, later look-ups do not find the older tokens. They are evicted later.
+/// The generation of a cache. When it advances, look-ups do not find the older tokens any more, and the cache evicts
+/// them in time.
 ///
 /// A look-up reads the generation before it verifies a token. If a key is withdrawn during the verification, the
 /// generation advances. So later look-ups do not find a token that was verified with the withdrawn key.

@@ -106,7 +106,6 @@ impl fmt::Debug for ExternalClaims {
 
 /// A verified token of another issuer. [`VerifiedToken::external`](super::VerifiedToken::external) creates it. The
 /// token may be revoked, which this type does not show. Clones share the claims.
-/// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 

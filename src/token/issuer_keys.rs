@@ -146,7 +146,7 @@ pub struct KeyRefresh {
 }
 
 impl Default for KeyRefresh {
-    /// Fetches every 10 minutes, and uses a set for at most 24 hours.
+    /// Returns a refresh with one fetch every 10 minutes. A set is used for at most 24 hours.
     fn default() -> Self {
         Self { every: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
     }

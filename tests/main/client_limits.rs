@@ -329,7 +329,7 @@ async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connec
     assert_eq!(counts.open(), 1);
 }
 
-/// Reads to the end of the connection.
+/// Reads until the end of the connection.
 async fn end(client: &mut Client) -> std::io::Result<usize> {
     timeout(PATIENCE, client.0.read_to_end(&mut Vec::new())).await.expect("still open")
 }

@@ -185,7 +185,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
-/// get the same ticket. There is no limit.
+/// get the same ticket. The number of requests is not limited.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
