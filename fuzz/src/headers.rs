@@ -243,8 +243,8 @@ fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&
     certificate.then_some(CERTIFICATE_USER)
 }
 
-/// Returns the parts of `Authorization: Basic`, if the password counts as a PAT. This is a second implementation of
-/// `docs/decisions.md#d24`.
+/// Returns the user name and the password in `Authorization: Basic`, if the password counts as a PAT. This is a second
+/// implementation of `docs/decisions.md#d24`.
 fn pat_as_password(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
     let encoded = authorization(headers, "basic")?;
     let config =

@@ -218,7 +218,7 @@ pub enum BodyField {
     OidcToken,
 }
 
-/// Why a token in the body is not accepted as a Personal Access Token.
+/// The reason why a token in the body is not accepted as a Personal Access Token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
@@ -236,7 +236,7 @@ pub enum PatRefusal {
     OutOfScope,
 }
 
-/// Why a token in the body is not accepted as a token of an identity provider.
+/// The reason why a token in the body is not accepted as a token of an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OidcRefusal {

@@ -132,7 +132,7 @@ impl LoginProvider for FileLogin {
     }
 }
 
-/// Why a [`FileLogin`] cannot be created from a list of users.
+/// The reason why a [`FileLogin`] cannot be created from a list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileLoginError {

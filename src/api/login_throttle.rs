@@ -172,7 +172,7 @@ pub(super) struct TooEarly {
     pub(super) retry_after: Duration,
 }
 
-/// Why a password must not be checked.
+/// The reason why a password must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     TooEarly(TooEarly),

@@ -47,9 +47,10 @@
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The only
-//!    exception is the 503 of the health endpoint if the gateway is DOWN. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the
-//!    profile [`Compatibility::ZoweV3`], a few of these responses have no body. The default profile follows the
-//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
+//!    exception is the 503 of the health endpoint if the gateway is DOWN. The body of an error response is a JSON
+//!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], a few of these responses
+//!    have no body. The default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API
+//!    ML. [`Compatibility`] lists the differences.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.

@@ -9,8 +9,8 @@ use crate::{
     messages::{self, ApiMessage, Template},
 };
 
-/// Why z/OS refuses a login (`docs/reference/error-messages.md#password-errors`). The z/OS function `__passwd`
-/// (BPX4PWD) defines the names and numbers of these errors.
+/// The reason why z/OS refuses a login (`docs/reference/error-messages.md#password-errors`). The z/OS function
+/// `__passwd` (BPX4PWD) defines the names and numbers of these errors.
 ///
 /// If z/OS refuses only a new password (EMVSPASSWORD), a provider returns
 /// [`LoginError::NewPasswordRefused`](super::LoginError::NewPasswordRefused) instead.

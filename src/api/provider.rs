@@ -109,7 +109,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
     }
 }
 
-/// Why a login failed.
+/// The reason why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {

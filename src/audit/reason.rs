@@ -9,8 +9,8 @@ use crate::{
 };
 
 string_enum! {
-    /// Why a client was refused, or why no decision was possible. A reason code is more precise than the text that the
-    /// client gets (docs/decisions.md#d5).
+    /// The reason why a client was refused, or why no decision was possible. A reason code is more precise
+    /// than the text that the client gets (docs/decisions.md#d5).
     ///
     /// Each error of this crate that ends a decision has a reason code. The crate does not compile if a new error has
     /// no reason code.

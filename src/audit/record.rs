@@ -51,7 +51,7 @@ pub enum Detail {
     Registration {
         /// The id of the instance.
         instance: Box<str>,
-        /// Why it was refused.
+        /// The reason why the instance was refused.
         why: Box<str>,
     },
     /// [`Event::Scheme`]: which scheme was called.

@@ -419,7 +419,7 @@ impl Batch {
     }
 }
 
-/// What happens if there is a symbolic link at the path.
+/// How the gateway handles a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 enum Links {
     /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may

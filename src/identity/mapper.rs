@@ -143,7 +143,7 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
 /// the reason why the identity has no user.
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
-/// Why an identity has no user.
+/// The reason why an identity has no user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {

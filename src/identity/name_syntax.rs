@@ -235,8 +235,8 @@ mod tests {
         }
     }
 
-    /// This split is one reason why we do not use the parser of x509-cert. If this test fails, a new release of x509-cert
-    /// has fixed its parser.
+    /// This split is one reason why we do not use the parser of x509-cert. If this test fails, a new release of
+    /// x509-cert has fixed its parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";

@@ -213,7 +213,7 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
     }
 }
 
-/// Why a SAF check gave no decision.
+/// The reason why a SAF check gave no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafError {

@@ -1,4 +1,4 @@
-//! Why a token is rejected.
+//! The reasons why a token is rejected.
 
 use super::MAX_TOKEN_LEN;
 use crate::passticket::NameError;

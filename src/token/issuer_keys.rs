@@ -184,7 +184,7 @@ struct Remote {
     began: AtomicU64,
 }
 
-/// Why the current keys are not enough for a token.
+/// The reason why the current keys are not enough for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// There is no set, or the set is too old.

@@ -376,7 +376,7 @@ enum Last {
     Yes,
 }
 
-/// Why a token is not verified.
+/// The reason why a token is not verified.
 enum Undecided {
     Refused(TokenError),
     /// These keys must be fetched, and then the token must be verified again.

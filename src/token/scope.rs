@@ -108,7 +108,7 @@ impl Scopes {
     }
 }
 
-/// Why a list of scopes is not valid.
+/// The reason why a list of scopes is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopesError {

@@ -229,7 +229,7 @@ impl<C> fmt::Debug for Zosmf<C> {
     }
 }
 
-/// Why a call of z/OSMF failed. The error contains no part of a password or a token, so it may be logged.
+/// The reason why a call of z/OSMF failed. The error contains no part of a password or a token, so it may be logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZosmfError {

@@ -175,9 +175,10 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// Returns the time that this ticket is for, in seconds since the epoch, or `None` if no key can make this ticket.
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
-    /// The evaluation sets these bits to zero. In rounds 3 and 5, this is right: `L` is the `x` of round 1 or 3, and
-    /// that round has cleared the same bits. In round 1, the true value is unknown. But only the upper 7 bits of the
-    /// time depend on it, and a ticket does not contain these bits. The result has zeros there.
+    /// The evaluation sets these bits to zero. In round 3, `L` is the `x` of round 1, and in round 5, `L` is the `x` of
+    /// round 3. The same bits of these `x` were cleared, so zero is right. In round 1, the true value is unknown. But
+    /// only the upper 7 bits of the time depend on it, and a ticket does not contain these bits. The result has zeros
+    /// there.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

@@ -86,7 +86,7 @@ impl fmt::Debug for EnhancedKey {
     }
 }
 
-/// Why a text is not a key. The error contains no part of the key.
+/// The reason why a text is not a key. The error contains no part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {

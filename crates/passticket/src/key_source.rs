@@ -92,7 +92,7 @@ impl<S: KeySource + ?Sized> KeySource for Arc<S> {
     }
 }
 
-/// Why a [`KeySource`] could not use its key.
+/// The reason why a [`KeySource`] could not use its key.
 ///
 /// A generator reports this error as
 /// [`GenerateError::unavailable`](super::GenerateError::unavailable).

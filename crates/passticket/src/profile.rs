@@ -373,7 +373,7 @@ fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
 /// computed time is random. Of the random times with 32 bits, fewer than one in 20,000 are within this distance.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
-/// Why a ticket is not accepted.
+/// The reason why a ticket is not accepted.
 ///
 /// The evaluation of a ticket computes the time that the ticket was made for. If the ticket was made for another user
 /// or APPLID, or with another key, the computed time is random. So a time far from now probably means that the user,
