@@ -1,6 +1,6 @@
 //! Counts the failed logins for the [login throttle](super::login_throttle), and computes how long a client must wait.
 //!
-//! All times come from a monotonic clock, so that a wrong system clock locks no user out.
+//! All times come from a monotonic clock. So a system clock that is set wrong locks no user out.
 
 use std::{collections::HashMap, fmt, hash::Hash, net::IpAddr, time::Duration};
 
@@ -13,18 +13,18 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// Says when a count removes its failures.
+/// When a count removes its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count removes the failures after this time without another failure.
+    /// The failures are removed when this time has passed since the last failure.
     AfterLast(Duration),
-    /// The count removes the failures after this time since the first failure.
+    /// The failures are removed when this time has passed since the first failure.
     AfterFirst(Duration),
 }
 
 const OF_A_USER: Forgotten = Forgotten::AfterLast(USER_MEMORY);
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(NETWORK_MEMORY);
-/// A failure is forgiven if a later login clears it.
+/// Forgiven failures are the failures that a successful login has cleared.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(FORGIVEN_MEMORY);
 
 /// The maximum number of entries in each of the two generations of a [`Ledger`].
@@ -46,8 +46,8 @@ impl FailureLimit {
 }
 
 impl Attempt {
-    /// Returns the keys of the counts that can delay the attempt. In a known network, only the failures of the user
-    /// from this network can delay it.
+    /// Returns the keys of the counts that can delay the attempt. In a known network, this is only the count of the
+    /// user in this network.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -111,10 +111,10 @@ struct Claim {
 }
 
 impl FailureCounts {
-    /// Begins an attempt. If the limit of a count of the user is exceeded, the attempt immediately counts as a failure
-    /// there. Otherwise further attempts could begin while this password is checked, and an attacker could try many
-    /// passwords after each wait. The count of the network does not change in advance, because this would delay logins
-    /// that succeed.
+    /// Begins an attempt. If a count of the user is over its limit, the attempt counts as a failure there before its
+    /// password is checked. Otherwise further attempts could begin during the check, and an attacker could try many
+    /// passwords after each wait. The count of the network does not change in advance, because this would delay users
+    /// with the right password.
     ///
     /// If the user has recently logged in from this network, only the failures of this user from this network delay an
     /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
@@ -126,7 +126,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin) for an attempt that other counts have allowed.
+    /// Does the same as [`begin`](Self::begin), but without the check. The shared counts have already allowed the
+    /// attempt.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -135,7 +136,7 @@ impl FailureCounts {
         }
     }
 
-    /// Begins an attempt that counts as a failure from now on, whether or not a limit is exceeded.
+    /// Begins an attempt that counts as a failure from now on, even if no count is over its limit.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -191,8 +192,8 @@ impl FailureCounts {
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
     /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but do not delay the user in
-    /// this network. If they were cleared, an attacker elsewhere could guess without a wait after each login of the
-    /// user. The failures of the network also stay, because an attacker in this network may have an account.
+    /// this network. Otherwise an attacker in another network could guess without a wait after each login of the user.
+    /// The failures of the network also stay, because an attacker in this network may have an account.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -241,9 +242,9 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// Entries of the replaced old map move to the new young map if they have used up their free failures. Otherwise an
-/// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
-/// real user, and the attacker could guess again.
+/// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
+/// failures. Otherwise an attacker with many networks could fill the maps with failures of invented users. The entry of
+/// a real user would then be lost, and the attacker could guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -283,7 +284,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Removes a failure that was counted in advance, and the wait that it caused.
+    /// Takes back a failure that was counted in advance, and the wait that it caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -313,8 +314,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
-    /// the new generation. If there are more such entries, those with the most failures stay.
+    /// Begins a new young generation. Entries of the old generation that have used up their free failures are kept, but
+    /// fill at most half of the new generation. If there are too many of them, those with the most failures are kept.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -344,8 +345,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 const VERSION: &str = "1";
 
 impl FailureCounts {
-    /// Returns the counts as text, for the process that continues. `now` is the time of the same clock as in the other
-    /// calls.
+    /// Returns the counts as text, for the process that continues the work of this process. `now` is the time of the
+    /// same clock as in the other calls.
     pub(super) fn to_text(&self, now: Duration) -> String {
         let Self { users_and_networks, users, networks, forgiven } = self;
         let mut text = format!("{VERSION} {}\n", now.as_millis());
@@ -356,8 +357,9 @@ impl FailureCounts {
         text
     }
 
-    /// Adds the counts of a text of [`to_text`](Self::to_text). Returns the time in the text: from now on, the clock
-    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been added.
+    /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text: the clock
+    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been
+    /// added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;
@@ -585,9 +587,8 @@ mod tests {
         }
     }
 
-    /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16
-    /// attempts at the same time whenever the throttle permits one. After these attempts, the user logs in as
-    /// `owner`.
+    /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16 attempts
+    /// at the same time whenever the throttle permits one. After each of these bursts, the user logs in as `owner`.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
