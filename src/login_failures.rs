@@ -1,8 +1,7 @@
 //! Limits on failed logins, and the trait for counts of failed logins that several nodes share.
 //!
-//! [`AuthApi`](crate::api::AuthApi) counts the failed logins of its own process. With
-//! [`SharedLoginFailures`], the failures at all nodes of a cluster count together, so an attacker gains nothing by asking
-//! several nodes.
+//! [`AuthApi`](crate::api::AuthApi) counts the failed logins of its own process. With [`SharedLoginFailures`], the
+//! failures at all nodes of a cluster count together. So an attacker gains nothing by sending logins to several nodes.
 
 use std::{fmt, num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,23 +10,23 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 /// The wait after the first failure that causes a wait. Each further failure doubles the wait.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The failures of a user count until this time after the last of them. The time must be at least a day. If it were
-/// shorter, an attacker could wait, and would get the free failures several times a day.
+/// The failures of a user are removed when this time has passed since the last of them. The time must be at least a
+/// day. With a shorter time, an attacker who waits would get the free failures several times a day.
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The failures of a network count until this time after the first of them. In a large network, some user always mistypes,
-/// so with a time after the last failure they would count forever.
+/// The failures of a network are removed when this time has passed since the first of them. If the last failure counted
+/// instead, the failures of a large network would never be removed, because some user always mistypes.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
-/// The number of forgiven failures is removed after this time since the first of them. If each forgiven failure began a new
-/// day, the day would never end for a user who mistypes every day.
+/// The number of forgiven failures is removed when this time has passed since the first of them. If the last one
+/// counted instead, it would never be removed for a user who mistypes every day.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A login clears earlier failures of the same user from the same network, but at most this number within a day. Without
 /// this limit, an attacker in this network would get the free failures again after each login of the user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
-/// Says how many failed logins cause no wait, and how long a client must wait after more.
+/// How many failed logins cause no wait, and how long a client must wait after further ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {
@@ -43,7 +42,7 @@ impl FailureLimit {
         Self { free, longest_wait }
     }
 
-    /// Returns the limit for one of `nodes` nodes that count on their own.
+    /// Returns the limit for one node, if `nodes` nodes count separately.
     pub(crate) fn divided_by(self, nodes: NonZeroU32) -> Self {
         Self { free: self.free / nodes, ..self }
     }
@@ -71,7 +70,7 @@ impl FailureLimits {
         Self { user_and_network, user, network }
     }
 
-    /// Returns the limits for one of `nodes` nodes that count on their own.
+    /// Returns the limits for one node, if `nodes` nodes count separately.
     pub(crate) fn divided_by(self, nodes: NonZeroU32) -> Self {
         Self {
             user_and_network: self.user_and_network.divided_by(nodes),
@@ -110,23 +109,24 @@ pub enum NetworkOrigin {
     Unknown,
 }
 
-/// Says when an attempt counts as a failure before its password is checked.
+/// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// If a limit is already exceeded. Otherwise an attacker could begin many attempts at the end of each wait.
+    /// The attempt counts in advance if a limit is already exceeded. Otherwise an attacker could begin many attempts at
+    /// the end of each wait.
     IfLimitIsExceeded,
-    /// Always, because the password was already compared with the remembered one, and differs.
+    /// The attempt always counts in advance, because its password differs from the cached one.
     Always,
 }
 
-/// The counts in which an attempt was counted in advance, and the times before this, in milliseconds of the clock of the
-/// place.
+/// The counts in which an attempt was counted in advance, and the times of the failures before it. All times are in
+/// milliseconds of the clock of the shared place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.
     pub at: u64,
-    /// The time of the last failure before, in the count of the user and the network. `None` if the attempt was not counted
-    /// there.
+    /// The time of the last failure before the attempt, in the count of the user and the network. `None` if the attempt
+    /// was not counted there.
     pub user_and_network: Option<u64>,
     /// The same for the count of the user.
     pub user: Option<u64>,
@@ -143,22 +143,23 @@ pub enum AttemptResult {
     Withdrawn,
 }
 
-/// The place in which the failures are counted cannot be reached.
+/// The shared place that counts the failures cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed logins cannot be counted together with the other nodes: {0}")]
 pub struct SharedFailuresError(pub Arc<str>);
 
-/// The future of [`SharedLoginFailures::begin`]: the claim, or the wait until an attempt may begin.
+/// The future of [`SharedLoginFailures::begin`]. It returns the claim, or the wait until an attempt may begin.
 pub type BeginFuture = Pin<
     Box<dyn Future<Output = Result<Result<SharedClaim, Duration>, SharedFailuresError>> + Send>,
 >;
 
-/// Counts the failed logins of several nodes in one place.
+/// Counts the failed logins of several nodes in a shared place.
 ///
-/// The rules are those of the counts of one process. If the place cannot be reached, each node counts on its own, and
-/// divides the free failures by the [number of nodes](Self::nodes). So an attacker gains little, and users can log in.
+/// The limits apply in the same way as within one process. If the place cannot be reached, each node counts on its own,
+/// and divides the number of free failures by the [number of nodes](Self::nodes). So users can still log in, and an
+/// attacker gains little.
 pub trait SharedLoginFailures: fmt::Debug + Send + Sync + 'static {
-    /// Begins an attempt, unless the client must wait. The future must limit the time that it waits for the place.
+    /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the place.
     fn begin(
         &self,
         attempt: Attempt,

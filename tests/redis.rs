@@ -148,7 +148,7 @@ async fn records_reach_the_log_and_the_image_once() {
         Record::Salt([0xff; 64]),
     ];
     let first = place.publish(term.clone(), node("a"), all.clone()).await.unwrap();
-    // The log has never lost an entry, but Redis cannot know that about a reader that begins at the start.
+    // The log has never lost an entry. But Redis cannot know this for a reader that begins at the start.
     let gap = place.follow(term.clone(), LogPosition::START, WAIT).await.unwrap();
     assert_eq!(gap, Followed::Gap);
     assert_eq!(image(&place, &term).await, all);
@@ -158,7 +158,7 @@ async fn records_reach_the_log_and_the_image_once() {
     assert_eq!(place.publish(term.clone(), node("b"), lower).await.unwrap(), first);
     assert_eq!(entries(&place, &term, first).await, []);
 
-    // 1000 is more than 999 although its first digit is lower, and a rule with the current time is always appended.
+    // The numbers are not compared as texts: 1000 is more than 999. A rule with the current time is always appended.
     let rule = Record::RuleOfNow(user(7));
     let changes = vec![token(2, 999), token(2, 1_000), rule.clone(), token(1, 1_001)];
     let last = place.publish(term.clone(), node("b"), changes.clone()).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_reader_waits_for_entries_and_other_calls_do_not_wait_for_it() {
     let term = place.join().await.unwrap().term;
     let first = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     let waiting = tokio::spawn(place.follow(term.clone(), first, Duration::from_secs(20)));
-    // Redis says how many clients wait.
+    // Redis reports how many clients wait.
     while redis.info("clients", "blocked_clients") != "1" {
         sleep(Duration::from_millis(5)).await;
     }
@@ -213,7 +213,7 @@ async fn entries_that_were_removed_are_a_gap() {
     redis.run(&["XTRIM", "tp:{prod}:log", "MAXLEN", "0"]).ok();
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
     assert_eq!(entries(&place, &term, positions[2]).await, []);
-    // A position that this log has not reached cannot be one of this term.
+    // This log has not reached this position, so the position cannot belong to this term.
     let error = follow(LogPosition::new(u64::MAX, 0)).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::OtherTerm { .. }), "{error}");
 }
@@ -305,7 +305,7 @@ async fn records_that_are_not_needed_are_evicted() {
     assert_eq!(texts(&left), texts(&needed));
 }
 
-/// Every call with the term fails with `OtherTerm`.
+/// Asserts that every call with this term fails with `OtherTerm`.
 async fn assert_other_term(place: &RedisPlace, term: &Term) {
     let is_other = |error: CoordinatorError| matches!(error, CoordinatorError::OtherTerm { .. });
     let lease = lease("a", Incarnation::new(), 1);
@@ -332,7 +332,7 @@ async fn a_loss_of_data_begins_a_new_term() {
     let second = place.join().await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
-    // A restart with all data is another term, too: the last writes may be missing.
+    // A restart also begins another term, even if all data is there, because the last writes could be missing.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();
@@ -403,7 +403,7 @@ async fn sentinel_names_the_new_primary() {
     until_ok(|| place.follow(joined.term.clone(), joined.last, WAIT)).await;
     assert_other_term(&place, &term).await;
 
-    // Back to the first server, while the second still answers.
+    // Sentinel returns to the first server while the second one still answers.
     first.resume();
     second.wait_for_replicas(1);
     sleep(Duration::from_secs(1)).await;
@@ -533,7 +533,7 @@ async fn a_redis_that_does_not_answer_is_unreachable() {
     redis.pause();
     let error = timeout(PATIENCE, place.leases(term.clone())).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
-    // A new connection is accepted by the kernel, but nobody answers.
+    // The kernel accepts a new connection, but Redis does not answer.
     let error = timeout(PATIENCE, place.leases(term.clone())).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
     redis.resume();

@@ -1,5 +1,5 @@
 //! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
-//! permissions. API ML says whether a token is still valid.
+//! permissions. API ML tells the gateway whether a token is still valid.
 
 use std::{
     future::{Ready, ready},
@@ -108,8 +108,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer from the input. If the first line of the input is a status, the rest is the body. If the first
-    /// line is `raw`, the rest is the head and the body.
+    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body. If
+    /// the first line is `raw`, the rest is the head and the body.
     pub(crate) fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
@@ -143,7 +143,7 @@ fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
     UserToken::new("token")
 }
 
-/// Input: an answer of the SAF endpoint, in the form that [`Answer::new`] describes.
+/// The input is an answer of the SAF endpoint, in the form that [`Answer::new`] describes.
 pub(crate) fn saf(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let check = block_on(async {
@@ -165,7 +165,7 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// Input: an answer of ZSS to a request for the user of a certificate or of a name, in the form that
+/// The input is an answer of ZSS to a request for the user of a certificate or of a name, in the form that
 /// [`Answer::new`] describes.
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
@@ -196,7 +196,7 @@ pub(crate) fn zss(data: &[u8]) {
     }
 }
 
-/// Input: an answer of API ML about a token, in the form that [`Answer::new`] describes.
+/// The input is an answer of API ML about a token, in the form that [`Answer::new`] describes.
 pub(crate) fn apiml(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let address = Address::parse("http://localhost:1").expect("a valid address");

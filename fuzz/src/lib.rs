@@ -1,8 +1,8 @@
 //! Fuzz targets: one function for each parser of bytes from the network or from a file.
 //!
-//! A target accepts any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets
-//! with the committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists what each target
-//! asserts, and says how to add a target.
+//! A target accepts any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets with the
+//! committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists the assertions of each target, and
+//! describes how to add a target.
 
 #![cfg(feature = "targets")]
 

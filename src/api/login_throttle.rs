@@ -13,12 +13,12 @@
 //! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
 //! known network together.
 //!
-//! The nodes of a cluster can count the failures together ([`SharedLoginFailures`]). Each node also counts its own failures.
-//! If the common place cannot be reached, a node uses its own counts, and divides the free failures by the number of
-//! nodes.
+//! The nodes of a cluster can count the failures together in a shared place ([`SharedLoginFailures`]). Each node also
+//! counts its own failures. If a node cannot reach the shared place, it uses its own counts. It then divides the number
+//! of free failures by the number of nodes.
 //!
 //! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
-//! After that, the throttle checks the number of failures again.
+//! After this wait, the throttle checks the number of failures again.
 
 use std::{
     fmt,
@@ -62,8 +62,8 @@ pub struct LoginThrottleOptions {
     /// user. By default, 16 failures cause no wait, and the longest wait is an hour.
     pub user: FailureLimit,
     /// The failures of all users from one network within an hour. They delay only users for whom the network is not
-    /// known. By default, 100 failures cause no wait, and the longest wait is only a minute, because many users may
-    /// share a network.
+    /// known. By default, 100 failures cause no wait. The longest wait is only a minute, because many users may share a
+    /// network.
     pub network: FailureLimit,
     /// How long a network is known for a user after a login. The default is 30 days.
     pub known_for: Duration,
@@ -113,11 +113,11 @@ pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
     failures: Arc<FailedLogins>,
-    /// The counts of all nodes.
+    /// The counts that all nodes share.
     shared: Option<Arc<dyn SharedLoginFailures>>,
 }
 
-/// The failed logins, and the password checks that are in progress. Several throttles can share them.
+/// The failed logins, and the limits on concurrent password checks. Several throttles can share this value.
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
@@ -126,7 +126,7 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
     /// of another process.
     ahead: Mutex<Duration>,
-    /// All turns, while another process checks the passwords.
+    /// All turns. This process holds them while another process checks the passwords.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -145,7 +145,7 @@ impl FailedLogins {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time for the counts.
+    /// Returns the time that `counts` uses.
     fn now(&self, clock: &dyn Clock) -> Duration {
         clock.monotonic() + *self.ahead()
     }
@@ -172,7 +172,7 @@ pub(super) struct TooEarly {
     pub(super) retry_after: Duration,
 }
 
-/// Why a password must not be checked.
+/// The reason why a password must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     TooEarly(TooEarly),
@@ -199,17 +199,17 @@ impl LoginThrottle {
         Self { options: options.clone(), known: known.clone(), failures, shared: shared.clone() }
     }
 
-    /// Creates a throttle with other options, and without failures.
+    /// Returns a throttle with other options and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
         Self { shared: self.shared.clone(), ..Self::new(options, self.known.clone()) }
     }
 
-    /// Creates a throttle without failures, which stores known networks in `known`.
+    /// Returns a throttle without failures that stores known networks in `known`.
     pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
         Self { shared: self.shared.clone(), ..Self::new(self.options.clone(), known) }
     }
 
-    /// Creates a throttle without failures of its own, which also counts in `shared`.
+    /// Returns a throttle without failures of its own that also counts in `shared`.
     pub(super) fn with_shared_failures(&self, shared: Arc<dyn SharedLoginFailures>) -> Self {
         Self { shared: Some(shared), ..Self::new(self.options.clone(), self.known.clone()) }
     }
@@ -241,8 +241,8 @@ impl LoginThrottle {
         Ok(Turn { attempt: Counted { throttle, clock, state }, is_guess: false, _permit: permit })
     }
 
-    /// Checks whether a password of `user` may be compared now. The caller needs no turn, because it does not call the
-    /// login provider.
+    /// Checks whether a password of `user` may be compared with a cached one. The comparison needs no turn, because it
+    /// does not call the login provider.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -256,8 +256,8 @@ impl LoginThrottle {
         self.counts().check(attempt, self.now(clock)).map_err(early)
     }
 
-    /// Counts a failure for a password that differs from the remembered one. The comparison needed no turn. If the
-    /// login provider accepts the password nevertheless, the failure is taken back. Otherwise it stays.
+    /// Counts a failure for a password that differs from the cached one. The comparison needed no turn. If the login
+    /// provider then accepts the password, the failure is taken back. Otherwise it stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -278,7 +278,7 @@ impl LoginThrottle {
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
     }
 
-    /// Begins an attempt. The shared counts decide, if there are any and they can be reached.
+    /// Begins an attempt. If there are shared counts and they can be reached, only they decide.
     async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
         let not_shared = |own| Begun { attempt, own, shared: SharedClaim::default() };
         let Some(shared) = &self.shared else {
@@ -296,7 +296,7 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // The attempt counts in advance, because the counts do not know the divided limits.
+                // The attempt always counts in advance, because `counts` itself uses the limits without the division.
                 counts.claim(attempt, now).map(not_shared).map_err(early)
             }
         }
@@ -336,20 +336,20 @@ impl LoginThrottle {
         self.failures.counts()
     }
 
-    /// The time for the counts.
+    /// Returns the time that the counts use.
     fn now(&self, clock: &dyn Clock) -> Duration {
         self.failures.now(clock)
     }
 }
 
-/// The failed logins of an [`AuthApi`](super::AuthApi), for a program that hands its work over to another process.
+/// The failed logins of an [`AuthApi`](super::AuthApi), for a program whose work another process continues.
 #[derive(Clone, Debug)]
 pub struct LoginFailures {
     failures: Arc<FailedLogins>,
     clock: Arc<dyn Clock>,
 }
 
-/// The text is not one of [`LoginFailures::hand_over`], or a newer version has written it.
+/// The text does not come from [`LoginFailures::hand_over`], or a newer version has written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the failed logins are malformed, or have the format of a newer version of this program")]
 pub struct LoginFailuresError;
@@ -359,9 +359,9 @@ impl LoginFailures {
         Self { failures: throttle.failures.clone(), clock }
     }
 
-    /// Returns the failed logins as text, for the process that continues. Before that, waits until the passwords that
-    /// are being checked are counted, but at most for `wait`. From now on, this process checks no password: logins wait
-    /// until [`take_back`](Self::take_back), or until their time limit.
+    /// Returns the failed logins as text, for the process that continues. Before that, waits at most `wait` until the
+    /// results of the current password checks are counted. From now on, this process checks no password. Logins wait
+    /// until [`take_back`](Self::take_back) is called, or until their time limit.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -372,7 +372,7 @@ impl LoginFailures {
         failures.counts().to_text(failures.now(&*self.clock))
     }
 
-    /// Checks passwords again, because the other process has ended.
+    /// Checks passwords again, because the other process has ended without continuing.
     pub fn take_back(&self) {
         *self.failures.all_turns() = None;
     }
@@ -383,8 +383,8 @@ impl LoginFailures {
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then count.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other one, the failures look older than they are. This cannot happen
-        // if this process was started to continue the other one.
+        // If this process has run longer than the other one, the failures look older than they are. This does not
+        // happen if this process was started to continue the other one.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }
@@ -430,8 +430,8 @@ struct Begun {
 pub(super) struct Guess(Counted);
 
 impl Guess {
-    /// Waits for a turn, as [`LoginThrottle::turn`] does. The failures of this node are not checked again, because this
-    /// attempt already counts.
+    /// Waits for a turn, as [`LoginThrottle::turn`] does. The counts of this node are not checked again, because the
+    /// attempt is already counted there.
     ///
     /// # Errors
     /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if there were too many failures at other nodes.
@@ -448,8 +448,8 @@ impl Guess {
     }
 }
 
-/// Permission to check one password. If it is dropped without a result, because the provider has panicked,
-/// the attempt counts as a failure.
+/// The permission to check one password. If it is dropped without a result, the attempt counts as a failure. This
+/// happens if the provider panics.
 pub(super) struct Turn {
     attempt: Counted,
     is_guess: bool,
@@ -475,8 +475,8 @@ impl Turn {
         drop(self);
     }
 
-    /// Records that the password could not be checked. A [`Guess`] stays a failure, because the client has learned from
-    /// the comparison.
+    /// Records that the password could not be checked. A [`Guess`] stays a failure, because its comparison has already
+    /// told the client that the password differs from the cached one.
     pub(super) fn withdraw(mut self) {
         if self.is_guess {
             return;
@@ -579,7 +579,7 @@ mod tests {
         assert!(guess(&throttle, CLIENT, &clock).await);
     }
 
-    /// Counts the failures of several throttles, until it is away.
+    /// A shared place that counts the failures of several throttles while it can be reached.
     #[derive(Debug)]
     struct Place {
         counts: Mutex<FailureCounts>,
@@ -665,7 +665,7 @@ mod tests {
             assert!(guess(throttle, CLIENT, &clock).await);
         }
         assert!(!guess(&two, CLIENT, &clock).await);
-        // A wrong password that is only compared counts for all nodes, too.
+        // A wrong password that is only compared with the cached one also counts for all nodes.
         let name = user("B");
         for throttle in [&one, &two, &one, &two, &one] {
             drop(throttle.guess(&name, CLIENT, clock.clone()).unwrap());
@@ -675,7 +675,7 @@ mod tests {
         }
         assert!(one.guess(&name, CLIENT, clock.clone()).unwrap().turn().await.is_err());
 
-        // Alone, each node gives half of the free attempts.
+        // While the shared place cannot be reached, each node permits half of the free attempts.
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
         let (one, two) = (node(), node());
         for throttle in [&one, &two] {

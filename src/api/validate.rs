@@ -1,5 +1,5 @@
-//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access Token can
-//! validate or revoke this token, and needs no other credential (docs/reference/auth-endpoints.md#validate,
+//! `POST access-token/validate` and `DELETE access-token/revoke`. A client can validate or revoke a Personal Access
+//! Token that it has, and needs no other credential (docs/reference/auth-endpoints.md#validate,
 //! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
@@ -54,8 +54,7 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // All scopes of a token are valid service ids, so a name that is not a service id is never one of
-        // the scopes.
+        // All scopes of a token are valid service ids. So a text that is not a service id is never one of them.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
             return Err(PatRefusal::OutOfScope.into());

@@ -41,9 +41,6 @@ impl<S: NodeMemory + RevocationStore> NodeStore for S {}
 /// Runs a task of the node. Tests can stop such tasks, as the operating system stops a process.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
-/// The time that a call may take in addition to the limit of the coordinator, as a multiple of the lease.
-const CALL: u32 = 2;
-
 /// Whether this process works as the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -205,7 +202,7 @@ impl Shared {
         additional: Duration,
         call: CoordinatorFuture<T>,
     ) -> Result<T, CoordinatorError> {
-        let limit = self.rules.lease * CALL + additional;
+        let limit = self.rules.lease + additional;
         timeout(limit, call).await.unwrap_or_else(|_| {
             Err(CoordinatorError::Unreachable {
                 place: "the place that the nodes share".into(),

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use passticket_proxy::config::{AuditSettings, ClientIdentity, Config, ConfiguredRoute};
+use passticket_proxy::config::{
+    AuditSettings, ClientIdentity, ClusterSettings, Config, ConfiguredRoute,
+};
 use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
 /// At most this many routes are named.
@@ -84,6 +86,7 @@ pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
     revocations: PathBuf,
+    cluster: Option<ClusterSettings>,
     takeover_socket: PathBuf,
     audit: Option<AuditSettings>,
     drain: Duration,
@@ -100,6 +103,7 @@ impl Started {
             listen: config.listen.address,
             admin: config.admin.as_ref().map(|admin| admin.address),
             revocations: config.revocations.clone(),
+            cluster: config.cluster.clone(),
             takeover_socket: config.takeover_socket.clone(),
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
@@ -124,6 +128,7 @@ impl Started {
             (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
             (self.admin != now.admin, ours("admin"), "the admin port"),
             (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
+            (self.cluster != now.cluster, ours("cluster"), "the cluster"),
             (
                 self.takeover_socket != now.takeover_socket,
                 ours("takeoverSocket"),

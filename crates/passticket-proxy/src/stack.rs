@@ -33,6 +33,7 @@ use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
     caching_service::caching_service,
+    cluster::{Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
@@ -360,11 +361,13 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files whose data must survive a restart of the gateway.
+/// The files whose data must survive a restart of the gateway, and the place in which nodes share the revocations.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// The revoked tokens.
+    /// The file with the revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
+    /// This gateway as a node. `None` if it shares no revocations with other nodes.
+    pub(crate) cluster: Option<Cluster>,
     /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,
     /// The revocations of a running API ML. `None` if the gateway does not use them.
@@ -374,9 +377,18 @@ pub(crate) struct Stores {
 impl Stores {
     /// Returns the store that decides about tokens, and that takes new revocations.
     pub(crate) fn tokens(&self) -> Arc<dyn RevocationStore> {
+        let own = self.own_tokens();
         match &self.zowe {
+            None => own,
+            Some(zowe) => Arc::new(WithCachingService::new(own, zowe.clone())),
+        }
+    }
+
+    /// Does the same as [`tokens`](Self::tokens), without the revocations of a running API ML.
+    pub(crate) fn own_tokens(&self) -> Arc<dyn RevocationStore> {
+        match &self.cluster {
             None => self.revocations.clone(),
-            Some(zowe) => Arc::new(WithCachingService::new(self.revocations.clone(), zowe.clone())),
+            Some(cluster) => Arc::new(cluster.node.store()),
         }
     }
 }
@@ -408,7 +420,8 @@ impl From<StoresError> for Exit {
 /// Says whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
-    /// The file must exist. If it is missing, it may be on a volume that is not mounted.
+    /// The file must exist. If it is missing, it may be on a volume that is not mounted. A node of a cluster gets the
+    /// revocations of the other nodes instead.
     Never,
     /// The file must not exist. It is created. This value is for `--new-store`.
     Required,
@@ -416,8 +429,11 @@ pub(crate) enum NewStore {
     IfMissing,
 }
 
-/// Opens the [`Stores`]. This function blocks the thread.
-pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, StoresError> {
+/// Opens the [`Stores`]. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
+pub(crate) fn stores(
+    config: &Config,
+    new_store: NewStore,
+) -> Result<(Stores, FileOrigin), StoresError> {
     let file = &config.revocations;
     // The audit file is opened first, so that the program leaves no new revocation file behind if the audit file has a
     // problem.
@@ -426,15 +442,30 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
             AuditFiles::open(file, unauthenticated, options.clone()).map(Arc::new)
         });
     let audit = audit.transpose()?;
+    let mut origin = FileOrigin::Wanted;
     let revocations = match new_store {
         NewStore::Required => DurableStore::create(file)?,
-        NewStore::Never => DurableStore::open(file)?,
+        NewStore::Never => match DurableStore::open(file) {
+            Err(OpenError::Missing { .. }) if config.cluster.is_some() => {
+                origin = FileOrigin::Missing;
+                DurableStore::create(file)?
+            }
+            opened => opened?,
+        },
         NewStore::IfMissing => match DurableStore::open(file) {
             Err(OpenError::Missing { .. }) => DurableStore::create(file)?,
             opened => opened?,
         },
     };
-    Ok(Stores { revocations: Arc::new(revocations), audit, zowe: caching_service(config)? })
+    Ok((
+        Stores {
+            revocations: Arc::new(revocations),
+            cluster: None,
+            audit,
+            zowe: caching_service(config)?,
+        },
+        origin,
+    ))
 }
 
 /// Counts the requests that the limits of a route refuse.
@@ -490,6 +521,10 @@ impl Kept {
         discovery: Discovery,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
+        let generator = match &stores.cluster {
+            Some(cluster) => generator.with_shared_time_slots(cluster.time_slots.clone()),
+            None => generator,
+        };
         let instances = counts.as_ref().map(|counts| counts.instances.clone()).unwrap_or_default();
         let outbound = &parts.outbound.value;
         let forward = forward(config, None, outbound, &instances, counts.as_ref());
@@ -502,6 +537,9 @@ impl Kept {
         let tunnels = Arc::new(with_settings(tunnels, config));
         hand_over.tunnels(tunnels.clone());
         hand_over.discovery(discovery.clone());
+        if let Some(cluster) = &stores.cluster {
+            hand_over.cluster(cluster.clone());
+        }
         let logins = LoginMemory::default();
         let rates = rates(config, counts.as_ref());
         Self {
@@ -604,16 +642,20 @@ pub(crate) fn gateway(
     let mut api =
         AuthApi::new(issuer, verifier.clone(), parts.login.value.clone(), revocations.clone())
             .with_origin_policy(origins.clone())
-            .with_login_throttle(config.login_throttle.clone())
-            .with_login_wait(config.timeouts.provider)
-            .with_known_networks(networks)
-            .with_login_memory(&kept.logins)
-            .with_passtickets(generator)
-            .with_saf(providers::saf(config, &remote))
-            .with_guarding_resources(config.guards.clone())
-            .with_cookie_names(config.cookies.clone())
-            .with_compatibility(config.compatibility)
-            .with_audit(audit.clone());
+            .with_login_throttle(config.login_throttle.clone());
+    if let Some(cluster) = &stores.cluster {
+        api = api.with_shared_login_failures(cluster.login_failures.clone());
+    }
+    api = api
+        .with_login_wait(config.timeouts.provider)
+        .with_known_networks(networks)
+        .with_login_memory(&kept.logins)
+        .with_passtickets(generator)
+        .with_saf(providers::saf(config, &remote))
+        .with_guarding_resources(config.guards.clone())
+        .with_cookie_names(config.cookies.clone())
+        .with_compatibility(config.compatibility)
+        .with_audit(audit.clone());
     kept.hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());

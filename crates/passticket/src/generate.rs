@@ -19,11 +19,11 @@ use crate::clock::{Clock, SystemClock};
 
 /// Makes tickets that are valid now.
 ///
-/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another system for tickets, for
-/// example a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
+/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to get tickets from another system,
+/// for example from a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
 ///
-/// The trait is object-safe. An `Arc` of a generator is also a generator. So a program that chooses a generator at run
-/// time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
+/// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
+/// run time can use `Arc<dyn PassTicketGenerator>`.
 ///
 /// # Errors
 /// The future returns a [`GenerateError`] with the return codes of the security product. Two examples are
@@ -79,14 +79,14 @@ use crate::clock::{Clock, SystemClock};
 /// # }).unwrap();
 /// ```
 pub trait PassTicketGenerator: Send + Sync + 'static {
-    /// Starts making a ticket that is valid now.
+    /// Starts to make a ticket that is valid now.
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture;
 
     /// Makes the ticket if this is possible without waiting. Callers call this method first. If this method returns
     /// `None`, they call [`generate`](Self::generate).
     ///
-    /// Implement this method if the generator never waits. This saves the allocation of a future, and the caller need
-    /// not store the request while a future is pending.
+    /// Implement this method if the generator never waits. This saves the allocation of a future. The caller also need
+    /// not store the request while it waits for the future.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -112,16 +112,16 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         self.generate(user, applid)
     }
 
-    /// Whether [`generate_with_token`](Self::generate_with_token) reads the token. The default is `false`.
+    /// Returns whether [`generate_with_token`](Self::generate_with_token) reads the token. The default is `false`.
     fn needs_token(&self) -> bool {
         false
     }
 
     /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
-    /// A caller that checks permissions calls this method first. If it checked permissions first, a missing key would
-    /// be reported as a missing permission. This method must not wait and must have no side effects. The default
-    /// implementation returns `Ok`.
+    /// A caller that checks permissions calls this method before that check. Otherwise a missing key would be reported
+    /// as a missing permission. This method must not wait and must have no side effects. The default implementation
+    /// returns `Ok`.
     ///
     /// # Errors
     /// The error that [`generate`](Self::generate) would return.
@@ -138,7 +138,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 }
 
-/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is no ticket.
+/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is none.
 pub type GenerateFuture = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
 
 impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
@@ -178,8 +178,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately and never waits, unless the generator has
-/// [shared time slots](Self::with_shared_time_slots).
+/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, unless the generator
+/// has [shared time slots](Self::with_shared_time_slots).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -187,20 +187,20 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
 /// get the same ticket. The number of requests is not limited.
 ///
-/// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never gets the same ticket twice. The
+/// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
 /// profile's window if this is shorter. So after a pause, a user can get up to 61 tickets immediately one after the
-/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Without this limit, the request would get a
-/// ticket that the service refuses.
+/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
+/// service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
-///   processes, share them only by [`with_shared_time_slots`](Self::with_shared_time_slots). If two generators that share no time slots make tickets for the same user and
-///   APPLID, two tickets can be equal. The service then accepts only the first of the two tickets that it receives.
-/// - A generator makes no ticket for the second in which it starts, because a previous process may
-///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
-///   this second.
-/// - Even if the clock is set back, no ticket is made twice. If the clock is set back by more than
-///   60 s (or a quarter of the window), no tickets are made until the clock has caught up.
+///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
+///   slots, two generators can make equal tickets for a user and an APPLID. The service then accepts only the ticket
+///   that it receives first.
+/// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
+///   ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets for this second.
+/// - If the clock is set back, no ticket is made twice. If it is set back by more than 60 s (or a quarter of the
+///   window), no tickets are made until the clock has caught up.
 ///
 /// # Example
 /// ```
@@ -254,7 +254,7 @@ pub struct LocalGenerator {
     shared: Option<Arc<dyn SharedTimeSlots>>,
 }
 
-/// The time after which a reservation of a shared time slot is tried again.
+/// The time after which the generator tries again to reserve a shared time slot.
 const RESERVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl LocalGenerator {
@@ -267,7 +267,7 @@ impl LocalGenerator {
     ///
     /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no ticket in the second
     /// in which it starts. A short job may not want to wait for the next second. So a generator from `one_shot` also
-    /// makes tickets for the second in which it starts. All other rules of replay protection apply.
+    /// makes tickets for this second. Everything else about replay protection stays the same.
     ///
     /// **The trade-off:** another process may make a ticket for the same user and APPLID in this second. In that case,
     /// both tickets are equal, and the service accepts only the first ticket that it receives.
@@ -294,10 +294,10 @@ impl LocalGenerator {
         Self { profiles, clock, cache: None, start_second, slots, shared: None }
     }
 
-    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several processes
-    /// share. A ticket is then for a second of the clock of this place. There is no ticket if the clock of this process
-    /// differs from it by more than an eighth of the window of the profile, or if the place cannot be reached. Tickets
-    /// without replay protection are made as before.
+    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
+    /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
+    /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
+    /// eighth of the window of the profile. Tickets without replay protection are not affected.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -314,8 +314,8 @@ impl LocalGenerator {
         self
     }
 
-    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The generator begins with
-    /// new time slots. It does not share them with clones that were made before this call.
+    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The generator gets new
+    /// time slots, and does not share them with clones that were made before this call.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
@@ -323,12 +323,12 @@ impl LocalGenerator {
         self
     }
 
-    /// Creates a generator with other keys, for a program that reads its configuration again. The new generator and
-    /// `self` share their time slots, so both together never make two tickets for the same user, APPLID and second. The
-    /// new generator has no [ticket cache](Self::with_ticket_cache).
+    /// Creates a generator with other keys, for a program that reloads its configuration. The new generator and `self`
+    /// share their time slots. So they never make two tickets for the same user, APPLID and second. The new generator
+    /// has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If an APPLID had no replay protection until now, its first ticket is for the next second: tickets for the seconds
-    /// before may have been made without a time slot.
+    /// If an APPLID had no replay protection until now, its first ticket is for the next second. Tickets for earlier
+    /// seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected: HashSet<_> = protected(&self.profiles).collect();
@@ -407,18 +407,18 @@ impl LocalGenerator {
         profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
     }
 
-    /// Hands the time slots of this generator and of its clones over to another process. From now on, a ticket for an
-    /// application with replay protection is an error with [`NoTimeSlot::HandedOver`]. The other process calls
+    /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
+    /// ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
-    /// keeps the slots that are still unused.
+    /// keeps the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
         self.slots.hand_over(protected(&self.profiles).collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second: the other
-    /// process may have made tickets for this APPLID without time slots.
+    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second. The other
+    /// process may have made tickets for earlier seconds without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -426,12 +426,12 @@ impl LocalGenerator {
         self.slots.protect(newly_protected, self.clock.now());
     }
 
-    /// Takes the time slots back, because the other process has ended before it could make a ticket.
+    /// Takes the time slots back, because the other process has ended and has made no ticket.
     pub fn take_back_time_slots(&self) {
         self.slots.take_back();
     }
 
-    /// Takes the time slots back from another process that has ended, and that may have made tickets. The time slots up
+    /// Takes the time slots back, because the other process has ended, but it may have made tickets. The time slots up
     /// to now count as used.
     pub fn take_back_later_time_slots(&self) {
         self.slots.take_back_after(self.clock.now());
@@ -480,7 +480,7 @@ impl PassTicketGenerator for LocalGenerator {
     }
 }
 
-/// Why there is no ticket.
+/// The reason why there is no ticket.
 ///
 /// `Display` is for the operator's log: it contains the user, the APPLID and the return codes, and says what to do. Do
 /// not send this text to clients.
@@ -518,8 +518,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors. They cannot occur on z/OS, because z/OS makes each ticket
-            // itself, and for the current second.
+            // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
+            // for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -552,9 +552,8 @@ impl GenerateError {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// Creates an error of a generator that cannot work now. For example, the generator gets tickets from another
-    /// system, and that system is down. `retry_after` is the time after which the generator is expected to work again,
-    /// if this time is known.
+    /// Creates an error of a generator that cannot work now, for example because it gets tickets from another system
+    /// that is down. `retry_after` is the time after which the generator is expected to work again, if known.
     ///
     /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
@@ -579,8 +578,8 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
-    /// Creates an error of a generator that gets tickets from another system. That system does not accept the
-    /// credential of the user, or there is no credential that it could accept. The return codes are
+    /// Creates an error of a generator that gets tickets from another system. This system does not accept the
+    /// credential of the user, or the user has no credential that it could accept. The return codes are
     /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
@@ -596,12 +595,12 @@ impl GenerateError {
         Self { reason: Reason(Some(reason.into())), ..self }
     }
 
-    /// Returns the reason that was added by [`with_reason`](Self::with_reason).
+    /// Returns the reason that [`with_reason`](Self::with_reason) has added.
     pub fn reason(&self) -> Option<&str> {
         self.reason.0.as_deref()
     }
 
-    /// Whether this is an error of [`not_authenticated`](Self::not_authenticated).
+    /// Returns whether this is an error of [`not_authenticated`](Self::not_authenticated).
     pub const fn is_not_authenticated(&self) -> bool {
         matches!(self.why, Why::NotAuthenticated)
     }
@@ -614,14 +613,14 @@ impl GenerateError {
         }
     }
 
-    /// Whether the generator cannot work now. A later attempt may succeed.
+    /// Returns whether the generator cannot work now. A later attempt may succeed.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// Returns how long to wait before the next attempt. This is the time until the user has a time slot again
-    /// ([`NoTimeSlot::AllTaken`]), or the time until an unavailable generator is expected to work again. `None` for all
-    /// other errors.
+    /// Returns how long to wait before the next attempt. For [`NoTimeSlot::AllTaken`], this is the time until the user
+    /// has a time slot again. For an unavailable generator, it is the time until it is expected to work again. Returns
+    /// `None` for all other errors.
     ///
     /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
     /// the generator works again, the result is `MAX_RETRY_AFTER`.
@@ -634,9 +633,8 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The maximum of [`retry_after`](Self::retry_after). It is short, because Zowe's client
-    /// library uses Apache HttpClient 5 (Java), which sleeps for the whole time that `Retry-After`
-    /// says.
+    /// The maximum of [`retry_after`](Self::retry_after). It is short, because Zowe's client library uses Apache
+    /// HttpClient 5 (Java). This client sleeps for the whole time of `Retry-After`.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// Returns the user of the ticket.
@@ -690,8 +688,8 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: an internal error. These codes are also used in three cases: a permission could not be checked, a
-    /// generator is [unavailable](GenerateError::is_unavailable), or there is no time slot ([`NoTimeSlot`]).
+    /// 8/8/8: an internal error. These codes are also used if a permission could not be checked, if a generator is
+    /// [unavailable](GenerateError::is_unavailable), or if there is no time slot ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -856,7 +854,7 @@ mod tests {
                 clock.advance(Duration::from_secs(1));
                 let ticket = generator.generate_now(&user, &applid).unwrap();
                 assert!(seen.insert(ticket.expose().to_owned()));
-                // A request that began before the change uses the old generator.
+                // A request that began before the replacement uses the old generator.
                 let late = old.generate_now(&user, &applid);
                 assert!(late.is_err() || old.replay(&applid) == Replay::Allowed);
             }
@@ -986,7 +984,7 @@ mod tests {
         }
     }
 
-    /// Answers with the slot that the test has set, and remembers the last request.
+    /// A place that answers with the slot that the test has set, and keeps the last request.
     #[derive(Debug)]
     struct Place {
         answer: Mutex<Result<SharedSlot, SharedSlotError>>,

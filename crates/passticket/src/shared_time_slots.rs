@@ -5,11 +5,11 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use super::{Applid, UserId, time_slots::NoTimeSlot};
 use crate::clock::Timestamp;
 
-/// The future of [`SharedTimeSlots::reserve`]. It does not borrow from the place.
+/// The future of [`SharedTimeSlots::reserve`]. It borrows nothing.
 pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotError>> + Send>>;
 
-/// Reserves [time slots](NoTimeSlot) in a place that several processes share, so that no two of them make the same
-/// PassTicket. See [`LocalGenerator::with_shared_time_slots`](super::LocalGenerator::with_shared_time_slots).
+/// Reserves [time slots](NoTimeSlot) in a place that several processes share, so that no two of these processes make
+/// the same PassTicket. See [`LocalGenerator::with_shared_time_slots`](super::LocalGenerator::with_shared_time_slots).
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -38,11 +38,11 @@ pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotE
 /// }
 /// ```
 pub trait SharedTimeSlots: fmt::Debug + Send + Sync + 'static {
-    /// Reserves the earliest slot of the user and APPLID that nobody has reserved. The slot is not before
-    /// [`SlotRequest::not_before`], and not after the current time of the place. It is earlier than this time by at most
-    /// [`SlotRequest::spare`].
+    /// Reserves the earliest slot of the user and APPLID that is not reserved yet. The slot is not before
+    /// [`SlotRequest::not_before`], and not after the current time of the place. It is earlier than this time by at
+    /// most [`SlotRequest::spare`].
     ///
-    /// The future must limit the time that it waits.
+    /// The future must limit how long it waits.
     fn reserve(&self, request: SlotRequest) -> SlotFuture;
 }
 
@@ -60,7 +60,7 @@ pub struct SlotRequest {
     pub user: UserId,
     /// The application of the ticket.
     pub applid: Applid,
-    /// How long an unused slot can be reserved after its second.
+    /// How long an unused slot can still be reserved after its second.
     pub spare: Duration,
     /// The first slot that can be reserved.
     pub not_before: Timestamp,
@@ -82,7 +82,7 @@ pub struct SharedSlot {
     pub place_time: Timestamp,
 }
 
-/// Why the place has reserved no slot.
+/// The reason why the place has reserved no slot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharedSlotError {

@@ -38,12 +38,14 @@ impl<S: RevocationStore> WithCachingService<S> {
         &self.zowe
     }
 
-    /// Writes `subject` after `own` has succeeded, even if the returned future is dropped.
+    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop the
+    /// write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
     fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {
-            own.await?;
-            zowe.write(subject).await
+            let own = own.await;
+            let written = zowe.write(subject).await;
+            own.and(written)
         });
         Box::pin(async move {
             // The task is never aborted, so an error means that it has panicked.

@@ -126,6 +126,10 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         Some(audit) => registry.with(audit.clone()),
         None => registry,
     };
+    let registry = match components.cluster() {
+        Some(cluster) => registry.with(cluster.node.clone()),
+        None => registry,
+    };
     registry.with(components.reloads().clone()).with(components.discovery().clone())
 }
 

@@ -20,7 +20,7 @@ use tower_passticket::{
 };
 
 use super::certificate::CertificateExpiry;
-use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -35,6 +35,7 @@ pub(super) enum Component {
     Configuration,
     Discovery,
     ZoweRevocations,
+    Cluster,
 }
 
 impl Label for Component {
@@ -47,6 +48,7 @@ impl Label for Component {
         Self::Configuration,
         Self::Discovery,
         Self::ZoweRevocations,
+        Self::Cluster,
     ];
 
     fn index(self) -> usize {
@@ -62,6 +64,7 @@ impl Label for Component {
             Self::Configuration => "configuration",
             Self::Discovery => "discovery",
             Self::ZoweRevocations => "zoweRevocations",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -79,6 +82,7 @@ pub(crate) struct Components {
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
     discovery: Discovery,
+    cluster: Option<Cluster>,
 }
 
 impl Components {
@@ -98,6 +102,7 @@ impl Components {
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
             reloads: reloads.clone(),
             discovery: discovery.clone(),
+            cluster: stores.cluster.clone(),
         }
     }
 
@@ -105,6 +110,10 @@ impl Components {
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
+    }
+
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {
@@ -144,6 +153,9 @@ impl Components {
         if let Some(zowe) = &self.zowe {
             // Without it, the gateway refuses Personal Access Tokens, and serves all other requests.
             parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
+        }
+        if let Some(cluster) = &self.cluster {
+            parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
         }
         Status(parts)
     }

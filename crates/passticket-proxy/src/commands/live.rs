@@ -22,6 +22,7 @@ use tower_passticket::{
     token::{IssuerKeys, JwkSetSource},
 };
 
+use super::live_cluster;
 use crate::{
     caching_service,
     connectors::{Connectors, to_authority, zowe_connector},
@@ -74,7 +75,7 @@ enum Question {
 /// Asks all servers. Prints one line for each of them.
 pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     let peers = peers(config).map_err(Exit::usage)?;
-    let count = peers.len();
+    let mut count = peers.len();
     let answers = serve::runtime()?.block_on(answers(peers));
     let mut answered = 0;
     for (name, answer) in answers {
@@ -85,6 +86,10 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
             }
             Err(problem) => print_line(&format!("{name}: FAILED: {problem}")),
         }
+    }
+    if let Some(cluster) = &config.cluster {
+        count += 1;
+        answered += usize::from(live_cluster::ask(cluster)?);
     }
     // A server whose task panicked has no answer.
     match count - answered {

@@ -13,6 +13,7 @@ mod auth_api;
 mod authorization;
 mod basic;
 mod check;
+mod cluster;
 mod command_line;
 mod cors;
 mod definitions;
