@@ -22,7 +22,7 @@ use tower_passticket::{
     clock::{Clock, ManualClock, SystemClock, Timestamp},
     cluster::{
         coordinator::{
-            Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, LeaseRecord,
+            Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, Joined, LeaseRecord,
             LogPosition, NodeName, Term,
         },
         redis::{
@@ -430,6 +430,44 @@ async fn sentinel_names_the_new_primary() {
 }
 
 #[tokio::test]
+async fn sentinel_and_the_primary_use_tls_and_users() {
+    if !has_redis() {
+        return;
+    }
+    let options = RedisOptions::default().with_tls(Clients::MayHaveCertificate);
+    let redis = options.start();
+    let sentinel = options.start_sentinel(&redis);
+    let acl = acl_command(&site(), "tp");
+    redis.run(&acl.split(' ').collect::<Vec<_>>()).ok();
+    let sentinel_acl = "ACL SETUSER watch reset on >SENTINEL +sentinel|master";
+    sentinel.run(&sentinel_acl.split(' ').collect::<Vec<_>>()).ok();
+    let tls = || RedisTls::new(Authority::trusted().pem().as_bytes()).unwrap();
+    let url = format!("rediss://watch@localhost:{}", sentinel.port());
+    let open = |password: &str, sentinel_password: &str| {
+        let address = RedisAddress::from_sentinel("main", [url.as_str()], Some("tp"), 0).unwrap();
+        let secret = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let settings = RedisSettings::new(site(), address)
+            .with_tls(tls())
+            .with_password(secret(password))
+            .with_sentinel_password(secret(sentinel_password));
+        RedisPlace::new(settings).unwrap()
+    };
+    assert!(open("PASSWORD", "SENTINEL").join().await.unwrap().is_new);
+    for (password, sentinel_password) in [("PASSWORD", "wrong"), ("wrong", "SENTINEL")] {
+        let error = open(password, sentinel_password).join().await.unwrap_err();
+        assert!(error.to_string().contains("the user or the password is wrong"), "{error}");
+    }
+    // An unknown name of the primary.
+    let address = RedisAddress::from_sentinel("other", [url.as_str()], Some("tp"), 0).unwrap();
+    let settings = RedisSettings::new(site(), address).with_tls(tls());
+    let settings = settings
+        .with_password(Zeroizing::new(b"PASSWORD".to_vec()))
+        .with_sentinel_password(Zeroizing::new(b"SENTINEL".to_vec()));
+    let error = RedisPlace::new(settings).unwrap().join().await.unwrap_err();
+    assert!(error.to_string().contains("No such master"), "{error}");
+}
+
+#[tokio::test]
 async fn a_primary_without_its_replica_refuses_to_write() {
     if !has_redis() {
         return;
@@ -718,7 +756,11 @@ async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
     admin(&["ACL", "SETUSER", "tp", "-xadd"]).ok();
     let records = vec![token(3, 1)];
     let refused = reason(place.publish(term, node("a"), records).await.unwrap_err());
-    assert!(refused.contains("xadd"), "{refused}");
+    assert!(refused.contains("all commands of the scripts"), "{refused}");
+    admin(&["ACL", "SETUSER", "tp", "+xadd", "-xread"]).ok();
+    let Joined { term, last, .. } = place.join().await.unwrap();
+    let refused = reason(place.follow(term, last, WAIT).await.unwrap_err());
+    assert!(refused.contains("the command xread"), "{refused}");
 
     let findings = place.inspect(SystemClock).await.unwrap().findings;
     let unknown = |finding: &Finding| match finding {
