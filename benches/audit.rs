@@ -1,7 +1,7 @@
-//! Measures how much time an audit record adds to a request. A sink receives the records. The benchmark
-//! measures requests without a sink, and with a sink that writes to a file. The request only puts the record
-//! into the queue of the sink, which is never full here. For comparison, the benchmark also measures the time
-//! until the writer thread has written the record.
+//! Measures how much time an audit record adds to a request. A sink receives the records. The benchmark measures
+//! requests without a sink, and with a sink that writes to a file. In the request, the record is only put into the
+//! queue of the sink, which is never full here. For comparison, the benchmark also measures the time until the writer
+//! thread has written the record.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 

@@ -30,7 +30,7 @@ use tower_passticket::{
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
-/// The service behind the layers.
+/// Answers each request. It is the service behind the layers.
 async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::default()))
 }
@@ -109,8 +109,7 @@ fn layers(criterion: &mut Criterion) {
             group.bench_function($name, |b| {
                 b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
             });
-            // The next lines pass the request through the layer. The next layer is measured with the request
-            // that this layer passed on.
+            // The next lines pass the request through the layer. The following layer is then measured with the result.
             let passed_on = Mutex::new(None);
             let keep = service_fn(|request| {
                 *passed_on.lock().unwrap() = Some(request);

@@ -1,6 +1,5 @@
-//! Measures the memory of the token cache and of the PassTicket cache. The result is the number of bytes by
-//! which the resident set of the process grows for each cached entry. A large token counts as several entries
-//! of the cache.
+//! Measures the memory of the token cache and of the PassTicket cache. The result is the growth of the resident set of
+//! the process in bytes, divided by the number of cached entries. A large token counts as several entries of the cache.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(clippy::print_stdout, reason = "the benchmark prints its measurements")]
@@ -36,11 +35,11 @@ fn main() {
                 verifier.verify(token.expose()).unwrap();
             }
         };
-        // Verify once without a cache, so that the allocations of the verification itself are not measured.
+        // Verify once without a cache, so that the memory of the verification itself is not measured.
         verify(&verifier);
         let verifier = verifier.with_cache(count);
         print_growth(name, count, || verify(&verifier));
-        // Do not free the memory: the next measurement would reuse it, and the resident set would not grow.
+        // Do not free the memory. Otherwise the next measurement would reuse it, and the resident set would not grow.
         mem::forget((tokens, verifier));
     };
     tokens("login token", &|user| issuer.login_token(user, "security-domain").unwrap());

@@ -27,8 +27,8 @@ fn tokens(criterion: &mut Criterion) {
     let scopes = Scopes::parse(["files"]).unwrap();
     let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
 
-    // Target: verifying a JWT that is not cached takes at most 1.15 times as long as the benchmark
-    // "signature check alone/RS256, key parsed before".
+    // Target: the verification of a JWT that is not cached takes at most 1.15 times as long as the benchmark "signature
+    // check alone/RS256, key parsed before".
     let public = RsaKeyPair::from_pkcs8(rsa.serialized_der()).unwrap();
     let public = public.public_key().as_ref().to_vec();
     let parsed = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).unwrap();
@@ -53,9 +53,10 @@ fn tokens(criterion: &mut Criterion) {
     }
 }
 
-/// Target: verifying a token of a provider that is not cached takes at most 1.15 times as long as the benchmark
-/// "signature check alone/token of a provider". The token is longer than the JWT of the other benchmarks, so its
-/// signature check takes longer. A cached token takes as long as "JWT, cached", whatever the number of providers is.
+/// Measures tokens of providers. Target: the verification of a token that is not cached takes at most 1.15 times as
+/// long as the benchmark "signature check alone/token of a provider". The token is longer than the JWT of the other
+/// benchmarks, so its signature check takes longer. A cached token takes as long as "JWT, cached", for any number of
+/// providers.
 #[cfg(feature = "remote")]
 fn tokens_of_providers(criterion: &mut Criterion) {
     use tower_passticket::{

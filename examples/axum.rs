@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
-    // axum finds the handler by the path. So the layers below need only one route, which they use for each request. The
+    // axum finds the handler by the path. So the layers below need only one route, and use it for each request. The
     // service id of this route is `whoami`. A Personal Access Token (PAT) is accepted if its scopes contain this id.
     let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
@@ -39,14 +39,13 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            // This layer rejects requests that the layers above have not authorized, so that the handler is not
-            // called.
+            // This layer rejects requests that the layers above have not authorized. So their handler is not called.
             .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
 }
 
-/// Returns the user id. Only [`ScopeLayer`] creates an [`Authorized`], so the user is authorized.
+/// Returns the user id. The user is authorized, because only [`ScopeLayer`] creates an [`Authorized`].
 async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }

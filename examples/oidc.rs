@@ -1,5 +1,5 @@
-//! Accepts tokens of an OpenID Connect provider in an axum router. The handler receives the z/OS user that the user of
-//! the provider is mapped to.
+//! Accepts tokens of an OpenID Connect provider in an axum router. The user in the token is mapped to a z/OS user,
+//! which the handler receives.
 //!
 //! The gateway of the example fetches the keys of the provider from its `jwks_uri`:
 //!
@@ -39,12 +39,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [issuer, jwks_uri, audience, ca_file] = arguments.as_slice() else {
         return Err("write: oidc ISSUER JWKS_URI AUDIENCE CA_FILE".into());
     };
-    // The keys are fetched over TLS. The server must have a certificate of this authority.
+    // The keys are fetched over TLS. The certificate of the server must come from this authority.
     let connector = Connector::builder().with_authorities(&std::fs::read(ca_file)?).build()?;
     let client = Client::new(connector, ClientLimits::default());
     let keys = IssuerKeys::fetched(issuer, JwksUrl::new(client, jwks_uri.parse()?)?);
-    // This task fetches the keys now and again later. Without this task, the first request waits until the keys are
-    // fetched.
+    // This task fetches the keys now, and again later. Without it, the first request would wait for the keys.
     tokio::spawn(keys.clone().keep_fresh());
 
     let provider =
@@ -59,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Makes the router. It accepts the tokens that `own` verifies, and the tokens of `provider`.
 fn app(own: Rs256Verifier, provider: OidcIssuer) -> Result<Router, Box<dyn std::error::Error>> {
     let issuers = TrustedIssuers::new(own).with_oidc(provider)?;
-    // The table that maps users of the provider to z/OS users. In production, read it from a file, or ask the security
+    // This table maps users of the provider to z/OS users. In production, read it from a file, or ask the security
     // product.
     let jane = DistributedIdentity::new("jane@example.com", REGISTRY)?;
     let users = DistributedMap::new([(jane, UserId::new("JANE")?)])?;
@@ -72,7 +71,7 @@ fn app(own: Rs256Verifier, provider: OidcIssuer) -> Result<Router, Box<dyn std::
         .layer(RouteLayer::fixed(Route::local(ServiceId::new("whoami")?)))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        // Rejects requests that the layers above have not authorized, so that the handler is not called.
+        // Rejects requests that the layers above have not authorized. So their handler is not called.
         .layer(RequireAuthorizedLayer::new());
     Ok(Router::new().route("/whoami", get(whoami)).layer(layers))
 }
@@ -184,7 +183,7 @@ mod tests {
         ] {
             assert_eq!(status(&router, &token).await, want, "{case}");
         }
-        // The provider rotates its keys. The new key is fetched when a token needs it, at most every 30 s.
+        // The provider replaces its key. The gateway fetches the new key when a token needs it, at most every 30 s.
         *listed.lock().unwrap() = vec![a, b];
         assert_eq!(status(&router, &new).await, 401);
         clock.advance(Duration::from_secs(30));

@@ -34,8 +34,8 @@ fn app(profile: KeyProfile, clock: Arc<dyn Clock>) -> Router {
         .with_state(Tickets { profile: Arc::new(profile), clock })
 }
 
-/// The state of the extractor. The profile contains the key, the APPLID (the name of the application) and the
-/// time for which a ticket is valid.
+/// The state of the extractor. The profile contains the key, the APPLID (the name of the application), and how long a
+/// ticket is valid.
 #[derive(Clone)]
 struct Tickets {
     profile: Arc<KeyProfile>,
@@ -63,7 +63,7 @@ impl FromRequestParts<Tickets> for Evaluated {
             .ok_or_else(|| refuse(&"Authorization is not Basic user:PassTicket"))?;
         let user = UserId::new(&user).map_err(|e| refuse(&e))?;
         let ticket = PassTicket::parse(&ticket).map_err(|e| refuse(&e))?;
-        // The error does not help an attacker, because a wrong user, key or APPLID gives the same error.
+        // The error does not help an attacker, because it is the same for a wrong user, a wrong key and a wrong APPLID.
         match tickets.profile.evaluate(&user, &ticket, tickets.clock.now()) {
             Ok(_) => Ok(Self(user)),
             Err(error) => Err(refuse(&error)),

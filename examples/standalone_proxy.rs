@@ -68,9 +68,9 @@ where
     let applid = Applid::new("ZOWEAPPL")?;
     // In production, read keys from files with mode 0600.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
-        // All requests of a user in one second get the same ticket, so the service must accept a ticket
-        // more than once (replay). If the service does not accept replayed tickets, remove this line. Each
-        // ticket is then used only once, which limits the number of requests of each user.
+        // All requests of a user in one second get the same ticket. So the service must accept a ticket more than once
+        // (replay). If it does not, remove this line. Each ticket is then used only once, which limits the number of
+        // requests of each user.
         .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
@@ -95,8 +95,8 @@ where
         upstream.parse()?,
         PassTicketScheme::new(applid, tickets.clone()),
     )?;
-    // The auth API and the routes share the revocations, so the routes refuse a token as soon as the API has
-    // revoked it. In production, use a `DurableStore`, which keeps the revocations after a restart.
+    // The auth API and the routes share the revocations. So the routes refuse a token as soon as the API has revoked
+    // it. In production, use a `DurableStore`, which keeps the revocations after a restart.
     let revocations = Arc::new(RevocationIndex::default());
     let login = FileLogin::new([(user, password)])?;
     let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
@@ -106,16 +106,16 @@ where
     let authenticator = Authenticator::new(verifier)
         .with_personal_access_tokens(revocations)
         .with_client_certificates(CommonNameMapper);
-    // In production, do not disable the verification of the services. Call `with_authorities` instead, with
-    // the certificates of the trusted CAs.
+    // In production, verify the services. Instead of this setting, call `with_authorities` with the certificates of the
+    // trusted CAs.
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
-        // `SanitizeLayer` must be the first layer. It removes reserved headers, so that no other layer reads
-        // them. It removes hop-by-hop headers before another layer sets headers.
+        // `SanitizeLayer` must be the first layer. It removes reserved headers, so that no other layer reads them. It
+        // also removes hop-by-hop headers, which must happen before another layer sets headers.
         .layer(SanitizeLayer::new())
-        // `RouteLayer` selects the route. `AuthenticateLayer` needs it, because the route says whether a
-        // credential is evaluated, and what happens after a failure.
+        // `RouteLayer` selects the route. `AuthenticateLayer` needs the route, which determines whether a credential is
+        // evaluated, and what happens after a failure.
         .layer(RouteLayer::new(Routes::new([route])?))
         // `AuthenticateLayer` verifies the credential, and removes the credentials of the client. So later
         // layers do not see them.

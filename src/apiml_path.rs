@@ -1,4 +1,4 @@
-//! The paths that API ML's gateway answers itself, outside of the auth API
+//! The paths outside of the auth API that API ML's gateway answers itself, instead of forwarding the request
 //! (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 #[cfg(feature = "api")]

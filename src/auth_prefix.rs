@@ -76,10 +76,10 @@ impl fmt::Display for AuthPrefix {
     }
 }
 
-/// An error shows at most this many characters of the path.
+/// The maximum number of characters of the path in an error.
 const MAX_SHOWN: usize = 80;
 
-/// The error for a path that cannot be the prefix of the auth API.
+/// A path cannot be the prefix of the auth API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the auth API cannot be served below {path:?}, which {rule}; use a path like {DEFAULT}")]
 pub struct AuthPrefixError {

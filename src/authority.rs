@@ -19,8 +19,8 @@ static NAME: [bool; 256] = {
     table
 };
 
-/// Whether `value` can be the value of `Host`: a host, with or without a port (RFC 9110 §7.2). The port may be empty
-/// (RFC 3986 §3.2.3). The host must not be empty (RFC 9110 §4.2.1).
+/// Returns whether `value` can be the value of `Host`: a host, with or without a port (RFC 9110 §7.2). The port may be
+/// empty (RFC 3986 §3.2.3). The host must not be empty (RFC 9110 §4.2.1).
 #[cfg(feature = "proxy")]
 pub(crate) fn is_host_value(value: &[u8]) -> bool {
     let (is_valid, rest) = match value {
@@ -47,11 +47,11 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
         }
 }
 
-/// Whether `authority` is a host, with or without a port. The type [`Authority`] also accepts three things that this
-/// function refuses: a user and a password, a port that is not a number, and an empty host.
+/// Returns whether `authority` is a host, with or without a port. The type [`Authority`] also accepts three things that
+/// this function refuses: a user and a password, a port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
-    // The text is also searched for `@`, because the user may have the same name as the host, as in `gw@gw`.
+    // A user can have the same name as the host, as in `gw@gw`, so the text is also searched for `@`.
     let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
     !authority.host().is_empty()
         && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())

@@ -1,18 +1,18 @@
 //! Records whether a request waits for its client to send the body.
 //!
 //! The code that reads the body of a request cannot easily reach the code that counts the requests of a connection. An
-//! extension in the request would cost an allocation. But both run in the same poll. So the code that reads the body
-//! sets a thread-local flag, and the other code checks the flag after the poll.
+//! extension in the request would cost an allocation. But both run in the same poll. So the first sets a thread-local
+//! flag, and the second checks the flag after the poll.
 
 use std::cell::Cell;
 
 thread_local! {
-    /// Valid only during the poll of one request.
+    /// The flag. It has a meaning only during the poll of one request.
     static IS_PENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Records that the client has not sent the next part of the body yet. Call this in each poll of the body that returns
-/// `Pending`.
+/// Records that the next part of the body has not arrived from the client. Call this in each poll of the body that
+/// returns `Pending`.
 #[cfg(any(feature = "api", feature = "proxy"))]
 pub(crate) fn set_pending() {
     IS_PENDING.set(true);
@@ -24,7 +24,7 @@ pub(crate) fn clear() {
     IS_PENDING.set(false);
 }
 
-/// Whether the body of the request was pending in this poll.
+/// Returns whether the body of the request was pending in this poll.
 #[cfg(feature = "tls")]
 pub(crate) fn is_pending() -> bool {
     IS_PENDING.get()

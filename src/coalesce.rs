@@ -35,12 +35,12 @@ pub(crate) struct WriteProgress {
 
 #[cfg(feature = "proxy")]
 impl WriteProgress {
-    /// Whether the last write, flush or shutdown is pending because the peer does not accept bytes.
+    /// Returns whether the last write, flush or shutdown is pending because the peer does not accept bytes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// The number of completed writes, flushes and shutdowns. While this number does not change and
+    /// Returns the number of completed writes, flushes and shutdowns. While this number does not change and
     /// `is_blocked` stays true, the peer accepts no bytes.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
@@ -63,7 +63,7 @@ impl<T> CoalesceWrites<T> {
         if let Some(WriteProgress { is_blocked, completed }) = self.progress.as_deref() {
             is_blocked.store(written.is_pending(), Ordering::Relaxed);
             if written.is_ready() {
-                // Only this connection changes the counter, so no atomic read-modify-write is needed.
+                // Only this connection changes the counter, so it needs no atomic increment.
                 let count = completed.load(Ordering::Relaxed);
                 completed.store(count.wrapping_add(1), Ordering::Relaxed);
             }

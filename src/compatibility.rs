@@ -1,7 +1,7 @@
-//! The profile that decides between the documentation of Zowe and the running Zowe API Mediation Layer (API ML), where
-//! the two disagree (docs/decisions.md#d1).
+//! The compatibility profile. The documentation of Zowe and the running Zowe API Mediation Layer (API ML) disagree in
+//! some points. The profile decides which of them the gateway follows (docs/decisions.md#d1).
 
-/// The profile to follow where the documentation of Zowe and the running Zowe API ML v3 disagree.
+/// The profile that the gateway follows where the documentation of Zowe and the running Zowe API ML v3 disagree.
 ///
 /// | | `Documented` | `ZoweV3` |
 /// |---|---|---|

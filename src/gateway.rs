@@ -77,10 +77,10 @@ pub struct Gateway<A, R> {
     error_pages: bool,
 }
 
-/// Where the paths go that API ML's gateway answers itself.
+/// The destination of the paths that API ML's gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApimlPaths {
-    /// The path of the health endpoint is answered by the gateway, and the other paths go to the routed stack.
+    /// The gateway answers the path of the health endpoint. The other paths go to the routed stack.
     OnlyHealth,
     /// All these paths go to the auth API.
     AuthApi,
@@ -90,7 +90,7 @@ enum ApimlPaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrictTransportSecurity {
-    /// How long a browser applies the policy. With zero, browsers forget an earlier policy.
+    /// How long a browser applies the policy. With zero, browsers remove an earlier policy.
     pub max_age: Duration,
     /// The hosts to which the policy applies.
     pub hosts: StrictHosts,
@@ -107,7 +107,7 @@ pub enum StrictHosts {
 }
 
 impl Default for StrictTransportSecurity {
-    /// The policy applies to the host of the gateway for one year.
+    /// Returns a policy for the host of the gateway, for one year.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(365 * 24 * 3600), hosts: StrictHosts::default() }
     }
@@ -165,8 +165,8 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends the paths that API ML's gateway answers itself to the auth API: those of the services, the certificates,
-    /// the version, the information and the health of the gateway, and of the access check.
+    /// Sends the paths that API ML's gateway answers itself to the auth API. These are the paths of the services, the
+    /// certificates, the version, the information, the health and the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."
@@ -176,17 +176,17 @@ impl<A, R> Gateway<A, R> {
         Self { apiml_paths: ApimlPaths::AuthApi, ..self }
     }
 
-    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. If a service has set this header, the gateway
-    /// replaces it, because the header applies to the host of the gateway. Browsers that have received the header use
-    /// only HTTPS for this host. So do not use it if any client reaches the gateway by HTTP.
+    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. The header applies to the host of the gateway, so
+    /// the gateway replaces the header of a service. Browsers that have received the header only use HTTPS for this
+    /// host. So do not use it if any client reaches the gateway by HTTP.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
-    /// Answers a browser that opens a document with an HTML page, if the answer is an error message of the gateway. The
-    /// status and the other headers stay, and the page contains the [`RequestId`]. A client that does not prefer HTML to
-    /// JSON in `Accept` gets JSON. Responses of services do not change.
+    /// Sends an HTML page instead of a JSON message if a browser opens a document and the gateway answers with an error
+    /// of its own. The status and the other headers stay, and the page contains the [`RequestId`]. A client that does
+    /// not prefer HTML to JSON in `Accept` gets JSON. Responses of services do not change.
     #[must_use]
     pub fn with_error_pages(self) -> Self {
         Self { error_pages: true, ..self }
@@ -242,7 +242,8 @@ where
 }
 
 impl ApimlPaths {
-    /// The kind of a request that does not go to the routed stack because of this path.
+    /// Returns the kind of a request whose path keeps it from the routed stack. Returns `None` if the request goes to
+    /// the routed stack.
     #[inline]
     fn kind_of(self, path: &str) -> Option<RequestKind> {
         match (ApimlPath::find(path)?, self) {
@@ -271,7 +272,8 @@ impl<A: Clone, R> Gateway<A, R> {
 }
 
 pin_project! {
-    /// Resolves to the response of the auth API, the routed stack or the gateway itself.
+    /// The future of a [`Gateway`]. It returns the response of the auth API, of the routed stack or of the gateway
+    /// itself.
     #[derive(Debug)]
     pub struct GatewayFuture<A, R> {
         #[pin]
@@ -288,8 +290,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // This future is boxed to keep the future of a routed request small, because an enum is as large as its largest
-        // variant.
+        // This future is boxed. An enum is as large as its largest variant, so the future of a routed request would
+        // otherwise become larger.
         Api { future: Pin<Box<Timeout<A>>>, counted_as: RequestKind },
         Routed { #[pin] future: R },
         Health,
@@ -356,7 +358,7 @@ fn timed_out() -> Response<ResponseBody> {
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Answers that the gateway is running. Does not check the services.
+/// Answers that the gateway is running. The services are not checked.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -384,8 +386,8 @@ mod tests {
     const HEALTH: &str = "/application/health";
 
     /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, and `theirs` is the
-    /// `X-Request-Id` of the client. For the path `/own`, the response also sets `X-Request-Id` itself, as a service
-    /// may do.
+    /// `X-Request-Id` of the client. For the path `/own`, the response also contains its own `X-Request-Id`, as a
+    /// response of a service may.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();

@@ -1,8 +1,8 @@
-//! Whether a component works.
+//! The health of a component.
 
 use std::borrow::Cow;
 
-/// Whether a component works. If it does not work, the value contains the reason.
+/// The health of a component. If the component does not work, the value contains the reason.
 ///
 /// ```
 /// use tower_passticket::health::Health;
@@ -20,7 +20,7 @@ pub enum Health {
     /// The component does not work.
     #[non_exhaustive]
     Down {
-        /// Why it does not work, and what the operator can do. The text contains no secret.
+        /// The reason, and what the operator can do. The text contains no secret.
         reason: Cow<'static, str>,
     },
 }
@@ -31,12 +31,12 @@ impl Health {
         Self::Down { reason: reason.into() }
     }
 
-    /// Whether the component works.
+    /// Returns whether the component works.
     pub fn is_up(&self) -> bool {
         *self == Self::Up
     }
 
-    /// Why the component does not work.
+    /// Returns why the component does not work, or `None` if it works.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Up => None,
@@ -44,7 +44,7 @@ impl Health {
         }
     }
 
-    /// `UP` or `DOWN`.
+    /// Returns `UP` or `DOWN`.
     pub fn as_str(&self) -> &'static str {
         if self.is_up() { "UP" } else { "DOWN" }
     }

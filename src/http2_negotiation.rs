@@ -5,13 +5,13 @@ use tower_service::Service;
 
 /// A connector that can offer HTTP/2 by ALPN (RFC 7301). [`tls::Connector`](crate::tls::Connector) is one.
 ///
-/// A connection of the connector itself uses HTTP/1.1. So code that does not know HTTP/2, such as a client of another
-/// server, can use the same connector.
+/// The connector itself makes connections with HTTP/1.1. So code that does not support HTTP/2, such as a client of
+/// another server, can use the same connector.
 pub trait NegotiateHttp2: Service<Uri> {
     /// Returns a connector that offers HTTP/2 and HTTP/1.1. All its other settings are the same.
     #[must_use]
     fn offering_http2(&self) -> Self;
 
-    /// Whether the service has chosen HTTP/2 for `connection`.
+    /// Returns whether the service has chosen HTTP/2 for `connection`.
     fn is_http2(connection: &Self::Response) -> bool;
 }

@@ -2,9 +2,10 @@
 //!
 //! This crate is for authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a client
 //! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and generate a
-//! PassTicket. A PassTicket is a password for one user and one application that is valid for a few minutes. The z/OS
-//! service receives `Authorization: Basic user:PassTicket`, or the headers of another [`Scheme`](layer::Scheme). All of
-//! this happens in one process. The program `passticket-proxy` offers the same to users who write no code.
+//! PassTicket. A PassTicket is a password that is valid for one user and one application, and only for a few minutes.
+//! The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
+//! [`Scheme`](layer::Scheme). All of this happens in one process. For users who write no code, the program
+//! `passticket-proxy` does the same.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
@@ -13,7 +14,7 @@
 //!  cate      headers     service  removes all     of PATs             pooled connection
 //! ```
 //!
-//! This is a stack of layers in front of your own service:
+//! This example is a stack of layers in front of your own service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -95,11 +96,11 @@
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |
 //!
-//! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
-//! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
+//! SAF is the z/OS interface to the security product. ZSS (Zowe System Services) is a server that calls SAF for other
+//! programs. API ML is the Zowe API Mediation Layer. This crate can replace its gateway.
 //!
 //! By default, only the core is compiled. The core contains no TLS and no HTTP client or server. The feature `full`
-//! turns on all features except `test-util` and `fuzzing`. No feature changes what another feature does.
+//! turns on all features except `test-util` and `fuzzing`. A feature never changes the behaviour of another feature.
 //!
 //! # Examples
 //! - Handlers of an axum router behind the layers: `examples/axum.rs`.
@@ -147,6 +148,8 @@ mod http2_negotiation;
 pub mod identity;
 pub mod layer;
 mod log_limit;
+#[cfg(any(feature = "api", feature = "redis"))]
+pub mod login_failures;
 pub mod messages;
 pub mod metrics;
 #[cfg(feature = "proxy")]

@@ -1,5 +1,5 @@
-//! Limits the log lines at level `WARN` and `ERROR` that requests cause. At most one line per second is logged for each
-//! cause. Without this limit, one broken service could fill the disk with equal lines.
+//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, at most one line per second is
+//! logged. Without this limit, one broken service could fill the disk with equal lines.
 
 use std::{
     collections::HashMap,
@@ -38,8 +38,8 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. It is `None` instead of 0.
-    /// The line then has no field `suppressed`.
+    /// The number of lines with this cause that were suppressed since the last logged line. If there are none, it is
+    /// `None`, and the line has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // A new shared entry gets a time in the past, so that the next line that uses this entry is logged.
+                // The time of a new shared entry is in the past, so that the next line that uses it is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;
@@ -129,7 +129,7 @@ mod tests {
             ("a", 1999, None),
             ("a", 5000, after(1)),
             ("a", 6000, PERMITTED),
-            // Time never goes back on a monotonic clock. If it did, the limit would suppress the line.
+            // A monotonic clock never goes back. If it did, the limit would suppress the line.
             ("a", 3000, None),
         ] {
             let now = start + Duration::from_millis(millis);

@@ -1,6 +1,6 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! The gateway puts such a message into each error response of its own, but not into the responses of services.
+//! Each error response of the gateway itself contains such a message. Responses of services do not change.
 //! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the documentation of Zowe
 //! (`docs/reference/error-messages.md`).
 
@@ -122,7 +122,7 @@ catalogue! {
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
         "Configure your client to provide valid certificate.";
-    /// The caller does not have the access to a resource about which the caller asked.
+    /// The caller does not have the access that an access check asks about.
     ACCESS_REFUSED = "ZWEAG711E" "org.zowe.apiml.security.unauthorized"
         "The principal '{}' is missing queried authorization."
         "The principal does not have the queried access to the resource name within the resource class."
@@ -285,7 +285,7 @@ catalogue! {
         "Use a valid body in the request. Format of a message: {userId: string, (optional)timestamp: long} or {serviceId: string, (optional)timestamp: long}.";
 }
 
-/// A message for the client. It says what happened, why, and what to do.
+/// A message for the client: what happened, why, and what to do.
 ///
 /// ```
 /// use http::StatusCode;
@@ -415,7 +415,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// Escapes HTML as API ML does, because a web page may insert the text into its HTML without escaping it.
+/// Escapes HTML, as API ML does. A web page may insert the text into its HTML without escaping it.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);
@@ -447,7 +447,7 @@ pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// The maximum of `Retry-After` ([D45](crate::decisions#d45)).
+/// The longest `Retry-After` ([D45](crate::decisions#d45)).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Returns the value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up, and at most 10.
@@ -455,7 +455,7 @@ pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
-/// Returns a wait in seconds, rounded up. So a client that waits for this number of seconds does not retry too early.
+/// Returns a wait in seconds. It is rounded up, so that a client that waits this long does not retry too early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

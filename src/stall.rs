@@ -1,4 +1,4 @@
-//! Checks that a peer makes a minimum progress while it should send or take data.
+//! Checks that a peer makes a minimum progress while the gateway waits for it to send or take data.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A peer must send or take this many bytes within each time limit, as long as data waits for it.
+/// A peer must send or take this many bytes within each time limit while the gateway waits for it.
 pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 
-/// Used for a time limit whose end the clock cannot represent.
+/// The time limit that is used if the clock cannot represent the end of a longer one.
 pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The peer has made less than the minimum progress.
@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// A time limit for the next byte would not stop a peer that sends or takes one byte per minute. Therefore, the limit
-/// is a minimum number of bytes in a period.
+/// A time limit for the next byte would permit a peer to send or take only one byte per minute. So the limit is a
+/// minimum number of bytes in a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -44,18 +44,19 @@ struct Window {
 }
 
 impl MinimumProgress {
-    /// The peer must send or take [`MIN_PROGRESS`] bytes within each period of length `limit`.
+    /// Creates a check that requires [`MIN_PROGRESS`] bytes from the peer within each period of length `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, window: None }
     }
 
-    /// Call this when no data waits for the peer.
+    /// Ends the current period. Call this when no data waits for the peer.
     #[cfg(feature = "tls")]
     pub(crate) fn clear(&mut self) {
         self.window = None;
     }
 
-    /// Call this when the gateway has not waited for the peer for `time`, but will wait for it again.
+    /// Extends the current period by `time`. Call this when the gateway has not waited for the peer for `time`, but
+    /// will wait for it again.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {
@@ -63,8 +64,9 @@ impl MinimumProgress {
         }
     }
 
-    /// Call this while the gateway waits for the peer. `bytes` is the number of bytes that the peer has sent or taken
-    /// so far. If the gateway still waits at the returned time, call this function again.
+    /// Checks the progress of the peer. Call this while the gateway waits for the peer. `bytes` is the number of bytes
+    /// that the peer has sent or taken so far. If the gateway still waits at the returned time, call this function
+    /// again.
     pub(crate) fn waiting(&mut self, now: Instant, bytes: u64) -> Result<Instant, Stalled> {
         match self.window {
             Some(Window { end, .. }) if now < end => return Ok(end),
@@ -88,25 +90,25 @@ pub(crate) struct StallTimer {
 }
 
 impl StallTimer {
-    /// The peer must send or take [`MIN_PROGRESS`] bytes within each period of length `limit`.
+    /// Creates a check that requires [`MIN_PROGRESS`] bytes from the peer within each period of length `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { progress: MinimumProgress::new(limit), timer: None }
     }
 
-    /// See [`MinimumProgress::clear`].
+    /// Does the same as [`MinimumProgress::clear`].
     #[cfg(feature = "tls")]
     pub(crate) fn clear(&mut self) {
         self.progress.clear();
     }
 
-    /// See [`MinimumProgress::skip`].
+    /// Does the same as [`MinimumProgress::skip`].
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         self.progress.skip(time);
     }
 
-    /// Call this while the gateway waits for the peer. `bytes` is the number of bytes that the peer has sent or taken
-    /// so far. Returns `Ready` if the peer makes too little progress.
+    /// Checks the progress of the peer. Call this while the gateway waits for the peer. `bytes` is the number of bytes
+    /// that the peer has sent or taken so far. Returns `Ready` if the peer makes too little progress.
     #[cold]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {
         loop {
@@ -129,7 +131,7 @@ mod tests {
 
     /// An event at a given second.
     enum Event {
-        /// The gateway waits. The number is the number of bytes since the start.
+        /// The gateway waits for the peer. The number is the bytes since the start.
         Waiting(u64),
         Clear,
     }

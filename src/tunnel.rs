@@ -1,4 +1,4 @@
-//! A connection of a client that no longer belongs to HTTP. [`proxy`](crate::proxy) makes a tunnel for a WebSocket, and
+//! A client connection whose bytes are not HTTP any more. [`proxy`](crate::proxy) makes a tunnel for a WebSocket, and
 //! [`tls::Server`](crate::tls::Server) runs it in place of the HTTP connection.
 
 #![cfg_attr(
@@ -15,25 +15,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The future of a tunnel. It owns the connection of the client. It is ready when the tunnel has ended. Dropping it
-/// closes the connection of the service at once.
+/// The future of a tunnel. It owns the connection of the client, and is ready when the tunnel has ended. Dropping it
+/// immediately closes the connection to the service.
 pub(crate) trait Tunnel: Future<Output = ()> + Send {
-    /// Ends the tunnel, because the server stops. The caller must poll the tunnel afterwards. It is then ready after a
-    /// few seconds at the latest.
+    /// Ends the tunnel, because the server stops. After this call, the caller must poll the tunnel until it is ready,
+    /// which takes a few seconds at most.
     fn graceful_shutdown(self: Pin<&mut Self>);
 
-    /// Ends the tunnel, because the client certificate of its connection is no longer accepted. The caller must poll the
-    /// tunnel afterwards. It is then ready after a few seconds at the latest.
+    /// Ends the tunnel, because the client certificate of its connection is not accepted any more. After this call, the
+    /// caller must poll the tunnel until it is ready, which takes a few seconds at most.
     fn revoke_certificate(self: Pin<&mut Self>);
 }
 
 pub(crate) type BoxTunnel = Pin<Box<dyn Tunnel>>;
 
-/// An extension of a request: its server runs the tunnel that it finds in the extensions of the response.
+/// An extension of a request. It means that the server will run a tunnel that it finds in the extensions of the
+/// response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunsTunnels;
 
-/// An extension of a response with status 101: the tunnel. Extensions must be `Clone`, so this value is shared.
+/// The tunnel, as an extension of a response with status 101. Extensions must be `Clone`, so the tunnel is shared.
 #[derive(Clone)]
 pub(crate) struct NewTunnel(Arc<Mutex<Option<BoxTunnel>>>);
 

@@ -1,9 +1,8 @@
-//! A revocation that `DurableStore` has acknowledged with `Ok` survives `kill -9` at any moment.
+//! If `DurableStore` has acknowledged a revocation with `Ok`, the revocation survives `kill -9` at any moment.
 //!
-//! The test starts this program again as a child process. The child records revocations in a file. It
-//! prints the number of each revocation for which the store has returned `Ok`. The test kills the child,
-//! opens the file, and checks every revocation that any child has printed so far. The test repeats this
-//! `CRASH_ROUNDS` times (default: 50).
+//! The test starts this program again as a child process. The child records revocations in a file. When the store has
+//! returned `Ok` for a revocation, the child prints its number. The test kills the child, opens the file, and checks
+//! every revocation that any child has printed so far. The test repeats this `CRASH_ROUNDS` times (default: 50).
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -82,7 +81,7 @@ fn revocation(i: usize, pat: &Pat) -> Revocation {
     }
 }
 
-/// The code of the child process. [`acknowledged_revocations_survive_a_kill`] sets the environment variable
+/// Runs the code of the child process. [`acknowledged_revocations_survive_a_kill`] sets the environment variable
 /// [`DIRECTORY`], starts the child and kills it. Without this variable, this function does nothing.
 #[tokio::test]
 async fn child() {
@@ -154,14 +153,14 @@ fn acknowledged_revocations_survive_a_kill() {
 
         let before = acknowledged.len();
         let printed = String::from_utf8(printed).unwrap();
-        // The kill may have cut off the last line. An incomplete line does not count.
+        // The last line may be incomplete because of the kill. Such a line does not count.
         let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
         acknowledged.extend(complete.lines().filter_map(|line| line.parse::<usize>().ok()));
         let in_this_round = acknowledged.len() - before;
         killed_while_recording += usize::from((1..PER_ROUND).contains(&in_this_round));
 
         let store = match DurableStore::open(directory.path().join("revocations.redb")) {
-            // The child was killed before it had made the file.
+            // The child was killed before it created the file.
             Err(OpenError::Missing { .. }) if acknowledged.is_empty() => continue,
             opened => opened.unwrap(),
         };

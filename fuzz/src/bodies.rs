@@ -80,8 +80,8 @@ impl Auth {
     }
 }
 
-/// Asserts that the status is not 500. An error response must have a Zowe message, and the header
-/// `WWW-Authenticate` if and only if the status is 401.
+/// Asserts that the status is not 500. An error response must have a Zowe message. The header `WWW-Authenticate` must
+/// be present if the status is 401, and absent if it is not.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -108,7 +108,7 @@ fn object(body: &[u8]) -> Value {
     value
 }
 
-/// Input: an `Authorization` header of `login`.
+/// The input is an `Authorization` header of `login`.
 pub(crate) fn basic(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let response = Auth::new().send(Method::POST, "/login", Caller::Authorization(value), b"");
@@ -127,7 +127,7 @@ pub(crate) fn basic(data: &[u8]) {
     }
 }
 
-/// Input: a body of `login`.
+/// The input is a body of `login`.
 pub(crate) fn login(data: &[u8]) {
     let send = |body: &[u8]| Auth::new().send(Method::POST, "/login", Caller::Anonymous, body);
     let response = send(data);
@@ -151,8 +151,8 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // `body` was accepted, but the input was refused because it contains a field twice. `body` contains
-        // each field only once.
+        // `body` was accepted, but the input was refused because a field occurs twice in it. In `body`, each field
+        // occurs only once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());
@@ -160,7 +160,7 @@ pub(crate) fn login(data: &[u8]) {
     assert_eq!((first.status(), first.body()), (second.status(), second.body()));
 }
 
-/// Input: a body of `ticket`.
+/// The input is a body of `ticket`.
 pub(crate) fn ticket(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/ticket", Caller::CertificateAndToken, data);
     if response.status() != 200 {
@@ -177,7 +177,7 @@ pub(crate) fn ticket(data: &[u8]) {
     assert!(profile().evaluate(&user("LOGINUSR"), &ticket, now).is_ok());
 }
 
-/// Input: a body of `delegate/passticket`.
+/// The input is a body of `delegate/passticket`.
 pub(crate) fn delegate(data: &[u8]) {
     let response =
         Auth::new().send(Method::POST, "/delegate/passticket", Caller::Certificate, data);
@@ -195,7 +195,7 @@ pub(crate) fn delegate(data: &[u8]) {
     assert_eq!(object(response.body())["tsoUserid"], "OTHER");
 }
 
-/// Input: a body of `access-token/generate`.
+/// The input is a body of `access-token/generate`.
 pub(crate) fn generate(data: &[u8]) {
     let response = Auth::new().send(Method::POST, "/access-token/generate", login_basic(), data);
     if response.status() != 200 {
@@ -217,7 +217,7 @@ pub(crate) fn generate(data: &[u8]) {
     assert!(listed.iter().all(|id| pat.scopes().contains(id)));
 }
 
-/// Input: a body of `access-token/validate`, with placeholders for tokens (see [`with_tokens`]).
+/// The input is a body of `access-token/validate`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn validate(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();
@@ -234,7 +234,7 @@ pub(crate) fn validate(data: &[u8]) {
     }
 }
 
-/// Input: a body of `access-token/revoke`, with placeholders for tokens (see [`with_tokens`]).
+/// The input is a body of `access-token/revoke`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn revoke(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();
@@ -246,7 +246,7 @@ pub(crate) fn revoke(data: &[u8]) {
     }
 }
 
-/// Input: a byte that selects an endpoint for revocation rules, then the body.
+/// The input is a byte that selects an endpoint for revocation rules, followed by the body.
 pub(crate) fn rules(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let path = match choice & 3 {

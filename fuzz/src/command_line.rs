@@ -8,7 +8,7 @@ mod cli;
 
 use cli::{Cli, Command, TicketCommand};
 
-/// Input: arguments of `ticket evaluate`, one per line. The first line is the value of `--ticket`.
+/// The input consists of arguments of `ticket evaluate`, one per line. The first line is the value of `--ticket`.
 pub(crate) fn command_line(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut lines = text.split('\n').take(20);

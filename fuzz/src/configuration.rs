@@ -108,8 +108,8 @@ impl Directory {
             .expect("the mode of an own file can be set");
     }
 
-    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists, with `content` in
-    /// the file `name`. Then restores the file.
+    /// Loads a configuration with a key store, a trust store, an encrypted key and revocation lists. The file `name`
+    /// has the content `content`. Then restores the file.
     fn load_stores_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         let stores = self.0.path().join("stores");
         if !stores.exists() {
@@ -134,7 +134,7 @@ impl Directory {
         Ok(loaded?.config)
     }
 
-    /// Loads the configuration with `content` in the file `name`, and then restores the file.
+    /// Loads the configuration with `content` in the file `name`. Then restores the file.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
@@ -160,14 +160,14 @@ impl Directory {
     }
 }
 
-/// Returns the secrets. No problem and no `Debug` output may contain them.
+/// Returns the secrets, which no problem and no `Debug` output may contain.
 fn secrets() -> impl Iterator<Item = &'static str> {
     let lines = SIGNING_KEY.lines().chain(SERVER_KEY.lines());
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Returns whether each occurrence of the secret is a separate word. A problem may show a value that contains a secret
-/// as a part of another word. Names are different: a problem never shows a name that contains a secret.
+/// Returns whether each occurrence of the secret is a separate word. If a secret is only a part of a word, a problem
+/// may show this word as a value. But a problem never shows a name that contains a secret.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
@@ -203,7 +203,7 @@ fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
     directory().as_ref().map(run)
 }
 
-/// Input: a YAML document, which is read as a file of permissions.
+/// The input is a YAML document, which is read as a file of permissions.
 pub(crate) fn yaml(data: &[u8]) {
     with(|directory| {
         let path = directory.0.path().join("other.yml");
@@ -216,8 +216,8 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before the document changes only the line numbers in problems. A directive or a byte order
-        // mark must be at the beginning, so documents with these are not tested.
+        // A comment before the document changes only the line numbers in problems. A directive or a byte order mark
+        // must be at the beginning of a document, so such documents are not tested.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }
@@ -244,12 +244,12 @@ pub(crate) fn yaml(data: &[u8]) {
     });
 }
 
-/// Input: a zowe.yaml.
+/// The input is a zowe.yaml.
 pub(crate) fn zowe_yaml(data: &[u8]) {
     let _ = with(|directory| directory.load_with("zowe.yaml", data));
 }
 
-/// Input: a Zowe static definition.
+/// The input is a Zowe static definition.
 pub(crate) fn definitions(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("api-defs/dc.yml", data)) else {
         return;
@@ -265,7 +265,7 @@ pub(crate) fn definitions(data: &[u8]) {
     }
 }
 
-/// Input: a file of users.
+/// The input is a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
     let mut users: Vec<_> = config.logins.users().iter().map(|(user, _)| user).collect();
@@ -274,7 +274,7 @@ pub(crate) fn users(data: &[u8]) {
     assert!(config.logins.users().iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
-/// Input: a file of permissions.
+/// The input is a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
     // A reload of the file must give the same permissions.
@@ -300,12 +300,12 @@ pub(crate) fn saf_file(data: &[u8]) {
     }
 }
 
-/// Input: a file of identities.
+/// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// Input: a byte that selects a file with a key or a certificate, then the content of this file.
+/// The input is a byte that selects a file with a key or a certificate, followed by the content of this file.
 pub(crate) fn secret_files(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {
@@ -323,8 +323,8 @@ pub(crate) fn secret_files(data: &[u8]) {
     }
 }
 
-/// Input: a byte that selects a file, then the content of this file: a key store, a trust store, an encrypted key or
-/// certificate revocation lists.
+/// The input is a byte that selects a file, followed by the content of this file. The file is a key store, a trust
+/// store, an encrypted key or certificate revocation lists.
 pub(crate) fn key_stores(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {

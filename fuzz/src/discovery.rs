@@ -2,7 +2,8 @@
 
 use tower_passticket::eureka::{Action, Document, InstanceStatus, Registry};
 
-/// Input: the JSON of the whole registry, a line with only `---`, and the JSON of a delta. The delta may be absent.
+/// The input is the JSON of the whole registry, a line with only `---`, and the JSON of a delta. The delta may be
+/// absent.
 pub(crate) fn eureka(data: &[u8]) {
     const LINE: &[u8] = b"\n---\n";
     let at = data.windows(LINE.len()).position(|window| window == LINE);
@@ -20,7 +21,7 @@ pub(crate) fn eureka(data: &[u8]) {
     let Ok(after) = registry.apply(delta.clone()) else { return };
     assert_eq!(Some(&*after.hash_code()), delta.hash_code());
     check_hash(&after);
-    // A delta contains changes of the last minutes, so a client applies it several times.
+    // A delta contains the changes of the last minutes, so a client may apply the same change several times.
     assert_eq!(after.apply(delta.clone()).as_ref(), Ok(&after));
     let last = |id: &str, app: &str| {
         let changes = delta.instances().filter(|(it, _)| it.id == id && it.app == app);

@@ -1,6 +1,6 @@
-//! Whole exchanges between a client, the gateway and a service. The input is either the bytes that the client
-//! sends or the bytes that the service sends. All connections are in memory. The clock of tokio is paused. When
-//! all tasks wait, the clock advances to the next timer.
+//! Whole exchanges between a client, the gateway and a service. The input is either the bytes that the client sends or
+//! the bytes that the service sends. All connections are in memory. Tokio's clock is paused: when all tasks wait, it
+//! advances to the next timer.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ use crate::{
     support::{LOGIN_TOKEN, PAT, clock, header_lines, with_tokens},
 };
 
-/// The buffer size of a connection in memory. With a larger buffer, a run would spend most of its time copying.
+/// The buffer size of a connection in memory. With a larger buffer, a run would spend most of its time on copies.
 const BUFFER_SIZE: usize = 64 * 1024;
 
 /// This time is longer than every timeout of the gateway.
@@ -413,7 +413,7 @@ fn check_ticket(value: &[u8]) {
     assert!(profile().evaluate(&user(name), &ticket, clock().now()).is_ok());
 }
 
-/// Input: a line with the target of a request, then header lines.
+/// The input is a line with the target of a request, followed by header lines.
 pub(crate) fn forwarded(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == b'\n');
     let target = parts.next().unwrap_or_default();
@@ -460,7 +460,7 @@ where
     let gateway = gateway(connector, log);
     let serving = tokio::spawn(serve_io(TokioIo::new(server), version, connection(), gateway));
     let (mut read, mut write) = split(client);
-    // The client does not close the connection. The gateway closes it after a timeout.
+    // The client does not close the connection, so the gateway closes it after a timeout.
     let writing = tokio::spawn(async move {
         let _ = write.write_all(&bytes).await;
         write
@@ -473,7 +473,7 @@ where
     output
 }
 
-/// Input: all bytes of an HTTP/1.1 client.
+/// The input consists of all bytes of an HTTP/1.1 client.
 pub(crate) fn http1_client(data: &[u8]) {
     let (service, log) = (CorrectService::default(), Log::default());
     let bytes = with_tokens(data);
@@ -486,7 +486,7 @@ pub(crate) fn http1_client(data: &[u8]) {
         rest = parsed.rest;
     }
     if !rest.is_empty() {
-        // If the bytes are not a valid request, hyper answers, not the gateway.
+        // If the bytes are not a valid request, the response comes from hyper, and not from the gateway.
         let parsed = parse_response(rest, &Method::GET, true).expect("the response is complete");
         assert!(matches!(parsed.message.status(), 400 | 408 | 414 | 431), "{:?}", parsed.message);
         assert!(parsed.rest.is_empty(), "{:?}", output.escape_ascii());
@@ -547,8 +547,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// Input: a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2
-/// client. In the input, a frame has one byte each for type, flags, stream and length, then the payload.
+/// The input is a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2 client.
+/// In the input, a frame has one byte each for type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -571,7 +571,7 @@ pub(crate) fn http2_client(data: &[u8]) {
 }
 
 /// Asserts that the output consists of frames of an HTTP/2 server (RFC 9113 §4.1). Headers and data must be on streams
-/// that the client opened. These streams have odd numbers (RFC 9113 §5.1.1).
+/// that the client has opened, which have odd numbers (RFC 9113 §5.1.1).
 fn check_frames(mut output: &[u8]) {
     let mut is_first = true;
     while let Some((head, rest)) = output.split_first_chunk::<9>() {
@@ -620,8 +620,7 @@ impl Script {
     }
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/1.1 client, in the form of
-/// [`Script`].
+/// The input is the answer of a service to the first of two requests of an HTTP/1.1 client, in the form of [`Script`].
 pub(crate) fn http1_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let head = "Host: gateway\r\nAuthorization: Bearer {JWT}\r\n";
@@ -645,7 +644,7 @@ pub(crate) fn http1_service(data: &[u8]) {
     assert!(rest.is_empty(), "more responses than requests: {:?}", output.escape_ascii());
 }
 
-/// Input: the answer of a service to the first of two requests of an HTTP/2 client, in the form of [`Script`].
+/// The input is the answer of a service to the first of two requests of an HTTP/2 client, in the form of [`Script`].
 pub(crate) fn http2_service(data: &[u8]) {
     let Some(Script { method, service }) = Script::new(data) else { return };
     let log = Log::default();
@@ -670,8 +669,8 @@ pub(crate) fn http2_service(data: &[u8]) {
             let answered = timeout(TIME_LIMIT, sender.send_request(request)).await;
             let response = match answered.expect("the gateway answers every request") {
                 Ok(response) => response,
-                // If the answer of the service has an incomplete body, and the gateway has not sent the head of
-                // the response yet, the gateway resets the stream.
+                // Two things can happen together: the body in the answer of the service is incomplete, and the gateway
+                // has not sent the head of the response yet. The gateway then resets the stream.
                 Err(error) => {
                     let reset = std::error::Error::source(&error);
                     let reset = reset.and_then(|reset| reset.downcast_ref::<h2::Error>());

@@ -97,7 +97,7 @@ pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
         .with_clock(clock())
 }
 
-/// One route for each way to handle a failed authentication, and the route `open` without authentication.
+/// The routes: one for each way to handle a failed authentication, and the route `open` without authentication.
 static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     let applid = Applid::new(APPLID).expect("a valid APPLID");
     let route = |service: &str, on_failure| {
@@ -125,7 +125,7 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// The method and the target of each request that reached [`Forward`], as the service receives them.
+    /// The method and the target of each request that reached [`Forward`], in the form that the service receives.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 

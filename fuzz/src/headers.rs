@@ -82,7 +82,7 @@ fn echo() -> impl tower::Service<
     })
 }
 
-/// Marks a response of [`echo`]. A response that a layer made does not have this mark.
+/// Marks a response of [`echo`]. A response that a layer has made lacks this mark.
 #[derive(Clone)]
 struct Echo;
 
@@ -157,7 +157,7 @@ fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert_eq!(pairs(after), kept);
 }
 
-/// Input: values of `Cookie` headers, one per line.
+/// The input consists of values of `Cookie` headers, one per line.
 pub(crate) fn cookies(data: &[u8]) {
     let mut before = HeaderMap::new();
     for line in with_tokens(data).split(|b| *b == b'\n') {
@@ -176,7 +176,7 @@ pub(crate) fn cookies(data: &[u8]) {
     assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
 
-/// Input: a byte that selects the settings of the layer, then header lines.
+/// The input is a byte that selects the settings of the layer, followed by header lines.
 pub(crate) fn credentials(data: &[u8]) {
     let Some((choice, lines)) = data.split_first() else { return };
     let (pats, certificate) = (choice & 1 > 0, choice & 2 > 0);
@@ -213,8 +213,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// Returns the user of the credential that has precedence, or `None` if this credential is missing or not
-/// valid. This is a second implementation of `docs/decisions.md#d6`.
+/// Returns the user of the credential that takes precedence, or `None` if this credential is missing or not valid. This
+/// is a second implementation of `docs/decisions.md#d6`.
 fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {
@@ -243,8 +243,8 @@ fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&
     certificate.then_some(CERTIFICATE_USER)
 }
 
-/// Returns the parts of `Authorization: Basic`, if the password counts as a PAT. This is a second implementation of
-/// `docs/decisions.md#d24`.
+/// Returns the user name and the password in `Authorization: Basic`, if the password counts as a PAT. This is a second
+/// implementation of `docs/decisions.md#d24`.
 fn pat_as_password(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
     let encoded = authorization(headers, "basic")?;
     let config =
@@ -266,7 +266,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     authorization(headers, "bearer").filter(|token| !token.is_empty())
 }
 
-/// Returns what follows the scheme in the first `Authorization` header.
+/// Returns the text after the scheme in the first `Authorization` header.
 fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
@@ -304,7 +304,7 @@ fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     names.filter(|name| !FORWARDING.iter().any(|it| name == it.as_bytes())).collect()
 }
 
-/// Input: header lines.
+/// The input consists of header lines.
 pub(crate) fn hop_by_hop(data: &[u8]) {
     let before = header_lines(data);
     let mut after = before.clone();
@@ -323,7 +323,7 @@ pub(crate) fn hop_by_hop(data: &[u8]) {
     assert_eq!(after, once);
 }
 
-/// Returns the header names in those rows of docs/reference/request-headers.md that `wanted` selects.
+/// Returns the header names in docs/reference/request-headers.md, from the rows that `wanted` selects.
 fn documented(wanted: fn(&str) -> bool) -> BTreeSet<&'static str> {
     let rows = include_str!("../../docs/reference/request-headers.md").lines();
     let rows = rows.filter(|row| row.starts_with("| ") && wanted(row));
@@ -334,7 +334,7 @@ static TABLE: LazyLock<BTreeSet<&str>> = LazyLock::new(|| documented(|_| true));
 static OTHER_SPELLINGS: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| documented(|row| row.starts_with("| Other spellings")));
 
-/// Input: header lines.
+/// The input consists of header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
     let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);

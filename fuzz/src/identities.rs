@@ -21,7 +21,7 @@ fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid user id")
 }
 
-/// Input: a client certificate in DER.
+/// The input is a client certificate in DER.
 pub(crate) fn certificate_der(data: &[u8]) {
     let Ok(certificate) = PeerCertificate::from_der(data.to_vec()) else { return };
     assert_eq!(certificate.der(), data);
@@ -55,7 +55,7 @@ pub(crate) fn certificate_der(data: &[u8]) {
     }
 }
 
-/// Input: a byte that selects the use of a PEM document, then the document.
+/// The input is a byte that selects the use of a PEM document, followed by the document.
 pub(crate) fn certificate_pem(data: &[u8]) {
     let Some((choice, pem)) = data.split_first() else { return };
     let (chain, key) = (SERVER_CERTIFICATE.as_bytes(), SERVER_KEY.as_bytes());
@@ -93,7 +93,7 @@ fn check_name(name: &DistinguishedName) {
     assert_eq!(name.is_empty(), text.is_empty());
 }
 
-/// Input: two lines with distinguished names.
+/// The input consists of two lines with distinguished names.
 pub(crate) fn distinguished_name(data: &[u8]) {
     let lines = lines(data, 2);
     let mut names = lines.iter().filter_map(|line| line.parse::<DistinguishedName>().ok());
@@ -110,8 +110,8 @@ pub(crate) fn distinguished_name(data: &[u8]) {
     }
 }
 
-/// Input: lines with filters for the client certificate: `subject`, `issuer`, `both` or `fingerprint`, a colon,
-/// and a value.
+/// The input consists of lines with filters for the client certificate. A line is `subject`, `issuer`, `both` or
+/// `fingerprint`, followed by a colon and a value.
 pub(crate) fn certificate_filters(data: &[u8]) {
     let filters: Vec<_> = lines(data, 30)
         .into_iter()
@@ -159,7 +159,7 @@ pub(crate) fn certificate_filters(data: &[u8]) {
     );
 }
 
-/// Input: a line with an e-mail address or another name, and a line with a registry.
+/// The input is a line with an e-mail address or another name, and a line with a registry.
 pub(crate) fn identity_names(data: &[u8]) {
     let lines = lines(data, 2);
     let [name, rest @ ..] = &lines[..] else { return };
@@ -189,13 +189,13 @@ pub(crate) fn identity_names(data: &[u8]) {
     }
 }
 
-/// Input: request headers, one per line.
+/// The input consists of request headers, one per line.
 pub(crate) fn client_cert(data: &[u8]) {
     let headers = header_lines(data);
     let Ok(Some(chain)) = forwarded_chain(&headers) else { return };
     assert!((1..=9).contains(&chain.len()));
     assert_eq!(headers.get_all("client-cert").iter().count(), 1);
-    // The same certificates in the spelling of RFC 9440 are read in the same way.
+    // The same certificates, written as in RFC 9440, must give the same result.
     let spelled = |der: &Vec<u8>| format!(":{}:", BASE64_STANDARD.encode(der));
     let mut again = HeaderMap::new();
     let (leaf, intermediates) = chain.split_first().expect("a chain has a certificate");
@@ -206,7 +206,7 @@ pub(crate) fn client_cert(data: &[u8]) {
         again.insert("client-cert-chain", value(list.join(", ")));
     }
     assert_eq!(forwarded_chain(&again).as_ref(), Ok(&Some(chain.clone())));
-    // No certificate of an unknown authority is accepted.
+    // A certificate of an unknown authority must not be accepted.
     let verifier = ClientCertificates::new(SERVER_CERTIFICATE.as_bytes());
     let verifier = verifier.expect("the fixture is a certificate");
     assert!(verifier.verify(leaf, intermediates).is_err());

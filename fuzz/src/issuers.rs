@@ -29,7 +29,8 @@ fn issuers(keys: IssuerKeys) -> TrustedIssuers {
 static ISSUERS: LazyLock<TrustedIssuers> =
     LazyLock::new(|| issuers(IssuerKeys::fixed(&KEY.verifying_key())));
 
-/// Input: the claims of a token. The header and the signature of the token are valid, for us and for the provider.
+/// The input consists of the claims of a token. The header and the signature of the token are valid, for us and for the
+/// provider.
 pub(crate) fn issuer_claims(data: &[u8]) {
     let token = signed(HEADER.as_bytes(), data);
     let verified = ISSUERS.try_verify_now(token.as_bytes()).expect("the keys are fixed");
@@ -60,7 +61,7 @@ pub(crate) fn issuer_claims(data: &[u8]) {
     assert_eq!((name, identity.registry()), (Some(identity.name()), "idp"));
 }
 
-/// Input: a JWK set.
+/// The input is a JWK set.
 pub(crate) fn jwk_sets(data: &[u8]) {
     let Ok(keys) = IssuerKeys::from_jwk_set(data) else { return };
     assert!(data.len() <= 64 * 1024);

@@ -1,13 +1,14 @@
 //! Fuzz targets: one function for each parser of bytes from the network or from a file.
 //!
-//! A target accepts any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets
-//! with the committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists what each target
-//! asserts, and says how to add a target.
+//! A target accepts any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets with the
+//! committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists the assertions of each target, and
+//! describes how to add a target.
 
 #![cfg(feature = "targets")]
 
 mod answers;
 mod bodies;
+mod caching;
 mod command_line;
 mod configuration;
 mod discovery;
@@ -73,6 +74,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
+    ("answers_redis", answers::redis),
+    ("answers_caching", caching::answers),
     ("names", names::names),
     ("esm_texts", names::esm_texts),
     ("tickets", tickets::tickets),

@@ -10,7 +10,7 @@ use tower_passticket::passticket::{Applid, UserId};
 
 use crate::support::lines;
 
-/// Input: a user id or an APPLID.
+/// The input is a user id or an APPLID.
 pub(crate) fn names(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let (user, applid) = (UserId::new(text), Applid::new(text));
@@ -66,10 +66,10 @@ fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
     text.and_then(|text| parse(text).ok()).unwrap_or_else(|| parse(plain).expect("a valid text"))
 }
 
-/// Input: lines with an e-mail address, a registry, a label, a subject, an issuer.
+/// The input consists of lines with an e-mail address, a registry, a label, a subject and an issuer.
 ///
-/// Checks that a text cannot change the structure of a command. The commands are compared with the commands for
-/// harmless texts, such as `a@b`.
+/// Checks that a text cannot change the structure of a command. The commands are compared with those for harmless
+/// texts, such as `a@b`.
 pub(crate) fn esm_texts(data: &[u8]) {
     let lines = lines(data, 5);
     let (email, registry) =

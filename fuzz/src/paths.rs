@@ -60,7 +60,7 @@ fn covers(prefix: &str, segments: &[Vec<u8>]) -> bool {
         && prefix.iter().zip(segments).all(|(prefix, segment)| prefix.as_bytes() == segment)
 }
 
-/// Input: the target of a request, in any form.
+/// The input is the target of a request, in any form.
 pub(crate) fn paths(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
     let service = service_fn(|request: Request<Full<Bytes>>| async move {
@@ -92,7 +92,7 @@ pub(crate) fn paths(data: &[u8]) {
     assert!(southbound.path().ends_with(below), "{uri}: {path}");
 }
 
-/// Input: a line with the URL of a service, and a line with the rest of a path.
+/// The input is a line with the URL of a service, and a line with the rest of a path.
 pub(crate) fn addresses(data: &[u8]) {
     let lines = lines(data, 2);
     let [url, rest @ ..] = &lines[..] else { return };

@@ -1,5 +1,5 @@
-//! Selection of the profile that protects a resource, as in a security product such as RACF. The name of a
-//! generic profile contains `%` or `*`. The name of a discrete profile contains neither.
+//! The selection of the profile that protects a resource, as in a security product such as RACF. The name of a generic
+//! profile contains `%` or `*`. The name of a discrete profile contains neither.
 
 use tower_passticket::{
     passticket::UserId,
@@ -8,7 +8,7 @@ use tower_passticket::{
 
 use crate::support::{lines, ready};
 
-/// Input: a line with the name of a resource, then lines with names of profiles. Each profile permits a
+/// The input is a line with the name of a resource, followed by lines with names of profiles. Each profile permits a
 /// different user.
 pub(crate) fn profiles(data: &[u8]) {
     let lines = lines(data, 12);
@@ -38,8 +38,8 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // The permissions of only one profile name apply. If the input contains this name more than once, with
-    // different users, `granting` contains this name more than once. It contains no other name.
+    // Only the permissions of one profile name apply. The input may contain this name more than once, with different
+    // users. Then `granting` also contains it more than once. It never contains another name.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");

@@ -22,7 +22,7 @@ fn received(peer: [u8; 4], headers: &HeaderMap) -> ConnectionInfo {
         .with_trusted_proxies(&TrustedProxies::new(is_trusted), headers)
 }
 
-/// Input: header lines.
+/// The input consists of header lines.
 pub(crate) fn client_address(data: &[u8]) {
     let headers = header_lines(data);
     let direct = received([203, 0, 113, 5], &headers);
@@ -78,7 +78,7 @@ pub(crate) fn client_address(data: &[u8]) {
     }
 }
 
-/// Input: the first bytes of a connection.
+/// The input consists of the first bytes of a connection.
 pub(crate) fn proxy_protocol(data: &[u8]) {
     // The bytes may arrive in any pieces. So the result for all bytes must be the result for the shortest prefix
     // that is not "incomplete".

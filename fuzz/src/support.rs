@@ -95,8 +95,8 @@ pub(crate) fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-/// Replaces `{JWT}`, `{PAT}`, `{BASIC}` and `{EXPIRED}` with tokens. The inputs need these placeholders, because a fuzzer
-/// cannot find a valid signature.
+/// Replaces `{JWT}`, `{PAT}`, `{BASIC}` and `{EXPIRED}` with tokens. Inputs contain these placeholders, because a
+/// fuzzer cannot find a valid signature.
 pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(data.len());
     let mut rest = data;

@@ -7,8 +7,8 @@ use tower_passticket::{
 
 use crate::support::NOW;
 
-/// Input: a byte that selects the algorithm, eight bytes for the time, a user id up to a newline, and the text
-/// of a PassTicket.
+/// The input is a byte that selects the algorithm, eight bytes for the time, a user id up to a newline, and the text of
+/// a PassTicket.
 pub(crate) fn tickets(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let Some((time, rest)) = rest.split_first_chunk::<8>() else { return };
@@ -20,8 +20,8 @@ pub(crate) fn tickets(data: &[u8]) {
     let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
     let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
     let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
-    // If the eight bytes are digits, the time is this number of seconds after `NOW`. If they are not digits,
-    // only the last five bytes are the time, so that all algorithms can represent the time.
+    // If the eight bytes are digits, the time is this number of seconds after `NOW`. Otherwise only the last five bytes
+    // are the time, so that all algorithms can represent it.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),
@@ -55,7 +55,7 @@ pub(crate) fn tickets(data: &[u8]) {
             }
         }
         Err(error) => {
-            // The error is the same if all allowed characters are A, and all other characters are !. So it
+            // Replace all allowed characters with `A`, and all others with `!`. The error must stay the same. So it
             // shows no part of the text, which may be a password.
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             let other: String =

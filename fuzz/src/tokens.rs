@@ -16,7 +16,7 @@ use crate::support::{
 
 static VERIFIER: LazyLock<Rs256Verifier> = LazyLock::new(verifier);
 
-/// Input: the text of a token. Only the texts of the two valid tokens are accepted.
+/// The input is the text of a token. Only the texts of the two valid tokens are accepted.
 pub(crate) fn token_text(data: &[u8]) {
     let text = with_tokens(data);
     let Ok(text) = str::from_utf8(&text) else { return };
@@ -53,7 +53,7 @@ fn claims() -> String {
     format!(r#"{{"sub":"{LOGIN_USER}","iat":{NOW},"exp":{exp},"iss":"APIML"}}"#)
 }
 
-/// Input: the header of a token. The claims and the signature of the token are valid.
+/// The input is the header of a token. The claims and the signature of the token are valid.
 pub(crate) fn token_header(data: &[u8]) {
     let Ok(_) = VERIFIER.verify(&signed(data, claims().as_bytes())) else { return };
     let header: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
@@ -61,7 +61,7 @@ pub(crate) fn token_header(data: &[u8]) {
     assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
 }
 
-/// Input: the claims of a token. The header and the signature of the token are valid.
+/// The input consists of the claims of a token. The header and the signature of the token are valid.
 pub(crate) fn token_claims(data: &[u8]) {
     let Ok(token) = VERIFIER.verify(&signed(HEADER.as_bytes(), data)) else { return };
     let claims: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
@@ -94,7 +94,7 @@ pub(crate) fn token_claims(data: &[u8]) {
     );
 }
 
-/// Input: lines. Each line is tested as an item of a list of scopes, and as a service id.
+/// The input consists of lines. Each is tested as an item of a list of scopes, and as a service id.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {
@@ -113,7 +113,7 @@ pub(crate) fn scopes(data: &[u8]) {
     }
 }
 
-/// Input: a public key, as a JSON Web Key or a PEM document.
+/// The input is a public key, as a JSON Web Key or a PEM document.
 pub(crate) fn public_keys(data: &[u8]) {
     let jwk = serde_json::from_slice::<Value>(data);
     let (key, is_jwk) = match &jwk {
@@ -133,12 +133,12 @@ pub(crate) fn public_keys(data: &[u8]) {
     {
         assert_eq!(read.expect("a written key can be read").to_jwk(), written);
     }
-    // Our own key has signed this PAT, and no other key verifies it.
+    // Our own key has signed this PAT. No other key must verify it.
     let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
     assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
 }
 
-/// Input: the fingerprint of a token, as text.
+/// The input is the fingerprint of a token, as text.
 pub(crate) fn token_fingerprint(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     match text.parse::<TokenFingerprint>() {
@@ -146,7 +146,7 @@ pub(crate) fn token_fingerprint(data: &[u8]) {
             assert!(fingerprint.to_string().eq_ignore_ascii_case(text));
             assert_eq!(TokenFingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
         }
-        // The text may be a token. The error is the same for another text of this length, so it shows no part
+        // The text may be a token. The error must be the same for another text of this length, so that it shows no part
         // of the token.
         Err(error) => {
             let other = "x".repeat(text.len()).parse::<TokenFingerprint>();

@@ -1,10 +1,10 @@
-//! WebSockets: the boundaries of frames, and handshakes. The input is what a client or a service sends.
+//! WebSockets: the boundaries of frames, and handshakes. The input comes from a client or a service.
 
 use tower_passticket::fuzzing::{accepts_answer, track_frames};
 
 use crate::support::header_lines;
 
-/// Input: the size of the pieces, then the bytes of one direction.
+/// The first byte of the input is the size of the pieces. The rest is the bytes of one direction.
 pub(crate) fn frames(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
     let size = usize::from(*size).max(1);
@@ -49,7 +49,7 @@ fn frame_end(frame: &[u8]) -> Option<usize> {
     usize::try_from(end).ok()
 }
 
-/// Input: header lines of a handshake, an empty line, header lines of an answer.
+/// The input consists of header lines of a handshake, an empty line, and header lines of an answer.
 pub(crate) fn handshake(data: &[u8]) {
     let at = data.windows(2).position(|two| two == b"\n\n").unwrap_or(data.len());
     let (request, answer) = data.split_at(at);

@@ -1,5 +1,5 @@
-//! Runs every target with its committed corpus, and with mutations of the corpus. The mutations are the same on
-//! every machine.
+//! Runs every target with its committed corpus and with mutations of the corpus. The mutations are the same on every
+//! machine.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -31,8 +31,8 @@ struct PatRequest {
 }
 
 /// Answers with a Personal Access Token that is valid for at most `max_validity`. As in Zowe API ML, the body is
-/// checked before the credentials. The token is registered before the response is sent, so that later revocation rules
-/// apply to it.
+/// checked before the credentials. The token is registered before the response is sent. So a rule that revokes tokens
+/// later applies to it.
 pub(super) async fn generate<B: Body>(
     request: &Parts,
     body: B,
@@ -53,7 +53,7 @@ pub(super) async fn generate<B: Body>(
     })?;
     let token = issued.expose();
     if token.len() > MAX_TOKEN_LEN {
-        // The gateway does not issue a token that is longer than it accepts.
+        // The gateway refuses longer tokens in requests, so it does not issue this one.
         tracing::info!(%user, len = token.len(), "too many scopes for one token");
         return Err(ApiError::TooManyScopes);
     }
@@ -98,8 +98,7 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
 }
 
 /// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
-/// counts as a missing number. There is one difference: Jackson truncates a number with a fraction, but this function
-/// returns an error.
+/// counts as a missing number. Jackson would truncate a number with a fraction, but this function returns an error.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -111,7 +110,7 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a service id, the outer `Err` contains the position in the body. If there
+/// Deserializes the scopes. If an item is not a service id, the outer `Err` contains its position in the body. If there
 /// is no service, the inner `Err` becomes [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,

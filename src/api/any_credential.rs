@@ -28,8 +28,8 @@ impl AnyCredential<'_> {
         self.callers.require(request).await
     }
 
-    /// Returns the caller of an endpoint for users and programs. A program needs only a client certificate that the
-    /// listener trusts. The certificate need not belong to a user.
+    /// Returns the caller of an endpoint that both users and programs may call. A program needs only a client
+    /// certificate that the listener trusts. The certificate need not belong to a user.
     ///
     /// # Errors
     /// [`ApiError::NoCredential`] if the request has no credential. Other errors if the credential is not valid.
@@ -48,7 +48,7 @@ impl AnyCredential<'_> {
     }
 }
 
-/// The caller of an endpoint for users and programs.
+/// The caller of an endpoint that both users and programs may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// A program with a client certificate that the listener trusts.

@@ -30,7 +30,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// Says which clients may read the health of the gateway at `/application/health`.
+/// The clients that may read the health of the gateway at `/application/health`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HealthAccess {
     /// The endpoint needs no credential.
@@ -56,17 +56,17 @@ pub enum HealthAccess {
 pub struct ApimlEndpoints {
     services: SharedServices,
     instance_health: HealthOf,
-    /// The certificate chain of the gateway in PEM. It is empty if it was not set.
+    /// The certificate chain of the gateway in PEM. It is empty unless `with_certificates` was called.
     certificates: Bytes,
     health: Arc<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>,
     health_access: HealthAccess,
-    /// Whether the registry of services is current. `None` if there is no registry.
+    /// Returns whether the registry of services is current. `None` if there is no registry.
     discovery: Option<Arc<dyn Fn() -> Health + Send + Sync>>,
 }
 
 impl ApimlEndpoints {
-    /// Creates settings that list `services`. If several services have the same id, a client can request only the first
-    /// of them by the id.
+    /// Creates settings that list `services`. If several services have the same id, a request for this id returns only
+    /// the first of them.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self {
             services: SharedServices::new(services),
@@ -91,7 +91,7 @@ impl ApimlEndpoints {
         Self { certificates: pem.into(), ..self }
     }
 
-    /// Sets the function that returns whether an instance of a service works. By default, all instances are listed as
+    /// Sets the function that returns whether an instance of a service works. Without it, all instances are listed as
     /// UP. The function is called for each listed instance, so it must not block.
     #[must_use]
     pub fn with_instance_health(
@@ -101,9 +101,9 @@ impl ApimlEndpoints {
         Self { instance_health: Arc::new(health), ..self }
     }
 
-    /// Sets the function that returns the health of the gateway: the name and the health of each part that the gateway
-    /// needs to serve requests. The function is called for each request, so it must not block. The gateway is UP if all
-    /// parts are UP.
+    /// Sets the function that returns the health of the gateway, as the name and the health of each part. A part is
+    /// something that the gateway needs to serve requests. The gateway is UP if all parts are UP. The function is
+    /// called for each request, so it must not block.
     #[must_use]
     pub fn with_health(
         self,
@@ -113,8 +113,9 @@ impl ApimlEndpoints {
         Self { health: Arc::new(health), health_access: access, ..self }
     }
 
-    /// Sets the function that returns whether the registry of services is current. If it is not, the gateway stays UP,
-    /// because it keeps the last registry. The function is called for each request, so it must not block.
+    /// Sets the function that returns whether the registry of services is current. If the registry is not current, the
+    /// gateway stays UP, because it keeps the services that it fetched last. The function is called for each request,
+    /// so it must not block.
     #[must_use]
     pub fn with_discovery(self, health: impl Fn() -> Health + Send + Sync + 'static) -> Self {
         Self { discovery: Some(Arc::new(health)), ..self }
@@ -201,8 +202,8 @@ impl ApimlGateway<'_> {
         }
     }
 
-    /// Returns the URL of the gateway for clients: the first configured origin, or else the address that the client
-    /// requested.
+    /// Returns the URL of the gateway for clients: the first configured origin. If no origin is configured, this is the
+    /// address in the request.
     fn base_url(self, request: &Parts) -> String {
         if let Some(origin) = self.origins.own_origins().first() {
             return origin.to_string();
@@ -213,7 +214,7 @@ impl ApimlGateway<'_> {
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
         match in_target.or(host) {
             Some(authority) => format!("{protocol}://{authority}"),
-            // The address of the gateway is not known, so the list contains paths instead of URLs.
+            // The client has sent no address of the gateway, so the list contains paths instead of URLs.
             None => String::new(),
         }
     }
@@ -251,14 +252,14 @@ impl ApimlGateway<'_> {
     }
 }
 
-/// Returns a response with status 200 and this document. The content type is that of the framework Spring, as in API
-/// ML.
+/// Returns a response with status 200 and this document. As in API ML, the content type is the one that the Java
+/// framework Spring uses.
 fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     let content_type = HeaderValue::from_static("application/vnd.spring-boot.actuator.v3+json");
     typed(document.to_string().into(), content_type)
 }
 
-/// `STALE` says that the gateway keeps the last registry that it fetched.
+/// Returns the status of the registry. `STALE` means that the gateway uses the registry that it fetched last.
 fn registry_status(discovery: &Health) -> &'static str {
     if discovery.is_up() { "UP" } else { "STALE" }
 }
@@ -267,8 +268,8 @@ fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
-/// Returns the health in the form of API ML, without reasons, because they contain names of files. The admin port and
-/// the log show the reasons.
+/// Returns the health in the form of API ML. The reasons are omitted, because they contain names of files. The admin
+/// port and the log show the reasons.
 fn zowe_v3_health(
     is_up: bool,
     parts: &[(&'static str, Health)],
@@ -301,13 +302,13 @@ fn info() -> Response<Full<Bytes>> {
     actuator_document(&document)
 }
 
-/// Returns the version of this crate, not the version of an API ML. Clients of API ML expect all three members.
+/// Returns the version of this crate, and not a version of API ML. Clients of API ML expect all three members.
 fn version() -> Response<Full<Bytes>> {
     let version = json!({ "version": VERSION, "buildNumber": "unknown", "commitHash": "unknown" });
     json_document(&json!({ "apiml": version }))
 }
 
-/// Returns the first value of the parameter `apiId`, without decoding, because ids of APIs need no encoding.
+/// Returns the first value of the parameter `apiId`. The value is not decoded, because ids of APIs need no encoding.
 fn api_id(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("apiId="))
 }

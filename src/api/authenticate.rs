@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. The number of concurrent checks is limited, so a provider that does not answer
-/// must not occupy one of them forever.
+/// The maximum time of a password check. The number of concurrent checks is limited. Without this time, a check whose
+/// provider does not answer would run forever.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
@@ -34,7 +34,7 @@ pub(super) struct Callers<'a> {
     pub(super) memory: &'a Arc<PasswordMemory>,
     pub(super) certificates: ClientCertificates<'a>,
     pub(super) clock: &'a Arc<dyn Clock>,
-    /// How long a client waits for a password check. The check itself may take longer.
+    /// How long a client waits for a password check. The check may continue after that.
     pub(super) wait: Duration,
 }
 
@@ -76,8 +76,8 @@ impl Callers<'_> {
     /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
     /// - [`ApiError::InvalidLoginInput`] if the user name or a password is empty.
     /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::Platform`],
-    ///   [`ApiError::PasswordChangeUnsupported`], [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`] in the
-    ///   cases that their documentation describes.
+    ///   [`ApiError::PasswordChangeUnsupported`], [`ApiError::NewPasswordRefused`] and [`ApiError::Unavailable`]: see
+    ///   the documentation of these variants.
     async fn authenticate(
         self,
         credentials: Option<Credentials>,
@@ -164,8 +164,9 @@ impl Callers<'_> {
 
 /// Checks a password in a separate task, so that the result counts even if the client disconnects early.
 ///
-/// The client waits at most `wait`. After that, the check continues, so that a late refusal counts. Otherwise an
-/// attacker could guess without limit while the server is slow, and the security product would count each guess.
+/// The client waits at most `wait`. After that, the check continues, so that a refusal counts even if it comes late.
+/// Otherwise an attacker could guess without limit at this gateway while the server is slow, although the security
+/// product counts each guess.
 pub(super) async fn check(
     turn: Turn,
     checking: LoginFuture,
@@ -185,7 +186,7 @@ pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<Us
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The old password was right or was not checked, so this is not a failure.
+        // The provider has not refused the old password, so this is not a failure.
         Err(_) => turn.withdraw(),
     }
     result

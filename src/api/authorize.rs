@@ -14,7 +14,7 @@ use crate::{
     saf::{Access, AccessLevel, SafError, SafProvider},
 };
 
-/// Asks the security product whether a user may perform a task.
+/// Asks the security product whether a user has a permission.
 #[derive(Clone, Copy)]
 pub(super) struct Authorizer<'a> {
     pub(super) saf: &'a dyn SafProvider,

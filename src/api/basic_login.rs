@@ -18,22 +18,22 @@ use crate::{
     passticket::UserId,
 };
 
-/// Checks passwords of routed requests with the login provider and the login throttle (the limit on failed logins) of
-/// an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this type.
+/// Checks passwords of routed requests. It shares the login provider and the login throttle (the limit on failed
+/// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this
+/// type.
 ///
-/// A wrong password counts as a failed login. A client sends its password with each request. So after a check, the
-/// right password is accepted from the same network for a minute without another check. For this, a cache holds a keyed
-/// hash of the password, for at most 10,000 pairs of a user and a network. The cache does not notice that a user was
-/// revoked or that a password was changed elsewhere. A change of the password at this `AuthApi` removes the password
-/// from the cache.
+/// A wrong password counts as a failed login. A client sends its password with each request. So a password that was
+/// checked is accepted for a minute without another check, but only from the same network. For this, a cache holds a
+/// keyed hash of the password, for at most 10,000 pairs of a user and a network. The cache does not notice if a user is
+/// revoked or if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes
+/// the old password.
 ///
-/// The throttle applies to the cache too: while a user must wait in a network, no password of this user is accepted
-/// from this network. A password that differs from the remembered one counts as a failed login, until the provider has
-/// accepted it.
+/// The throttle also applies to passwords in the cache: while a user must wait in a network, no password of this user
+/// is accepted from this network. A password that differs from the cached one counts as a failed login. If the provider
+/// then accepts the password, the failure is taken back.
 ///
-/// Requests from one network with the same user and password that arrive while a check is in progress share its result.
-/// A request waits at most [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait), which includes the wait for
-/// other checks to end.
+/// Requests from one network with the same user and password share one check. A request waits at most
+/// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.
 ///
 /// ```
 /// use tower_passticket::{
@@ -65,8 +65,8 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    /// Runs a check. The caller runs this function in a separate task, so the result counts and is remembered even if
-    /// all clients have disconnected. If they disconnect before the check has a turn, the provider is not called.
+    /// Runs a check. The caller runs this function in a separate task. So the result counts and is cached even if all
+    /// clients have disconnected. If they disconnect before the check has a turn, the provider is not called.
     async fn run(
         self,
         check: Check,
@@ -157,7 +157,7 @@ impl PasswordVerifier for BasicLogin {
     ) -> PasswordFuture {
         let (sender, now) = (Sender::new(user, client), self.clock.monotonic());
         let Some(hash) = self.memory.hash(&user, password) else {
-            log_limited!(warn, "login provider", { %user }, "the password was not checked: the system gave no random key at the start; restart the gateway");
+            log_limited!(warn, "login provider", { %user }, "no password check: the system gave no random key at the start; restart the gateway");
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let Some(mut joined) = self.memory.join(sender, hash, now) else {
@@ -165,8 +165,8 @@ impl PasswordVerifier for BasicLogin {
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let task = joined.begun.take().map(|check| {
-            // The guess counts before the first wait. Otherwise clients could compare many passwords with the
-            // remembered one at the same time, or disconnect before the guess counts.
+            // The guess counts before the first wait. Otherwise clients could compare many passwords with the cached
+            // one at the same time, or disconnect before the guess counts.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));
@@ -410,13 +410,13 @@ mod tests {
             assert_eq!(now, None, "{i}");
             world.login.verify_password(user("A"), password.as_bytes(), client)
         };
-        // These clients do not even wait until their checks begin.
+        // These clients disconnect before their checks begin.
         (0..5).for_each(|i| drop(guess(i)));
         let early = Err(PasswordError::TooManyAttempts { retry_after: Duration::from_secs(1) });
         assert_eq!(world.verify_from(client, "A", "right").await, early);
         assert_eq!(world.verify_from(client, "A", "guess 5").await, early);
         assert_eq!(world.checks(), 1);
-        // After the wait, the remembered password is accepted again.
+        // After the wait, the cached password is accepted again.
         world.clock.advance(Duration::from_secs(1));
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
     }

@@ -38,7 +38,7 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
     Ok(bytes)
 }
 
-/// Why a body could not be read.
+/// The reason why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadError {
     /// The body has more than [`MAX_BODY_LEN`] bytes.
@@ -47,8 +47,8 @@ pub(super) enum ReadError {
     Incomplete,
 }
 
-/// Replaces the error of a body, which may have any type. `Limited` needs an error that implements
-/// [`Error`](std::error::Error).
+/// The error of a body that failed before its end. A body may have any error type, but `Limited` needs an error that
+/// implements [`Error`](std::error::Error).
 #[derive(Debug, thiserror::Error)]
 #[error("the body is incomplete")]
 struct Incomplete;
@@ -84,10 +84,10 @@ impl BodyProblem {
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// Keeps the text of a syntax error, which never quotes the body. Replaces the text of a data error, which may
-    /// quote the body, by a general text. Three kinds of data errors keep their text: missing fields, duplicate fields,
-    /// and errors of our own deserializers. Such a text contains only the name of a field that this crate defines. The
-    /// text of our own deserializers begins with this name in backquotes.
+    /// Returns a problem whose text contains no value from the body. The text of a syntax error is kept, because it
+    /// never quotes the body. A data error may quote the body, so a general text replaces its text, with three
+    /// exceptions: missing fields, duplicate fields, and errors of our own deserializers. These texts contain only the
+    /// name of a field that this crate defines. The text of our own deserializers begins with this name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

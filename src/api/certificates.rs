@@ -20,8 +20,8 @@ pub(super) struct ClientCertificates<'a> {
 }
 
 impl ClientCertificates<'_> {
-    /// Returns the certificate of the TLS connection. `None` if there is no certificate, or if client certificates are
-    /// off.
+    /// Returns the certificate of the TLS connection. Returns `None` if there is no certificate, or if client
+    /// certificates are off.
     pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }

@@ -78,8 +78,8 @@ impl Compatibility {
         response
     }
 
-    /// Returns the response of API ML to a request for one service that does not exist. Returns `None` in all other
-    /// cases, also if the list of services is empty.
+    /// Returns the response of API ML to a request for one service that does not exist. Returns `None` for all other
+    /// errors. Also returns `None` if the request was for the list and the list is empty.
     fn unknown_service(self, error: &ApiError, path: &str) -> Option<Response<Full<Bytes>>> {
         if self != Self::ZoweV3 || *error != ApiError::NoSuchService {
             return None;
@@ -107,7 +107,7 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // These messages keep the detail, which says how long the client must wait (docs/decisions.md#d45).
+                    // These messages keep the detail: the time that the client must wait (docs/decisions.md#d45).
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }
@@ -123,9 +123,9 @@ impl Compatibility {
 }
 
 /// Returns the status and the message of Zowe API ML for `error`, if they differ from [`ApiError::message`]. The inner
-/// `None` means a response without a body (docs/reference/auth-endpoints.md#refresh,
-/// docs/reference/auth-endpoints.md#ticket, docs/reference/auth-endpoints.md#personal-access-tokens,
-/// docs/reference/auth-endpoints.md#required-behaviour).
+/// `None` means a response without a body. See docs/reference/auth-endpoints.md#refresh,
+/// docs/reference/auth-endpoints.md#ticket, docs/reference/auth-endpoints.md#personal-access-tokens and
+/// docs/reference/auth-endpoints.md#required-behaviour.
 fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     if is_without_reason(error, path) {
@@ -155,8 +155,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML does not limit PassTickets per second, so it has no response for this case. The response is the
-        // one for a PassTicket that could not be generated.
+        // Zowe API ML does not limit PassTickets per second, so it has no response for this case. The gateway sends the
+        // response of API ML to a failed generation of a PassTicket.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);
@@ -166,8 +166,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     })
 }
 
-/// Whether API ML answers each problem of a credential with the message for a missing credential. API ML's gateway does
-/// so on the endpoints that it protects itself.
+/// Returns whether the response shows the message for a missing credential, whatever is wrong with the credential. API
+/// ML's gateway does so on the endpoints that it protects itself.
 fn is_without_reason(error: &ApiError, path: &str) -> bool {
     let is_protected = matches!(
         ApimlPath::find(path),
@@ -176,8 +176,9 @@ fn is_without_reason(error: &ApiError, path: &str) -> bool {
     is_protected && error.message(path).0 == StatusCode::UNAUTHORIZED
 }
 
-/// Returns the path in the messages of API ML. API ML's gateway answers requests for services itself. It forwards all
-/// others to its authentication service (ZAAS) under another path, which the messages contain.
+/// Returns the path that the messages of API ML contain. API ML's gateway answers requests for the list of services
+/// itself. It forwards all others to its authentication service (ZAAS), where they have another path. The messages
+/// contain this other path.
 fn zaas_path(path: &str) -> Cow<'_, str> {
     match path.strip_prefix("/gateway/") {
         Some(rest) if ApimlPath::find(path).is_none_or(|it| it == ApimlPath::AccessCheck) => {

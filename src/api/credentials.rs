@@ -23,9 +23,9 @@ impl Credentials {
     ///
     /// # Errors
     /// [`ApiError::InvalidLoginInput`] if a part is missing. [`ApiError::WrongCredentials`] if the name is not a valid
-    /// user id. A wrong password also gives `WrongCredentials`, so this error does not reveal which names are valid. The
-    /// same error is returned for a text that no login provider may receive as a password, such as a Personal Access
-    /// Token. [`ApiError::NewPasswordRefused`] if the new password is such a text.
+    /// user id, so that the client does not learn which names are valid. The same error is returned if the password is
+    /// a text that no login provider may receive, such as a Personal Access Token. [`ApiError::NewPasswordRefused`] if
+    /// the new password is such a text.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()

@@ -64,8 +64,7 @@ impl DelegatedTickets<'_> {
     }
 
     async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        // The audit log must record each delegated PassTicket. So no ticket is issued while the audit log is not
-        // available.
+        // The audit log must record each delegated PassTicket. So none is issued while the audit log is not available.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }

@@ -1,4 +1,5 @@
-//! Limits PassTickets (one-time passwords of z/OS) for other users: grants, protected users and call rates.
+//! Limits which PassTickets (one-time passwords of z/OS) a caller can obtain for other users, and how many calls it
+//! makes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,8 +21,8 @@ use crate::{
 
 /// Settings of the endpoint `delegate/passticket`: how e-mail addresses are mapped to users, and limits for callers.
 ///
-/// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the caller has the
-/// access `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
+/// A caller who has a PassTicket for another user can log on as that user. Zowe only checks that the caller has the
+/// access level `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
 ///   this caller allows. Without grants, the permission in the security product is enough.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
@@ -53,8 +54,8 @@ pub struct Delegation {
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
-    /// Maps e-mail addresses to users with `mapper`. `registry` is the name of the user registry that contains the
-    /// e-mail addresses, for example the URL of a directory.
+    /// Maps e-mail addresses to users with `mapper`. `registry` is the name of the directory that contains the users
+    /// and their e-mail addresses, for example the URL of an LDAP server.
     pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
         Self {
             mapper: Arc::new(mapper),
@@ -81,7 +82,7 @@ impl Delegation {
     }
 
     /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, a caller may make
-    /// this number of calls at once.
+    /// all calls of a minute in one burst.
     #[must_use]
     pub fn with_calls_per_minute(mut self, calls: NonZeroU32) -> Self {
         self.calls = CallLimit::new(calls);
@@ -91,7 +92,7 @@ impl Delegation {
     /// Counts a call of `caller` if the limit permits it.
     ///
     /// # Errors
-    /// The time until the next call is possible, if the caller has reached the limit.
+    /// The time after which the caller may call again, if the caller has reached the limit.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
@@ -215,8 +216,8 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// Why a caller gets no PassTicket for this application or user, although the caller has the permission in
-/// the security product.
+/// The reason why a caller gets no PassTicket for an application or a user. The caller has the permission in the
+/// security product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegationRefusal {
@@ -231,12 +232,12 @@ pub enum DelegationRefusal {
     Protected(UserId),
 }
 
-/// A rate limit for each caller. It is a token bucket that holds the calls of one minute.
+/// A limit on the calls of each caller. Each caller has a token bucket that holds the calls of one minute.
 struct CallLimit {
     burst: NonZeroU32,
-    /// The time at which the bucket of each caller will be full again, since 1970-01-01. A caller without an entry has
-    /// a full bucket. `Timestamp` is too coarse here: it counts whole milliseconds, and with a limit above 60,000 calls
-    /// the time per call is shorter.
+    /// The time since 1970-01-01 at which the bucket of a caller will be full again. A caller without an entry has a
+    /// full bucket. `Timestamp` is too coarse here, because it counts whole milliseconds. If more than 60,000 calls per
+    /// minute are allowed, one call takes less than a millisecond.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
@@ -253,7 +254,7 @@ impl CallLimit {
     /// Counts a call of `caller` if the limit permits it.
     ///
     /// # Errors
-    /// The time until the next call is possible, if the caller has reached the limit.
+    /// The time after which the caller may call again, if the caller has reached the limit.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -261,7 +262,7 @@ impl CallLimit {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // If the clock was set back, `full_at` can be more than a minute ahead. It is then limited to one minute ahead,
+        // If the clock was set back, `full_at` can be more than a minute ahead. It is reduced to one minute ahead,
         // which means an empty bucket.
         *full_at = (*full_at).clamp(now, now + MINUTE);
         let full_after_call = *full_at + MINUTE / self.burst.get();
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn high_limits_are_exact() {
-        // If the limit is above 60,000 calls per minute, the time for one call is less than one millisecond.
+        // With more than 60,000 calls per minute, one call takes less than one millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));

@@ -1,5 +1,5 @@
 //! The table of endpoints, and the function that finds the endpoint of a request. Some groups of endpoints are
-//! optional, and are on or off.
+//! optional.
 
 use http::Method;
 
@@ -54,7 +54,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
-/// Says for each optional group of endpoints whether it is on.
+/// The optional groups of endpoints, and whether each is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,

@@ -19,12 +19,11 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// The error of an auth endpoint. The response has the error as an extension, so that an outer layer can log or count
-/// it.
+/// The error of an auth endpoint. It is also an extension of the response, so that an outer layer can log or count it.
 ///
 /// The text of `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often has less detail. Each variant shows the status of the
-/// profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
+/// (docs/reference/error-messages.md#failures), which often has less detail. The documentation of each variant names
+/// the status in the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
 /// [`Compatibility`](crate::api::Compatibility) lists the differences of the profile `ZoweV3`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,7 +77,7 @@ pub enum ApiError {
     /// The user does not exist, or the password is wrong: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// z/OS refuses the login, and says why: 401, or 500 if z/OS could not check the password.
+    /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
     #[error("z/OS refuses the login: {0}")]
     Platform(PlatformError),
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
@@ -90,8 +89,8 @@ pub enum ApiError {
     /// The client certificate has expired or is mapped to no user: 401.
     #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
-    /// A part that the request needs is not available: 503. Examples are the login provider, the identity mapping, the
-    /// keys of an identity provider, and the issuer of a token at a logout.
+    /// A part of the system that the request needs is not available: 503. Examples are the login provider, the identity
+    /// mapping, the keys of an identity provider, and at a logout the issuer of the token.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store failed to check a token, or to store or remove revocations: 503.
@@ -113,8 +112,8 @@ pub enum ApiError {
     /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
-    /// The endpoint needs a login token for all services, but a scheme has issued the token for one service
-    /// ([D23](crate::decisions#d23)): 401.
+    /// The endpoint needs a login token for all services, but this token is for one service only, because a scheme has
+    /// issued it ([D23](crate::decisions#d23)): 401.
     #[error("the token is only for the service {service}")]
     ServiceToken {
         /// The service.
@@ -191,8 +190,8 @@ pub enum ApiError {
     /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is malformed: 400.
     #[error("the body is not a valid revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// The caller does not have this permission in the security product: 401 for revocation rules, 403
-    /// for all other tasks.
+    /// The caller does not have this permission in the security product. The status is 401 for revocation rules, and
+    /// 403 for all other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
     /// The check of a permission failed in SAF, the z/OS interface to the security product. The status is 503 if SAF
@@ -219,7 +218,7 @@ pub enum BodyField {
     OidcToken,
 }
 
-/// Why a token in the body is not accepted as a Personal Access Token.
+/// The reason why a token in the body is not accepted as a Personal Access Token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
@@ -237,7 +236,7 @@ pub enum PatRefusal {
     OutOfScope,
 }
 
-/// Why a token in the body is not accepted as a token of an identity provider.
+/// The reason why a token in the body is not accepted as a token of an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OidcRefusal {
@@ -420,9 +419,9 @@ impl ApiError {
         }
     }
 
-    /// Returns the text that the profile `Documented` appends to the message: the problem of the body, the reason why a
-    /// Personal Access Token is not accepted, or the time to wait. `Retry-After` may be shorter than the time in this
-    /// text, because `Retry-After` is at most 10 s.
+    /// Returns the text that the profile `Documented` appends to the message. This is the problem of the body, the
+    /// reason why a Personal Access Token is not accepted, or the time to wait. `Retry-After` is at most 10 s, so the
+    /// time in this text may be longer.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -476,7 +475,7 @@ impl ApiError {
     }
 
     /// Returns the value of `WWW-Authenticate` for a 401 response. If a login token is needed and the request has no
-    /// token, this value has no parameter `error` (RFC 6750 §3).
+    /// token, the value has no parameter `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,

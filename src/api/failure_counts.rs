@@ -1,56 +1,36 @@
 //! Counts the failed logins for the [login throttle](super::login_throttle), and computes how long a client must wait.
 //!
-//! All times come from a monotonic clock, so that a wrong system clock locks no user out.
+//! All times come from a monotonic clock. So a system clock that is set wrong locks no user out.
 
 use std::{collections::HashMap, fmt, hash::Hash, net::IpAddr, time::Duration};
 
-use crate::{passticket::UserId, revocation::ClientNetwork};
+use crate::{
+    login_failures::{
+        Attempt, FIRST_WAIT, FORGIVEN_A_DAY, FORGIVEN_MEMORY, FailureLimit, FailureLimits,
+        NETWORK_MEMORY, NetworkOrigin, USER_MEMORY,
+    },
+    passticket::UserId,
+    revocation::ClientNetwork,
+};
 
-/// The wait after the first failure that causes a wait. The failures before it are called free. Each further failure
-/// doubles the wait.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-
-/// Says when a count removes its failures.
+/// When a count removes its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The count removes the failures after this time without another failure. The time must be at least a day. If it
-    /// were shorter, an attacker could wait, and would get the free failures several times a day.
+    /// The failures are removed when this time has passed since the last failure.
     AfterLast(Duration),
-    /// The count removes the failures after this time since the first failure. This variant is for networks: in a large
-    /// network, some user always mistypes, so with [`AfterLast`](Self::AfterLast) the failures would never be removed.
+    /// The failures are removed when this time has passed since the first failure.
     AfterFirst(Duration),
 }
 
-const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
-const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
-
-/// A failure is forgiven if a later login clears it. The number of forgiven failures is removed a day after the first
-/// of them. If each forgiven failure started a new day, the day would never end for a user who mistypes every day.
-const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
-
-/// A login clears earlier failures of the same user from the same network, but at most this number within a day.
-/// Without this limit, an attacker in this network would get the free failures again after each login of the user.
-const FORGIVEN_A_DAY: u32 = 20;
+const OF_A_USER: Forgotten = Forgotten::AfterLast(USER_MEMORY);
+const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(NETWORK_MEMORY);
+/// Forgiven failures are the failures that a successful login has cleared.
+const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(FORGIVEN_MEMORY);
 
 /// The maximum number of entries in each of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
-/// Says how many failed logins cause no wait, and how long a client must wait after more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailureLimit {
-    /// The number of failures that cause no wait.
-    pub free: u32,
-    /// The longest wait. The first wait is one second, and each further failure doubles the wait.
-    pub longest_wait: Duration,
-}
-
 impl FailureLimit {
-    /// Creates a limit with these values.
-    pub const fn new(free: u32, longest_wait: Duration) -> Self {
-        Self { free, longest_wait }
-    }
-
     fn wait(self, failures: Failures, now: Duration) -> Duration {
         if !self.is_exceeded(failures) {
             return Duration::ZERO;
@@ -65,26 +45,9 @@ impl FailureLimit {
     }
 }
 
-/// The limits of the three counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) user_and_network: FailureLimit,
-    pub(super) user: FailureLimit,
-    pub(super) network: FailureLimit,
-}
-
-/// A login attempt, before its password is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt {
-    pub(super) user: UserId,
-    /// `None` if the address of the client is not known.
-    pub(super) network: Option<ClientNetwork>,
-    pub(super) origin: NetworkOrigin,
-}
-
 impl Attempt {
-    /// Returns the keys of the counts that can delay the attempt. In a known network, only the failures of the user
-    /// from this network can delay it.
+    /// Returns the keys of the counts that can delay the attempt. In a known network, this is only the count of the
+    /// user in this network.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -95,13 +58,6 @@ impl Attempt {
 }
 
 type Pair = (UserId, Option<ClientNetwork>);
-
-/// The network of an attempt. The network is known if the user has logged in from it recently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NetworkOrigin {
-    Known,
-    Unknown,
-}
 
 /// The counts of failed logins of this process. Each count needs a bounded amount of memory.
 #[derive(Debug)]
@@ -114,8 +70,8 @@ pub(super) struct FailureCounts {
 }
 
 impl FailureCounts {
-    pub(super) fn new(limits: Limits) -> Self {
-        let Limits { user_and_network, user, network } = limits;
+    pub(super) fn new(limits: FailureLimits) -> Self {
+        let FailureLimits { user_and_network, user, network } = limits;
         let forgiven = FailureLimit::new(FORGIVEN_A_DAY, Duration::ZERO);
         Self {
             users_and_networks: Ledger::new(OF_A_USER, user_and_network),
@@ -125,9 +81,14 @@ impl FailureCounts {
         }
     }
 
+    fn limits(&self) -> FailureLimits {
+        let Self { users_and_networks, users, networks, forgiven: _ } = self;
+        FailureLimits::new(users_and_networks.limit, users.limit, networks.limit)
+    }
+
     /// Changes the limits. The failures stay.
-    pub(super) fn set_limits(&mut self, limits: Limits) {
-        let Limits { user_and_network, user, network } = limits;
+    pub(super) fn set_limits(&mut self, limits: FailureLimits) {
+        let FailureLimits { user_and_network, user, network } = limits;
         self.users_and_networks.limit = user_and_network;
         self.users.limit = user;
         self.networks.limit = network;
@@ -150,10 +111,10 @@ struct Claim {
 }
 
 impl FailureCounts {
-    /// Begins an attempt. If the limit of a count of the user is exceeded, the attempt immediately counts as a failure
-    /// there. Otherwise further attempts could begin while this password is checked, and an attacker could try many
-    /// passwords after each wait. The count of the network does not change in advance, because this would delay logins
-    /// that succeed.
+    /// Begins an attempt. If a count of the user is over its limit, the attempt counts as a failure there before its
+    /// password is checked. Otherwise further attempts could begin during the check, and an attacker could try many
+    /// passwords after each wait. The count of the network does not change in advance, because this would delay users
+    /// with the right password.
     ///
     /// If the user has recently logged in from this network, only the failures of this user from this network delay an
     /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
@@ -162,14 +123,20 @@ impl FailureCounts {
     /// The wait until an attempt may begin.
     pub(super) fn begin(&mut self, attempt: Attempt, now: Duration) -> Result<Claimed, Duration> {
         self.check(attempt, now)?;
-        let (pair, user, _) = attempt.keys();
-        Ok(Claimed {
-            user_and_network: self.users_and_networks.claim(pair, now),
-            user: user.and_then(|it| self.users.claim(it, now)),
-        })
+        Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Begins an attempt that counts as a failure from now on, whether or not a limit is exceeded.
+    /// Does the same as [`begin`](Self::begin), but without the check. The shared counts have already allowed the
+    /// attempt.
+    pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
+        let (pair, user, _) = attempt.keys();
+        Claimed {
+            user_and_network: self.users_and_networks.claim(pair, now),
+            user: user.and_then(|it| self.users.claim(it, now)),
+        }
+    }
+
+    /// Begins an attempt that counts as a failure from now on, even if no count is over its limit.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -187,10 +154,23 @@ impl FailureCounts {
     /// # Errors
     /// The wait until an attempt may begin.
     pub(super) fn check(&self, attempt: Attempt, now: Duration) -> Result<(), Duration> {
+        self.check_with(attempt, self.limits(), now)
+    }
+
+    /// Does the same as [`check`](Self::check) with other limits.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn check_with(
+        &self,
+        attempt: Attempt,
+        limits: FailureLimits,
+        now: Duration,
+    ) -> Result<(), Duration> {
         let (pair, user, network) = attempt.keys();
-        let pair = self.users_and_networks.wait(&pair, now);
-        let user = user.map(|it| self.users.wait(&it, now));
-        let network = network.map(|it| self.networks.wait(&it, now));
+        let pair = self.users_and_networks.wait(&pair, limits.user_and_network, now);
+        let user = user.map(|it| self.users.wait(&it, limits.user, now));
+        let network = network.map(|it| self.networks.wait(&it, limits.network, now));
         match pair.max(user.unwrap_or_default()).max(network.unwrap_or_default()) {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
@@ -212,8 +192,8 @@ impl FailureCounts {
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
     /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but do not delay the user in
-    /// this network. If they were cleared, an attacker elsewhere could guess without a wait after each login of the
-    /// user. The failures of the network also stay, because an attacker in this network may have an account.
+    /// this network. Otherwise an attacker in another network could guess without a wait after each login of the user.
+    /// The failures of the network also stay, because an attacker in this network may have an account.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -262,9 +242,9 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// Entries of the replaced old map move to the new young map if they have used up their free failures. Otherwise an
-/// attacker with many networks could fill the maps with failures of invented users. This would remove the entry of a
-/// real user, and the attacker could guess again.
+/// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
+/// failures. Otherwise an attacker with many networks could fill the maps with failures of invented users. The entry of
+/// a real user would then be lost, and the attacker could guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -284,8 +264,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
     }
 
-    fn wait(&self, key: &K, now: Duration) -> Duration {
-        self.get(key, now).map_or(Duration::ZERO, |failures| self.limit.wait(failures, now))
+    fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
+        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
     }
 
     fn count(&self, key: &K, now: Duration) -> u32 {
@@ -304,7 +284,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Removes a failure that was counted in advance, and the wait that it caused.
+    /// Takes back a failure that was counted in advance, and the wait that it caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -334,8 +314,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Old entries that have used up their free failures stay, but fill at most half of
-    /// the new generation. If there are more such entries, those with the most failures stay.
+    /// Begins a new young generation. Entries of the old generation that have used up their free failures are kept, but
+    /// fill at most half of the new generation. If there are too many of them, those with the most failures are kept.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -365,8 +345,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 const VERSION: &str = "1";
 
 impl FailureCounts {
-    /// Returns the counts as text, for the process that continues. `now` is the time of the same clock as in the other
-    /// calls.
+    /// Returns the counts as text, for the process that continues the work of this process. `now` is the time of the
+    /// same clock as in the other calls.
     pub(super) fn to_text(&self, now: Duration) -> String {
         let Self { users_and_networks, users, networks, forgiven } = self;
         let mut text = format!("{VERSION} {}\n", now.as_millis());
@@ -377,8 +357,9 @@ impl FailureCounts {
         text
     }
 
-    /// Adds the counts of a text of [`to_text`](Self::to_text). Returns the time in the text: from now on, the clock
-    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been added.
+    /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text: the clock
+    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been
+    /// added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;
@@ -459,7 +440,7 @@ mod tests {
     use super::*;
 
     const DAY: u64 = 86_400;
-    const LIMITS: Limits = Limits {
+    const LIMITS: FailureLimits = FailureLimits {
         user_and_network: FailureLimit::new(4, Duration::from_secs(3600)),
         user: FailureLimit::new(16, Duration::from_secs(3600)),
         network: FailureLimit::new(100, Duration::from_secs(10)),
@@ -497,7 +478,7 @@ mod tests {
             assert_eq!(guess(&mut counts, it, 0), Ok(()));
         }
         let strict = FailureLimit::new(2, Duration::from_secs(3600));
-        counts.set_limits(Limits { user_and_network: strict, ..LIMITS });
+        counts.set_limits(FailureLimits { user_and_network: strict, ..LIMITS });
         assert_eq!(guess(&mut counts, it, 0), Err(1));
         counts.set_limits(LIMITS);
         assert_eq!(guess(&mut counts, it, 0), Ok(()));
@@ -606,9 +587,8 @@ mod tests {
         }
     }
 
-    /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16
-    /// attempts at the same time whenever the throttle permits one. After these attempts, the user logs in as
-    /// `owner`.
+    /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16 attempts
+    /// at the same time whenever the throttle permits one. After each of these bursts, the user logs in as `owner`.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
@@ -798,5 +778,210 @@ mod tests {
         }
         assert_eq!(ledger.count(&held, secs(DAY)), 7);
         assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
+    }
+}
+
+/// The script in Redis must decide as [`FailureCounts`] does.
+#[cfg(all(test, feature = "redis"))]
+mod redis_tests {
+    use std::time::Instant;
+
+    use test_support::{
+        redis::{Redis, has_redis},
+        tickets::user,
+    };
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{
+        cluster::redis::{
+            RedisAddress, RedisLoginFailures, RedisPlace, RedisSettings, RedisTimeSlots, SiteName,
+        },
+        login_failures::{AttemptResult, CountInAdvance, SharedClaim, SharedLoginFailures},
+        passticket::{Applid, NoTimeSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
+    };
+
+    fn place(redis: &Redis) -> RedisPlace {
+        let address = RedisAddress::from_url(&redis.url()).unwrap();
+        RedisPlace::new(RedisSettings::new(SiteName::new("test").unwrap(), address)).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_script_decides_as_the_counts_of_one_process() {
+        if !has_redis() {
+            return;
+        }
+        let redis = Redis::start();
+        let shared = RedisLoginFailures::new(place(&redis));
+        let limit = |free| FailureLimit::new(free, Duration::from_secs(2));
+        let limits = FailureLimits::new(limit(2), limit(5), limit(9));
+        let (start, mut counts) = (Instant::now(), FailureCounts::new(limits));
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut allowed, mut refused) = (0, 0);
+        for step in 0..400 {
+            if step % 80 == 79 {
+                sleep(Duration::from_millis(1500)).await;
+            }
+            let address: IpAddr =
+                ["192.0.2.1", "192.0.2.2", "2001:db8::1"][random.usize(..3)].parse().unwrap();
+            let origin =
+                if random.u8(..4) == 0 { NetworkOrigin::Known } else { NetworkOrigin::Unknown };
+            let network = (random.u8(..8) > 0).then(|| address.into());
+            let attempt = Attempt::new(user(["A", "B", "C"][random.usize(..3)]), network, origin);
+            let always = random.u8(..5) == 0;
+            let now = start.elapsed();
+            let own = if always { counts.claim(attempt, now) } else { counts.begin(attempt, now) };
+            let mode =
+                if always { CountInAdvance::Always } else { CountInAdvance::IfLimitIsExceeded };
+            let theirs = shared.begin(attempt, limits, mode).await.unwrap();
+            match (own, theirs) {
+                (Ok(claimed), Ok(claim)) => {
+                    allowed += 1;
+                    assert_eq!(
+                        claimed.user_and_network.is_some(),
+                        claim.user_and_network.is_some()
+                    );
+                    assert_eq!(claimed.user.is_some(), claim.user.is_some());
+                    let now = start.elapsed();
+                    let result = match random.u8(..10) {
+                        0 => AttemptResult::Succeeded,
+                        1 => AttemptResult::Withdrawn,
+                        _ => AttemptResult::Failed,
+                    };
+                    match result {
+                        AttemptResult::Succeeded => counts.succeeded(attempt, claimed, now),
+                        AttemptResult::Failed => counts.failed(attempt, claimed, now),
+                        AttemptResult::Withdrawn => counts.withdrawn(attempt, claimed),
+                    }
+                    end(&redis, &shared, attempt, claim, result).await;
+                }
+                (Err(own), Err(theirs)) => {
+                    refused += 1;
+                    assert!(
+                        own.abs_diff(theirs) < Duration::from_millis(700),
+                        "{own:?} {theirs:?}"
+                    );
+                }
+                // Near the end of a wait, the two clocks may disagree. Then the test ends what one of them began.
+                (Ok(claimed), Err(wait)) => {
+                    assert!(wait < Duration::from_millis(700), "{wait:?}");
+                    counts.withdrawn(attempt, claimed);
+                }
+                (Err(wait), Ok(claim)) => {
+                    assert!(wait < Duration::from_millis(700), "{wait:?}");
+                    end(&redis, &shared, attempt, claim, AttemptResult::Withdrawn).await;
+                }
+            }
+        }
+        assert!(allowed > 30 && refused > 100, "{allowed} {refused}");
+    }
+
+    /// Ends an attempt, and waits until Redis has run the script.
+    async fn end(
+        redis: &Redis,
+        shared: &RedisLoginFailures,
+        attempt: Attempt,
+        claim: SharedClaim,
+        result: AttemptResult,
+    ) {
+        if result == AttemptResult::Withdrawn
+            && claim.user_and_network.is_none()
+            && claim.user.is_none()
+        {
+            return;
+        }
+        let calls = || {
+            let text = redis.run(&["INFO", "commandstats"]).text();
+            let of_scripts = text.lines().filter(|line| line.starts_with("cmdstat_eval"));
+            of_scripts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = calls();
+        shared.end(attempt, claim, result);
+        let done = async {
+            while calls() == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), done).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn invented_users_do_not_fill_redis() {
+        if !has_redis() {
+            return;
+        }
+        let redis = Redis::start();
+        let shared = RedisLoginFailures::new(place(&redis));
+        let guessed = Attempt::new(user("VICTIM"), None, NetworkOrigin::Unknown);
+        for _ in 0..20 {
+            end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
+        }
+        // As many invented users as the counts can hold, all with times in the future of this test.
+        for count in ["pair", "user"] {
+            let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
+                        redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";
+            let fill = fill.replace("'1 9e12 9e12'", "'1 9000000000000 9000000000000'");
+            let key = |end: &str| format!("tp:{{test}}:try:{count}{end}");
+            redis.run(&["EVAL", &fill, "2", &key(""), &key(":times")]).ok();
+        }
+        for name in ["NEW1", "NEW2", "NEW3"] {
+            let attempt = Attempt::new(user(name), None, NetworkOrigin::Unknown);
+            end(&redis, &shared, attempt, SharedClaim::default(), AttemptResult::Failed).await;
+        }
+        for count in ["pair", "user"] {
+            let size = redis.run(&["HLEN", &format!("tp:{{test}}:try:{count}")]).int();
+            assert!(size <= 100_002, "{size}");
+        }
+        // The user whose password was guessed has the oldest entry, but many failures.
+        let limits = FailureLimits::new(
+            FailureLimit::new(4, Duration::from_secs(3600)),
+            FailureLimit::new(16, Duration::from_secs(3600)),
+            FailureLimit::new(100, Duration::from_secs(60)),
+        );
+        let begun = shared.begin(guessed, limits, CountInAdvance::IfLimitIsExceeded).await.unwrap();
+        assert!(begun.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_nodes_never_reserve_the_same_time_slot() {
+        if !has_redis() {
+            return;
+        }
+        let mut redis = Redis::start();
+        let nodes = [RedisTimeSlots::new(place(&redis)), RedisTimeSlots::new(place(&redis))];
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let request = SlotRequest::new(
+            user("USER"),
+            applid,
+            Duration::from_secs(60),
+            crate::clock::Timestamp::from_secs(0),
+        );
+        // The first slots are those after the second in which the node connected.
+        while nodes[0].reserve(request).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let _ = nodes[1].reserve(request).await;
+        sleep(Duration::from_millis(2500)).await;
+        let mut slots = Vec::new();
+        let mut ends = [false; 2];
+        while ends != [true; 2] {
+            for (node, end) in nodes.iter().zip(&mut ends) {
+                match node.reserve(request).await {
+                    Ok(reserved) => slots.push(reserved.slot),
+                    Err(SharedSlotError::NoTimeSlot(NoTimeSlot::AllTaken {
+                        retry_after, ..
+                    })) => {
+                        assert!(retry_after <= Duration::from_secs(1));
+                        *end = true;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        let distinct: std::collections::HashSet<_> = slots.iter().map(|it| it.as_secs()).collect();
+        assert!(slots.len() >= 2 && distinct.len() == slots.len(), "{slots:?}");
+        redis.kill();
+        let error = nodes[0].reserve(request).await.unwrap_err();
+        assert!(matches!(error, SharedSlotError::Unreachable(_)), "{error}");
     }
 }

@@ -45,7 +45,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// The slowest of all hashes. The password of an unknown user is checked against it. `None` if there are no users.
+    /// The slowest of all hashes. The password of an unknown user is checked against this hash, so that the response
+    /// takes as long as for a known user. `None` if there are no users.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
@@ -83,8 +84,8 @@ impl FileLogin {
         self
     }
 
-    /// Returns the hash for the password of `user`, and whether the user is known. An unknown user is refused even if
-    /// the password matches.
+    /// Returns a hash for the check of the password of `user`, and whether the user is known. An unknown user is
+    /// refused even if the password matches the hash.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -104,7 +105,7 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // If the list of users is empty, there is no decoy. A fast response then reveals nothing.
+            // Without users, there is no decoy. A fast response then reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
             // The semaphore is never closed. If it were closed, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
@@ -131,7 +132,7 @@ impl LoginProvider for FileLogin {
     }
 }
 
-/// Why a [`FileLogin`] cannot be created from a list of users.
+/// The reason why a [`FileLogin`] cannot be created from a list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileLoginError {

@@ -8,13 +8,13 @@ use crate::{
     zosmf::Zosmf,
 };
 
-/// The future that [`IssuerLogout::log_out`] returns. It borrows neither from the implementation nor from the token.
+/// The future that [`IssuerLogout::log_out`] returns. It borrows nothing.
 pub type IssuerLogoutFuture = Pin<Box<dyn Future<Output = Result<(), RemoteError>> + Send>>;
 
 /// Ends the session of a login token at its issuer. [`Apiml`] and [`Zosmf`] implement this trait.
 pub trait IssuerLogout: Send + Sync + 'static {
-    /// Ends the session of `token`, which a key of the issuer has verified. The future must limit the time that it
-    /// waits. It is no error if the issuer already refuses the token.
+    /// Ends the session of `token`. The caller has verified the token with a key of the issuer. The future must limit
+    /// the time that it waits. It returns `Ok` if the issuer already refuses the token.
     fn log_out(&self, token: &str) -> IssuerLogoutFuture;
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn log_in<B: Body>(
     tokens: LoginTokens<'_>,
 ) -> Answer {
     let basic = credentials::basic(request)?;
-    // The body is parsed even if the request has a Basic header, so that a malformed body is always refused.
+    // The body is parsed even if the request has a Basic header. So a malformed body is always refused.
     let in_body = body::read(body).await?;
     let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
     let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());

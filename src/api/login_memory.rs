@@ -1,5 +1,5 @@
-//! The failed logins and the verified passwords of an [`AuthApi`](super::AuthApi), for a program that replaces it at a
-//! reload.
+//! The failed logins and the verified passwords of an [`AuthApi`](super::AuthApi). A program that replaces its
+//! `AuthApi` can keep them.
 
 use std::{fmt, sync::Arc};
 
@@ -7,8 +7,8 @@ use super::{login_throttle::FailedLogins, password_memory::PasswordMemory};
 
 /// The failed logins that the login throttle has counted, and the passwords that were verified within the last minute.
 ///
-/// A program that reads its configuration again creates a new [`AuthApi`](super::AuthApi). With the same memory, a
-/// client that guesses passwords does not get new tries because of the reload
+/// A program that reloads its configuration creates a new [`AuthApi`](super::AuthApi). If the new one gets the memory
+/// of the old one, the reload does not give new tries to a client that guesses passwords
 /// ([`AuthApi::with_login_memory`](super::AuthApi::with_login_memory)). Clones share the memory.
 #[derive(Clone)]
 pub struct LoginMemory {

@@ -13,8 +13,12 @@
 //! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
 //! known network together.
 //!
+//! The nodes of a cluster can count the failures together in a shared place ([`SharedLoginFailures`]). Each node also
+//! counts its own failures. If a node cannot reach the shared place, it uses its own counts. It then divides the number
+//! of free failures by the number of nodes.
+//!
 //! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
-//! After that, the throttle checks the number of failures again.
+//! After this wait, the throttle checks the number of failures again.
 
 use std::{
     fmt,
@@ -28,9 +32,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::failure_counts::{Attempt, Claimed, FailureCounts, FailureLimit, Limits, NetworkOrigin};
+use super::failure_counts::{Claimed, FailureCounts};
 use crate::{
     clock::Clock,
+    log_limit::log_limited,
+    login_failures::{
+        Attempt, AttemptResult, CountInAdvance, FailureLimit, FailureLimits, NetworkOrigin,
+        SharedClaim, SharedFailuresError, SharedLoginFailures,
+    },
     passticket::UserId,
     revocation::{ClientNetwork, KnownNetworks, NetworkMemory},
 };
@@ -53,8 +62,8 @@ pub struct LoginThrottleOptions {
     /// user. By default, 16 failures cause no wait, and the longest wait is an hour.
     pub user: FailureLimit,
     /// The failures of all users from one network within an hour. They delay only users for whom the network is not
-    /// known. By default, 100 failures cause no wait, and the longest wait is only a minute, because many users may
-    /// share a network.
+    /// known. By default, 100 failures cause no wait. The longest wait is only a minute, because many users may share a
+    /// network.
     pub network: FailureLimit,
     /// How long a network is known for a user after a login. The default is 30 days.
     pub known_for: Duration,
@@ -69,9 +78,8 @@ impl LoginThrottleOptions {
         Self { exempt: Arc::new(is_exempt), ..self }
     }
 
-    fn limits(&self) -> Limits {
-        let Self { user_and_network, user, network, .. } = *self;
-        Limits { user_and_network, user, network }
+    fn limits(&self) -> FailureLimits {
+        FailureLimits::new(self.user_and_network, self.user, self.network)
     }
 }
 
@@ -105,9 +113,11 @@ pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
     failures: Arc<FailedLogins>,
+    /// The counts that all nodes share.
+    shared: Option<Arc<dyn SharedLoginFailures>>,
 }
 
-/// The failed logins, and the password checks that are in progress. Several throttles can share them.
+/// The failed logins, and the limits on concurrent password checks. Several throttles can share this value.
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
@@ -116,12 +126,12 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
     /// of another process.
     ahead: Mutex<Duration>,
-    /// All turns, while another process checks the passwords.
+    /// All turns. This process holds them while another process checks the passwords.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl FailedLogins {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: FailureLimits) -> Self {
         Self {
             counts: Mutex::new(FailureCounts::new(limits)),
             turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
@@ -135,7 +145,7 @@ impl FailedLogins {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time for the counts.
+    /// Returns the time that `counts` uses.
     fn now(&self, clock: &dyn Clock) -> Duration {
         clock.monotonic() + *self.ahead()
     }
@@ -162,7 +172,7 @@ pub(super) struct TooEarly {
     pub(super) retry_after: Duration,
 }
 
-/// Why a password must not be checked.
+/// The reason why a password must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     TooEarly(TooEarly),
@@ -179,23 +189,29 @@ impl From<TooEarly> for NoTurn {
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
         let failures = Arc::new(FailedLogins::new(options.limits()));
-        Self { options, known, failures }
+        Self { options, known, failures, shared: None }
     }
 
     /// Creates a throttle that continues with `failures`. The limits of this throttle apply to them from now on.
     pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
         failures.counts().set_limits(self.options.limits());
-        Self { options: self.options.clone(), known: self.known.clone(), failures }
+        let Self { options, known, shared, .. } = self;
+        Self { options: options.clone(), known: known.clone(), failures, shared: shared.clone() }
     }
 
-    /// Creates a throttle with other options, and without failures.
+    /// Returns a throttle with other options and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
-        Self::new(options, self.known.clone())
+        Self { shared: self.shared.clone(), ..Self::new(options, self.known.clone()) }
     }
 
-    /// Creates a throttle without failures, which stores known networks in `known`.
+    /// Returns a throttle without failures that stores known networks in `known`.
     pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
-        Self::new(self.options.clone(), known)
+        Self { shared: self.shared.clone(), ..Self::new(self.options.clone(), known) }
+    }
+
+    /// Returns a throttle without failures of its own that also counts in `shared`.
+    pub(super) fn with_shared_failures(&self, shared: Arc<dyn SharedLoginFailures>) -> Self {
+        Self { shared: Some(shared), ..Self::new(self.options.clone(), self.known.clone()) }
     }
 
     /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. The caller keeps the returned [`Turn`]
@@ -212,25 +228,21 @@ impl LoginThrottle {
         clock: Arc<dyn Clock>,
     ) -> Result<Turn, NoTurn> {
         let attempt = self.attempt(user, client, &*clock);
-        if let Some(attempt) = attempt {
+        if let (Some(attempt), None) = (attempt, &self.shared) {
             // A client with too many failures is refused here, before it waits for a turn.
             self.counts().check(attempt, self.now(&*clock)).map_err(early)?;
         }
         let permit = self.permit().await?;
         let state = match attempt {
             None => None,
-            Some(attempt) => {
-                let now = self.now(&*clock);
-                let claimed = self.counts().begin(attempt, now).map_err(early)?;
-                Some((attempt, claimed))
-            }
+            Some(attempt) => Some(self.begin(attempt, &*clock).await?),
         };
         let throttle = self.clone();
         Ok(Turn { attempt: Counted { throttle, clock, state }, is_guess: false, _permit: permit })
     }
 
-    /// Checks whether a password of `user` may be compared now. The caller needs no turn, because it does not call the
-    /// login provider.
+    /// Checks whether a password of `user` may be compared with a cached one. The comparison needs no turn, because it
+    /// does not call the login provider.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -244,8 +256,8 @@ impl LoginThrottle {
         self.counts().check(attempt, self.now(clock)).map_err(early)
     }
 
-    /// Counts a failure for a password that differs from the remembered one. The comparison needed no turn. If the
-    /// login provider accepts the password nevertheless, the failure is taken back. Otherwise it stays.
+    /// Counts a failure for a password that differs from the cached one. The comparison needed no turn. If the login
+    /// provider then accepts the password, the failure is taken back. Otherwise it stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -259,11 +271,42 @@ impl LoginThrottle {
             None => None,
             Some(attempt) => {
                 let now = self.now(&*clock);
-                let claimed = self.counts().claim(attempt, now).map_err(early)?;
-                Some((attempt, claimed))
+                let own = self.counts().claim(attempt, now).map_err(early)?;
+                Some(Begun { attempt, own, shared: SharedClaim::default() })
             }
         };
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
+    }
+
+    /// Begins an attempt. If there are shared counts and they can be reached, only they decide.
+    async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
+        let not_shared = |own| Begun { attempt, own, shared: SharedClaim::default() };
+        let Some(shared) = &self.shared else {
+            return self.counts().begin(attempt, self.now(clock)).map(not_shared).map_err(early);
+        };
+        let limits = self.options.limits();
+        match shared.begin(attempt, limits, CountInAdvance::IfLimitIsExceeded).await {
+            Ok(Ok(shared)) => {
+                let own = self.counts().begin_unchecked(attempt, self.now(clock));
+                Ok(Begun { attempt, own, shared })
+            }
+            Ok(Err(wait)) => Err(early(wait)),
+            Err(error) => {
+                log_unshared(&error);
+                let (mut counts, now) = (self.counts(), self.now(clock));
+                let limits = limits.divided_by(shared.nodes());
+                counts.check_with(attempt, limits, now).map_err(early)?;
+                // The attempt always counts in advance, because `counts` itself uses the limits without the division.
+                counts.claim(attempt, now).map(not_shared).map_err(early)
+            }
+        }
+    }
+
+    /// Records the result of an attempt in the shared counts.
+    fn end_shared(&self, begun: &Begun, result: AttemptResult) {
+        if let Some(shared) = &self.shared {
+            shared.end(begun.attempt, begun.shared, result);
+        }
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
@@ -286,27 +329,27 @@ impl LoginThrottle {
             self.known.is_known(user, network, clock.now(), self.options.known_for)
         });
         let origin = if is_known { NetworkOrigin::Known } else { NetworkOrigin::Unknown };
-        Some(Attempt { user: *user, network, origin })
+        Some(Attempt::new(*user, network, origin))
     }
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
         self.failures.counts()
     }
 
-    /// The time for the counts.
+    /// Returns the time that the counts use.
     fn now(&self, clock: &dyn Clock) -> Duration {
         self.failures.now(clock)
     }
 }
 
-/// The failed logins of an [`AuthApi`](super::AuthApi), for a program that hands its work over to another process.
+/// The failed logins of an [`AuthApi`](super::AuthApi), for a program whose work another process continues.
 #[derive(Clone, Debug)]
 pub struct LoginFailures {
     failures: Arc<FailedLogins>,
     clock: Arc<dyn Clock>,
 }
 
-/// The text is not one of [`LoginFailures::hand_over`], or a newer version has written it.
+/// The text does not come from [`LoginFailures::hand_over`], or a newer version has written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the failed logins are malformed, or have the format of a newer version of this program")]
 pub struct LoginFailuresError;
@@ -316,9 +359,9 @@ impl LoginFailures {
         Self { failures: throttle.failures.clone(), clock }
     }
 
-    /// Returns the failed logins as text, for the process that continues. Before that, waits until the passwords that
-    /// are being checked are counted, but at most for `wait`. From now on, this process checks no password: logins wait
-    /// until [`take_back`](Self::take_back), or until their time limit.
+    /// Returns the failed logins as text, for the process that continues. Before that, waits at most `wait` until the
+    /// results of the current password checks are counted. From now on, this process checks no password. Logins wait
+    /// until [`take_back`](Self::take_back) is called, or until their time limit.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -329,7 +372,7 @@ impl LoginFailures {
         failures.counts().to_text(failures.now(&*self.clock))
     }
 
-    /// Checks passwords again, because the other process has ended.
+    /// Checks passwords again, because the other process has ended without continuing.
     pub fn take_back(&self) {
         *self.failures.all_turns() = None;
     }
@@ -340,8 +383,8 @@ impl LoginFailures {
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then count.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other one, the failures look older than they are. This cannot happen
-        // if this process was started to continue the other one.
+        // If this process has run longer than the other one, the failures look older than they are. This does not
+        // happen if this process was started to continue the other one.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }
@@ -359,6 +402,10 @@ impl fmt::Debug for LoginThrottle {
     }
 }
 
+fn log_unshared(error: &SharedFailuresError) {
+    log_limited!(warn, "login failures not shared", { %error }, "this node counts failed logins on its own");
+}
+
 fn early(retry_after: Duration) -> TooEarly {
     TooEarly { retry_after }
 }
@@ -368,26 +415,41 @@ struct Counted {
     throttle: Arc<LoginThrottle>,
     clock: Arc<dyn Clock>,
     /// `None` if the client is exempt, or if the result is already recorded.
-    state: Option<(Attempt, Claimed)>,
+    state: Option<Begun>,
+}
+
+/// An attempt, and the counts in which it was counted in advance.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    attempt: Attempt,
+    own: Claimed,
+    shared: SharedClaim,
 }
 
 /// A password that was compared without a turn. If it is dropped, the failure stays.
 pub(super) struct Guess(Counted);
 
 impl Guess {
-    /// Waits for a turn, as [`LoginThrottle::turn`] does. The failures are not checked again, because this attempt
-    /// already counts.
+    /// Waits for a turn, as [`LoginThrottle::turn`] does. The counts of this node are not checked again, because the
+    /// attempt is already counted there.
     ///
     /// # Errors
-    /// [`NoTurn::Busy`] if too many logins wait.
-    pub(super) async fn turn(self) -> Result<Turn, NoTurn> {
+    /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if there were too many failures at other nodes.
+    pub(super) async fn turn(mut self) -> Result<Turn, NoTurn> {
         let permit = self.0.throttle.permit().await?;
+        if let (Some(begun), Some(shared)) = (&mut self.0.state, &self.0.throttle.shared) {
+            let limits = self.0.throttle.options.limits();
+            match shared.begin(begun.attempt, limits, CountInAdvance::Always).await {
+                Ok(claim) => begun.shared = claim.map_err(early)?,
+                Err(error) => log_unshared(&error),
+            }
+        }
         Ok(Turn { attempt: self.0, is_guess: true, _permit: permit })
     }
 }
 
-/// Permission to check one password. If it is dropped without a result, because the provider has panicked,
-/// the attempt counts as a failure.
+/// The permission to check one password. If it is dropped without a result, the attempt counts as a failure. This
+/// happens if the provider panics.
 pub(super) struct Turn {
     attempt: Counted,
     is_guess: bool,
@@ -398,8 +460,10 @@ impl Turn {
     /// Records that the password was right. Drops `self`, so that another login can begin.
     pub(super) fn succeeded(mut self) {
         let Counted { throttle, clock, state } = &mut self.attempt;
-        if let Some((attempt, claimed)) = state.take() {
-            throttle.counts().succeeded(attempt, claimed, throttle.now(&**clock));
+        if let Some(begun) = state.take() {
+            let Begun { attempt, own, .. } = begun;
+            throttle.counts().succeeded(attempt, own, throttle.now(&**clock));
+            throttle.end_shared(&begun, AttemptResult::Succeeded);
             if let Some(network) = attempt.network {
                 throttle.known.remember(&attempt.user, network, clock.now());
             }
@@ -411,23 +475,26 @@ impl Turn {
         drop(self);
     }
 
-    /// Records that the password could not be checked. A [`Guess`] stays a failure, because the client has learned from
-    /// the comparison.
+    /// Records that the password could not be checked. A [`Guess`] stays a failure, because its comparison has already
+    /// told the client that the password differs from the cached one.
     pub(super) fn withdraw(mut self) {
         if self.is_guess {
             return;
         }
-        if let Some((attempt, claimed)) = self.attempt.state.take() {
-            self.attempt.throttle.counts().withdrawn(attempt, claimed);
+        if let Some(begun) = self.attempt.state.take() {
+            let throttle = &self.attempt.throttle;
+            throttle.counts().withdrawn(begun.attempt, begun.own);
+            throttle.end_shared(&begun, AttemptResult::Withdrawn);
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some((attempt, claimed)) = self.state.take() {
+        if let Some(begun) = self.state.take() {
             let now = self.throttle.now(&*self.clock);
-            self.throttle.counts().failed(attempt, claimed, now);
+            self.throttle.counts().failed(begun.attempt, begun.own, now);
+            self.throttle.end_shared(&begun, AttemptResult::Failed);
         }
     }
 }
@@ -510,6 +577,114 @@ mod tests {
         }
         clock.advance(Duration::from_secs(1));
         assert!(guess(&throttle, CLIENT, &clock).await);
+    }
+
+    /// A shared place that counts the failures of several throttles while it can be reached.
+    #[derive(Debug)]
+    struct Place {
+        counts: Mutex<FailureCounts>,
+        claims: Mutex<Vec<(Attempt, Claimed)>>,
+        clock: Arc<ManualClock>,
+        is_away: std::sync::atomic::AtomicBool,
+    }
+
+    impl Place {
+        fn new(clock: &Arc<ManualClock>) -> Arc<Self> {
+            Arc::new(Self {
+                counts: Mutex::new(FailureCounts::new(LoginThrottleOptions::default().limits())),
+                claims: Mutex::default(),
+                clock: clock.clone(),
+                is_away: false.into(),
+            })
+        }
+
+        fn is_away(&self) -> bool {
+            self.is_away.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    impl SharedLoginFailures for Place {
+        fn begin(
+            &self,
+            attempt: Attempt,
+            _: FailureLimits,
+            count_in_advance: CountInAdvance,
+        ) -> crate::login_failures::BeginFuture {
+            let (mut counts, now) = (self.counts.lock().unwrap(), self.clock.monotonic());
+            let begun = match count_in_advance {
+                CountInAdvance::IfLimitIsExceeded => counts.begin(attempt, now),
+                CountInAdvance::Always => counts.claim(attempt, now),
+            };
+            let result = begun.map(|claimed| {
+                let mut claims = self.claims.lock().unwrap();
+                claims.push((attempt, claimed));
+                SharedClaim { at: claims.len() as u64, ..SharedClaim::default() }
+            });
+            let away = || SharedFailuresError("connection refused".into());
+            Box::pin(std::future::ready(if self.is_away() { Err(away()) } else { Ok(result) }))
+        }
+
+        fn end(&self, attempt: Attempt, claim: SharedClaim, result: AttemptResult) {
+            if self.is_away() {
+                return;
+            }
+            let at = usize::try_from(claim.at).unwrap();
+            let claimed = at.checked_sub(1).map(|at| self.claims.lock().unwrap()[at].1);
+            let (claimed, now) = (claimed.unwrap_or_default(), self.clock.monotonic());
+            let mut counts = self.counts.lock().unwrap();
+            match result {
+                AttemptResult::Succeeded => counts.succeeded(attempt, claimed, now),
+                AttemptResult::Failed => counts.failed(attempt, claimed, now),
+                AttemptResult::Withdrawn => counts.withdrawn(attempt, claimed),
+            }
+        }
+
+        fn nodes(&self) -> std::num::NonZeroU32 {
+            2.try_into().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_at_all_nodes_count_together_and_alone_if_the_place_is_away() {
+        let clock = clock();
+        let place = Place::new(&clock);
+        let node = || Arc::new(throttle().with_shared_failures(place.clone()));
+        let (one, two) = (node(), node());
+        for throttle in [&one, &two, &one, &two, &one] {
+            assert!(guess(throttle, CLIENT, &clock).await);
+        }
+        for throttle in [&one, &two] {
+            assert!(!guess(throttle, CLIENT, &clock).await);
+        }
+        // After the wait, the nodes together get one attempt.
+        clock.advance(Duration::from_secs(1));
+        let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
+        assert!(!guess(&one, CLIENT, &clock).await);
+        open.succeeded();
+        for throttle in [&one, &two, &one, &two, &one] {
+            assert!(guess(throttle, CLIENT, &clock).await);
+        }
+        assert!(!guess(&two, CLIENT, &clock).await);
+        // A wrong password that is only compared with the cached one also counts for all nodes.
+        let name = user("B");
+        for throttle in [&one, &two, &one, &two, &one] {
+            drop(throttle.guess(&name, CLIENT, clock.clone()).unwrap());
+        }
+        for throttle in [&one, &two] {
+            assert!(throttle.turn(&name, CLIENT, clock.clone()).await.is_err());
+        }
+        assert!(one.guess(&name, CLIENT, clock.clone()).unwrap().turn().await.is_err());
+
+        // While the shared place cannot be reached, each node permits half of the free attempts.
+        place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (one, two) = (node(), node());
+        for throttle in [&one, &two] {
+            let mut attempts = 0;
+            while guess(throttle, CLIENT, &clock).await {
+                attempts += 1;
+            }
+            assert_eq!(attempts, 3);
+        }
     }
 
     #[tokio::test]

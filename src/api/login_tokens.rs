@@ -37,13 +37,13 @@ impl LoginTokens<'_> {
         login_token(&request.headers, self.cookies)
     }
 
-    /// Verifies the caller's token, and checks that it is a login token for all services, and not revoked. A token that
-    /// a scheme has issued for one service is refused, so that this service cannot act as the user anywhere else
-    /// (docs/decisions.md#d23).
+    /// Verifies the caller's token. Checks that the token is not revoked, and that it is a login token for all
+    /// services. A token that a scheme has issued for one service is refused, so that this service cannot use it to act
+    /// as the user elsewhere (docs/decisions.md#d23).
     ///
     /// # Errors
-    /// [`ApiError::ServiceToken`] if the token is for one service only; and the errors of
-    /// [`require_of_any_service`](Self::require_of_any_service).
+    /// The errors of [`require_of_any_service`](Self::require_of_any_service), and [`ApiError::ServiceToken`] if the
+    /// token is for one service only.
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let jwt = self.require_of_any_service(request).await?;
         match jwt.service() {
@@ -52,8 +52,9 @@ impl LoginTokens<'_> {
         }
     }
 
-    /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one service
-    /// only. So an endpoint that uses this function must give the caller no other right of the user.
+    /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one
+    /// service only. So an endpoint that calls this function must not let the caller do anything else in the name of
+    /// the user.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
@@ -75,8 +76,8 @@ impl LoginTokens<'_> {
         Ok(jwt)
     }
 
-    /// Does the same as [`require`](Self::require), but neither asks the issuer of the token nor checks whether the
-    /// token is [revoked](Self::check). So a user can log out while the issuer does not answer.
+    /// Does the same as [`require`](Self::require), but does not ask the issuer of the token, and does not check
+    /// whether the token is [revoked](Self::check). So a user can log out even if the issuer does not answer.
     pub(super) async fn require_for_logout(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         login_token_of(request, self.verifier.verify_for_logout(text).await)

@@ -13,15 +13,15 @@ use super::{
 };
 use crate::token::{TokenError, TokenOrigin};
 
-/// Revokes the caller's login token, and ends the sessions that depend on it. As in Zowe API ML, the response does not
+/// Revokes the caller's login token, and ends the sessions that belong to it. As in Zowe API ML, the response does not
 /// delete the cookie.
 ///
-/// If another server has issued the token, the logout is relayed to this server (docs/decisions.md#d48). If the relay
-/// fails, the token is revoked nevertheless, but the client gets an error: elsewhere, the token is still valid. If the
-/// token cannot be revoked, the logout is relayed nevertheless.
+/// If another server has issued the token, the gateway also logs the user out at this server (docs/decisions.md#d48).
+/// If this fails, the token is revoked here nevertheless. But the client gets an error, because the token is still
+/// valid at the other server. If the token cannot be revoked here, the gateway still logs the user out there.
 ///
-/// The issuer is not asked whether the token is still valid, so that a user can log out while the issuer does not
-/// answer. The logout continues if the client disconnects.
+/// The gateway does not ask the issuer whether the token is still valid. So a user can log out even if the issuer does
+/// not answer. The logout continues if the client disconnects.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,
@@ -52,7 +52,7 @@ pub(super) async fn log_out(
 }
 
 /// Answers with a new login token in a cookie, and revokes the old token. A token that another server has issued is
-/// refused, because the new token would stay valid after a logout there.
+/// refused, because a logout at that server would not revoke the new token.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::passticket::UserId;
 
-/// Removes data of a user at a logout. Implement this trait for parts of a program that keep data of logged-in users,
-/// such as tokens that other servers have issued for them.
+/// Removes data of a user at a logout. Implement this trait for a part of a program that keeps data of logged-in users.
+/// An example is a cache of tokens that other servers have issued for the users.
 ///
-/// The trait is implemented for functions, and for `Arc<L>` of each implementation `L`.
+/// Functions implement this trait, and so does `Arc<L>` if `L` implements it.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::{Arc, Mutex}};
@@ -31,8 +31,8 @@ use crate::passticket::UserId;
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 pub trait LogoutListener: Send + Sync + 'static {
-    /// Removes the data of `user`. `AuthApi` calls this function after a logout has tried to revoke a login token
-    /// of `user`. The user may still have other login tokens. This function must not block.
+    /// Removes the data of `user`. `AuthApi` calls this function after a logout has tried to revoke a login token of
+    /// `user`. The user may still have other login tokens. This function must not block.
     fn logged_out(&self, user: UserId);
 }
 

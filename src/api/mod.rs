@@ -29,9 +29,9 @@
 //! Secret). `READ` and `UPDATE` are access levels of a user to a resource: see [`GuardingResources`]. SAF is the z/OS
 //! interface to the security product. An APPLID is the name of an application in the security product.
 //!
-//! With [`ApimlEndpoints`], `AuthApi` also answers some paths outside of the prefix, as the gateway of API ML (Zowe's
-//! API Mediation Layer) does. One example is `/gateway/api/v1/services`. The router must send requests with these paths
-//! to `AuthApi`.
+//! With [`ApimlEndpoints`], `AuthApi` also answers some paths outside of the prefix, such as
+//! `/gateway/api/v1/services`. The gateway of API ML (Zowe's API Mediation Layer) answers the same paths. The router
+//! must send requests with these paths to `AuthApi`.
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
 //!
@@ -39,17 +39,18 @@
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
-//! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot issue or revoke other
-//!    tokens with it. But a client that has a PAT can validate and revoke this PAT.
+//! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot use it to issue or
+//!    revoke other tokens. But a client that has a PAT can validate and revoke this PAT.
 //! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An endpoint that is off
 //!    answers 404. If only client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket`
 //!    answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
-//! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The 503 for
-//!    the health DOWN is the only exception. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the
-//!    profile [`Compatibility::ZoweV3`], a few of these responses have no body. The default profile follows the
-//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
+//! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The only
+//!    exception is the 503 of the health endpoint if the gateway is DOWN. The body of an error response is a JSON
+//!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], a few of these responses
+//!    have no body. The default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API
+//!    ML. [`Compatibility`] lists the differences.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
@@ -60,9 +61,9 @@
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
-//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. It writes no records for
-//! other endpoints, which need no credential, and for unknown paths. It writes no records for wrong methods, except at
-//! the endpoints of [`ApimlEndpoints`].
+//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. All other endpoints need
+//! no credential and have no records. Requests with unknown paths have no records. Requests with wrong methods have
+//! records only at the endpoints of [`ApimlEndpoints`].
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
@@ -183,13 +184,13 @@ mod zosmf_login;
 #[cfg(feature = "remote")]
 mod zss_login;
 
+pub use crate::login_failures::FailureLimit;
 pub use apiml_endpoints::{ApimlEndpoints, HealthAccess};
 pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, OidcRefusal, PatRefusal};
-pub use failure_counts::FailureLimit;
 pub use file_login::{FileLogin, FileLoginError};
 #[cfg(feature = "remote")]
 pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};

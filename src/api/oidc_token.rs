@@ -61,7 +61,7 @@ impl OidcTokens<'_> {
         }
     }
 
-    /// Refuses an expired token, because a verifier with a cache may return one.
+    /// Refuses a token that has expired. A verifier with a cache may accept such a token.
     fn check_expiry(self, token: VerifiedToken) -> Result<VerifiedToken, TokenError> {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {

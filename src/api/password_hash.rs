@@ -8,8 +8,8 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses a hash that cannot be used to check a
-/// password. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
+/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses it if passwords cannot be checked against
+/// it. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
 /// Competition). `Debug` does not show the hash.
 ///
 /// ```
@@ -43,7 +43,7 @@ impl PasswordHash {
         self.cost
     }
 
-    /// Checks `password`, and compares the hashes in constant time. With the default parameters, a check takes tens of
+    /// Checks `password`. The hashes are compared in constant time. With the default parameters, a check takes tens of
     /// milliseconds and 19 MiB of memory.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl fmt::Debug for PasswordHash {
 
 /// The text is not an Argon2 hash. The error does not contain the text, which may be the password itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an Argon2 hash: {0}; write a PHC string that begins with $argon2id$")]
+#[error("not an Argon2 hash: {0}; use a PHC string that begins with $argon2id$")]
 pub struct PasswordHashError(String);
 
 /// Hashes a password with Argon2id, the default parameters and a random salt.

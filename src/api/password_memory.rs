@@ -1,9 +1,9 @@
 //! A cache of verified passwords, for [`BasicLogin`](super::BasicLogin).
 //!
 //! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
-//! for a server, and the server would log a login for each request. The cache contains no passwords, but keyed hashes
-//! of user and password. The hash key is random. It is created at the start, and exists only in the memory of the
-//! process.
+//! for the login server, and this server would record a login for each request. The cache contains no passwords, but
+//! keyed hashes of user and password. The key of the hashes is random. It is created at the start, and exists only in
+//! the memory of the process.
 
 use std::{
     collections::HashMap,
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::{layer::PasswordError, passticket::UserId, revocation::ClientNetwork};
 
-/// A verified password is accepted without another check for this time. So the old password is accepted for up to this
-/// time after it was changed elsewhere, or after the user was revoked.
+/// For this time, a verified password is accepted without another check. If the password is changed elsewhere, or if
+/// the user is revoked, the old password is still accepted until this time has passed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The maximum number of entries in the cache. An entry has about 120 bytes.
@@ -34,7 +34,7 @@ const MAX_CHECKS: usize = 1_000;
 pub(super) struct KeyedHash([u8; 32]);
 
 /// The user name and the network of a request. A password that was verified for one network must be checked again for
-/// another network, so the login throttle counts the guesses of each network.
+/// another network. So the login throttle can count the guesses of each network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sender {
     user: UserId,
@@ -51,7 +51,7 @@ impl Sender {
 
 /// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
-    /// `None` if the system gave no random bytes. No password can then be checked.
+    /// `None` if the system provided no random bytes. The gateway then refuses to check passwords.
     key: Option<hmac::Key>,
     state: Mutex<State>,
 }
@@ -60,7 +60,7 @@ pub(super) struct PasswordMemory {
 struct State {
     verified: HashMap<Sender, Verified>,
     checks: HashMap<CheckKey, Arc<SharedResult>>,
-    /// The number of password changes. The result of a check that began before a change is not added.
+    /// The number of password changes. If a password was changed during a check, the result of this check is not added.
     generation: u64,
 }
 
@@ -69,7 +69,7 @@ struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
     user: UserId,
-    /// The monotonic time at which the entry ends.
+    /// The monotonic time at which the entry expires.
     until: Duration,
 }
 
@@ -81,8 +81,8 @@ impl State {
         self.verified.get(sender).filter(|verified| now < verified.until)
     }
 
-    /// Adds a verified password of `sender`. It replaces another password of the sender. If the cache is full of
-    /// entries that have not ended, nothing is added, and the password is checked again next time.
+    /// Adds a verified password of `sender`. It replaces another password of the sender. If the cache is full and no
+    /// entry has expired, nothing is added, and the password is checked again next time.
     fn add(&mut self, sender: Sender, hash: KeyedHash, user: UserId, now: Duration) {
         if self.verified.len() >= MAX_ENTRIES && !self.verified.contains_key(&sender) {
             self.verified.retain(|_, verified| now < verified.until);
@@ -118,7 +118,7 @@ impl PasswordMemory {
         context.sign().as_ref().try_into().ok().map(KeyedHash)
     }
 
-    /// Whether a password of `sender` was verified a short time ago.
+    /// Returns whether a password of `sender` was verified a short time ago.
     pub(super) fn contains(&self, sender: &Sender, now: Duration) -> bool {
         self.state().verified(sender, now).is_some()
     }
@@ -131,8 +131,8 @@ impl PasswordMemory {
         bool::from(verified.hash.0.ct_eq(&hash.0)).then_some(verified.user)
     }
 
-    /// Removes the password of a user, because the user has changed it. A check that is in progress may have read the
-    /// old password: its result is not added, and later requests do not join it.
+    /// Removes the password of a user, because the user has changed it. A check that is in progress may have received
+    /// the old password. So its result is not added, and later requests do not join it.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;
@@ -146,8 +146,8 @@ impl PasswordMemory {
     }
 
     /// Joins the check of this password that is in progress, or begins one. All requests from the same network with the
-    /// same password that arrive during the check share its result. So a burst of requests causes one login. Returns
-    /// `None` if too many checks are in progress.
+    /// same password share one check. So a burst of requests causes one login. Returns `None` if too many checks are in
+    /// progress.
     pub(super) fn join(
         self: &Arc<Self>,
         sender: Sender,
@@ -190,7 +190,7 @@ pub(super) struct ForgetOnDrop {
 }
 
 impl ForgetOnDrop {
-    /// Keeps the password, because it was certainly not changed.
+    /// Keeps the password, because the provider has certainly not changed it.
     pub(super) fn cancel(mut self) {
         self.user = None;
     }
@@ -212,10 +212,10 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    /// Waits for the result. If the check ends without a result, because it has panicked, the result is
-    /// [`PasswordError::Unavailable`].
+    /// Waits for the result. If the check panics, the result is [`PasswordError::Unavailable`].
     pub(super) async fn result(mut self) -> Result<UserId, PasswordError> {
-        // This request must not keep its own check alive.
+        // If this request kept its own check, the channel would stay open, and a check without a result would never be
+        // noticed.
         drop(self.begun.take());
         match self.result.wait_for(Option::is_some).await {
             Ok(result) => result.unwrap_or(Err(PasswordError::Unavailable)),
@@ -234,8 +234,8 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Whether the cache had another password of the sender. The client then learns that its password is not the
-    /// remembered one, so the check counts as a guess from its start.
+    /// Returns whether the cache had another password of the sender. If so, the client can conclude that this password
+    /// is not the cached one. So the check counts as a guess from its start.
     pub(super) fn was_compared(&self) -> bool {
         self.was_compared
     }
@@ -250,7 +250,8 @@ impl Check {
                 let (sender, hash) = self.key;
                 state.add(sender, hash, user, now);
             }
-            // The check is removed under the same lock, so no request can join it after its result was added.
+            // The check is removed under the lock that also protects the cache. So no request can join the check after
+            // its result was added.
             state.remove_check(&self.key, &self.shared);
         }
         self.shared.send_replace(Some(result));
@@ -321,7 +322,7 @@ mod tests {
             let found = memory.find(&from(name, address), &hash(name, password), secs(now));
             assert_eq!(found, want.map(user), "{name} {address} {password} {now}");
         }
-        // Another process has another key.
+        // Another process has another hash key.
         let foreign = PasswordMemory::new().hash(&user("A"), b"secret").unwrap();
         assert_eq!(memory.find(&from("A", "192.0.2.1"), &foreign, secs(0)), None);
     }
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(memory.state().verified.len(), MAX_ENTRIES);
         add(&memory, sender("U1"), RIGHT, "A", 30);
         assert!(memory.contains(&sender("U1"), secs(80)));
-        // After a minute, the other entries make room.
+        // After a minute, the other entries have expired, so there is room.
         add(&memory, sender("NEW"), RIGHT, "A", 60);
         assert!(memory.contains(&sender("NEW"), secs(60)));
         assert_eq!(memory.state().verified.len(), 2);

@@ -27,9 +27,9 @@ pub enum GuardedTask {
 /// The resources in the security product that guard the tasks. A caller may perform a task if the caller has the
 /// [`Permission`] that the task needs.
 ///
-/// The names of the resources begin with a prefix. In Zowe, two settings under `apiml.security.authorization` set the
-/// class and the prefix: `resourceClass` and `resourceNamePrefix`. So do `serviceResourceClass` and
-/// `serviceResourceNamePrefix` under `apiml.security.saf`. The defaults are `ZOWE` and `APIML.`.
+/// The names of the resources begin with a prefix. In Zowe, the settings `resourceClass` and `resourceNamePrefix` under
+/// `apiml.security.authorization` set the class and the prefix. The settings `serviceResourceClass` and
+/// `serviceResourceNamePrefix` under `apiml.security.saf` do the same. The defaults are `ZOWE` and `APIML.`.
 ///
 /// ```
 /// use tower_passticket::api::{GuardedTask, GuardingResources};

@@ -1,4 +1,4 @@
-//! The errors when SAF, the z/OS interface to the security product, checks a password.
+//! The errors of password checks by SAF, the z/OS interface to the security product.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::{
     messages::{self, ApiMessage, Template},
 };
 
-/// Why z/OS refuses a login (`docs/reference/error-messages.md#password-errors`). The names and numbers are those of
-/// the z/OS function `__passwd` (BPX4PWD).
+/// The reason why z/OS refuses a login (`docs/reference/error-messages.md#password-errors`). The z/OS function
+/// `__passwd` (BPX4PWD) defines the names and numbers of these errors.
 ///
 /// If z/OS refuses only a new password (EMVSPASSWORD), a provider returns
 /// [`LoginError::NewPasswordRefused`](super::LoginError::NewPasswordRefused) instead.
@@ -40,7 +40,8 @@ pub enum PlatformError {
 }
 
 impl PlatformError {
-    /// Returns the error with this number. `None` for the number of EMVSPASSWORD, which is about a new password.
+    /// Returns the error with this number. Returns `None` for the number of EMVSPASSWORD, which is about a new
+    /// password.
     pub fn from_errno(errno: u32) -> Option<Self> {
         Some(match errno {
             111 => Self::WrongPassword,
@@ -57,8 +58,8 @@ impl PlatformError {
         })
     }
 
-    /// Whether the login may have been a guess. It was not if the password was right but has expired, or if the
-    /// password was not checked.
+    /// Returns whether the login may have been a guess. It was no guess if the password was right but has expired, or
+    /// if the password was not checked.
     pub(super) fn is_guess(self) -> bool {
         match self {
             Self::WrongPassword

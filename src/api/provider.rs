@@ -9,7 +9,7 @@ use crate::passticket::UserId;
 
 /// Checks the passwords of users.
 ///
-/// [`FileLogin`](super::FileLogin) implements this trait with a list of users and password hashes. Implement it
+/// [`FileLogin`](super::FileLogin) implements this trait with a list of users and password hashes. Implement the trait
 /// yourself to check passwords with a directory or another system.
 ///
 /// `Arc<dyn LoginProvider>` also implements this trait, so a program can choose a provider at run time.
@@ -68,8 +68,8 @@ pub trait LoginProvider: Send + Sync + 'static {
     /// minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
-    /// Starts to check the password of `user` and to replace it by `new`. `None`, the default, means that this provider
-    /// does not support password changes.
+    /// Starts to check the password of `user` and to replace it with `new`. Returns `None` if this provider does not
+    /// support password changes, which is the default.
     fn change_password(
         &self,
         user: UserId,
@@ -109,7 +109,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
     }
 }
 
-/// Why a login failed.
+/// The reason why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
@@ -128,7 +128,7 @@ pub enum LoginError {
 }
 
 impl LoginError {
-    /// Whether the login may have been a guess. The login throttle counts only such logins.
+    /// Returns whether the login may have been a guess. The login throttle counts only guesses.
     pub(super) fn is_guess(self) -> bool {
         match self {
             Self::WrongCredentials => true,

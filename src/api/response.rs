@@ -53,7 +53,7 @@ pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<
 #[derive(Clone, Debug, Default)]
 pub struct ResponseBody(Full<Bytes>);
 
-/// For layers in front of the auth API that answer a request themselves.
+/// Layers in front of the auth API use this conversion when they answer a request themselves.
 impl From<Bytes> for ResponseBody {
     fn from(body: Bytes) -> Self {
         Self(Full::from(body))

@@ -53,7 +53,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes those tokens of a user that were issued up to a time.
+    /// Revokes the tokens of a user that were issued up to a time.
     pub(super) async fn revoke_user<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
@@ -63,7 +63,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes those tokens for a service that were issued up to a time.
+    /// Revokes the tokens for a service that were issued up to a time.
     pub(super) async fn revoke_service<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;

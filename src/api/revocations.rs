@@ -41,8 +41,17 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) with a later
-    /// issue time. A wrong clock can cause such a time.
+    /// Stores the revocation of a token, in this program and in other programs that keep the token. An endpoint answers
+    /// with success only after `Ok`.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
+    pub(super) async fn revoke(&self, token: &VerifiedToken) -> Result<(), ApiError> {
+        self.0.revoke(token).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) whose issue
+    /// time is in the future. Such PATs exist if the clock was wrong.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -50,8 +59,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule might not apply to a PAT
-    /// that is not registered.
+    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule might miss a PAT that is
+    /// not registered.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store

@@ -66,6 +66,7 @@ use crate::{
     headers::without_body,
     identity::IdentityMapper,
     layer::{CookieNames, OriginPolicy},
+    login_failures::SharedLoginFailures,
     messages,
     passticket::PassTicketGenerator,
     revocation::{KnownNetworks, RevocationStore},
@@ -76,7 +77,7 @@ use crate::{
 /// The auth endpoints of a gateway, as one Tower service. See the [module](super).
 ///
 /// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each function `with_…` turns on more
-/// endpoints, or replaces a default. Clones share the login throttle.
+/// endpoints, or changes a setting. Clones share the login throttle.
 ///
 /// Password checks need a Tokio runtime with timers (`enable_time`), because each check runs in a task with a deadline.
 #[derive(Clone)]
@@ -201,7 +202,7 @@ impl AuthApi {
         self.with(|state| state.listeners.push(Arc::new(listener)))
     }
 
-    /// Logs the user out at `issuer`, too, if a key of this origin has verified the login token. If the issuer does not
+    /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
     /// confirm the logout, the token is revoked only here, and the answer is 503. Without this setting, each logout
     /// revokes the token only here.
     #[cfg(feature = "remote")]
@@ -255,9 +256,9 @@ impl AuthApi {
         self.with(|state| state.oidc = Some(Arc::new(verifier)))
     }
 
-    /// Turns on the endpoints of API ML's gateway that are outside of the prefix. For the endpoint that lists the
-    /// services, call [`with_saf`](Self::with_saf) to permit users, and
-    /// [`with_client_certificates`](Self::with_client_certificates) to permit programs. A
+    /// Turns on the endpoints of API ML's gateway that are outside of the prefix. One of them lists the services. Call
+    /// [`with_saf`](Self::with_saf) to let users call it, and
+    /// [`with_client_certificates`](Self::with_client_certificates) to let programs call it. A
     #[cfg_attr(
         feature = "proxy",
         doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
@@ -283,8 +284,8 @@ impl AuthApi {
         self.with(|state| state.saf = Arc::new(saf))
     }
 
-    /// Sets the class and the names of the resources for the permissions that some endpoints need, see
-    /// [`with_saf`](Self::with_saf).
+    /// Sets the class and the names of the resources that guard some endpoints. [`with_saf`](Self::with_saf) sets the
+    /// provider that checks the permissions.
     #[must_use]
     pub fn with_guarding_resources(self, resources: GuardingResources) -> Self {
         self.with(|state| state.guarding_resources = resources)
@@ -309,23 +310,31 @@ impl AuthApi {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Returns the failed logins, for a program that hands its work over to another process.
+    /// Returns the failed logins, for a program whose work another process continues.
     pub fn login_failures(&self) -> LoginFailures {
         LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues
-    /// for up to a minute after its beginning, and its result counts for the login throttle. The default is a minute.
+    /// until one minute after its start, and its result counts for the login throttle. The default is a minute.
     ///
-    /// A login provider that asks a server should wait longer than the client. Otherwise, while the server is slow,
-    /// wrong passwords would count only at the server, and not here.
+    /// A login provider that asks a server should wait longer than the client. Otherwise, if the server is slow, a
+    /// wrong password counts only at the server, and not here.
     #[must_use]
     pub fn with_login_wait(self, wait: Duration) -> Self {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
     }
 
-    /// Sets the store for the networks from which users have logged in. The login throttle needs these networks, so
-    /// that failed logins from other networks do not lock a user out. By default, they are kept in memory, and are lost
+    /// Also counts failed logins in `shared`, together with other nodes. Call this function after
+    /// [`with_login_throttle`](Self::with_login_throttle), and before [`with_login_memory`](Self::with_login_memory).
+    #[must_use]
+    pub fn with_shared_login_failures(self, shared: impl SharedLoginFailures) -> Self {
+        let shared = Arc::new(shared);
+        self.with(|state| state.throttle = Arc::new(state.throttle.with_shared_failures(shared)))
+    }
+
+    /// Sets the store for the networks from which users have logged in. The login throttle uses these networks: failed
+    /// logins from other networks do not lock a user out. By default, the networks are kept in memory, and are lost
     /// when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
@@ -537,8 +546,8 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for an endpoint with this method. The response has no CORS headers. So after a preflight
-    /// request for a page of another origin, a browser does not send the actual request.
+    /// Answers `OPTIONS` for an endpoint with this method. The response has no CORS headers. So if a page of another
+    /// origin sends a preflight request, the browser does not send the actual request.
     fn options(&self, method: &Method, request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
@@ -635,9 +644,9 @@ where
             let mut body = pin!(body);
             let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // Read the rest of the body. If a part stayed unread, the HTTP server would close the connection, and a
-            // client that is still sending would not receive the response. With `Expect: 100-continue`, the body is not
-            // read, because the client has not begun to send it.
+            // Read the rest of the body. Otherwise the HTTP server would close the connection, and a client that is
+            // still sending would not receive the response. With `Expect: 100-continue`, the body is not read, because
+            // the client has not begun to send it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

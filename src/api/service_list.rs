@@ -112,13 +112,14 @@ pub struct ListedAuthentication {
     pub applid: Option<Applid>,
     /// The headers of the scheme `x509`. The list is empty for other schemes.
     pub headers: Vec<CertificateHeader>,
-    /// Whether the service supports single sign-on: a user of the gateway needs no other credential. Zowe's command
-    /// line creates connection profiles only for such services.
+    /// Whether the service supports single sign-on. If so, a user who is logged in at the gateway needs no other
+    /// credential. Zowe's command line creates connection profiles only for such services.
     pub supports_sso: bool,
 }
 
 impl ListedAuthentication {
-    /// Creates the scheme with this name. `bypass` does not authenticate users, so it does not support single sign-on.
+    /// Creates the scheme with this name. All schemes except `bypass` authenticate users, and so support single
+    /// sign-on.
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
@@ -144,7 +145,7 @@ pub struct ListedInstance {
     pub health_check_url: Option<String>,
     /// The status page of the instance.
     pub status_page_url: Option<String>,
-    /// The metadata of the instance without the keys that begin with `apiml.`.
+    /// The metadata of the instance, without the entries whose keys begin with `apiml.`.
     pub custom_metadata: BTreeMap<String, String>,
 }
 
@@ -167,13 +168,13 @@ impl ListedInstance {
 /// A function that returns whether an instance of a service works.
 pub(super) type HealthOf = Arc<dyn Fn(&ServiceId, &ListedInstance) -> Health + Send + Sync>;
 
-/// A handle on the list of services, which can be replaced while requests run. Clones are handles on the same list. Each
-/// id should occur once.
+/// A handle to the list of services. The list can be replaced while requests run. Clones are handles to the same list.
+/// Each service id should occur once.
 #[derive(Clone)]
 pub struct SharedServices(Arc<ArcSwap<Vec<ListedService>>>);
 
 impl SharedServices {
-    /// Creates a handle on a list.
+    /// Creates a list, and returns a handle to it.
     pub fn new(services: impl IntoIterator<Item = ListedService>) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(services.into_iter().collect())))
     }
@@ -201,7 +202,7 @@ impl fmt::Debug for SharedServices {
     }
 }
 
-/// The list of services at one moment.
+/// The list of services at the time of a request.
 pub(super) struct ServiceList<'h> {
     services: Arc<Vec<ListedService>>,
     health: &'h HealthOf,
@@ -285,7 +286,7 @@ struct ApiView<'a> {
     swagger_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documentation_url: Option<&'a str>,
-    /// Always an empty list, because clients expect a list.
+    /// Always empty, but present, because clients expect a list.
     code_snippet: [(); 0],
     base_url: String,
     base_path: String,
@@ -343,7 +344,7 @@ fn service_view<'a>(
     }
 }
 
-/// Returns the APIs to list. Like API ML, the gateway lists an API with the same id and major version only once.
+/// Returns the APIs to list. If several APIs have the same id and major version, only one is listed, as in API ML.
 fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
     let key = |api: &ListedApi| {
         let version = api.version.as_deref().unwrap_or_default();

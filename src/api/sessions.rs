@@ -17,7 +17,7 @@ pub(super) struct Relay {
     pub(super) issuer: Arc<dyn IssuerLogout>,
 }
 
-/// Ends the sessions of users at other servers, and tells the parts of the program that keep data of users.
+/// Ends the sessions of users at other servers, and notifies the parts of the program that keep data of users.
 #[derive(Clone)]
 pub(super) struct Sessions {
     pub(super) provider: Arc<dyn LoginProvider>,
@@ -27,14 +27,14 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Ends the session at the login provider, and tells all listeners.
+    /// Ends the session at the login provider, and calls all listeners.
     pub(super) fn end(&self, user: UserId) {
         self.provider.logged_out(user);
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
-    /// Logs the user of `token` out at the issuer of the token. `origin` says whose key has verified the token. Does
-    /// nothing for tokens of this gateway.
+    /// Logs the user of `token` out at the issuer of the token. `origin` is the origin of the key that has verified the
+    /// token. Does nothing for tokens of this gateway.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.

@@ -158,7 +158,7 @@ struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
-    /// Only one of the optional endpoints is on: `ticket`. Client certificates are off.
+    /// An auth API with only one of the optional endpoints: `ticket`. Client certificates are off.
     minimal: AuthApi,
 }
 
@@ -250,7 +250,7 @@ fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
 
-/// `token` with a wrong signature.
+/// Returns `token` with a wrong signature.
 fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
@@ -284,7 +284,7 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// Returns the OpenAPI document of `api`. The document is created only once for APIs with equal settings.
+/// Returns the OpenAPI document of `api`. APIs with equal settings share one document.
 fn description(api: &AuthApi) -> Arc<Value> {
     static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));

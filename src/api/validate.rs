@@ -1,5 +1,5 @@
-//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access Token can
-//! validate or revoke this token, and needs no other credential (docs/reference/auth-endpoints.md#validate,
+//! `POST access-token/validate` and `DELETE access-token/revoke`. A client can validate or revoke a Personal Access
+//! Token that it has, and needs no other credential (docs/reference/auth-endpoints.md#validate,
 //! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
@@ -16,7 +16,7 @@ use super::{
     revocations::Revocations,
 };
 use crate::{
-    revocation::{CheckError, Revocation},
+    revocation::CheckError,
     token::{Pat, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
@@ -54,8 +54,7 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // All scopes of a token are valid service ids, so a name that is not a service id is never one of
-        // the scopes.
+        // All scopes of a token are valid service ids. So a text that is not a service id is never one of them.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
             return Err(PatRefusal::OutOfScope.into());
@@ -68,9 +67,8 @@ impl HeldTokens<'_> {
         let body = body::read(body).await?;
         let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
         let pat = self.valid_pat(request, token).await?;
-        let (token, expires_at) = (pat.fingerprint(), pat.expires_at());
-        self.revocations.record(Revocation::Token { token, expires_at }).await?;
-        let (url, user) = (request.uri.path(), pat.user());
+        self.revocations.revoke(&pat.clone().into()).await?;
+        let (url, user, token) = (request.uri.path(), pat.user(), pat.fingerprint());
         tracing::info!(url, %user, ?token, "revoked a Personal Access Token");
         Ok(empty(self.compatibility.success()))
     }

@@ -12,11 +12,11 @@ use crate::{
 
 /// A login provider that checks passwords with z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
-/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login. Each user has only one session. The next login
-/// ends the earlier session at z/OSMF, unless both sessions have the same tokens. A logout also ends the session at
-/// z/OSMF.
+/// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login, one session for each user. The next login of the
+/// user ends the earlier session at z/OSMF, unless z/OSMF has issued the same tokens again. A logout also ends the
+/// session at z/OSMF.
 ///
-/// z/OSMF does not say why it refuses a login. So an expired password and a revoked user have the error
+/// z/OSMF does not say why it refuses a login. So the error for an expired password or a revoked user is also
 /// [`LoginError::WrongCredentials`], as in Zowe API ML (the API gateway of Zowe). If z/OSMF cannot be reached, or if
 /// its response is neither a login nor a refusal, the error is [`LoginError::Unavailable`].
 pub struct ZosmfLogin<C> {

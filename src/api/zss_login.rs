@@ -156,7 +156,7 @@ const fn refused(error: PlatformError) -> Result<Answer, RemoteError> {
     Ok(Answer::Refused(LoginError::Platform(error)))
 }
 
-/// Decides whether ZSS has accepted the password. A login begins a session, so a 200 without a session cookie does not
+/// Decides whether ZSS has accepted the password. A login begins a session. So a 200 without a session cookie does not
 /// mean that the password is right, even if the body says so.
 ///
 /// The body of a refusal is not JSON.
@@ -173,8 +173,8 @@ fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     }
 }
 
-/// Whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append the port
-/// or the id of the installation.
+/// Returns whether a response sets a session cookie. The name of the cookie is `jedHTTPSession`. Newer releases append
+/// the port or the id of the installation.
 fn begins_session(reply: &Reply) -> bool {
     reply.headers().get_all(SET_COOKIE).iter().any(|line| {
         let Some(rest) = line.as_bytes().strip_prefix(b"jedHTTPSession") else { return false };
@@ -187,7 +187,7 @@ fn begins_session(reply: &Reply) -> bool {
 }
 
 fn decide_change(reply: &Reply) -> Result<Answer, RemoteError> {
-    /// ZSS has its own texts for some error numbers. For all others, the text begins like this.
+    /// ZSS has special texts for some error numbers. The text for all other numbers begins with this text.
     const FAILED: &str = "Password reset FAILED with return code: ";
 
     let text = reply.json::<Status>().map(|Status { status }| status);

@@ -20,11 +20,11 @@ const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
 
 /// Calls the auth endpoints of a running Zowe API ML (`docs/reference/zowe-site.md#logout`).
 ///
-/// A call sends the token of a user only to the given address, and follows no redirects. Any response that is not a
-/// response of API ML is an error.
+/// A call sends the token of a user only to the given address, and follows no redirects. A response that API ML would
+/// not send is an error.
 ///
 /// `client` must verify the certificate and the host name of the server. Without this check, another server could
-/// answer with its own keys, and then sign tokens.
+/// answer with its own keys, and sign tokens for any user.
 pub struct Apiml<C> {
     client: Client<C>,
     address: Address,
@@ -44,7 +44,7 @@ impl<C> Apiml<C> {
 }
 
 impl<C: Connect> Apiml<C> {
-    /// Fetches the certificates of API ML in PEM, leaf first (`GET /gateway/certificates`).
+    /// Fetches the certificates of API ML in PEM, with the leaf certificate first (`GET /gateway/certificates`).
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
@@ -98,8 +98,8 @@ impl<C: Connect> Apiml<C> {
         decide_validation(&self.client.call(request).await?)
     }
 
-    /// Logs a user out (`POST logout`), so that API ML, and the z/OSMF that API ML uses, refuse the login token
-    /// `token`. It is no error if API ML already refuses the token.
+    /// Logs a user out (`POST logout`). After that, API ML refuses the login token `token`, and so does the z/OSMF that
+    /// API ML uses. Returns `Ok` if API ML already refuses the token.
     ///
     /// # Errors
     /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
@@ -108,8 +108,8 @@ impl<C: Connect> Apiml<C> {
         let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
-        // Only an empty success is a response of API ML; an HTML page is not. 401 means that API ML already refuses the
-        // token.
+        // API ML answers with an empty success, or with 401 if it already refuses the token. An HTML page does not come
+        // from API ML.
         decide_validation(&self.client.call(request).await?).map(drop)
     }
 
@@ -146,8 +146,8 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, RemoteError> {
     Ok(value)
 }
 
-/// Decides whether the token is valid. An HTML page with status 200, such as a login page, must not count as "valid",
-/// so the body must be the content of the token.
+/// Decides whether the token is valid. The body must be the content of the token, because an HTML page with status 200,
+/// such as a login page, must not count as "valid".
 fn decide_query(reply: &Reply, user: &UserId) -> Result<bool, RemoteError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

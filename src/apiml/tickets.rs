@@ -31,28 +31,29 @@ use crate::{
     },
 };
 
-/// A PassTicket is used again for this time, if the application allows it. A PassTicket is valid for ten minutes.
+/// If the application allows it, a PassTicket is used again for this time. A PassTicket is valid for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
 /// The number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
-/// All calls for a user and an APPLID in the same second of the z/OS clock get the same PassTicket. So the next call
-/// begins at least this time after the end of the previous call, and gets another PassTicket.
+/// API ML answers all calls for a user and an APPLID in the same second of the z/OS clock with the same PassTicket. So
+/// the next call begins at least this time after the end of the previous one, and gets another PassTicket.
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
-/// The maximum number of pairs of user and APPLID with a call that runs or ended within [`BETWEEN_CALLS`].
+/// The maximum number of pairs of user and APPLID that have a running call, or a call that has ended within
+/// [`BETWEEN_CALLS`].
 const MAX_PAIRS: usize = 100_000;
 
 /// Gets PassTickets from a running Zowe API ML.
 ///
-/// API ML makes a PassTicket only for the user of a login token. By default, this is the token of the client. With
-/// [`with_minted_tokens`](Self::with_minted_tokens), the gateway signs a new token for the user. API ML also requires a
-/// client certificate that it trusts. The connector of the [`Client`] must present this certificate.
+/// API ML makes a PassTicket only for the user of a login token. By default, this is the token that the client has
+/// sent. With [`with_minted_tokens`](Self::with_minted_tokens), the gateway signs a new token for the user. API ML also
+/// requires a client certificate that it trusts. The connector of the [`Client`] must present this certificate.
 ///
-/// - If an application has replay protection (the default), one call for a user and this application runs at a time.
-///   The next call may begin a second after the end of this call. A request that needs a PassTicket earlier fails with
-///   [`NoTimeSlot`]. Each instance of the gateway counts only its own calls.
+/// - If an application has replay protection (the default), only one call for a user and this application runs at a
+///   time. The next call may begin one second after the end of this call. A request that needs a PassTicket earlier
+///   fails with [`NoTimeSlot`]. Each instance of the gateway counts only its own calls.
 /// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
 ///   Requests of one user that arrive together share one call.
 ///
@@ -108,7 +109,7 @@ impl<C: Connect> ApimlTickets<C> {
     }
 
     /// Uses login tokens that `tokens` signs, instead of the tokens of clients. API ML accepts only tokens that are
-    /// signed with its own key. A program that has this key can act as any user.
+    /// signed with API ML's own key. A program that has this key can act as any user.
     #[must_use]
     pub fn with_minted_tokens(self, tokens: impl TokenSource) -> Self {
         Self { minted: Some(Arc::new(tokens)), ..self }
@@ -311,7 +312,8 @@ fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, Gen
     }
 }
 
-/// Returns the return codes for a message `ZWEAG141E`. The message has no codes, so its text decides.
+/// Returns the return codes for a message `ZWEAG141E`. The message does not contain the codes, so they are derived from
+/// its text.
 fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
     #[derive(Deserialize)]
     struct Document {
@@ -366,7 +368,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, Applid), Option<Instant>>> {
-        // The data is valid after a panic, because no panic can occur between two related changes.
+        // After a panic, the data is still valid, because no panic can occur between two related changes.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

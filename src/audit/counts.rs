@@ -53,15 +53,16 @@ impl AuditCounts {
         self.decisions.increment((record.event, Reason(reason)));
     }
 
-    /// Returns the number of decisions of `event` with this reason. `None` stands for decisions that succeeded.
+    /// Returns the number of decisions of `event` with this reason. With `None`, returns the number of decisions that
+    /// succeeded.
     pub fn get(&self, event: Event, reason: Option<ReasonCode>) -> u64 {
         self.decisions.get((event, Reason(reason)))
     }
 }
 
 impl Collect for AuditCounts {
-    /// Writes the number of successes of each event, and the number of failures for each combination of event and
-    /// reason. Combinations that have not occurred are left out, because most of them cannot occur.
+    /// Writes the number of successes of each event, and the number of failures for each pair of event and reason.
+    /// Pairs that have not occurred are left out, because most of them cannot occur.
     fn collect(&self, exposition: &mut Exposition) {
         let decisions = self.decisions.iter();
         let occurred = decisions.filter(|((_, reason), count)| *count > 0 || reason.0.is_none());
@@ -106,7 +107,7 @@ impl Label for Reason {
         self.0.map_or(0, |reason| reason as usize + 1)
     }
 
-    /// Returns an empty value for a success. For Prometheus, a label with an empty value is the same as no label.
+    /// Returns an empty value for a success. Prometheus treats a label with an empty value like a missing label.
     fn value(self) -> &'static str {
         self.0.map_or("", ReasonCode::as_str)
     }

@@ -3,8 +3,8 @@
 string_enum! {
     /// The kind of decision.
     pub enum Event {
-        /// Authentication of a client. For a request on a route, this event includes the check whether a token may be
-        /// used for the service. In the auth API, the endpoints `query` and `validate` cause this event.
+        /// The authentication of a client. For a request on a route, this also includes the check whether the token may
+        /// be used for the service. In the auth API, the endpoints `query` and `validate` cause this event.
         Authentication = "authentication",
         /// A PassTicket (a one-time password of z/OS) for the authenticated user.
         Ticket = "ticket",
@@ -16,7 +16,7 @@ string_enum! {
         Login = "login",
         /// Revocation of a login token by logout.
         Logout = "logout",
-        /// A WebSocket was closed, because the credential of its handshake is no longer valid.
+        /// The gateway closed a WebSocket, because the credential of the handshake is no longer valid.
         WebSocketClosed = "web-socket-closed",
         /// A new login token in exchange for an old login token.
         Refresh = "refresh",
@@ -24,11 +24,11 @@ string_enum! {
         TokenMinted = "token-minted",
         /// Revocation of one Personal Access Token.
         TokenRevoked = "token-revoked",
-        /// A rule that revokes Personal Access Tokens: those of a user, or those for a service.
+        /// A new rule that revokes Personal Access Tokens of a user or for a service.
         RuleMade = "rule-made",
         /// Removal of expired revocations.
         Evicted = "evicted",
-        /// An instance of a service in a registry, which the gateway does not use.
+        /// The gateway refuses an instance of a service that is registered in a registry.
         Registration = "registration",
     }
 }

@@ -45,21 +45,21 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
-/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is killed
-///   (`kill -9`), the records in the queue are lost, and no line counts them. These are usually the records of the last
-///   50 ms. Under load, the whole queue may be lost. [`close`](Self::close) writes the records in the queue. Dropping
-///   the sink also writes them.
-/// - When the file reaches its maximum size, the file is renamed and a new file is started (see
+/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is killed (`kill
+///   -9`), the records in the queue are lost, and no line counts them. These are usually the records of the last 50 ms.
+///   Under load, they can fill the whole queue. If the sink is [closed](Self::close) or dropped, the records in the
+///   queue are written.
+/// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.
-/// - The file has mode 0600. The file is locked, so a second sink that opens it gets an error. If a crash
-///   left an incomplete last line, the sink adds a newline to this line when it opens the file. A reader
-///   must therefore expect lines that are not JSON.
+/// - The file has mode 0600. It is locked, so a second sink that opens it gets an error. If a crash has left an
+///   incomplete last line, the sink adds a newline to this line when it opens the file. So a reader must expect lines
+///   that are not JSON.
 ///
 /// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
-/// opens a new file at the path. Records that are written to a removed file within this second are lost. If the new
-/// file cannot be opened, the records wait in the queue. The new file must not be a symbolic link. Only the file that
-/// exists when the sink is opened may be a symbolic link.
+/// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
+/// be opened, the records wait in the queue. The file may be a symbolic link when the sink is opened. Later, a new file
+/// must not be a symbolic link.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -110,8 +110,8 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Returns whether the file can be written: the last write succeeded, and the writer thread runs. A full queue is
-    /// not a fault of the file, so only [`dropped`](Self::dropped) shows it.
+    /// Returns whether the file can be written. This is so if the last write succeeded and the writer thread runs. A
+    /// full queue is not a fault of the file, so only [`dropped`](Self::dropped) shows it.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {
@@ -125,30 +125,29 @@ impl AuditFile {
         }
     }
 
-    /// Unlocks the file, so that another process can open it and append to it. This sink continues to append whole lines,
-    /// but it does not rotate the file. The writer thread unlocks the file a moment later.
+    /// Unlocks the file, so that another process can open it and append to it. This sink continues to append whole
+    /// lines, but does not rotate the file. The writer thread unlocks the file shortly after this call.
     pub fn share(&self) {
         self.queue.shared.is_shared.store(true, SeqCst);
         self.wake.unpark();
     }
 
     /// Ends [`share`](Self::share), because the other process has ended. The writer thread locks the file again as soon
-    /// as it can.
+    /// as possible.
     pub fn unshare(&self) {
         self.queue.shared.is_shared.store(false, SeqCst);
         self.wake.unpark();
     }
 
-    /// Returns whether the writer thread has ended. The thread ends after [`close`](Self::close), or because of an
-    /// error in the program. After that, the sink writes nothing.
+    /// Returns whether the writer thread has ended. It ends after [`close`](Self::close), or because of a defect of the
+    /// program. After that, the sink writes nothing.
     pub fn has_ended(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Writes the waiting records and stops the writer thread. This call blocks until the thread has
-    /// ended. Waiting records that cannot be written are dropped and counted. All later records are also
-    /// dropped and counted.
+    /// Writes the waiting records and stops the writer thread. This call blocks until the thread has ended. Waiting
+    /// records that cannot be written are dropped and counted, and so are all later records.
     pub fn close(&self) {
         self.queue.shared.closed.store(true, SeqCst);
         self.wake.unpark();

@@ -17,8 +17,9 @@ use crate::{
 
 const FILE: LabelName = LabelName::new("file");
 
-/// A sink with two files. The second file is for requests that were not authenticated, and contains only sums of such
-/// requests. So a client without a credential cannot make the gateway delete the records of other clients.
+/// A sink with two files. The second file is for requests that were not authenticated, and only contains sums of these
+/// requests. The number of files that are kept is limited. With the second file, a client without a credential cannot
+/// make the gateway delete the records of other clients.
 ///
 /// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
 /// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to
@@ -29,8 +30,8 @@ const FILE: LabelName = LabelName::new("file");
 /// If there are more than 1,024 such lines in a second, further requests are counted in lines without client and
 /// service.
 ///
-/// The methods of [`AuditFile`] describe when records are lost. The sink is [available](AuditSink::is_available) if the
-/// first file is available.
+/// The documentation of [`AuditFile`] describes when records are lost. This sink is
+/// [available](AuditSink::is_available) if the first file is available.
 #[derive(Debug)]
 pub struct AuditFiles {
     decisions: AuditFile,
@@ -83,7 +84,7 @@ impl AuditFiles {
         self.unauthenticated.share();
     }
 
-    /// Ends [`share`](Self::share).
+    /// Ends [`share`](Self::share), because the other process has ended.
     pub fn unshare(&self) {
         self.decisions.unshare();
         self.unauthenticated.unshare();
@@ -123,8 +124,8 @@ impl Collect for AuditFiles {
     }
 }
 
-/// Returns `true` if a client without a credential can cause this record. A record with a verified token or certificate
-/// identifies a user.
+/// Returns `true` if a client without a credential can cause this record. If the record has a verified token or
+/// certificate, the client has a credential.
 fn is_unauthenticated(record: &AuditRecord) -> bool {
     if record.token_id.is_some() || record.certificate.is_some() {
         return false;

@@ -1,9 +1,8 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A request on a route makes up to two audit records, so writing a record must be fast. Some characters must be
-//! escaped in JSON. Most values have types that cannot contain such characters, and are copied unchanged. Only values
-//! of other types are searched for such characters. Searching all values took longer than all other work of the audit
-//! log (`benches/choices.md`).
+//! A request on a route makes up to two audit records, so writing a record must be fast. JSON requires escapes for some
+//! characters. Most values have types that cannot contain such characters, and are copied unchanged. Only the other
+//! values are searched. A search of all values took longer than all other work of the audit log (`benches/choices.md`).
 
 use std::{
     io::Write,
@@ -78,8 +77,8 @@ impl<'a> Object<'a> {
     }
 
     /// Writes the method and the path. A method is a token (RFC 9110 §5.6.2), which needs no escapes. A path has no
-    /// control characters, so only two characters in it can need an escape. A path rarely contains one of them, and
-    /// searching for these two characters is faster than [`text`](Self::text).
+    /// control characters, so only quotes and backslashes in it need an escape. A path rarely contains them, and
+    /// searching for two characters is faster than [`text`](Self::text).
     pub(super) fn request(&mut self, request: &RequestLine) {
         let (method, path) = (request.method(), request.path());
         self.key("method");

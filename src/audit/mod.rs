@@ -1,17 +1,17 @@
 //! The audit log records each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
-//! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink that writes JSON
-//! lines. The Tower layers of this crate and the auth API (the endpoints for login and tokens) hold an [`Audit`]. This
+//! Each decision becomes one [`AuditRecord`], which an [`AuditSink`] receives. [`AuditFile`] is a sink that writes JSON
+//! lines. The Tower layers of this crate and the auth API (the endpoints for login and tokens) have an [`Audit`], which
 //! is a handle to a sink. If the handle has no sink, no record is made.
 //!
 //! A record never contains a password, a token or a PassTicket. It identifies a token by the token's SHA-256 hash
 //! (`token_id`), in the format of `sha256sum`. With the hash you can find all records of a token, but a client cannot
 //! use the hash as a token. If a login was refused, the `user` in the record is only the name that the client sent.
 //!
-//! Some fields have special terms. A *scheme* replaces the credential of the client by a credential for
-//! the service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an
-//! application in the security product, such as RACF. SAF (System Authorization Facility) is the z/OS
-//! interface to the security product. If a PassTicket cannot be made, SAF gives three return codes.
+//! Some fields have special terms. A *scheme* replaces the credential of the client with a credential for the service.
+//! One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the security
+//! product, such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product. If a
+//! PassTicket cannot be made, SAF returns three return codes.
 //!
 //! # Which events are recorded
 //! | source | event | number of records |
@@ -21,11 +21,11 @@
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
-//! There is also a record of each request that is refused before its sender is authenticated. [`AuditFiles`] writes
-//! sums of such records to a separate file, so that a large number of them cannot push out the other records.
+//! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
+//! records to a separate file. So even many of them do not cause the deletion of the other records.
 //!
-//! There is no record of a request on a route with the scheme `bypass`, because there is no decision. If [`AuditFile`]
-//! had to drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
+//! A request on a route with the scheme `bypass` has no record, because there is no decision. If [`AuditFile`] had to
+//! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer

@@ -7,7 +7,7 @@ use std::{
 
 use crate::clock::{Clock, SystemClock};
 
-/// Says when the writer syncs written records to the disk (`fdatasync`). Before the sync, written records survive a
+/// When the writer syncs written records to the disk (`fdatasync`). Records that are written but not synced survive a
 /// crash of the process, but not a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,12 +23,12 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults, the log takes about 2 GiB at most. The general limit is the size at
-/// [rotation](Self::with_rotate_at), multiplied by one more than the number of [kept files](Self::with_kept_files).
-/// When the number of kept files is reached, the next rotation deletes the oldest file.
+/// With these defaults, the log takes about 2 GiB at most. In general, the limit is the size at
+/// [rotation](Self::with_rotate_at), multiplied by the number of [kept files](Self::with_kept_files) plus one. When
+/// this number of files is reached, the next rotation deletes the oldest file.
 ///
-/// A request without a credential also makes a record. If there is only one file, a client can therefore send so many
-/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
+/// A request without a credential also makes a record. So if there is only one file, a client can send so many requests
+/// that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -44,7 +44,7 @@ pub struct AuditFileOptions {
 pub(super) enum Lines {
     /// One record.
     Record,
-    /// All records with the same client, service, event and reason in a second.
+    /// One sum: all records of one second with the same client, service, event and reason.
     Sum,
 }
 
@@ -67,14 +67,14 @@ impl Default for AuditFileOptions {
 
 impl AuditFileOptions {
     /// Sets how many records can wait to be written. Further records are dropped and counted. The memory for `records`
-    /// records is allocated in advance. Each record takes about 256 bytes.
+    /// records is allocated in advance, about 256 bytes for each.
     #[must_use]
     pub fn with_queue_capacity(self, records: NonZeroUsize) -> Self {
         Self { queue: records, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line
-    /// at most, unless a rotation fails.
+    /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
+    /// rotation fails, it can become longer.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

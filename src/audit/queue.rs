@@ -22,12 +22,12 @@ pub(super) struct Queue {
 /// State that the sink and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The number of records that are in the queue or are being put into the queue. [`Queue::put`] increments this
-    /// number before it reads `closed`. So if the writer sees first that `closed` is set, and then that this number is
-    /// 0, no record is left.
+    /// The number of records that are in the queue or that a thread is adding. [`Queue::put`] increments this number
+    /// before it reads `closed`. So if the writer first sees that `closed` is set, and then that this number is 0, no
+    /// record is left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// Whether another process also appends to the file. This process then does not lock and rotate the file.
+    /// Whether another process also appends to the file. If so, this process does not lock and rotate the file.
     pub(super) is_shared: AtomicBool,
     /// Whether the last write failed, so that the writer must repeat it.
     pub(super) is_stuck: AtomicBool,
@@ -40,8 +40,7 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Taken,
-    /// The record was taken and the queue is now half full. The caller must wake the writer. `HalfFull` is returned
-    /// only for the record that makes the queue half full.
+    /// The record was taken, and the queue is now exactly half full. The caller must wake the writer.
     HalfFull,
     Dropped,
 }

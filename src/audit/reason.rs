@@ -9,15 +9,15 @@ use crate::{
 };
 
 string_enum! {
-    /// Why a client was refused, or why no decision was possible. A reason code is more precise than the text that the
-    /// client gets (docs/decisions.md#d5).
+    /// The reason why a client was refused, or why no decision was possible. A reason code is more precise
+    /// than the text that the client gets (docs/decisions.md#d5).
     ///
-    /// Each error of this crate that ends a decision has a reason code. Code that adds an error without
-    /// a reason code does not compile.
+    /// Each error of this crate that ends a decision has a reason code. The crate does not compile if a new error has
+    /// no reason code.
     pub enum ReasonCode {
         /// The request has no credential.
         NoCredential = "no-credential",
-        /// Tokens of this kind are not accepted for this request, or tokens of this kind are turned off.
+        /// Tokens of this kind are not accepted for this request, or are turned off.
         WrongKind = "wrong-kind",
         /// The text is not a well-formed token, or it is longer than the limit.
         TokenMalformed = "token-malformed",
@@ -49,7 +49,7 @@ string_enum! {
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// The certificate of the connection is no longer accepted: it was revoked, or its authority was removed.
+        /// After the handshake, the certificate of the connection was revoked, or its authority was removed.
         CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
@@ -77,8 +77,8 @@ string_enum! {
         CrossOrigin = "cross-origin",
         /// There were too many requests recently.
         RateLimited = "rate-limited",
-        /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID,
-        /// and the tickets of all seconds up to now are used.
+        /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID.
+        /// The tickets for all seconds up to now are used.
         NoTimeSlot = "no-time-slot",
         /// The return codes of SAF (the z/OS interface to the security product) are 8/8/16: the gateway may not make
         /// tickets for this user and APPLID.
@@ -87,8 +87,8 @@ string_enum! {
         BadRequest = "bad-request",
         /// The SAF return codes are 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
-        /// The PassTicket could not be made, and no other reason code applies. The SAF return codes of
-        /// the record say more.
+        /// The PassTicket could not be made, and no other reason code applies. The record also contains the SAF return
+        /// codes.
         TicketFailed = "ticket-failed",
         /// The scheme of the route could not prepare the credential for the service.
         SchemeFailed = "scheme-failed",
@@ -100,12 +100,12 @@ string_enum! {
         SafUnavailable = "saf-unavailable",
         /// The revocation store cannot be reached or written.
         StoreUnavailable = "store-unavailable",
-        /// The audit log does not accept records, and the action must not happen without one.
+        /// The audit log does not accept records, and the action must not be performed without a record.
         AuditUnavailable = "audit-unavailable",
         /// Another system that is needed for the decision cannot be reached.
         Unavailable = "unavailable",
-        /// The client disconnected or the time limit passed before there was a response. The action may
-        /// have been done.
+        /// The client disconnected, or the time limit passed, before there was a response. The action may have been
+        /// performed nevertheless.
         Abandoned = "abandoned",
         /// There was an internal error. The log has the details.
         Internal = "internal",
@@ -137,7 +137,7 @@ impl ReasonCode {
             | Self::TooManyAttempts
             | Self::BadRequest
             | Self::CrossOrigin => Cause::AnyClient,
-            // The login throttle limits how often these two reasons occur.
+            // The login throttle limits how often these two reasons can occur.
             Self::WrongPassword
             | Self::PasswordExpired
             | Self::UserRevoked
@@ -172,8 +172,8 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            // This reason has two possible causes: the client disconnects, or a time limit of the gateway passes.
-            // `AuditFiles` does not use the cause of such a record, but its other fields.
+            // There are two possible causes: the client disconnects, or a time limit of the gateway passes.
+            // `AuditFiles` decides by other fields of such a record.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

@@ -20,7 +20,7 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// Facts that belong to one kind of event only.
+/// Facts that only one kind of event has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
@@ -38,7 +38,7 @@ pub enum Detail {
         /// The lifetime in days.
         days: u8,
     },
-    /// [`Event::DelegatedTicket`]: how the request named the user of the ticket.
+    /// [`Event::DelegatedTicket`]: the user of the ticket, as named in the request.
     Delegation {
         /// The e-mail address in the request.
         email: EmailAddress,
@@ -51,7 +51,7 @@ pub enum Detail {
     Registration {
         /// The id of the instance.
         instance: Box<str>,
-        /// Why it was refused.
+        /// The reason why the instance was refused.
         why: Box<str>,
     },
     /// [`Event::Scheme`]: which scheme was called.
@@ -65,7 +65,7 @@ pub enum Detail {
 ///
 /// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods `with_…`. None of
 /// these methods takes a value that can contain a secret. Making a record is cheap, because no text is formatted. A
-/// sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON object that matches the
+/// sink reads the fields, or calls [`to_json`](Self::to_json). This method returns a JSON object that matches the
 /// [schema](super#schema). A field is `None` if it does not apply to the event, or if its value is not known.
 ///
 /// ```
@@ -99,8 +99,8 @@ pub struct AuditRecord {
     /// The address and port of the peer of the connection. If the PROXY protocol is used, this is the address that the
     /// proxy has announced.
     pub peer: Option<SocketAddr>,
-    /// The address of the client, if the peer is a trusted proxy that has announced this address in a header. If this
-    /// field is `None`, the client is the [`peer`](Self::peer).
+    /// The address of the client, if a trusted proxy has announced it in a header. If this field is `None`, the client
+    /// is the [`peer`](Self::peer).
     pub client: Option<ClientAddress>,
     /// The method and path of the request.
     pub request: Option<RequestLine>,
@@ -112,7 +112,7 @@ pub struct AuditRecord {
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// The user id. If the event did not succeed, the client may have sent this user id without proof.
+    /// The user id. If the event did not succeed, this may be only the user id that the client claims.
     pub user: Option<UserId>,
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose
     /// tokens a rule revokes.
@@ -123,7 +123,7 @@ pub struct AuditRecord {
     pub applid: Option<Applid>,
     /// The return codes of SAF (the z/OS interface to the security product), if no ticket was made.
     pub codes: Option<SafReturnCodes>,
-    /// Facts that belong to this kind of event only.
+    /// Facts that only this kind of event has.
     pub detail: Option<Detail>,
 }
 
@@ -164,9 +164,9 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the method and path of the request. Sets the request id from the [`RequestId`] in `extensions`, and the
-    /// peer and the client from the [`ConnectionInfo`]. If an extension is absent, the fields that come from it become
-    /// `None`.
+    /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, and
+    /// the peer and the client from the [`ConnectionInfo`] in `extensions`. If one of these two is absent, its fields
+    /// become `None`.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -179,13 +179,13 @@ impl AuditRecord {
         }
     }
 
-    /// Returns the address of the client. This is [`client`](Self::client) if it is present. Otherwise it is the
-    /// address of the [`peer`](Self::peer).
+    /// Returns the address of the client. This is [`client`](Self::client) if it is present, and otherwise the address
+    /// of the [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
 
-    /// Sets the user id. If the event did not succeed, the client may have sent this user id without proof.
+    /// Sets the user id. If the event did not succeed, this may be only the user id that the client claims.
     #[must_use]
     pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
@@ -197,9 +197,9 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text that was not
-    /// verified can be anything, even a password. An attacker could find out a password from its fingerprint by
-    /// guessing.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. Otherwise the text
+    /// could be anything, even a password, and an attacker could find out the password from the fingerprint by trying
+    /// many passwords.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
@@ -248,7 +248,7 @@ impl AuditRecord {
         Self { reason: Some(reason), outcome: reason.outcome(), ..self }
     }
 
-    /// Sets facts that belong to this kind of event only.
+    /// Sets facts that only this kind of event has.
     #[must_use]
     pub fn with_detail(self, detail: Detail) -> Self {
         Self { detail: Some(detail), ..self }

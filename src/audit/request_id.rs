@@ -12,13 +12,13 @@ use http::{Extensions, HeaderName};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
-/// The response header with the [`RequestId`]. If the response of the service already has a header with this name, the
-/// gateway does not replace it.
+/// The response header with the [`RequestId`]. If the service has already set this header, the gateway does not replace
+/// it.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It
-/// is stored in the extensions of the request. A header `X-Request-Id` that the client sends is
-/// forwarded to the service and has no effect on this id.
+/// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It is stored in the
+/// extensions of the request. If the client sends a header `X-Request-Id`, the gateway forwards it to the service, but
+/// does not use it.
 ///
 /// `Display` writes 24 hexadecimal digits. The first twelve digits are random. They are the same for all requests of
 /// one process. The last twelve digits are a counter.

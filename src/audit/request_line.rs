@@ -16,9 +16,9 @@ const MAX_METHOD: usize = 32;
 
 /// The method and path of a request, as the client sent them. The query is not included.
 ///
-/// A path has at most 512 bytes, and a method has at most 32 bytes. A path or method that was cut off ends with `…`. A
-/// record must not contain a token. So in a path of 64 bytes or more, a segment that contains `eyJ` is written as
-/// `(token)`, because a JSON Web Token may begin with `eyJ`.
+/// A path has at most 512 bytes, and a method has at most 32 bytes. A longer path or method is cut off, and ends with
+/// `…`. A record must not contain a token. A JSON Web Token may begin with `eyJ`. So in a path of 64 bytes or more,
+/// each segment that contains `eyJ` is written as `(token)`.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -72,14 +72,13 @@ impl RequestLine {
 
 /// Returns whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object.
 ///
-/// This function does not use `str::contains`, because `RouteLayer` calls `str::contains` with a constant. If
-/// `str::contains` had a second caller, the compiler would no longer specialize it for `RouteLayer`. This would cost
-/// 380 instructions per request.
+/// This function does not use `str::contains`. If it did, the compiler would no longer specialize the call of
+/// `str::contains` in `RouteLayer`, which has a constant argument. This would cost 380 instructions per request.
 fn may_have_token(text: &str) -> bool {
     text.as_bytes().windows(3).any(|bytes| bytes == b"eyJ")
 }
 
-/// If the text is longer than `max` bytes, cuts it off after `max` bytes and appends `…`.
+/// Cuts a text that is longer than `max` bytes, and appends `…` to it.
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -127,7 +126,7 @@ mod tests {
         }
     }
 
-    /// A JSON text needs escapes for control characters. A path needs none, because `Uri` does not permit control
+    /// JSON requires escapes for control characters. A path needs none, because `Uri` does not permit control
     /// characters.
     #[test]
     fn a_path_has_no_control_characters() {

@@ -11,9 +11,9 @@ use std::{
 ///
 /// Files with a number above `keep` are deleted. Such files exist if `keep` was lowered.
 ///
-/// Files with a number above the free number are not renamed. A crash between two renames leaves a free number. The
-/// next call uses this free number, so that no file is deleted. If there is no file at `path`, for example after a
-/// crash, this function does nothing.
+/// Only the files up to the free number are renamed. If a crash between two renames has left a free number, the next
+/// call uses this number, so that no file is deleted. If there is no file at `path`, for example after a crash, this
+/// function does nothing.
 ///
 /// # Errors
 /// The error of the first rename that fails. A second call continues with the rename that failed.
@@ -36,7 +36,7 @@ pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
 /// `audit.jsonl.20261129`.
 const MAX_NUMBER: u32 = 99_999;
 
-/// Deletes the files at `path` with a number above `keep`.
+/// Deletes the files whose names are `path` with a number above `keep`.
 fn remove_above(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(()) };
     let here = Path::new(".");

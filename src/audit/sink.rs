@@ -14,9 +14,9 @@ pub trait AuditSink: Send + Sync + 'static {
     /// sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
-    /// Returns whether the sink expects to keep a record that it gets now. While the result is `false`, requests for
-    /// actions that must not happen without a record are rejected (docs/decisions.md#d12). All other requests continue.
-    /// This method must not block.
+    /// Returns whether the sink expects that it can keep the next record. While the result is `false`, requests for
+    /// some actions are rejected: those that must not happen without a record (docs/decisions.md#d12). All other
+    /// requests continue. This method must not block.
     fn is_available(&self) -> bool {
         true
     }
@@ -64,8 +64,8 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Returns whether the sink expects to keep a record, see [`AuditSink::is_available`]. If there is no sink, the
-    /// result is `true`.
+    /// Returns whether the sink expects that it can keep the next record, see [`AuditSink::is_available`]. If there is
+    /// no sink, the result is `true`.
     pub fn is_available(&self) -> bool {
         self.0.as_ref().is_none_or(|to| to.sink.is_available())
     }

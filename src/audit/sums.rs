@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{connection::ClientAddress, token::ServiceId};
 
-/// The length of a period. Requests with an equal [`Key`] within a period are summed up in one line.
+/// The length of a period. Requests with the same [`Key`] within a period become one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The maximum number of lines in one period that name the client and the service. Requests beyond this number are
-/// counted in one line for each event and reason.
+/// The maximum number of lines in one period that name the client and the service. Further requests are counted in
+/// lines without them: one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
 /// The values that all requests of one line share.
@@ -40,7 +40,7 @@ pub(super) struct Sum {
     pub(super) count: u64,
 }
 
-/// The requests of the current period, and lines that wait to be written.
+/// The requests of the current period, and the lines of earlier periods that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     /// The lines, in the order of their first requests.

@@ -244,8 +244,8 @@ fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
     }
 }
 
-/// A record must be small, because the queue allocates memory for thousands of records in advance, and each record is
-/// copied into the queue.
+/// A record must be small. The queue allocates memory for thousands of records in advance, and each record is copied
+/// into the queue.
 #[test]
 fn a_record_has_at_most_320_bytes() {
     let size = size_of::<AuditRecord>();
@@ -482,7 +482,7 @@ fn each_record_of_many_threads_is_written_or_counted_as_dropped() {
         .flat_map(|entry| {
             let path = entry.unwrap().path();
             assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
-            // Checking each line against the schema would take too long here.
+            // A check of each line against the schema would take too long here.
             let text = fs::read_to_string(path).unwrap();
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
         })

@@ -50,7 +50,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
-    /// The number of dropped records that a line in the file or a log message has reported.
+    /// How many of the dropped records are already reported, by a line in the file or by a log message.
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
@@ -62,13 +62,13 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the open file is no longer the file at the path, and no file could be opened at the path.
+    /// Whether the open file is not the file at the path, because no file could be opened there.
     is_lost: bool,
     /// Whether this process has locked the file.
     lock: Lock,
 }
 
-/// Whether this process locks the file.
+/// Whether this process has locked the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lock {
     /// Only this process appends to the file.
@@ -118,7 +118,7 @@ impl Writer {
                     self.give_up();
                 }
                 // The queue was empty just now. If `waiting` is not 0, another thread has already counted a record, and
-                // will put it into the queue soon.
+                // is about to add it to the queue.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -152,8 +152,8 @@ impl Writer {
             };
             self.shared.waiting.fetch_sub(taken, SeqCst);
             was_full = self.batch.bytes.len() >= batch_len || taken == MAX_TAKEN;
-            // A record is dropped only when the queue is full. At that time, all older records were in the queue or
-            // already taken out of it. The queue is empty now, so the line about the dropped records comes after these
+            // A record is dropped only when the queue is full. At that time, all older records are in the queue or were
+            // already taken from it. The queue is empty now, so the line about the dropped records comes after all
             // older records.
             if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
@@ -170,7 +170,7 @@ impl Writer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // Do not change to another file in the middle of a line, so that each line is in one file.
+        // Do not change to another file in the middle of a line. So the whole line is in one file.
         if self.batch.written == 0 && !self.follow_path() {
             return false;
         }
@@ -204,12 +204,12 @@ impl Writer {
         }
     }
 
-    /// Unlocks the file if another process should append to it, and locks it again if no other process should.
+    /// Unlocks the file while another process appends to it, and locks it again after that.
     fn follow_sharing(&mut self) {
         let is_shared = self.shared.is_shared.load(SeqCst);
         match self.lock {
             Lock::Exclusive if is_shared => {
-                // A file system without locks reports an error. There is then nothing to unlock.
+                // If the file system does not support locks, this is an error, but there is nothing to unlock.
                 let _ = self.file.unlock();
                 self.lock = Lock::None;
             }
@@ -225,7 +225,7 @@ impl Writer {
         }
     }
 
-    /// Opens the file at the path again if another program has renamed or removed the open file. Checks this once per
+    /// If another program has renamed or removed the open file, opens the file at the path. Checks this once per
     /// [`CHECK`]. Returns whether records can be written now. If the file cannot be opened, the records wait, because
     /// records in a removed file would be lost.
     fn follow_path(&mut self) -> bool {
@@ -237,7 +237,8 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The open file is at the path again. Before, it was missing there, and no new file could be opened.
+            // The open file is at the path again. Until now, there was no file at the path, and no new one could be
+            // opened.
             if self.is_lost {
                 self.is_lost = false;
                 self.retry_at = None;
@@ -304,8 +305,7 @@ impl Writer {
         }
     }
 
-    /// Drops and counts the waiting records. This method is called if the sink is being closed and the records cannot
-    /// be written.
+    /// Drops and counts the waiting records. Called if the sink is being closed and the records cannot be written.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
         lost += self.sums.as_mut().map_or(0, Sums::clear);
@@ -398,7 +398,7 @@ impl Batch {
         self.bytes.push(b'\n');
     }
 
-    /// Writes the bytes. After an error, a second call continues at the byte at which the first call stopped.
+    /// Writes the bytes. After an error, the next call continues at the first byte that was not written.
     fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match to.write(&self.bytes[self.written..]) {
@@ -419,25 +419,22 @@ impl Batch {
     }
 }
 
-/// Says what happens if there is a symbolic link at the path.
+/// How the gateway handles a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
 enum Links {
-    /// The gateway follows the link. This value is for the start of the program, because the administrator may have
-    /// placed the link.
+    /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may
+    /// have created the link.
     Follow,
-    /// The gateway refuses the link. This value is for opening the file again, because another user who can write to
-    /// the directory may have placed the link. This user could otherwise make the gateway write to any file that the
-    /// gateway can write.
+    /// The gateway refuses the link. This value is for opening the file again. At this time, another user who can write
+    /// to the directory may have created the link. The gateway would then write to a file that this user has chosen.
     Refuse,
 }
 
-/// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The values come from the headers of the kernels,
-/// because the standard library does not define this constant. On systems that are not in this list, links are
-/// followed.
+/// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The standard library does not define this constant, so
+/// the values come from the headers of the kernels. On systems that are not in this list, links are followed.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value in
-    // their fcntl.h.
+    // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value.
     let has_other_value = cfg!(any(
         target_arch = "arm",
         target_arch = "aarch64",
@@ -458,8 +455,8 @@ const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android"))
     0
 };
 
-/// Opens the file for appending, and locks it if `lock` says so. Adds a newline to an incomplete last line. Returns the file
-/// and its length.
+/// Opens the file for appending, and locks it if `lock` is `Exclusive`. Adds a newline to an incomplete last line.
+/// Returns the file and its length.
 fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
@@ -478,7 +475,7 @@ fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     }
     let locked = match lock {
         Lock::Exclusive => file.try_lock(),
-        // The last line may be incomplete because the other process writes it now.
+        // The last line may be incomplete because the other process is writing it.
         Lock::None => return Ok((file, metadata.len())),
     };
     match locked {
@@ -506,8 +503,8 @@ fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Returns whether the path names the open file. If this cannot be determined, the result is `true`, so that the open
-/// file is kept.
+/// Returns whether the open file is still the file at the path. If this cannot be determined, the result is `true`, so
+/// that the open file is kept.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

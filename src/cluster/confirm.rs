@@ -51,7 +51,7 @@ pub(super) async fn confirm(
         let reason = problem.unwrap_or_else(|| "a node has not answered in time".to_owned());
         log_limited!(error, "unconfirmed", { %reason }, "a revocation was stored, but not confirmed by all nodes");
         let store = shared.name().as_str().into();
-        return Err(StoreError::Unconfirmed { store, reason: reason.into() });
+        return Err(StoreError::NotEverywhere { store, reason: reason.into() });
     }
     if until != Until::Published {
         shared.counts.waits.observe(shared.clock.now().since(start));

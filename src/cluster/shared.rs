@@ -28,7 +28,7 @@ use super::{
     publish_queue::PublishQueue,
     rules::Rules,
 };
-use crate::revocation::RevocationStore;
+use crate::{clock::Timestamp, revocation::RevocationStore};
 
 /// The memory of a node, which also evicts.
 pub(super) trait NodeStore: NodeMemory + RevocationStore {}
@@ -204,6 +204,23 @@ impl Shared {
                 reason: "it has not answered in time".into(),
             })
         })
+    }
+
+    /// Removes records that are not needed any more from the place. If this fails, the next eviction removes them.
+    pub(super) async fn evict_from_place(&self, now: Timestamp) {
+        let Some(term) = self.lock().lease.term().cloned() else { return };
+        let mut cursor = None;
+        loop {
+            let part = self.coordinator.evict(term.clone(), now, cursor);
+            match self.call(Duration::ZERO, part).await {
+                Ok(Some(next)) => cursor = Some(next),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "expired records were not removed from the place that the nodes share; the next eviction tries again");
+                    return;
+                }
+            }
+        }
     }
 
     /// Returns the lease record for the next renewal.

@@ -1,9 +1,9 @@
 //! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
-//! Both headers are lists. Each proxy appends the address of its peer, so the trusted proxy in front of the gateway has
-//! written the last element. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! Elements that the client itself sent are to the left of this address. So a client cannot hide its address with such
-//! elements.
+//! Both headers are lists. Each proxy appends the address of its peer, so the last element comes from the trusted proxy
+//! in front of the gateway. The elements are read from the right, up to the first address that is not a trusted proxy.
+//! This is the client. The elements further to the left come from the client itself and are not read. So a client
+//! cannot hide its address with such elements.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -42,7 +42,7 @@ pub(super) enum Announced {
     Nobody,
 }
 
-/// Why the headers of a trusted proxy are not used.
+/// The reason why the headers of a trusted proxy are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("X-Forwarded-For has an element that is not an IP address")]
@@ -108,8 +108,8 @@ fn right_most(
 /// Returns the node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). Returns `None` if the element is
 /// malformed.
 ///
-/// The header is split at each comma, and the element at each semicolon. If a quoted string contains a comma or a
-/// semicolon, each part has only one of the two quotes. The element then counts as malformed.
+/// The header is split at each comma, and the element at each semicolon. If a comma or a semicolon is in a quoted
+/// string, each part has only one of the two quotes. The element then counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
@@ -147,13 +147,13 @@ fn identifier(value: &[u8]) -> Option<Node> {
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
 
-/// Whether the text is a token (RFC 9110 §5.6.2).
+/// Returns whether the text is a token (RFC 9110 §5.6.2).
 fn is_token(text: &[u8]) -> bool {
     let is_allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     !text.is_empty() && text.iter().all(is_allowed)
 }
 
-/// Whether the text is a token or a quoted string (RFC 9110 §5.6.4).
+/// Returns whether the text is a token or a quoted string (RFC 9110 §5.6.4).
 fn is_value(text: &[u8]) -> bool {
     let Some(mut rest) = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")) else {
         return is_token(text);
@@ -250,8 +250,7 @@ mod tests {
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // The client has sent an opening quotation mark. The element that the proxy has appended is found
-            // nevertheless.
+            // The client has sent an opening quotation mark. The element that the proxy has appended is still found.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
             // The client has chosen the value of `host`. The proxy has put this value in quotation marks.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),

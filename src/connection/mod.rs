@@ -2,7 +2,7 @@
 //!
 //! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] contains the
 //! proxies that may announce the addresses of their clients. For a request from such a proxy,
-//! [`ConnectionInfo::client`] is the address of the client, not the address of the proxy.
+//! [`ConnectionInfo::client`] is the announced address of the client.
 
 mod address;
 mod forwarded;
@@ -41,15 +41,14 @@ pub struct ConnectionInfo {
     sender: Sender,
 }
 
-/// Who sent the request on the connection.
+/// The sender of the requests on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
     /// The peer is the client.
     Client,
-    /// The peer is a trusted proxy. The address of the client would be in this header, but the header is absent or
-    /// announces no client.
+    /// The peer is a trusted proxy that has announced no client. This header was searched for the address.
     Proxy(AddressHeader),
-    /// The peer is a trusted proxy. It sent the request for this client, according to this header.
+    /// The peer is a trusted proxy that has announced this client in this header.
     ProxyFor(ClientAddress, AddressHeader),
 }
 
@@ -65,23 +64,22 @@ impl ConnectionInfo {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Whether the peer is a trusted proxy. In this case, the proxy of this crate appends its values to the headers
-    /// `X-Forwarded-*`. It appends to `Forwarded` only if `X-Forwarded-For` is absent. If the peer is not a trusted
-    /// proxy, the proxy of this crate replaces all these headers.
+    /// Returns whether the peer is a trusted proxy. If so, the proxy of this crate appends its values to the headers
+    /// `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is absent. If not, the proxy of this crate
+    /// replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
 
     /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if `X-Forwarded-For` is
-    /// absent. `headers` must be the headers as they arrived, before a layer has changed them.
+    /// absent. `headers` must be the headers as they arrived, before a layer has changed them. The headers are only
+    /// read if the peer is one of `proxies`. The client is then the right-most address that does not belong to
+    /// `proxies`. The elements to the left of this address may come from the client, so they are not read.
     ///
-    /// The headers count only if the peer is one of `proxies`. The client is then the right-most address
-    /// that does not belong to `proxies`. The elements to the left of this address may come from the client,
-    /// so they are not read.
-    ///
-    /// If there is no such address, the client is the peer. The headers count as malformed if an element that has to be
-    /// read is malformed, or if more than 32 elements have to be read. The client is then the peer, and
-    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that none of these headers has an effect.
+    /// If there is no such address, the client is the peer. The headers count as malformed if an element that must be
+    /// read is malformed, or if more than 32 elements must be read. In this case, the client is the peer.
+    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is then `false`, so that these headers have no effect
+    /// anywhere.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {
@@ -140,7 +138,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The URL scheme: `http` or `https`.
+    /// Returns the URL scheme: `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",

@@ -1,4 +1,4 @@
-//! The addresses that count as one client in a limit.
+//! The addresses that a limit counts as one client.
 
 use std::net::{IpAddr, Ipv4Addr};
 

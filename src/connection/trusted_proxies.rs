@@ -4,9 +4,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 /// The addresses of the proxies that may announce the addresses of their clients.
 ///
-/// List only proxies that set `X-Forwarded-For` or append to it. A proxy that only removes the lines that its clients
-/// sent is safe, too. If a proxy passes on the header of its client unchanged, the client can choose the address that
-/// the gateway sees.
+/// List only proxies that set `X-Forwarded-For`, append to it, or at least remove the lines that their clients sent. If
+/// a proxy passes the header of its client on unchanged, the client can choose the address that the gateway sees.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -36,8 +35,8 @@ impl TrustedProxies {
         Self(Arc::new(is_trusted))
     }
 
-    /// Whether the address belongs to a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4
-    /// address that it contains.
+    /// Returns whether the address belongs to a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4 address
+    /// that it contains.
     pub fn contains(&self, ip: IpAddr) -> bool {
         (self.0)(ip.to_canonical())
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 /// The maximum size of an answer after decompression, in bytes. A service in the registry takes about 3 KB.
 pub(super) const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// Why the body of an answer cannot be read.
+/// The reason why the body of an answer cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("more than {MAX_BODY} bytes after decompression")]

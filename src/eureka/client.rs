@@ -21,22 +21,22 @@ use crate::{
     remote::{Address, Client, ClientLimits, Connect, RemoteError, Reply},
 };
 
-/// How long a fetch from one host may take.
+/// The maximum time of a fetch from one host.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// After this time without a fetch, the next fetch gets the whole registry. Eureka keeps changes in its delta for three
-/// minutes.
+/// After this time without a fetch, the next fetch gets the whole registry. The delta of Eureka contains the changes of
+/// the last three minutes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// The whole registry is fetched at least this often. The hash code counts instances only, so a delta that was missed can
-/// go unnoticed.
+/// The whole registry is fetched at least this often. The hash code only counts the instances of each status. So it
+/// does not reveal every change that was missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Fetches the registry from one or more hosts.
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
-/// the changes only (`/apps/delta`), and compares the hash code. If it differs, or if the last fetch is too long ago, the
-/// client fetches the whole registry. If no host answers, the client keeps the last registry.
+/// the changes only (`/apps/delta`), and compares the hash code. If the hash code differs, or if the last fetch is too
+/// long ago, the client fetches the whole registry. If no host answers, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,7 +91,7 @@ pub enum Fetch {
 pub struct Fetched {
     /// The part of the registry that was fetched.
     pub fetch: Fetch,
-    /// Whether the registry differs from the registry before.
+    /// Whether the registry differs from the previous one.
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,
@@ -109,8 +109,8 @@ impl<C: Connect> EurekaClient<C> {
         Self { hosts, current: 0, registry: Arc::default(), last: None }
     }
 
-    /// Begins with the host number `host`, counted from 0. If several gateways begin with different hosts, the hosts share
-    /// the load.
+    /// Sends the first fetch to the host with the index `host`, counted from 0. If several gateways begin with
+    /// different hosts, the hosts share the load.
     #[must_use]
     pub fn with_first_host(self, host: usize) -> Self {
         let current = host.checked_rem(self.hosts.len()).unwrap_or_default();
@@ -131,7 +131,7 @@ impl<C: Connect> EurekaClient<C> {
         for turn in 0..self.hosts.len() {
             let at = (self.current + turn) % self.hosts.len();
             if at != self.current {
-                // Another host may have other changes in its delta.
+                // The delta of another host may begin at another time, so the whole registry is fetched.
                 self.last = None;
             }
             match self.fetch_from(at).await {
@@ -166,7 +166,7 @@ impl<C: Connect> EurekaClient<C> {
                     self.last = Some(Last { any: now, ..last });
                     return Ok((Fetch::Delta, registry));
                 }
-                // The answer of this host to the full fetch decides.
+                // A bad delta is no reason to try another host. Only the full fetch decides this.
                 Err(error) => {
                     let address = &host.address;
                     log_limited!(debug, ("delta", address), { %address, %error }, "delta of the registry not used; fetching the whole registry");
@@ -200,7 +200,7 @@ impl<C: Connect> Host<C> {
             return Err(Cause::Forbidden);
         }
         let reply = reply.successful().map_err(Cause::Remote)?;
-        // A registry of 16 MB takes some hundred milliseconds, in which other tasks of this thread must run.
+        // Parsing 16 MB takes some hundred milliseconds. Other tasks of this thread must run meanwhile.
         let parsed = spawn_blocking(move || read(&reply)).await;
         parsed.unwrap_or_else(|error| Err(Cause::Body(error.to_string())))
     }
@@ -214,7 +214,7 @@ fn request(uri: Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
-    // The default of Eureka is XML.
+    // Without this header, Eureka answers in XML.
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     request
@@ -232,7 +232,7 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// Why a host gave no usable answer. The error contains the address of the host, but no part of its answer.
+/// The reason why a host gave no usable answer. The error contains the address of the host, but no part of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {
@@ -246,7 +246,7 @@ impl EurekaError {
         &self.address
     }
 
-    /// Whether the host has answered, but its answer cannot be used.
+    /// Returns whether the host has answered, but its answer cannot be used.
     pub fn is_answer(&self) -> bool {
         !matches!(self.cause, Cause::Remote(RemoteError::Unavailable(_)))
     }
@@ -266,6 +266,6 @@ enum Cause {
     Parse(ParseError),
     #[error("{0}")]
     Delta(DeltaError),
-    #[error("the address cannot have a path")]
+    #[error("no path can be appended to the address")]
     Address,
 }

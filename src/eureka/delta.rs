@@ -2,12 +2,12 @@
 
 use super::{document::Document, instance::Action, registry::Registry};
 
-/// Why a delta cannot be used. The caller must then fetch the whole registry.
+/// The reason why a delta cannot be used. The caller must then fetch the whole registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {
-    /// After the delta, the registry has another hash code than that of the discovery service. An earlier delta was
-    /// missed.
+    /// After the delta, the hash code of the registry differs from the one of the discovery service, because an earlier
+    /// delta was missed.
     #[error("after the delta, the registry has the hash code {got:?} instead of {want:?}")]
     Mismatch {
         /// The hash code in the delta.
@@ -15,7 +15,7 @@ pub enum DeltaError {
         /// The hash code of the registry after the delta.
         got: String,
     },
-    /// The delta has no hash code. Some registries answer so if deltas are off.
+    /// The delta has no hash code. Some discovery services send such a delta if deltas are disabled.
     #[error("the delta has no hash code")]
     NoHashCode,
 }

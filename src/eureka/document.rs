@@ -1,4 +1,4 @@
-//! An answer of the registry in JSON.
+//! A response of the Eureka registry in JSON.
 
 use std::fmt;
 
@@ -51,24 +51,24 @@ impl Document {
         }
     }
 
-    /// Returns the hash code of the whole registry, if the answer has one: `apps__hashcode`.
+    /// Returns `apps__hashcode`, the hash code of the whole registry, if the answer contains it.
     pub fn hash_code(&self) -> Option<&str> {
         self.hash_code.as_deref()
     }
 
-    /// Returns the instances, and what has happened to each of them.
+    /// Returns each instance of the answer, and how it has changed.
     pub fn instances(&self) -> impl Iterator<Item = (&Instance, Action)> {
         self.instances.iter().map(|(instance, action)| (instance, *action))
     }
 
-    /// Returns the registry of an answer that contains all instances. If two instances of a service have the same id,
+    /// Builds the registry from an answer that contains all instances. If two instances of a service have the same id,
     /// the last one counts.
     pub fn into_registry(self) -> Registry {
         self.instances.into_iter().map(|(instance, _)| instance).collect()
     }
 }
 
-/// Why an answer is not a registry. The error contains no part of the answer.
+/// The reason why an answer is not a registry. The error contains no part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
@@ -82,7 +82,7 @@ pub enum ParseError {
     },
     /// The answer is JSON, but contains neither applications nor instances.
     #[error(
-        "the answer is JSON, but not a registry; write the address of Eureka, like https://zos1:7553/eureka"
+        "the answer is JSON, but not a registry; set the address of Eureka, such as https://zos1:7553/eureka"
     )]
     NoRegistry,
     /// The answer contains more than 10,000 instances.
@@ -90,7 +90,7 @@ pub enum ParseError {
     TooManyInstances,
 }
 
-/// Whether the answer had the member that makes it a registry.
+/// Says whether the answer contained applications or instances, so that it is a registry.
 struct Found(bool);
 
 /// One level of the answer. The levels are read into one [`Document`], so that the number of all instances is limited
@@ -184,7 +184,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     }
 }
 
-/// The names of members that have a meaning.
+/// The member names that are read. Other members are ignored.
 #[derive(Deserialize)]
 enum Name {
     #[serde(rename = "applications")]

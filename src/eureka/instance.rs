@@ -16,10 +16,10 @@ const MAX_HOST: usize = 255;
 /// The maximum length of a URL, in bytes.
 const MAX_URL: usize = 2048;
 
-/// The maximum number of metadata of an instance.
+/// The maximum number of metadata entries of an instance.
 const MAX_METADATA: usize = 500;
 
-/// The maximum length of the names and values of the metadata of an instance, in bytes.
+/// The maximum total length of all metadata names and values of an instance, in bytes.
 const MAX_METADATA_BYTES: usize = 64 * 1024;
 
 /// The status of an instance.
@@ -53,7 +53,7 @@ impl InstanceStatus {
         }
     }
 
-    /// Eureka itself reads each unknown status as `UNKNOWN`.
+    /// Reads a status. As in Eureka itself, each unknown status counts as `UNKNOWN`.
     fn read(text: &str) -> Self {
         let is_name = |status: &Self| status.as_str().eq_ignore_ascii_case(text);
         Self::ALL.into_iter().find(is_name).unwrap_or(Self::Unknown)
@@ -96,8 +96,8 @@ pub struct Instance {
     pub health_check_url: Option<String>,
     /// The metadata of the instance.
     pub metadata: BTreeMap<String, String>,
-    /// Whether a value was left out, because it is longer than its limit. Such an instance counts in the hash code of
-    /// the registry. Do not send requests to it, because the value that was left out may be a restriction.
+    /// Whether a value was left out, because it is longer than its limit. The instance counts in the hash code of the
+    /// registry. Do not send requests to the instance, because the value that was left out may restrict its use.
     pub is_truncated: bool,
 }
 
@@ -236,7 +236,7 @@ struct Port {
 }
 
 impl Port {
-    /// Port 0 cannot be connected to.
+    /// Returns the port if it is enabled. Port 0 counts as disabled, because no client can connect to it.
     fn enabled(&self) -> Option<u16> {
         self.number.filter(|number| self.is_enabled && *number != 0)
     }

@@ -22,7 +22,7 @@ impl Registry {
         self.instances.len()
     }
 
-    /// Whether there are no instances.
+    /// Returns whether there are no instances.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty()
     }

@@ -32,7 +32,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.25rem;margin:
 border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}\
 dd{margin:0;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
 
-/// The policy permits the style of the page, and nothing else: no scripts, no other resources, no forms.
+/// The content security policy permits only the style of the page: no scripts, no other resources, no forms.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -41,7 +41,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("Base64 is a header value")
 });
 
-/// Whether a client wants a page: it requests a document, and prefers HTML to JSON.
+/// Returns whether a client wants a page: it requests a document, and prefers HTML to JSON.
 pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return false;
@@ -53,7 +53,7 @@ pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
         && headers.get(&SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")
 }
 
-/// Whether `Accept` prefers HTML to JSON (RFC 9110 §12.5.1). If it prefers neither, the client gets JSON.
+/// Returns whether `Accept` prefers HTML to JSON (RFC 9110 §12.5.1). Without a preference, the client gets JSON.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let (mut html, mut json) = (Preference::default(), Preference::default());
@@ -134,7 +134,7 @@ fn page(status: StatusCode, message: &ApiMessage, id: RequestId) -> Bytes {
     page.into()
 }
 
-/// A text of which each character with a meaning in HTML is escaped.
+/// A text in which the special characters of HTML are escaped.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {

@@ -14,8 +14,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user name and a password as the client sent them. `Debug` does not show them, and their memory is wiped when they
-/// are dropped.
+/// A user name and a password as the client sent them. `Debug` does not show them. Dropping them overwrites their
+/// memory.
 pub(crate) struct BasicCredentials {
     decoded: Zeroizing<Vec<u8>>,
     colon: usize,

@@ -2,13 +2,13 @@
 
 use http::HeaderValue;
 
-/// Whether a body of this type may be endless: an event stream, or gRPC. A client may take such a body at any speed,
-/// and a service may pause in it.
+/// Returns whether a body of this type may be endless: an event stream, or gRPC. For such a body, the gateway permits a
+/// client that reads slowly and a service that pauses.
 pub(crate) fn is_endless(content_type: &HeaderValue) -> bool {
     begins_with(content_type, b"text/event-stream") || is_grpc(content_type)
 }
 
-/// Whether the type is gRPC, including gRPC with a suffix such as `+proto`.
+/// Returns whether the type is gRPC, including gRPC with a suffix such as `+proto`.
 pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
     begins_with(content_type, b"application/grpc")
 }

@@ -1,7 +1,7 @@
 //! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
 //!
-//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie is found and
-//! removed even if some servers would read it as a part of a quoted value.
+//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. Some servers would read
+//! a cookie after a `;` in quotes as a part of the quoted value. Such a cookie is found and removed nevertheless.
 
 use bytes::{BufMut, BytesMut};
 use http::{
@@ -9,7 +9,7 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. They are looked up once, and then searched for each cookie that the caller needs.
+/// The `Cookie` lines of a request. The headers are searched for them once, for all cookies that the caller needs.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {
@@ -31,8 +31,8 @@ impl<'a> Cookies<'a> {
 
 /// Removes each cookie unless `keep` returns true for its name. Joins the remaining cookies into one line (RFC 6265
 /// §5.4), and does not change their content. Removes a cookie without `=` or without a name, because a service might
-/// read it as a credential. Some servers separate cookies at commas (RFC 2109 §4.3.4). If such a server would find an
-/// unwanted cookie in a wanted cookie, the wanted cookie is removed, too.
+/// read it as a credential. Some servers also separate cookies at commas (RFC 2109 §4.3.4). If such a server would find
+/// an unwanted cookie in the text of a wanted cookie, the wanted cookie is also removed.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| {
         split(pair).is_some_and(|(name, _)| keep(name))
@@ -72,15 +72,15 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             line.set_sensitive(true);
             headers.insert(COOKIE, line);
         }
-        // This cannot happen: parts of header values that are joined by "; " are a valid header value.
+        // This cannot happen: if parts of valid header values are joined with "; ", the result is valid.
         Err(_) => {
             headers.remove(COOKIE);
         }
     }
 }
 
-/// Joins several `Cookie` lines into one, without a change to their content. HTTP/2 clients may send several
-/// lines (RFC 9113 §8.2.3).
+/// Joins several `Cookie` lines into one, and does not change their content. HTTP/2 clients may send several lines (RFC
+/// 9113 §8.2.3).
 #[cfg(feature = "proxy")]
 pub(crate) fn join(headers: &mut HeaderMap) {
     let lines = headers.get_all(COOKIE);
@@ -88,14 +88,14 @@ pub(crate) fn join(headers: &mut HeaderMap) {
         return;
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // This cannot fail: header values that are joined by "; " are a valid header value.
+    // This cannot fail: if valid header values are joined with "; ", the result is valid.
     if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);
     }
 }
 
-/// Whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot.
+/// Returns whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot.
 pub(crate) fn is_value(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
     !text.is_empty() && text.bytes().all(allowed)
@@ -118,8 +118,8 @@ pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Optio
     HeaderValue::from_maybe_shared(line.freeze()).ok()
 }
 
-/// Splits a `Cookie` line at `;`. Most lines are one cookie with a long token, in which `memchr` searches
-/// faster than a loop over bytes.
+/// Splits a `Cookie` line at `;`. Most lines are one cookie with a long token. For them, `memchr` is faster than a loop
+/// over bytes.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut start = 0;
     memchr::memchr_iter(b';', line).chain([line.len()]).map(move |end| {

@@ -13,7 +13,8 @@ const UPGRADE: &str = "upgrade";
 const WEBSOCKET: &str = "websocket";
 
 /// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
-/// Otherwise, a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
+/// Otherwise, a client could send such a `Connection` header, and its address would be removed after a proxy has added
+/// it (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -27,8 +28,8 @@ const FORWARDING: [&str; 6] = [
 /// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and `-Proto`
 /// stay, even if `Connection` names them (CVE-2022-31813).
 ///
-/// Call this function before you set headers of your own. If you set `Authorization` first, a client that sends
-/// `Connection: authorization` makes this function remove your header. A second call, for example by a proxy, does not
+/// Call this function before you set headers of your own. If you set `Authorization` first, and a client has sent
+/// `Connection: authorization`, this function removes your header. A second call, for example by a proxy, does not
 /// remove your header, because the first call has removed all `Connection` lines.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HopByHop::of(headers).strip(headers);
@@ -39,8 +40,8 @@ pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the caller
-/// can look for hop-by-hop headers and for other headers in one loop.
+/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So one loop is
+/// enough to find hop-by-hop headers and other headers.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
@@ -90,17 +91,17 @@ impl HopByHop {
         }
     }
 
-    /// Whether the request has a header that is always hop-by-hop, such as `Trailer`.
+    /// Returns whether the request has a header that is always hop-by-hop, such as `Trailer`.
     pub(crate) fn has_fixed(&self) -> bool {
         self.has_fixed
     }
 
-    /// Whether the headers ask for the upgrade to WebSocket (RFC 6455 §4.1).
+    /// Returns whether the headers ask for the upgrade to WebSocket (RFC 6455 §4.1).
     pub(crate) fn asks_for_websocket(&self) -> bool {
         self.upgrade_has_websocket && self.connection_has_upgrade
     }
 
-    /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the
+    /// Does the same as [`strip`](Self::strip), but keeps `TE: trailers`. The gateway forwards trailers, so it asks the
     /// service for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has `TE: trailers`.
     pub(crate) fn strip_request(self, headers: &mut HeaderMap) -> bool {
         let accepts_trailers = self.accepts_trailers;
@@ -113,7 +114,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.connection_names_any {
-            // Removing headers while the names are read needs clones of the lines. These clones are cheap.
+            // The lines are cloned, because headers are removed while their names are read. The clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
                 let is_forwarding =
@@ -132,7 +133,7 @@ impl HopByHop {
     }
 }
 
-/// The kinds from `HopByHop` on are always removed.
+/// `HopByHop` and the kinds after it are always removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     EndToEnd,
@@ -157,7 +158,7 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// Returns the names in a `Connection` line, except `keep-alive`. `keep-alive` can be left out, because the header
+/// Returns the names in a `Connection` line, except `keep-alive`. That name is not needed, because the header
 /// `Keep-Alive` is always removed. Most lines contain no other name.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))

@@ -1,8 +1,8 @@
 //! Compares header names as CGI does.
 
-/// Whether CGI (RFC 3875 §4.1.18), or an interface derived from CGI, treats two header names in lower case as equal.
-/// Such interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat every character that is
-/// neither a letter nor a digit like `_`.
+/// Returns whether CGI (RFC 3875 §4.1.18), or an interface derived from CGI, treats two header names as equal. The
+/// names must be in lower case. Such interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat
+/// every character that is neither a letter nor a digit like `_`.
 pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
     let is_kept = |byte: u8| byte.is_ascii_alphanumeric();
     let same = |(a, b)| a == b || !(is_kept(a) || is_kept(b));

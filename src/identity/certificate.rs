@@ -47,10 +47,11 @@ impl PeerCertificate {
         Self::from_chain(der, [])
     }
 
-    /// As [`from_der`](Self::from_der), with the intermediate certificates that the peer has sent. They are not parsed.
+    /// Does the same as [`from_der`](Self::from_der), and also stores the intermediate certificates that the peer has
+    /// sent. They are not parsed.
     ///
     /// # Errors
-    /// Those of [`from_der`](Self::from_der).
+    /// The same as for [`from_der`](Self::from_der).
     pub fn from_chain(
         der: impl Into<Vec<u8>>,
         intermediates: impl IntoIterator<Item = Vec<u8>>,
@@ -105,7 +106,8 @@ impl PeerCertificate {
     }
 
     /// Returns the end of the validity period (RFC 5280 §4.1.2.5). The certificate is valid up to and including this
-    /// time. The handshake checks the validity period, but a connection or a resumed TLS session may last longer.
+    /// time. Check this time for each request: the handshake has checked it, but a connection or a resumed TLS session
+    /// may last longer.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
@@ -133,9 +135,9 @@ impl PeerCertificate {
         &self.0.issuer_name
     }
 
-    /// Returns the common name of the subject. If the subject has several common names, this is the first one in the
-    /// order of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). `None` if the
-    /// subject has no common name, or if this common name is not a UTF8String, PrintableString or IA5String.
+    /// Returns the common name of the subject. If the subject has several, this is the first one in the order of the
+    /// certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). Returns `None` if the subject
+    /// has no common name, or if this common name is not a UTF8String, PrintableString or IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -156,7 +158,7 @@ pub struct CertificateError(String);
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Refuses an attribute type (an OID) that contains a number of more than 32 bits. `x509_cert` keeps only 32 bits of
-/// each number, so such a type would look like another type.
+/// each number, so it would take such a type for another type.
 fn check_types(name: &Name) -> Result<(), CertificateError> {
     let mut types = name.iter().map(|attribute| attribute.oid);
     if types.all(|oid| has_own_text(&oid)) {
@@ -170,7 +172,7 @@ fn has_own_text(oid: &ObjectIdentifier) -> bool {
 }
 
 /// Returns the text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4 are not
-/// needed, because user ids are ASCII.
+/// supported. They are not needed, because user ids are ASCII.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {

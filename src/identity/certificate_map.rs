@@ -21,8 +21,8 @@ use crate::passticket::UserId;
 /// Maps client certificates to user ids by a table of [`CertificateFilter`]s. If several filters match,
 /// the most specific filter decides.
 ///
-/// This list of the kinds of filters starts with the most specific kind. RACF, IBM's security product for z/OS, uses
-/// the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
+/// There are seven kinds of filters. This list starts with the most specific kind. RACF, IBM's security product for
+/// z/OS, uses the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
 ///
 /// 1. the fingerprint (RACF: a certificate that is registered with RACF),
 /// 2. the full subject with the full issuer,
@@ -32,11 +32,11 @@ use crate::passticket::UserId;
 /// 6. the full issuer,
 /// 7. a partial issuer.
 ///
-/// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter whose
-/// name has more parts is more specific. A certificate without a matching filter has no user.
+/// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter with
+/// more parts in its name is more specific. A certificate without a matching filter has no user.
 ///
-/// The time of a look-up grows with the number of different lengths of the names in the filters. The length of a name
-/// is the number of its parts. The number of filters makes no difference.
+/// The length of a name is the number of its parts. A look-up takes longer if the names in the filters have more
+/// different lengths. The number of filters makes no difference.
 ///
 /// ```
 /// use tower_passticket::{
@@ -64,8 +64,8 @@ struct Filters {
     issuers: Suffixes,
 }
 
-/// Filters on one name, which is the subject or the issuer. A filter consists of the last parts of a
-/// name, and of a user.
+/// Filters on one name, which is the subject or the issuer. Each filter consists of the last parts of a name, and has a
+/// user.
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
@@ -201,7 +201,7 @@ mod tests {
         map.find([7; 32].into(), &name(subject), &name(issuer))
     }
 
-    /// Filters in RACF's order, the most specific filter first. The last filter does not match a
+    /// Returns filters in RACF's order, with the most specific filter first. The last filter does not match a
     /// certificate with `SUBJECT` and `ISSUER`.
     fn in_order() -> [CertificateFilter; 13] {
         [
@@ -217,8 +217,8 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // A filter on subject and issuer must have the whole issuer. This filter has only a part of the issuer, so
-            // it does not match.
+            // If a filter has a subject and an issuer, the issuer must be the whole issuer. This filter has only a part
+            // of it, so it does not match.
             subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }

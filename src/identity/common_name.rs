@@ -8,8 +8,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// Takes the common name of the subject as the user id: `CN=USER` maps to `USER`. If no other mapping is configured,
-/// Zowe API ML (the API gateway of Zowe) also uses the common name (docs/reference/identity-and-saf.md#common-name).
+/// Uses the common name of the subject as the user id: `CN=USER` maps to `USER`. Zowe API ML (the API gateway of Zowe)
+/// does the same if no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
 /// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. If
 /// one of these authorities issues a certificate with the name of a user, the holder of the certificate

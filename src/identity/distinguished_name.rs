@@ -16,9 +16,9 @@ use super::attribute_type::AttributeType;
 /// `2.5.4.3` are equal. Values are compared exactly, so their case matters. The ASN.1 string type in a certificate
 /// makes no difference, as long as the value can be read as text.
 ///
-/// `FromStr` parses the text form of RFC 4514 §3. It ignores blanks around `,`, `+` and `=`. It accepts object
-/// identifiers and the short and long names of common attribute types, such as `CN` and `commonName`. It accepts `S`
-/// and `SP` as names of `ST`, and `E` as a name of the e-mail address of PKCS #9. `Display` writes the text form of RFC
+/// `FromStr` parses the text form of RFC 4514 §3, and ignores blanks around `,`, `+` and `=`. An attribute type can be
+/// an object identifier, or the short or long name of a common type, such as `CN` and `commonName`. `S` and `SP` are
+/// also names of `ST`, and `E` is also a name of the e-mail address of PKCS #9. `Display` writes the text form of RFC
 /// 4514 §2.
 ///
 /// ```
@@ -40,7 +40,7 @@ pub struct DistinguishedName(Box<[Rdn]>);
 /// One part of a name (a relative distinguished name). It has at least one attribute, and usually exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rdn(
-    /// The attributes are sorted and have no duplicates, so that equal sets are equal slices.
+    /// The attributes, sorted and without duplicates, so that equal sets are equal slices.
     Box<[Attribute]>,
 );
 
@@ -63,8 +63,8 @@ impl DistinguishedName {
         Self(rdns.into())
     }
 
-    /// Returns whether the name has no parts. The subject of a certificate can be empty. A
-    /// [`CertificateFilter`](super::CertificateFilter) cannot be made from an empty name.
+    /// Returns whether the name has no parts. The subject of a certificate can be empty.
+    /// [`CertificateFilter`](super::CertificateFilter) does not accept an empty name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,8 +80,7 @@ impl DistinguishedName {
     }
 }
 
-/// Allows a look-up in a map whose keys are names. The last parts of a longer name can be looked up
-/// without a copy.
+/// Allows a look-up in a map whose keys are names. So the last parts of a name can be looked up without a copy.
 impl Borrow<[Rdn]> for DistinguishedName {
     fn borrow(&self) -> &[Rdn] {
         &self.0
@@ -146,8 +145,8 @@ impl From<&Any> for Value {
         let text = match value.tag() {
             Tag::Utf8String => str::from_utf8(bytes).ok().map(str::to_owned),
             Tag::BmpString => utf16(bytes),
-            // If a TeletexString is not ASCII, it is not read as text, because certificates use different character
-            // sets for it.
+            // A TeletexString that is not ASCII is not read as text, because certificates use different character sets
+            // for it.
             Tag::PrintableString
             | Tag::Ia5String
             | Tag::NumericString
@@ -224,8 +223,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
 }
 
-/// Escapes a value (RFC 4514 §2.4). The RFC permits escaping any character. Control characters are also
-/// escaped, so that a name cannot break a log line.
+/// Escapes a value (RFC 4514 §2.4). The RFC permits escaping any character. So control characters are also escaped,
+/// because otherwise a name could break a log line.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let last = text.char_indices().next_back().map(|(i, _)| i);
     for (i, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! Distributed identities: names in user registries outside z/OS.
+//! Distributed identities, which are names in user registries outside z/OS.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// Services) have this limit (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
-/// A name in a user registry outside z/OS, together with the name of the registry. For example, the name is an e-mail
-/// address, the subject of an OpenID Connect token, or a distinguished name.
+/// A name in a user registry outside z/OS, together with this registry. The name is, for example, an e-mail address,
+/// the subject of an OpenID Connect token, or a distinguished name.
 ///
 /// RACF calls this a distributed identity. The security product on z/OS maps such an identity to a user
 /// id. In RACF, the command `RACMAP` defines the mapping in the class `IDIDMAP`.
@@ -27,8 +27,8 @@ pub struct DistributedIdentity {
 }
 
 impl DistributedIdentity {
-    /// Makes an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes. Both names are
-    /// UTF-8, and have no control characters and no blanks at the beginning or end.
+    /// Creates an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes. Both must be
+    /// UTF-8 without control characters, and without blanks at the beginning and the end.
     ///
     /// # Errors
     /// [`IdentityError`] contains the text and the rule that the text violates.
@@ -78,8 +78,8 @@ impl fmt::Debug for DistributedIdentity {
     }
 }
 
-/// The name of a registry: 1 to 255 bytes of UTF-8, without control characters and without blanks at the beginning or
-/// end.
+/// The name of a registry: 1 to 255 bytes of UTF-8, without control characters, and without blanks at the beginning and
+/// the end.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Registry(Arc<str>);
 
@@ -87,7 +87,7 @@ impl Registry {
     /// The maximum length in bytes (docs/reference/identity-and-saf.md#zss-limits).
     pub const MAX_LEN: usize = 255;
 
-    /// Checks the name of a registry and keeps it unchanged.
+    /// Checks the name of a registry. Does not change it.
     ///
     /// # Errors
     /// [`IdentityError`] contains the text and the rule that the text violates.
@@ -117,9 +117,9 @@ impl fmt::Debug for Registry {
 
 /// An e-mail address: a local part, exactly one `@`, and a domain.
 ///
-/// An address has at most 246 bytes and no blanks or control characters. A second `@` is an error,
-/// because two programs could split such a text at different `@` characters. Nothing else is checked,
-/// because the mapping decides whether the address has a user.
+/// An address has at most 246 bytes, and no blanks or control characters. A second `@` is an error, because two
+/// programs could split such a text at different `@` characters. No other rules are checked, because the mapping
+/// decides whether the address has a user.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress(Arc<str>);
 
@@ -127,7 +127,7 @@ impl EmailAddress {
     /// The maximum length in bytes. The name of a [`DistributedIdentity`] has the same limit.
     pub const MAX_LEN: usize = MAX_NAME;
 
-    /// Checks an address and keeps it unchanged.
+    /// Checks an address. Does not change it.
     ///
     /// # Errors
     /// [`IdentityError`] contains the text and the rule that the text violates.

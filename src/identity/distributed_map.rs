@@ -12,14 +12,14 @@ use crate::passticket::UserId;
 
 /// Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 ///
-/// Registries are compared exactly. Names are also compared exactly, except for e-mail addresses. If a name is an
-/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored. For example, an identity
-/// provider may send `Jane.Doe@Example.com`, and the table may contain `jane.doe@example.com`.
+/// Registries are compared exactly, and so are names. But if a name is an [`EmailAddress`] and not a
+/// [`DistinguishedName`], the case of its ASCII letters is ignored. For example, an identity provider may send
+/// `Jane.Doe@Example.com` for the entry `jane.doe@example.com` of the table.
 ///
 /// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
-/// lower case in the part before the `@`, but in practice they do not. If two addresses of one registry in the table
-/// differ only in the case of ASCII letters, this is an error. Letters that are not ASCII are compared exactly, because
-/// systems have different rules for their case.
+/// lower case in the part before the `@`, but in practice they do not. So it is an error if two addresses of one
+/// registry in the table differ only in the case of ASCII letters. Letters that are not ASCII are compared exactly,
+/// because systems have different rules for their case.
 ///
 /// ```
 /// use tower_passticket::{

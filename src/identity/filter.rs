@@ -15,9 +15,9 @@ use super::{
 /// - **Subject** or **issuer**: the filter matches if the name in the certificate ends with the parts in
 ///   the filter. `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
 /// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in the filter,
-///   and the issuers are *equal*. RACF never combines a subject with a partial issuer. A filter with a partial issuer
-///   is not reported as an error, because a partial name cannot be distinguished from a full name. But such a filter
-///   does not match the certificates of the issuer that was meant.
+///   and the issuers are *equal*. As in RACF, the issuer must be complete. An incomplete issuer is not reported as an
+///   error, because it looks like the complete name of another issuer. But such a filter does not match the
+///   certificates of the issuer that was meant.
 ///
 /// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific filter.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Creates a filter that matches only the certificate with this fingerprint. In RACF, registering a certificate
+    /// Creates a filter that matches only the certificate with this fingerprint. Registering a certificate in RACF
     /// (`RACDCERT ADD`) has the same effect.
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
@@ -105,7 +105,7 @@ impl fmt::Debug for CertificateFilter {
     }
 }
 
-/// A name in a filter is empty. A filter on one empty name would match every certificate.
+/// A name in a filter is empty. A filter that only has an empty name would match every certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name of a filter is empty; write at least its last part, such as O=company")]
 #[non_exhaustive]

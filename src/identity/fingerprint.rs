@@ -24,8 +24,8 @@ impl From<[u8; 32]> for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Reads 64 hexadecimal digits in upper or lower case. Either all pairs of digits are separated by
-    /// colons, or the text has no colon.
+    /// Reads 64 hexadecimal digits in upper or lower case. The text has a colon between all pairs of digits, or no
+    /// colon.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError(text.chars().take(120).collect());
         let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());

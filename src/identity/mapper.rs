@@ -58,14 +58,14 @@ use crate::passticket::{NameError, UserId};
 /// # }).unwrap();
 /// ```
 pub trait IdentityMapper: Send + Sync + 'static {
-    /// Starts mapping `certificate`, which the TLS handshake has verified.
+    /// Starts to map `certificate`, which the TLS handshake has verified.
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
     /// Maps `certificate` if this is possible without waiting. Returns `None` if it is not possible.
     ///
-    /// Callers use this method first. If it returns `None`, they call
-    /// [`map_certificate`](Self::map_certificate). Implement this method for a mapper that never waits,
-    /// so that no future is allocated. The default implementation returns `None`.
+    /// Callers use this method first. If it returns `None`, they call [`map_certificate`](Self::map_certificate).
+    /// Implement this method if your mapper never waits, so that no future is allocated. The default implementation
+    /// returns `None`.
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
         None
@@ -129,7 +129,7 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 /// # }).unwrap();
 /// ```
 pub trait DistributedMapper: Send + Sync + 'static {
-    /// Starts mapping `identity`, which the caller has verified.
+    /// Starts to map `identity`, which the caller has verified.
     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture;
 }
 
@@ -143,7 +143,7 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
 /// the reason why the identity has no user.
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
-/// Why an identity has no user.
+/// The reason why an identity has no user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -159,11 +159,11 @@ pub enum MapError {
     /// No user is mapped to the identity.
     #[error("no user is mapped to the identity")]
     NotMapped,
-    /// The system that maps identities is not available. For instance, it cannot be reached.
+    /// The system that maps identities is not available, for example because it cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,
-    /// The mapping failed for another reason. For instance, the response of the system that maps
-    /// identities cannot be used.
+    /// The mapping failed for another reason, for example because the response of the system that maps identities
+    /// cannot be used.
     #[error("the identity mapping failed: {0}")]
     Failed(String),
 }

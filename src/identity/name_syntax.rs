@@ -1,6 +1,6 @@
 //! Parses distinguished names (RFC 4514 §3).
 //!
-//! The crate x509-cert also has a parser for these names. The tests of this file compare it with our parser. We do not
+//! The crate x509-cert also has a parser for these names. The tests in this file compare it with our parser. We do not
 //! use the parser of x509-cert for three reasons:
 //! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of the value then
 //!   becomes a separate part of the name, so the name could match a filter that it must not match.
@@ -28,7 +28,7 @@ pub struct NameSyntaxError {
 }
 
 impl NameSyntaxError {
-    /// Returns the fault in the text.
+    /// Returns the fault of the text.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
@@ -235,8 +235,8 @@ mod tests {
         }
     }
 
-    /// This is one reason why we do not use the parser of x509-cert. If this test fails, a new release of x509-cert has
-    /// fixed its parser.
+    /// This split is one reason why we do not use the parser of x509-cert. If this test fails, a new release of
+    /// x509-cert has fixed its parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";

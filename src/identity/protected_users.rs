@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{log_limit::log_limited, passticket::UserId};
 
-/// A [`DistributedMapper`] whose identities are never mapped to certain users, such as the gateway's own user id.
+/// A [`DistributedMapper`] that maps no identity to certain users, such as the gateway's own user id.
 ///
-/// An administrator of an identity provider can issue a token for any name of the registry. If such a name were mapped
-/// to the gateway's user id by mistake, the provider could act as the gateway. An identity whose user is protected has
-/// no user ([`MapError::NotMapped`]).
+/// An administrator of an identity provider can issue a token for any name of the registry. If such a name is mapped to
+/// the gateway's user id by mistake, the administrator can act as the gateway. So an identity that is mapped to a
+/// protected user has no user ([`MapError::NotMapped`]).
 ///
 /// ```
 /// use tower_passticket::{

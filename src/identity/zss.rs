@@ -37,8 +37,8 @@ const MAX_CERTIFICATE: usize = 4096;
 ///
 /// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped if all four
 /// return codes of the response are 0 and the response has a user id. API ML (the API gateway of Zowe) does not check
-/// the return codes. The mapper does not send a certificate of more than 4096 bytes, because the z/OS service that ZSS
-/// calls does not accept it. Such a certificate has no user.
+/// the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS service that
+/// ZSS calls does not accept it.
 ///
 /// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
 /// look-ups of the same certificate share one call.
@@ -192,7 +192,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // A certificate is also sent with this content type, although it is DER. Zowe API ML does this, too.
+        // A certificate is also sent with this content type, although it is DER, as in Zowe API ML.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -209,7 +209,7 @@ impl From<RemoteError> for MapError {
 }
 
 /// The JSON body of a response of ZSS. The body has this form for every HTTP status. Unknown fields are ignored,
-/// because they do no harm. (Zowe API ML treats them as an error.)
+/// because they do no harm. Zowe API ML treats them as an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -223,9 +223,9 @@ struct Answer {
 
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
-/// The return codes decide whether a user is mapped. The status does not decide this, because ZSS sends each of the
-/// statuses 400, 401 and 500 for several return codes, and also when it rejects the request. A response without return
-/// codes is an error. If all codes are 0 but the status is not 2xx, this is an error, too.
+/// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
+/// for several return codes, and also if it rejects the request. A response without return codes is an error. If all
+/// codes are 0 but the status is not 2xx, this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,

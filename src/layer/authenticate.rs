@@ -8,12 +8,12 @@
 //!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
-//!    [`PasswordVerifier`](super::PasswordVerifier) checks a password. If one of them must wait for another server, the
-//!    future of the layer waits for it.
+//!    [`PasswordVerifier`](super::PasswordVerifier) checks a password. If one of these must wait for another server,
+//!    the future of the layer waits, too.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
-//!    from the headers, so that no later layer can read them. There are two exceptions after a failed
-//!    authentication: all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays if
-//!    it has [`ClientBasic::Forward`].
+//!    from the headers, so that no later layer can read them. There are two exceptions after a failed authentication:
+//!    all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays if the route has
+//!    [`ClientBasic::Forward`].
 //! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
 //!    or there is no route.
 //!

@@ -148,7 +148,7 @@ impl<R, M> Authenticator<R, M> {
         }
     }
 
-    /// Whether `Authorization: Basic` may contain a credential that this authenticator accepts.
+    /// Returns whether `Authorization: Basic` may contain a credential that this authenticator accepts.
     pub(super) fn accepts_basic(&self, client_basic: ClientBasic) -> bool {
         let Accepted { pats, passwords } = self.accepted(client_basic);
         pats || passwords
@@ -406,7 +406,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     }
 }
 
-/// Whether a token of this kind is accepted in `place`.
+/// Returns whether a token of this kind is accepted in `place`.
 fn is_accepted_in(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     match (token, place) {
         (VerifiedToken::Pat(_), _) => pats,

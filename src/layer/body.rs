@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Allows an inner service whose response body has any type.
+/// Allows an inner service with a response body of any type.
 ///
 /// A layer of this crate that answers a request itself creates a body of the type that the inner service uses. So this
 /// type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of the proxy of

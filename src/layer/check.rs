@@ -12,8 +12,8 @@ use super::{future::ResponseFuture, rejection::Rejection};
 /// The decision of a layer about a request. The layer may also change the head of the request.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait Check {
-    /// If the result is `Ok`, the request is forwarded to the inner service. If the result is `Err`, the client
-    /// receives the response of the [`Rejection`].
+    /// Decides about a request. `Ok` forwards the request to the inner service. After `Err`, the client receives the
+    /// response of the [`Rejection`].
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 

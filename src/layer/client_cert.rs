@@ -59,7 +59,7 @@ impl ForwardedChain {
     }
 }
 
-/// Whether a request has one of the headers.
+/// Returns whether a request has one of the headers.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(&CLIENT_CERT) || headers.contains_key(&CLIENT_CERT_CHAIN)
 }

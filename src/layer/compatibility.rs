@@ -16,7 +16,7 @@ use crate::{
     token::TokenError,
 };
 
-/// Why a service gave no response.
+/// The reason why a service gave no response.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoResponse {

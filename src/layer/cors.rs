@@ -12,10 +12,10 @@
 //! Standard §3.2). Each response of a service with rules has `Vary: Origin`, so that no cache gives the response to a
 //! page of another origin. Requests to services without rules are passed on unchanged, and so are their responses.
 //!
-//! Browsers send preflight requests without credentials, so put this layer before authentication. It must also be before
-//! [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
-//! `SanitizeLayer` and to the auth API: then exactly the pages that the rules allow pass the protection against
-//! cross-site requests.
+//! Browsers send preflight requests without credentials, so put this layer before authentication. It must also be
+//! before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
+//! `SanitizeLayer` and to the auth API: then the protection against cross-site requests admits exactly the pages that
+//! the rules allow.
 //!
 //! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as a
 //! preflight request, and it does not refuse preflight requests.
@@ -143,7 +143,7 @@ struct Grant {
 fn grant(access: Access, request: &HeaderMap) -> Grant {
     let origin = match access {
         Access::Anonymous => None,
-        // The origin is in the list, so it is one line.
+        // The rules have matched this origin, so the request has exactly one `Origin`.
         Access::WithCredentials => request.get(ORIGIN).cloned(),
     };
     Grant { origin: origin.unwrap_or(HeaderValue::from_static("*")), access }
@@ -206,7 +206,7 @@ fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// The answer to a preflight request that the rules allow.
+/// Returns the answer to a preflight request that the rules allow.
 fn preflight(rules: &CorsRules, access: Access, request: &HeaderMap) -> Answer {
     let mut headers = HeaderMap::with_capacity(12);
     grant(access, request).add_to(&mut headers);
@@ -318,8 +318,8 @@ mod tests {
             .with_cors(ServiceId::new("any").unwrap(), CorsRules::for_any_origin())
     }
 
-    /// Sends a request through the layer. The inner service answers 201, and with the headers of a service that shares
-    /// its responses with each page.
+    /// Sends a request through the layer. The inner service answers 201. Its headers share the response with the pages
+    /// of each origin.
     async fn send(method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Full<Bytes>> {
         let service = service_fn(|_: Request<()>| async {
             let mut response = Response::new(Full::<Bytes>::default());

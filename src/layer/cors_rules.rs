@@ -6,11 +6,11 @@ use http::Method;
 
 use super::origin::Origin;
 
-/// How long a browser may use the answer to a preflight request, unless
-/// [`CorsRules::with_max_age`] sets another time.
+/// The time for which a browser may use the answer to a preflight request, unless [`CorsRules::with_max_age`] sets
+/// another time.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Which web pages of other origins may use a service, and with which methods.
+/// Says which web pages of other origins may use a service, and with which methods.
 ///
 /// ```
 /// use http::Method;
@@ -40,7 +40,7 @@ enum AllowedOrigins {
     Any,
 }
 
-/// How a page may use a service.
+/// The way in which a page may use a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// With the credentials that the browser attaches.
@@ -50,15 +50,16 @@ pub(super) enum Access {
 }
 
 impl CorsRules {
-    /// Pages of `origins` may use the service with the credentials that a browser attaches, such as cookies. No other
-    /// page may. The methods are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
+    /// Creates rules for listed origins. Pages of `origins` may use the service with the credentials that a browser
+    /// attaches, such as cookies. No other page may. The methods are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in
+    /// Zowe's API Mediation Layer.
     pub fn for_origins(origins: impl IntoIterator<Item = Origin>) -> Self {
         Self::new(AllowedOrigins::Listed(origins.into_iter().collect()))
     }
 
-    /// Pages of each origin may read the answers of the service, but a browser attaches no credential to their
-    /// requests. There is no rule that allows each origin with credentials, because each page in the world could then
-    /// act for the user.
+    /// Creates rules for all origins. Pages of each origin may read the answers of the service, but a browser attaches
+    /// no credential to their requests. No rule can allow each origin with credentials: any page in the world could
+    /// then act for the user.
     pub fn for_any_origin() -> Self {
         Self::new(AllowedOrigins::Any)
     }
@@ -87,8 +88,8 @@ impl CorsRules {
         Self { max_age, ..self }
     }
 
-    /// Returns how a page of `origin` may use the service with `method`. `None` means that it may not. `origin` is
-    /// `None` if the request has no valid origin, such as `Origin: null`.
+    /// Returns how a page of `origin` may use the service with `method`. `None` means that the page may not use the
+    /// service. `origin` is `None` if the request has no valid origin, such as `Origin: null`.
     pub(super) fn access(&self, origin: Option<&Origin>, method: &[u8]) -> Option<Access> {
         let access = match (&self.origins, origin) {
             (AllowedOrigins::Any, _) => Access::Anonymous,

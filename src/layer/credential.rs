@@ -72,7 +72,7 @@ impl CookieNames {
         &self.pat
     }
 
-    /// Whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
+    /// Returns whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {
@@ -97,7 +97,7 @@ const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
 
 impl Default for CookieNames {
-    /// `apimlAuthenticationToken` and `personalAccessToken`.
+    /// Returns the default names `apimlAuthenticationToken` and `personalAccessToken`.
     fn default() -> Self {
         Self { jwt: DEFAULT_JWT.into(), pat: DEFAULT_PAT.into() }
     }
@@ -143,7 +143,7 @@ pub(super) enum BasicUser {
 const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
 
 impl BasicUser {
-    /// Returns `None` if the name is no user id, so that no PAT can belong to it.
+    /// Parses the user name. Returns `None` if the name is not a user id, so that no PAT can belong to it.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_beside_a_pat_is_its_user_or_a_word_for_any_user() {
+    fn the_user_name_beside_a_pat_is_its_user_or_a_word_for_any_user() {
         let user = UserId::new("USER").unwrap();
         for (name, want) in [
             ("", true),
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_basic_password_survives_where_basic_is_forwarded() {
+    fn only_a_basic_password_is_kept_if_basic_is_forwarded() {
         let [password, token] = ["u:p".to_owned(), format!("u:{TOKEN}")].map(|it| basic_line(&it));
         for (first, second, want) in [
             (password.as_str(), "Bearer x", Some(&password)),

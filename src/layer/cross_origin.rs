@@ -47,8 +47,9 @@ const REFUSED: Description = Description::counter(
 /// ([D25](crate::decisions#d25)).
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, it is also enough: a page
-/// may read the frames of a WebSocket to any origin, and a browser sends no preflight request before the handshake.
+/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, the first condition
+/// alone is always enough. A browser lets a page read the frames of a WebSocket to any origin, and sends no preflight
+/// request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
@@ -99,8 +100,8 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets a page read them, so this is
-    /// for an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
+    /// Allows pages of these origins to use `service`. Responses get no header that lets such a page read them. So use
+    /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
         mut self,
@@ -115,8 +116,8 @@ impl OriginPolicy {
     /// also be the first segment of the paths of the auth API, `gateway`. The
     /// [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let such a page read the responses.
     ///
-    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials, so a request that such a page makes
-    /// a browser send with a credential is decided as a request of any other page.
+    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
+    /// to a request of such a page, the request is decided as if there were no rules.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);
@@ -124,7 +125,7 @@ impl OriginPolicy {
         self
     }
 
-    /// Whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
+    /// Returns whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
     pub fn has_cors(&self) -> bool {
         !self.cors.is_empty()
     }
@@ -240,7 +241,7 @@ impl OriginPolicy {
         }
     }
 
-    /// The rules of the service of a path.
+    /// Returns the rules of the service of a path.
     fn rules(&self, path: &str) -> Option<&CorsRules> {
         if self.cors.is_empty() {
             return None;
@@ -270,23 +271,23 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin that it
-    /// requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy `no-referrer`
-    /// (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of them.
-    /// Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the gateway (DNS
-    /// rebinding).
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin
+    /// that it requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy
+    /// `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of
+    /// them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
+    /// gateway (DNS rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Whether the service shares its responses with pages of each origin, without credentials.
+    /// Returns whether the service shares its responses with pages of each origin, without credentials.
     fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
         self.access(None, head) == Some(Access::Anonymous)
     }
 
-    /// How a page of `origin` may use the service, according to the [`CorsRules`].
+    /// Returns how a page of `origin` may use the service, according to the [`CorsRules`].
     fn access(&self, origin: Option<&Origin>, head: RequestHead<'_>) -> Option<Access> {
         self.rules(head.uri.path())?.access(origin, head.method.as_str().as_bytes())
     }
@@ -298,7 +299,7 @@ impl OriginPolicy {
         }
     }
 
-    /// Whether `origin` is an origin of the gateway, or is allowed for the service.
+    /// Returns whether `origin` is an origin of the gateway, or is allowed for the service.
     fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
         let Some(origin) = parse_origin(origin.as_bytes()) else {
             return false;
@@ -382,8 +383,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test here: its
-/// method CONNECT is not GET, HEAD or OPTIONS.
+/// Returns whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test
+/// here: its method CONNECT is not GET, HEAD or OPTIONS.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -400,7 +401,7 @@ fn is_stored_by_browsers(authorization: &HeaderValue) -> bool {
     STORED_BY_BROWSERS.iter().any(|stored| scheme.eq_ignore_ascii_case(stored.as_bytes()))
 }
 
-/// Whether the origin is the address that the client requested.
+/// Returns whether the origin is the address that the client requested.
 fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
     let is_https = head.extensions.get::<ConnectionInfo>().map(|c| c.protocol == Protocol::Https);
     let is_scheme = match origin.scheme() {
@@ -594,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_of_the_requested_address_is_that_of_the_connection() {
+    fn the_requested_address_has_the_scheme_of_the_connection() {
         let address = "127.0.0.1:1".parse().unwrap();
         for (protocol, origin, want) in [
             (Some(Protocol::Https), "https://gw.example:7554", false),

@@ -126,8 +126,8 @@ impl Failure {
 
     /// Returns the value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The messages of this crate are ASCII, so they are valid header values. The fallback is for a message of your
-        // own scheme that is not a valid header value.
+        // The messages of this crate are ASCII, so they are valid header values. The fallback is for the message of a
+        // scheme outside this crate that is not a valid header value.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }

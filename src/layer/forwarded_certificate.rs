@@ -4,14 +4,14 @@
 //! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
-//! 1. If the peer is a trusted forwarder, its own certificate is never the credential of a request. The certificate in
-//!    `Client-Cert` takes its place, if there is one. So the forwarder cannot act as a user itself.
-//! 2. The TLS handshake has not verified the certificate in the header. A [`VerifyClientCertificate`] does this: it
-//!    checks the dates, the issuer and the purpose. If it refuses the certificate, or if the header is malformed, the
-//!    response is 400.
-//! 3. If the peer is not a trusted forwarder, the header is removed. A request with the header also loses the certificate
-//!    of the peer: the peer may be a forwarder that is not in the list yet, such as one with a new certificate, and the
-//!    request may be that of any of its clients. For an hour, the certificate of this peer is no credential.
+//! 1. If the peer is a trusted forwarder, the credential of a request is the certificate in `Client-Cert`, if there is
+//!    one. The forwarder's own certificate is never a credential, so the forwarder cannot act as a user itself.
+//! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
+//!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
+//!    400.
+//! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
+//!    its peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
+//!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
 //! 4. The certificate of a peer that was a trusted forwarder is never a credential again.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is a
 //!    credential, except one that a trusted forwarder sends.
@@ -50,13 +50,13 @@ const REMEMBERED: usize = 1000;
 /// A verified certificate stays in the cache for this time. The end of its validity is checked for each request.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
-/// How many certificates of former forwarders are remembered. The oldest are forgotten first.
+/// The maximum number of certificates of former forwarders that are remembered. The oldest are forgotten first.
 const WITHDRAWN: usize = 1000;
 
-/// How many peers are remembered that have sent `Client-Cert` and are not in the list.
+/// The maximum number of remembered peers that have sent `Client-Cert` without being in the list.
 const SUSPECTED: usize = 1000;
 
-/// How long such a peer is remembered. By then, the list has been fetched again.
+/// Such a peer is remembered for this time. The list is fetched again within this time.
 const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
@@ -113,7 +113,7 @@ impl Lists {
         Self { trusted, completeness, withdrawn: VecDeque::new() }
     }
 
-    /// The lists after an update.
+    /// Returns the lists after an update.
     fn updated(&self, trusted: &HashSet<Fingerprint>, completeness: Completeness) -> Self {
         let earlier = self.withdrawn.iter().chain(self.trusted.difference(trusted));
         let mut withdrawn: VecDeque<_> =
@@ -133,13 +133,13 @@ impl Lists {
 }
 
 impl TrustedForwarders {
-    /// Trusts the proxies with these certificates. There are no others.
+    /// Trusts the proxies with these certificates. There are no other forwarders.
     pub fn new(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         Self::with(certificates, Completeness::Complete)
     }
 
-    /// Trusts the proxies with these certificates. There may be others, which are not known yet. So until
-    /// [`replace`](Self::replace) is called, the certificate of no TLS connection is the credential of a request.
+    /// Trusts the proxies with these certificates. There may be other forwarders, which are not known yet. So until
+    /// [`replace`](Self::replace) is called, no certificate of a TLS connection is the credential of a request.
     pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         Self::with(certificates, Completeness::Incomplete)
     }
@@ -457,7 +457,7 @@ mod tests {
             let got = seen(check, Some(server), &bad);
             assert!(matches!(got, Err(Rejection::Malformed(_))), "{bad:?}: {got:?}");
         }
-        // A former forwarder is no user, and no forwarder.
+        // A former forwarder is neither a user nor a forwarder.
         forwarders.replace([]);
         assert_eq!(seen(check, Some(server), &[]), Ok(None));
         assert_eq!(seen(check, Some(server), &[zowe()]), Ok(None));

@@ -62,7 +62,7 @@ where
     }
 }
 
-/// What a layer decided about a request.
+/// The decision of a layer about a request.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub enum Outcome {

@@ -48,7 +48,7 @@ impl Instance {
     }
 }
 
-/// How the gateway chooses an instance for a request.
+/// Says how the gateway chooses an instance for a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {

@@ -24,8 +24,8 @@ pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A target in absolute form must have the scheme `http` or `https`. Its authority must not contain a user name (RFC
-/// 9110 §4.2.4).
+/// Checks the target of a request. A target in absolute form must have the scheme `http` or `https`. Its authority must
+/// not contain a user name (RFC 9110 §4.2.4).
 fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let is_http =
         |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
@@ -38,8 +38,8 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2). In HTTP/2, `Host` must agree with `:authority`
-/// (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form takes precedence over `Host`
+/// Checks the header `Host`. HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2). In HTTP/2, `Host` must agree with
+/// `:authority` (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form takes precedence over `Host`
 /// (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
@@ -63,8 +63,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Whether `authority` and `host` name the same host and port. A missing or empty port means the default port (RFC 3986
-/// §3.2.3).
+/// Returns whether `authority` and `host` name the same host and port. A missing or empty port means the default port
+/// (RFC 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
@@ -82,8 +82,8 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     })
 }
 
-/// The gateway supports only the coding `chunked`, which must not be applied twice (RFC 9112 §6.1). The HTTP server has
-/// already checked that `chunked` is the last coding.
+/// Checks the transfer codings. The gateway supports only the coding `chunked`, which must not be applied twice (RFC
+/// 9112 §6.1). The HTTP server has already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     let codings = all_list_items(headers, &TRANSFER_ENCODING);

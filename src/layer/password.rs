@@ -40,8 +40,8 @@ use crate::{
 /// An implementation must limit how many passwords a client can try.
 pub trait PasswordVerifier: Send + Sync + 'static {
     /// Checks the password if this is possible without waiting, for example because the same password was verified a
-    /// moment ago. `client` is the address of the client, if it is known. After `None`, the default, the caller calls
-    /// [`verify_password`](Self::verify_password) with the same values.
+    /// moment ago. `client` is the address of the client, if it is known. Returns `None` by default. The caller then
+    /// calls [`verify_password`](Self::verify_password) with the same values.
     ///
     /// The limit for the number of tries also applies to this method.
     fn try_verify_now(
@@ -87,7 +87,7 @@ impl<V: PasswordVerifier + ?Sized> PasswordVerifier for Arc<V> {
     }
 }
 
-/// Why a [`PasswordVerifier`] does not accept a password.
+/// The reason why a [`PasswordVerifier`] does not accept a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {

@@ -1,8 +1,8 @@
-//! Which texts are checked as passwords. The rules are the same on routes and at the auth API, so a client gets the same
-//! answer on both paths.
+//! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API, so a client gets
+//! the same answer on both paths.
 
-/// Whether a login provider may receive this text as a password. A text that it may not receive is a wrong password,
-/// which does not count as a failed login. There are two kinds:
+/// Returns whether a login provider may receive this text as a password. Any other text counts as a wrong password, but
+/// not as a failed login. There are two kinds of such texts:
 ///
 /// - A Personal Access Token or another token: a server that checks passwords must not receive one
 ///   ([D24](crate::decisions#d24)).
@@ -12,13 +12,13 @@ pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Whether a password counts as a PAT: it begins with `zowepat_`, or it has the form of a JWT.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or it has the form of a JWT.
 pub(super) fn is_pat(password: &[u8]) -> bool {
     password.starts_with(b"zowepat_") || is_jwt(password)
 }
 
-/// Whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3). A JSON
-/// object begins with `{` and a quotation mark or white space, which are `ey` or `ew` in base64url.
+/// Returns whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3).
+/// A JSON object begins with `{` and a quotation mark or white space, which are `ey` or `ew` in base64url.
 fn is_jwt(text: &[u8]) -> bool {
     let is_base64url = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let mut parts = text.split(|b| *b == b'.');
@@ -32,7 +32,8 @@ fn is_jwt(text: &[u8]) -> bool {
         && [header, claims, signature].into_iter().flatten().all(is_base64url)
 }
 
-/// Whether a password has a control character of Unicode. A password that is not UTF-8 is checked for those of ASCII.
+/// Returns whether a password has a control character of Unicode. A password that is not UTF-8 is checked for the
+/// control characters of ASCII.
 fn has_control(password: &[u8]) -> bool {
     match str::from_utf8(password) {
         Ok(text) => text.contains(char::is_control),

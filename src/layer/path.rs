@@ -1,8 +1,9 @@
 //! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its path
 //! belongs to a more specific route after decoding than before.
 
-/// Whether the path is plain. Most paths are, and one pass over the path is enough to see this. A plain path needs no
-/// other check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as `/.well-known`.
+/// Returns whether the path is plain. Most paths are, and one pass over the path is enough to see this. A plain path
+/// needs no other check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as
+/// `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';
@@ -22,7 +23,7 @@ pub(super) fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
-/// Whether `path` is `prefix`, or begins with `prefix` and a slash.
+/// Returns whether `path` is `prefix`, or begins with `prefix` and a slash.
 pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -65,8 +66,8 @@ pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }
 
-/// Why a path must not be forwarded: a service, or a server in front of it, could read a different path than the
-/// gateway.
+/// The reason why a path must not be forwarded: a service, or a server in front of it, could read a different path than
+/// the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsafe {
     /// A segment is `.` or `..`, in the path as the client sent it or after one or two decodings.
@@ -89,12 +90,12 @@ pub(super) fn find_unsafe(path: &str, once: Option<&str>, twice: Option<&str>) -
     }
 }
 
-/// Whether two servers may read a configured path in different ways.
+/// Returns whether two servers may read a configured path in different ways.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     has_dot_segment(path) || decoded(path).is_some()
 }
 
-/// Whether a segment is `.` or `..`.
+/// Returns whether a segment is `.` or `..`.
 pub(super) fn has_dot_segment(path: &str) -> bool {
     path.contains('.') && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }

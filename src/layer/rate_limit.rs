@@ -1,14 +1,14 @@
 //! Limits how often each client may use a service.
 //!
 //! A [`RateLimit`] of a [`Route`] permits a number of requests in a period, and a burst of requests at once. The layer
-//! counts requests of an authenticated user for the user, and all other requests for the address of the client, which
-//! is one IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
+//! counts the requests of each authenticated user, and all other requests for each address of a client. An address is
+//! one IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
 //! ([D45](crate::decisions#d45)), and reaches no later layer.
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
 //! [`SchemeLayer`](super::SchemeLayer), so that a request above the limit uses no PassTicket. On a route without a rate
-//! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not known:
-//! without [`ConnectionInfo`], and if a trusted proxy does not announce its client.
+//! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not
+//! known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its client.
 //!
 //! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
 //! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
@@ -17,7 +17,7 @@
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
 //! The decision is the generic cell rate algorithm: for each client, the map holds one time. The crate `governor` has
-//! the same algorithm, but its map of clients has no maximum size, and it would add ten crates for this function.
+//! the same algorithm, but its map of clients has no maximum size, and `governor` would add ten crates to the build.
 //!
 //! ```
 //! use std::{num::NonZeroU32, time::Duration};
@@ -183,7 +183,7 @@ impl CheckRate {
     }
 }
 
-/// The client for which a request counts.
+/// The client whose limit a request counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RateClient {
     User(UserId),
@@ -196,7 +196,7 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
         return Some(RateClient::User(*authorized.user()));
     }
     let connection = extensions.get::<ConnectionInfo>()?;
-    // All clients of a proxy that announces none would share one limit.
+    // Otherwise, all clients of a proxy that does not announce its client would share one limit.
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;
     }
@@ -382,7 +382,7 @@ mod tests {
     {
     }
 
-    /// The status and `Retry-After`.
+    /// Returns the status and `Retry-After`.
     fn answer(response: Response<Full<Bytes>>) -> (u16, Option<HeaderValue>) {
         (response.status().as_u16(), response.headers().get("retry-after").cloned())
     }

@@ -215,7 +215,7 @@ fn has(names: &[HeaderName], name: &str) -> bool {
     names.iter().any(|other| same_for_cgi(name, other.as_str()))
 }
 
-/// Changes for one service which request headers are removed (`docs/reference/request-headers.md`).
+/// The changes to the table of removed request headers for one service (`docs/reference/request-headers.md`).
 ///
 /// ```
 /// use http::HeaderName;
@@ -273,7 +273,7 @@ impl RequestHeaders {
     }
 }
 
-/// Why a header cannot be removed or kept by [`RequestHeaders`].
+/// The reason why a header cannot be removed or kept by [`RequestHeaders`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
@@ -324,7 +324,7 @@ impl Policy {
         self.services.iter().find(|(service, _)| service.as_str() == id).map(|(_, headers)| headers)
     }
 
-    /// Whether the header `name` of a client is removed.
+    /// Returns whether the header `name` of a client is removed.
     pub(super) fn removes(&self, name: &HeaderName, service: Option<&RequestHeaders>) -> bool {
         let name = name.as_str();
         let is_reserved = match class_of(name) {
@@ -430,7 +430,7 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` has added this header, as for the headers in which the gateway sends the user and the
+            // `Policy::add` has added this header, as it adds the headers in which the gateway sends the user and the
             // PassTicket. So it is removed, although the service keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),

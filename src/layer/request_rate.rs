@@ -2,12 +2,13 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-/// How many requests each client may send to a service, see [`RateLimitLayer`](super::RateLimitLayer).
+/// The number of requests that each client may send to a service in a period, see
+/// [`RateLimitLayer`](super::RateLimitLayer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// The time for one request, in nanoseconds.
     interval: u64,
-    /// How far ahead of the rate a client may be, in nanoseconds.
+    /// The time by which a client may be ahead of the rate, in nanoseconds.
     ahead: u64,
 }
 
@@ -25,13 +26,14 @@ impl RateLimit {
         Self { ahead: self.interval.saturating_mul(u64::from(burst.get() - 1)), ..self }
     }
 
-    /// Decides about a request at the time `now`. `next` is the time at which a client that has used all of its burst
-    /// could send its next request at the earliest, or 0 for a new client. Returns the new `next`.
+    /// Decides about a request at the time `now`. `next` is the earliest time of the next request if the client has
+    /// used all of its burst, or 0 for a new client. Returns the new `next`.
     ///
     /// # Errors
     /// The time that the client has to wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        // Another limit may have been in effect before. The client waits at most as long as with this limit.
+        // An earlier limit may have set `next` far in the future. So the wait is capped at the longest wait of this
+        // limit.
         let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
         let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {
@@ -45,7 +47,7 @@ impl RateLimit {
 mod tests {
     use super::*;
 
-    /// The decision about each request of a client. The requests have these times in milliseconds.
+    /// Returns the decision about each request of a client. The requests have these times in milliseconds.
     fn decisions(limit: RateLimit, times: &[u64]) -> Vec<Result<(), u128>> {
         let mut next = 0;
         let decide = |millis: &u64| {

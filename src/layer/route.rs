@@ -199,7 +199,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Methods are case-sensitive (RFC 9110 §9.1), but some servers handle `trace` like `TRACE`.
+/// Returns whether the gateway never forwards this method. Methods are case-sensitive (RFC 9110 §9.1), but some servers
+/// handle `trace` like `TRACE`.
 fn is_never_forwarded(method: &Method) -> bool {
     matches!(*method, Method::CONNECT | Method::TRACE)
         || method.as_str().eq_ignore_ascii_case("TRACE")

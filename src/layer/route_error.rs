@@ -1,6 +1,6 @@
-//! Why a route or a table of routes cannot be created.
+//! The error of a route or a table of routes.
 
-/// Why a route or a table of routes cannot be created.
+/// The reason why a route or a table of routes cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {

@@ -57,15 +57,16 @@ impl RouteLimits {
         Self { methods: Some(AllowedMethods { methods, allow }), ..self }
     }
 
-    /// Allows only these paths and all paths below them. A path is a path of the gateway: it includes the id of the
-    /// service, such as `/files/api/v1/jobs`. It matches only at the end of a segment: `/files/api/v1/jobs` does not
-    /// allow `/files/api/v1/jobs2`. Upper and lower case matter.
+    /// Allows only these paths and all paths below them. Write paths of the gateway, which begin with the id of the
+    /// service, such as `/files/api/v1/jobs`. A path matches only at the end of a segment: `/files/api/v1/jobs` does
+    /// not allow `/files/api/v1/jobs2`. Upper and lower case matter.
     ///
-    /// A service may decode a path, and read other segments than the gateway. So the path of a request is also decoded
-    /// once and twice, without empty segments and parameters (`;x=y`), and each of these readings must be allowed.
+    /// A service may decode a path, and then see other segments than the gateway. So the gateway also decodes the path
+    /// of a request once and twice, and removes empty segments and parameters (`;x=y`). All these forms of the path
+    /// must be allowed.
     ///
     /// # Errors
-    /// [`LimitPathError`] if it is empty, or if servers may read a path in different ways.
+    /// [`LimitPathError`] if a path is empty, or if servers may read a path in different ways.
     pub fn with_paths(
         self,
         paths: impl IntoIterator<Item = impl AsRef<str>>,
@@ -168,7 +169,7 @@ impl RouteLimits {
 #[error("{0:?} cannot be a path; write segments like api/v1/jobs, without encoded characters")]
 pub struct LimitPathError(String);
 
-/// Whether each reading of a path is one of `paths`, or below one of them.
+/// Returns whether each decoded form of a path is one of `paths`, or below one of them.
 fn is_allowed(path: &str, paths: &[String]) -> bool {
     let is_in_one = |path: &str| paths.iter().any(|allowed| is_at_or_below(allowed, path));
     if !is_in_one(path) {
@@ -187,12 +188,12 @@ fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(of).sum()
 }
 
-/// The value of `Content-Length`. The HTTP server has checked it.
+/// Returns the value of `Content-Length`. The HTTP server has checked it.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitReason {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reading_of_a_path_must_be_allowed() {
+    fn each_decoded_form_of_a_path_must_be_allowed() {
         let limits = RouteLimits::default().with_paths(["svc/api/v1/jobs", "/svc/ui/"]).unwrap();
         for (path, want) in [
             ("/svc/api/v1/jobs", "ok"),
@@ -344,7 +345,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_spelling_of_a_path_leaves_the_allowed_paths(path in "/a(/|[.%;a-f0-9\\\\]){0,20}") {
+        fn no_encoding_of_a_path_avoids_the_allowed_paths(path in "/a(/|[.%;a-f0-9\\\\]){0,20}") {
             let allowed = ["/a/b".to_owned()];
             if is_allowed(&path, &allowed) {
                 let once = decoded(&path).unwrap_or_else(|| path.clone());

@@ -34,13 +34,13 @@ pub enum OnFailure {
     /// - 403 if the scopes of a Personal Access Token do not include the service;
     /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example, if a server did not answer;
-    /// - 500 if the scheme failed for another reason than a credential that another server does not accept;
+    /// - 500 if the scheme failed, unless another server has refused the credential;
     /// - 401 in all other cases.
     Reject,
 }
 
-/// Whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate requests
-/// ([D24](crate::decisions#d24)).
+/// Says whether the gateway removes, checks or forwards `Authorization: Basic` of a client, on routes that authenticate
+/// requests ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
 /// accepted on each route.
@@ -50,7 +50,7 @@ pub enum ClientBasic {
     /// Passwords are ignored, and the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If it is right, the request is
+    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If the password is right, the request is
     /// authenticated. The service never receives the password.
     Verify,
     /// The gateway ignores the password. If no other credential authenticates the request, the service receives the
@@ -59,11 +59,11 @@ pub enum ClientBasic {
     Forward,
 }
 
-/// What the gateway does with a path that contains `%`, `;` or `\`, because a service may decode such a path.
+/// Says whether the gateway forwards a path that contains `%`, `;` or `\`. A service may decode such a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The path is forwarded as the client sent it, unless a service could read another path.
+    /// The path is forwarded as the client sent it, unless a service could read it as another path.
     /// [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
     #[default]
     Forward,
@@ -71,8 +71,8 @@ pub enum EncodedPaths {
     Refuse,
 }
 
-/// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses
-/// of a service ([D46](crate::decisions#d46)).
+/// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
+/// service ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
@@ -90,7 +90,7 @@ pub enum SecurityHeaders {
 #[non_exhaustive]
 pub enum ServiceProtocol {
     /// With TLS: HTTP/2 if the service chooses it (ALPN, RFC 7301), else HTTP/1.1. Without TLS: HTTP/1.1. The proxy
-    /// offers HTTP/2 only if it was told to (`Forward::with_http2`).
+    /// offers HTTP/2 only with `Forward::with_http2`.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -123,7 +123,8 @@ pub struct Route {
     siblings: Arc<[Sibling]>,
 }
 
-/// A scheme, and its answers. They are read once, so that all layers see the same values.
+/// A scheme, and the values that its functions have returned. They are read once, so that all layers see the same
+/// values.
 #[derive(Clone)]
 struct RouteScheme {
     scheme: Arc<dyn Scheme>,
@@ -319,13 +320,13 @@ impl Route {
         &*self.scheme.scheme
     }
 
-    /// Whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the request
-    /// is forwarded with the credentials that the client sent.
+    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the
+    /// request is forwarded with the credentials that the client sent.
     pub fn is_bypass(&self) -> bool {
         self.scheme.is_bypass
     }
 
-    /// Which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
+    /// Returns which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
         self.scheme.accepts
     }
@@ -356,7 +357,7 @@ impl Route {
         self.response_timeout
     }
 
-    /// Whether the gateway adds security headers to the responses of the service.
+    /// Returns whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.security_headers
     }
@@ -377,7 +378,7 @@ impl Route {
         self.rate_limit
     }
 
-    /// The version of HTTP for requests to the service.
+    /// Returns the version of HTTP for requests to the service.
     pub fn protocol(&self) -> ServiceProtocol {
         self.protocol
     }
@@ -437,7 +438,7 @@ impl Route {
 
     /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
     /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
-    /// of a route of this service: it is then a path of the gateway, as some services answer that read
+    /// of a route of this service. Such a path is already a path of the gateway: some services build their paths from
     /// `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
@@ -470,7 +471,7 @@ impl Route {
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
 
-    /// Whether `path` begins with the prefix of a route of this service.
+    /// Returns whether `path` begins with the prefix of a route of this service.
     fn is_of_gateway(&self, path: &[u8]) -> bool {
         is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
@@ -506,7 +507,7 @@ impl Route {
     }
 }
 
-/// Routes that are made from other routes, for services that are found in a registry.
+/// Makes routes from other routes, for services that are found in a registry.
 impl Route {
     /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
     /// `upstream`.
@@ -530,7 +531,7 @@ impl Route {
         Self { is_out_of_service: true, ..self }
     }
 
-    /// Whether no instance of the service can serve requests now.
+    /// Returns whether no instance of the service can serve requests now.
     pub fn is_out_of_service(&self) -> bool {
         self.is_out_of_service
     }
@@ -542,14 +543,14 @@ impl Route {
         Self { removes_credentials: true, ..self }
     }
 
-    /// Whether the service never receives a credential of a client.
+    /// Returns whether the service never receives a credential of a client.
     pub fn removes_credentials(&self) -> bool {
         self.removes_credentials
     }
 }
 
-/// Whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a query and a
-/// fragment.
+/// Returns whether `path` begins with `prefix`, and the prefix ends at the end of a segment. `path` may end with a
+/// query and a fragment.
 fn is_below(prefix: &str, path: &[u8]) -> bool {
     path.strip_prefix(prefix.as_bytes())
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))

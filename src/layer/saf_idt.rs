@@ -38,8 +38,8 @@ const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 /// The maximum length of a token, in bytes. It limits the memory for all tokens.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF is the z/OS
-/// interface to the security product. It makes such a token for a user and an application.
+/// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface
+/// to the security product, makes such a token for a user and an application.
 ///
 /// The scheme makes a PassTicket for the APPLID (application name) of the service, and sends it to ZSS (Zowe System
 /// Services, a server on z/OS). ZSS answers with the token (`docs/reference/zowe-site.md#schemes`). The scheme keeps
@@ -119,7 +119,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for SafIdtScheme<C, G> {
         })
     }
 
-    /// Earlier layers remove `X-SAF-Token`.
+    /// Returns no headers, because earlier layers already remove `X-SAF-Token`.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }
@@ -216,13 +216,13 @@ struct Issued {
     expires_at: Option<Timestamp>,
 }
 
-/// The time at which a token counts as expired. By its claim, it expires at `expires_at`.
+/// Returns the time at which a token counts as expired. By its claim, it expires at `expires_at`.
 fn used_until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
     expires_at.min(now.plus(MAX_LIFETIME))
 }
 
-/// The token of `user` in a response. `None` if ZSS refuses the PassTicket.
+/// Returns the token of `user` in a response. `None` if ZSS refuses the PassTicket.
 fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     #[derive(Deserialize)]
     struct Body {
@@ -246,11 +246,11 @@ fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
     }
 }
 
-/// The claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has sent the
-/// token.
+/// Returns the claim `exp` of a token, if the token is a JWT. The signature is not verified, because ZSS itself has
+/// sent the token.
 ///
 /// # Errors
-/// If the claim `sub` is not the user: the service would act for another user than the audit log shows.
+/// The claim `sub` is not the user. The service would act for another user than the audit log shows.
 fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'static str> {
     #[derive(Deserialize)]
     struct Claims {
@@ -263,7 +263,7 @@ fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'stati
     let Some(payload) = payload.map(Zeroizing::new) else { return Ok(None) };
     let Claims { sub, exp } = match serde_json::from_slice(&payload) {
         Ok(claims) => claims,
-        // The token is JSON, but it is not known whose token it is. For example, it has two claims `sub`.
+        // The claims are JSON, but do not show whose token it is. For example, it has two claims `sub`.
         Err(error) if error.is_data() => return Err("the claims of the token cannot be read"),
         Err(_) => return Ok(None),
     };

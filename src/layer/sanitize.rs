@@ -10,8 +10,8 @@
 //!    changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! The layer answers 403 to some requests that a page of another origin makes a browser send with the user's
-//! credential. [`OriginPolicy`] describes these requests. This layer makes the decision, because it also removes
+//! The layer answers 403 to some requests that a browser sends, with the user's credential, on behalf of a page of
+//! another origin. [`OriginPolicy`] describes these requests. This layer makes the decision, because it also removes
 //! `Origin`, which later layers and services do not receive.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
@@ -158,7 +158,7 @@ impl Check for Sanitize {
     }
 }
 
-/// The requests of a client in its hop-by-hop headers. The headers are removed.
+/// The features that a client has asked for in hop-by-hop headers, which are removed.
 struct Asked {
     /// The upgrade to WebSocket.
     websocket: bool,
@@ -166,7 +166,7 @@ struct Asked {
 }
 
 /// The names of the trailers that a request announces (RFC 9110 §6.6.2), without those that a client must not send as
-/// headers. A service may merge trailers into the headers. So other trailers are not forwarded.
+/// headers. Other trailers are not forwarded, because a service may merge them into the headers.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
 pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);
@@ -184,7 +184,7 @@ fn announced_trailers(
     AnnouncedTrailers(names.filter(is_permitted).collect())
 }
 
-/// Removes headers. Returns what the removed headers asked for.
+/// Removes headers. Returns the features that the removed headers asked for.
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) -> Asked {
     let mut hop_by_hop = HopByHop::default();
     // For most requests, the list stays empty and allocates nothing.

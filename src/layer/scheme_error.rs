@@ -9,7 +9,7 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
+/// The reason why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
 /// `Display` shows the reason, for the log. The client receives a message with less detail. If the request is forwarded
 /// after the failure, the service also receives this message ([D5](crate::decisions#d5)).
@@ -28,15 +28,16 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// The scheme failed, and a retry does not help. The status is 500, and the message is `ZWEAO500E`.
+    /// Creates an error for a scheme that failed, if a retry does not help. The status is 500, and the message is
+    /// `ZWEAO500E`.
     ///
     /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: Kind::Failed, message: None }
     }
 
-    /// A server that the scheme needs does not answer. The status is 503, and the message is `ZWEAG104E`. The response
-    /// has `Retry-After` if `retry_after` is given.
+    /// Creates an error for a server that the scheme needs, but that does not answer. The status is 503, and the
+    /// message is `ZWEAG104E`. The response has `Retry-After` if `retry_after` is given.
     ///
     /// `reason` is for the log. It must not contain a secret.
     pub fn unavailable(reason: impl Into<String>, retry_after: Option<Duration>) -> Self {

@@ -66,8 +66,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     /// Returns the token for the generator.
     ///
     /// # Errors
-    /// If the generator needs a token and there is none. Such a request must not wait for the ticket of another request
-    /// of the user, and must not make other requests fail.
+    /// The generator needs a token and there is none. Such a request must not wait for the ticket of another request of
+    /// the user, and must not make other requests fail.
     pub(super) fn token_for(&self, user: &UserId, token: Option<&str>) -> Result<Token, Failure> {
         match token {
             _ if !self.tickets.needs_token() => Ok(None),
@@ -120,8 +120,8 @@ pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }
 
-/// Whether later requests of the user get the same failure for a second. A failure of a PassTicket depends on the token
-/// of the request, or on the moment, unless the generator is unavailable.
+/// Returns whether later requests of the user get the same failure for a second. If no PassTicket was generated, only
+/// an unavailable generator is remembered: other failures depend on the token of the request, or on the moment.
 fn is_remembered(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_one_request_is_not_that_of_the_next() {
+    fn a_failure_of_one_request_does_not_affect_the_next() {
         let (user, applid) = (user("USER"), applid("ZOWEAPPL"));
         let all_taken =
             NoTimeSlot::AllTaken { spare: Duration::ZERO, retry_after: Duration::from_secs(1) };

@@ -230,7 +230,7 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
     }
 }
 
-/// Which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
+/// Says which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {
@@ -465,7 +465,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// For tests of a scheme, which can `await` the result.
+/// Lets tests of a scheme `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

@@ -155,7 +155,7 @@ impl Authorized {
     }
 }
 
-/// Whether the credential is valid for `service`. Some login tokens are valid for one service only (D23).
+/// Returns whether the credential is valid for `service`. Some login tokens are valid for one service only (D23).
 fn decide(proof: &Proof, service: &ServiceId) -> Result<(), Failure> {
     let is_in_scope = match proof {
         Proof::Pat(pat) => pat.scopes().contains(service),

@@ -59,7 +59,7 @@ impl SharedRoutes {
         self.0.load_full()
     }
 
-    /// Replaces the table, and returns the table before.
+    /// Replaces the table, and returns the previous table.
     pub fn replace(&self, routes: impl Into<Arc<Routes>>) -> Arc<Routes> {
         self.0.swap(routes.into())
     }

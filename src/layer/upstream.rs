@@ -30,7 +30,7 @@ impl Upstream {
         url.parse::<Uri>().map_err(|_| error())?.try_into()
     }
 
-    /// `http` or `https`.
+    /// Returns the URL scheme: `http` or `https`.
     pub fn scheme(&self) -> &UriScheme {
         &self.scheme
     }
@@ -40,7 +40,7 @@ impl Upstream {
         &self.authority
     }
 
-    /// Whether a URL with this authority and scheme belongs to this server.
+    /// Returns whether a URL with this authority and scheme belongs to this server.
     pub(super) fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         is_host_and_port(authority)
             && authority.host().eq_ignore_ascii_case(self.host())

@@ -90,7 +90,7 @@ pub struct UnknownCertificateHeader(String);
 /// and are removed. The certificate must map to a user, whom the audit record names. If the connection has no
 /// certificate, the failure is [`Failure::NoCertificate`].
 ///
-/// A service must trust these headers only on connections from the gateway. So that the service can recognize these
+/// A service must trust these headers only on connections from the gateway. To let the service recognize these
 /// connections, give the gateway its own client certificate, for example with `tls::ConnectorBuilder::with_identity`.
 ///
 /// ```
@@ -150,7 +150,7 @@ impl Scheme for X509Scheme {
         SchemeFuture::ready(self.headers_for(request.proof()))
     }
 
-    /// Earlier layers remove all `X-Certificate-*`.
+    /// Returns no headers, because earlier layers already remove all `X-Certificate-*`.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }

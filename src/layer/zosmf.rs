@@ -127,8 +127,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         let (shared, cookies) = (self.0.clone(), cookies.collect::<HeaderMap>());
         SchemeFuture::pending(async move {
             let open = |ticket| shared.open(&user, ticket);
-            // A session that is not kept, because its user has logged out or because there are too many, would be valid
-            // until it expires.
+            // The scheme drops a session if its user has logged out, or if there are too many sessions. z/OSMF would
+            // accept such a session until it expires, so the scheme ends it.
             let end = |user, session| shared.zosmf.end(user, session);
             let session = shared.opened.get(user, token, open, end).await?;
             let session = session.ok_or_else(refused)?;
@@ -136,7 +136,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         })
     }
 
-    /// Earlier layers remove the cookies of z/OSMF.
+    /// Returns no headers, because earlier layers already remove the cookies of z/OSMF.
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
     }

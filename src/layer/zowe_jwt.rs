@@ -33,9 +33,10 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// - If it is a Personal Access Token, a token of another issuer, a client certificate or a password, the scheme issues
 ///   a login token for the user. The service accepts this token only if it trusts the key of the gateway.
 ///
-/// A token that the scheme issues is valid only for the service of the route ([`Jwt::service`](crate::token::Jwt::service),
-/// [D23](crate::decisions#d23)): the gateway refuses it on the routes of other services. It expires with the credential
-/// of the client, if this is earlier than the lifetime of the issuer.
+/// A token that the scheme issues is valid only for the service of the route
+/// ([`Jwt::service`](crate::token::Jwt::service), [D23](crate::decisions#d23)): the gateway refuses it on the routes of
+/// other services. It expires with the credential of the client, or after the lifetime that the issuer sets, whichever
+/// is earlier.
 ///
 /// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
 /// [`with_header`](Self::with_header), it also sends the token in another header.
@@ -76,7 +77,7 @@ pub struct ZoweJwtScheme {
     issued: Arc<Cache<IssuedFor, Arc<IssuedToken>>>,
 }
 
-/// For what a token was issued.
+/// The user, the service and the validity for which a token was issued.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct IssuedFor {
     user: UserId,
@@ -100,7 +101,7 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// The token for `key`: the token that was issued before, or a new one.
+    /// Returns the token that was issued for `key` before, or a new one.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
         // A token that expires with the credential cannot be replaced by one that is valid for longer.
@@ -116,7 +117,7 @@ impl ZoweJwtScheme {
             }
             self.issued.remove_if(key, |stored| Arc::ptr_eq(stored, &token));
         }
-        // Only one thread signs a token for the key. The others wait for it, which takes about a millisecond.
+        // Only one thread signs a token for `key`. Other threads wait for this token about a millisecond.
         let token = self.issued.get_or_insert_with(key, || {
             let IssuedFor { user, service, expires_at } = key;
             self.issuer.service_token(user, &self.domain, service, *expires_at).map(Arc::new)
@@ -127,7 +128,7 @@ impl ZoweJwtScheme {
     fn headers_for(&self, request: &SchemeRequest<'_>) -> Result<SchemeHeaders, Failure> {
         let expires_at = match (request.proof(), request.token()) {
             (Proof::Jwt(_), Some(token)) => return self.headers_with(request, token),
-            // A token that the scheme issues instead would be valid although the client's token is not passed on.
+            // This is an error. A new token instead would stay valid after the client's token is revoked.
             (Proof::Jwt(_), None) => {
                 let reason = "the text of the client's login token was not kept for the scheme";
                 return Err(failed(reason.to_owned(), "The token of the client is missing"));
@@ -161,11 +162,11 @@ impl ZoweJwtScheme {
     }
 }
 
-/// When a token expires whose client has a credential that expires at `credential`. `None` if the token has the full
-/// lifetime.
+/// Returns the expiry of a new token, for a client whose credential expires at `credential`. `None` if the token gets
+/// the full lifetime.
 ///
 /// The time is rounded down to a minute, so that a user with many credentials gets few tokens: signing is expensive. A
-/// time that comes soon is exact.
+/// time in the next minutes is not rounded.
 fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
     if now.plus(lifetime) <= credential {
         return None;

@@ -67,12 +67,12 @@ impl Description {
         Self { name, help, kind: Kind::Histogram }
     }
 
-    /// The name.
+    /// Returns the name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The help text.
+    /// Returns the help text.
     pub const fn help(&self) -> &'static str {
         self.help
     }
@@ -93,13 +93,13 @@ impl LabelName {
         Self(name)
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
 }
 
-/// Whether `name` follows the rules of <https://prometheus.io/docs/concepts/data_model/>. Only the name of a
+/// Returns whether `name` follows the rules of <https://prometheus.io/docs/concepts/data_model/>. Only the name of a
 /// metric may contain colons.
 const fn is_name(name: &str, colons: bool) -> bool {
     let bytes = name.as_bytes();

@@ -35,8 +35,8 @@ impl Exposition {
         }
     }
 
-    /// Writes a metric with label values that no [`Label`](super::Label) defines, such as the version of the program.
-    /// Do not use values that a client can choose. If there is no sample, nothing is written.
+    /// Writes a metric with labels that are not [`Label`](super::Label)s, for values such as the version of the
+    /// program. Do not use values that a client can choose. If there is no sample, nothing is written.
     pub fn series<'v, const N: usize, V: Into<i128>>(
         &mut self,
         metric: &Description,

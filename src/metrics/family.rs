@@ -12,10 +12,10 @@ pub trait Label: Copy + Send + Sync + 'static {
     /// All values.
     const ALL: &'static [Self];
 
-    /// The position of this value in [`ALL`](Self::ALL).
+    /// Returns the position of this value in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 
-    /// The text of this value.
+    /// Returns the text of this value.
     fn value(self) -> &'static str;
 }
 

@@ -6,8 +6,8 @@ use super::exposition::Exposition;
 
 /// A source of metrics, such as a struct of counters.
 pub trait Collect: Send + Sync + 'static {
-    /// Writes the current values. The registry calls this method for each scrape (each request for the metrics). It
-    /// must not block.
+    /// Writes the current values. The registry calls this method for each scrape (each request for the metrics). The
+    /// method must not block.
     fn collect(&self, exposition: &mut Exposition);
 }
 

@@ -52,10 +52,10 @@ impl Gauge {
     }
 }
 
-/// How often events took how long.
+/// The number of events, grouped by the time that they took.
 #[derive(Debug)]
 pub struct Histogram {
-    /// The upper limits of the buckets, which rise.
+    /// The upper limits of the buckets, in ascending order.
     limits: &'static [Duration],
     /// The number of events in each bucket. The last bucket has no limit.
     counts: Box<[AtomicU64]>,
@@ -63,8 +63,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Creates a histogram with these upper limits of its buckets, which must rise. Another bucket without a limit follows
-    /// them.
+    /// Creates a histogram with these upper limits of its buckets, which must be in ascending order. One more bucket
+    /// has no limit.
     pub fn new(limits: &'static [Duration]) -> Self {
         debug_assert!(limits.is_sorted(), "the limits of buckets must rise");
         let counts = (0..=limits.len()).map(|_| AtomicU64::new(0)).collect();
@@ -78,7 +78,8 @@ impl Histogram {
         self.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Returns the limit of each bucket, and the number of events that took at most this long. The last limit is `None`.
+    /// For each bucket, returns its limit and the number of events that took at most this long. The last limit is
+    /// `None`.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let limits = self.limits.iter().copied().map(Some).chain([None]);
         limits.zip(&self.counts).scan(0_u64, |sum, (limit, count)| {

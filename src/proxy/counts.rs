@@ -25,7 +25,7 @@ const RETRIES: Description = Description::counter(
 
 const RETRIES_REFUSED: Description = Description::counter(
     "passticket_service_retries_refused_total",
-    "Requests that were not tried a second time, because too many requests to their service were.",
+    "Requests that were not tried a second time, because the retry budget of their service was used up.",
 );
 const HTTP2: Description = Description::gauge(
     "passticket_service_http2_connections_open",
@@ -49,7 +49,7 @@ pub struct ForwardCounts {
     streams: Gauge,
 }
 
-/// The reason why the gateway connected again or sent a request again ([D29](crate::decisions#d29)).
+/// The reason for a second attempt to connect or to send a request ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The gateway could not connect to the service. With several instances, this includes all failures to connect.
@@ -79,27 +79,27 @@ impl Label for Retry {
 }
 
 impl ForwardCounts {
-    /// The number of connections to services. Connections that are being opened or closed are included.
+    /// Returns the number of connections to services. Connections that are being opened or closed are included.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
 
-    /// The number of requests that wait until a connection to their service is free.
+    /// Returns the number of requests that wait until a connection to their service is free.
     pub fn waiting(&self) -> i64 {
         self.waiting.get()
     }
 
-    /// The number of requests that were refused because no connection became free in time.
+    /// Returns the number of requests that were refused because no connection became free in time.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
-    /// The number of connections to services that use HTTP/2.
+    /// Returns the number of connections to services that use HTTP/2.
     pub fn http2_connections(&self) -> i64 {
         self.http2.get()
     }
 
-    /// The number of requests on HTTP/2 connections to services.
+    /// Returns the number of requests on HTTP/2 connections to services.
     pub fn http2_streams(&self) -> i64 {
         self.streams.get()
     }

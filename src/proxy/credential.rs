@@ -17,8 +17,8 @@ use crate::{
 /// The credential that the scheme has added to a request.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// The service accepts the same credential twice, or the request has no credential. The value has the extensions
-    /// of the request of the client.
+    /// The service accepts the same credential twice, or the request has no credential. The value contains the
+    /// extensions of the client's request.
     Repeatable(Extensions),
     /// The service accepts the credential only once. The scheme needs these values to make another credential.
     Single(ClientHead),
@@ -37,7 +37,7 @@ pub(super) struct ClientHead {
 }
 
 impl Credential {
-    /// Whether the service accepts the credential twice.
+    /// Returns whether the service accepts the credential twice.
     pub(super) fn replay(&self) -> Replay {
         match self {
             Self::Repeatable(_) => Replay::Allowed,
@@ -45,7 +45,7 @@ impl Credential {
         }
     }
 
-    /// The extensions of the request of the client.
+    /// Returns the extensions of the client's request.
     pub(super) fn extensions(&self) -> &Extensions {
         match self {
             Self::Single(head) => &head.extensions,

@@ -5,14 +5,16 @@
 //! [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If the service has one instance only, the gateway connects once more if the connection was refused. A
+//!    credential. If the only instance of a service has refused the connection, the gateway connects to it once more. A
 //!    new connection that closes before the request is sent counts as refused.
 //! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
-//!    sent to another instance. On a route with sticky users, it is sent to the same instance first. If the service has
-//!    one instance only, or if the request has a body, the pool sends the request again ([`resend`]).
+//!    sent to another instance. On a route with sticky users (all requests of a user go to one instance), the same
+//!    instance gets it. If the service has one instance only, or if the request has a body, the pool sends the request
+//!    again ([`resend`]).
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
 //!    with the same credential. If the service has one instance only, the request is sent to this instance.
-//! 4. **An idle connection was closed before the request was sent**: another connection is used. This is free.
+//! 4. **An idle connection was closed before the request was sent**: the gateway uses another connection. This costs no
+//!    retry.
 
 use std::{
     error::Error as StdError,
@@ -51,8 +53,8 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// An instance is ejected only if it had at least this time to accept the connection, or the whole time that the request
-/// may take.
+/// An instance is ejected only if it had at least this time to accept the connection. A shorter response timeout
+/// applies instead.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.
@@ -91,11 +93,11 @@ pub(super) struct Attempt<C, B> {
     targets: Arc<ServiceTargets<C, B>>,
     /// The position of the instance in `targets`.
     at: usize,
-    /// The user whose requests go to one instance, on a route with sticky users.
+    /// The user of the request, if the route sends all requests of a user to one instance.
     user: Option<UserId>,
-    /// When the gateway began to send the request to this instance.
+    /// The time when the gateway began to send the request to this instance.
     began: Instant,
-    /// How long the instance may take to answer after the last part of the request was sent.
+    /// The time that the instance may take to answer after the last part of the request was sent.
     timeout: Duration,
     in_flight: Option<InFlight>,
     /// Whether the service accepts the credential of the request twice.
@@ -106,17 +108,16 @@ pub(super) struct Attempt<C, B> {
     has_connected_again: bool,
     /// The head of a request that may be sent again by [`Exchange::send_again`].
     copy: Option<Box<request::Parts>>,
-    /// The time until which the request may wait for a connection. It is set when the request first needs a new
-    /// connection. A connection may be closed before the request is sent. The request then waits again, but only until
-    /// this time.
+    /// The end of all waits for a connection. It is set when the request first needs a new connection. If the
+    /// connection is closed before the request is sent, the request waits again, but not longer than this.
     queue_deadline: Option<Instant>,
 }
 
-/// Why an exchange has no response.
+/// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// The exchange failed for one of two reasons. Either the connection failed before or immediately after the end of
-    /// the response's head, or the gateway could not read the body of the request.
+    /// The connection failed, or the gateway could not read the body of the request. The connection failed before the
+    /// end of the response's head, or immediately after it.
     Interrupted(hyper::Error),
     /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
     /// gateway cannot pass this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
@@ -125,8 +126,8 @@ pub(super) enum ExchangeError {
 }
 
 impl<C, B> Attempt<C, B> {
-    /// A first attempt at the instance `at`. If the client has chosen this instance, `is_chosen_by_client` is true, and
-    /// no other instance gets the request.
+    /// Creates a first attempt at the instance `at`. If the client has chosen this instance, `is_chosen_by_client` is
+    /// true, and no other instance gets the request.
     pub(super) fn new(
         targets: Arc<ServiceTargets<C, B>>,
         at: usize,
@@ -157,7 +158,7 @@ impl<C, B> Attempt<C, B> {
         self.targets.get(self.at)
     }
 
-    /// Whether the requests of the user go to the same instance.
+    /// Returns whether the requests of the user go to the same instance.
     fn is_sticky(&self) -> bool {
         self.targets.is_sticky() && self.user.is_some()
     }
@@ -171,12 +172,12 @@ impl<C, B> Attempt<C, B> {
             counts.add_retry(why);
         } else {
             counts.add_refused_retry();
-            log_limited!(warn, ("retry budget", service), { %service }, "request not sent again: too many requests to the service were sent again");
+            log_limited!(warn, ("retry budget", service), { %service }, "request not sent again: the retry budget of the service is used up");
         }
         is_allowed
     }
 
-    /// Whether a request of which nothing was sent may be sent again. Each request may be sent again once.
+    /// Returns whether the request may be sent again, if nothing of it was sent. Each request may be sent again once.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -187,7 +188,8 @@ impl<C, B> Attempt<C, B> {
     /// Begins to send the request again.
     ///
     /// # Errors
-    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A connection could then never be made in time.
+    /// [`ExchangeError::TimedOut`] if the time for the response has passed. A new connection would then always be too
+    /// late.
     #[cold]
     fn begin_again(&mut self, progress: &Progress) -> Result<(), ExchangeError> {
         let now = Instant::now();
@@ -248,12 +250,12 @@ fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
 }
 
 impl<C, B> Exchange<C, B> {
-    /// The instance to which the request was sent last.
+    /// Returns the instance to which the request was sent last.
     pub(super) fn upstream(&self) -> &Upstream {
         self.attempt.target().upstream()
     }
 
-    /// How long the service may take to answer.
+    /// Returns how long the service may take to answer.
     pub(super) fn timeout(&self) -> Duration {
         self.attempt.timeout
     }
@@ -422,7 +424,7 @@ where
         }
     }
 
-    /// Sends a request again, which was not sent because there is no connection.
+    /// Sends a request again after the gateway could not connect. Nothing of the request was sent.
     #[cold]
     fn connect_again(
         &mut self,
@@ -436,7 +438,8 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                // A second attempt has only the rest of the time. If this was short, the instance may be healthy.
+                // A second attempt has only the remaining time. If it was short, a timeout does not show that the
+                // instance is down.
                 if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }
@@ -451,8 +454,8 @@ where
         self.start_again(request, progress)
     }
 
-    /// Sends a request again whose new connection was closed before a byte of the request was sent. An instance that
-    /// closes new connections counts as an instance that refuses them.
+    /// Sends a request again after its new connection was closed before a byte of the request was sent. An instance
+    /// that closes new connections counts as an instance that refuses them.
     #[cold]
     fn connect_after_close(
         &mut self,
@@ -467,7 +470,8 @@ where
         self.start_again(request, progress)
     }
 
-    /// Sends a request of which nothing was sent to another instance, or to the same instance if there is no other.
+    /// Sends a request to another instance, or to the same instance if there is no other. The first attempt has sent no
+    /// byte of the request.
     fn start_again(
         &mut self,
         mut request: Request<RequestBody<B>>,
@@ -493,7 +497,8 @@ where
     ) -> Result<State<B>, ExchangeError> {
         let (retry, moves) = match why {
             WhyGivenBack::Refused => (Retry::Unprocessed, true),
-            // The instance only replaces its connections, so a user with sessions stays at it.
+            // The instance only replaces its connections. A sticky user stays, because the instance may have the user's
+            // session.
             WhyGivenBack::Unprocessed => (Retry::Unprocessed, !self.attempt.is_sticky()),
             WhyGivenBack::Unsent | WhyGivenBack::Closed => (Retry::Closed, false),
         };
@@ -509,7 +514,7 @@ where
         Ok(self.start(request, progress))
     }
 
-    /// Sends a request again whose connection has ended before a byte of the response.
+    /// Sends a request again after its connection has ended before a byte of the response.
     #[cold]
     fn send_again(
         &mut self,
@@ -525,7 +530,7 @@ where
         if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }
-        // If the instance is lost, its other idle connections are closed, too. A new connection shows whether it is.
+        // If the instance is down, its other idle connections are dead, too. So this attempt uses a new connection.
         Ok(match self.attempt.replay {
             Replay::Allowed => self.connect(request, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },
@@ -543,7 +548,7 @@ fn copy_of<B>(request: &Request<B>) -> request::Parts {
     head
 }
 
-/// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
+/// Returns whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
 fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
     match replay {
         _ if !request.method().is_idempotent() => Resend::IfUnsent,

@@ -12,13 +12,13 @@
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
-//!    not respond in time. The gateway answers 502 in three cases: the connection fails before the head of the response
-//!    is complete, the service sends status 101, or the service sends a body with a transfer coding other than
-//!    `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), these three cases and a
-//!    service that cannot be reached are 500. The gateway answers 400 if the client breaks off the body of its request,
-//!    and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text, and the reason is
-//!    logged.
+//!    not respond in time. The gateway answers 502 if the connection fails before the head of the response is complete.
+//!    It also answers 502 if the service sends status 101, or a body with a transfer coding other than `chunked`. On a
+//!    route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in these three
+//!    cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off the body of
+//!    its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
+//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway logs the
+//!    reason.
 
 use std::{
     convert::Infallible,
@@ -205,26 +205,26 @@ impl<C, B> Forward<C, B> {
     }
 
     /// Connects with `connector` for requests without an authorized user. Such requests are forwarded on routes whose
-    /// [`OnFailure`](crate::layer::OnFailure) says so, and on routes with the scheme
+    /// [`OnFailure`](crate::layer::OnFailure) permits this, and on routes with the scheme
     /// [`Bypass`](crate::layer::Bypass).
     ///
-    /// Use this if the other connectors present a client certificate of the gateway, because a service may treat each
-    /// request on such a connection as one of the gateway. There is one exception: on a route with the scheme `Bypass`,
-    /// a service with a connector [of its own](Self::with_connector_of) keeps this connector.
+    /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
+    /// on such a connection as a request of the gateway itself. There is one exception: on a route with the scheme
+    /// `Bypass`, a service with a connector [of its own](Self::with_connector_of) keeps this connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
         Self { unauthorized_pool: Some(pool), last: None, ..self }
     }
 
-    /// Keeps the health of instances and their requests in flight in `states`, so that another part of the program can
-    /// read them.
+    /// Records the health and the requests in flight of each instance in `states`. Another part of the program can read
+    /// them there.
     #[must_use]
     pub fn with_instance_states(self, states: Arc<InstanceStates>) -> Self {
         Self { states, last: None, ..self }
     }
 
-    /// Returns a handle with which connections can be retired after an address of a host name has changed.
+    /// Returns a handle to the connections. Use it to retire connections after an address of a host name has changed.
     pub fn connections(&self) -> ServiceConnections<C, B> {
         let others = self.other_pools.iter().map(|(_, pool)| pool);
         let pools = others.chain(&self.unauthorized_pool).chain([&self.pool]);
@@ -270,7 +270,7 @@ impl<C, B> ServiceConnections<C, B> {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
 
-    /// Whether a clone of the [`Forward`] exists.
+    /// Returns whether a clone of the [`Forward`] exists.
     pub fn are_used(&self) -> bool {
         self.pools.iter().any(|pool| pool.strong_count() > 0)
     }
@@ -443,7 +443,7 @@ where
     }
 }
 
-/// Why a request is not sent.
+/// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
     /// The request cannot be built.
@@ -543,7 +543,7 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
     }
 }
 
-/// Where a request goes.
+/// The destination of a request.
 struct RequestTarget {
     /// This route has instances.
     route: Arc<Route>,
@@ -578,8 +578,8 @@ enum Upload {
     Endless,
 }
 
-/// Returns what is known about the body of a request. gRPC needs HTTP/2, so the type of the content does not count if
-/// the connection to the service cannot use HTTP/2.
+/// Determines the kind of a request's body. gRPC needs HTTP/2, so the body counts as finite if the connection to the
+/// service cannot use HTTP/2.
 fn upload<B: Body>(request: &Request<B>, may_use_http2: impl FnOnce() -> bool) -> Upload {
     if request.body().is_end_stream() {
         return Upload::None;
@@ -779,7 +779,7 @@ fn end_with_credential(
     }
 }
 
-/// How long the service may take to answer.
+/// Returns how long the service may take to answer.
 fn response_timeout(
     route: &Route,
     timeouts: &ForwardTimeouts,
@@ -796,7 +796,7 @@ fn invalid_answer(
     invalid: InvalidAnswer,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "answer to a WebSocket handshake refused");
+    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "refused the service's response to a WebSocket handshake");
     no_response(route, NoResponse::Broken)
 }
 
@@ -938,7 +938,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
-    /// A connector that returns `stream`. A second call panics.
+    /// Returns a connector that returns `stream`. A second call panics.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>

@@ -81,8 +81,8 @@ pub(super) struct ServiceHeaders<'a> {
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
 /// any client can send such values (CVE-2025-41235).
 ///
-/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces its `Forwarded`. A proxy that writes
-/// only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
+/// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request. A
+/// proxy that writes only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -144,8 +144,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // A client may send a list so long that the whole header is discarded, together with the address that
-                // the proxy has appended. So the gateway keeps this address.
+                // A list that is too long is discarded, but the gateway keeps the client's address that the proxy has
+                // appended. Otherwise, a client could hide its address with a long list.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -199,7 +199,8 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
     }
 }
 
-/// Whether `name` is one of `OURS`, or a name that CGI does not distinguish from one of `OURS`.
+/// Returns whether `name` is one of `OURS`, or a name that a CGI program cannot distinguish from one of `OURS` (`_` for
+/// `-`).
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     // This check of the first letter excludes most headers.
@@ -318,7 +319,7 @@ mod tests {
         }
     }
 
-    /// The connection of a trusted proxy, 10.0.0.1, which announces its client in `headers`.
+    /// Returns the connection of a trusted proxy, 10.0.0.1, which announces its client in `headers`.
     fn from_proxy(headers: &HeaderMap) -> ConnectionInfo {
         let (peer, local) = ("10.0.0.1:555".parse().unwrap(), "127.0.0.1:10010".parse().unwrap());
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);

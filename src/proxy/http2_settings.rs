@@ -20,7 +20,7 @@ pub struct Http2Settings {
 }
 
 impl Default for Http2Settings {
-    /// 100 requests at a time per connection, and a ping after 320 s without a frame of the service.
+    /// Permits 100 requests at a time per connection, and sends a ping after 320 s without a frame from the service.
     fn default() -> Self {
         Self {
             max_streams: NonZeroU16::new(100).expect("should not be zero"),
@@ -31,15 +31,15 @@ impl Default for Http2Settings {
 
 impl Http2Settings {
     /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer
-    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), its number applies. Each request may hold 128 KiB of a response that the
-    /// client has not yet taken.
+    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), the number of the service applies. Each request may hold 128 KiB of a
+    /// response that the client has not yet taken.
     #[must_use]
     pub fn with_max_streams(self, max_streams: NonZeroU16) -> Self {
         Self { max_streams, ..self }
     }
 
-    /// Sets the time after which a connection with open requests, from which nothing arrives, is checked by a ping. If
-    /// the service does not answer the ping within 20 s, the connection is closed. `None` means no pings.
+    /// Sets the ping interval. If nothing arrives for this time on a connection with open requests, the gateway sends a
+    /// ping. If the service does not answer the ping within 20 s, the connection is closed. `None` disables pings.
     ///
     /// By default, servers of gRPC close a connection that sends pings more often than every 300 s.
     #[must_use]
@@ -47,12 +47,12 @@ impl Http2Settings {
         Self { ping_interval, ..self }
     }
 
-    /// The maximum number of requests that share a connection at a time.
+    /// Returns the maximum number of requests that share a connection at a time.
     pub fn max_streams(&self) -> u16 {
         self.max_streams.get()
     }
 
-    /// The time without a frame after which a connection is checked.
+    /// Returns the time without a frame after which a connection is checked.
     pub fn ping_interval(&self) -> Option<Duration> {
         self.ping_interval
     }

@@ -1,8 +1,8 @@
 //! The body of a request to a service, and the progress of sending it.
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
-//! keeps a handle ([`SharedBody`]): it ends the body when the client has gone, and sends it again if the service has not
-//! processed the request.
+//! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
+//! sends it again if the service has not processed the request.
 
 use std::{
     pin::Pin,
@@ -41,7 +41,7 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// When the last frame was passed to the connection, in milliseconds since `Progress::start`.
+    /// The time when the last frame was passed to the connection, in milliseconds since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
@@ -86,17 +86,17 @@ impl Progress {
         }
     }
 
-    /// Whether the request has no body.
+    /// Returns whether the request has no body.
     pub(super) fn has_no_body(&self) -> bool {
         self.shared.is_none()
     }
 
-    /// Whether the whole body has been passed to the connection.
+    /// Returns whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// When the last frame was passed to the connection.
+    /// Returns the time when the last frame was passed to the connection.
     fn last_frame(&self) -> Instant {
         self.deadline(Duration::ZERO)
     }
@@ -107,7 +107,7 @@ impl Progress {
         }
     }
 
-    /// Whether the client sent the body too slowly.
+    /// Returns whether the client sent the body too slowly.
     pub(super) fn has_stalled(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
     }
@@ -118,12 +118,12 @@ impl Progress {
         }
     }
 
-    /// Whether the body is larger than its route allows.
+    /// Returns whether the body is larger than its route allows.
     pub(super) fn is_too_large(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_too_large.load(Ordering::Relaxed))
     }
 
-    /// Whether reading the body failed, because the client disconnected or sent a malformed body.
+    /// Returns whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
     }
@@ -134,12 +134,13 @@ impl Progress {
 pub(super) struct Receive {
     timer: StallTimer,
     bytes: u64,
-    /// Whether the body was not polled since its last frame.
+    /// Whether a frame has arrived, and the body was not polled since then.
     has_frame: bool,
 }
 
 impl Receive {
-    /// The client must send the minimum number of bytes (see [`StallTimer`]) within each period of length `limit`.
+    /// Creates a watch. The client must send the minimum number of bytes (see [`StallTimer`]) within each period of
+    /// length `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
     }
@@ -149,11 +150,11 @@ impl Receive {
         self.has_frame = true;
     }
 
-    /// Call this while the client has not sent the next frame. Returns `Ready` if the client has stalled.
+    /// Returns `Ready` if the client has stalled. Call this while the client has not sent the next frame.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
-            // The service took no data for a while after the last frame. During this time, the client did not have to
-            // send data, so the time does not count.
+            // The service took no data for a while after the last frame. The client did not have to send data during
+            // this time, so this time does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -290,7 +291,7 @@ impl<B: Body> RequestBody<B> {
         Self { kind: Kind::Own { body } }
     }
 
-    /// The body of a request that has none.
+    /// Returns an empty body, for a request without a body.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty }
     }
@@ -397,7 +398,7 @@ struct Shared<B> {
     reader: Option<Reader>,
 }
 
-/// The right to read the body. Only the last attempt may read.
+/// The right to read the body. Only the last attempt has this right.
 #[derive(Debug)]
 struct Reader {
     attempt: u32,
@@ -440,7 +441,7 @@ impl From<Part> for Frame<Bytes> {
 }
 
 impl<B> State<B> {
-    /// Keeps no more parts. The last attempt may still have to read some of the kept parts, so these stay.
+    /// Stops keeping parts. The last attempt may still have to read some of the kept parts, so these stay.
     fn forget(&mut self) {
         self.is_repeatable = false;
         self.drop_kept();
@@ -461,7 +462,7 @@ impl<B> State<B> {
         Some(part)
     }
 
-    /// Whether the last attempt has read the whole body.
+    /// Returns whether the last attempt has read the whole body.
     fn is_read(&self) -> bool {
         self.body.is_none() && self.position >= self.kept.len()
     }
@@ -529,7 +530,7 @@ impl<B> Shared<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a body that begins again at the first part. The body of the attempt before can be read no more.
+    /// Returns a body that begins again at the first part. The body of the previous attempt then fails.
     fn rewind(self) -> Option<Self> {
         let mut state = self.lock();
         if !state.is_repeatable || state.is_cancelled {
@@ -575,7 +576,7 @@ impl<B> Shared<B> {
             None => state.body = None,
             Some(Err(_)) => {
                 state.body = None;
-                // The kept parts are not the whole body.
+                // The body has failed, so it cannot be sent again from the kept parts.
                 state.forget();
             }
         }

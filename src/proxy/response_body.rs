@@ -38,8 +38,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        // The connection goes back to the pool at the end of the body. If this value is dropped before, the connection
-        // is closed.
+        // The connection goes back to the pool at the end of the body. If this value is dropped before the end, the
+        // connection is closed.
         Upstream {
             first: FirstFrame,
             #[pin]
@@ -136,7 +136,7 @@ pub(super) trait StreamEnd: fmt::Debug + Send {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<&'static str>;
 }
 
-/// The end of a call of gRPC: status 16 means that the credential is not valid.
+/// Returns the trailers that end a call of gRPC with status 16: the credential is not valid.
 fn grpc_end(why: &'static str) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("16"));
@@ -319,7 +319,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Why a [`ResponseBody`] ended early. [`source`](StdError::source) returns the cause.
+/// The reason why a [`ResponseBody`] ended early. [`source`](StdError::source) returns the cause.
 #[derive(Debug)]
 pub struct BodyError(BodyErrorKind);
 

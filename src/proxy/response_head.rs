@@ -1,6 +1,6 @@
 //! Turns the head of a service's response into the head of the response to the client.
 //!
-//! One pass over the headers finds out which of the following changes are necessary. Most responses need only a few.
+//! One pass over the headers determines which of the following changes are necessary. Most responses need only a few.
 //!
 //! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
 //!    that only a header section may have (RFC 9110 §6.5.1).
@@ -10,10 +10,10 @@
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, or if the route forbids it
+//!    are not added if the service has set a header for the same purpose, or if the settings of the route forbid them
 //!    (docs/decisions.md#d46).
 //!
-//! `prepare` also finds out from the `Content-Type` whether the body is a stream of events.
+//! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -137,7 +137,8 @@ pub(super) fn prepare<B: Body>(
     if seen.location {
         rewrite_locations(headers, context);
     }
-    // The headers of a response with status 304 would change the response that the client has stored (RFC 9111 §4.3.4).
+    // No headers are added to a response with status 304. They would change the response that the client has stored
+    // (RFC 9111 §4.3.4).
     if context.is_authenticated
         && status != StatusCode::NOT_MODIFIED
         && context.route.security_headers() == SecurityHeaders::AddMissing
@@ -152,7 +153,7 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// Whether `length` is a number of up to 19 digits, which always fits into a `u64`.
+/// Returns whether `length` is a number of up to 19 digits, which always fits into a `u64`.
 fn is_number(length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
@@ -216,8 +217,8 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Whether a line sets a cookie of the gateway. The line is split at commas, because some clients split it there, as
-/// RFC 2109 §4.2.2 allowed.
+/// Returns whether a line sets a cookie of the gateway. The line is split at commas, because some clients split a line
+/// there, as RFC 2109 §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
@@ -347,7 +348,7 @@ mod tests {
         Route::clone(found)
     }
 
-    /// The headers of the response to an authenticated request, as `name: value`, sorted.
+    /// Returns the headers of the response to an authenticated request, as `name: value`, sorted.
     fn prepared(
         route: &Route,
         status: u16,

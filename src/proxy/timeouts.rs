@@ -23,8 +23,9 @@ pub struct ForwardTimeouts {
 }
 
 impl Default for ForwardTimeouts {
-    /// The response timeout is 60 s, which is the default of Zowe's `apiml.connection.timeout`. The receive timeout is
-    /// 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and the body timeout is 300 s.
+    /// Returns the default timeouts. The response timeout is 60 s, which is the default of Zowe's
+    /// `apiml.connection.timeout`. The receive timeout is 60 s, the idle timeout is 30 s, the queue timeout is 5 s, and
+    /// the body timeout is 300 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),
@@ -40,17 +41,18 @@ impl ForwardTimeouts {
     /// Sets the response timeout: how long the gateway waits for the head of the response. The time to connect is
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
     ///
-    /// A service may send its response before it has read the whole request. If it then accepts no more bytes of the
-    /// request, the gateway closes the connection. This happens a quarter to a half of the response timeout after the
-    /// response is no longer being read. If the response timeout is shorter than four seconds, it happens after one to
-    /// two seconds.
+    /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
+    /// of the request, the gateway closes the connection. The gateway waits for a quarter to a half of the response
+    /// timeout after it has stopped reading the response. If the response timeout is shorter than four seconds, the
+    /// gateway waits for one to two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of the body of its request, as
-    /// long as the service takes more. Otherwise the answer is 408. There is no receive timeout for gRPC.
+    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of its request's body. Otherwise
+    /// the response is 408. The time counts only while the service is ready for more of the body. There is no receive
+    /// timeout for gRPC.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }
@@ -73,7 +75,7 @@ impl ForwardTimeouts {
 
     /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits each
     /// pause of the service, not the whole response. The time counts only while the gateway waits for the service.
-    /// While the client does not read, it does not count.
+    /// While the client does not read, the time does not count.
     /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
     ///
     /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or `-web`, has
@@ -83,27 +85,27 @@ impl ForwardTimeouts {
         Self { body, ..self }
     }
 
-    /// How long the gateway waits for the head of the response.
+    /// Returns how long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
     }
 
-    /// The time in which a client must send 4 KiB of the body of a request.
+    /// Returns the time in which a client must send 4 KiB of the body of a request.
     pub fn receive(&self) -> Duration {
         self.receive
     }
 
-    /// How long an idle connection to a service is kept.
+    /// Returns how long an idle connection to a service is kept.
     pub fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// How long a request waits for a connection when all permitted connections are in use.
+    /// Returns how long a request waits for a connection when all permitted connections are in use.
     pub fn queue(&self) -> Duration {
         self.queue
     }
 
-    /// How long the gateway waits for the next bytes of the body of a response.
+    /// Returns how long the gateway waits for the next bytes of the body of a response.
     pub fn body(&self) -> Duration {
         self.body
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 /// Limits of a [`SingleFlightCache`](super::SingleFlightCache): the number of entries, and how long each kind of result
-/// is cached. With the time 0, results of this kind are not cached.
+/// is cached. A kind of result whose time is 0 is not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
     entries: NonZeroUsize,
@@ -13,8 +13,8 @@ pub struct CachePolicy {
 }
 
 impl Default for CachePolicy {
-    /// The cache has up to 1,000 entries. It keeps a found value for 60 s, the result "not found" for 10 s, and an
-    /// error for 1 s.
+    /// Returns a policy with up to 1,000 entries. A found value is cached for 60 s, the result "not found" for 10 s,
+    /// and an error for 1 s.
     fn default() -> Self {
         Self {
             entries: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),
@@ -45,29 +45,29 @@ impl CachePolicy {
     }
 
     /// Sets how long an error is cached. Use a short time: while an error is cached, the service is not called, even if
-    /// it has recovered. If the time is zero, only the callers that waited for a failed look-up get its error. Each
-    /// later caller calls the service again.
+    /// it works again. With the time zero, only the callers that waited for a failed look-up get its error. Each later
+    /// caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {
         Self { error, ..self }
     }
 
-    /// The maximum number of entries.
+    /// Returns the maximum number of entries.
     pub fn entries(&self) -> NonZeroUsize {
         self.entries
     }
 
-    /// How long a found value is cached.
+    /// Returns how long a found value is cached.
     pub fn found(&self) -> Duration {
         self.found
     }
 
-    /// How long the result "not found" is cached.
+    /// Returns how long the result "not found" is cached.
     pub fn not_found(&self) -> Duration {
         self.not_found
     }
 
-    /// How long an error is cached.
+    /// Returns how long an error is cached.
     pub fn error(&self) -> Duration {
         self.error
     }

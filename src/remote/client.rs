@@ -20,8 +20,8 @@ use crate::error_chain::ErrorChain;
 
 /// Calls an HTTP service over pooled connections. `C` is the connector.
 ///
-/// Clones share connections and limits. Make one client per service: if two services shared a client, a slow service
-/// could use up the concurrent calls that the other service needs. Redirects are not followed. A client needs a tokio
+/// Clones share connections and limits. Make one client per service. If two services shared a client, a slow service
+/// could use up the concurrent calls that the other service needs. Redirects are not followed. A client needs a Tokio
 /// runtime.
 ///
 /// [`call`](Self::call) may send its request twice. If the connection is closed before the head of the response is
@@ -34,9 +34,9 @@ pub struct Client<C> {
 }
 
 struct Permits {
-    /// One permit for each running call.
+    /// One permit for each call that may run.
     running: Semaphore,
-    /// One permit for each running or waiting call.
+    /// One permit for each call that may run or wait.
     all: Semaphore,
 }
 
@@ -74,11 +74,11 @@ impl<C: Connect> Client<C> {
         self.limited(exchange).await
     }
 
-    /// Like [`call`](Self::call), but sends the request at most once. Use it for requests that must not be repeated,
-    /// such as a password check: the security product counts each wrong password.
+    /// Does the same as [`call`](Self::call), but sends the request at most once. Use it for requests that must not be
+    /// repeated, such as a password check: the security product counts each wrong password.
     ///
-    /// The connection is closed after the call. So a client that uses only `call_once` has no idle connections that the
-    /// service could have closed.
+    /// The connection is closed after the call. So a client that only uses `call_once` never sends a request on an idle
+    /// connection that the service has closed.
     ///
     /// # Errors
     /// The errors of [`call`](Self::call).
@@ -87,7 +87,8 @@ impl<C: Connect> Client<C> {
         self.limited(self.exchange(request)).await
     }
 
-    /// Runs `exchange` within the deadline, as soon as fewer than the maximum number of calls are running.
+    /// Waits until fewer than the maximum number of calls are running, and then runs `exchange`. Both must end before
+    /// the deadline.
     async fn limited(
         &self,
         exchange: impl Future<Output = Result<Reply, Failed>>,
@@ -110,8 +111,8 @@ impl<C: Connect> Client<C> {
         let max_body = self.limits.max_body();
         let body = match Limited::new(body, max_body).collect().await {
             Ok(body) => body.to_bytes(),
-            // The status 401 alone says that the service refuses the credential, so a body that cannot be read is no
-            // error. If it were an error, a wrong password would not be counted.
+            // The status 401 alone shows that the service refuses the credential. So a body that cannot be read is no
+            // error here. If it were an error, a wrong password would not be counted.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
             Err(error) if error.is::<LengthLimitError>() => {
                 return Err(Failed::TooLarge { max_body });
@@ -162,8 +163,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. If the service closes an idle connection, the client may notice this only
-/// when it sends the next request.
+/// Returns whether the service closed the connection. If the service closes an idle connection, the client may notice
+/// this only when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -173,8 +174,8 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // `UnexpectedEof` is not in this list. rustls returns it for each close without `close_notify`, even if the
-            // head of the response was complete.
+            // `UnexpectedEof` is not in this list. rustls returns it for each connection that is closed without
+            // `close_notify`, even if the head of the response was complete.
             return matches!(
                 error.kind(),
                 io::ErrorKind::BrokenPipe
@@ -196,22 +197,22 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The headers.
+    /// Returns the headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Returns the response itself if its status is 2xx.
+    /// Returns the response unchanged if its status is 2xx.
     ///
     /// # Errors
     /// [`RemoteError::Unavailable`] for a status 5xx. [`RemoteError::Answer`] for any other status that is not 2xx.
@@ -232,7 +233,7 @@ impl Reply {
         }
     }
 
-    /// The body.
+    /// Returns the body.
     pub(crate) fn into_body(self) -> Bytes {
         self.body
     }
@@ -265,7 +266,7 @@ impl Reply {
         Self { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
-    /// Adds a header to a response of a test.
+    /// Adds a header to the response, for tests.
     pub(crate) fn with_header(mut self, name: http::HeaderName, value: &str) -> Self {
         self.headers.append(name, value.parse().unwrap());
         self
@@ -283,8 +284,8 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Or too many
-    /// calls are waiting.
+    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Another cause is
+    /// that too many calls are waiting.
     #[error("not available: {0}")]
     Unavailable(String),
     /// The service has answered, but the response cannot be used.

@@ -15,7 +15,7 @@ use tower_service::Service;
 /// A connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector) and hyper-util's `HttpConnector`.
 ///
-/// Every Tower service with the bounds of this trait implements this trait. Do not implement it yourself.
+/// Every Tower service that fulfils the bounds of this trait implements it. Do not implement it yourself.
 ///
 /// ```
 /// use hyper_util::rt::TokioIo;

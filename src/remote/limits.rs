@@ -22,9 +22,9 @@ pub struct ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// The deadline is 5 s. Up to 8 calls run at the same time, and up to 1,000 more calls wait. Idle connections are
-    /// kept for 30 s. The body of a response may have 64 KiB, because a response of ZSS (Zowe System Services) has only a
-    /// few hundred bytes.
+    /// Returns limits with a deadline of 5 s. Up to 8 calls run at the same time, and up to 1,000 more calls wait. Idle
+    /// connections are kept for 30 s. The body of a response may have 64 KiB. This is enough, because a response of ZSS
+    /// (Zowe System Services) has only a few hundred bytes.
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
@@ -67,27 +67,27 @@ impl ClientLimits {
         Self { max_body, ..self }
     }
 
-    /// How long a call may take.
+    /// Returns how long a call may take.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// How many calls may run at the same time.
+    /// Returns how many calls may run at the same time.
     pub fn max_concurrent(&self) -> NonZeroUsize {
         self.max_concurrent
     }
 
-    /// How many calls may wait while the maximum number of calls is running.
+    /// Returns how many calls may wait while the maximum number of calls is running.
     pub fn max_waiting(&self) -> usize {
         self.max_waiting
     }
 
-    /// How long an idle connection is kept.
+    /// Returns how long an idle connection is kept.
     pub fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// The maximum size of the body of a response, in bytes.
+    /// Returns the maximum size of the body of a response, in bytes.
     pub fn max_body(&self) -> usize {
         self.max_body
     }

@@ -1,11 +1,11 @@
 //! A cache for the results of look-ups in another service. At most one look-up per key runs at a time.
 //!
-//! - An entry expires when its time is over. It also expires when the clock is set back to a time before the entry was
+//! - An entry expires when its time is over. It also expires if the clock is set back to a time before the entry was
 //!   made.
 //! - While one caller looks a key up, other callers with the same key wait. They get the result of this look-up, even
 //!   if it is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
-//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO. So a large number of new keys evicts
-//!   only few of the entries that were used more than once.
+//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO. So many new keys evict only few of the
+//!   entries that were used more than once.
 
 use std::{
     fmt,
@@ -40,9 +40,9 @@ pub struct SingleFlightCache<K, V, E> {
     entries: Cache<K, Entry<V, E>>,
     policy: CachePolicy,
     clock: Arc<dyn Clock>,
-    /// The number of finished look-ups. A caller reads this number before it waits. If the entry that it gets has a
-    /// larger [`Entry::number`], the look-up of this entry finished while the caller waited. The caller then uses the
-    /// result, even if the entry has already expired.
+    /// The number of finished look-ups. A caller reads this number before it waits. If it then gets an entry with a
+    /// larger [`Entry::number`], the look-up of this entry finished while the caller waited. The caller uses this
+    /// result even if it has already expired.
     finished: AtomicU64,
 }
 
@@ -73,7 +73,7 @@ where
         }
     }
 
-    /// Sets the clock that decides when an entry expires. Default: the system clock.
+    /// Sets the clock that decides when an entry expires. By default, this is the system clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
@@ -85,9 +85,9 @@ where
         entry.is_fresh(self.clock.now()).then_some(entry.result)
     }
 
-    /// Returns the result for `key`. This is the cached result if there is one, or the result of another caller's
-    /// look-up of `key` that is in progress. In these two cases, `look_up` is not polled. In all other cases, the
-    /// function returns the result of `look_up`.
+    /// Returns the result for `key`. This is the cached result if there is one. If another caller is looking `key` up,
+    /// it is the result of this look-up. In these two cases, `look_up` is not polled. Otherwise it is the result of
+    /// `look_up`.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -101,7 +101,7 @@ where
     }
 
     /// Does the same as [`get`](Self::get), but `look_up` returns each found value with the time until which the value
-    /// is cached. The policy says how long other results are cached.
+    /// is cached. The policy determines how long other results are cached.
     ///
     /// # Errors
     /// The errors of [`get`](Self::get).
@@ -114,9 +114,9 @@ where
     }
 
     /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
-    /// with each value that is evicted to make room. It also does so with a found value that is not cached, because its
-    /// key was [removed](Self::remove) during the look-up. Values of a type without a destructor are not released. An
-    /// error is cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get each error.
+    /// with each value that is evicted to make room. If a key is [removed](Self::remove) during its look-up, the found
+    /// value is not cached, and is also released. Values of a type without a destructor are not released. An error is
+    /// cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get the error in any case.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,
@@ -135,8 +135,8 @@ where
         entry.result.ok().flatten()
     }
 
-    /// Returns the result for `key`. `look_up` returns a value, and the time until which the value is cached. Without
-    /// this time, the policy says how long the value is cached.
+    /// Returns the result for `key`. `look_up` returns a value, and perhaps the time until which the value is cached.
+    /// Without this time, the policy determines how long the value is cached.
     async fn get_or_look_up(
         &self,
         key: &K,
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(get(&cache, 1, Ok(None)).await, Ok(None));
     }
 
-    /// 50 callers look up the same key at the same time. The look-up must run only once.
+    /// Lets 50 callers look up the same key at the same time. The look-up must run only once.
     async fn check_concurrent_callers(
         policy: CachePolicy,
         answer: Result<Option<u32>, &'static str>,

@@ -6,8 +6,7 @@
 //! - [`SingleFlightCache`] caches results for a short time. Callers that look the same key up at the same
 //!   time share one call.
 //!
-//! [`Address`] is the URL of a service. A [`TokenSource`] provides the token that identifies a user to the
-//! service.
+//! [`Address`] is the URL of a service. A [`TokenSource`] provides the token that identifies a user to the service.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -72,8 +72,8 @@ impl NoToken {
 /// Provides the token that identifies a user to a service.
 ///
 /// [`token`](Self::token) is called before each call to the service, and must not block. If it takes long to get a
-/// token, cache the token. The trait is implemented for functions. It is also implemented for `Arc<T>` if `T`
-/// implements it, and for `Arc<dyn TokenSource>`.
+/// token, cache the token. Functions implement this trait. So do `Arc<dyn TokenSource>`, and `Arc<T>` if `T` implements
+/// it.
 ///
 /// ```
 /// use std::sync::Arc;

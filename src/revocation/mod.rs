@@ -48,12 +48,16 @@ mod known_networks;
 mod record;
 #[cfg(feature = "store")]
 mod salt;
+#[cfg(feature = "store")]
+mod salts;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "store")]
 mod trusted_time;
 #[cfg(feature = "store")]
 mod unwritten;
+#[cfg(feature = "remote")]
+mod zowe;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
@@ -65,6 +69,11 @@ pub use index::RevocationIndex;
 pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
 #[cfg(feature = "redis")]
 pub use record::{IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN};
+#[cfg(feature = "remote")]
+pub use zowe::{
+    CachingService, CachingServiceError, CachingServiceFound, CachingServiceLayout,
+    CachingServiceSettings, ReadMode, SaltSpelling, WithCachingService,
+};
 
 use crate::{
     clock::Timestamp,
@@ -273,7 +282,12 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 ///         self.0.record(revocation)
 ///     }
 ///
-///     // The default implementations of these two methods would not reach the other store.
+///     // The default implementations of the next three methods would not reach the methods of the other store.
+///     fn revoke(&self, token: &VerifiedToken) -> StoreFuture<()> {
+///         println!("{:?}", token.fingerprint());
+///         self.0.revoke(token)
+///     }
+///
 ///     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
 ///         self.0.register(pat)
 ///     }
@@ -302,6 +316,16 @@ pub trait RevocationStore: RevocationCheck {
     /// A [`StoreError`] means that the revocation may be lost when the program restarts. The store may nevertheless
     /// apply the revocation until the program ends.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
+
+    /// Stores the revocation of one verified token, as [`record`](Self::record) does with a [`Revocation::Token`]. A store
+    /// that shares revocations with another program may need more of the token than its fingerprint.
+    ///
+    /// The default implementation calls `record`. A store that contains another store must call the method of the other
+    /// store.
+    fn revoke(&self, token: &VerifiedToken) -> StoreFuture<()> {
+        let (token, expires_at) = (token.fingerprint(), token.expires_at());
+        self.record(Revocation::Token { token, expires_at })
+    }
 
     /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows this PAT.
     /// The caller gives the PAT to its user only after `Ok`.
@@ -336,6 +360,10 @@ pub trait RevocationStore: RevocationCheck {
 impl<S: RevocationStore + ?Sized> RevocationStore for Arc<S> {
     fn record(&self, revocation: Revocation) -> StoreFuture<()> {
         (**self).record(revocation)
+    }
+
+    fn revoke(&self, token: &VerifiedToken) -> StoreFuture<()> {
+        (**self).revoke(token)
     }
 
     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
@@ -386,6 +414,18 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
+    /// Another program that also keeps the revocation did not confirm it. This gateway has stored the revocation and
+    /// applies it. It repeats the write to the other program until the program confirms it.
+    #[error(
+        "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
+         every few seconds"
+    )]
+    Unconfirmed {
+        /// The name of the other program.
+        store: Arc<str>,
+        /// The cause.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// The user has the maximum number of registered PATs, so the store registers no more PATs of this user.
     #[error(
         "{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one"
@@ -395,6 +435,18 @@ pub enum StoreError {
         user: UserId,
         /// The maximum number of PATs of a user.
         limit: u32,
+    },
+    /// The nodes that share revocations have more different salts than a node can check.
+    #[error(
+        "the nodes have more than {limit} different salts, so {store} cannot check all revocations of tokens; start \
+         nodes with new files (passticket-proxy serve --new-store) so that they use a common salt, and remove the \
+         shared data of the site"
+    )]
+    TooManySalts {
+        /// The name of the store.
+        store: Arc<str>,
+        /// The maximum number of salts.
+        limit: usize,
     },
     /// Another process writes the file now, see `DurableStore::suspend`.
     #[error(
@@ -408,7 +460,7 @@ pub enum StoreError {
     #[error(
         "node {store} has recorded this, but not all nodes have confirmed it: {reason}; repeat the request"
     )]
-    Unconfirmed {
+    NotEverywhere {
         /// The name of the node.
         store: Arc<str>,
         /// Why it is not confirmed.

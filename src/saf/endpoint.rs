@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The class that the endpoint checks, unless [`EndpointSaf::with_class`] sets another class.
+/// The class that the endpoint checks by default.
 const CLASS: &str = "ZOWE";
 
 /// The maximum length of a resource name in RACF (class descriptor table).

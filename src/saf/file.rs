@@ -20,8 +20,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile of one class. Its name matches one or several resources of the class. The profile lists the
-/// users who have access to these resources, and their access levels.
+/// A profile of one class. It protects the resources of the class that its name matches. The profile lists the users
+/// who have access to these resources, and their access levels.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,
@@ -30,8 +30,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Makes a profile that gives access to no user. Such a profile can deny access, because it overrides a
-    /// less specific profile that gives access to the same resources.
+    /// Creates a profile that gives access to no user. Such a profile can deny access, because it takes precedence over
+    /// a less specific profile for the same resources.
     pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
         Self { class: class.into(), name, access: Vec::new() }
     }
@@ -59,18 +59,18 @@ impl Profile {
     }
 }
 
-/// A [`SafProvider`] that decides from a list of profiles. The list contains the same data as Zowe's
-/// file `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. In
-/// addition, the resource may be a pattern.
+/// A [`SafProvider`] that decides from a list of profiles. The list contains the same data as Zowe's file `saf.yml`
+/// (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. But the resource may also be a
+/// pattern.
 ///
-/// As in RACF (IBM's security product for z/OS), only one profile decides about a resource. If a profile has the exact
-/// name of the resource, this profile decides. Otherwise, the most specific pattern that matches the name decides.
+/// As in RACF (IBM's security product for z/OS), only one profile decides about a resource. This is the profile whose
+/// name is exactly the name of the resource. If there is none, the most specific pattern that matches the name decides.
 /// RACF's rules define which pattern is more specific. If a user has several levels in the deciding profile, the
-/// highest level counts, and includes the lower levels. Access is refused if no profile matches the resource, or if the
+/// highest one counts, and includes the lower levels. Access is refused if no profile matches the resource, or if the
 /// deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
-/// A check takes a few look-ups. More profiles do not make a check slower, unless the names of many
-/// profiles are equal up to their first `%` or `*`.
+/// A check takes a few look-ups. It does not become slower with more profiles, unless the names of many profiles are
+/// equal up to their first `%` or `*`.
 ///
 /// Clones share the profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]
@@ -79,12 +79,12 @@ pub struct FileSaf(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     classes: ArcSwap<Classes>,
-    /// The number of calls of [`FileSaf::replace`]. This number is incremented after the profiles were replaced. So a
-    /// caller that reads the version before a check never caches an old answer with a new version.
+    /// The number of calls of [`FileSaf::replace`]. It is incremented after the profiles were replaced. So a caller
+    /// that reads the version before a check never caches an old answer with a new version.
     version: AtomicU64,
 }
 
-// The hasher is fast, but an attacker who can choose the keys of a map could cause hash collisions. This is safe here,
+// The hasher is fast, but a person who can choose the keys of a map could cause hash collisions. This is safe here,
 // because only the operator chooses the keys of these maps.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
@@ -164,8 +164,8 @@ impl Class {
     }
 
     /// Returns the access list of the most specific profile that matches `resource`. A discrete profile is always the
-    /// most specific. If two generic profiles with different literal prefixes match, the profile with the longer prefix
-    /// is more specific. A test in `profile.rs` checks this rule.
+    /// most specific. If two generic profiles with different literal prefixes match, the one with the longer prefix is
+    /// more specific. A test in `profile.rs` checks that this is so.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
             self.prefix_lengths
@@ -260,7 +260,7 @@ mod tests {
         for (name, resource, want) in [
             ("SRV", "IRRPTAUTH.ZOWEAPPL.USER", true),
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMUSER", false),
-            // The profile IBM* gives access to no user. It overrides the less specific profile.
+            // The profile IBM* gives access to no user. It takes precedence over the less specific profile.
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMFTP", false),
             ("SRV", "IRRPTAUTH.OTHER.USER", false),
             ("SRV", "IRRPTAUTH.ZOWEAPP.USER", false),

@@ -1,10 +1,10 @@
-//! SAF checks: may a user access a resource?
+//! SAF checks: they decide whether a user may access a resource.
 //!
-//! SAF (System Authorization Facility) is the z/OS interface to the security product: RACF, ACF2 or Top
-//! Secret. The security product decides, for example, which users may revoke the tokens of other users.
-//! A check names a *class*, a *resource* and an *access level*, such as `READ` on the resource
-//! `APIML.SERVICES` in class `ZOWE`. In the security product, a *profile* lists the users who have access
-//! to a resource, or to all resources whose names match a pattern.
+//! SAF (System Authorization Facility) is the z/OS interface to the security product: RACF, ACF2 or Top Secret. The
+//! security product decides, for example, which users may revoke the tokens of other users. A check names a *class*, a
+//! *resource* and an *access level*, such as `READ` on the resource `APIML.SERVICES` in class `ZOWE`. In the security
+//! product, a *profile* lists the users who have access. It applies to one resource, or to all resources whose names
+//! match a pattern.
 //!
 //! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
 //! no security product. [`PermittedGenerator`] makes a PassTicket (a one-time password of z/OS) only after
@@ -107,7 +107,7 @@ pub enum Access {
     Refused,
 }
 
-/// The trait for SAF providers. A provider decides whether a user has access to a resource.
+/// The trait for SAF providers, which decide whether a user has access to a resource.
 ///
 /// Callers pass the class and the resource as they are spelled in the security product. The provider
 /// decides which profile protects a resource.
@@ -182,8 +182,8 @@ pub trait SafProvider: Send + Sync + 'static {
     }
 
     /// Returns the version of the permissions. The version changes whenever any answer may have changed. So a caller
-    /// may use a cached answer as long as the version does not change. `None` (the default) means that answers may
-    /// change at any time.
+    /// may use a cached answer until the version changes. `None` (the default) means that answers may change at any
+    /// time.
     fn version(&self) -> Option<u64> {
         None
     }
@@ -213,7 +213,7 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
     }
 }
 
-/// Why a SAF check gave no decision.
+/// The reason why a SAF check gave no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafError {

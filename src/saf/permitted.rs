@@ -1,5 +1,5 @@
-//! A generator that first checks a permission with SAF (the z/OS interface to the security product), and then makes a
-//! PassTicket (a one-time password of z/OS).
+//! A generator of PassTickets (one-time passwords of z/OS). Before it makes a PassTicket, it checks a permission with
+//! SAF (the z/OS interface to the security product).
 
 use std::{fmt, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::passticket::{
 const CLASS: &str = "PTKTDATA";
 
 /// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource `IRRPTAUTH.<applid>.<user>`
-/// in class `PTKTDATA`. An APPLID is the name of an application in the security product. `R_ticketserv` is the service
-/// of z/OS that makes PassTickets. The callers of this service need the same permission
+/// in class `PTKTDATA`. An APPLID is the name of an application in the security product. Callers of `R_ticketserv`, the
+/// service of z/OS that makes PassTickets, need the same permission
 /// (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
 ///
 /// `G` makes the tickets. For example, it is a [`LocalGenerator`](crate::passticket::LocalGenerator). `S` checks the
@@ -69,8 +69,8 @@ struct Shared<G, S> {
     generator: G,
     saf: S,
     gateway: UserId,
-    /// For each pair of user and APPLID, the version that the SAF provider had when it last granted access. If there
-    /// are more pairs than [`GRANTED`], the provider must check some pairs again.
+    /// For each pair of user and APPLID, the version that the SAF provider had when it last granted access. The cache
+    /// holds about [`GRANTED`] pairs. The provider must check all other pairs again.
     granted: Cache<(UserId, Applid), u64>,
 }
 
@@ -347,8 +347,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // With replay protection, each ticket needs one second that has passed. Two seconds pass here, so two tickets
-        // can be made in the following loop. A failed request must not use up a second.
+        // With replay protection, a user gets only one ticket for each second. Two seconds pass here, so the following
+        // loop can make two tickets. A failed request must not use up a second.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),

@@ -93,8 +93,7 @@ pub struct ProfileNameError {
     rule: ProfileNameRule,
 }
 
-/// The rule that a name violates. The text of the rule is the second part of a sentence. The sentence begins with the
-/// name.
+/// The rule that a name violates. The text is the second part of a sentence that begins with the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileNameRule {
@@ -172,7 +171,7 @@ impl Generic {
     }
 
     /// Returns the part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is
-    /// not a part of the prefix. The names of all resources that match the pattern begin with the prefix.
+    /// not part of the prefix. If a pattern matches a resource, the name of the resource begins with the prefix.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];
@@ -189,8 +188,8 @@ impl Generic {
 
     /// Returns a sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
     /// Security Administrator's Guide, "Generic profile checking of general resources"). The patterns are compared from
-    /// left to right. Where they differ, the more specific pattern has a literal character instead of `%`, `%` instead
-    /// of `*`, or `*` instead of `**`.
+    /// left to right. At the first difference, a literal character is more specific than `%`, `%` more than `*`, and
+    /// `*` more than `**`.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {
@@ -208,7 +207,7 @@ impl Generic {
     }
 }
 
-/// Returns whether the end of a pattern matches the end of a resource's name. `qualifiers` are the qualifiers of the
+/// Returns whether the rest of a pattern matches the rest of a resource's name. `qualifiers` are the qualifiers of the
 /// pattern that are not compared yet. `resource` is the part of the name that is not compared yet, or `None` if the
 /// name has no more qualifiers.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {

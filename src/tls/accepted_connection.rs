@@ -73,7 +73,7 @@ const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a waiting connection tries to get a place.
+/// The interval at which a waiting connection tries to get a place.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Maximum size of the headers that the HTTP/2 library `h2` accepts. If the headers exceed [`MAX_HEADERS`], the server
@@ -113,7 +113,7 @@ impl ConnectionSettings {
 pub(super) struct FixedSettings {
     pub(super) limits: Arc<ClientLimits>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
-    /// How long tunnels may continue after the beginning of the shutdown.
+    /// The time for which tunnels may continue after the beginning of the shutdown.
     pub(super) tunnel_drain: Duration,
     /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
     /// connection. Requests in flight may use the rest of the drain timeout.
@@ -121,7 +121,7 @@ pub(super) struct FixedSettings {
     pub(super) open_certificates: Arc<OpenCertificates>,
 }
 
-/// The data that all connections share that were accepted with the same settings.
+/// The data that is shared by all connections that were accepted with the same settings.
 pub(super) struct Serving {
     settings: ConnectionSettings,
     waiting: Arc<Semaphore>,
@@ -134,7 +134,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// The shutdown begins when the value of `ending` becomes true, or when its sender is dropped.
+    /// Creates the data. The shutdown begins when the value of `ending` becomes true, or when its sender is dropped.
     pub(super) fn new(
         settings: ConnectionSettings,
         streams: Streams,
@@ -315,7 +315,7 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// The connection is counted as open until this value, or the future of `serve`, is dropped.
+    /// Counts the connection as open until this value, or the future of `serve`, is dropped.
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, serving: Arc<Serving>) -> Self {
         let counted = CountedConnection::accepted(serving.settings.fixed.counts.as_ref());
         Self { stream, peer, serving, counted }
@@ -531,12 +531,13 @@ impl OpenTunnel {
     }
 }
 
-/// A tunnel until it ends. The output is `None` if the connection of the client was evicted before.
+/// The future of an open tunnel. Its output is `None` if the connection of the client was evicted before the tunnel
+/// ended.
 struct RunningTunnel<'a> {
     tunnel: BoxTunnel,
     client: &'a ClientConnection,
     counted: &'a CountedConnection,
-    /// Whether the tunnel already closes because the client certificate is no longer accepted.
+    /// Whether the tunnel is already closing, because the client certificate is no longer accepted.
     has_seen_revocation: bool,
 }
 
@@ -557,7 +558,7 @@ impl Future for RunningTunnel<'_> {
     }
 }
 
-/// How a connection has ended.
+/// Says how a connection has ended.
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
@@ -782,7 +783,7 @@ impl<S> ConnectionService<S> {
 }
 
 pin_project! {
-    /// The future of a request. If the service was not ready, the future first waits until it is ready.
+    /// The future of a request. If the service was not ready, the future first waits until the service is ready.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },

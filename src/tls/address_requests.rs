@@ -22,7 +22,7 @@ const KEPT_CAPACITY: usize = 1024;
 
 /// The counters of all addresses that have a connection or a request in flight.
 pub(super) struct RequestsByAddress {
-    /// Not 0.
+    /// The maximum number of requests in flight per address. It is not 0.
     max: AtomicUsize,
     counters: Mutex<HashMap<SourceNetwork, Entry>>,
 }
@@ -120,7 +120,7 @@ impl RequestsByAddress {
         })
     }
 
-    /// Locks the counters. Only functions of this module hold the lock, each until it returns.
+    /// Locks the counters. Each function of this module that takes the lock releases it before it returns.
     fn counters(&self) -> MutexGuard<'_, HashMap<SourceNetwork, Entry>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }

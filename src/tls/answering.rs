@@ -86,7 +86,7 @@ where
         if let Some(client) = &client {
             let state = client.response();
             state.set_answered();
-            // The response with status 101 is the last one, and its `Connection` says so in another way.
+            // A response with status 101 needs no `Connection: close`, because no HTTP response follows it.
             if state.announces_close() && !state.is_upgraded() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

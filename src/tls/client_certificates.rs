@@ -16,12 +16,12 @@ use crate::layer::VerifyClientCertificate;
 
 /// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends, as a TLS handshake
 /// would: the signatures up to a trusted authority, the dates, and the purpose (client authentication). The handshake
-/// between the client and the forwarder has shown that the client has the key; this cannot be verified here.
+/// between the client and the forwarder has shown that the client has the private key. This cannot be verified here.
 #[derive(Clone)]
 pub struct ClientCertificates(Arc<dyn ClientCertVerifier>);
 
 impl ClientCertificates {
-    /// Accepts certificates of the CA certificates in a PEM document.
+    /// Accepts certificates that the CA certificates in a PEM document have issued.
     ///
     /// # Errors
     /// [`TlsError::Authorities`] if the document cannot be used.
@@ -29,10 +29,10 @@ impl ClientCertificates {
         Self::with(authorities, None)
     }
 
-    /// Accepts certificates of the CA certificates in a PEM document that are in no certificate revocation list (CRL) of
-    /// another PEM document. The rules are those of
-    /// [`ServerTlsBuilder::with_revocation_lists`](super::ServerTlsBuilder::with_revocation_lists): a certificate whose
-    /// issuer has no list, or an expired one, is refused.
+    /// Like [`new`](Self::new), but also checks the certificate revocation lists (CRLs) in the PEM document `lists`.
+    /// The rules are those of
+    /// [`ServerTlsBuilder::with_revocation_lists`](super::ServerTlsBuilder::with_revocation_lists): a certificate is
+    /// refused if its issuer has no list, or only an expired one.
     ///
     /// # Errors
     /// [`TlsError::Authorities`] or [`TlsError::RevocationLists`] if a document cannot be used.
@@ -46,7 +46,8 @@ impl ClientCertificates {
     }
 }
 
-/// The verifier of client certificates, in a TLS handshake and outside of it. A client need not have a certificate.
+/// Returns the verifier of client certificates, in a TLS handshake and outside of it. A client need not have a
+/// certificate.
 pub(super) fn client_verifier(
     authorities: &[u8],
     lists: Option<&[u8]>,

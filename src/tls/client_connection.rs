@@ -49,14 +49,14 @@ pub(super) struct Shared {
     pub(super) counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// One request in flight, in [`ClientConnection::requests`].
+/// The value of one request in flight in [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// One request that waits for the service, in [`ClientConnection::requests`]. A connection has at most 100 requests at
-/// a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
+/// The value of one request that waits for the service in [`ClientConnection::requests`]. A connection has at most 100
+/// requests at a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
 const AT_SERVICE: u64 = 1 << 16;
 
-/// The beginning or the end of one request, in [`ClientConnection::requests`].
+/// The value that is added to [`ClientConnection::requests`] when a request begins or ends.
 const CHANGE: u64 = 1 << 32;
 
 /// The side that a request in flight waits for.
@@ -68,7 +68,7 @@ pub(super) enum WaitsFor {
     Client,
 }
 
-/// Why a connection is evicted, that is, closed to give its place to another connection.
+/// The reason why a connection is evicted, that is, closed to give its place to another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     /// The connection is idle. If a request begins just before the close, it is still answered.
@@ -108,7 +108,7 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// A new connection. It is idle.
+    /// Creates a new connection. It is idle.
     pub(super) fn new(shared: Shared) -> Self {
         Self {
             idle_since: AtomicU64::new(millis_since(shared.epoch)),
@@ -129,7 +129,7 @@ impl ClientConnection {
         }
     }
 
-    /// A connection without limits.
+    /// Creates a connection without limits.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn unlimited() -> Self {
         let headers = Arc::new(HeaderBudget::new(usize::MAX));
@@ -137,17 +137,18 @@ impl ClientConnection {
         Self::new(Shared { epoch: Instant::now(), headers, requests, counts: None })
     }
 
-    /// The number of requests that have begun and have not ended.
+    /// Returns the number of requests that have begun and have not ended.
     pub(super) fn in_flight(&self) -> u64 {
         self.requests.load(Ordering::Acquire) % AT_SERVICE
     }
 
-    /// Whether the connection has no request in flight, and the client has taken all responses.
+    /// Returns whether the connection has no request in flight, and the client has taken all responses.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Whether the connection waits only for the client, which should take a response or send the body of a request.
+    /// Returns whether the connection waits only for the client, which should take a response or send the body of a
+    /// request.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
@@ -159,18 +160,19 @@ impl ClientConnection {
         let _ = self.address.set(address);
     }
 
-    /// A number that changes when a request begins and when it ends. It is 0 before the first request.
+    /// Returns a number that changes when a request begins and when it ends. It is 0 before the first request.
     pub(super) fn changes(&self) -> u64 {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// When the last request ended, or when the connection was accepted. The milliseconds of different connections can
-    /// be compared.
+    /// Returns the time when the last request ended, or when the connection was accepted. The milliseconds of different
+    /// connections can be compared.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
 
-    /// When the last request ended. Before the first request: when the connection was accepted.
+    /// Returns the time when the last request ended. Before the first request, returns the time when the connection was
+    /// accepted.
     pub(super) fn idle_since(&self) -> Instant {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
@@ -181,7 +183,7 @@ impl ClientConnection {
         self.idle_since.store(millis_since(self.shared.epoch), Ordering::Relaxed);
     }
 
-    /// The number of bytes that were read so far.
+    /// Returns the number of bytes that were read so far.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
@@ -191,12 +193,12 @@ impl ClientConnection {
         add(&self.read, bytes);
     }
 
-    /// The number of bytes that were written so far.
+    /// Returns the number of bytes that were written so far.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether bytes wait because the client does not take them.
+    /// Returns whether bytes wait because the client does not take them.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
@@ -210,29 +212,30 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client may take the current response at any speed. This value applies only to HTTP/1.1, because an
-    /// HTTP/2 connection has several responses at a time.
+    /// Returns whether the client may take the current response at any speed. This value applies only to HTTP/1.1,
+    /// because an HTTP/2 connection has several responses at a time.
     pub(super) fn has_no_send_limit(&self) -> bool {
         self.has_no_send_limit.load(Ordering::Relaxed)
     }
 
-    /// The state of the current response. It is used only for HTTP/1.1.
+    /// Returns the state of the current response. It is used only for HTTP/1.1.
     pub(super) fn response(&self) -> &ResponseState {
         &self.response
     }
 
-    /// Takes the tunnel that takes the connection over, if there is one. The tunnel refers to this value. So call this
-    /// function at the latest when the connection ends. Otherwise, neither of them would be freed.
+    /// Removes and returns the tunnel of the connection, if there is one. The tunnel and this value refer to each
+    /// other. So call this function at the latest when the connection ends. Otherwise, neither of the two would be
+    /// freed.
     pub(super) fn take_tunnel(&self) -> Option<Box<PendingTunnel>> {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the connection must be closed because another client needs its place.
+    /// Returns whether the connection must be closed because another client needs its place.
     pub(super) fn is_evicted(&self) -> bool {
         self.eviction.get().is_some()
     }
 
-    /// Whether the connection was evicted as [`Eviction::Stalled`].
+    /// Returns whether the connection was evicted as [`Eviction::Stalled`].
     pub(super) fn was_stalled(&self) -> bool {
         self.eviction.get() == Some(&Eviction::Stalled)
     }
@@ -244,8 +247,8 @@ impl ClientConnection {
         self.waker.wake();
     }
 
-    /// Whether the client certificate of the connection is no longer accepted. The connection is then closed after its
-    /// requests in flight.
+    /// Returns whether the client certificate of the connection is no longer accepted. The connection is then closed
+    /// after its requests in flight.
     pub(super) fn is_revoked(&self) -> bool {
         self.is_revoked.load(Ordering::Acquire)
     }
@@ -374,8 +377,8 @@ impl InFlight {
         let connection = &*self.connection;
         let bytes = match version {
             // The bytes that were read since the last request are the head, and perhaps the rest of the previous body.
-            // If they are at most `MAX_HEADERS`, the head is not too large. Only otherwise are the lengths of all
-            // header fields added, because adding them takes longer than this comparison.
+            // If they are at most `MAX_HEADERS`, the head is not too large. Otherwise, the lengths of all header fields
+            // are added, which takes longer than this comparison.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 // Only the task of the connection uses this value, so no atomic read-modify-write is needed.
@@ -405,7 +408,7 @@ impl InFlight {
         Ok(())
     }
 
-    /// The counts of the server that has accepted the connection of the request.
+    /// Returns the counts of the server that has accepted the connection of the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
     }
@@ -463,7 +466,7 @@ impl Drop for ClientConnection {
     }
 }
 
-/// The size of the request target and of the header fields (RFC 9113 §6.5.2).
+/// Returns the size of the request target and of the header fields (RFC 9113 §6.5.2).
 fn header_list_size<B>(request: &Request<B>) -> usize {
     let fields = request.headers().iter();
     let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum();

@@ -25,7 +25,7 @@ impl<T> ClientIo<T> {
         Self { socket, connection }
     }
 
-    /// The socket. Do not read from it or write to it, because these bytes would not be recorded.
+    /// Returns the socket. Do not read from it or write to it, because these bytes would not be recorded.
     pub(super) fn socket(&self) -> &T {
         &self.socket
     }

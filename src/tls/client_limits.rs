@@ -37,8 +37,8 @@ const HEADER_BYTES: usize = 256 * 1024 * 1024;
 /// minimum, an attacker who opens many connections could cause one search per connection.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// If a search finds more connections than this, it keeps at least this number as candidates. They must suffice until
-/// the next search.
+/// If a search finds more connections than this, it keeps at least this number as candidates. These candidates must
+/// suffice until the next search.
 const MIN_CANDIDATES: usize = 64;
 
 /// A connection that waits for its client counts as stalled after this time without progress. A new connection waits
@@ -46,7 +46,8 @@ const MIN_CANDIDATES: usize = 64;
 /// connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a stalled connection for this time, the next search counts its stall from 0 again.
+/// If no search has looked at a stalled connection for this time, the connection does not count as stalled any more,
+/// and the next search measures its stall from 0.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
 /// If the process has too many open files, at most one connection is closed in each period of this length.
@@ -70,7 +71,7 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 /// let shared_by_all_servers = Arc::new(limits);
 /// ```
 pub struct ClientLimits {
-    /// Not 0, like `per_address`.
+    /// The maximum number of open connections. Like `per_address`, it is not 0.
     connections: AtomicUsize,
     per_address: AtomicUsize,
     requests: Arc<RequestsByAddress>,
@@ -139,7 +140,7 @@ impl ClientLimits {
         }
     }
 
-    /// Sets the maximum number of open connections of one address. It has no effect if it is not below the maximum
+    /// Sets the maximum number of open connections of one address. It has an effect only if it is below the maximum
     /// number of all connections.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
@@ -162,7 +163,8 @@ impl ClientLimits {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
     }
 
-    /// Takes the limits of `other`, while servers use `self`. Connections and requests beyond a lower limit continue.
+    /// Replaces the limits of `self` by those of `other`. Servers may use `self` meanwhile. Connections and requests
+    /// beyond a lower limit continue.
     pub fn replace(&self, other: &Self) {
         self.connections.store(other.connections().get(), Ordering::Relaxed);
         self.per_address.store(other.connections_per_address().get(), Ordering::Relaxed);
@@ -170,12 +172,12 @@ impl ClientLimits {
         self.headers.set_max(other.headers.max());
     }
 
-    /// The maximum number of open connections.
+    /// Returns the maximum number of open connections.
     pub fn connections(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.connections.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// The maximum number of open connections of one address.
+    /// Returns the maximum number of open connections of one address.
     pub fn connections_per_address(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.per_address.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
@@ -238,7 +240,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If the address already has its maximum number of connections, evicts one of them.
+    /// Evicts a connection of the address, if the address already has its maximum number of connections.
     fn make_room_in_share(
         &self,
         table: &mut Table,
@@ -289,15 +291,15 @@ impl ClientLimits {
         }
     }
 
-    /// Locks the table. Only functions of this module hold the lock, each until it returns.
+    /// Locks the table. Each function of this module that takes the lock releases it before it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for ClientLimits {
-    /// The limits are: 10,000 connections in total, 5,000 connections per address, 256 requests in flight per address,
-    /// and 256 MiB of headers.
+    /// Returns the default limits: 10,000 connections in total, 5,000 connections per address, 256 requests in flight
+    /// per address, and 256 MiB of headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -344,7 +346,7 @@ impl Table {
         self.evict(found)
     }
 
-    /// Evicts the connection that was found. It keeps its entry until it has ended, but it does not count for the
+    /// Evicts the connection in `found`. The connection keeps its entry until it has ended, but does not count for the
     /// limits.
     fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
         let Some((id, why)) = found else { return false };
@@ -460,7 +462,7 @@ impl Entry {
     }
 }
 
-/// Whether another connection was evicted for a new one.
+/// Says whether another connection was evicted for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,
@@ -611,7 +613,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_an_idle_connection_the_new_one_is_refused() {
+    async fn a_new_connection_is_refused_if_no_connection_is_idle() {
         let limits = limits(2, 2);
         let open = [admit(&limits, source(1)), admit(&limits, source(2))];
         let busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
@@ -623,7 +625,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_an_idle_connection_one_that_waits_for_its_client_is_evicted() {
+    async fn a_stalled_connection_is_evicted_if_no_connection_is_idle() {
         let limits = limits(3, 3);
         let open: Vec<_> = (1..=3).map(|last| admit(&limits, source(last))).collect();
         let mut busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();

@@ -1,8 +1,8 @@
-//! Why the gateway closes the connection of a client, or ends its request.
+//! The reasons why the gateway closes the connection of a client, or ends a request.
 
 use crate::metrics::{Label, LabelName};
 
-/// Why the gateway closed a connection, or ended a request.
+/// The reason why the gateway closed a connection, or ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// The connection had been idle longest, or it was stalled. It was closed for a new client, or because the process

@@ -19,7 +19,7 @@ const CLOSED: Description = Description::counter(
 );
 const REFUSED: Description = Description::counter(
     "passticket_requests_refused_total",
-    "Requests that were refused at a limit before the gateway looked at them.",
+    "Requests that were refused at a limit before the gateway evaluated them.",
 );
 const HANDSHAKES_FAILED: Description = Description::counter(
     "passticket_tls_handshakes_failed_total",
@@ -47,7 +47,7 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// The number of open connections.
+    /// Returns the number of open connections.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
@@ -77,7 +77,7 @@ impl Collect for ConnectionCounts {
     }
 }
 
-/// Why a TLS handshake has failed.
+/// The reason why a TLS handshake has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
     Failed,
@@ -103,7 +103,7 @@ impl Label for HandshakeFailure {
     }
 }
 
-/// Why a connection was closed before the TLS handshake, when the PROXY protocol is required.
+/// The reason why a connection was closed before the TLS handshake, when the PROXY protocol is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyRefusal {
     /// The peer is not a trusted proxy.

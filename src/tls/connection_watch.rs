@@ -91,7 +91,7 @@ impl Watch {
         self.state.version
     }
 
-    /// Call this after each poll of the connection.
+    /// Decides whether the server must act on the connection. Call this after each poll of the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Action> {
         let is_registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         let has_changed = self.state.observe();
@@ -201,7 +201,7 @@ impl State {
                 self.shutting_down_since = Some(now);
                 return Err(Action::ShutDown(CloseReason::Certificate));
             }
-            // As for an eviction, the client cannot keep the connection open.
+            // As after an eviction, the client cannot keep the connection open.
             let end = after(revoked_at, REVOCATION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);

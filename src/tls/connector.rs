@@ -42,7 +42,7 @@ use super::{
 /// Default of the time limit for opening a TCP connection, including the name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How strictly the certificates of services are verified. The variants are the values of the setting
+/// Says how strictly the certificates of services are verified. The variants are the values of the setting
 /// `zowe.verifyCertificates` in Zowe's configuration file (`docs/reference/data-plane.md#verify-certificates`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,8 +89,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Returns a builder with these defaults: chain and host name are verified, there are no trusted CA
-    /// certificates yet, no client certificate is sent, and the limit for a TCP connection is 10 s.
+    /// Returns a builder. By default, chain and host name are verified, no CA certificate is trusted, and no client
+    /// certificate is sent. The time limit for opening a TCP connection is 10 s.
     pub fn builder() -> ConnectorBuilder<'static> {
         ConnectorBuilder {
             verification: Verification::Strict,
@@ -283,7 +283,7 @@ impl fmt::Debug for ConnectorFuture {
     }
 }
 
-/// Why a [`Connector`] could not connect.
+/// The reason why a [`Connector`] could not connect.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ConnectError(BoxError);

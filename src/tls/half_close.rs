@@ -126,9 +126,9 @@ impl<S> HalfCloseStream<S> {
 }
 
 impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
-    /// Whether a request is in flight, or hyper does not have its response yet. The second condition covers a request
-    /// that the gateway refuses: it leaves the count of requests in flight before hyper gets its response. A tunnel
-    /// reads to the end of the data itself.
+    /// Returns whether a request is in flight, or hyper does not have its response yet. The second condition covers a
+    /// request that the gateway refuses. Such a request leaves the count of requests in flight before hyper gets its
+    /// response. A tunnel reads to the end of the data itself.
     fn is_response_pending(&self) -> bool {
         let response = self.client.response();
         (self.client.in_flight() > 0 || response.is_awaited()) && !response.is_upgraded()
@@ -226,7 +226,8 @@ impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper calls this function at each poll of the connection, even when nothing is left to write.
+    /// Flushes, and watches the client. hyper calls this function at each poll of the connection, even when nothing is
+    /// left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.is_response_pending() && !self.is_reading {

@@ -35,7 +35,7 @@ impl HeaderBudget {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Changes the budget. What was taken beyond a smaller budget stays taken.
+    /// Changes the budget. If the new budget is smaller, connections keep the bytes that they have already taken.
     pub(super) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }

@@ -32,7 +32,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// The client to which [`ClientLimits`](super::ClientLimits) attributes the connection.
+    /// Returns the client to which [`ClientLimits`](super::ClientLimits) attributes the connection.
     pub(super) fn source(&self) -> ClientSource {
         match self.proxies {
             Some(_) => ClientSource::Exempt,

@@ -28,7 +28,7 @@ use super::{
     lingering_close::{LingerLimits, lingering_close},
 };
 
-/// Limits for closing a connection after its last response. A client that still sends its request needs the time
+/// Limits for closing a connection after its last response. A client that is still sending its request needs this time
 /// to send the rest, and to read the response.
 const AFTER_RESPONSE: LingerLimits = LingerLimits {
     total: Duration::from_secs(30),
@@ -42,7 +42,7 @@ pub(super) enum ClientStream {
     Tls(Box<TlsStream<ClientIo<TcpStream>>>),
 }
 
-/// How the last response on a connection ended.
+/// Says how the last response on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastResponse {
     Complete,
@@ -204,7 +204,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         flushed
     }
 
-    /// Only flushes, because the owner closes the connection.
+    /// Flushes only, because the owner closes the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         // hyper shuts the connection down only after it has written the whole response.

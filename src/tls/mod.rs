@@ -17,8 +17,8 @@
 //! saves 14 % of the time of a handshake with a client certificate (`benches/choices.md`). Each full handshake still
 //! checks expiry, key usage, trust, and the proof that the peer holds the private key.
 //!
-//! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
-//! certificate can find out whether that client has connected before.
+//! The cache is off by default, because an attacker can measure its effect. With a copy of a client's certificate, the
+//! attacker can find out whether that client has connected before.
 
 mod accepted_connection;
 mod address_requests;

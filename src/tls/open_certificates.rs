@@ -1,6 +1,6 @@
-//! The client certificates of open connections. A handshake verifies a certificate once, but the connection may stay open
-//! for days. When the settings of the server change, all these certificates are verified again, and the connections of
-//! those that are no longer accepted are closed ([D30](crate::decisions#d30)).
+//! The client certificates of open connections. A handshake verifies a certificate once, but the connection may stay
+//! open for days. When the settings of the server change, all these certificates are verified again. If a certificate
+//! is no longer accepted, its connections are closed ([D30](crate::decisions#d30)).
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use super::{client_connection::ClientConnection, server_tls::ClientVerifier};
 /// A certificate and its intermediate certificates, as the client has sent them.
 type Chain = Arc<[CertificateDer<'static>]>;
 
-/// The open connections with a client certificate. It has at most one entry for each open connection.
+/// The open connections with a client certificate. The table has at most one entry for each open connection.
 pub(super) struct OpenCertificates {
     table: Mutex<Table>,
 }
@@ -96,7 +96,8 @@ impl ClientVerifier {
 
     pub(super) fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (self, chain) {
-            // Nothing can be said about a verifier of another program, so the handshake decides.
+            // A verifier of your own configuration cannot be called here, so the result of the handshake stays in
+            // force.
             (Self::Unknown, _) => true,
             (Self::None, _) | (_, []) => false,
             (Self::Verifier(verifier), [leaf, intermediates @ ..]) => {

@@ -17,7 +17,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     connection: close\r\n\r\n\
     This port requires TLS. Use a URL that begins with https://\n";
 
-/// Why a connection has no TLS session. The connection is still open.
+/// The reason why a connection has no TLS session. The connection is still open.
 #[derive(Debug)]
 pub(super) enum NoTls {
     HandshakeFailed(io::Error, ClientIo<TcpStream>),

@@ -1,4 +1,4 @@
-//! Which TLS versions, cipher suites and key exchange groups are used.
+//! The TLS versions, cipher suites and key exchange groups that are used.
 
 use rustls::{
     ALL_VERSIONS, SupportedCipherSuite, SupportedProtocolVersion,
@@ -63,7 +63,7 @@ impl TlsPolicy {
         self.versions.as_deref().unwrap_or(ALL_VERSIONS)
     }
 
-    /// The provider with the permitted cipher suites and groups.
+    /// Returns the provider with the permitted cipher suites and groups.
     pub(super) fn restrict(&self, mut provider: CryptoProvider) -> CryptoProvider {
         if let Some(cipher_suites) = &self.cipher_suites {
             provider.cipher_suites.clone_from(cipher_suites);

@@ -29,7 +29,7 @@ const V2_MAX_REST: usize = 1024;
 /// The longest header.
 const MAX_LENGTH: usize = V2_FIXED_LENGTH + V2_MAX_REST;
 
-/// What a header says about its connection.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
     /// The proxy forwards a connection.
@@ -57,7 +57,7 @@ pub(super) enum Parsed {
     },
 }
 
-/// Why the bytes are not a valid header.
+/// The reason why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Malformed {
     /// The bytes start neither as version 1 nor as version 2.
@@ -138,7 +138,7 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<(usize, Option<[SocketAddr; 2
     }
 }
 
-/// Why no header could be read.
+/// The reason why no header could be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
@@ -149,7 +149,7 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Version 1: one line, such as `PROXY TCP4 192.0.2.7 192.0.2.1 50000 443`.
+/// Parses a header of version 1: one line, such as `PROXY TCP4 192.0.2.7 192.0.2.1 50000 443`.
 fn v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let head = &bytes[..bytes.len().min(V1_MAX_LENGTH)];
     let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else {
@@ -184,7 +184,7 @@ fn v1_addresses<'a, Ip: FromStr + Into<std::net::IpAddr>>(
     ProxyHeader::forwarded(address(source, source_port)?, address(destination, destination_port)?)
 }
 
-/// A port of version 1. Leading zeros are not permitted.
+/// Returns a port of version 1. Leading zeros are not permitted.
 fn port(text: &str) -> Result<u16, Malformed> {
     let is_decimal = text.bytes().all(|b| b.is_ascii_digit());
     let has_leading_zero = text.len() > 1 && text.starts_with('0');
@@ -192,7 +192,7 @@ fn port(text: &str) -> Result<u16, Malformed> {
     port.ok_or(Malformed::Line)
 }
 
-/// Version 2: binary.
+/// Parses a header of version 2, which is binary.
 fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<V2_FIXED_LENGTH>() else {
         return Ok(Parsed::Incomplete);
@@ -204,8 +204,8 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // Either the command LOCAL, whose other fields are ignored. Or the command PROXY, with an unspecified address
-        // family or with a client on a UNIX socket.
+        // This is the command LOCAL, whose other fields are ignored. Or it is the command PROXY with an unspecified
+        // address family, or with a client on a UNIX socket.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
         // This is the command PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// A header of version 2.
+    /// Returns a header of version 2.
     fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         let mut header = V2_START.to_vec();

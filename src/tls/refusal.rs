@@ -11,10 +11,10 @@ use crate::{
     metrics::{Label, LabelName},
 };
 
-/// How long a client should wait before it repeats a request that was refused.
+/// The time that a client should wait before it repeats a request that was refused.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The address of the client has too many requests in flight.

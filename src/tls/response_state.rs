@@ -33,17 +33,17 @@ impl ResponseState {
         self.accepts_interim.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the client waits for a response that hyper does not have yet.
+    /// Returns whether the client waits for a response that hyper does not have yet.
     pub(super) fn is_awaited(&self) -> bool {
         self.is_awaited.load(Ordering::Relaxed)
     }
 
-    /// Whether the client waits for a response, and accepts an interim response (status 1xx) before it.
+    /// Returns whether the client waits for a response, and accepts an interim response (status 1xx) before it.
     pub(super) fn accepts_interim(&self) -> bool {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// From now on, each response announces that the server closes the connection.
+    /// Makes each later response announce that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }
@@ -57,7 +57,7 @@ impl ResponseState {
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
-    /// Whether hyper has written the whole last response. This is false if the last response broke off.
+    /// Returns whether hyper has written the whole last response. This is false if the last response broke off.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
     }

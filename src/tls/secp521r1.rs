@@ -16,7 +16,7 @@ use rustls::{
 /// [`Connector`](super::Connector) without a policy for groups offers it after the groups of rustls.
 pub static SECP521R1: &dyn SupportedKxGroup = &Secp521r1;
 
-/// `provider` with the group as its last one, so that all other groups are preferred.
+/// Returns `provider` with this group added at the end, so that all other groups are preferred.
 pub(super) fn with_secp521r1(mut provider: CryptoProvider) -> CryptoProvider {
     provider.kx_groups.push(SECP521R1);
     provider

@@ -28,8 +28,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// How long the server waits at its shutdown for a request on each idle connection. A client may already have sent such
-/// a request.
+/// The time that the server waits at its shutdown for a request on each idle connection. A client may already have sent
+/// such a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -38,11 +38,11 @@ const MAX_BACKLOG: usize = 4096;
 
 const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
-/// How long the server waits until the futures of aborted requests have been dropped.
+/// The time that the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// How long the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to five
-/// seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
+/// The time that the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to
+/// five seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
@@ -102,7 +102,7 @@ pub struct Server {
     counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// How the shutdown of a [`Server`] ended.
+/// Says how the shutdown of a [`Server`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
@@ -116,7 +116,7 @@ pub enum Drained {
 }
 
 impl Drained {
-    /// The number of connections that were closed at the drain timeout.
+    /// Returns the number of connections that were closed at the drain timeout.
     pub fn cut_off(self) -> usize {
         match self {
             Self::Completely => 0,
@@ -153,9 +153,9 @@ impl Server {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Takes the settings of `handle`, and changes them when the handle changes them. The clients use HTTPS, as with
+    /// Uses the settings of `handle`, including its later changes. The clients use HTTPS, as with
     /// [`https`](Self::https) or [`behind_tls`](Self::behind_tls). Several servers can share one handle. This function
-    /// replaces the settings of the other functions `with_…` that [`ServerSettings`] has, too.
+    /// replaces each setting that [`ServerSettings`] contains, also if another function `with_…` has set it.
     #[must_use]
     pub fn with_settings(self, handle: &SettingsHandle) -> Self {
         let (settings, handle) = (handle.read(), Some(handle.clone()));
@@ -324,7 +324,7 @@ impl Server {
         };
         connections.shutdown().await;
         let all_ended = async { while tunnels.join_next().await.is_some() {} };
-        // The tunnels end themselves before this time.
+        // The tunnels end by themselves before this time.
         let _ = timeout_at(all_tunnels_end, all_ended).await;
         tunnels.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
@@ -374,7 +374,7 @@ impl CurrentServing {
     }
 }
 
-/// If a connection has become a tunnel, runs the tunnel in a task of its own. This frees the memory of the HTTP
+/// Runs the tunnel in a task of its own, if the connection has become a tunnel. This frees the memory of the HTTP
 /// connection, and the tunnel has its own drain timeout.
 fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
     if let Ok(Some(tunnel)) = ended {
@@ -426,8 +426,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the process or the system has too many open files or too little memory. Closing another connection then
-/// helps.
+/// Returns whether the process or the system has too many open files or too little memory. Closing another connection
+/// then helps.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

@@ -35,7 +35,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Settings for connections with TLS. `None`: without TLS.
+    /// Creates the settings. If `tls` is `None`, connections do not use TLS.
     pub fn new(tls: Option<ServerTls>) -> Self {
         Self {
             tls,
@@ -89,13 +89,13 @@ impl ServerSettings {
     }
 }
 
-/// Changes the settings of all servers that were made with it ([`Server::with_settings`](super::Server::with_settings)).
+/// Changes the settings of all servers that use this handle ([`Server::with_settings`](super::Server::with_settings)).
 /// Clones change the settings of the same servers.
 #[derive(Clone)]
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. A server compares it for each connection, and not for each request.
+    /// Increases with each change. A server compares this number for each connection, and not for each request.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
     /// Locked during a change, so that two changes verify the certificates in the same order.
@@ -130,8 +130,8 @@ impl SettingsHandle {
         self.0.open.replace(&clients)
     }
 
-    /// Whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a certificate
-    /// of a connection of another process. Always true for a TLS configuration of your own
+    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a
+    /// certificate of a connection of another process. Always returns true for a TLS configuration of your own
     /// ([`ServerTls::from_config`]).
     ///
     /// This takes about a tenth of a millisecond. It does not verify that a client holds the private key.

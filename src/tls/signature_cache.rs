@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 /// The maximum number of cached signatures. They take about 1 MiB.
 const MAX_SIGNATURES: usize = 10_000;
 
-/// Whether signatures of certificates are cached.
+/// Says whether signatures of certificates are cached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SignatureCache {
     Off,
@@ -31,7 +31,7 @@ pub(super) enum SignatureCache {
 }
 
 impl SignatureCache {
-    /// The crypto provider aws-lc-rs, with or without the cache.
+    /// Returns the crypto provider aws-lc-rs, with or without the cache.
     pub(super) fn provider(self) -> CryptoProvider {
         match self {
             Self::Off => aws_lc_rs::default_provider(),
@@ -64,7 +64,7 @@ type Valid = LazyLock<Cache<[u8; 32], ()>>;
 /// issued add entries to it, because a chain is verified from its root.
 static VALID: Valid = LazyLock::new(|| Cache::new(MAX_SIGNATURES));
 
-/// An algorithm that caches which signatures were valid.
+/// A signature algorithm with a cache of the valid signatures.
 #[derive(Debug)]
 struct Caching {
     algorithm: &'static dyn SignatureVerificationAlgorithm,

@@ -22,7 +22,7 @@ use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
 use crate::{log_limit::log_limited, stall::StallTimer};
 
 thread_local! {
-    /// What the stream did in the current poll. This value is valid only during the poll.
+    /// The events of the current poll of a stream. This value is valid only during the poll.
     static POLLED: Cell<Polled> = const { Cell::new(Polled::NOTHING) };
 }
 
@@ -61,8 +61,8 @@ struct Settings {
 }
 
 impl Streams {
-    /// All clones and all tasks share `running`, so the receiver of this channel sees when all tasks have ended. A
-    /// client must make the minimum progress within each period of length `send`.
+    /// Creates an executor. All clones and all tasks share `running`. So the receiver of this channel sees when all
+    /// tasks have ended. A client must make the minimum progress within each period of length `send`.
     pub(super) fn new(
         running: mpsc::Sender<Infallible>,
         send: Duration,

@@ -27,7 +27,7 @@ pub(super) struct TcpConnector {
     timeout: Duration,
 }
 
-/// Why there is no TCP connection.
+/// The reason why there is no TCP connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TcpError {
     #[error("the address has no host")]

@@ -10,12 +10,12 @@ use aws_lc_rs::signature::{
 
 /// A signature algorithm (RFC 7518 §3.1) of tokens of other issuers: RSA or ECDSA.
 ///
-/// This type has no variant for tokens without a signature (`none`), and no variant for algorithms with a shared
-/// secret, such as `HS256`. So a configuration cannot permit them.
+/// This type has no variant for tokens without a signature (`none`) and none for algorithms with a shared secret, such
+/// as `HS256`. So a configuration cannot permit them.
 ///
-/// ECDSA signatures are not unique: the holder of a token can make a second valid signature from the first. The changed
-/// token has another [fingerprint](super::TokenFingerprint), so a revocation by fingerprint does not match it. RSA
-/// signatures do not have this property.
+/// ECDSA signatures are not unique: from one valid signature, anyone can compute a second one. With the second
+/// signature, the token has another [fingerprint](super::TokenFingerprint). A revocation by fingerprint does not apply
+/// to it. RSA signatures do not have this property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -38,7 +38,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithms of RSA keys.
+    /// The algorithms that an RSA key can have.
     pub(super) const RSA: [Self; 6] =
         [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 

@@ -1,5 +1,5 @@
-//! API ML (the API gateway of Zowe) as the issuer of tokens: fetches its signing key, and asks it whether a token is
-//! still valid.
+//! API ML (the API gateway of Zowe) as the issuer of tokens. Fetches its signing key, and asks API ML whether a token
+//! is still valid.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -16,8 +16,8 @@ use crate::{
 /// Fetches the signing key of API ML. This is the key of the first certificate in `/gateway/certificates`. API ML must
 /// also list this key in `keys/public/all`; otherwise the fetch fails (docs/reference/zowe-site.md#issuers).
 ///
-/// The list alone is not enough, because it also contains the keys of identity providers. If such a key were accepted,
-/// a provider could sign a token of API ML for any user.
+/// The list alone is not enough, because it also contains the keys of identity providers. If the gateway accepted such
+/// a key as a key of API ML, the provider could sign a token for any user.
 impl<C: Connect> JwkSetSource for Apiml<C> {
     fn fetch(&self) -> FetchFuture {
         let apiml = self.clone();
@@ -37,8 +37,8 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let token = zeroize::Zeroizing::new(token);
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
-                // A revocation at API ML names a PAT, its user, or any of its scopes. So the answer is the same for
-                // each scope, and the first one is sufficient.
+                // A revocation at API ML names a PAT, its user, or one of its scopes. API ML checks all of them for
+                // each request, so a request with the first scope is sufficient.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(service) => apiml.accepts_pat(&token, service.as_str()).await?,
                     None => false,

@@ -1,16 +1,18 @@
-//! A cache of verified tokens. Without it, the RSA signature check would cost more than all other work for a request.
+//! A cache of verified tokens. Without it, the check of the RSA signature would cost more than all other work for a
+//! request.
 //!
 //! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
 //!   token costs at most one signature check.
-//! - The cache finds an entry by a 128-bit hash of the token, and does not hold the text of the token. The hash depends
+//! - The cache finds an entry by a 128-bit hash of the token, and holds the text of a PAT only on
+//!   request ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). The hash depends
 //!   on a random key, so an attacker cannot search for another text with the same hash.
 //! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected. The cache does
 //!   not hold revocations, because the caller checks them for each request.
 //! - The size of the cache is bounded. A PAT (Personal Access Token) with many scopes counts as several tokens. Many
 //!   tokens that are used only once do not evict a token that is used repeatedly.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
-//!   the result, which takes less time than a second check. If the first check fails, all waiting threads verify the
-//!   token themselves, at the same time. So a bad token delays a waiting thread by at most one check.
+//!   the result, which takes less time than a second check. If the token is bad, all waiting threads then verify it
+//!   themselves, at the same time. So a bad token delays each of them by at most one check.
 
 #[cfg(feature = "remote")]
 use std::sync::Weak;
@@ -37,7 +39,7 @@ use crate::clock::Timestamp;
 
 /// The number of shards is the capacity of the cache divided by this weight, rounded up to a power of two.
 ///
-/// Rounding up less than doubles the number. So if there are several shards, each can hold at least half of this
+/// Rounding up less than doubles the number of shards. So if there are several, each can hold at least half of this
 /// weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible scopes.
 /// A single shard has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
@@ -48,21 +50,22 @@ pub(super) struct TokenCache {
     generation: Generation,
 }
 
-/// The generation of a cache. When it advances, no look-up finds the older tokens, which are evicted later.
+/// The generation of a cache. When it advances, look-ups do not find the older tokens any more, and the cache evicts
+/// them in time.
 ///
 /// A look-up reads the generation before it verifies a token. If a key is withdrawn during the verification, the
-/// generation advances. So no later look-up finds a token that was verified with the withdrawn key.
+/// generation advances. So later look-ups do not find a token that was verified with the withdrawn key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Generation(Arc<AtomicU64>);
 
-/// The generation of a cache that may have been dropped.
+/// A weak reference to the generation of a cache.
 #[cfg(feature = "remote")]
 #[derive(Debug)]
 pub(super) struct WeakGeneration(Weak<AtomicU64>);
 
 #[cfg(feature = "remote")]
 impl WeakGeneration {
-    /// `None` if the cache was dropped.
+    /// Returns the generation, or `None` if the cache was dropped.
     pub(super) fn upgrade(&self) -> Option<Generation> {
         self.0.upgrade().map(Generation)
     }
@@ -79,7 +82,7 @@ impl Generation {
         WeakGeneration(Arc::downgrade(&self.0))
     }
 
-    /// Mixes the generation into a hash.
+    /// Mixes the generation into a hash, so that the same token has another hash in each generation.
     fn mix(&self, mut hash: Hash128) -> TokenHash {
         // The factor is odd, so the product is different for each generation.
         hash.h1 ^= self.0.load(Ordering::Acquire).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -122,7 +125,7 @@ impl TokenCache {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.get())
             .weight_capacity(capacity.get() as u64)
-            // A shard does not cache a token whose weight exceeds 97 % of the shard's capacity (the default of
+            // A shard does not cache a token that weighs more than 97 % of the capacity of the shard (the default of
             // `hot_allocation`).
             .shards(capacity.get() / WEIGHT_PER_SHARD)
             .build()
@@ -180,8 +183,8 @@ impl TokenCache {
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
                 // The check of the other thread has failed. The guard is dropped here, so that all waiting threads
-                // check the token at the same time. If this thread kept it, they would check the token one after the
-                // other.
+                // check the token at the same time. If this thread kept the guard, they would check the token one after
+                // the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
@@ -195,8 +198,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for every four scopes. A weight of 1
-/// means less than 400 bytes of memory.
+/// Computes the weight of a token. A token weighs 1. A PAT weighs 1 more for every four scopes. If its text is kept, it
+/// also weighs 1 more for every 400 bytes of the text. A weight of 1 means less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 
@@ -204,7 +207,10 @@ impl Weighter<TokenHash, VerifiedToken> for TokenWeight {
     fn weight(&self, _: &TokenHash, token: &VerifiedToken) -> u64 {
         match token {
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => 1,
-            VerifiedToken::Pat(pat) => 1 + pat.scopes().iter().len() as u64 / 4,
+            VerifiedToken::Pat(pat) => {
+                let text = pat.expose().map_or(0, str::len);
+                1 + pat.scopes().iter().len() as u64 / 4 + text as u64 / 400
+            }
         }
     }
 }
@@ -252,6 +258,7 @@ mod tests {
             expires_at: Timestamp::from_secs(NOW + 5),
             origin: TokenOrigin::Gateway,
             fingerprint: TokenFingerprint::of("token"),
+            text: None,
         }))
     }
 
@@ -368,8 +375,8 @@ mod tests {
                 thread::yield_now();
             }
         };
-        // The first check fails after all threads have called the cache. Each later check waits until
-        // two checks run at the same time, and then fails.
+        // The first check fails after all threads have called the cache. After that, two checks must run at the same
+        // time. Then both fail.
         let verify = || {
             if first_began.swap(true, SeqCst) {
                 checking.fetch_add(1, SeqCst);
@@ -379,7 +386,7 @@ mod tests {
                 checking.fetch_sub(1, SeqCst);
             } else {
                 wait_until(&|| callers.load(SeqCst) == THREADS);
-                // The other threads need time to call the cache and to wait for this check.
+                // The other threads need time until they wait for this check.
                 (0..1_000).for_each(|_| thread::yield_now());
             }
             Err(TokenError::Signature)

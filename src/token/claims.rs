@@ -11,8 +11,8 @@ use super::KeyId;
 /// issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
 
-/// Returns the encoded header of tokens that a key signs: `{"alg":"RS256"}`, with `kid` if the key has an id. An id
-/// contains no characters that JSON must escape.
+/// Returns the encoded header of the tokens that a key signs. The header is `{"alg":"RS256"}`, and also has `kid` if
+/// the key has an id. An id contains no characters that JSON must escape.
 pub(super) fn header(id: Option<&KeyId>) -> String {
     match id {
         None => OUR_HEADER.to_owned(),
@@ -61,14 +61,14 @@ pub(super) struct Claims {
     /// token from a user's login does not have this claim.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) for_service: Option<String>,
-    /// The audience. Tokens of this crate do not have this claim, and no check uses its value. The claim is parsed only
+    /// The audience. Tokens of this crate do not have this claim, and its value is never used. The claim is parsed only
     /// so that a token with two `aud` claims is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,
 }
 
-/// The number of seconds that the clock of another issuer may be ahead of ours. The expiry is checked without leeway.
+/// How many seconds the clock of another issuer may be ahead of ours. The expiry is checked without this leeway.
 #[cfg(feature = "remote")]
 pub(super) const LEEWAY_SECS: u64 = 60;
 

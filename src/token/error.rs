@@ -1,9 +1,9 @@
-//! Why a token is rejected.
+//! The reasons why a token is rejected.
 
 use super::MAX_TOKEN_LEN;
 use crate::passticket::NameError;
 
-/// Why a token is rejected. No variant contains the token, so the error can be logged.
+/// The reason why a token is rejected. The error never contains the token, so it can be logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -41,20 +41,21 @@ pub enum TokenError {
         /// The seconds until the token becomes valid.
         in_secs: u64,
     },
-    /// The signature is right, but the issuer has ended the token, for example because the user has logged out.
+    /// The signature is right, but the issuer has ended the session of the token, for example because the user has
+    /// logged out.
     #[error("the issuer no longer accepts the token")]
     LoggedOut,
     /// The subject is not a z/OS user id.
     #[error("the subject of the token is not a user id: {0}")]
     Subject(NameError),
-    /// The verifier could not decide, for example because the server with the keys did not answer. The text is for the
-    /// log.
+    /// The verifier could not decide, for example because the server that has the keys did not answer. The text is for
+    /// the log.
     #[error("the token could not be verified: {0}")]
     Unavailable(Box<str>),
 }
 
 impl TokenError {
-    /// Whether another verifier may accept the token. The result is `true` for [`Algorithm`](Self::Algorithm),
+    /// Returns whether another verifier might accept the token. This is `true` for [`Algorithm`](Self::Algorithm),
     /// [`Signature`](Self::Signature) and [`Issuer`](Self::Issuer).
     ///
     /// If you combine several verifiers, try the next one only if the result is `true`. All other errors are final.

@@ -77,7 +77,7 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim, which later layers can read. It replaces an earlier claim with this name.
+    /// Adds a claim, which later layers can read. It replaces an earlier claim with the same name.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
         self.additional.insert(name.into(), value);
@@ -94,7 +94,7 @@ impl ExternalClaims {
 
 impl fmt::Debug for ExternalClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The output leaves out the additional claims, which may contain personal data.
+        // The additional claims are left out, because they may contain personal data.
         f.debug_struct("ExternalClaims")
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
@@ -104,9 +104,8 @@ impl fmt::Debug for ExternalClaims {
     }
 }
 
-/// A verified token of another issuer. This type does not show whether the token is revoked. Clones share the claims.
-///
-/// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
+/// A verified token of another issuer. [`VerifiedToken::external`](super::VerifiedToken::external) creates it. The
+/// token may be revoked, which this type does not show. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 
@@ -131,7 +130,7 @@ impl ExternalToken {
         &self.0.claims.issuer
     }
 
-    /// When the token was issued, if the verifier has set this time.
+    /// Returns the time when the token was issued, if the verifier has set it.
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.claims.issued_at
     }

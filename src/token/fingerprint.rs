@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 /// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). The hash identifies the token, but a client cannot
 /// use it as a token.
 ///
-/// `Display` and `Serialize` write 64 hexadecimal digits, as `sha256sum` does. `FromStr` and `Deserialize` read such
-/// digits.
+/// `Display` and `Serialize` write 64 hexadecimal digits, as the program `sha256sum` does. `FromStr` and `Deserialize`
+/// read them.
 ///
 /// ```
 /// use tower_passticket::token::TokenFingerprint;

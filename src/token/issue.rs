@@ -87,8 +87,8 @@ impl TokenIssuer {
     }
 
     /// Issues a login token that the gateway accepts only on the routes of `service`
-    /// ([`Jwt::service`](super::Jwt::service)). It expires at `expires_at` or at the end of the lifetime of login
-    /// tokens, whichever is earlier.
+    /// ([`Jwt::service`](super::Jwt::service)). The token expires at `expires_at` or at the end of the lifetime of
+    /// login tokens, whichever is earlier.
     pub(crate) fn service_token(
         &self,
         user: &UserId,
@@ -99,7 +99,7 @@ impl TokenIssuer {
         let claims = self.claims(user, ISSUER_JWT, self.lifetime);
         let exp = expires_at.map_or(claims.exp, |latest| claims.exp.min(latest.as_secs()));
         self.sign(&Claims {
-            // If `expires_at` has already passed, the lifetime is zero, not negative.
+            // If `expires_at` has already passed, the lifetime is zero, and not negative.
             exp: exp.max(claims.iat),
             dom: Some(domain.to_owned()),
             for_service: Some(service.to_string()),
@@ -166,8 +166,7 @@ impl IssuedToken {
         &self.text
     }
 
-    /// Returns the time when the token was issued. The precision is a millisecond for a PAT, and a second for a login
-    /// token.
+    /// Returns the time when the token was issued, in milliseconds for a PAT and in whole seconds for a login token.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }

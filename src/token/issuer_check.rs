@@ -1,8 +1,9 @@
-//! Asks an issuer whether one of its tokens is still valid. The signature stays valid after the user has logged out.
+//! Asks an issuer whether one of its tokens is still valid. The signature alone does not show this, because it stays
+//! valid after the user has logged out.
 //!
-//! The answers are cached. The cache limits their age and their number, and holds answers only for tokens with a valid
-//! signature. Concurrent requests with the same token share one call. If the issuer does not answer, the token is not
-//! accepted.
+//! The answers are cached. The cache limits their age and their number, and only contains answers about tokens with a
+//! valid signature. Concurrent requests with the same token share one call to the issuer. If the issuer does not
+//! answer, the token is refused.
 
 use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use crate::{
 /// The maximum number of cached answers.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// By default, the cache holds the answer that a token is valid for this time.
+/// The cache keeps the answer that a token is valid for this time, unless another time is set.
 const DEFAULT_MEMORY: Duration = Duration::from_secs(60);
 
 /// The answer of an issuer about a token.
@@ -29,18 +30,18 @@ pub enum TokenStatus {
     Ended,
 }
 
-/// The future that [`AskIssuer::ask`] returns. It borrows neither from the implementation nor from the token.
+/// The future that [`AskIssuer::ask`] returns. It borrows nothing.
 pub type AskFuture = Pin<Box<dyn Future<Output = Result<TokenStatus, RemoteError>> + Send>>;
 
 /// Asks an issuer whether one of its tokens is still valid.
 ///
-/// `Apiml` and `Zosmf` implement this trait. The answer must depend only on the token, because it is cached for the
-/// token.
+/// `Apiml` and `Zosmf` implement this trait. The answer must depend only on the token, because all requests with the
+/// token share the cached answer.
 pub trait AskIssuer: Send + Sync + 'static {
-    /// Asks about `token`, whose signature was checked. `verified` contains its claims. The future must limit the time
-    /// that it waits.
+    /// Asks about `token`, whose signature was checked. `verified` contains its claims. The future must limit how long
+    /// it waits.
     ///
-    /// Return an error if the response says neither that the token is valid nor that it is not.
+    /// Return an error if the response of the issuer does not show whether the token is valid.
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture;
 }
 
@@ -49,7 +50,7 @@ pub trait AskIssuer: Send + Sync + 'static {
 pub struct IssuerCheck(Arc<Inner>);
 
 struct Inner {
-    /// The issuer, for the log.
+    /// The name of the issuer in logs and errors.
     issuer: Box<str>,
     source: Arc<dyn AskIssuer>,
     memory: SingleFlightCache<TokenFingerprint, (), RemoteError>,
@@ -57,19 +58,19 @@ struct Inner {
 
 impl IssuerCheck {
     /// Asks `source`, and caches each answer for 60 s. So a token may be accepted for up to 60 s after a logout at the
-    /// issuer. The name `issuer` is for the log and for errors.
+    /// issuer. `issuer` is the name in logs and errors.
     pub fn new(issuer: &str, source: impl AskIssuer) -> Self {
         Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)
     }
 
-    /// Sets how long the cache holds the answer that a token is valid. With zero, the issuer is asked for each request.
-    /// The returned value has an empty cache.
+    /// Sets how long the cache keeps the answer that a token is valid. With zero, each request asks the issuer. The
+    /// returned value has an empty cache.
     #[must_use]
     pub fn with_memory(self, memory: Duration) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
     }
 
-    /// Sets how long the cache holds the answer that a token is valid, and the clock that measures this time.
+    /// Sets how long the cache keeps the answer that a token is valid, and the clock that measures this time.
     #[must_use]
     pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))

@@ -1,17 +1,17 @@
 //! The keys of an issuer, which are fixed or fetched from the issuer.
 //!
-//! Rules for fetched keys (a set is the list of keys that one fetch returns):
+//! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without it, the next token starts the fetch and waits for the result. Other tokens use the old set
-//!   meanwhile.
+//!   background. Without it, the next token starts the fetch and waits for the result. Until then, other tokens use the
+//!   old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Such a token causes a fetch, at most every
 //!   30 s.
-//! - One fetch runs at a time. Each request with a token that needs the result waits for it. The fetch runs in its own
-//!   task, so a client that disconnects does not cancel it.
-//! - If a fetch fails, the last good set stays until it is older than [`KeyRefresh::max_age`]. If there is no set, the
-//!   first token that arrives at least 5 s later causes another fetch.
-//! - If the issuer lists no usable key, the earlier set is forgotten: the issuer has withdrawn all of its keys.
+//! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
+//!   client that disconnects does not cancel it.
+//! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set,
+//!   the next fetch can start after 5 s, when a token arrives.
+//! - If the issuer lists no usable key, it has withdrawn all of its keys. The earlier set is then discarded.
 
 use std::{
     fmt,
@@ -58,7 +58,7 @@ pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> +
 
 /// Fetches the JWK set (RFC 7517 §5) of an issuer.
 ///
-/// [`JwksUrl`] fetches it over HTTPS. Functions also implement this trait:
+/// [`JwksUrl`] fetches the set over HTTPS. Functions also implement this trait:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -102,7 +102,7 @@ impl<C: Connect> JwksUrl<C> {
     /// Creates a source that fetches from `address` with `client`.
     ///
     /// `client` must verify the certificate and the host name of the server. Without this check, another server could
-    /// answer with its own keys, and then sign tokens.
+    /// answer with its own keys, and sign tokens for any user.
     ///
     /// # Errors
     /// [`UnprotectedUrl`] if the URL begins with `http://` and its host is not on the loopback interface.
@@ -133,20 +133,20 @@ impl<C: Connect> JwkSetSource for JwksUrl<C> {
 #[error("{0} is not protected by TLS, so a stranger could replace the keys; write an https:// URL")]
 pub struct UnprotectedUrl(Address);
 
-/// When keys are fetched again.
+/// How often keys are fetched, and how long they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRefresh {
-    /// The set is fetched again after this time. At least 30 s.
+    /// The set is fetched again after this time. The time is at least 30 s.
     pub every: Duration,
-    /// A set is discarded after this time, even if no newer set could be fetched. At least 30 s more than
-    /// [`every`](Self::every). Without this limit, a key that the issuer has withdrawn would stay valid while an
-    /// attacker blocks all fetches.
+    /// A set is discarded after this time, even if no newer set could be fetched. The time is at least 30 s longer than
+    /// [`every`](Self::every). Without this limit, an attacker who blocks all fetches could use a key that the issuer
+    /// has withdrawn.
     pub max_age: Duration,
 }
 
 impl Default for KeyRefresh {
-    /// Fetches every 10 minutes, and uses a set for at most 24 hours.
+    /// Returns a refresh with one fetch every 10 minutes. A set is used for at most 24 hours.
     fn default() -> Self {
         Self { every: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
     }
@@ -172,7 +172,7 @@ struct Current {
 }
 
 struct Remote {
-    /// The issuer, for the log.
+    /// The name of the issuer in the log.
     issuer: Box<str>,
     source: Box<dyn JwkSetSource>,
     refresh: KeyRefresh,
@@ -184,7 +184,7 @@ struct Remote {
     began: AtomicU64,
 }
 
-/// Why the current keys are not enough for a token.
+/// The reason why the current keys are not enough for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// There is no set, or the set is too old.
@@ -208,8 +208,9 @@ impl IssuerKeys {
         Ok(Self::with_set(Some(KeySet::parse(json)?), None))
     }
 
-    /// Fetches the keys of `issuer` from `source` when the first token arrives, and again as [`KeyRefresh`] says. The
-    /// name `issuer` is for the log. With fetched keys, the verification of a token needs a Tokio runtime with timers.
+    /// Fetches the keys of `issuer` from `source` when the first token arrives, and later as [`KeyRefresh`] describes.
+    /// `issuer` is the name in the log. With fetched keys, the verification of a token needs a Tokio runtime with
+    /// timers.
     pub fn fetched(issuer: &str, source: impl JwkSetSource) -> Self {
         Self::with_set(
             None,
@@ -234,8 +235,8 @@ impl IssuerKeys {
         }))
     }
 
-    /// Sets when the keys are fetched again. Call this function before you clone the value; after that, it has no
-    /// effect. It has no effect on fixed keys.
+    /// Sets when the keys are fetched again. Call this function before you clone the value. After that, and for fixed
+    /// keys, it has no effect.
     #[must_use]
     pub fn with_refresh(mut self, refresh: KeyRefresh) -> Self {
         if let Some(keys) = Arc::get_mut(&mut self.0)
@@ -248,7 +249,7 @@ impl IssuerKeys {
         self
     }
 
-    /// Uses the monotonic time of `clock` instead of the system's. Call this function before you clone the value; after
+    /// Uses the monotonic time of `clock` instead of the system's. Call this function before you clone the value. After
     /// that, it has no effect.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -258,10 +259,10 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys immediately and then again as [`KeyRefresh`] says, so that no token has to wait. While there
-    /// are no keys, it tries again after 5 s, and then at growing intervals, because some issuers never have keys. An
-    /// example is a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future never completes, so run it
-    /// in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys immediately and then again as [`KeyRefresh`] describes, so that no token has to wait. While
+    /// there are no keys, it tries again after 5 s, and then at growing intervals. The intervals grow because some
+    /// issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future
+    /// never completes, so run it in a task. It needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -288,22 +289,22 @@ impl IssuerKeys {
         self.0.set.load().as_deref().map(|current| f(&current.set))
     }
 
-    /// Whether there is a set.
+    /// Returns whether there is a set.
     pub(super) fn has_keys(&self) -> bool {
         self.0.set.load().is_some()
     }
 
-    /// Whether a token with this need must wait for [`refresh`](Self::refresh).
+    /// Returns whether a token with this need must wait for [`refresh`](Self::refresh).
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
         self.forget_old_set(remote);
-        // If another fetch already runs, a token whose key is in the old set does not wait for it. Otherwise a slow
+        // If a fetch already runs and the key of a token is in the old set, the token does not wait. Otherwise a slow
         // issuer would delay all of its tokens. If the new set lacks the key, cached tokens of the key become invalid.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Whether `need` still requires a fetch. A fresh set does not satisfy [`Need::UnknownKey`].
+    /// Returns whether a fetch can satisfy `need`. A set that is not old still does not satisfy [`Need::UnknownKey`].
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {
             (None, _) | (_, Need::UnknownKey) => true,
@@ -326,7 +327,7 @@ impl IssuerKeys {
         has_paused && self.is_wanted(remote, need)
     }
 
-    /// Waits for a running fetch. If no fetch runs, starts one if the time since the last fetch permits this.
+    /// Waits for a running fetch. If no fetch runs, starts one, unless too little time has passed since the last fetch.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
         let before = remote.finished.load(Ordering::Acquire);
@@ -339,8 +340,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if the set is too old, and does not wait for it. Tokens that need no fetch also call this
-    /// function. Without a Tokio runtime, it does nothing.
+    /// Starts a fetch if the set is too old, and does not wait for it. This function is also called for tokens that
+    /// need no fetch. Without a Tokio runtime, it does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()
@@ -351,8 +352,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Fetches the keys in a task, if that is permitted now. The caller has locked [`Remote::running`], so there is at
-    /// most one such task.
+    /// Fetches the keys in a task if enough time has passed since the last fetch. The caller has locked
+    /// [`Remote::running`], so there is at most one such task.
     fn start_fetch(
         &self,
         running: OwnedMutexGuard<()>,
@@ -369,7 +370,7 @@ impl IssuerKeys {
         });
         async move {
             if let Some(task) = task {
-                // The source may have panicked. The last good set then stays.
+                // If the source has panicked, the last good set stays.
                 let _ = task.await;
             }
         }
@@ -453,7 +454,7 @@ impl IssuerKeys {
     /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
     pub(super) fn invalidate(&self, cache: &Generation) {
         let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        // A program that replaces its verifiers uses the same keys for many caches, one after the other.
+        // A program that replaces its verifiers creates many caches for the same keys, one after the other.
         caches.retain(|cache| cache.upgrade().is_some());
         caches.push(cache.downgrade());
     }

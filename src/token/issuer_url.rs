@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The claim `iss` of the tokens of an identity provider: an `https://` or `http://` URL of at most 255 bytes.
 ///
-/// The URL is only compared, byte for byte, so a slash at the end makes a difference. A URL is never equal to the
-/// issuers of Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`).
+/// The URL is only compared, byte for byte, so a slash at the end makes a difference. It never equals an issuer of
+/// Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`), because these are not URLs.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IssuerUrl(Arc<str>);
 
@@ -13,7 +13,7 @@ impl IssuerUrl {
     /// The maximum length in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// Checks that `text` is a URL, and keeps it unchanged.
+    /// Checks that `text` is a URL. Does not change it.
     ///
     /// # Errors
     /// [`IssuerUrlError`] if the text is not a URL.

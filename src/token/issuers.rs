@@ -23,7 +23,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The verifier looks for old keys at most once in this number of seconds.
+/// The verifier checks at most once in this number of seconds whether keys are old.
 const LOOK_EVERY_SECS: u64 = 30;
 
 /// The [`TokenVerifier`] for tokens of several issuers: this crate, Zowe API ML, z/OSMF and OpenID Connect providers.
@@ -40,8 +40,8 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// | OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
 ///
 /// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has its own cache of the same capacity, for the
-/// tokens of all issuers. Verifiers that trust different issuers never share a cache. The time to look up a cached
-/// token does not depend on the number of issuers. Old keys are fetched again in the background, even if all tokens are
+/// tokens of all issuers. Verifiers that trust different issuers never share a cache. The look-up of a cached token
+/// takes the same time for any number of issuers. Old keys are fetched again in the background, even if all tokens are
 /// cached.
 ///
 /// ```
@@ -70,11 +70,11 @@ pub struct TrustedIssuers(Arc<Issuers>);
 #[derive(Clone)]
 struct Issuers {
     own: Rs256Verifier,
-    /// Asks whether API ML still accepts one of its tokens. `None` if API ML is not asked.
+    /// Asks API ML whether it still accepts a token. `None` if API ML is not asked.
     apiml: Option<IssuerCheck>,
     zosmf: Option<Zosmf>,
     providers: Vec<OidcIssuer>,
-    /// The time of the last look for old keys, in seconds.
+    /// The time of the last check for old keys, in seconds.
     looked: Arc<AtomicU64>,
 }
 
@@ -87,8 +87,8 @@ struct Zosmf {
 impl TrustedIssuers {
     /// Accepts the tokens that `own` accepts.
     pub fn new(own: Rs256Verifier) -> Self {
-        // Another verifier may trust other issuers. With a common cache, both verifiers would accept the tokens of all
-        // these issuers.
+        // Another verifier may trust other issuers. With a shared cache, each verifier would accept the tokens that the
+        // other has verified.
         let own = own.with_empty_cache();
         let looked = Arc::default();
         Self(Arc::new(Issuers { own, apiml: None, zosmf: None, providers: Vec::new(), looked }))
@@ -113,9 +113,9 @@ impl TrustedIssuers {
         self.with(|issuers| issuers.zosmf = Some(Zosmf { keys, check }))
     }
 
-    /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]), unless the
-    /// gateway has the same key (docs/decisions.md#d48). Without this check, a token is accepted until it expires, even
-    /// after its user has logged out at API ML.
+    /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]). If the
+    /// gateway has the same key, API ML is not asked (docs/decisions.md#d48). Without this check, a token is accepted
+    /// until it expires, even after its user has logged out at API ML.
     ///
     /// With this check, the Personal Access Tokens of API ML are also accepted, because API ML says whether they are
     /// revoked.
@@ -130,7 +130,7 @@ impl TrustedIssuers {
     fn with(mut self, change: impl FnOnce(&mut Issuers)) -> Self {
         let issuers = Arc::make_mut(&mut self.0);
         change(issuers);
-        // The changed verifier gets its own cache: clones from before the change must not accept the tokens of the new
+        // The changed verifier gets its own cache. Clones from before the change must not accept the tokens of the new
         // issuer.
         issuers.own = issuers.own.clone().with_empty_cache();
         if let Some(cache) = issuers.own.cache() {
@@ -165,7 +165,8 @@ impl TrustedIssuers {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF may
-        // have the same header. So its issuer is read first, which takes less time than a check with our own key.
+        // have the same header as ours. So its issuer is read first, which takes less time than a check with our own
+        // key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,
@@ -210,8 +211,8 @@ impl TrustedIssuers {
         }
     }
 
-    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the
-    /// error of our own keys if they were tried.
+    /// Verifies a token with the issuer `APIML` or `APIML_PAT`. `refused` is the error of our own keys, if they were
+    /// tried.
     fn verify_apiml(
         &self,
         token: &str,
@@ -232,7 +233,7 @@ impl TrustedIssuers {
         own.verify_uncached(token, by).or_else(|error| {
             if error == TokenError::Signature {
                 wait(Need::UnknownKey)?;
-                // The token may come from API ML, whose keys are not available yet.
+                // The token may come from API ML, but there are no keys of API ML yet.
                 if !keys.has_keys() {
                     return Err(unavailable(ISSUER_JWT).into());
                 }
@@ -248,7 +249,8 @@ impl TrustedIssuers {
             Err(Undecided::Refused(error)) => return Err(error),
             Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
         }
-        // The keys were just fetched, or must not be fetched again yet. The token does not wait a second time.
+        // The keys were just fetched, or too little time has passed since the last fetch. The token does not wait a
+        // second time.
         self.verify(token, Last::Yes).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Wait(..) => TokenError::Signature,
@@ -277,8 +279,8 @@ impl Issuers {
         }
     }
 
-    /// Whether the last look for old keys was at least 30 s ago. A cached token needs no keys. So without this look, a
-    /// withdrawn key would stay in use while all tokens are cached.
+    /// Returns whether the last check for old keys was at least 30 s ago. A cached token needs no keys. So without this
+    /// check, a withdrawn key would stay in use while all tokens are cached.
     fn is_look_due(&self, now: Timestamp) -> bool {
         // If the clock was set back, the difference is very large.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS
@@ -367,14 +369,14 @@ impl Signed<'_> {
     }
 }
 
-/// Says whether this is the last attempt, which does not wait for keys.
+/// Whether this is the last attempt to verify a token. The last attempt does not wait for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     No,
     Yes,
 }
 
-/// Why a token is not verified.
+/// The reason why a token is not verified.
 enum Undecided {
     Refused(TokenError),
     /// These keys must be fetched, and then the token must be verified again.
@@ -391,15 +393,15 @@ fn unavailable(issuer: &str) -> TokenError {
     TokenError::Unavailable(format!("there are no current keys of {issuer}").into())
 }
 
-/// Whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
+/// Returns whether the claim `iss` of an encoded payload is the issuer of z/OSMF.
 fn names_zosmf(payload: &str) -> bool {
     let Ok(payload) = decode(payload) else { return false };
     let issuer = Payload::parse(&payload).and_then(|claims| claims.issuer());
     issuer.is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
 }
 
-/// The members of a header that the verifier uses. It ignores members with a key or the URL of a key (`jwk`, `jku`,
-/// `x5c`, `x5u`): keys come only from the configured issuer.
+/// The members of a header that the verifier uses. Keys come only from the configured issuer. So the verifier ignores
+/// members with a key or the URL of a key (`jwk`, `jku`, `x5c`, `x5u`).
 struct Header<'a> {
     alg: Cow<'a, str>,
     kid: Option<Cow<'a, str>>,

@@ -53,8 +53,8 @@ impl SigningKey {
         Ok(Self { private: Arc::new(private), public })
     }
 
-    /// Sets the id of the key. Tokens that this key signs contain the id in their header (`kid`), and the public key
-    /// has the same id.
+    /// Sets the id of the key. The id is in the header (`kid`) of the tokens that this key signs. The public key has
+    /// the same id.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { public: self.public.with_key_id(id), ..self }
@@ -97,7 +97,7 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// The key in parsed form, because parsing takes a sixth of the time of a signature check. This form accepts only
+    /// The key in parsed form. Parsing it for each check would make a check a sixth slower. This form accepts only
     /// RS256, so the header of a token cannot choose another algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
@@ -153,8 +153,8 @@ impl VerifyingKey {
         let magnitude = |text: &str| {
             let bytes =
                 BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| RsaKeyError::NotRsaPublic)?;
-            // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids these bytes, but
-            // this function accepts and skips them.
+            // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids them, but this
+            // function accepts and skips them.
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
@@ -204,7 +204,7 @@ impl VerifyingKey {
         self.id.as_ref()
     }
 
-    /// Whether `other` is the same public key. The ids of the keys are not compared.
+    /// Returns whether `other` is the same public key. The ids of the keys are not compared.
     pub fn is_same_key(&self, other: &Self) -> bool {
         self.public.as_ref() == other.public.as_ref()
     }
@@ -214,8 +214,8 @@ impl VerifyingKey {
         &self.header
     }
 
-    /// Returns the key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`. If the key has
-    /// an id, there is also `kid`.
+    /// Returns the key as a JSON Web Key (RFC 7517) with the members `kty`, `use`, `alg`, `n` and `e`, and with `kid`
+    /// if the key has an id.
     pub fn to_jwk(&self) -> Value {
         let [n, e] = self.components();
         let mut jwk = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e });
@@ -239,7 +239,7 @@ impl VerifyingKey {
             .map(|number| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero()))
     }
 
-    /// Whether `signature` is an RS256 signature of `message` by this key (RFC 7518 §3.3).
+    /// Returns whether `signature` is an RS256 signature of `message` by this key (RFC 7518 §3.3).
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.rs256.verify_sig(message, signature).is_ok()
     }
@@ -286,9 +286,9 @@ fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {
     }
 }
 
-/// Why a document is not a usable key. The error contains no part of the key.
+/// The reason why a document is not a usable key. The error contains no part of the key.
 ///
-/// The text of the error continues a sentence that begins with the name of the document.
+/// The text of the error is the second part of a sentence that begins with the name of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RsaKeyError {

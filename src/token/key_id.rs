@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of one of the gateway's own signing keys: 1 to 128 visible ASCII characters, without `"` and `\`.
 ///
-/// The header of a token contains the id of its signing key. The id is only a hint: it selects which of the accepted
-/// keys is tried first.
+/// The header of a token contains the id of its signing key. The id is only a hint: the accepted key with this id is
+/// tried first.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyId(Arc<str>);
 
@@ -13,7 +13,7 @@ impl KeyId {
     /// The maximum length in bytes.
     pub const MAX_LEN: usize = 128;
 
-    /// Checks an id and keeps it unchanged.
+    /// Checks an id. Does not change it.
     ///
     /// # Errors
     /// [`KeyIdError`] if the id is empty or too long, or has a character that is not allowed.

@@ -1,7 +1,7 @@
 //! The public keys of an issuer: a JWK set (RFC 7517 §5).
 //!
-//! A key that cannot verify signatures is skipped, because an issuer may list other kinds of keys. A set without a
-//! usable key is an error.
+//! A key that cannot verify signatures is skipped, because an issuer may list other kinds of keys. If no key remains,
+//! this is an error.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys with which a token is checked, if the token has no key id, or if several keys have the id
-/// of the token. Each check takes time, and anyone can send a token with a wrong signature.
+/// The maximum number of keys that are tried for a token without a key id, or for a token whose id belongs to several
+/// keys. Each check takes time, and anyone can send a token with a wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
@@ -34,7 +34,7 @@ pub(super) struct KeySet {
 struct Key {
     id: Option<Box<str>>,
     /// The accepted algorithms, each with the key in the form for this algorithm. The header of a token cannot select
-    /// an algorithm that is not in this list.
+    /// any other algorithm.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
     /// The hash of the public key, the id and the algorithms.
     fingerprint: [u8; 32],
@@ -80,7 +80,7 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token. A key without an id is tried for each `kid`.
+    /// Checks a signature. `id` is the `kid` of the token. Keys without an id are tried for each `kid`.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -101,7 +101,7 @@ impl KeySet {
         }
     }
 
-    /// Whether a key of this set is missing in `new`, or has other algorithms there.
+    /// Returns whether `new` lacks a key of this set, or lists the key with other algorithms.
     pub(super) fn loses_keys_to(&self, new: &Self) -> bool {
         let kept: HashSet<_> = new.keys.iter().map(|key| key.fingerprint).collect();
         self.keys.iter().any(|key| !kept.contains(&key.fingerprint))
@@ -118,7 +118,7 @@ pub(super) enum Signature {
     Good,
     /// The key with the id of the token has not made the signature, or cannot be used with the algorithm.
     Bad,
-    /// The set has no key with the id of the token. For a token without an id: no key has made the signature.
+    /// The set has no key with the id of the token. If the token has no id: no key of the set has made the signature.
     UnknownKey,
 }
 
@@ -132,7 +132,7 @@ impl Key {
     /// Reads a key. Returns `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;
-        // A private key or a shared secret is refused: everybody who can read the set could sign with it.
+        // A private key or a shared secret is refused, because anyone who can read the set could sign with it.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
         {
             return None;
@@ -199,8 +199,8 @@ fn rsa(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
     Some(key.as_ref().to_vec())
 }
 
-/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1), and returns its algorithm and its uncompressed point. The
-/// library aws-lc checks later that the point is on the curve.
+/// Reads a key on the curve P-256 or P-384 (RFC 7518 §6.2.1). Returns its algorithm and its uncompressed point. The
+/// library aws-lc later checks that the point is on the curve.
 fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     let (algorithm, len) = match jwk.get("crv")?.as_str()? {
         "P-256" => (Algorithm::Es256, 32),
@@ -215,7 +215,7 @@ fn elliptic(jwk: &Map<String, Value>) -> Option<(Vec<Algorithm>, Vec<u8>)> {
     Some((vec![algorithm], [&[4], x.as_slice(), y.as_slice()].concat()))
 }
 
-/// Why a document is not a usable JWK set. The error contains no part of the document.
+/// The reason why a document is not a usable JWK set. The error contains no part of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeySetError {

@@ -1,6 +1,6 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
-//! Tokens of both kinds are JWTs, signed by an RSA key with RS256. The claim `iss` is `APIML` in a login token and
+//! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
 //! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT. Zowe API ML (the API
 //! gateway of Zowe) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
 //! of the other.

@@ -63,8 +63,8 @@ pub struct OidcIssuer {
 
 impl OidcIssuer {
     /// Accepts tokens of `issuer` whose claim `aud` contains `audience`. `registry` is the name of the user registry
-    /// that defines their users. All `keys` must belong to this issuer. By default, the algorithm is RS256, and the
-    /// claim `sub` names the user.
+    /// that contains the users of these tokens. All `keys` must belong to this issuer. By default, the algorithm is
+    /// RS256, and the claim `sub` names the user.
     ///
     /// With an empty audience, no token is accepted.
     pub fn new(
@@ -91,8 +91,8 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the authorized parties: the clients for which the provider may issue tokens. The claim `azp` of each token
-    /// must be one of them.
+    /// Sets the authorized parties, which are clients of the provider. The claim `azp` of each token must be one of
+    /// them.
     #[must_use]
     pub fn with_authorized_parties(
         mut self,
@@ -109,13 +109,13 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The first claim in `fields` that the token contains names the user. If
-    /// its value is not usable, the token is refused, and no later claim is tried. If `fields` is empty, no token is
-    /// accepted.
+    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. If
+    /// the value of this claim is not usable, the token is refused, and no later claim is tried. If `fields` is empty,
+    /// no token is accepted.
     ///
-    /// A field is the name of a claim, or a path into nested objects with dots between the names. A claim whose name is
-    /// the whole field, with the dots, takes precedence over the path. The value must be a text, or a list with exactly
-    /// one text.
+    /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
+    /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a text, or a
+    /// list with exactly one text.
     ///
     /// If the field is `email`, the claim `email_verified` must be `true` or the text `"true"`, because many providers
     /// let users enter any address.
@@ -156,7 +156,7 @@ impl OidcIssuer {
             return Err(problem("events: the token is a security event"));
         }
         // The token is bound to a key (RFC 7800): only a client that proves that it has this key may use the token.
-        // This crate cannot check such a proof, so a stolen token would be accepted.
+        // This crate cannot check such a proof, so it would accept a stolen token.
         if claims.claim("cnf")?.is_some() {
             return Err(problem("cnf: tokens that are bound to a key are not supported"));
         }
@@ -174,7 +174,8 @@ impl OidcIssuer {
         self.check_audience(claims)?;
         let name = self.user(claims)?;
         let user = DistributedIdentity::in_registry(&name, &self.registry)
-            // Only the violated rule is shown, because `error` also contains the name, which is personal data.
+            // The problem contains only the violated rule. The whole `error` also contains the name, which is personal
+            // data.
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
@@ -289,8 +290,8 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
         .is_some_and(|claim| claim.is_true() || claim.text().is_some_and(|text| text == "true")))
 }
 
-/// Reads a claim with a time in whole seconds. Another type is an error, so that the check of this time is never
-/// skipped.
+/// Reads a claim with a time in whole seconds. If the claim has another type, this is an error. So the check of this
+/// time is never skipped.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
     let error = || problem(&format!("{name} is not a whole number"));

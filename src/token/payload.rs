@@ -1,7 +1,7 @@
-//! The payload of a token of another issuer: its claims, each still in JSON.
+//! The payload of a token of another issuer: its claims, with each value still in JSON.
 //!
-//! The claim `iss` selects the keys, so it is read before the signature is checked. The other claims are read after the
-//! check. The payload is parsed only once for both.
+//! The claim `iss` selects the keys, so it is read before the signature is checked. The other claims are read after
+//! this check. The payload is parsed only once.
 
 use std::{borrow::Cow, fmt};
 
@@ -25,7 +25,7 @@ impl<'a> Payload<'a> {
         serde_json::from_slice(json).map_err(|_| TokenError::Malformed)
     }
 
-    /// Returns the claim `iss`. As long as the signature is not checked, the result may be used only to select the keys.
+    /// Returns the claim `iss`. Until the signature is checked, use the result only to select the keys.
     ///
     /// # Errors
     /// [`TokenError::Claims`] if the claim is missing, repeated or not a text.
@@ -96,17 +96,17 @@ impl<'a> Claim<'a> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Returns the value in the form of the crate serde_json, or `None` if it has too many levels of lists and objects.
+    /// Returns the value in the form of the crate serde_json, or `None` if its lists and objects are nested too deeply.
     pub(super) fn value(self) -> Option<Value> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Whether the value is `null`.
+    /// Returns whether the value is `null`.
     pub(super) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
-    /// Whether the value is `true`.
+    /// Returns whether the value is `true`.
     pub(super) fn is_true(self) -> bool {
         self.0 == "true"
     }

@@ -1,4 +1,4 @@
-//! Verifies login tokens and Personal Access Tokens (PATs). One of the given keys must have signed the token with
+//! Verifies login tokens and Personal Access Tokens (PATs). One of the configured keys must have signed the token with
 //! RS256, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
@@ -17,7 +17,7 @@ use super::{
     VerifyFuture, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
-    verified::{Jwt, JwtClaims, Pat, PatClaims, TokenOrigin},
+    verified::{Jwt, JwtClaims, Pat, PatClaims, PatText, TokenOrigin},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). [`TokenIssuer`](super::TokenIssuer) and
-/// Zowe API ML (the API gateway of Zowe) issue such tokens. The verifier has one or more public keys. It accepts only
-/// tokens that a matching private key has signed.
+/// Zowe API ML (the API gateway of Zowe) issue such tokens. The verifier has one or more public keys. One of them must
+/// verify the signature of the token.
 ///
 /// # Rotation of the signing key
 /// With several keys, you can replace the signing key without logging any user out:
@@ -39,11 +39,12 @@ pub struct Rs256Verifier {
     keys: Arc<[VerifyingKey]>,
     #[cfg(feature = "remote")]
     apiml: Option<IssuerKeys>,
-    /// Whether to accept PATs that API ML has signed. The caller must then ask API ML whether they are revoked.
+    /// Whether to accept PATs that API ML has signed. If so, the caller must ask API ML whether they are revoked.
     #[cfg(feature = "remote")]
     apiml_pats: bool,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
+    keeps_pat_texts: bool,
 }
 
 impl Rs256Verifier {
@@ -57,11 +58,12 @@ impl Rs256Verifier {
             apiml_pats: false,
             clock: Arc::new(SystemClock),
             cache: None,
+            keeps_pat_texts: false,
         }
     }
 
-    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. If the
-    /// header of a token contains the id of a key ([`VerifyingKey::key_id`]), that key is tried first. A token with a
+    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. But if the
+    /// header of a token contains the id of a key ([`VerifyingKey::key_id`]), this key is tried first. A token with a
     /// wrong signature costs one check for each key.
     ///
     /// The new verifier does not share a cache with `self`.
@@ -79,11 +81,11 @@ impl Rs256Verifier {
     /// Its list `keys/public/all` also contains the keys of identity providers. With such a key, a provider could sign
     /// a token for any user (docs/decisions.md#d21).
     ///
-    /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked.
-    /// [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check) accepts them. [`TokenOrigin`] says
+    /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked. To accept
+    /// them, use [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check). [`TokenOrigin`] shows
     /// whose key has verified a token. The gateway's own keys are tried first.
     ///
-    /// This verifier fetches no keys, but uses the keys that were already fetched.
+    /// This verifier does not fetch keys. It uses the keys that `keys` has already fetched.
     /// [`TrustedIssuers`](super::TrustedIssuers) fetches keys when a token needs them. The new verifier does not share
     /// a cache with `self`.
     #[cfg(feature = "remote")]
@@ -108,8 +110,8 @@ impl Rs256Verifier {
     }
 
     /// Caches up to `tokens` verified tokens. For a cached token, the verifier computes a hash and does not check the
-    /// signature again. It rejects a cached token that has expired. The cache does not contain the text of a token.
-    /// Clones of the verifier share the cache.
+    /// signature again. It rejects a cached token that has expired. The cache contains no text of a token, unless
+    /// [`with_pat_texts`](Self::with_pat_texts) is used. Clones of the verifier share the cache.
     ///
     /// The cache needs less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes needs more
     /// bytes, and counts as several tokens.
@@ -121,20 +123,38 @@ impl Rs256Verifier {
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by a key of this
-    /// verifier, and it must not have expired (`now < exp`). The claim `nbf`, if present, must not be in the future
-    /// (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`. Revocations are
-    /// not checked.
+    /// Keeps the compact form of each verified PAT in memory ([`Pat::expose`]). Some revocation stores find PATs by a
+    /// hash of this form, such as Zowe's Caching Service. All others do not need it. By default, the verifier keeps no
+    /// text of a token.
+    ///
+    /// The text takes up capacity of the cache. The new verifier does not share a cache with `self`.
+    #[must_use]
+    pub fn with_pat_texts(mut self) -> Self {
+        self.keeps_pat_texts = true;
+        // PATs that are already cached have no text.
+        self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
+        #[cfg(feature = "remote")]
+        self.watch_apiml_keys();
+        self
+    }
+
+    /// Verifies a token in its compact form (RFC 7515 §3.1):
+    /// - A key of this verifier must have signed the token with RS256.
+    /// - The token must not have expired (`now < exp`).
+    /// - If the token has a claim `nbf`, it must not be in the future (`nbf <= now`).
+    /// - Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
+    ///
+    /// Revocations are not checked.
     ///
     /// # Errors
-    /// [`TokenError`] for the first problem that this function finds. It checks the signature before it reads the
-    /// claims.
+    /// [`TokenError`] for the first problem that this function finds. The signature is checked before the claims are
+    /// read.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, there is no check that the bytes
-    /// are UTF-8.
+    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, the bytes are not checked for
+    /// UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
@@ -162,16 +182,16 @@ impl Rs256Verifier {
         let origin = self.signer(by, named.unwrap_or(0), message, &signature);
         let origin = origin.ok_or(TokenError::Signature)?;
         let claims = parse_claims(&decode(payload)?)?;
-        // A token with a critical extension that we do not support is not valid (RFC 7515 §4.1.11). We support no such
-        // extension.
+        // A token with a critical extension is not valid if we do not support the extension (RFC 7515 §4.1.11). We
+        // support none.
         if has_critical {
             return Err(TokenError::Malformed);
         }
         self.check(token, claims, origin)
     }
 
-    /// Finds out whose key has signed `message`. Our own keys are tried first: a key that API ML and the gateway share
-    /// counts as ours (docs/decisions.md#d48).
+    /// Finds out whose key has signed `message`. Our own keys are tried first. So if API ML and the gateway share a
+    /// key, it counts as ours (docs/decisions.md#d48).
     fn signer(
         &self,
         by: By,
@@ -187,7 +207,7 @@ impl Rs256Verifier {
         if is_tried(By::Apiml)
             && let Some(keys) = &self.apiml
         {
-            // An earlier check has ensured that the header names RS256.
+            // The caller has already checked that the header names RS256.
             let checked =
                 keys.with_current(|keys| keys.check(Algorithm::Rs256, None, message, signature));
             return (checked == Some(Signature::Good)).then_some(TokenOrigin::Apiml);
@@ -195,8 +215,8 @@ impl Rs256Verifier {
         None
     }
 
-    /// Whether one of the keys has signed `message`. The key `first` is tried first. All keys are tried, because
-    /// another program may use other ids for the same keys.
+    /// Returns whether one of the keys has signed `message`. The key `first` is tried first. Then all others are tried,
+    /// because another program may use other ids for the same keys.
     fn has_signed(&self, first: usize, message: &[u8], signature: &[u8]) -> bool {
         let others = self.keys.iter().enumerate().filter(|(index, _)| *index != first);
         self.keys[first].has_signed(message, signature)
@@ -217,8 +237,8 @@ impl Rs256Verifier {
         if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
-        // `iat` is not checked for our own tokens, so they stay valid even if the gateway's clock was ahead. Revocation
-        // rules can also revoke such tokens (docs/decisions.md#d8).
+        // `iat` is not checked for our own tokens. So they stay valid if the gateway's clock was ahead when it issued
+        // them. Revocation rules can also revoke such tokens (docs/decisions.md#d8).
         #[cfg(feature = "remote")]
         if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
             return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
@@ -250,6 +270,7 @@ impl Rs256Verifier {
                 expires_at,
                 origin,
                 fingerprint: TokenFingerprint::of(token),
+                text: self.keeps_pat_texts.then(|| PatText::new(token)),
             })));
         }
         Err(TokenError::Issuer)
@@ -265,7 +286,7 @@ impl Rs256Verifier {
     }
 }
 
-/// Returns the claim `iss` that a login token must have if a key of this origin has verified it.
+/// Returns the claim `iss` that a login token must have if a key of `origin` has verified it.
 fn login_issuer(origin: TokenOrigin) -> &'static str {
     match origin {
         #[cfg(feature = "remote")]
@@ -287,14 +308,14 @@ pub(super) fn parse_claims(payload: &[u8]) -> Result<Claims, TokenError> {
 /// Functions for [`TrustedIssuers`](super::TrustedIssuers).
 #[cfg(feature = "remote")]
 impl Rs256Verifier {
-    /// Ensures that cached tokens become invalid when API ML withdraws a key.
+    /// Invalidates cached tokens when API ML withdraws a key.
     fn watch_apiml_keys(&self) {
         if let (Some(cache), Some(keys)) = (&self.cache, &self.apiml) {
             keys.invalidate(&cache.generation());
         }
     }
 
-    /// Replaces the cache, if there is one, by an empty cache of the same capacity.
+    /// Replaces the cache with an empty cache of the same capacity, if there is a cache.
     pub(super) fn with_empty_cache(mut self) -> Self {
         self.cache = self.cache.map(|cache| Arc::new(cache.empty_like()));
         self.watch_apiml_keys();
@@ -318,13 +339,13 @@ impl Rs256Verifier {
         self.clock.now()
     }
 
-    /// Whether one of the keys signs tokens with this encoded header.
+    /// Returns whether one of the keys signs tokens with this encoded header.
     pub(super) fn is_header_of_a_key(&self, header: &str) -> bool {
         self.keys.iter().any(|key| key.header() == header)
     }
 }
 
-/// Says whose keys are tried.
+/// The keys that are tried, by their owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
 pub(super) enum By {
@@ -343,8 +364,7 @@ impl TokenVerifier for Rs256Verifier {
     }
 }
 
-/// Reads the header of `token`, and returns whether it lists critical extensions. `header` is the encoded text of this
-/// header.
+/// Returns whether the header of `token` lists critical extensions. `header` is the encoded text of this header.
 ///
 /// # Errors
 /// [`TokenError::Algorithm`] if the header names an algorithm other than RS256. [`TokenError::Malformed`] if the header
@@ -358,8 +378,8 @@ fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError
 }
 
 /// Returns the algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. The
-/// crate jsonwebtoken cannot do this: it returns the same error for an unknown algorithm, such as `none`, and for a
-/// text that is not JSON. It also accepts `{"alg": {"RS256": null}}`, in which `alg` is not a string.
+/// crate jsonwebtoken cannot do this, because it returns the same error for an unknown algorithm, such as `none`, and
+/// for a text that is not JSON. It also accepts `{"alg": {"RS256": null}}`, in which `alg` is not a string.
 fn algorithm(header: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {
@@ -369,7 +389,7 @@ fn algorithm(header: &str) -> Option<String> {
     serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
-/// Whether a valid JSON text is an object. The header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519
+/// Returns whether a JSON text is an object. The header and the claims of a JWT must be objects (RFC 7515 §4, RFC 7519
 /// §7.2), but serde also reads a struct from an array. If the text is not valid JSON, the result has no meaning.
 pub(super) fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
@@ -380,8 +400,8 @@ pub(super) fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// Returns the issue time: our private claim `iat_ms` (in milliseconds), if it is in the same second as `iat`.
-/// Otherwise returns `iat`.
+/// Returns the issue time. This is our private claim `iat_ms` (in milliseconds) if it is in the same second as `iat`.
+/// Otherwise it is `iat`.
 fn issued_at(claims: &Claims) -> Timestamp {
     claims
         .iat_ms
@@ -390,9 +410,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// Returns the error text of serde, without the position in the JSON, and at most 120 characters. The text names a
-/// missing claim, a claim that occurs twice, or a wrong type with the expected type. It may contain the value of the
-/// claim with the wrong type, but no value of another claim.
+/// Returns the error text of serde without the position in the JSON, and at most 120 characters of it. The text names a
+/// claim that is missing, occurs twice, or has a wrong type. It may contain the value of the claim with the wrong type,
+/// but no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

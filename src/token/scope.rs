@@ -85,8 +85,8 @@ impl Scopes {
         Ok(Self::from_ids(ids))
     }
 
-    /// Reads the scopes of a verified token. An item that is not a service id is ignored, because it cannot match a
-    /// service. An empty result matches no service.
+    /// Reads the scopes of a verified token. Items that are not service ids are ignored, because they cannot match a
+    /// service. Empty scopes match no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }
@@ -97,7 +97,7 @@ impl Scopes {
         Self(ids.into())
     }
 
-    /// Whether `service` accepts the PAT.
+    /// Returns whether `service` accepts the PAT.
     pub fn contains(&self, service: &ServiceId) -> bool {
         self.0.binary_search(service).is_ok()
     }
@@ -108,7 +108,7 @@ impl Scopes {
     }
 }
 
-/// Why a list of scopes is not valid.
+/// The reason why a list of scopes is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopesError {

@@ -4,12 +4,14 @@
 //! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
 //! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroizing;
 
 use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// A token whose signature, times and claims were verified. This type does not show whether the token is revoked.
+/// A token whose signature, times and claims were verified. The token may be revoked, which this type does not show.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
@@ -26,8 +28,8 @@ impl VerifiedToken {
     /// Creates a verified token of another issuer, with its claims.
     ///
     /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has verified `token`.
-    /// All other code checks only the expiry time and the revocations. `token` is the compact form that the client
-    /// sent. Only its fingerprint is stored.
+    /// Other parts of this crate check only the expiry time and the revocations. `token` is the compact form that the
+    /// client sent. Only its fingerprint is stored.
     pub fn external(token: &[u8], claims: ExternalClaims) -> Self {
         Self::External(ExternalToken::new(token, claims))
     }
@@ -69,8 +71,8 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// Says whose key has verified a token (docs/decisions.md#d48). The claim `iss` does not show this, because API ML and
-/// the gateway use the same value.
+/// The owner of the key that has verified a token (docs/decisions.md#d48). The claim `iss` does not show the owner,
+/// because API ML and the gateway use the same value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {
@@ -107,7 +109,7 @@ impl Jwt {
         &self.0.user
     }
 
-    /// When the token was issued, in whole seconds.
+    /// Returns the time when the token was issued, in whole seconds.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
@@ -117,7 +119,7 @@ impl Jwt {
         self.0.expires_at
     }
 
-    /// Says whose key has verified the token.
+    /// Returns the owner of the key that has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
@@ -128,10 +130,10 @@ impl Jwt {
     }
 
     /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
-    /// valid for all services: the token from a user's login does not have this claim.
+    /// valid for all services, which is so for a token from a user's login.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
-    /// ([D23](crate::decisions#d23)). Code that accepts login tokens in other places must refuse them.
+    /// ([D23](crate::decisions#d23)). Other code that accepts login tokens must refuse a token for one service.
     pub fn service(&self) -> Option<&ServiceId> {
         self.0.service.as_ref()
     }
@@ -142,8 +144,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. The verifier checks neither whether the token is revoked, nor whether its scopes
-/// include the service of the request. Clones share the claims.
+/// A verified Personal Access Token. It may be revoked, and its scopes may lack the service of the request, because the
+/// verifier checks neither. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 
@@ -155,6 +157,22 @@ pub(super) struct PatClaims {
     pub(super) expires_at: Timestamp,
     pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
+    pub(super) text: Option<PatText>,
+}
+
+/// The compact form of a PAT. `Debug` does not show it. When this value is dropped, its memory is overwritten.
+pub(super) struct PatText(Zeroizing<Box<str>>);
+
+impl PatText {
+    pub(super) fn new(token: &str) -> Self {
+        Self(Zeroizing::new(token.into()))
+    }
+}
+
+impl fmt::Debug for PatText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PatText(..)")
+    }
 }
 
 impl Pat {
@@ -172,13 +190,13 @@ impl Pat {
         &self.0.scopes
     }
 
-    /// Says whose key has verified the token.
+    /// Returns the owner of the key that has verified the token.
     pub fn origin(&self) -> TokenOrigin {
         self.0.origin
     }
 
-    /// When the token was issued. The precision is a millisecond if this crate issued the token, and otherwise a
-    /// second.
+    /// Returns the time when the token was issued. The time is in milliseconds if this crate issued the token, and
+    /// otherwise in whole seconds.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
@@ -186,6 +204,13 @@ impl Pat {
     /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
+    }
+
+    /// Returns the compact form of the token, if the verifier keeps it
+    /// ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). This text is a secret. Do not write
+    /// it to logs or errors.
+    pub fn expose(&self) -> Option<&str> {
+        self.0.text.as_ref().map(|text| &**text.0)
     }
 
     /// Returns the fingerprint, which identifies the token in logs and in revocations.

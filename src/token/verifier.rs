@@ -4,8 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use super::{TokenError, VerifiedToken};
 
-/// The future that [`TokenVerifier::verify_token`] returns. It does not borrow from the verifier or
-/// from the token.
+/// The future that [`TokenVerifier::verify_token`] returns. It borrows nothing.
 pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenError>> + Send>>;
 
 /// Verifies tokens: checks the signature, the times, the issuer and the claims.
@@ -15,10 +14,10 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// Zowe API ML (the API gateway of Zowe). Implement the trait to accept tokens of another issuer. An `Arc` of a
 /// verifier is also a verifier.
 ///
-/// A verifier must verify a token only with keys of the issuer that the token names (docs/decisions.md#d21).
+/// A verifier must use only keys of the issuer that the token names (docs/decisions.md#d21).
 ///
-/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. A verifier that combines several
-/// verifiers can then ask the next one ([`TokenError::is_foreign`]). A verifier that cannot decide returns
+/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. If several verifiers are combined,
+/// the next one can then be asked ([`TokenError::is_foreign`]). A verifier that cannot decide returns
 /// [`TokenError::Unavailable`], and the authentication fails.
 ///
 /// # Example
@@ -91,18 +90,18 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// Verifies `token` if this is possible without waiting. If the result is `None`, the caller calls
     /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this function for speed: if the result is not `None`, the caller need not store the request while a
-    /// future is pending.
+    /// Implement this function for speed: unless the result is `None`, the caller need not store the request while it
+    /// waits for a future.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;
         None
     }
 
-    /// Verifies a token whose user logs out. A verifier that asks the issuer whether a token is still valid must not ask
-    /// here: otherwise nobody can log out while the issuer does not answer.
+    /// Verifies a token whose user logs out. Here, a verifier must not ask the issuer whether the token is still valid.
+    /// Otherwise no user could log out while the issuer does not answer.
     ///
-    /// The default implementation calls [`verify_token`](Self::verify_token). A verifier that contains another verifier
-    /// must call the method of the other verifier.
+    /// By default, calls [`verify_token`](Self::verify_token). A verifier that contains another verifier must call the
+    /// method of the other verifier.
     fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
         self.verify_token(token)
     }

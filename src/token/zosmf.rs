@@ -1,5 +1,5 @@
-//! z/OSMF (IBM's management server on z/OS) as the issuer of tokens: fetches its keys, and asks it whether a token is
-//! still valid.
+//! z/OSMF (IBM's management server on z/OS) as the issuer of tokens. Fetches its keys, and asks z/OSMF whether a token
+//! is still valid.
 
 use super::{AskFuture, AskIssuer, FetchFuture, JwkSetSource, TokenStatus, VerifiedToken};
 use crate::{
@@ -20,7 +20,7 @@ impl<C: Connect> AskIssuer for Zosmf<C> {
     fn ask(&self, token: &str, _: &VerifiedToken) -> AskFuture {
         let (zosmf, token) = (self.clone(), UserToken::new(token));
         Box::pin(async move {
-            // The characters of a verified token are always allowed in a cookie, so this does not fail.
+            // A verified token contains only characters that a cookie allows, so this conversion does not fail.
             let Ok(token) = token else { return Ok(TokenStatus::Ended) };
             let is_accepted = zosmf.accepts(&token).await?;
             Ok(if is_accepted { TokenStatus::Active } else { TokenStatus::Ended })

@@ -29,17 +29,17 @@ const AUTHENTICATE: [&str; 3] = ["zosmf", "services", "authenticate"];
 /// The path of the keys with which z/OSMF signs its JWTs.
 const KEYS: [&str; 5] = ["jwt", "ibm", "api", "zOSMFBuilder", "jwk"];
 
-/// z/OSMF refuses requests without this header. Its value may be empty.
+/// z/OSMF refuses requests that do not have this header. The value may be empty.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-zosmf-header");
 
-/// The code of z/OSMF for an internal error in a response to a password change. Other codes mean that the password
+/// In a response to a password change, this code of z/OSMF means an internal error. Other codes mean that the password
 /// was not changed.
 const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
 /// Each request is sent at most once, because the security product counts wrong passwords. A response that z/OSMF does
-/// not document is an error, and does not count as a refused password. Redirects are not followed.
+/// not document is an error. It does not count as a refusal of the password. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,8 +74,8 @@ impl<C> Zosmf<C> {
 
 impl<C: Connect> Zosmf<C> {
     /// Logs `user` in, and stores the session in `sessions`. `password` is a password, or a PassTicket (a one-time
-    /// password of z/OS) for the APPLID (application name) of z/OSMF. In the background, this function ends sessions at
-    /// z/OSMF that `sessions` has removed, such as the earlier session of the user.
+    /// password of z/OS) for the APPLID (application name) of z/OSMF. If `sessions` removes other sessions, such as the
+    /// earlier session of the user, this function ends them at z/OSMF in the background.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the
@@ -121,7 +121,7 @@ impl<C: Connect> Zosmf<C> {
         });
     }
 
-    /// Replaces the password `old` of `user` by `new`.
+    /// Replaces the password `old` of `user` with `new`.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
@@ -152,22 +152,22 @@ impl<C: Connect> Zosmf<C> {
         decide_change(&self.client.call_once(request).await?)
     }
 
-    /// Ends a session at z/OSMF. It is no error if the session has already ended.
+    /// Ends a session at z/OSMF. Returns `Ok` if the session has already ended.
     ///
     /// # Errors
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response shows neither of these two results.
+    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response does not show that the session has ended.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
-        // A logout with one token of the session does not end the other token.
+        // A logout with one token of the session does not end the other token, so there is one logout for each token.
         for (cookie, token) in session.cookies() {
             self.end_token(cookie, token).await.map_err(ZosmfError::Remote)?;
         }
         Ok(())
     }
 
-    /// Ends the session of a JWT that z/OSMF has issued. It is no error if z/OSMF already refuses the token.
+    /// Ends the session of a JWT that z/OSMF has issued. Returns `Ok` if z/OSMF already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response shows neither of these two results.
+    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response does not show that the session has ended.
     pub async fn log_out_jwt(&self, token: &UserToken) -> Result<(), RemoteError> {
         self.end_token(JWT, token).await
     }
@@ -182,7 +182,8 @@ impl<C: Connect> Zosmf<C> {
         }
     }
 
-    /// Asks whether z/OSMF accepts the JWT `token`. Only z/OSMF knows whether the user has logged out.
+    /// Asks whether z/OSMF accepts the JWT `token`. Without the call, the gateway would not know whether the user has
+    /// logged out.
     ///
     /// # Errors
     /// [`RemoteError`] if z/OSMF cannot be reached, or answers neither 2xx nor 401.
@@ -228,7 +229,7 @@ impl<C> fmt::Debug for Zosmf<C> {
     }
 }
 
-/// Why a call of z/OSMF failed. The error may be logged: it contains no part of a password or a token.
+/// The reason why a call of z/OSMF failed. The error contains no part of a password or a token, so it may be logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZosmfError {
@@ -263,7 +264,7 @@ fn decide_login(reply: &Reply, user: &UserId, now: Timestamp) -> Result<ZosmfSes
     }
 }
 
-/// Decides whether the token is valid. An HTML page with status 2xx, such as a login page, is an error.
+/// Decides whether the token is valid. An HTML page with a status 2xx, such as a login page, is an error.
 fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     let is_page = reply.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
@@ -275,7 +276,7 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     }
 }
 
-/// Decides whether the password was changed. A 4xx or 5xx counts as a refusal only if its body is JSON of z/OSMF
+/// Decides whether the password was changed. A 4xx or 5xx counts as a refusal only if its body is the JSON of z/OSMF
 /// (`docs/reference/zowe-site.md#zosmf`).
 fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
     #[derive(Deserialize)]

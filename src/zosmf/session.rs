@@ -12,15 +12,16 @@ use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 pub(super) const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
 
-/// The maximum length of a token, in bytes. Servers do not accept a header with a longer cookie.
+/// The maximum length of a token, in bytes. Servers refuse headers with longer cookies.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// How long an LTPA token (an opaque token of IBM servers) is used if z/OSMF has sent no JWT. The token does not say
-/// when it expires. By default, it is valid for more than eight hours, but a site may set a shorter time.
+/// If z/OSMF has sent only an LTPA token (an opaque token of IBM servers), the session is used for this time. An LTPA
+/// token does not show when it expires. By default, it is valid for more than eight hours, but a site may set a shorter
+/// time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show the tokens. Dropping the
-/// session overwrites their memory.
+/// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show them. Dropping the session
+/// overwrites their memory.
 pub struct ZosmfSession {
     tokens: Tokens,
     expires_at: Timestamp,
@@ -83,8 +84,8 @@ impl ZosmfSession {
         }
     }
 
-    /// Returns the time at which the JWT expires. Without a JWT: 30 minutes after the login, because an LTPA token does
-    /// not say when it expires.
+    /// Returns the time at which the JWT expires. Without a JWT, returns 30 minutes after the login, because an LTPA
+    /// token does not show when it expires.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }

@@ -11,17 +11,16 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires, so that it is still valid when the request arrives at
-/// z/OSMF.
+/// A session is not used in the last minute before it expires. So it is still valid when the request arrives at z/OSMF.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// The number of JWTs whose hashes are remembered. Together they have less than 10 MiB.
+/// The number of JWTs whose hashes are kept. The hashes take less than 10 MiB together.
 const OPENED: u64 = 50_000;
 
-/// The [`ZosmfSession`]s of users, at most one for each user. A session is kept until a minute before it expires,
-/// until the user logs out, or until there are too many sessions. Clones share the sessions.
+/// The [`ZosmfSession`]s of users, at most one for each user. A session is removed a minute before it expires, when the
+/// user logs out, or when there are too many sessions. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     by_user: Arc<Cache<UserId, Arc<ZosmfSession>>>,
@@ -41,29 +40,29 @@ impl ZosmfSessions {
     /// Keeps up to `capacity` sessions. `clock` decides when a session expires.
     pub fn new(capacity: NonZeroUsize, clock: Arc<dyn Clock>) -> Self {
         let by_user = Arc::new(Cache::new(capacity.get()));
-        // The memory grows with the number of entries.
+        // The memory of the cache grows with the number of entries.
         let opened = Arc::new(Cache::with_weighter(100, OPENED, UnitWeighter));
         Self { by_user, opened, clock }
     }
 
-    /// Returns a store without sessions, which remembers the tokens of the sessions that `self` has opened. Use it when the
-    /// address of z/OSMF has changed: the sessions are not valid there, but a z/OSMF in the same sysplex may accept the
-    /// tokens.
+    /// Returns a store without sessions. It still knows the tokens of the sessions that `self` has opened
+    /// ([`has_opened`](Self::has_opened)). Use it when the address of z/OSMF has changed. The old sessions do not
+    /// belong to the new address, but a z/OSMF in the same sysplex (a group of z/OS systems) may accept their tokens.
     #[must_use]
     pub fn without_sessions(&self) -> Self {
         Self { opened: self.opened.clone(), ..Self::new(DEFAULT_CAPACITY, self.clock.clone()) }
     }
 
-    /// Whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme `zosmf`. Services
-    /// have received such tokens, but no client has. So a gateway that accepts JWTs of z/OSMF as login tokens should refuse
-    /// them ([D23](crate::decisions#d23)).
+    /// Returns whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme
+    /// `zosmf`. Services have received such tokens, but clients have not. So a gateway that accepts JWTs of z/OSMF as
+    /// login tokens should refuse them ([D23](crate::decisions#d23)).
     ///
-    /// The last 50,000 tokens are remembered, as hashes, while the program runs.
+    /// The hashes of the last 50,000 tokens are kept while the program runs.
     pub fn has_opened(&self, token: &str) -> bool {
         self.opened.get(&hash(token)).is_some()
     }
 
-    /// Remembers that the gateway has opened `session`.
+    /// Stores the hash of the JWT of `session`, because the gateway has opened this session.
     pub(crate) fn remember(&self, session: &ZosmfSession) {
         if let Some(jwt) = session.jwt() {
             self.opened.insert(hash(jwt), ());
@@ -81,8 +80,8 @@ impl ZosmfSessions {
     }
 
     /// Stores `session` for `user`. Returns the removed sessions that have not expired: the earlier session of the
-    /// user, and a session that was evicted because there are too many. The earlier session is returned without the
-    /// tokens that `session` also has, because these are still needed.
+    /// user, and a session that was evicted because there are too many. The caller should end them at z/OSMF. If the
+    /// earlier session and `session` have a token in common, this token is still needed, so it is not returned.
     #[must_use = "the sessions are valid at z/OSMF until they are ended there"]
     pub fn keep(
         &self,
@@ -91,7 +90,7 @@ impl ZosmfSessions {
     ) -> impl Iterator<Item = (UserId, Arc<ZosmfSession>)> {
         self.remember(&session);
         let mut gone = <[Option<(UserId, Arc<ZosmfSession>)>; 2]>::default();
-        // All sessions have the same weight, so at most two are removed: the earlier session of the user, and an
+        // All sessions have the same weight. So at most two are removed: the earlier session of the user, and an
         // evicted one.
         let kept = Arc::new(session);
         self.by_user.insert_with_lifecycle(user, kept.clone(), &mut gone);

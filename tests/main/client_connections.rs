@@ -1,5 +1,5 @@
-//! Tests of the connections of clients: how they are closed, and what a client still receives. The clients
-//! send raw bytes over TCP or TLS.
+//! Tests of the connections of clients: how they are closed, and which bytes a client still receives. The clients send
+//! raw bytes over TCP or TLS.
 
 use std::{
     convert::Infallible,
@@ -152,7 +152,7 @@ enum EarlyResponse {
     Service,
 }
 
-/// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client still sends, the
+/// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client is still sending, the
 /// kernel would reset the connection, and most clients would lose the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_response_to_an_upload_is_lost() {
@@ -210,7 +210,7 @@ async fn no_response_to_an_upload_is_lost() {
     }
 }
 
-/// The connection stays open if the service has read the body, or if hyper can discard the body without
+/// The connection stays open if the service has read the body. It also stays open if hyper can discard the body without
 /// waiting.
 #[tokio::test]
 async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
@@ -233,8 +233,8 @@ async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
 
-/// The service closes its connection in the middle of the response. The client must get the first part of the
-/// response, so that it sees that the request arrived at the service.
+/// The service closes its connection in the middle of the response. The client must get the first part of the response,
+/// which shows that the request has arrived at the service.
 #[tokio::test]
 async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
     const PAUSE: Step = Step::Wait(Duration::from_millis(100));
@@ -263,7 +263,7 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
                 let (response, result) = read_all(&mut stream).await;
                 let case = format!("{head:?} {part:?}, pause {pause}, {transport:?}: {response:?}");
                 if part.is_empty() && !pause {
-                    // If the gateway has not sent the head yet, it sends 502 in its place.
+                    // If the gateway has not sent the head yet, it answers 502 instead.
                     let is_502 = response.starts_with("HTTP/1.1 502 ");
                     assert!(is_502 || response.starts_with("HTTP/1.1 200 "), "{case}");
                 } else {
@@ -355,8 +355,8 @@ async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
 /// The number of clients in the shutdown test.
 const LOAD_CLIENTS: usize = 32;
 
-/// Keep-alive clients send one request after the other while the server shuts down. A request is lost if the
-/// connection was open when the client sent the request, and the client gets no response.
+/// Keep-alive clients send one request after the other while the server shuts down. A request is lost if it was sent on
+/// an open connection and gets no response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
     let wanted: usize = std::env::var("SHUTDOWN_REQUESTS").map_or(4_000, |n| n.parse().unwrap());
@@ -378,7 +378,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // The time varies, so that the clients are in different states when the shutdown begins.
+        // The time varies, so that the clients are in different states at the beginning of the shutdown.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -559,7 +559,7 @@ enum Leaves {
 const GET: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
 const POST: &str = "POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nbody";
 
-/// The steps of a service that reads one of the requests above.
+/// Returns the steps of a service that reads one of the requests above.
 fn reads(request: &str) -> Vec<Step> {
     let mut steps = vec![Step::ReadHead];
     if request == POST {
@@ -568,8 +568,8 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// A TCP FIN alone does not show whether the client has closed the whole connection, or only its sending side. The
-/// gateway must nevertheless detect a client that has closed the whole connection.
+/// From a TCP FIN alone, the gateway cannot see whether the client has closed the whole connection or only its sending
+/// side. It must still detect that the whole connection was closed.
 #[tokio::test]
 async fn the_request_of_a_client_that_has_gone_is_cancelled() {
     for (transport, leaves) in [
@@ -609,7 +609,7 @@ async fn the_request_of_a_client_that_has_gone_is_cancelled() {
         leaves: Leaves,
         set_zero_linger: impl Fn(&S) -> io::Result<()>,
     ) {
-        // In this time, the service gets the request.
+        // The service receives the request during this time.
         sleep(Duration::from_millis(100)).await;
         match leaves {
             Leaves::Resets => set_zero_linger(stream).unwrap(),
@@ -628,7 +628,7 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
             (GET, 100, "HTTP/1.1 200 OK\r\n"),
             (POST, 100, "HTTP/1.1 200 OK\r\n"),
             (HTTP_10, 1500, "HTTP/1.0 200 OK\r\n"),
-            // The server sends `100 Continue` as a probe to a client that may have disconnected. A client that still
+            // If a client may have disconnected, the server sends `100 Continue` to it as a probe. A client that still
             // waits ignores the probe.
             (GET, 1500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
             (POST, 2500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
@@ -662,8 +662,7 @@ async fn an_incomplete_upload_is_400() {
     }
 }
 
-/// After the error response, the server closes the connection properly, not with a reset. Over TLS it sends
-/// `close_notify`.
+/// After the error response, the server closes the connection without a reset. Over TLS, it sends `close_notify`.
 #[tokio::test]
 async fn a_client_that_sends_a_malformed_request_can_read_the_whole_response() {
     let answer = service_fn(async |_: Request<Incoming>| {

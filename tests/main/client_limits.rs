@@ -1,4 +1,4 @@
-//! Limits of client connections: how many there are, how long they are idle, and how slow a client may be.
+//! Limits of client connections: their number, how long they may be idle, and how slow a client may be.
 
 use std::{
     convert::Infallible,
@@ -47,7 +47,7 @@ const A_SECOND: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The path selects the response.
+/// Answers a request. The path selects the response.
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body: Body = match request.uri().path() {
         "/never" => pending().await,
@@ -107,8 +107,8 @@ impl Client {
         Self::connect_from(Ipv4Addr::LOCALHOST, to).await
     }
 
-    /// Connects from the local address `from`. It can be any address in 127.0.0.0/8, because all of them are
-    /// loopback addresses.
+    /// Connects from the local address `from`, which can be any address in 127.0.0.0/8. All of these are loopback
+    /// addresses.
     async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
@@ -133,8 +133,8 @@ impl Client {
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
-        // If the server closes the connection with unread bytes, the kernel resets the connection, and
-        // `read_to_end` returns an error.
+        // If the server closes the connection without having read all bytes, the kernel resets the connection.
+        // `read_to_end` then returns an error.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still open");
         assert_eq!(rest, b"");
         start.elapsed()
@@ -211,8 +211,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
-    // With this option, the kernel resets a connection that the client closes. After a reset, the server
-    // cancels the request immediately.
+    // With this option, the kernel resets a connection that the client closes. The server cancels the request
+    // immediately after a reset.
     for client in &busy {
         client.0.get_ref().set_zero_linger().unwrap();
     }
@@ -302,7 +302,7 @@ async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
     let _second = Client::connect(address).await;
     let mut third = Client::connect(address).await;
     assert!(first.closed().await < A_SECOND);
-    // When the server has read the header, it counts the connection for the client address in the header.
+    // When the server has read the header, the connection counts for the client address in the header.
     let header = "PROXY TCP4 192.0.2.7 192.0.2.1 50000 443\r\n";
     third.send(header).await;
     third.get("/").await;
@@ -329,7 +329,7 @@ async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connec
     assert_eq!(counts.open(), 1);
 }
 
-/// Reads to the end of the connection.
+/// Reads until the end of the connection.
 async fn end(client: &mut Client) -> std::io::Result<usize> {
     timeout(PATIENCE, client.0.read_to_end(&mut Vec::new())).await.expect("still open")
 }
@@ -388,7 +388,7 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
         () = answered => {}
         _ = &mut connection => panic!("closed"),
     }
-    // Nothing polls `connection` after this line, so the HTTP/2 client reads nothing.
+    // After this line, nothing polls `connection`, so the HTTP/2 client reads nothing.
     let mut half_sent = Client::connect(plain.1).await;
     half_sent.send("GET / HT").await;
     sleep(Duration::from_millis(100)).await;
@@ -397,8 +397,8 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
     for server in servers {
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
     }
-    // The default drain timeout is 30 s. So if the shutdown takes less than 10 s, the drain timeout did not end
-    // the connections.
+    // The default drain timeout is 30 s. If the shutdown takes less than 10 s, this timeout is not the reason for the
+    // end of the connections.
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -442,7 +442,8 @@ async fn an_http2_connection_with_a_stream_is_not_idle() {
     assert!(!connection.is_finished());
 }
 
-/// The whole response fits into the buffers of the server, so the request counts as ended.
+/// The whole response fits into the buffers of the server. So the request counts as ended, although the client has not
+/// read the response.
 #[tokio::test]
 async fn an_http2_client_cannot_keep_a_connection_by_leaving_a_short_response_unread() {
     let idle = Duration::from_millis(300);
@@ -517,8 +518,7 @@ async fn a_client_that_never_reads_is_disconnected_except_from_an_event_stream()
 #[tokio::test]
 async fn a_client_that_reads_slowly_stays_connected() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    // The buffer is small, because the kernel lets the server send more only when a part of the buffer is
-    // empty.
+    // The buffer is small, because the kernel lets the server continue only when a part of the buffer is empty.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
@@ -557,8 +557,7 @@ async fn an_http2_stream_with_a_full_window_is_reset_and_its_connection_stays_op
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
 }
 
-/// Reads the data that has arrived, but never enlarges the flow-control window. Returns the error that ends the
-/// stream.
+/// Reads the data that has arrived, but never enlarges the flow-control window. Returns the error that ends the stream.
 async fn end_of(mut body: h2::RecvStream) -> h2::Error {
     loop {
         if let Some(Err(error)) = body.data().await {
@@ -608,8 +607,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second client sends nothing. A client of
-    // gRPC may do so, but this service does not use HTTP/2.
+    // The first client sends more than the required 4 KiB in each second. The second client sends nothing. A gRPC
+    // client may do so, but this service does not use HTTP/2.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -666,7 +665,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     assert!(text.contains(line), "{text}");
 }
 
-/// A request that has arrived at the service, which holds it until [`answer`](Self::answer).
+/// A request that has arrived at the service. The service does not answer it before [`answer`](Self::answer) is called.
 struct Held(oneshot::Sender<()>);
 
 impl Held {
@@ -675,8 +674,8 @@ impl Held {
     }
 }
 
-/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight for each address. The service holds each
-/// request for `/held`: it waits with the answer.
+/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight for each address. The service delays its
+/// answer to each request for `/held`.
 struct BehindProxy {
     address: SocketAddr,
     held: mpsc::UnboundedReceiver<Held>,
@@ -733,7 +732,7 @@ impl Client {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n")).await;
     }
 
-    /// The status of a request for `/`.
+    /// Sends a request for `/`, and returns the status.
     async fn status_for(&mut self, client: ForwardedFor<'_>) -> String {
         self.send_for("/", client).await;
         self.next_status().await
@@ -761,7 +760,7 @@ async fn over_http1_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     let mut proxy = Client::connect(server.address).await;
     for (client, status) in [
         (Some("203.0.113.1"), "429"),
-        // The client has sent the first address.
+        // The client has sent the first address, and the proxy the second one.
         (Some("203.0.113.2, 203.0.113.1"), "429"),
         (Some("203.0.113.2"), "200"),
         (None, "200"),
@@ -812,7 +811,7 @@ async fn over_http2_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     held.answer();
     assert_eq!(first.await, 200);
     let deadline = Instant::now() + PATIENCE;
-    // The stream ends in a task of its own, a moment after the client has received its response.
+    // The stream ends in a separate task, shortly after the client has received its response.
     while send("/", client).await != 200 {
         assert!(Instant::now() < deadline, "still refused");
     }
@@ -840,7 +839,7 @@ async fn requests_of_a_peer_that_is_not_trusted_count_for_the_peer() {
     assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");
 }
 
-/// An HTTP/2 request with `fields` headers, whose values have `bytes` bytes in total.
+/// Returns an HTTP/2 request with `fields` headers, whose values have `bytes` bytes in total.
 fn with_headers(path: &str, fields: usize, bytes: usize) -> Request<()> {
     let mut request = get(path);
     let value = HeaderValue::try_from("x".repeat(bytes / fields)).unwrap();
@@ -882,8 +881,8 @@ async fn headers_of_more_than_64_kib_are_answered_with_431_over_http1() {
     }
 }
 
-/// Encodes an HTTP/2 frame (RFC 9113 §4.1). A SETTINGS frame is for the connection (stream 0), any other frame
-/// for stream 1.
+/// Encodes an HTTP/2 frame (RFC 9113 §4.1). A SETTINGS frame is for the connection (stream 0). Any other frame is for
+/// stream 1.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let stream = u8::from(kind != SETTINGS);
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -898,7 +897,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// If the server reset the stream with an error after the response, many clients would report only the reset.
+/// If the server reset the stream with an error after the response, many clients would only report the reset.
 #[tokio::test]
 async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_error() {
     for has_body in [false, true] {
@@ -906,7 +905,7 @@ async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_erro
     }
 }
 
-/// With `has_body`, the client announces a body by leaving the request stream open.
+/// Checks that there is no such reset. With `has_body`, the client announces a body by not ending the request stream.
 async fn no_reset_with_an_error_follows(has_body: bool) {
     let address = serve_tls(|server| server).await;
     let mut stream = connect_h2(address).await;
@@ -941,12 +940,12 @@ async fn no_reset_with_an_error_follows(has_body: bool) {
             }
         }
     };
-    // The server keeps the connection open, so `read` does not end. Within a second, it receives all frames.
+    // The server keeps the connection open, so `read` does not end. Within this second, it receives all frames.
     assert!(timeout(A_SECOND, read).await.is_err());
     let (kind, block) = &frames[0];
     // Entry 8 of the static table is `:status`. The value is `431`, in Huffman code.
     assert_eq!((*kind, &block[..5]), (HEADERS, &[0x48, 0x83, 0x69, 0x90, 0xff][..]), "{block:?}");
-    // With NO_ERROR, a server tells the client that it does not need the body (RFC 9113 §8.1).
+    // A server that resets with NO_ERROR only tells the client that it does not need the body (RFC 9113 §8.1).
     let resets = frames.iter().filter(|(kind, _)| *kind == RST_STREAM);
     for (_, code) in resets {
         assert!(has_body);
@@ -968,8 +967,8 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
         let request = with_headers("/never", 1, 56_000);
         held.push(clients[number % 2].send_request(request, true).unwrap());
     }
-    // Sends a large request on another connection. Repeats it until the status is `wanted`, because the
-    // requests above need some time to arrive and to end.
+    // Sends a large request on another connection. Repeats it until the status is `wanted`, because the requests above
+    // take some time to arrive and to end.
     let large = async |client: &mut h2::client::SendRequest<Bytes>, wanted: u16| {
         let deadline = Instant::now() + PATIENCE;
         loop {

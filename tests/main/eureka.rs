@@ -33,7 +33,7 @@ async fn eureka() -> FakeEureka {
     FakeEureka::https(pki::SERVER.acceptor()).await
 }
 
-/// The ids and the status of all instances.
+/// Returns the ids and the status of all instances.
 fn seen(registry: &Registry) -> String {
     let shown = registry.instances().map(|it| format!("{} {}", it.id, it.status.as_str()));
     shown.collect::<Vec<_>>().join(",")
@@ -71,7 +71,7 @@ async fn changes_are_fetched_as_deltas_and_a_missed_change_by_a_full_fetch() {
     assert_eq!(eureka.take_requests(), ["GET /eureka/apps/delta", "GET /eureka/apps"]);
 }
 
-/// The hash code does not show that one instance was replaced by another.
+/// The hash code does not show that one instance has replaced another.
 #[tokio::test]
 async fn after_a_pause_the_whole_registry_is_fetched() {
     let eureka = eureka().await;
@@ -103,7 +103,7 @@ async fn the_next_host_is_asked_and_the_registry_stays_if_none_answers() {
     let fetched = client.fetch().await.unwrap();
     assert_eq!((fetched.fetch, fetched.address.to_string()), (Fetch::Full, second.url()));
     assert_eq!(fetched.failed.len(), 1, "{fetched:?}");
-    // The host that answered last is asked first.
+    // The client first asks the host that answered last.
     assert_eq!(client.fetch().await.unwrap().fetch, Fetch::Delta);
 
     second.stop().await;

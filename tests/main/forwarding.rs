@@ -36,12 +36,13 @@ where
         .service(Forward::new(connector, timeouts))
 }
 
-/// Connects to services and accepts any certificate.
+/// Returns a connector to services that accepts any certificate.
 pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }
 
-/// Connects to services. Verifies their certificates with `authorities` (PEM), as `verification` says.
+/// Returns a connector that verifies the certificates of services with `authorities` (PEM). `verification` determines
+/// what is verified.
 pub(crate) fn verified(verification: Verification, authorities: &str) -> Connector {
     Connector::builder()
         .with_verification(verification)

@@ -51,7 +51,7 @@ enum SignatureCache {
 
 const OFF_AND_ON: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
 
-/// A server with the certificate [`SERVER`]. It trusts client certificates of the authority `clients`.
+/// Returns a server with the certificate [`SERVER`]. It trusts client certificates of the authority `clients`.
 async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAddr) {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
         .with_client_authorities(clients.pem().as_bytes());
@@ -130,9 +130,9 @@ async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
     Ok(body.to_owned())
 }
 
-/// The alert that the server sends to a client that it refuses.
+/// Connects to a server that refuses the client. Returns the alert that the server sends.
 async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescription {
-    // In TLS 1.3 the client's handshake is complete before the server has verified the certificate.
+    // In TLS 1.3, the client's handshake is complete before the server has verified the certificate.
     let error = match connect(connector, address).await {
         Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
         Err(error) => error,
@@ -148,8 +148,7 @@ fn alert_in(error: &io::Error) -> AlertDescription {
     }
 }
 
-/// The alert is the same with and without the signature cache. Earlier handshakes with a valid certificate do not
-/// change the alert.
+/// The alert must be the same with and without the signature cache, and after handshakes with a valid certificate.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
     for cache in OFF_AND_ON {
@@ -195,7 +194,7 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
     }
 }
 
-/// A server that trusts client certificates of the authority, and checks them with these revocation lists.
+/// Starts a server that trusts client certificates of the authority, and checks them with these revocation lists.
 async fn serve_with_lists(authority: &Authority, lists: &[&str]) -> SocketAddr {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
         .with_client_authorities(authority.pem().as_bytes())
@@ -263,8 +262,8 @@ fn malformed_revocation_lists_are_refused() {
     }
 }
 
-/// In TLS 1.3 a client can send its request before the server has verified the certificate. If the server
-/// reset the connection, the client's next write would fail before the client reads the alert.
+/// In TLS 1.3, a client can send its request before the server has verified the certificate. If the server reset the
+/// connection, the client's next write would fail before the client has read the alert.
 #[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     let authority = Authority::trusted();
@@ -296,8 +295,7 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     }
 }
 
-/// The server soon closes its side of the connection, even if the client keeps its side open. So another client
-/// can connect.
+/// The server soon closes its side of the connection, even if the client does not. So another client can connect.
 #[tokio::test]
 async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
     for (request, is_alert) in [
@@ -353,7 +351,7 @@ async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    // This timeout is shorter than the time that the server gives a refused client to close its connection.
+    // This timeout is shorter than the time that a refused client has to close its connection.
     let server = server.with_drain_timeout(Duration::from_millis(500));
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });
@@ -375,13 +373,13 @@ async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<
     (stream, response)
 }
 
-/// Whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
+/// Returns whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
-/// A listener trusts only its own authorities, even if another listener of the process has verified and
-/// cached a certificate.
+/// A listener trusts only its own authorities, even if another listener of the process has verified and cached a
+/// certificate of another authority.
 #[tokio::test]
 async fn listeners_do_not_share_trust() {
     for cache in OFF_AND_ON {
@@ -408,7 +406,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
     }
 }
 
-/// A session ticket must not let a client in whose authority is no longer trusted.
+/// A client with a session ticket must be refused if its authority is not trusted any more.
 #[tokio::test]
 async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() {
     let settings = |clients: &Authority| {
@@ -447,8 +445,7 @@ async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() 
     }
 }
 
-/// The server sends a session ticket on each connection, so the client's next connection needs no full
-/// handshake.
+/// The server sends a session ticket on each connection. So the client's next connection needs no full handshake.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
     let address = serve(&Authority::trusted(), SignatureCache::Off).await;

@@ -59,7 +59,7 @@ fn full(bytes: impl Into<Bytes>) -> Body {
     Full::from(bytes.into()).boxed_unsync()
 }
 
-/// A body whose frames the test sends.
+/// Returns a body, and the sender of its frames.
 fn channel() -> (mpsc::UnboundedSender<Frame<Bytes>>, Body) {
     struct Frames(mpsc::UnboundedReceiver<Frame<Bytes>>);
     impl futures_core::Stream for Frames {
@@ -105,7 +105,7 @@ fn gateway(
     gateway_of(&[url], settings)
 }
 
-/// A gateway to a service with these instances.
+/// Returns a gateway to a service with these instances.
 fn gateway_of(
     urls: &[&str],
     settings: &Settings,
@@ -138,7 +138,7 @@ fn get() -> Request<Body> {
 /// A request to the service and the stream of its response.
 type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// Serves HTTP/2 on `io`. Each exchange runs `handle` in a task of its own.
+/// Serves HTTP/2 on `io`. Each exchange runs `handle` in a separate task.
 async fn serve<T, F>(io: T, builder: h2::server::Builder, handle: impl Fn(Exchange) -> F)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -232,7 +232,8 @@ async fn both_bodies_are_streamed_at_the_same_time_with_trailers() {
     assert_eq!(names, ["grpc-status", "x-sum"]);
 }
 
-/// A service with TLS that serves HTTP/2 if `alpn` contains it, else HTTP/1.1. It answers with the version.
+/// Starts a service with TLS. It serves HTTP/2 if `alpn` contains it, and otherwise HTTP/1.1. It answers with the
+/// version.
 async fn tls_service(alpn: &[&str]) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()
@@ -630,7 +631,7 @@ async fn a_pause_in_a_body_ends_it_except_for_event_streams() {
     }
 }
 
-/// Two attempts with different credentials, although the service accepts each only once.
+/// Both attempts need their own PassTicket, because the service accepts each only once.
 #[tokio::test]
 async fn a_request_with_a_passticket_gets_a_new_one_if_the_service_may_have_seen_the_first() {
     let seen = Arc::<Mutex<VecDeque<String>>>::default();

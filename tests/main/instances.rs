@@ -1,4 +1,5 @@
-//! Several instances of a service: choice, ejection, retries.
+//! Several instances of a service: how the gateway chooses between them, stops using a failed one (ejection), and sends
+//! requests again.
 
 use std::{
     collections::HashMap,
@@ -40,11 +41,11 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until};
 
-/// The requests that an instance has received, as `METHOD path authorization`, each with the number of times.
+/// The number of times that an instance has received each request, by `METHOD path authorization`.
 type Received = Arc<Mutex<HashMap<String, usize>>>;
 
-/// An instance of a service. It has its own thread and its own runtime, so that it can end like a process that is
-/// killed: all its sockets are closed at once.
+/// An instance of a service. It has its own thread and its own runtime. So a test can close all its sockets at the same
+/// time, as when a process is killed.
 struct Running {
     address: SocketAddr,
     received: Received,
@@ -151,7 +152,7 @@ fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) ->
     Routes::new([route.with_instances(instances)]).unwrap()
 }
 
-/// A stack that forwards to these instances.
+/// Returns a stack that forwards to these instances.
 fn stack(
     addresses: &[SocketAddr],
     states: Arc<InstanceStates>,
@@ -227,7 +228,7 @@ async fn an_instance_that_is_killed_under_load_costs_no_get() {
     until(|| health() == InstanceHealth::Ejected).await;
     assert_eq!(states.unhealthy(), [(format!("svc at {upstream}"), InstanceHealth::Ejected)]);
 
-    // The connections to the killed instance are closed by now, so that no byte of a request can be lost.
+    // The gateway has already closed the connections to the killed instance, so no byte of a request can be lost.
     let posts = (0..50).map(|number| {
         let request = request(Method::POST, &format!("after-{number}"));
         send(stack.clone(), request)
@@ -262,7 +263,7 @@ async fn futures_join<F: Future<Output: Send + 'static> + Send + 'static>(
     futures.collect::<JoinSet<_>>().join_all().await
 }
 
-/// No listener at this address accepts a connection.
+/// Returns an address at which no listener accepts connections.
 async fn refused() -> SocketAddr {
     raw::listener().await.1
 }
@@ -303,7 +304,7 @@ async fn a_client_chooses_an_instance_by_its_id() {
         assert_eq!(status, 404, "{id}");
         assert!(body.unwrap().contains("ZWEAG510E"));
     }
-    // The chosen instance does not answer, and no other instance gets the request.
+    // The chosen instance does not answer. No other instance must get the request.
     let [first, second, third] = instances;
     let (killed, _) = first.kill();
     let before = second.requests() + third.requests();
@@ -312,7 +313,7 @@ async fn a_client_chooses_an_instance_by_its_id() {
     assert_eq!(second.requests() + third.requests(), before);
 }
 
-/// PassTickets, each for one use.
+/// Returns a scheme with PassTickets that the service accepts only once.
 fn passtickets() -> Arc<dyn Scheme> {
     let profile = key_profile("ZOWEAPPL").with_replay(Replay::Protected);
     let applid = *profile.applid();
@@ -324,7 +325,7 @@ fn passtickets() -> Arc<dyn Scheme> {
     Arc::new(PassTicketScheme::new(applid, tickets))
 }
 
-/// A node of the gateway that authenticates users.
+/// Returns a node of the gateway that authenticates users.
 fn sticky_node(
     addresses: &[SocketAddr],
     scheme: Arc<dyn Scheme>,
@@ -435,7 +436,7 @@ async fn retired_connections_are_not_used_again() {
 #[tokio::test]
 async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
-    // The connections to the first instance end at once: the first `closing` of them.
+    // Of the connections to the first instance, the first `closing` end immediately.
     for (instances, closing, want, connections) in
         [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
     {

@@ -1,4 +1,4 @@
-//! Fetches the keys of an identity provider over TLS. The server sends a correct, a late or a wrong answer, or none.
+//! Fetches the keys of an identity provider over TLS. The server sends a correct, a late, a wrong or no answer.
 
 use std::{
     sync::{
@@ -44,8 +44,8 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Starts a TLS server that counts its requests. It answers each request with these bytes, and then waits. Returns its
-/// port and the count.
+/// Starts a TLS server that counts its requests. It answers each request with these bytes, and then keeps the
+/// connection open. Returns its port and the count.
 async fn server(answer: String) -> (u16, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let (acceptor, counted) = (SERVER.acceptor(), requests.clone());

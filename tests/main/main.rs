@@ -25,7 +25,7 @@ mod upstream;
 mod websocket;
 mod wire;
 
-/// The time limit for one step of a test. It is long enough for a slow and busy machine.
+/// The time limit for one step of a test. It allows for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `what` returns `true`.

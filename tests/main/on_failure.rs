@@ -36,14 +36,14 @@ fn key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Three values of `Authorization`: no header, a token that is not valid, and a valid token.
+/// Returns three values of `Authorization`: no header, a token that is not valid, and a valid token.
 fn credentials() -> [Option<String>; 3] {
     let token = TokenIssuer::new(key()).login_token(&user("USER"), "domain").unwrap();
     let bearer = |token: &str| Some(format!("Bearer {token}"));
     [None, bearer("garbage"), bearer(token.expose())]
 }
 
-/// A gateway with two routes: `/svc`, which needs a PassTicket, and `/open`. The service counts its requests in
+/// Returns a gateway with two routes: `/svc`, which needs a PassTicket, and `/open`. The service counts its requests in
 /// `received`. It puts the headers of each request into the extensions of the response.
 fn gateway(
     on_failure: OnFailure,

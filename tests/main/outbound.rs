@@ -62,7 +62,7 @@ impl Default for Settings {
     }
 }
 
-/// A stack of layers that only routes requests and forwards them to the service at `url`.
+/// Returns a stack of layers that only routes requests and forwards them to the service at `url`.
 fn forward(
     url: &str,
     settings: &Settings,
@@ -135,7 +135,7 @@ fn multi_threaded() -> Runtime {
     runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// As in the program `passticket-proxy`, each thread has its own runtime and a clone of one `Forward`.
+/// Each thread has its own runtime and a clone of one `Forward`, as in the program `passticket-proxy`.
 #[test]
 fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
     const LIMIT: usize = 3;
@@ -168,7 +168,7 @@ fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
         }
     });
     let max = Gated::count(&service.max_open);
-    // The service may see a new connection before it sees the end of the previous one.
+    // The service may notice a new connection before it notices the end of the previous one.
     assert!((1..=LIMIT + 1).contains(&max), "{max} connections");
     assert_eq!(settings.counts.refused(), 0);
     drop(stack);
@@ -178,8 +178,8 @@ fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
     }));
 }
 
-/// Only one connection is allowed. The idle connection of the first runtime is closed, so that the second
-/// runtime can open one.
+/// Only one connection is allowed. So the idle connection of the first runtime must be closed before the second runtime
+/// can open one.
 #[test]
 fn an_idle_connection_of_another_runtime_is_closed_for_a_request_that_waits() {
     let service_runtime = multi_threaded();
@@ -244,7 +244,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     }
 }
 
-/// The response timeout does not begin before the request has a connection.
+/// The response timeout begins only when the request has a connection.
 #[tokio::test]
 async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     let service = Gated::new(0);
@@ -259,7 +259,7 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
             requests.push(tokio::spawn(stack.clone().oneshot(request)));
         }
     }
-    // Together, the four requests take longer than the timeout.
+    // The four requests together take longer than the timeout.
     for request in requests {
         sleep(Duration::from_millis(500)).await;
         service.gate.add_permits(1);
@@ -269,8 +269,8 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes a connection without `Connection: close` in a response. The gateway may already have sent the
-/// next request.
+/// A service that closes a connection without having sent `Connection: close`. At this time, the gateway may already
+/// have sent the next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,
@@ -285,17 +285,15 @@ enum Close {
     AfterResponse,
     /// After it has read the next request.
     AfterRequest,
-    /// When the next request has arrived. The service does not read the request, so the kernel resets the
-    /// connection.
+    /// When the next request has arrived. The service does not read it, so the kernel resets the connection.
     Reset,
     /// After the first bytes of the next response.
     AfterStatus,
 }
 
 impl Closing {
-    /// Starts a service that answers one to nine requests on each connection, and then closes the connection in
-    /// one of the ways in `closes`. The number of the connection selects the number of answers and the way of
-    /// closing.
+    /// Starts a service that answers one to nine requests on each connection, and then closes the connection in one of
+    /// the ways in `closes`. The number of answers and the way depend on the number of the connection.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
@@ -340,7 +338,7 @@ impl Closing {
         self.requests.lock().unwrap().push(head);
     }
 
-    /// How often a request with this id arrived.
+    /// Returns how often a request with this id arrived.
     fn arrived(&self, id: &str) -> usize {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|head| head.contains(&format!("/{id} "))).count()
@@ -374,8 +372,7 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket once. Each user can get 60 PassTickets, so the requests are from many
-/// users.
+/// The service accepts each PassTicket once. Each user can get only 60 PassTickets, so there are many users.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -402,7 +399,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // The service closes about two thirds of 2,000 connections when the next request has arrived.
+    // Of the 2,000 connections, the service closes about two thirds when the next request has arrived.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 
@@ -436,7 +433,7 @@ async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_respon
     }
 }
 
-/// The service resets the connection when the head of an upload has arrived, before the client sends the body.
+/// The service resets the connection when the head of an upload has arrived. The client sends the body after that.
 #[tokio::test]
 async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     for (method, want, connections) in [(Method::PUT, 200, 2), (Method::POST, 502, 1)] {
@@ -465,7 +462,7 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     }
 }
 
-/// A stack that verifies tokens, and forwards requests to `url` with the headers of `scheme`.
+/// Returns a stack that verifies tokens, and forwards requests to `url` with the headers of `scheme`.
 fn authorized(url: &str, scheme: impl Scheme, audit: Audit) -> Stack {
     authorized_over(ServiceProtocol::Auto, url, scheme, audit)
 }
@@ -514,15 +511,15 @@ impl AuditSink for Records {
     }
 }
 
-/// The value of `Authorization` with a login token of `name`.
+/// Returns the value of `Authorization` with a login token of `name`.
 pub(crate) fn bearer(name: &str) -> HeaderValue {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
     let token = TokenIssuer::new(key).login_token(&user(name), "domain").unwrap();
     format!("Bearer {}", token.expose()).parse().unwrap()
 }
 
-/// With replay protection, the service may have accepted the PassTicket before it closed the connection. Therefore the
-/// request is sent again with another PassTicket.
+/// With replay protection, the service may have used the PassTicket before it closed the connection. So the request is
+/// sent again with another PassTicket.
 #[tokio::test]
 async fn with_replay_protection_a_request_is_sent_again_with_another_passticket() {
     let custom = ["x-user", "x-ticket"].map(HeaderName::from_static);
@@ -623,7 +620,7 @@ async fn a_request_is_sent_again_only_if_the_scheme_makes_another_credential() {
     }
 }
 
-/// The response timeout also limits the time in which the scheme makes another credential.
+/// The time in which the scheme makes another credential is part of the response timeout.
 #[tokio::test]
 async fn a_scheme_that_makes_no_other_credential_in_time_gets_504() {
     let service = Arc::<Closing>::default();
@@ -683,8 +680,8 @@ async fn a_refused_connection_is_tried_once_more_for_any_method() {
     }
 }
 
-/// The service closes its listener, so the gateway cannot send the request again. The error message says that
-/// the service cannot be reached.
+/// The service closes its listener, so the gateway cannot send the request again. The error message must show that the
+/// service cannot be reached.
 #[tokio::test]
 async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_503() {
     let (listener, address) = raw::listener().await;
@@ -724,7 +721,7 @@ async fn informational_responses_are_limited() {
     }
 }
 
-/// If a service pauses too long in a response body, the gateway aborts the response. The client sees that the
+/// If a service pauses too long in a response body, the gateway aborts the response. The client must notice that the
 /// response is incomplete.
 #[tokio::test]
 async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stream() {
@@ -776,7 +773,7 @@ async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stre
     }
 }
 
-/// The body timeout counts only while the gateway waits for the service, not while the client does not read.
+/// The body timeout does not count the time in which the client does not read.
 #[tokio::test]
 async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
     let address = raw::service(async |stream| {
@@ -818,7 +815,7 @@ async fn a_route_has_its_own_limit_for_pauses() {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap_err();
 }
 
-/// The gateway does not wait for the rest of an upload that the service no longer reads.
+/// The gateway does not wait for the rest of an upload that the service has stopped reading.
 #[tokio::test]
 async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete() {
     for (answer, want) in [

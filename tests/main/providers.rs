@@ -1,8 +1,8 @@
 //! Tests of three providers that call another server over TLS. The server sends correct, late or malformed
 //! responses, or no response.
 //!
-//! - `EndpointSaf` asks whether a user may access a resource. This question is called a SAF check. SAF is the
-//!   interface to the security product of z/OS.
+//! - `EndpointSaf` asks whether a user may access a resource. This is called a SAF check. SAF is the z/OS interface to
+//!   the security product.
 //! - `ZssCertificates` asks which user a client certificate is mapped to. The server is ZSS (Zowe System
 //!   Services) on z/OS.
 //! - `ZssIdentities` asks ZSS which user a distributed identity is mapped to. A distributed identity is a
@@ -57,10 +57,10 @@ use crate::{PATIENCE, until};
 /// The deadline of calls that the peer does not answer in time.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Longer than any deadline in this file.
+/// A time that is longer than any deadline in this file.
 const LATE: Duration = Duration::from_secs(30);
 
-/// How the peer (the server that a provider calls) answers.
+/// How the peer answers. The peer is the server that a provider calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Correct,
@@ -74,7 +74,7 @@ enum How {
     Huge,
     HalfABody,
     Redirect,
-    /// The correct document, after the test has added a permit for the request.
+    /// The correct document, but only after the test has added a permit for the request.
     WhenPermitted,
 }
 
@@ -109,12 +109,12 @@ impl Peer {
         *self.how.lock().unwrap() = how;
     }
 
-    /// The number of calls so far.
+    /// Returns the number of calls so far.
     fn calls(&self) -> usize {
         self.received.lock().unwrap().len()
     }
 
-    /// The last request.
+    /// Returns the last request.
     fn last(&self) -> Received {
         self.received.lock().unwrap().last().unwrap().clone()
     }
@@ -176,8 +176,8 @@ impl Peer {
     }
 }
 
-/// The correct document. `USER` is authorized, other users are not. Any certificate is mapped to `USER`. Only
-/// one distributed identity is mapped, also to `USER`.
+/// Returns the correct document. `USER` is authorized, and other users are not. Any certificate is mapped to `USER`.
+/// One distributed identity is also mapped to `USER`, and all others are not mapped.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {
@@ -256,7 +256,7 @@ fn limits(deadline: Duration) -> ClientLimits {
     ClientLimits::default().with_deadline(deadline)
 }
 
-/// A client that trusts the authority of [`SERVER`].
+/// Returns a client that trusts the authority of [`SERVER`].
 fn client(limits: ClientLimits) -> Client<impl Connect> {
     let connector = Connector::builder()
         .with_authorities(Authority::trusted().pem().as_bytes())
@@ -270,7 +270,7 @@ fn tokens(user: &UserId) -> Result<UserToken, NoToken> {
     UserToken::new(format!("token-of-{user}"))
 }
 
-/// A certificate with this number of host names.
+/// Returns a certificate with this number of host names.
 fn certificate(names: usize) -> PeerCertificate {
     let names: Vec<_> = (0..names).map(|i| format!("name-{i}.example.com")).collect();
     let der = self_signed(|params| {
@@ -320,7 +320,7 @@ impl From<Result<UserId, MapError>> for Outcome {
 
 const PROVIDERS: [&str; 3] = ["SAF", "certificates", "identities"];
 
-/// Makes one call with a new provider, whose cache is empty. A correct response gives [`Outcome::Yes`].
+/// Calls a new provider, whose cache is empty. A correct response gives [`Outcome::Yes`].
 async fn ask<C>(provider: &str, client: Client<C>, base: &str) -> Outcome
 where
     C: Connect,
@@ -509,7 +509,7 @@ async fn calls_have_the_form_that_zowe_expects_and_are_cached() {
     assert_eq!(request.headers["cookie"], cookie("USER"));
     assert_eq!(request.body, "");
 
-    // The same check is answered from the cache. A check with another user, level or resource is a new call.
+    // The same check again is answered from the cache. A check with another user, level or resource is a new call.
     assert_eq!(check("USER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::Yes);
     assert_eq!(peer.calls(), 1);
     assert_eq!(check("OTHER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::No);
@@ -634,7 +634,7 @@ async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
 }
 
-/// The deadline includes the time that a call waits in the queue.
+/// The deadline also counts the time in the queue.
 #[tokio::test]
 async fn the_deadline_counts_from_the_start_of_the_call() {
     let peer = peer(How::WhenPermitted).await;
@@ -645,7 +645,7 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    // If each deadline began when its call leaves the queue, all calls would take six seconds.
+    // If each deadline began only when its call leaves the queue, all calls together would take six seconds.
     let all = async {
         while let Some(answer) = checks.join_next().await {
             assert_eq!(answer.unwrap(), Err(SafError::Unavailable));
@@ -654,8 +654,8 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
     timeout(SHORT * 10, all).await.expect("all calls end in time");
 }
 
-/// A TCP proxy in front of the peer. Sending any value to `up` closes all open connections. While the value is
-/// `false`, the proxy also closes each new connection.
+/// A TCP proxy in front of the peer. If a test sends a value to `up`, all open connections are closed. While the value
+/// is `false`, each new connection is also closed.
 struct TcpProxy {
     port: u16,
     up: watch::Sender<bool>,

@@ -55,7 +55,7 @@ struct TestService {
 impl TestService {
     fn answer(&self, request: &Request<Body>) -> StatusCode {
         let Some(basic) = request.headers().get("authorization") else {
-            // If there is no ticket, this header must contain the reason.
+            // If there is no ticket, this header must be present and contain the reason.
             let failure = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
             assert!(failure.starts_with("ZWEAG141E"), "{failure}");
             return StatusCode::UNAUTHORIZED;
@@ -90,7 +90,7 @@ impl Setup {
         Self { clock, service: Arc::new(service), key }
     }
 
-    /// A gateway in front of the service. Each call makes a new gateway, as after a restart.
+    /// Creates a gateway in front of the service. Each call makes a new gateway, as after a restart.
     fn gateway(
         &self,
     ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
@@ -156,7 +156,7 @@ impl Setup {
         results
     }
 
-    /// The number of different tickets that the service has received.
+    /// Returns the number of different tickets that the service has received.
     fn tickets(&self) -> usize {
         self.service.seen.lock().unwrap().len()
     }

@@ -32,7 +32,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-/// A server that needs a client certificate of the trusted authority.
+/// Returns a server that needs a client certificate of the trusted authority.
 fn server(
     groups: &[&'static dyn SupportedKxGroup],
     certificate: &str,
@@ -100,7 +100,7 @@ fn id(service: &str) -> ServiceId {
     ServiceId::new(service).unwrap()
 }
 
-/// A stack with a route for each of `services`. All of them lead to `url`.
+/// Returns a stack with a route for each of `services`. All of them lead to `url`.
 fn stack(
     forward: Forward<Connector, Full<Bytes>>,
     url: &str,
@@ -118,7 +118,7 @@ fn stack(
     ServiceBuilder::new().layer(RouteLayer::new(Routes::new(routes).unwrap())).service(forward)
 }
 
-/// Status and body of the answer to `GET /{service}/x`.
+/// Returns status and body of the answer to `GET /{service}/x`.
 async fn get<S>(stack: &S, service: &str) -> (StatusCode, Bytes)
 where
     S: Service<
@@ -180,7 +180,7 @@ async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
         .with_connector_of(id("own"), other())
         .with_connector_of(id("bypassown"), other())
         .with_max_connections(2.try_into().unwrap());
-    // One value handles all requests, so that it remembers the connections of the last route.
+    // One stack handles all requests, so that it has the connections of the last route.
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(routes.unwrap()))
         .layer(AuthenticateLayer::new(Authenticator::new(verifier)))

@@ -1,5 +1,5 @@
-//! The verifier caches verified tokens. A cached token is still checked for revocation and expiry on each
-//! request. So a revoked or expired token is refused from the next request on.
+//! The verifier caches verified tokens. Each request still checks a cached token for revocation and expiry. So a
+//! revoked or expired token is refused from the next request on.
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -37,13 +37,13 @@ impl Setup {
         Self { clock, issuer, verifier, revocations: Arc::default() }
     }
 
-    /// A Personal Access Token (PAT) that is valid for one day.
+    /// Returns a Personal Access Token (PAT) that is valid for one day.
     fn pat(&self, user: &UserId) -> IssuedToken {
         let scopes = Scopes::parse(["files"]).unwrap();
         self.issuer.personal_access_token(user, &scopes, Validity::requested(Some(1))).unwrap()
     }
 
-    /// The status of the response to a request with `token`.
+    /// Sends a request with `token`, and returns the status.
     async fn status(&self, token: &IssuedToken) -> StatusCode {
         let authenticator = Authenticator::new(self.verifier.clone())
             .with_revocations(self.revocations.clone())

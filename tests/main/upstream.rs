@@ -39,7 +39,7 @@ use crate::{
     forwarding::{forward, unverified, verified},
 };
 
-/// The TLS configuration of a listener with this certificate. The certificate must be for the key of
+/// Returns the TLS configuration of a listener with this certificate. The certificate must be for the key of
 /// [`SERVER`].
 fn server_tls(certificate: &str) -> ServerTls {
     ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
@@ -53,7 +53,7 @@ fn timeouts() -> ForwardTimeouts {
     ForwardTimeouts::default().with_response(PATIENCE)
 }
 
-/// A stack of layers that only routes requests and forwards them to the service at `address`.
+/// Returns a stack of layers that only routes requests and forwards them to the service at `address`.
 fn forward_to(
     address: SocketAddr,
 ) -> impl Service<Request<Full<Bytes>>, Response = Response<ResponseBody>, Error = Infallible> + Clone
@@ -149,8 +149,8 @@ async fn a_slow_upload_does_not_time_out() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_millis(600));
     let at = gateway(address, timeouts).await;
 
-    // The upload takes three times as long as the timeout. But the time between two pieces is shorter than
-    // the timeout.
+    // The upload takes three times as long as the timeout. But the pauses between its pieces are shorter than the
+    // timeout.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         for _ in 0..9 {
@@ -207,8 +207,8 @@ async fn a_request_that_no_scheme_layer_has_prepared_gets_500() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-/// Sends the bytes of `request` to a gateway. The service behind the gateway returns the method, URI, headers
-/// and body that it received. The result is the raw response of the gateway.
+/// Sends the bytes of `request` to a gateway, and returns the raw response. The service behind the gateway answers with
+/// the method, URI, headers and body that it received.
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
@@ -278,8 +278,8 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection is accepted before the shutdown begins. Its first request arrives after the shutdown has
-/// begun, and is still answered. A silent connection delays the shutdown only for a short time.
+/// A connection is accepted before the shutdown begins. Its first request arrives after that, and must still be
+/// answered. A silent connection delays the shutdown only for a short time.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
@@ -302,17 +302,16 @@ async fn a_connection_accepted_before_shutdown_is_served() {
     drop(silent);
 }
 
-/// When `run` returns, the futures of aborted requests have been dropped. This matters, because dropping a
-/// future can have effects, such as writing an audit record. The test includes HTTP/2, where each request has
-/// its own task.
+/// When `run` returns, the futures of aborted requests must have been dropped. This matters, because dropping a future
+/// can have effects, such as writing an audit record. The test includes HTTP/2, where each request has a separate task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn aborted_requests_are_dropped_before_run_returns() {
     /// Counts the requests that are not dropped yet.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // The sleep makes the drop slow. If `run` did not wait for the drop, it would return before the
-            // count changes.
+            // The sleep makes the drop slow. If `run` did not wait for the drop, it would return before the count
+            // changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -384,8 +383,8 @@ async fn a_silent_connection_times_out() {
     }
 }
 
-/// A service that answers `answers` requests on a connection and then closes the connection. The last
-/// response has no `Connection: close`.
+/// Starts a service that answers `answers` requests on a connection and then closes it. The last response has no
+/// `Connection: close`.
 async fn closes_after(answers: usize) -> Scripted {
     let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
     Scripted::http(vec![[Step::ReadHead, answer]; answers].concat()).await
@@ -449,7 +448,7 @@ async fn an_idle_connection_is_closed() {
     }
 }
 
-/// More bytes than fit into the socket buffers between client and service.
+/// A number of bytes that does not fit into the socket buffers between client and service.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -516,8 +515,7 @@ async fn an_unsolicited_response_is_never_used() {
     }
 }
 
-/// Sends the bytes of `request` to a gateway whose service answers `answer`. The result is the raw response of
-/// the gateway.
+/// Sends the bytes of `request` to a gateway whose service answers `answer`. Returns the raw response of the gateway.
 async fn answered(request: &str, answer: &str) -> String {
     let steps = [Step::ReadHead, Step::send(answer), Step::Wait(Duration::from_millis(100))];
     let service = Scripted::http(steps).await;

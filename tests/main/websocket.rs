@@ -124,7 +124,7 @@ impl Gateway {
         client
     }
 
-    /// The counter of the tunnels that have ended for this reason.
+    /// Returns the number of tunnels that have ended for this reason.
     fn ended(&self, reason: &str) -> u64 {
         let text = MetricRegistry::new().with(self.ended.clone()).expose();
         let name = format!("passticket_tunnels_ended_total{{reason=\"{reason}\"}} ");
@@ -202,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         timeout(PATIENCE, Frame::read(&mut self.0)).await.expect("a frame in time")
     }
 
-    /// Reads a close frame and answers it, and waits for the end of the connection. Returns the code.
+    /// Reads a close frame, answers it, and waits for the end of the connection. Returns the code in the frame.
     async fn closed(&mut self) -> u16 {
         let close = self.read().await.unwrap().expect("a close frame");
         let code = close.close_code().unwrap_or_else(|| panic!("not a close frame: {close:?}"));
@@ -294,7 +294,7 @@ async fn a_tunnel_works_over_tls_and_on_a_route_with_the_scheme_bypass() {
     }
     client.write(&Frame::masked(CLOSE, 1000_u16.to_be_bytes())).await;
     assert_eq!(client.read().await.unwrap().unwrap().close_code(), Some(1000));
-    // The end of TLS is clean: `read` would return an error without `close_notify`.
+    // TLS ends properly. Without `close_notify`, `read` would return an error.
     assert_eq!(client.read().await.unwrap(), None);
 }
 
@@ -357,7 +357,7 @@ async fn a_refused_handshake_gets_a_plain_status() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {headers}: {head}");
     }
     assert!(served.try_recv().is_err(), "the service got a refused handshake");
-    // The page belongs to the gateway, and the service refuses the handshake.
+    // The page belongs to the gateway, but the service refuses the handshake.
     let headers = format!("{HANDSHAKE}origin: http://localhost\r\n");
     let (head, _) = Client::send(gateway.address, "/open/chat", &headers).await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
@@ -440,7 +440,7 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     let mut end = [0; 5];
     timeout(PATIENCE, first.0.read_exact(&mut end)).await.unwrap().unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
-    // The other stream continues until its token expires. A revocation makes it look at the clock.
+    // The other stream continues until its token expires. It notices this when a revocation makes it check the clock.
     timeout(Duration::from_millis(200), second.0.read_exact(&mut end)).await.unwrap_err();
     clock.advance(Duration::from_secs(91 * 24 * 3600));
     gateway.revocations.apply(&Revocation::Token { token: TokenFingerprint::of(&pat), expires_at });
@@ -534,7 +534,7 @@ async fn the_end_of_the_tokens_validity_closes_with_1008() {
         Gateway::start_with(service, |tunnels| tunnels.with_clock(for_tunnels), |server| server)
             .await;
     let token = gateway.issuer.login_token(&user("USER"), "domain").unwrap();
-    // The token expires in a tenth of a second, as far as the tunnel knows.
+    // The tunnel assumes that the token expires in a tenth of a second.
     let almost = token.expires_at().as_millis() - 100;
     clock.set(tower_passticket::clock::Timestamp::from_millis(almost));
     let mut client = gateway.open(token.expose()).await;
@@ -585,7 +585,7 @@ async fn a_tunnel_may_continue_for_the_tunnel_drain_timeout() {
     timeout(PATIENCE / 2, gateway.drained).await.expect("the server stops").unwrap();
 }
 
-/// The service sends one half of a frame before the gateway closes the WebSocket, and the other half after it.
+/// The service sends one half of a frame before the gateway closes the WebSocket, and the other half after that.
 #[tokio::test]
 async fn the_close_frame_comes_after_the_current_frame() {
     let (go_on, waiting) = oneshot::channel::<()>();
@@ -668,8 +668,8 @@ async fn an_idle_tunnel_is_closed_with_1001() {
     assert_eq!(gateway.ended("idle"), 1);
 }
 
-/// The client takes no bytes. The gateway then reads no more from the service, and cuts both connections after the write
-/// timeout.
+/// The client reads no bytes. So the gateway reads no more from the service. After the write timeout, it closes both
+/// connections.
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_the_service_and_is_cut() {
     let (service, mut served) = service(async |stream| {

@@ -53,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A stack of layers that only routes requests and forwards them to the service at `url`.
+/// Returns a stack of layers that only routes requests and forwards them to the service at `url`.
 fn forward<B>(
     url: &str,
     timeouts: ForwardTimeouts,
@@ -70,13 +70,13 @@ where
     forwarding::forward(url, Bypass, unverified(), timeouts)
 }
 
-/// A body in one piece.
+/// Returns a body in one piece.
 fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A stream that yields copies of `piece`. The field `left` is the number of copies that it has not yielded yet. The
-/// poll returns `Pending` once before each copy and before the end.
+/// A stream that yields copies of `piece`. `left` is the number of copies that it has not yielded yet. The poll returns
+/// `Pending` once before each copy and once before the end.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -111,7 +111,7 @@ impl futures_core::Stream for Pieces {
     }
 }
 
-/// A body that consists of `times` pieces. Its poll returns `Pending` before each piece.
+/// Returns a body that consists of `times` pieces. Its poll returns `Pending` before each piece.
 fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
@@ -157,8 +157,8 @@ impl Echo {
     }
 }
 
-/// Answers a request to `/{how}/{id}`. `how` selects the response. The response contains `id`, so that a test
-/// sees whether it gets the response to its own request.
+/// Answers a request to `/{how}/{id}`. `how` selects the response. The response contains `id`, so that a test can check
+/// that it belongs to its own request.
 async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
@@ -187,7 +187,7 @@ enum Exchange {
     Slowly,
     /// The request has a body. The service sends the whole body back as the response.
     Upload,
-    /// Like `Upload`, but the request body has many pieces.
+    /// The same as `Upload`, but the request body has many pieces.
     UploadSlowly,
     /// The response begins before the request has ended.
     Echo,
@@ -268,7 +268,7 @@ impl Exchange {
         checked.unwrap_or_else(|_| panic!("{self:?} of {id} got no response in time"));
     }
 
-    /// Whether the gateway may close the connection to the service after this exchange.
+    /// Returns whether the gateway may close the connection to the service after this exchange.
     fn may_close_its_connection(self) -> bool {
         matches!(self, Self::Echo | Self::HalfRead | Self::Cancelled(_))
     }
@@ -288,13 +288,13 @@ fn single_threaded() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// As in the program `passticket-proxy`, each thread has its own runtime and a clone of one `Forward`.
+/// Each thread has its own runtime and a clone of one `Forward`, as in the program `passticket-proxy`.
 #[test]
 fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
     /// The number of tasks in each thread.
     const TASKS: usize = 4;
-    /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before
-    /// the others.
+    /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before the
+    /// others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
     let (service_runtime, echo, url) = echo();
@@ -350,7 +350,7 @@ fn idle_connections_are_closed_after_the_first_runtime_has_ended() {
     drop(service_runtime);
 }
 
-/// A service over TLS that answers one request, then waits until the gateway closes the connection.
+/// Starts a service over TLS that answers one request, and then waits until the gateway closes the connection.
 async fn answers_once() -> Scripted {
     let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     Scripted::https(SERVER.acceptor(), [Step::ReadHead, answer, Step::ReadToEnd]).await
@@ -392,7 +392,7 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
     }
 }
 
-/// What a service does after it has answered an upload early. "Early" means: before it has read the body.
+/// The behaviour of a service after it has answered an upload early, which means before it has read the body.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
     /// The service reads until the gateway closes the connection.
@@ -403,12 +403,12 @@ enum AfterEarlyResponse {
     StopsReading,
 }
 
-/// More bytes than fit into the socket buffers between client and service.
+/// A number of bytes that does not fit into the socket buffers between client and service.
 const LARGE: usize = 16 << 20;
 
-/// A service that answers an upload to `/early` as soon as it has read the head. It answers any other request
-/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the
-/// service counts the bytes that it reads after an early response, and sends this number to `sender`.
+/// Starts a service that answers an upload to `/early` as soon as it has read the head. It answers any other request
+/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the service counts
+/// the bytes that it reads after an early response, and sends this number to `sender`.
 async fn answers_early(then: AfterEarlyResponse, sender: mpsc::Sender<usize>) -> SocketAddr {
     raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
@@ -523,8 +523,8 @@ async fn after_an_early_response_a_stalled_upload_blocks_other_uploads_only_unti
     upload_early_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early. Then makes one request for each of `lengths` on the same
-/// HTTP/2 connection. The body of the request has this length.
+/// Begins a large upload that is answered early. Then sends one request for each of `lengths` on the same HTTP/2
+/// connection, with a body of this length.
 async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (sender, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
@@ -551,8 +551,7 @@ async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts
     }
 }
 
-/// The service knows the length from the header, so it answers before the client has sent the flag
-/// END_STREAM.
+/// The service knows the length from the header. So it answers before the client has sent the flag END_STREAM.
 #[tokio::test]
 async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     let echo = Arc::<Echo>::default();
@@ -573,8 +572,8 @@ async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// The response of a service that reads only the head of an upload and then closes the connection. The
-/// service leaves bytes unread, so the kernel resets the connection.
+/// The response of a service that reads only the head of an upload and then closes the connection. Because of the
+/// unread bytes, the kernel resets the connection.
 #[derive(Clone, Copy, Debug)]
 enum ResponseBeforeReset {
     Complete,
@@ -646,8 +645,8 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// The number of uploads in each of the following tests. The tests repeat the upload, because the time at which
-/// the reset arrives differs.
+/// The number of uploads in each of the following tests. The tests repeat the upload, because the reset does not always
+/// arrive at the same time.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,11 @@
-//! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows a
-//! regression that is too small to measure as time. Each count covers [`ROUNDS`] calls. Before them, the
-//! benchmark makes as many warm-up calls, which are not counted.
+//! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows a regression that
+//! is too small to measure as time. Each count covers [`ROUNDS`] calls. Before them, the benchmark makes the same
+//! number of warm-up calls, which are not counted.
 //!
-//! `instructions.txt` has the committed counts. A benchmark fails if its count is more than 5 % above the
-//! committed count, or if there is no committed count. `just instructions` also fails if a count is more than
-//! 20 % below the committed count. In this case, either the code returned too early, or it became faster and
-//! the committed count must be updated. With a committed count that is too high, the benchmark would not notice
-//! a later regression.
+//! `instructions.txt` contains the committed counts. A benchmark fails if its count is more than 5 % above the
+//! committed count, or if there is no committed count. `just instructions` also fails if a count is more than 20 %
+//! below the committed count. This has one of two causes. Either the code returned too early. Or it became faster, and
+//! the committed count must be updated: with the old count, the benchmark would not notice a later regression.
 //!
 //! ```text
 //! apt-get install valgrind jq
@@ -14,7 +13,7 @@
 //! cargo bench -p instructions
 //! ```
 //!
-//! To update the counts, run these commands. `COUNT_ANEW` switches the limits off.
+//! To update the counts, run these commands. `COUNT_ANEW` turns the limits off.
 //!
 //! ```text
 //! COUNT_ANEW=1 cargo bench -p instructions -- --output-format=json |
@@ -137,8 +136,8 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
         let routes = Arc::new(routes.unwrap());
-        // This copy of the `Arc` is never dropped. Without the copy, the last request would drop the routes and
-        // their cache of PassTickets, and the count would include the drop.
+        // This copy of the `Arc` is never dropped. Otherwise the last request would drop the routes and their cache of
+        // PassTickets, and the count would include this drop.
         mem::forget(Arc::clone(&routes));
         let revocations = RevocationIndex::default();
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
@@ -209,8 +208,8 @@ impl<S> Answers for S where
 {
 }
 
-/// Checks the request that the layers pass on. A request that fails early takes few instructions. So without
-/// this check, the count of a failed request would look like an improvement.
+/// Checks the request that the layers pass on. A request that fails early takes few instructions. So without this
+/// check, a failure would look like an improvement.
 type Expected = fn(&Request<Body>) -> bool;
 
 fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
@@ -251,7 +250,8 @@ impl Service<Request<Body>> for Inner {
     }
 }
 
-/// Calls the service as hyper does, but without a runtime, because the services of this file do not wait.
+/// Calls the service as hyper does, but without a runtime. This is possible because the services of this file do not
+/// wait.
 fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> {
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready());
@@ -261,7 +261,7 @@ fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> 
     }
 }
 
-/// Makes work that sends a copy of `request` in each call.
+/// Returns work that sends a copy of `request` in each call.
 fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
@@ -316,7 +316,7 @@ fn client_certificate() -> Work {
     answering(World::new().stack(has_ticket), request)
 }
 
-/// An audit sink that formats each record, like the sink that writes to a file.
+/// An audit sink that formats each record, as the sink that writes to a file does.
 struct Lines;
 
 impl AuditSink for Lines {
@@ -330,8 +330,8 @@ fn jwt_audited() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// Forwards requests over one connection in memory. The count includes the service at the other end of the
-/// connection.
+/// Returns work that forwards requests over one connection in memory. The count includes the service at the other end
+/// of the connection.
 fn forward() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let connect = service_fn(async |_: http::Uri| {
@@ -402,12 +402,12 @@ fn revocation_check() -> Work {
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
 }
 
-/// Advances the clock by `step`, then makes a PassTicket.
+/// Returns work that advances the clock by `step` and then makes a PassTicket.
 fn ticket(algorithm: Algorithm, replay: Replay, step: Duration) -> Work {
     let clock = Arc::new(ManualClock::new(NOW));
     let tickets = generator(&clock, algorithm, replay);
-    // With replay protection, a user gets only one PassTicket for each second. The clock advances, so that
-    // there is an unused second for each call.
+    // With replay protection, a user gets only one PassTicket for each second. The clock advances here, so that there
+    // is an unused second for each call.
     clock.advance(Duration::from_secs(2 * ROUNDS as u64));
     let (user, applid) = (user(), applid());
     Box::new(move || {

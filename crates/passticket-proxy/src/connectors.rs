@@ -62,9 +62,9 @@ pub(crate) fn outbound(
 
 /// Returns the services with a connect timeout of their own.
 ///
-/// The connector of a service is also used on its routes with the scheme bypass. There it must present no certificate of
-/// the gateway. So a service with routes of both kinds keeps the timeout of the gateway, if the gateway has a
-/// certificate.
+/// All routes of a service use the same connector. On routes with the scheme bypass, the connector must present no
+/// certificate of the gateway. So if the gateway has a certificate, a service that also has routes with another scheme
+/// keeps the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -75,16 +75,18 @@ fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration
     })
 }
 
-/// Returns the services that are found in Eureka and may receive credentials, unless all services are verified strictly
-/// anyway. Any program with a trusted certificate can register an instance. So an instance must present a certificate for
-/// its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
+/// Returns the services that are found in Eureka and may receive credentials. Returns no services if all services are
+/// verified strictly anyway. Any program with a trusted certificate can register an instance. So an instance must
+/// present a certificate for its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED`
+/// (docs/decisions.md#d35).
 fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)
 }
 
-/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says, except
-/// those of [`strict_services`]. It presents one client certificate or none.
+/// The connectors to services and other servers. Each connector verifies the server as `verifyCertificates` says. Only
+/// the connectors of [`strict_services`] always verify strictly. Each connector presents one client certificate or
+/// none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
     /// Without a client certificate.
@@ -122,8 +124,8 @@ impl Connectors {
             let is_strict = strict.contains(service);
             let verification = if is_strict { Verification::Strict } else { config.verify };
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
-            // The connector is also used on routes with the scheme bypass. There it must present no certificate of the
-            // gateway for all services.
+            // The connector is also used on routes with the scheme bypass. On these routes, the connector must not
+            // present the certificate that the gateway has for all services.
             let connector = connector_of(identities.of(service), verification, timeout)?;
             own.push((service.clone(), connector));
         }
@@ -179,8 +181,8 @@ fn connector_within(
 /// certificate for Zowe.
 pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsError> {
     let identity = config.zowe.as_ref().and_then(|zowe| zowe.client_identity.as_ref());
-    // A server that can answer in place of API ML would get tokens, with which it could act as their users. So
-    // `verifyCertificates` has no effect here.
+    // A server that can answer in place of API ML could act as the users whose tokens it gets. So `verifyCertificates`
+    // has no effect here.
     let connector = |identity| connector_as(config, Verification::Strict, Some(identity));
     identity.map(connector).transpose()
 }

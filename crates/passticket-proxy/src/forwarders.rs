@@ -19,14 +19,14 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// How often the lists are fetched again.
+/// The interval at which the lists are fetched again.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// How long to wait after a failure.
+/// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long to wait after a failure while a list was never fetched. This wait is shorter, because no client certificate
-/// of a TLS connection is accepted without the list.
+/// The wait after a failure while a list was never fetched. This wait is shorter, because the gateway accepts no client
+/// certificate of a TLS connection without the list.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -60,9 +60,9 @@ struct Lists {
 
 impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
-    /// the settings are those of `previous`, its lists stay.
+    /// the settings are the same as in `previous`, the lists of `previous` stay.
     ///
-    /// The memory of former forwarders stays, also if no proxy may send certificates any more: the certificate of a former
+    /// Former forwarders stay known, even if no proxy may send certificates any more: the certificate of a former
     /// forwarder is not a credential. If there is no error, the forwarders of `previous` are replaced at once.
     pub(crate) fn new(
         config: &Config,
@@ -111,7 +111,8 @@ impl Lists {
         before: Option<TrustedForwarders>,
     ) -> Result<Self, TlsError> {
         let ForwarderSettings { certificates, urls, .. } = forwarders;
-        // An authority of clients cannot issue a certificate of this server.
+        // The server needs a certificate of an authority for services. A certificate of an authority for clients is not
+        // enough.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let fixed = certificates.iter().copied();
@@ -136,7 +137,7 @@ impl Lists {
         if self.urls.is_empty() {
             return std::future::pending().await;
         }
-        // `None`: the list was never fetched.
+        // An item is `None` if the list was never fetched.
         let mut last_good: Vec<Option<Vec<Fingerprint>>> = vec![None; self.urls.len()];
         loop {
             let mut pause = EVERY;

@@ -80,7 +80,7 @@ pub(crate) fn health(
     }
 }
 
-/// The scheme, host and port of an instance.
+/// Returns the scheme, host and port of an instance.
 fn upstream(instance: &ListedInstance) -> Option<Upstream> {
     let ListedInstance { protocol, host, port, .. } = instance;
     format!("{protocol}://{host}:{port}").parse().ok()

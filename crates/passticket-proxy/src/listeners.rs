@@ -59,7 +59,7 @@ impl Listeners {
 /// `listenfd` does the work: making a socket of a number that the environment names needs unsafe code. It also removes
 /// the variables from the environment.
 fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
-    // systemd separates the names with colons. `LISTEN_PID` says for which process the variables are.
+    // systemd separates the names with colons. `LISTEN_PID` names the process that the variables are for.
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 {
@@ -80,8 +80,8 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
         let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
         if port == Port::Admin && config.admin.is_none() {
             return Err(format!(
-                "systemd passes the socket admin ({address}), but there is no admin port; write \
-                 components.passticket-proxy.admin.port, or remove the socket unit"
+                "systemd passes the socket admin ({address}), but there is no admin port; set \
+                 components.passticket-proxy.admin.port to a port, or remove the socket unit"
             ));
         }
         if port == Port::Admin && !address.ip().is_loopback() {

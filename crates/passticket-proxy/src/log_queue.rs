@@ -31,7 +31,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause before a write is repeated, if standard error is a full pipe in non-blocking mode.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long the program waits for its last log lines when it ends.
+/// The time that the program waits for its last log lines when it ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 const DROPPED_LINES: Description = Description::counter(

@@ -1,5 +1,5 @@
-//! The log on standard error. Its level is the key `logLevel` of the configuration, else the environment variable
-//! `RUST_LOG`.
+//! The log on standard error. Its level comes from the setting `logLevel`. If this setting is absent, the level comes
+//! from the environment variable `RUST_LOG`.
 //!
 //! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. If other threads wrote to standard
 //! error, they could wait forever, for example for a pipe that no process reads.
@@ -40,7 +40,7 @@ pub(crate) fn start() -> Result<(), Exit> {
     }));
     let log = tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
-        // Without this setting, `tracing_subscriber` would print its own errors on standard error.
+        // Without this setting, `tracing_subscriber` would write its own errors directly to standard error.
         .log_internal_errors(false)
         .with_ansi(colour)
         .with_env_filter(filter)
@@ -56,7 +56,7 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// Sets the level of the log, while the program runs. `None`: the level of the environment variable.
+/// Sets the level of the log, while the program runs. `None` means the level of the environment variable.
 pub(crate) fn set_level(level: Option<&LogLevel>) {
     let filter = match level {
         Some(level) => filter_of(level),

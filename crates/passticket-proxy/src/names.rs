@@ -29,7 +29,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of names of found services that are resolved again. A registrant decides about these names.
 const MAX_FOUND_NAMES: usize = 500;
 
-/// The host names of the services of the definitions.
+/// Returns the host names of the services of the definitions.
 pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
     let instances = config.routes.iter().flat_map(|route| route.instances());
     instances.map(Upstream::host).filter(|host| is_name(host)).map(str::to_owned).collect()
@@ -55,7 +55,7 @@ fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> B
     names
 }
 
-/// Resolves `names`, and those in the current `routes`, every 30 s, one after the other, and retires the connections to
+/// Every 30 s, resolves `names` and the names in the current `routes`, one after the other. Retires the connections to
 /// each name that has lost an address. Runs until its task is aborted, or the connections are not used any more.
 pub(crate) async fn watch<C, B>(
     names: BTreeSet<String>,

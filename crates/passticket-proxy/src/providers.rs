@@ -27,7 +27,7 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long a server may take to check a password. The gateway ignores later answers.
+/// The time that a server may take to check a password. The gateway ignores later answers.
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens

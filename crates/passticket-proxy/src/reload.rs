@@ -28,7 +28,7 @@ use crate::{
 /// files.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a requested reload tries again if a file changes while it is read.
+/// The maximum number of times that a requested reload reads the files, if a file changes while it is read.
 const TRIES: usize = 5;
 
 /// A configuration that was read, with the parts that were built from it.
@@ -99,8 +99,8 @@ pub(crate) async fn keep_current(
         if is_requested {
             systemd.reloading();
         }
-        // The reload runs on a thread for blocking work, because the file system may be slow, for example a network file
-        // system, and because the certificates of all connections may have to be verified.
+        // The reload runs on a thread for blocking work for two reasons. The file system may be slow, for example a
+        // network file system. The certificates of all connections may have to be verified.
         let reloaded = task::spawn_blocking(move || {
             let outcome = match is_requested {
                 true => running.reload_now(&mut watch),
@@ -139,7 +139,7 @@ pub(crate) async fn keep_current(
     }
 }
 
-/// `was_up`: the last reload had no problem.
+/// Logs the result of a reload. `was_up` means that the previous reload had no problem.
 fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
     match outcome {
         Outcome::Reloaded { files, changes, warnings } => {
@@ -208,7 +208,8 @@ impl Running {
         texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
         self.limits.replace(&descriptors::client_limits(&config.limits, self.workers));
-        // The listener is first: a connection with a revoked certificate gets none of the new services.
+        // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
+        // new services.
         let closed = self.server.replace(workers::settings(&config, &parts));
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {

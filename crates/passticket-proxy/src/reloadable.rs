@@ -10,12 +10,12 @@ use std::{
 
 use tower_service::Service;
 
-/// Passes each request to the latest service. Each clone has a clone of this service, which it takes at its first request.
-/// Later requests compare one number, and take a new clone if it has changed. A request that has begun stays with the
-/// service that it began with.
+/// Passes each request to the latest service. Each clone has a clone of this service, which it takes at its first
+/// request. Later requests compare one number, and take a new clone if the number has changed. A request that has begun
+/// stays with the service that it began with.
 ///
-/// A clone that gets no more requests keeps its service. The clones are those of connections, so this ends with the idle
-/// timeout of the connection.
+/// A clone without further requests keeps an old service. Each clone belongs to a connection, so the idle timeout of
+/// the connection ends this.
 pub(crate) struct Reloadable<S> {
     shared: Arc<Shared<S>>,
     generation: u64,
@@ -83,7 +83,7 @@ impl<S: Service<R> + Clone, R> Service<R> for Reloadable<S> {
     fn call(&mut self, request: R) -> S::Future {
         match &mut self.current {
             Some(current) => current.call(request),
-            // A caller that calls `poll_ready` first, as it must, does not come here.
+            // This does not occur if the caller first calls `poll_ready`, as it must.
             None => self.take().call(request),
         }
     }

@@ -82,7 +82,7 @@ pub(crate) struct Reloads {
 }
 
 impl Reloads {
-    /// Returns also the requests for reloads. At most one request waits.
+    /// Creates the record of results, and the receiver of requests for reloads. At most one request waits.
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (requests, receiver) = mpsc::channel(1);
         let last_good = AtomicU64::new(SystemClock.now().as_secs());
@@ -90,7 +90,7 @@ impl Reloads {
         (Arc::new(Self { results, last_good, problem, requests }), receiver)
     }
 
-    /// Asks for a reload. `None`: another request waits, or the program is stopping.
+    /// Asks for a reload. Returns `None` if another request waits, or if the program is stopping.
     pub(crate) fn request(&self) -> Option<oneshot::Receiver<Outcome>> {
         let (answer, receiver) = oneshot::channel();
         self.requests.try_send(answer).ok().map(|()| receiver)
@@ -115,7 +115,8 @@ impl Reloads {
         }
     }
 
-    /// Whether the files have no problems. With a problem, the gateway continues with its last good configuration.
+    /// Returns whether the files have no problems. With a problem, the gateway continues with its last good
+    /// configuration.
     pub(crate) fn health(&self) -> Health {
         match &*self.problem() {
             None => Health::Up,

@@ -1,4 +1,5 @@
-//! The tokens of the site: those of a running Zowe API ML and of z/OSMF, which the gateway accepts beside its own.
+//! The tokens of the site: tokens of a running Zowe API ML and of z/OSMF. The gateway accepts them in addition to its
+//! own tokens.
 
 use std::{
     future::ready,
@@ -45,9 +46,9 @@ struct ZosmfTokens {
     check: IssuerCheck,
 }
 
-/// Asks z/OSMF about its tokens, except about those of sessions that the gateway itself has opened. Services with the
-/// scheme `zosmf` receive these tokens, also for a Personal Access Token that is limited to the service. If the gateway
-/// accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
+/// Asks z/OSMF about its tokens, except about tokens of sessions that the gateway itself has opened. Services with the
+/// scheme `zosmf` receive tokens of such sessions, also for a Personal Access Token that is limited to the service. If
+/// the gateway accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
     sessions: ZosmfSessions,
@@ -64,7 +65,7 @@ impl AskIssuer for AskZosmf {
 
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF: a server that can
-    /// answer in place of z/OSMF can log in any user anyway. `sessions` has the sessions that the gateway opens at
+    /// answer in place of z/OSMF can log in any user anyway. `sessions` contains the sessions that the gateway opens at
     /// z/OSMF.
     pub(crate) fn new(
         config: &Config,
@@ -76,7 +77,8 @@ impl SiteTokens {
             None => None,
             Some(peer) => {
                 let connector = to_authority(config, &config.tls.service_authorities)?;
-                // Questions about tokens of many users must not delay keys and logouts, so each has its own client.
+                // Questions about tokens of many users must not delay keys and logouts, so each of these purposes has
+                // its own client.
                 let apiml = || Apiml::new(Client::new(connector.clone(), limits), peer.url.clone());
                 let check = match peer.check_logout {
                     CheckLogout::Query { memory } => {

@@ -42,24 +42,25 @@ impl Notifier {
         }
     }
 
-    /// The gateway accepts connections. This also ends [`reloading`](Self::reloading).
+    /// Tells systemd that the gateway accepts connections. This also ends [`reloading`](Self::reloading).
     pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The gateway reads its configuration again.
+    /// Tells systemd that the gateway reads its configuration again.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading"));
     }
 
-    /// The gateway accepts no more connections, and finishes the requests in flight.
+    /// Tells systemd that the gateway accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=finishing the requests in flight");
     }
 
-    /// Another process has taken over. If it runs in the same unit, it is the main process of the unit now.
+    /// Tells systemd that another process has taken over. If that process runs in the same unit, it becomes the main
+    /// process of the unit.
     pub(crate) fn taken_over(&self, pid: Option<i32>) {
         match pid.filter(|pid| is_in_same_unit(*pid)) {
             Some(pid) => self.send(&format!("MAINPID={pid}")),
@@ -79,7 +80,7 @@ impl Notifier {
     }
 
     /// Returns the heartbeats of the worker threads, and sends a message to the watchdog of systemd while all of them
-    /// beat. Without a watchdog (`WatchdogSec`), nothing beats. Call this in a runtime.
+    /// beat. Without a watchdog (`WatchdogSec`), there are no heartbeats. Call this in a runtime.
     pub(crate) fn watch(&self) -> Heartbeats {
         let usec = env::var("WATCHDOG_USEC").ok();
         let pid = env::var("WATCHDOG_PID").ok();
@@ -107,7 +108,7 @@ fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A status may contain a path, and a path may contain a line end.
+/// Replaces line ends by blanks. A status may contain a path, and a path may contain a line end.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -143,8 +144,8 @@ impl Hearts {
     }
 }
 
-/// The heart of one worker thread. It beats while the runtime of the thread works. When the thread ends, it drops this
-/// value, and the heart is no longer expected to beat.
+/// The heart of one worker thread. It beats while the runtime of the thread works. When the thread ends, this value is
+/// dropped, and no more beats are expected.
 pub(crate) struct Heart(
     #[expect(dead_code, reason = "its drop ends the heart")] Option<Arc<AtomicU64>>,
 );
@@ -193,7 +194,7 @@ fn beats(hearts: &mut Vec<Weak<AtomicU64>>) -> Vec<(usize, u64)> {
     beating.map(|heart| (Arc::as_ptr(&heart).addr(), heart.load(Relaxed))).collect()
 }
 
-/// Whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new.
+/// Returns whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new.
 fn all_beat(last: &[(usize, u64)], now: &[(usize, u64)]) -> bool {
     now.iter().all(|heart| !last.contains(heart))
 }
@@ -247,7 +248,7 @@ mod tests {
         messages();
         tokio::time::sleep(every * 10).await;
         assert_eq!(messages(), 0);
-        // The thread ends, so nothing more is expected of it.
+        // The thread ends, so no more beats are expected from it.
         drop(hanging);
         tokio::time::sleep(every * 10).await;
         assert!(messages() >= 9);

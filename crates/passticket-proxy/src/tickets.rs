@@ -26,7 +26,7 @@ struct Zowe {
 }
 
 impl<G: PassTicketGenerator> Tickets<G> {
-    /// `local` has the keys of the gateway. `remote` makes the client that calls Zowe.
+    /// Creates the sources. `local` has the keys of the gateway. `remote` makes the client that calls Zowe.
     pub(crate) fn new(local: G, config: &Config, remote: Option<&Remote>) -> Self {
         let zowe = match (&config.zowe, remote) {
             (Some(peer), Some(remote)) if !config.zowe_tickets.is_empty() => {

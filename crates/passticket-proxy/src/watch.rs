@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use passticket_proxy::config::{FileVersion, SourceFiles};
 
-/// The versions of files. `None`: there is no file.
+/// The versions of files. `None` means that there is no file.
 type Versions = BTreeMap<PathBuf, Option<FileVersion>>;
 
 /// The files, and the results of the last polls.
@@ -115,8 +115,8 @@ mod tests {
     /// The first half of [`GOOD`].
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
-    /// The number of problems of the permissions in a configuration that has only permissions. Other files are missing,
-    /// which is not counted.
+    /// Returns the number of problems of the permissions in a configuration that has only permissions. Other files are
+    /// missing, which is not counted.
     fn read(zowe_yaml: &Path) -> (Result<(), Vec<String>>, SourceFiles) {
         let (loaded, files) = Config::load_with_sources(zowe_yaml, &|_| None);
         let problems: Vec<_> = match loaded {

@@ -54,7 +54,7 @@ impl Inbound {
     }
 }
 
-/// The settings of the listener for new connections.
+/// Returns the settings of the listener for new connections.
 pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
     // Without TLS of the gateway, AT-TLS encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
@@ -70,7 +70,7 @@ pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
         .with_send_timeout(config.timeouts.send)
 }
 
-/// How long the program waits at its end.
+/// The time that the program waits at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
     /// The time for the requests in flight.

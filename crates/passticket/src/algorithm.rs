@@ -43,7 +43,7 @@ impl FromStr for Algorithm {
 }
 
 /// The error for a text that is not the name of an [`Algorithm`].
-// The error does not contain the text, because the text is the key if the caller mixes up two fields.
+// The error does not contain the text, because a caller who mixes up two fields may pass the key here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
 pub struct AlgorithmError(());

@@ -1,4 +1,4 @@
-//! The time. Code that depends on the time gets it from a [`Clock`], so that tests can set the time.
+//! The time. Code that depends on the time reads it from a [`Clock`], so that tests can set it.
 
 use std::{
     fmt,
@@ -92,7 +92,7 @@ impl Clock for SystemClock {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = SystemTime::now();
         // A time before 1970 becomes the epoch. This does no harm, because a service with a correct clock refuses
-        // tickets for the epoch.
+        // tickets for such an old time.
         now.into()
     }
 }
@@ -125,7 +125,7 @@ impl ManualClock {
         self.now.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock and [`monotonic`](Clock::monotonic) forwards.
+    /// Moves the clock and [`monotonic`](Clock::monotonic) forwards by the same time.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().plus(by));
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
 //! (docs/reference/passticket-algorithms.md#enhanced). It makes PassTickets, the one-time passwords of z/OS. There are
 //! two types of enhanced PassTickets: a ticket of type UPPER is a number in base 36, and a ticket of type MIXED is a
-//! number in base 64. In the steps, `H` is HMAC-SHA-512 with the secret key.
+//! number in base 64. In the following steps, `H` is HMAC-SHA-512 with the secret key.
 //!
 //! 1. `ua` is the user id followed by the APPLID (the application's name). Both names are in EBCDIC, and each is padded
 //!    with blanks to 8 bytes.
@@ -52,8 +52,8 @@ impl EnhancedType {
         }
     }
 
-    /// Returns the number of time bits in a ticket. Type MIXED has all 48 bits of the six bytes. Type UPPER clears
-    /// seven of them, because eight digits in base 36 cannot hold 48 bits.
+    /// Returns the number of bits of the time in a ticket. With type MIXED, these are all 48 bits of the six bytes.
+    /// Type UPPER clears seven of them, because eight digits in base 36 cannot hold 48 bits.
     const fn time_bits(self) -> u32 {
         match self {
             Self::Upper => 41,
@@ -61,7 +61,7 @@ impl EnhancedType {
         }
     }
 
-    /// Returns the mask for `x` in step 4. A bit of the mask is 1 if this round keeps that bit of `x`. `round` counts
+    /// Returns the mask for `x` in step 4. A bit of the mask is 1 if the round keeps this bit of `x`. `round` counts
     /// from 1.
     const fn mask(self, round: u8) -> u32 {
         match self {
@@ -103,8 +103,8 @@ pub(super) trait KeyedHash {
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory. The key blocks of HMAC are hashed once, in [`new`](Self::new). So each HMAC needs only two
-/// compressions of SHA-512.
+/// A key in memory. [`new`](Self::new) hashes the key blocks of HMAC once. So each HMAC needs only two compressions of
+/// SHA-512.
 pub(super) struct KeyedMac(Hmac<Sha512>);
 
 impl KeyedMac {
@@ -130,8 +130,7 @@ impl KeyedHash for dyn KeySource {
     }
 }
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless to an
-/// attacker.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, an attacker cannot use them.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     alphabet: EnhancedType,
@@ -176,9 +175,10 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// Returns the time that this ticket is for, in seconds since the epoch, or `None` if no key can make this ticket.
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
-    /// The evaluation sets these bits to zero. In rounds 3 and 5, zero is their true value: `L` is the `x` of round 1
-    /// or 3, and that round cleared the left 7 bits. In round 1 the true value is unknown, but only the upper 7 bits of
-    /// the time depend on it. A ticket does not contain these 7 bits, so the result has them as zero.
+    /// The evaluation sets these bits to zero. In round 3, `L` is the `x` of round 1, and in round 5, `L` is the `x` of
+    /// round 3. The same bits of these `x` were cleared, so zero is right. In round 1, the true value is unknown. But
+    /// only the upper 7 bits of the time depend on it, and a ticket does not contain these bits. The result has zeros
+    /// there.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

@@ -6,22 +6,24 @@ use std::{
 };
 
 use super::{
+    key_source::KeySourceError,
     names::{Applid, UserId},
     profile::{KeyProfile, KeyProfiles, Replay},
+    shared_time_slots::{SharedSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
     ticket::PassTicket,
     ticket_cache::TicketCache,
-    time_slots::{NoTimeSlot, StartSecond, TimeSlots},
+    time_slots::{NoTimeSlot, StartSecond, TimeSlots, spare_secs},
     used_time_slots::UsedTimeSlots,
 };
 use crate::clock::{Clock, SystemClock};
 
 /// Makes tickets that are valid now.
 ///
-/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another system for tickets, for
-/// example a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
+/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to get tickets from another system,
+/// for example from a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
 ///
-/// The trait is object-safe. An `Arc` of a generator is also a generator. So a program that chooses a generator at run
-/// time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
+/// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
+/// run time can use `Arc<dyn PassTicketGenerator>`.
 ///
 /// # Errors
 /// The future returns a [`GenerateError`] with the return codes of the security product. Two examples are
@@ -77,14 +79,14 @@ use crate::clock::{Clock, SystemClock};
 /// # }).unwrap();
 /// ```
 pub trait PassTicketGenerator: Send + Sync + 'static {
-    /// Starts making a ticket that is valid now.
+    /// Starts to make a ticket that is valid now.
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture;
 
     /// Makes the ticket if this is possible without waiting. Callers call this method first. If this method returns
     /// `None`, they call [`generate`](Self::generate).
     ///
-    /// Implement this method if the generator never waits. This saves the allocation of a future, and the caller need
-    /// not store the request while a future is pending.
+    /// Implement this method if the generator never waits. This saves the allocation of a future. The caller also need
+    /// not store the request while it waits for the future.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -110,16 +112,16 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         self.generate(user, applid)
     }
 
-    /// Whether [`generate_with_token`](Self::generate_with_token) reads the token. The default is `false`.
+    /// Returns whether [`generate_with_token`](Self::generate_with_token) reads the token. The default is `false`.
     fn needs_token(&self) -> bool {
         false
     }
 
     /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
-    /// A caller that checks permissions calls this method first. If it checked permissions first, a missing key would
-    /// be reported as a missing permission. This method must not wait and must have no side effects. The default
-    /// implementation returns `Ok`.
+    /// A caller that checks permissions calls this method before that check. Otherwise a missing key would be reported
+    /// as a missing permission. This method must not wait and must have no side effects. The default implementation
+    /// returns `Ok`.
     ///
     /// # Errors
     /// The error that [`generate`](Self::generate) would return.
@@ -136,7 +138,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 }
 
-/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is no ticket.
+/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is none.
 pub type GenerateFuture = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
 
 impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
@@ -176,7 +178,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately and never waits.
+/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, unless the generator
+/// has [shared time slots](Self::with_shared_time_slots).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -184,20 +187,20 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
 /// get the same ticket. The number of requests is not limited.
 ///
-/// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never gets the same ticket twice. The
+/// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
 /// profile's window if this is shorter. So after a pause, a user can get up to 61 tickets immediately one after the
-/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Without this limit, the request would get a
-/// ticket that the service refuses.
+/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
+/// service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
-///   processes, do not share them. If two generators that share no time slots make tickets for the same user and
-///   APPLID, two tickets can be equal. The service then accepts only the first of the two tickets that it receives.
-/// - A generator makes no ticket for the second in which it starts, because a previous process may
-///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
-///   this second.
-/// - Even if the clock is set back, no ticket is made twice. If the clock is set back by more than
-///   60 s (or a quarter of the window), no tickets are made until the clock has caught up.
+///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
+///   slots, two generators can make equal tickets for a user and an APPLID. The service then accepts only the ticket
+///   that it receives first.
+/// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
+///   ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets for this second.
+/// - If the clock is set back, no ticket is made twice. If it is set back by more than 60 s (or a quarter of the
+///   window), no tickets are made until the clock has caught up.
 ///
 /// # Example
 /// ```
@@ -248,7 +251,11 @@ pub struct LocalGenerator {
     cache: Option<Arc<TicketCache>>,
     start_second: StartSecond,
     slots: Arc<TimeSlots>,
+    shared: Option<Arc<dyn SharedTimeSlots>>,
 }
+
+/// The time after which the generator tries again to reserve a shared time slot.
+const RESERVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl LocalGenerator {
     /// Creates a generator with the system clock. Make one per process and clone it.
@@ -260,7 +267,7 @@ impl LocalGenerator {
     ///
     /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no ticket in the second
     /// in which it starts. A short job may not want to wait for the next second. So a generator from `one_shot` also
-    /// makes tickets for the second in which it starts. All other rules of replay protection apply.
+    /// makes tickets for this second. Everything else about replay protection stays the same.
     ///
     /// **The trade-off:** another process may make a ticket for the same user and APPLID in this second. In that case,
     /// both tickets are equal, and the service accepts only the first ticket that it receives.
@@ -283,7 +290,17 @@ impl LocalGenerator {
 
     fn starting(profiles: KeyProfiles, start_second: StartSecond) -> Self {
         let slots = Arc::new(TimeSlots::new(SystemClock.now(), start_second));
-        Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
+        let clock = Arc::new(SystemClock);
+        Self { profiles, clock, cache: None, start_second, slots, shared: None }
+    }
+
+    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
+    /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
+    /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
+    /// eighth of the window of the profile. Tickets without replay protection are not affected.
+    #[must_use]
+    pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of
@@ -297,8 +314,8 @@ impl LocalGenerator {
         self
     }
 
-    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The generator begins with
-    /// new time slots. It does not share them with clones that were made before this call.
+    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The generator gets new
+    /// time slots, and does not share them with clones that were made before this call.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
@@ -306,12 +323,12 @@ impl LocalGenerator {
         self
     }
 
-    /// Creates a generator with other keys, for a program that reads its configuration again. The new generator and
-    /// `self` share their time slots, so both together never make two tickets for the same user, APPLID and second. The
-    /// new generator has no [ticket cache](Self::with_ticket_cache).
+    /// Creates a generator with other keys, for a program that reloads its configuration. The new generator and `self`
+    /// share their time slots. So they never make two tickets for the same user, APPLID and second. The new generator
+    /// has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If an APPLID had no replay protection until now, its first ticket is for the next second: tickets for the seconds
-    /// before may have been made without a time slot.
+    /// If an APPLID had no replay protection until now, its first ticket is for the next second. Tickets for earlier
+    /// seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected: HashSet<_> = protected(&self.profiles).collect();
@@ -327,7 +344,8 @@ impl LocalGenerator {
     /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the application has replay
     ///   protection and the user has no time slot left.
     /// - [`SafReturnCodes::INTERNAL`] with [`is_unavailable`](GenerateError::is_unavailable) if the
-    ///   [`KeySource`](super::KeySource) of the profile fails.
+    ///   [`KeySource`](super::KeySource) of the profile fails, or if the ticket needs a
+    ///   [shared time slot](Self::with_shared_time_slots).
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -335,6 +353,10 @@ impl LocalGenerator {
     ) -> Result<PassTicket, GenerateError> {
         let (profile, now) = (self.profile(user, applid)?, self.clock.now());
         let generated = match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) if self.shared.is_some() => {
+                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
+            }
             (Replay::Protected, _) => {
                 let slot = self.slots.reserve(user, applid, profile.window(), now);
                 let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
@@ -343,24 +365,60 @@ impl LocalGenerator {
             (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
             (Replay::Allowed, None) => profile.generate(user, now),
         };
-        generated.map_err(|error| {
-            GenerateError::unavailable(*user, *applid, error.retry_after())
-                .with_reason(error.to_string())
-        })
+        generated.map_err(|error| key_failed(*user, *applid, &error))
     }
 
-    /// Hands the time slots of this generator and of its clones over to another process. From now on, a ticket for an
-    /// application with replay protection is an error with [`NoTimeSlot::HandedOver`]. The other process calls
+    /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
+    fn shared(&self, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
+        let shared = self.shared.as_ref()?;
+        let profile = self.profiles.get(applid)?;
+        (profile.replay() == Replay::Protected).then_some(shared)
+    }
+
+    /// Makes a ticket for a time slot that was reserved in `shared`.
+    async fn generate_shared(
+        self,
+        shared: Arc<dyn SharedTimeSlots>,
+        user: UserId,
+        applid: Applid,
+    ) -> Result<PassTicket, GenerateError> {
+        let profile = self.profile(&user, &applid)?;
+        let no_slot = |why| GenerateError::no_slot(user, applid, why);
+        let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
+        let spare = Duration::from_secs(spare_secs(profile.window()));
+        let reserved = shared.reserve(SlotRequest::new(user, applid, spare, not_before)).await;
+        let SharedSlot { slot, place_time } = reserved.map_err(|error| match error {
+            SharedSlotError::NoTimeSlot(why) => no_slot(why),
+            error @ SharedSlotError::Unreachable(_) => {
+                GenerateError::unavailable(user, applid, Some(RESERVE_AGAIN_AFTER))
+                    .with_reason(error.to_string())
+            }
+        })?;
+        let difference = place_time.as_millis().abs_diff(self.clock.now().as_millis());
+        let difference = Duration::from_millis(difference);
+        if difference > profile.window() / 8 {
+            let reason = format!(
+                "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
+                 set the clocks",
+                difference.as_secs()
+            );
+            return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
+        }
+        profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
+    }
+
+    /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
+    /// ticket with replay protection gets the error [`NoTimeSlot::HandedOver`]. The other process calls
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
-    /// keeps the slots that are still unused.
+    /// keeps the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
         self.slots.hand_over(protected(&self.profiles).collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second: the other
-    /// process may have made tickets for this APPLID without time slots.
+    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second. The other
+    /// process may have made tickets for earlier seconds without time slots.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -368,12 +426,12 @@ impl LocalGenerator {
         self.slots.protect(newly_protected, self.clock.now());
     }
 
-    /// Takes the time slots back, because the other process has ended before it could make a ticket.
+    /// Takes the time slots back, because the other process has ended and has made no ticket.
     pub fn take_back_time_slots(&self) {
         self.slots.take_back();
     }
 
-    /// Takes the time slots back from another process that has ended, and that may have made tickets. The time slots up
+    /// Takes the time slots back, because the other process has ended, but it may have made tickets. The time slots up
     /// to now count as used.
     pub fn take_back_later_time_slots(&self) {
         self.slots.take_back_after(self.clock.now());
@@ -387,6 +445,10 @@ impl LocalGenerator {
     }
 }
 
+fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateError {
+    GenerateError::unavailable(user, applid, error.retry_after()).with_reason(error.to_string())
+}
+
 /// Returns the APPLIDs with replay protection.
 fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
     let protected = profiles.iter().filter(|profile| profile.replay() == Replay::Protected);
@@ -395,7 +457,10 @@ fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
 
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        Box::pin(ready(self.generate_now(user, applid)))
+        match self.shared(applid) {
+            Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
+            None => Box::pin(ready(self.generate_now(user, applid))),
+        }
     }
 
     fn try_generate_now(
@@ -403,7 +468,7 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        Some(self.generate_now(user, applid))
+        self.shared(applid).is_none().then(|| self.generate_now(user, applid))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -415,7 +480,7 @@ impl PassTicketGenerator for LocalGenerator {
     }
 }
 
-/// Why there is no ticket.
+/// The reason why there is no ticket.
 ///
 /// `Display` is for the operator's log: it contains the user, the APPLID and the return codes, and says what to do. Do
 /// not send this text to clients.
@@ -453,8 +518,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these errors. They cannot occur on z/OS, because z/OS makes each ticket
-            // itself, and for the current second.
+            // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
+            // for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -487,9 +552,8 @@ impl GenerateError {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// Creates an error of a generator that cannot work now. For example, the generator gets tickets from another
-    /// system, and that system is down. `retry_after` is the time after which the generator is expected to work again,
-    /// if this time is known.
+    /// Creates an error of a generator that cannot work now, for example because it gets tickets from another system
+    /// that is down. `retry_after` is the time after which the generator is expected to work again, if known.
     ///
     /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
@@ -514,8 +578,8 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
-    /// Creates an error of a generator that gets tickets from another system. That system does not accept the
-    /// credential of the user, or there is no credential that it could accept. The return codes are
+    /// Creates an error of a generator that gets tickets from another system. This system does not accept the
+    /// credential of the user, or the user has no credential that it could accept. The return codes are
     /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
@@ -531,12 +595,12 @@ impl GenerateError {
         Self { reason: Reason(Some(reason.into())), ..self }
     }
 
-    /// Returns the reason that was added by [`with_reason`](Self::with_reason).
+    /// Returns the reason that [`with_reason`](Self::with_reason) has added.
     pub fn reason(&self) -> Option<&str> {
         self.reason.0.as_deref()
     }
 
-    /// Whether this is an error of [`not_authenticated`](Self::not_authenticated).
+    /// Returns whether this is an error of [`not_authenticated`](Self::not_authenticated).
     pub const fn is_not_authenticated(&self) -> bool {
         matches!(self.why, Why::NotAuthenticated)
     }
@@ -549,14 +613,14 @@ impl GenerateError {
         }
     }
 
-    /// Whether the generator cannot work now. A later attempt may succeed.
+    /// Returns whether the generator cannot work now. A later attempt may succeed.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// Returns how long to wait before the next attempt. This is the time until the user has a time slot again
-    /// ([`NoTimeSlot::AllTaken`]), or the time until an unavailable generator is expected to work again. `None` for all
-    /// other errors.
+    /// Returns how long to wait before the next attempt. For [`NoTimeSlot::AllTaken`], this is the time until the user
+    /// has a time slot again. For an unavailable generator, it is the time until it is expected to work again. Returns
+    /// `None` for all other errors.
     ///
     /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
     /// the generator works again, the result is `MAX_RETRY_AFTER`.
@@ -569,9 +633,8 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The maximum of [`retry_after`](Self::retry_after). It is short, because Zowe's client
-    /// library uses Apache HttpClient 5 (Java), which sleeps for the whole time that `Retry-After`
-    /// says.
+    /// The maximum of [`retry_after`](Self::retry_after). It is short, because Zowe's client library uses Apache
+    /// HttpClient 5 (Java). This client sleeps for the whole time of `Retry-After`.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// Returns the user of the ticket.
@@ -625,8 +688,8 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: an internal error. These codes are also used in three cases: a permission could not be checked, a
-    /// generator is [unavailable](GenerateError::is_unavailable), or there is no time slot ([`NoTimeSlot`]).
+    /// 8/8/8: an internal error. These codes are also used if a permission could not be checked, if a generator is
+    /// [unavailable](GenerateError::is_unavailable), or if there is no time slot ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -731,11 +794,11 @@ impl fmt::Display for SafReturnCodes {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, time::Duration};
+    use std::{collections::HashSet, sync::Mutex, time::Duration};
 
     use super::*;
     use crate::{
-        Algorithm, KeySource, KeySourceError,
+        Algorithm, KeySource,
         clock::{ManualClock, Timestamp},
     };
 
@@ -791,7 +854,7 @@ mod tests {
                 clock.advance(Duration::from_secs(1));
                 let ticket = generator.generate_now(&user, &applid).unwrap();
                 assert!(seen.insert(ticket.expose().to_owned()));
-                // A request that began before the change uses the old generator.
+                // A request that began before the replacement uses the old generator.
                 let late = old.generate_now(&user, &applid);
                 assert!(late.is_err() || old.replay(&applid) == Replay::Allowed);
             }
@@ -919,6 +982,68 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A place that answers with the slot that the test has set, and keeps the last request.
+    #[derive(Debug)]
+    struct Place {
+        answer: Mutex<Result<SharedSlot, SharedSlotError>>,
+        asked: Mutex<Option<SlotRequest>>,
+    }
+
+    impl SharedTimeSlots for Place {
+        fn reserve(&self, request: SlotRequest) -> crate::SlotFuture {
+            *self.asked.lock().unwrap() = Some(request);
+            Box::pin(ready(self.answer.lock().unwrap().clone()))
+        }
+    }
+
+    #[test]
+    fn a_shared_time_slot_decides_the_second_of_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let start = Timestamp::from_secs(1_700_000_000);
+        let after = |secs| start.plus(Duration::from_secs(secs));
+        let clock = Arc::new(ManualClock::new(start));
+        let key = || KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF").unwrap();
+        let slot =
+            |slot, place_time| SharedSlot { slot: after(slot), place_time: after(place_time) };
+        let place =
+            Arc::new(Place { answer: Mutex::new(Ok(slot(3, 10))), asked: Mutex::default() });
+        let generator = LocalGenerator::new(KeyProfiles::new([key()]).unwrap())
+            .with_clock(clock.clone())
+            .with_shared_time_slots(place.clone());
+        clock.advance(Duration::from_secs(10));
+        let generate = || tokio_test::block_on(generator.generate(&user, &applid));
+        assert!(generator.try_generate_now(&user, &applid).is_none());
+        assert!(generator.generate_now(&user, &applid).unwrap_err().is_unavailable());
+        let ticket = generate().unwrap();
+        assert_eq!(ticket, key().generate(&user, after(3)).unwrap());
+        let asked = place.asked.lock().unwrap().unwrap();
+        assert_eq!(asked, SlotRequest::new(user, applid, Duration::from_secs(60), after(1)));
+
+        let answer = |answer| *place.answer.lock().unwrap() = answer;
+        // The window of the profile is ten minutes, so the clocks may differ by 75 s.
+        for (place_time, has_ticket) in [(85, true), (86, false)] {
+            answer(Ok(slot(3, place_time)));
+            let made = generate();
+            assert_eq!(made.is_ok(), has_ticket, "{place_time}");
+        }
+        answer(Err(SharedSlotError::unreachable("connection refused")));
+        let error = generate().unwrap_err();
+        assert!(error.is_unavailable() && error.to_string().ends_with("connection refused"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        let retry_after = Duration::from_secs(2);
+        let taken = NoTimeSlot::AllTaken { spare: Duration::from_secs(60), retry_after };
+        answer(Err(taken.into()));
+        let error = generate().unwrap_err();
+        assert_eq!(error.no_time_slot(), Some(taken));
+
+        // Without replay protection, no slot is reserved.
+        let allowed = KeyProfiles::new([key().with_replay(Replay::Allowed)]).unwrap();
+        assert!(generator.with_profiles(allowed).try_generate_now(&user, &applid).is_some());
+        let _ = generator.hand_over_time_slots();
+        let error = generate().unwrap_err();
+        assert_eq!(error.no_time_slot(), Some(NoTimeSlot::HandedOver));
     }
 
     #[test]

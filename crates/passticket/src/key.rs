@@ -86,7 +86,7 @@ impl fmt::Debug for EnhancedKey {
     }
 }
 
-/// Why a text is not a key. The error contains no part of the key.
+/// The reason why a text is not a key. The error contains no part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -96,7 +96,7 @@ pub enum KeyError {
     Length {
         /// The number of characters found, without surrounding white space.
         digits: usize,
-        /// What a key needs.
+        /// The length and the form that a key needs.
         needed: &'static str,
     },
     /// A character is not a hex digit.
@@ -105,7 +105,7 @@ pub enum KeyError {
     Digit {
         /// The position of the first wrong character, counted from 1. Leading white space does not count.
         position: usize,
-        /// What a key needs.
+        /// The length and the form that a key needs.
         needed: &'static str,
     },
 }

@@ -15,9 +15,10 @@ use super::algorithm::Algorithm;
 ///
 /// # Blocking
 /// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A gateway makes tickets on
-/// the threads of its async runtime. So if a call takes longer than a few microseconds, write a
-/// [`PassTicketGenerator`](super::PassTicketGenerator) that contains a [`LocalGenerator`](super::LocalGenerator), and
-/// call [`generate_now`](super::LocalGenerator::generate_now) on a thread for blocking work.
+/// the threads of its async runtime. If a call takes longer than a few microseconds, use a thread for blocking work.
+/// For this, write a [`PassTicketGenerator`](super::PassTicketGenerator) that contains a
+/// [`LocalGenerator`](super::LocalGenerator), and calls [`generate_now`](super::LocalGenerator::generate_now) on such a
+/// thread.
 ///
 /// # Example
 /// ```
@@ -77,7 +78,7 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
     /// | [`EnhancedUpper`](Algorithm::EnhancedUpper), [`EnhancedMixed`](Algorithm::EnhancedMixed) | HMAC-SHA-512 | 16 or 20 bytes | the left 8 bytes of the MAC |
     ///
     /// # Errors
-    /// [`KeySourceError`] if the key cannot be used now. In that case, no ticket is made or accepted.
+    /// [`KeySourceError`] if the key cannot be used now. The ticket is then not made or not accepted.
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
 }
 
@@ -91,7 +92,7 @@ impl<S: KeySource + ?Sized> KeySource for Arc<S> {
     }
 }
 
-/// Why a [`KeySource`] could not use its key.
+/// The reason why a [`KeySource`] could not use its key.
 ///
 /// A generator reports this error as
 /// [`GenerateError::unavailable`](super::GenerateError::unavailable).

@@ -69,8 +69,7 @@ impl BlockCipher for dyn KeySource {
 
 const EBCDIC_BLANK: u8 = 0x40;
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, these values are useless to an
-/// attacker.
+/// The values that depend on key, user and APPLID, but not on the time. Without the key, an attacker cannot use them.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,
@@ -177,7 +176,8 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
 /// The low 32 bits wrap around in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // If the nearest time is before 1970, the result is the next later time with these bits, which is `low` itself.
+    // If the nearest time is before 1970, the result is the first time after 1970 with these bits, which is `low`
+    // itself.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 

@@ -1,10 +1,9 @@
 //! Generate and evaluate z/OS PassTickets.
 //!
-//! A PassTicket is a one-time password of z/OS. It has eight characters, and is valid for one user,
-//! one application and a few minutes. Any system that has the application's key can make tickets
-//! for this application. So a gateway can log a user on to a service without the user's password.
-//! The service passes the ticket to the security product (RACF, ACF2, Top Secret) in place of a
-//! password.
+//! A PassTicket is a one-time password of z/OS. It has eight characters, and is valid for one user, one application and
+//! a few minutes. Any system that has the application's key can make tickets for this application. So a gateway can log
+//! a user on to a service without the user's password. The service passes the ticket to the security product (RACF,
+//! ACF2, Top Secret) instead of a password.
 //!
 //! ```
 //! use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId};
@@ -45,12 +44,12 @@
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
-//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits. An attacker
-//! with a few tickets can try all keys, and so find the key.
+//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits. An attacker who
+//! has a few tickets can find the key by trying all of them.
 //!
 //! Both algorithms combine the time with a value that depends on the user, the APPLID and the key. Then they run six
-//! Feistel rounds on the result. The rounds can run backwards. So evaluating a ticket computes the time that the ticket
-//! was made for. It does not try each of the 1201 seconds of the default window, and costs only as much as generating a
+//! Feistel rounds on the result. The rounds can run backwards. So the evaluation of a ticket computes the time of the
+//! ticket. It does not try each of the 1201 seconds of the default window, and costs only as much as generating a
 //! ticket. The algorithms allocate no memory.
 //!
 //! Two of the DES blocks, or one of the HMACs, do not depend on the time.
@@ -111,6 +110,7 @@ mod key_source;
 mod legacy;
 mod names;
 mod profile;
+mod shared_time_slots;
 mod ticket;
 mod ticket_cache;
 mod time_slots;
@@ -127,6 +127,9 @@ pub use names::{Applid, NameError, NameRule, UserId};
 pub use profile::{
     DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles, Refusal, Replay,
     UserTickets,
+};
+pub use shared_time_slots::{
+    SharedSlot, SharedSlotError, SharedTimeSlots, SlotFuture, SlotRequest,
 };
 pub use ticket::{PassTicket, PassTicketError};
 pub use time_slots::NoTimeSlot;

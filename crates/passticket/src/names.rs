@@ -37,7 +37,7 @@ impl Name {
     }
 }
 
-/// Why a text is not a user id or an APPLID.
+/// The reason why a text is not a user id or an APPLID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {rule}; write 1 to 8 characters of A-Z 0-9 # @ $")]
 pub struct NameError {

@@ -43,20 +43,19 @@ pub enum Replay {
     /// [`LocalGenerator`](super::LocalGenerator) makes each ticket only once, which limits the number of tickets.
     #[default]
     Protected,
-    /// The system accepts a ticket any number of times within the window. In RACF this is
-    /// `APPLDATA('NO REPLAY PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's
-    /// documentation asked for this setting until July 2024
-    /// (docs/reference/security-products.md#replay-protection). The connection to the service must
-    /// be secure, because an attacker who reads a ticket can use it.
+    /// The system accepts a ticket any number of times within the window. In RACF, this setting is `APPLDATA('NO REPLAY
+    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's documentation required it until July 2024
+    /// (docs/reference/security-products.md#replay-protection). The connection to the service must be secure, because
+    /// an attacker who reads a ticket can use it.
     Allowed,
 }
 
 /// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps the key and the
 /// settings in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (of DES or HMAC) is computed once, when the profile is made. The key schedule is wiped when the
-/// profile is dropped, and `Debug` does not show it. [`from_source`](Self::from_source) is for a key that stays outside
-/// of this process.
+/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when the profile is
+/// dropped, and `Debug` does not show it. [`from_source`](Self::from_source) is for a key that stays outside of this
+/// process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,8 +81,8 @@ pub struct KeyProfile {
     replay: Replay,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. Keys in memory have their own
-/// variants, so that their use needs no call through a trait object.
+/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
+/// so that their use needs no call through a trait object.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -131,8 +130,8 @@ impl KeyProfile {
         Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
-    /// Sets the window. The time of a ticket may be earlier or later than the clock of the evaluating system by at most
-    /// `window`. Only the whole seconds of `window` count.
+    /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
+    /// both directions. Only the whole seconds of `window` count.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -174,8 +173,8 @@ impl KeyProfile {
         }
     }
 
-    /// Returns the window. The time of a ticket may be earlier or later than the clock of the evaluating system by at
-    /// most this duration.
+    /// Returns the window. The time of a ticket may differ from the clock of the evaluating system by at most this
+    /// duration, in both directions.
     pub fn window(&self) -> Duration {
         self.window
     }
@@ -185,8 +184,8 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Does the part of the computation that is the same for all tickets of one user. For each further ticket of this
-    /// user, this saves 2 of the 8 DES blocks, or 1 of the 7 HMACs.
+    /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
+    /// or 1 of the 7 HMACs, for each ticket after the first.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
@@ -226,12 +225,12 @@ impl KeyProfile {
 
     /// Checks a ticket that a client has sent for `user`.
     ///
-    /// This method computes the time of the ticket from the characters of the ticket. It does not
-    /// try all times of the window, so it costs as much as generating a ticket.
+    /// This method computes the time of the ticket from its characters. It does not try all times of the window, so it
+    /// costs as much as generating a ticket.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
-    /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. This method assumes
-    /// the time with these bits that is nearest to `now`.
+    /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Several times have
+    /// these bits. This method assumes the one that is nearest to `now`.
     ///
     /// This method does not check whether the ticket was used before. If the application has replay
     /// protection, the caller must check this.
@@ -369,16 +368,16 @@ fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// If the time of a ticket is at most this far outside of the window, a late ticket or a wrong clock is likely. A clock
-/// that shows local time instead of UTC is wrong by up to 14 hours. If the user, the APPLID or the key is wrong, the
-/// computed time is random. With 32 bits, fewer than one in 20,000 random times are within this distance.
+/// A ticket whose time is at most this far outside of the window is probably late, or a clock is wrong. A clock that
+/// shows local time instead of UTC is wrong by up to 14 hours. If the user, the APPLID or the key is wrong, the
+/// computed time is random. Of the random times with 32 bits, fewer than one in 20,000 are within this distance.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
-/// Why a ticket is not accepted.
+/// The reason why a ticket is not accepted.
 ///
-/// Evaluating a ticket computes the time that the ticket was made for. If the ticket was made for
-/// another user or APPLID, or with another key, the result is a random time. So a time far from now
-/// most likely means that the user, the APPLID or the key is wrong.
+/// The evaluation of a ticket computes the time that the ticket was made for. If the ticket was made for another user
+/// or APPLID, or with another key, the computed time is random. So a time far from now probably means that the user,
+/// the APPLID or the key is wrong.
 ///
 /// | distance between the computed time and now | result |
 /// |---|---|
@@ -392,8 +391,8 @@ pub enum Refusal {
     /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or the text is such a
-    /// ticket, but its time is more than 24 hours outside of the window.
+    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or it is one, but its time
+    /// is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"
@@ -420,7 +419,8 @@ pub enum Refusal {
     },
 }
 
-/// Returns the age of a ticket as text. If the time of the ticket is in the future, the text says how far.
+/// Returns the age of a ticket as text. If the time of the ticket is in the future, the text contains the time until
+/// then.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     match age_secs(generated_at, now) {
         age @ 0.. => format!("{age} s old"),
@@ -434,8 +434,8 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<ByApplid>);
 
-// The hash function is fast, but an attacker who can choose the entries of a map can cause hash collisions. The APPLIDs
-// in this map come from the operator, so clients cannot choose them.
+// The hash function is fast, but a person who can choose the entries of a map can cause hash collisions. This is safe
+// here, because the APPLIDs in this map come from the operator, and not from clients.
 type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
@@ -838,8 +838,7 @@ mod tests {
             let got = make(other, &key).evaluate(&user, &ticket, time);
             prop_assert_eq!(got.is_ok(), other == applid);
 
-            // Changes one bit of the key, but never the lowest bit of a byte. The lowest bit is a parity bit, which DES
-            // ignores.
+            // Changes one bit of the key, but never the lowest bit of a byte, which is a parity bit that DES ignores.
             let bit = bit.index(key.len() * 7);
             key[bit / 7] ^= 2 << (bit % 7);
             prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());

@@ -81,7 +81,7 @@ impl fmt::Debug for PassTicket {
     }
 }
 
-/// Why a text does not have the form of a PassTicket. The error does not contain the text.
+/// The reason why a text does not have the form of a PassTicket. The error does not contain the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassTicketError {

@@ -1,5 +1,5 @@
-//! A cache of the current tickets. Without this cache, each further request of a user in the same second would compute
-//! the same ticket again.
+//! A cache of the current tickets. Without it, each further request of a user in the same second would compute the same
+//! ticket again.
 
 use std::{fmt, num::NonZeroUsize};
 

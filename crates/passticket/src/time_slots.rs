@@ -24,7 +24,7 @@ const SPARE_SECS: u64 = 60;
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
-/// started. A previous process used only slots up to the time at which it ended. So the two processes never use the
+/// started. A previous process only used slots up to the time at which it ended. So the two processes never use the
 /// same slot, unless the clock was set back between them.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation.
@@ -33,14 +33,13 @@ pub(super) struct TimeSlots {
 }
 
 /// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`], the current generation becomes the
-/// previous generation, and the old previous generation is dropped. The dropped slots are then too old to be reserved
-/// again.
+/// previous one, and the old previous one is dropped. Its slots are then too old to be reserved again.
 struct Reserved {
-    /// Whether another process reserves the slots now. In this case, this process reserves none.
+    /// Whether another process reserves the slots now. If so, this process reserves none.
     are_handed_over: bool,
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
-    /// The latest time seen. This value does not change when the clock is set back, so that used slots stay used.
+    /// The latest time that was seen. It does not decrease when the clock is set back, so that used slots stay used.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
@@ -52,7 +51,7 @@ struct Reserved {
 /// Whether a process makes tickets for the second in which it starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartSecond {
-    /// The process makes no tickets for this second, because a previous process may have made tickets for this second.
+    /// The process makes no tickets for this second, because a previous process may have made some.
     Skipped,
     /// The process makes tickets for this second, because it cannot wait for the next second.
     Used,
@@ -81,9 +80,9 @@ impl TimeSlots {
         Self { pairs, state: Mutex::new(state) }
     }
 
-    /// Reserves a slot for a ticket. The ticket is valid for `window` before and after its second. The slot is not
-    /// later than `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window.
-    /// The rest of the window is for the transport to the service and for differences between the clocks.
+    /// Reserves a slot for a ticket that is valid for `window` before and after its second. The slot is not later than
+    /// `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window. The rest of
+    /// the window allows for the transport to the service and for differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -95,7 +94,7 @@ impl TimeSlots {
         now: Timestamp,
     ) -> Result<Timestamp, NoTimeSlot> {
         let (pair, now) = ((*user, *applid), now.as_secs());
-        let spare = SPARE_SECS.min(window.as_secs() / 4);
+        let spare = spare_secs(window);
         let mut state = self.state();
         if state.are_handed_over {
             return Err(NoTimeSlot::HandedOver);
@@ -113,14 +112,27 @@ impl TimeSlots {
         Ok(Timestamp::from_secs(second))
     }
 
-    /// Returns the used slots for the process that continues. From now on, this process reserves no slot. `protected` has
-    /// the APPLIDs with replay protection.
+    /// Returns the first slot that can be reserved for the APPLID in a shared place.
+    ///
+    /// # Errors
+    /// [`NoTimeSlot::HandedOver`] if another process makes the tickets now.
+    pub(super) fn first_shared(&self, applid: &Applid) -> Result<Timestamp, NoTimeSlot> {
+        let state = self.state();
+        if state.are_handed_over {
+            return Err(NoTimeSlot::HandedOver);
+        }
+        let of_applid = state.first_of.get(applid).copied().unwrap_or_default();
+        Ok(Timestamp::from_secs(state.first.max(of_applid)))
+    }
+
+    /// Returns the used slots for the process that continues the work of this process. From now on, this process
+    /// reserves no slot. `protected` contains the APPLIDs with replay protection.
     pub(super) fn hand_over(&self, protected: Vec<Applid>) -> UsedTimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
         let latest = state.latest;
-        // The other process knows only one first slot. It is the latest one of all APPLIDs, so a few unused slots of
-        // other APPLIDs may be lost.
+        // The other process gets only one first slot, the latest one of all APPLIDs. So a few unused slots of other
+        // APPLIDs may be lost.
         let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
@@ -128,19 +140,19 @@ impl TimeSlots {
         UsedTimeSlots { first, latest, protected, current, previous }
     }
 
-    /// Reserves slots again. The other process has reserved none.
+    /// Reserves slots again, because the other process has ended and has reserved none.
     pub(super) fn take_back(&self) {
         self.state().are_handed_over = false;
     }
 
-    /// Reserves slots again, but only slots after `now`. The other process may have reserved slots up to `now`.
+    /// Reserves slots again, but only slots after `now`, because the other process may have reserved earlier ones.
     pub(super) fn take_back_after(&self, now: Timestamp) {
         let mut state = self.state();
         state.are_handed_over = false;
         state.first = state.first.max(now.as_secs() + 1);
     }
 
-    /// Continues with the slots of another process, which reserves none any more.
+    /// Continues with the slots of another process, which reserves no more slots.
     pub(super) fn continue_from(&self, used: UsedTimeSlots) {
         let UsedTimeSlots { first, latest, protected: _, current, previous } = used;
         let mut state = self.state();
@@ -193,8 +205,13 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
+/// Returns for how many seconds an unused slot of a ticket with this window can be used.
+pub(super) fn spare_secs(window: Duration) -> u64 {
+    SPARE_SECS.min(window.as_secs() / 4)
+}
+
 /// Returns the earliest unused slot of a pair, if this slot is not later than `now`. `last` is the last reserved slot
-/// of the pair. It may be missing if that slot is before `latest - spare`.
+/// of the pair. If this slot is before `latest - spare`, `last` may be `None`.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -214,7 +231,7 @@ fn next(
     }
 }
 
-/// Why there is no time slot for a ticket.
+/// The reason why there is no time slot for a ticket.
 ///
 /// An application with [replay protection](super::Replay::Protected) accepts each ticket only once. So each ticket
 /// needs its own second, which is called its time slot. If there is no time slot, no ticket is made.
@@ -234,12 +251,10 @@ pub enum NoTimeSlot {
     AllTaken {
         /// How long unused time slots can be used.
         spare: Duration,
-        /// The time until the next time slot: one second. It is more than one second if the clock was set back a
-        /// little.
+        /// The time until the next time slot. This is one second, or more if the clock was set back a little.
         retry_after: Duration,
     },
-    /// The clock of this machine was set back so far that it is no longer known which time slots
-    /// were used.
+    /// The clock of this machine was set back too far. It is not known any more which time slots were used.
     #[error(
         "the clock was set back by {} s; with replay protection no tickets are made until the clock \
          has caught up. If the clock was wrong before it was set back, restart this process",

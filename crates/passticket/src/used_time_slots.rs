@@ -13,8 +13,8 @@ pub(super) type Pair = (UserId, Applid);
 /// The version of the text.
 const VERSION: &str = "1";
 
-/// The time slots that a process has used, see
-/// [`LocalGenerator::hand_over_time_slots`](super::LocalGenerator::hand_over_time_slots).
+/// The time slots that a process has used.
+/// [`LocalGenerator::hand_over_time_slots`](super::LocalGenerator::hand_over_time_slots) returns them.
 ///
 /// `Display` and `FromStr` convert the slots to text and back. The text contains user ids and APPLIDs, but no tickets
 /// and no keys.
@@ -28,7 +28,7 @@ pub struct UsedTimeSlots {
     pub(super) previous: Vec<(Pair, u64)>,
 }
 
-/// The text is not one that [`UsedTimeSlots`] has written, or a newer version has written it.
+/// The text does not come from [`UsedTimeSlots`], or a newer version has written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the used time slots are malformed, or have the format of a newer version of this program")]
 pub struct UsedTimeSlotsError;

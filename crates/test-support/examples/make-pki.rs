@@ -1,7 +1,7 @@
 //! Creates new keys and certificates in `pki/`: `cargo run -p test-support --example make-pki`.
 //!
-//! The library `test-support` includes these files when it is compiled. If a file is missing, create an empty file with
-//! its name before you run this command.
+//! The library `test-support` includes these files when it is compiled. So if a file is missing, create an empty file
+//! with its name before you run this command.
 
 use std::{error::Error, fs, path::Path};
 

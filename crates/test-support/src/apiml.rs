@@ -19,8 +19,8 @@ use crate::{
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// A fake API ML. Its tokens are signed with [`pki::OTHER_SIGNING_KEY`]. Its list of keys also has [`pki::SIGNING_KEY`],
-/// as the key of an identity provider.
+/// A fake API ML. [`pki::OTHER_SIGNING_KEY`] signs its tokens. Its list of keys also contains [`pki::SIGNING_KEY`], as
+/// the key of an identity provider.
 #[derive(Debug)]
 pub struct FakeApiml {
     fake: Fake,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl FakeApiml {
-    /// Starts an API ML.
+    /// Starts a fake API ML.
     pub async fn https(acceptor: TlsAcceptor) -> Self {
         let state = Arc::<Mutex<State>>::default();
         let key = KeyPair::from_pem(pki::OTHER_SIGNING_KEY).unwrap();
@@ -66,7 +66,7 @@ impl FakeApiml {
         self.state().valid.remove(token);
     }
 
-    /// Whether API ML accepts this token.
+    /// Returns whether API ML accepts this token.
     pub fn accepts(&self, token: &str) -> bool {
         self.state().valid.contains(token)
     }

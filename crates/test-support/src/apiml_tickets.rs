@@ -22,9 +22,9 @@ pub struct FakeTickets {
 }
 
 impl FakeTickets {
-    /// Starts an API ML that makes PassTickets of `profile`. It serves only clients with a certificate of
+    /// Starts a fake API ML that makes PassTickets of `profile`. It serves only clients with a certificate of
     /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts a token that has the issuer `APIML` and has
-    /// not expired. It does not verify the signature.
+    /// not expired, and does not verify the signature.
     pub async fn https(profile: KeyProfile) -> Self {
         let handle = move |request: &Request| answer(&profile, request);
         Self {

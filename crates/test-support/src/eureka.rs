@@ -25,13 +25,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// An instance of the service `app` with TLS.
+    /// Creates an instance of the service `app` with TLS.
     pub fn https(app: &str, host: &str, port: u16) -> Self {
         let (app, host) = (app.to_uppercase(), host.to_owned());
         Self { app, host, port, is_secure: true, status: "UP", metadata: BTreeMap::new() }
     }
 
-    /// An instance of the service `app` without TLS.
+    /// Creates an instance of the service `app` without TLS.
     pub fn http(app: &str, host: &str, port: u16) -> Self {
         Self { is_secure: false, ..Self::https(app, host, port) }
     }
@@ -61,7 +61,7 @@ impl Registration {
         }
     }
 
-    /// The id of the instance.
+    /// Returns the id of the instance.
     pub fn id(&self) -> String {
         format!("{}:{}:{}", self.host, self.app.to_lowercase(), self.port)
     }
@@ -88,8 +88,8 @@ impl Registration {
     }
 }
 
-/// A fake Eureka. It answers in JSON, compressed if the client accepts this. Each change stays in the delta until
-/// [`forget_changes`](Self::forget_changes).
+/// A fake Eureka. It answers in JSON, compressed if the client accepts this. Each change is part of the delta until
+/// [`forget_changes`](Self::forget_changes) is called.
 #[derive(Debug)]
 pub struct FakeEureka {
     fake: Fake,
@@ -104,7 +104,7 @@ struct State {
 }
 
 impl FakeEureka {
-    /// Starts an Eureka without registered services.
+    /// Starts a fake Eureka without registered services.
     pub async fn https(acceptor: TlsAcceptor) -> Self {
         let state = Arc::<Mutex<State>>::default();
         let handle = {
@@ -142,7 +142,7 @@ impl FakeEureka {
         state.changes.push((instance, "DELETED"));
     }
 
-    /// Removes the changes so far from the delta, as Eureka does after three minutes.
+    /// Removes all earlier changes from the delta, as Eureka does after three minutes.
     pub fn forget_changes(&self) {
         self.state().changes.clear();
     }
@@ -152,7 +152,7 @@ impl FakeEureka {
         self.fake.stop().await;
     }
 
-    /// The base URL, `https://localhost:PORT/eureka/`.
+    /// Returns the base URL, `https://localhost:PORT/eureka/`.
     pub fn url(&self) -> String {
         format!("https://localhost:{}/eureka/", self.fake.address.port())
     }

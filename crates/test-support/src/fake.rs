@@ -30,7 +30,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body. A request without `Content-Length` has no body.
     pub body: Vec<u8>,
-    /// The client certificate of the connection, as DER. `None` if the acceptor asks for none, or the client has none.
+    /// The client certificate of the connection, as DER. `None` if the acceptor did not ask for one, or if the client
+    /// has none.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -79,7 +80,7 @@ impl Answer {
         Self { status, headers, body: body.as_bytes().to_vec() }
     }
 
-    /// Returns the response as it is sent.
+    /// Returns the response as bytes for the connection.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { status, headers, body } = self;
         let mut text = format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
@@ -96,9 +97,9 @@ impl Answer {
 /// How a [`Fake`] behaves.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// The server answers as the real server would.
+    /// The server answers as the real server does.
     Right,
-    /// The server answers as the real server would, but only after this time.
+    /// The server answers as the real server does, but only after this time.
     Slow(Duration),
     /// The server reads the request, and then runs these steps instead of answering.
     Scripted(Vec<Step>),
@@ -123,7 +124,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// Starts a server. `handle` answers a request as the real server would.
+    /// Starts a server. `handle` answers a request as the real server does.
     pub async fn https(
         acceptor: TlsAcceptor,
         handle: impl Fn(&Request) -> Answer + Send + Sync + 'static,
@@ -140,7 +141,7 @@ impl Fake {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (behaviours, requests) = (behaviours.clone(), requests.clone());
                     let (acceptor, handle) = (acceptor.clone(), handle.clone());
-                    // A client may close its connection early, or refuse the certificate.
+                    // A client may close its connection early, or refuse the certificate. So errors are ignored.
                     tokio::spawn(async move {
                         let _ =
                             connection(stream, acceptor, &behaviours, &requests, &*handle).await;
@@ -151,13 +152,13 @@ impl Fake {
         Self { address, behaviours, requests, accepting }
     }
 
-    /// Changes how the server behaves, beginning with the next request.
+    /// Changes how the server behaves from the next request on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.behave_in_turn([], behaviour);
     }
 
-    /// Changes how the server behaves: each behaviour in `next` applies to one of the next requests, and `then` to all
-    /// later requests.
+    /// Changes how the server behaves. Each behaviour in `next` applies to one of the next requests, and `then` applies
+    /// to all later requests.
     pub fn behave_in_turn(&self, next: impl Into<VecDeque<Behaviour>>, then: Behaviour) {
         *self.behaviours.lock().unwrap() = Behaviours { next: next.into(), then };
     }
@@ -167,7 +168,7 @@ impl Fake {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Returns method and path of the requests so far, and then forgets these requests.
+    /// Returns method and path of the requests so far, and removes these requests.
     pub fn take_requests(&self) -> Vec<String> {
         let requests = std::mem::take(&mut *self.requests.lock().unwrap());
         requests.iter().map(|r| format!("{} {}", r.method, r.path)).collect()

@@ -1,11 +1,11 @@
-//! JSON Web Signatures that are made by hand, without a JWT library: base64url of two JSON texts, and an RS256 signature.
-//! So the tests do not depend on how a library understands the standard.
+//! Makes JSON Web Signatures without a JWT library, from two JSON texts in base64url and an RS256 signature. So the
+//! tests do not depend on how a library reads the standard.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
-/// Signs a token with the RSA key `pem` and RS256, even if the header names another algorithm.
+/// Signs a token with the RSA key `pem`. The algorithm is RS256 even if the header names another one.
 pub fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));

@@ -1,4 +1,4 @@
-//! Key stores and encrypted keys that OpenSSL and keytool have made (`key-stores/README.md`).
+//! Key stores and encrypted keys that OpenSSL and keytool (a program of Java) have made (`key-stores/README.md`).
 
 /// The password of each file.
 pub const PASSWORD: &str = "secret-of-the-tests";

@@ -8,12 +8,14 @@
 
 pub mod apiml;
 pub mod apiml_tickets;
+pub mod caching_service;
 pub mod eureka;
 pub mod fake;
 pub mod jws;
 pub mod key_stores;
 pub mod pki;
 pub mod raw;
+pub mod redis;
 pub mod tickets;
 pub mod websocket;
 pub mod zosmf;

@@ -1,4 +1,4 @@
-//! Keys and certificates. The private keys are published, so **never trust these keys outside of tests.**
+//! Keys and certificates. The private keys are public, so **never trust these keys outside of tests.**
 //!
 //! The files in `pki/` are committed, because generating an RSA key takes long. The certificates are valid until 2126.
 //! `cargo run -p test-support --example make-pki` replaces these files.
@@ -95,7 +95,7 @@ impl Identity {
     }
 }
 
-/// Which clients an acceptor serves.
+/// The clients that an acceptor serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
     /// Clients with a certificate of [`Authority::trusted`], and clients without a certificate.
@@ -160,16 +160,16 @@ impl Authority {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// Signs a certificate for `key`, and returns the certificate in PEM format. It is for `localhost` and has the
-    /// common name `USER`. `change` can change the parameters of the certificate before it is signed.
+    /// Signs a certificate for `key`, and returns it in PEM format. The certificate is for `localhost` and has the
+    /// common name `USER`. `change` can change its parameters before it is signed.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
         change(&mut params);
         params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
-    /// Signs a certificate revocation list with these serial numbers and returns it in PEM format. The list is current.
-    /// `change` can change its parameters before it is signed.
+    /// Signs a certificate revocation list with these serial numbers, and returns it in PEM format. The list is
+    /// current. `change` can change its parameters before it is signed.
     pub fn revoke(
         &self,
         serials: &[u64],

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The time limit for one step of a test. It is long enough for a slow and busy machine.
+/// The time limit for one step of a test. It allows for a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns whether `curl` is installed.
@@ -45,7 +45,7 @@ impl Running {
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
         // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores this
-        // signal, and the program inherits this setting. So the program gets a write error, and is not killed.
+        // signal, and so does the program, which inherits this setting. So the program gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)

@@ -84,11 +84,11 @@ pub enum Step {
     /// Pauses for this time.
     Wait(Duration),
     /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel resets
-    /// the connection because of the unread bytes.
+    /// it because of the unread bytes.
     LeaveUnread,
     /// Closes the service's side of the connection. The client can still send.
     ShutDown,
-    /// Keeps the connection open and does nothing more.
+    /// Keeps the connection open, and does nothing else.
     Stall,
 }
 
@@ -157,7 +157,7 @@ async fn connection(
     steps: &[Step],
 ) -> io::Result<usize> {
     // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset could discard bytes
-    // that the kernel has not sent.
+    // that are not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,

@@ -5,7 +5,7 @@ use passticket::{
     clock::{Clock, SystemClock},
 };
 
-/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of
+/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is public, so never use it outside of
 /// tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
@@ -25,7 +25,7 @@ pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
-/// Whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
+/// Returns whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
 pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
     let (Ok(user), Ok(ticket)) = (UserId::new(name), PassTicket::parse(ticket)) else {
         return false;

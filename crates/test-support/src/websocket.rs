@@ -26,7 +26,7 @@ pub const HANDSHAKE: &str = "connection: keep-alive, Upgrade\r\nupgrade: websock
 pub const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
      upgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
-/// A frame. Its payload is not masked.
+/// A frame with its payload. The payload is stored without a mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The first byte: flags and opcode.
@@ -38,23 +38,23 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame of a client.
+    /// Creates a frame of a client.
     pub fn masked(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, is_masked: true, payload: payload.into() }
     }
 
-    /// A frame of a service.
+    /// Creates a frame of a service.
     pub fn plain(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, is_masked: false, payload: payload.into() }
     }
 
-    /// The status code of a close frame.
+    /// Returns the status code of a close frame.
     pub fn close_code(&self) -> Option<u16> {
         let code = self.payload.first_chunk().copied().map(u16::from_be_bytes);
         code.filter(|_| self.first == CLOSE)
     }
 
-    /// The bytes of the frame.
+    /// Returns the bytes of the frame.
     pub fn to_bytes(&self) -> Vec<u8> {
         const MASK: [u8; 4] = [0x12, 0x88, 0xff, 0x07];
         let bit = if self.is_masked { 0x80 } else { 0 };

@@ -109,7 +109,7 @@ impl FakeZosmf {
         self.state().valid.remove(token);
     }
 
-    /// Whether z/OSMF accepts this token.
+    /// Returns whether z/OSMF accepts this token.
     pub fn accepts(&self, token: &str) -> bool {
         self.state().valid.contains(token)
     }

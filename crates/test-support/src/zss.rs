@@ -48,7 +48,8 @@ impl FakeZss {
         Self { fake: Fake::https(acceptor, handle).await, users, profile }
     }
 
-    /// Makes SAF identity tokens for PassTickets of this profile. Without a profile, each PassTicket is refused.
+    /// Accepts PassTickets of this profile in requests for SAF identity tokens. Without a profile, each PassTicket is
+    /// refused.
     pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
         *self.profile.lock().unwrap() = profile;
     }

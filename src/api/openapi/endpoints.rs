@@ -463,9 +463,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// Describes the body of a request for a revocation rule. The body contains a time. For a user or a service, it has
-/// another field: `target` contains the name, the schema and an example of this field. For the caller's own tokens,
-/// `target` is `None`.
+/// Describes the body of a request for a revocation rule. The body contains a time. A rule for a user or a service also
+/// has a field with the user or the service. `target` contains the name, the schema and an example of this field. For
+/// the caller's own tokens, `target` is `None`.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });
@@ -475,6 +475,6 @@ fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
         example[field] = value.into();
         required.push(field);
     }
-    // Only a rule for the caller's own tokens needs no body. It then has the current time.
+    // Only a rule for the caller's own tokens needs no body. Without a body, the rule has the current time.
     RequestBody { required: target.is_some(), schema: object(&required, properties), example }
 }

@@ -17,7 +17,7 @@ use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
 };
 
-/// Describes the responses for `errors`, one description for each status. `url` is the path of the
+/// Describes the responses for `errors`. Errors with the same status share one description. `url` is the path of the
 /// request.
 pub(super) fn error_responses(
     errors: Vec<ApiError>,

@@ -1,5 +1,5 @@
-//! The auth API counts failed logins for the client whose address a trusted proxy sends, and not for the proxy. Audit
-//! records contain the address of this client.
+//! If a trusted proxy sends the address of a client, the auth API counts failed logins for this client, and not for the
+//! proxy. Audit records also contain the address of the client.
 
 use std::net::IpAddr;
 

@@ -41,7 +41,7 @@ async fn log_in(api: &AuthApi, authorization: Option<String>, body: String) -> u
     api.clone().oneshot(request).await.unwrap().status().as_u16()
 }
 
-/// The status of a request on a route with `clientBasic: verify`.
+/// Returns the status of a request on a route with `clientBasic: verify`.
 async fn call_route(api: &AuthApi, authorization: String) -> u16 {
     let profile = key_profile("ZOWEAPPL");
     let generator = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
@@ -71,7 +71,7 @@ async fn neither_path_passes_a_token_or_a_control_character_on_as_a_password() {
     let jwt = issuer.login_token(&user("USER"), "domain").unwrap().expose().to_owned();
     for password in ["zowepat_x", &jwt, "eyJh.e30.", "a\0b", "a\nb", "a\tb", "\x7f", "\u{85}"] {
         let authorization = || basic(&format!("user:{password}"));
-        // More often than the throttle would allow, if these were failed logins.
+        // If these requests were failed logins, the throttle would refuse the last ones.
         for _ in 0..6 {
             assert_eq!(call_route(&api, authorization()).await, 401, "{password:?}");
             let status = log_in(&api, Some(authorization()), String::new()).await;

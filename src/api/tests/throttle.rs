@@ -108,7 +108,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
         assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
         world.clock.advance(Duration::from_millis(400));
     }
-    // The attackers must wait. In a new network, the user must also wait.
+    // The attackers must wait. So must the user in a network that is new for the user.
     assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
 }
 

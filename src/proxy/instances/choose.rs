@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::state::InstanceState;
 
-/// Chooses one of `states` by load. `except` is an instance that has just failed: it is chosen only if there is no
-/// other. `random` returns a random number below its argument.
+/// Chooses one of `states` by load. `except` is an instance that has just failed. This instance is chosen only if there
+/// is no other. `random` returns a random number below its argument.
 pub(super) fn by_load<S: AsRef<InstanceState>>(
     states: &[S],
     except: Option<usize>,
@@ -46,7 +46,7 @@ fn by_load_of_healthy<S: AsRef<InstanceState>>(
     mut random: impl FnMut(usize) -> usize,
 ) -> usize {
     let others = || (0..states.len()).filter(|at| Some(*at) != except);
-    // A request that was already sent once is no probe.
+    // A second attempt of a request is not used as a probe.
     if except.is_none() {
         let now = Instant::now();
         let mut ejected = others().filter(|at| !states[*at].as_ref().is_healthy());
@@ -91,13 +91,13 @@ pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     best(&|state| state.is_healthy()).map_or(first, |(_, at, _)| at)
 }
 
-/// The number of an instance for a user. It must be the same on all nodes and in all versions, so the hash function and
-/// its key are fixed. Users cannot choose their ids, so the key need not be secret.
+/// Returns the rank of an instance for a user. The rank must be the same on all nodes and in all versions, so the hash
+/// function and its key are fixed. Users cannot choose their ids, so the key need not be secret.
 fn rank(user: &str, service: &str, id: &str) -> u64 {
     let mut hasher = SipHasher13::new();
     for part in [user, service, id] {
         hasher.write(part.as_bytes());
-        // This byte occurs in no id, so different parts have different hashes.
+        // This byte occurs in no id. So it separates the parts unambiguously.
         hasher.write(&[0]);
     }
     hasher.finish()
@@ -120,7 +120,7 @@ mod tests {
         states[at].set_unreachable(now, now);
     }
 
-    /// The instances that are chosen for many requests.
+    /// Returns the instances that are chosen for many requests.
     fn chosen(states: &States, except: Option<usize>) -> Vec<usize> {
         let mut random = fastrand::Rng::with_seed(7);
         let chosen = (0..200).map(|_| by_load(states, except, |below| random.usize(..below)));
@@ -193,7 +193,7 @@ mod tests {
                 at => assert_eq!(after[user], *at),
             }
         }
-        // A second attempt goes where the user goes while the instance is ejected.
+        // A second attempt goes to the same instance that the user gets while the first instance is ejected.
         let users_of_1 = before.iter().filter(|(_, at)| **at == 1).map(|(user, _)| user);
         let second = of_users(&self::states(3), Some(1));
         users_of_1.for_each(|user| assert_eq!(after[user], second[user]));

@@ -26,9 +26,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
 /// An instance is healthy if it responds with a status below 500 in time. A status such as 401 or 404 also shows that
-/// the instance responds. API ML does not request the health URL of a static definition, so this URL may need a login or
-/// may be wrong. After two failed checks in a row, the instance gets no requests until a check succeeds, unless no other
-/// instance is healthy.
+/// the instance responds. API ML never requests the health URL in a static definition (a YAML file that describes a
+/// service). So this URL may need a login or may be wrong. After two failed checks in a row, the instance gets no
+/// requests until a check succeeds, unless no other instance is healthy.
 ///
 /// `C` is the connector, as in [`Forward`](super::super::Forward).
 #[derive(Clone)]
@@ -126,7 +126,7 @@ fn report(
     }
 }
 
-/// Why a check failed.
+/// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("cannot connect")]
@@ -167,7 +167,7 @@ where
         }
         match connection.as_mut().poll(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // The connection may have received the response.
+            // The connection may have ended after it received the response.
             Poll::Ready(Ok(())) | Poll::Pending => response.as_mut().poll(cx),
         }
     });

@@ -1,4 +1,5 @@
-//! Balancing over the instances of a service: which instance gets a request, and how often requests are sent again.
+//! Balances requests over the instances of a service: chooses the instance of a request, and limits how many requests
+//! are sent again.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -9,8 +10,8 @@
 //! | `states` | keeps the states of all instances, for all threads |
 //! | `targets` | the instances of a route, with the connections and the state of each |
 //!
-//! Balancing stands above the connection pool: the pool has a separate limit and separate idle connections for each
-//! instance, and does not know which instances belong to one service.
+//! Balancing uses the connection pool. The pool has a separate limit and separate idle connections for each instance.
+//! It does not know which instances belong to one service.
 
 mod choose;
 mod health_check;

@@ -1,20 +1,20 @@
 //! Limits how many requests to a service are sent again.
 //!
-//! Without a limit, the gateway would double the load of a service that fails because of its load. Retries may be 20 %
-//! of the requests of the last 10 s, and in addition 10 in each second, so that a service with few requests has
-//! retries, too.
+//! Without a limit, the gateway would double the load of a service that fails because of its load. The limit is 20 % of
+//! the requests of the last 10 s, plus 10 retries in each second. The second part permits retries to a service with few
+//! requests.
 
 use std::time::Duration;
 
 use tower::retry::budget::{Budget, TpsBudget};
 
-/// One deposit is made for so many requests, and pays for one retry. So 20 % of the requests may be sent again.
+/// One deposit is made for this number of requests. It pays for one retry, so 20 % of the requests may be sent again.
 const REQUESTS_PER_DEPOSIT: u8 = 5;
 
 /// A deposit is used up or expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// So many retries in each second need no deposit.
+/// This number of retries in each second needs no deposit.
 const FREE_PER_SECOND: u32 = 10;
 
 /// The budget of one service. All threads share it.
@@ -46,8 +46,8 @@ impl RetryBudget {
 pub(in crate::proxy) struct RequestsUntilDeposit(u8);
 
 impl RequestsUntilDeposit {
-    /// The first deposit comes after a random number of requests. Otherwise, clients that send one request on each
-    /// connection would make no deposit, or too many.
+    /// Creates a counter. Its first deposit comes after a random number of requests. Otherwise, clients that send one
+    /// request on each connection would make no deposit, or too many.
     pub(in crate::proxy) fn new() -> Self {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }

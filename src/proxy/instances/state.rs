@@ -1,9 +1,9 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
-//! An instance is *ejected* after the gateway could not connect to it: for 1 s after the first failure, and twice as long
-//! after each further failure, up to 30 s. Then one request goes to the instance as a probe. If it reaches the instance,
-//! the ejection ends. Only connecting counts. A slow response does not eject an instance, because a client could then
-//! eject all instances by requests that are slow by nature.
+//! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
+//! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If it
+//! reaches the instance, the ejection ends. Only connecting counts. A slow response does not eject an instance, because
+//! a client could then eject all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ const FAILED_CHECKS: u32 = 2;
 const EJECTED: u8 = 1;
 const CHECK_FAILED: u8 = 2;
 
-/// Whether an instance gets requests.
+/// Says whether an instance gets requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InstanceHealth {
@@ -42,7 +42,7 @@ pub enum InstanceHealth {
 }
 
 impl InstanceHealth {
-    /// `up`, `ejected` or `check-failed`.
+    /// Returns the name of the health: `up`, `ejected` or `check-failed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -66,7 +66,7 @@ pub(in crate::proxy) struct InstanceState {
 
 #[derive(Debug, Default)]
 struct History {
-    /// When the instance was ejected last.
+    /// The time when the instance was ejected last.
     ejected_at: Option<Instant>,
     /// The number of ejections in a row.
     ejections: u32,
@@ -89,8 +89,8 @@ impl InstanceState {
         }
     }
 
-    /// Whether the next request should probe this instance. If this function returns true, the caller must send the
-    /// request to this instance. No other request probes the instance for the time of the last ejection.
+    /// Returns whether the next request should probe this instance. If this function returns true, the caller must send
+    /// the request to this instance. No other request probes the instance for the time of the last ejection.
     #[cold]
     pub(super) fn begin_probe(&self, now: Instant) -> bool {
         let mut history = self.lock();
@@ -158,15 +158,16 @@ impl InstanceState {
         self.health() != before
     }
 
-    /// Counts a health check of the instance until the returned value is dropped. Without a check, an instance whose last
-    /// check failed would never be healthy again. So the end of the last check ends this state.
+    /// Counts a health check of the instance until the returned value is dropped. When the last of these values is
+    /// dropped, failed checks are forgotten. Otherwise, an instance without further checks would stay unhealthy for
+    /// ever.
     pub(in crate::proxy) fn begin_check(self: &Arc<Self>) -> Checked {
         let _history = self.lock();
         self.checks.fetch_add(1, Ordering::Relaxed);
         Checked(self.clone())
     }
 
-    /// The number of requests in flight.
+    /// Returns the number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -183,7 +184,7 @@ impl InstanceState {
     }
 }
 
-/// The length of the ejection with this number in a row.
+/// Returns the length of the ejection with this number in a row.
 fn ejection(number: u32) -> Duration {
     let doublings = number.saturating_sub(1).min(5);
     (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)

@@ -18,7 +18,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// If a service has more states than this, those of instances that no route uses any more are removed.
+/// If a service has more states than this, the states of instances that no route uses are removed.
 const MAX_STATES: usize = 128;
 
 const INSTANCES: Description = Description::gauge(
@@ -74,7 +74,7 @@ impl InstanceStates {
         });
     }
 
-    /// Returns the health of an instance. An instance that is not known yet is up.
+    /// Returns the health of an instance. An instance that is not known yet counts as up.
     pub fn health(&self, service: &ServiceId, upstream: &Upstream) -> InstanceHealth {
         let services = self.lock();
         let state = services.get(service).and_then(|it| it.instances.get(&server(upstream)));

@@ -60,16 +60,17 @@ impl<B> AsRef<InstanceState> for Target<B> {
     }
 }
 
-/// Which instance a request needs.
+/// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
-    /// Any instance. If the route has sticky users and the request has a user, the instance of this user.
+    /// Any instance. If the route sends all requests of a user to one instance, this is the instance of the user, if
+    /// there is a user.
     Any(Option<UserId>),
     /// The instance with this id.
     Id(&'a [u8]),
 }
 
-/// Why no instance is chosen.
+/// The reason why no instance is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum NoInstance {
     /// The service has no instance at the moment.
@@ -134,7 +135,7 @@ impl<C, B> ServiceTargets<C, B> {
         &self.service
     }
 
-    /// Whether the route has several instances.
+    /// Returns whether the route has several instances.
     pub(in crate::proxy) fn are_several(&self) -> bool {
         self.targets.len() > 1
     }
@@ -170,7 +171,7 @@ impl<C, B> ServiceTargets<C, B> {
         self.targets.iter().position(|target| target.instance.id().as_bytes() == id)
     }
 
-    /// Whether all requests of a user go to the same instance.
+    /// Returns whether all requests of a user go to the same instance.
     pub(in crate::proxy) fn is_sticky(&self) -> bool {
         self.balancing == Balancing::StickyUser
     }

@@ -60,13 +60,13 @@ struct Waiter<T> {
     grant: oneshot::Sender<Grant<T>>,
 }
 
-/// The idle connections of one runtime.
+/// The idle connections of one tokio runtime.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes the connection that has been idle longest. Returns whether there was an idle connection.
     fn close_oldest(&self) -> bool;
 }
 
-/// What a waiting request gets at the end of its wait.
+/// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.
@@ -109,13 +109,13 @@ impl<T> ConnectionLimit<T> {
         state.pools.push(pool);
     }
 
-    /// Whether the instance has no connection, in any runtime.
+    /// Returns whether the instance has no connection, in any runtime.
     pub(super) fn is_unused(&self) -> bool {
         lock(&self.state).open == 0
     }
 
-    /// Whether a request waits. A pool calls this function while it holds the lock of its idle connections. So either
-    /// the pool sees the waiting request, or the waiting request finds the idle connection.
+    /// Returns whether a request waits. A pool calls this function while it holds the lock of its idle connections. So
+    /// either the pool sees the waiting request, or the waiting request finds the idle connection.
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// The ids of two runtimes.
+    /// Returns the ids of two runtimes.
     fn runtimes() -> [runtime::Id; 2] {
         [(), ()].map(|()| runtime::Builder::new_current_thread().build().unwrap().handle().id())
     }

@@ -69,8 +69,8 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// How the pool offers HTTP/2 to services. The functions are those of [`NegotiateHttp2`]. So only
-/// [`new`](Self::new) needs this trait.
+/// The functions with which the pool offers HTTP/2 to services. They come from the trait [`NegotiateHttp2`], so that
+/// only [`new`](Self::new) needs this trait.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
     is_http2: fn(&dyn Any) -> bool,
@@ -138,14 +138,15 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Whether only `hosts` refers to the host of this reaper, and the host has no connection.
+    /// Returns whether only `hosts` refers to the host of this reaper, and the host has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
         })
     }
 
-    /// Removes the host if it is still unused. No request can get it meanwhile, because it is found under the lock only.
+    /// Removes the host if it is still unused. No request can get the host meanwhile, because requests look for hosts
+    /// only while they hold the lock.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -163,8 +164,9 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already be
-        // another host, which has a reaper of its own. `_host` drops the entry after the lock has been released.
+        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already
+        // belong to another host with its own reaper, so it is compared first. `_host` drops the entry after the lock
+        // has been released.
         let _host = pool.and_then(|pool| {
             let mut hosts = lock(&pool.hosts);
             let is_own = hosts.get(&self.target).is_some_and(|host| self.is_of(host));
@@ -195,7 +197,7 @@ impl<C, B> ConnectionPool<C, B> {
         &self.settings
     }
 
-    /// The number of instances, counted once per runtime and protocol.
+    /// Returns the number of instances, counted once per runtime and protocol.
     #[cfg(test)]
     pub(in crate::proxy) fn hosts(&self) -> usize {
         lock(&self.hosts).len()
@@ -212,7 +214,7 @@ impl<C, B> ConnectionPool<C, B> {
         of_name.iter().for_each(|host| host.retire());
     }
 
-    /// Whether connections to `upstream` may use HTTP/2.
+    /// Returns whether connections to `upstream` may use HTTP/2.
     pub(in crate::proxy) fn may_use_http2(
         &self,
         upstream: &Upstream,
@@ -296,10 +298,10 @@ where
     }
 
     /// Returns a connection for a request. If a slot is free, this is a new connection. Otherwise the request waits. It
-    /// then gets a slot for a new connection, or a connection that another request has finished with.
+    /// then gets a slot for a new connection, or the connection of a request that has ended.
     ///
-    /// If the service closes the connection later, the connection may be replaced by a new one. This is paid from
-    /// `budget`.
+    /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
+    /// retry from `budget`.
     ///
     /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
@@ -315,8 +317,8 @@ where
         let ((connector, is_http2), host) = (self.connector(host.protocol()), host.clone());
         let budget = budget.clone();
         let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
-        // The service may not accept the bytes of a request body. These bytes then fill the flow-control window of the
-        // client's HTTP/2 connection, and other uploads on this connection stall. `max_stall` should be shorter than
+        // If the service does not accept the bytes of a request body, these bytes fill the flow-control window of the
+        // client's HTTP/2 connection. Other uploads on this connection then stall. `max_stall` should be shorter than
         // the response timeout, so that these uploads can continue before they time out.
         let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
@@ -428,16 +430,16 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request, or is a connection of HTTP/2, which requests share.
     pub(in crate::proxy) is_reused: bool,
-    /// When the wait for a slot ended, if the request had to wait.
+    /// The time when the wait for a slot ended, if the request had to wait.
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
-/// Too many requests to the service were sent again.
+/// The retry budget of the service is used up.
 #[derive(Debug, thiserror::Error)]
-#[error("too many requests to the service were sent again")]
+#[error("the retry budget of the service is used up")]
 struct BudgetExhausted;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 pub(in crate::proxy) enum ConnectError {
     /// All `max_connections` connections to the instance were in use, and none of them became free within `waited`.
     Busy {
@@ -449,7 +451,7 @@ pub(in crate::proxy) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the service has refused the connection.
+    /// Returns whether the service has refused the connection.
     pub(in crate::proxy) fn is_refused(&self) -> bool {
         matches!(self, Self::Failed(error) if is_refused(&**error))
     }

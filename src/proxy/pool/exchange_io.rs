@@ -1,4 +1,4 @@
-//! Reads and writes the bytes of a connection, and knows where each exchange begins.
+//! Reads and writes the bytes of a connection, and tracks where each exchange begins.
 //!
 //! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
 //!    connection ends before the first byte of the response, this module replaces it by a new connection, without
@@ -7,7 +7,7 @@
 //!    credential only once, the request gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
-//! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
+//! hyper does not notice the new connection or the limit. Only the head of a response passes through a buffer of this
 //! module. The body is read directly into hyper's buffer.
 
 use std::{
@@ -43,8 +43,8 @@ const MAX_KEPT: usize = 16 * 1024;
 /// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// Whether the gateway may send a request again on a new connection, if the first connection ends before the response
-/// begins.
+/// Says whether the gateway may send a request again on a new connection, if the first connection ends before the
+/// response begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// The request is never sent again, because the connection was made for this request.
@@ -83,7 +83,7 @@ impl ExchangeSignals {
         self.begun.store(resend as u8 + 1, Ordering::Relaxed);
     }
 
-    /// Whether the I/O waits for [`set_new_headers`](Self::set_new_headers).
+    /// Returns whether the I/O waits for [`set_new_headers`](Self::set_new_headers).
     pub(super) fn wants_headers(&self) -> bool {
         self.wants_headers.load(Ordering::Relaxed)
     }
@@ -189,8 +189,8 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Writes, unless the connection is being replaced. Then the write is pending. The read that replaces the
-    /// connection wakes the task.
+    /// Writes to the connection. While the connection is being replaced, the write is pending. The read that replaces
+    /// the connection wakes the task.
     fn poll_written(
         &mut self,
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
@@ -322,7 +322,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     }
 }
 
-/// Whether the service has closed the connection.
+/// Returns whether the service has closed the connection.
 fn is_end(read: &io::Result<()>) -> bool {
     match read {
         Ok(()) => true,

@@ -43,10 +43,11 @@ const MAX_IDLE: usize = 256;
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// How often the reaper has run. Each idle connection stores this number instead of a time, because reading the
-    /// clock would cost more.
+    /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
+    /// reading the clock would cost more.
     tick: AtomicU64,
-    /// How often the connections were retired. A connection with another number is not used for another request.
+    /// The number of times the connections were retired. A connection that was opened at another number gets no further
+    /// request.
     retired: AtomicU64,
     /// The runtime of the connections.
     runtime: runtime::Id,
@@ -62,13 +63,13 @@ pub(in crate::proxy) struct HostPool<B> {
 struct Http2Connections<B> {
     /// Whether the last new connection uses HTTP/2.
     is_used: AtomicBool,
-    /// Streams are opened on the first connection that may have another one. So the last connections become idle.
+    /// A stream is opened on the first connection that may have another stream. So the last connections become idle.
     all: Mutex<Vec<Arc<Http2Connection<B>>>>,
     turn: Turn,
 }
 
-/// Held by the request that makes an HTTP/2 connection. The other requests wait, because they can then share the
-/// connection. The value says when and why the last attempt failed.
+/// A lock that is held by the request that makes an HTTP/2 connection. The other requests wait, so that they can share
+/// this connection. The value says when and why the last attempt failed.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
 /// An error that several requests get.
@@ -127,32 +128,33 @@ impl<B> HostPool<B> {
         })
     }
 
-    /// The value of the header `Host` in requests to this service (RFC 9110 §7.2).
+    /// Returns the value of the header `Host` in requests to this service (RFC 9110 §7.2).
     pub(in crate::proxy) fn host(&self) -> &HeaderValue {
         &self.host
     }
 
-    /// The URI for the connector.
+    /// Returns the URI for the connector.
     pub(super) fn uri(&self) -> Uri {
         self.uri.clone()
     }
 
-    /// The runtime of the connections.
+    /// Returns the runtime of the connections.
     pub(super) fn runtime(&self) -> runtime::Id {
         self.runtime
     }
 
-    /// The limit that all runtimes share.
+    /// Returns the limit that all runtimes share.
     pub(super) fn limit(&self) -> &Arc<Limit<B>> {
         &self.limit
     }
 
-    /// Which versions of HTTP the service may use.
+    /// Returns which versions of HTTP the service may use.
     pub(super) fn protocol(&self) -> ServiceProtocol {
         self.protocol
     }
 
-    /// The lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses HTTP/1.1.
+    /// Returns the lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses
+    /// HTTP/1.1.
     pub(super) fn http2_turn(&self) -> Option<&Turn> {
         self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
     }
@@ -189,8 +191,8 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Whether the instance has no connection, in any runtime. A new pool for the instance then has a new limit, which
-    /// counts all connections.
+    /// Returns whether the instance has no connection, in any runtime. Only then may this limit be dropped: a new limit
+    /// would not count the old connections.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }
@@ -394,7 +396,7 @@ struct BodyPause {
     since: Option<Instant>,
 }
 
-/// Why the body of a response ended early.
+/// The reason why the body of a response ended early.
 #[derive(Debug)]
 pub(in crate::proxy) enum FrameError {
     Broken(hyper::Error),
@@ -434,7 +436,7 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(in crate::proxy) fn wants_headers(&self) -> bool {
         match &self.carrier {
             Carrier::Http1(connection) => connection.wants_headers(),
@@ -603,7 +605,7 @@ where
             }
             Carrier::Http2(stream) => {
                 stream.send(request, resend);
-                // The stream holds its future itself. This one is never polled, and needs no memory.
+                // The stream holds its future itself. This future is never polled, and needs no memory.
                 Box::pin(pending())
             }
             Carrier::Ended => Box::pin(pending()),

@@ -31,13 +31,13 @@ use super::{
 };
 use crate::proxy::{counts::ForwardCounts, http2_settings::Http2Settings};
 
-/// The bytes of a response that the service may send before the client has taken them.
+/// The maximum number of bytes of a response that the service may send before the client has taken them.
 ///
 /// The window of the connection is this number times the number of streams. So a client that does not read its response
-/// never keeps back the response of another client on the same connection.
+/// cannot block the response of another client on the same connection.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// The bytes of a request body that wait in one stream until the service takes them.
+/// The maximum number of bytes of a request body that wait in one stream until the service takes them.
 const SEND_BUFFER: usize = 128 * 1024;
 
 /// The maximum size of the head of a response, counted as in RFC 9113 §6.5.2.
@@ -46,7 +46,7 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection. It is shared by its streams and the pool. When the last of them drops it, it is closed.
+/// A connection. Its streams and the pool share it. It is closed when all of them have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
     /// Scheme and authority of the service.
@@ -62,7 +62,7 @@ pub(super) struct Http2Connection<B> {
     idle_since: AtomicU64,
     counts: Arc<ForwardCounts>,
     runtime: Handle,
-    /// How long the connection may take to close.
+    /// The time that the connection may take to close.
     max_stall: Duration,
 }
 
@@ -145,17 +145,17 @@ impl<B> Http2Connection<B> {
         self.counts.remove_stream();
     }
 
-    /// Whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
+    /// Returns whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
     pub(super) fn is_usable(&self) -> bool {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
 
-    /// Whether no stream is open.
+    /// Returns whether no stream is open.
     pub(super) fn is_idle(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether no stream was open for more than `ticks` ticks.
+    /// Returns whether no stream was open for more than `ticks` ticks.
     pub(super) fn is_idle_since(&self, tick: u64, ticks: u64) -> bool {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }

@@ -1,4 +1,4 @@
-//! Why an exchange over HTTP/2 failed, and whether its request is sent again ([D29](crate::decisions#d29)).
+//! Determines why an exchange over HTTP/2 failed, and whether its request is sent again ([D29](crate::decisions#d29)).
 
 use std::error::Error as StdError;
 
@@ -23,7 +23,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// `is_unsent` says that hyper has given the request back.
+    /// Classifies an error. `is_unsent` means that hyper has given the request back.
     pub(super) fn of(error: &hyper::Error, is_unsent: bool) -> Self {
         // hyper reports a user error if it drops a request that waits until the service permits another stream.
         if error.is_user() {
@@ -49,12 +49,12 @@ impl Failure {
             }
             cause = error.source();
         }
-        // One such error is a ping without an answer.
+        // A ping without an answer also causes such an error.
         Self::ConnectionLost
     }
 }
 
-/// Whether a request without a response is sent again.
+/// Says whether a request without a response is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendAgain {
     No,
@@ -65,7 +65,8 @@ pub(super) enum SendAgain {
 }
 
 impl SendAgain {
-    /// `has_begun` says that a part of the body was taken. `was_sent_again` says that this was the second attempt.
+    /// Decides whether the request is sent again. `has_begun` means that hyper has taken a part of the body.
+    /// `was_sent_again` means that this was the second attempt.
     pub(super) fn after(
         failure: Failure,
         resend: Resend,

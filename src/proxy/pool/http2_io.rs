@@ -16,7 +16,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// The state that the I/O and the owner of the connection share.
 #[derive(Debug, Default)]
 pub(super) struct IoControl {
-    /// How often bytes have arrived.
+    /// The number of times that bytes have arrived.
     received: AtomicU64,
     is_closed: AtomicBool,
     waker: AtomicWaker,

@@ -38,7 +38,7 @@ pub(super) struct StreamPermit<B> {
 
 /// The pool of the connections. A stream offers its place to other requests when it ends.
 pub(super) trait StreamPool: Send + Sync {
-    /// How often the reaper has run.
+    /// Returns how often the reaper has run.
     fn tick(&self) -> u64;
 
     /// Offers free streams to the requests that wait for a connection.
@@ -117,7 +117,7 @@ impl<B> Http2Stream<B> {
         self.permit.connection.retire();
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         let progress = self.sent.as_ref().map(|sent| &sent.progress);
         matches!(progress, Some(Progress::WantsHeaders { new: None, .. }))
@@ -149,7 +149,8 @@ impl<B> Http2Stream<B> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
-        // Nothing has arrived for the whole time, so the connection may be dead. The next request gets another one.
+        // Nothing has arrived since the request was sent, so the connection may be dead. The next request gets another
+        // connection.
         let connection = &self.permit.connection;
         if self.sent.as_ref().is_some_and(|sent| sent.received == connection.received()) {
             connection.retire();
@@ -271,8 +272,8 @@ where
         SendError::new(error, Some(GivenBack { request, why }))
     }
 
-    /// Ends the exchange after the end of the response. The rest of the request's body is still sent, until the service
-    /// takes nothing for the time that a closed connection may take.
+    /// Ends the exchange after the end of the response. The rest of the request's body is still sent, unless the
+    /// service takes no bytes for as long as a connection may take to close.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

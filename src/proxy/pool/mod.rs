@@ -46,10 +46,10 @@
 //! no response, the connection is closed. If it were reused, these bytes could become the response to the next request.
 //!
 //! # HTTP/2
-//! The tables above are for HTTP/1.1. Which version a connection uses is known when it is open: the service chooses
-//! HTTP/2 by ALPN, or the route has [`ServiceProtocol::H2c`](crate::layer::ServiceProtocol::H2c). The requests of a
-//! runtime to an instance share few connections of HTTP/2, which hyper drives in tasks ([`http2_connection`]). Each
-//! exchange has a stream ([`http2_stream`]). A connection holds a slot, too, and there are three states:
+//! The tables above are for HTTP/1.1. A connection uses HTTP/2 in two cases: the service chooses HTTP/2 by ALPN, or the
+//! route has [`ServiceProtocol::H2c`](crate::layer::ServiceProtocol::H2c). The requests of a runtime to an instance
+//! share a few connections of HTTP/2, which hyper drives in tasks ([`http2_connection`]). Each exchange has a stream
+//! ([`http2_stream`]). Each connection also holds a slot. A connection has three states:
 //!
 //! | state of a connection | in the pool | gets streams |
 //! |---|---|---|
@@ -76,8 +76,8 @@
 //! | answered | The response has ended: closed. The rest of the request's body is still sent. If the service takes no part of it for `max_stall`, the stream is reset. |
 //! | answered | The body of the response is dropped or stalls: `RST_STREAM` with `CANCEL`. |
 //!
-//! The window of a connection is large enough for the windows of all its streams. So no client that reads slowly keeps
-//! back the responses to other clients.
+//! The window of a connection is large enough for the windows of all its streams. So a client that reads slowly cannot
+//! delay the responses to other clients.
 
 mod connection_limit;
 mod connection_pool;

@@ -3,8 +3,8 @@
 //! A service may send its response before it has read the whole upload, and close the connection immediately. The
 //! network stack of the service then resets the connection (RFC 9112 §9.6). The next write fails, but the response can
 //! still be read. hyper stops when a write fails, so it would not read the response. Therefore, a write that fails with
-//! a reset returns `Pending` here, as if the service did not accept more bytes at the moment. The reset is reported
-//! when nothing is left to read.
+//! a reset returns `Pending` here, as if the service did not accept more bytes at the moment. When nothing is left to
+//! read, the write fails.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -60,8 +60,8 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // The write need not register a waker. The remaining bytes, and then the end, make the connection readable,
-            // and the read wakes the task.
+            // The write need not register a waker. The remaining bytes and the end make the connection readable, so the
+            // read wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -69,7 +69,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
     }
 }
 
-/// Whether the error means that the connection was reset.
+/// Returns whether the error means that the connection was reset.
 pub(super) fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,

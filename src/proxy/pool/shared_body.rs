@@ -1,22 +1,22 @@
-//! The body of a request, as far as the pool must know it to send it over HTTP/2.
+//! The functions of a request's body that the pool needs to send it over HTTP/2.
 
 use hyper::body::Body;
 
-/// A body of which the pool keeps a handle while hyper sends it. With the handle, the body can be sent again or ended.
+/// A body that hyper sends while the pool keeps a handle to it. With the handle, the body can be sent again or ended.
 pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Returns the body for hyper and the handle.
     fn share(self) -> (Self, Self);
 
-    /// Whether hyper has taken a part of the body.
+    /// Returns whether hyper has taken a part of the body.
     fn has_begun(&self) -> bool;
 
-    /// Whether hyper has taken the whole body, or has dropped it.
+    /// Returns whether hyper has taken the whole body, or has dropped it.
     fn has_ended(&self) -> bool;
 
-    /// Whether hyper waits until the client sends the next part.
+    /// Returns whether hyper waits until the client sends the next part.
     fn waits_for_client(&self) -> bool;
 
-    /// The number of parts that hyper has taken.
+    /// Returns the number of parts that hyper has taken.
     fn parts(&self) -> u64;
 
     /// Keeps no more parts for [`rewind`](Self::rewind).
@@ -25,7 +25,7 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Ends the body that hyper sends with `RST_STREAM` and the code `CANCEL`.
     fn cancel(&self);
 
-    /// Returns the body from its start. `None` if more than the kept parts were taken. The body that hyper has, if it
-    /// still has it, is cancelled.
+    /// Returns the body from its start. `None` if more than the kept parts were taken. If hyper still has the previous
+    /// body, that body is cancelled.
     fn rewind(self) -> Option<Self>;
 }

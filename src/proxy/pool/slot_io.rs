@@ -9,7 +9,7 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Holds the slot `S` of a connection as long as its I/O `T` is open. hyper gives the I/O away when the protocol of the
-/// connection changes. So the I/O holds the slot, and not the future of the connection.
+/// connection changes. So the slot is held by the I/O, and not by the future of the connection.
 ///
 /// Dropping this value closes the connection, and then gives the slot back.
 pub(super) struct SlotIo<T, S> {

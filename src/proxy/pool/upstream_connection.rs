@@ -44,14 +44,14 @@ use super::{
 };
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// The maximum number of headers of a response. It is above 100, so hyper allocates two tables of headers (8 KiB each)
-/// on the heap for each response.
+/// The maximum number of headers of a response. hyper has room for 100 headers on the stack. This number is larger, so
+/// hyper allocates two tables of headers (8 KiB each) on the heap for each response.
 pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, SendError<B>>;
 
-/// Why there is no response.
+/// The reason why there is no response.
 pub(in crate::proxy) struct SendError<B> {
     error: hyper::Error,
     given_back: Option<GivenBack<B>>,
@@ -64,7 +64,7 @@ pub(in crate::proxy) struct GivenBack<B> {
     pub(in crate::proxy) why: WhyGivenBack,
 }
 
-/// Why a request may be sent again.
+/// The reason why a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum WhyGivenBack {
     /// The connection was closed before a part of the request was sent.
@@ -82,13 +82,13 @@ impl<B> SendError<B> {
         Self { error, given_back, is_unanswered: false }
     }
 
-    /// The connection ended before a byte of the response. The caller may send the request again
+    /// Makes the error of a connection that ended before a byte of the response. The caller may send the request again
     /// ([`Resend::ByCaller`]).
     pub(super) fn unanswered(error: hyper::Error) -> Self {
         Self { error, given_back: None, is_unanswered: true }
     }
 
-    /// Whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
+    /// Returns whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
     pub(in crate::proxy) fn is_unanswered(&self) -> bool {
         self.is_unanswered
     }
@@ -104,7 +104,7 @@ impl<B> SendError<B> {
 }
 
 impl<B> From<TrySendError<Request<B>>> for SendError<B> {
-    /// hyper gives the request back if no part of it was sent.
+    /// Converts an error of hyper. hyper gives the request back if no part of the request was sent.
     #[cold]
     fn from(mut failed: TrySendError<Request<B>>) -> Self {
         let given_back =
@@ -214,7 +214,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| Pin::new(&mut *on_upgrade).poll(cx))
     }
 
-    /// Whether the request needs new headers before it is sent again.
+    /// Returns whether the request needs new headers before it is sent again.
     pub(super) fn wants_headers(&self) -> bool {
         self.exchange.wants_headers()
     }
@@ -256,7 +256,7 @@ impl<B> UpstreamConnection<B> {
         deadline: impl Fn() -> Instant,
     ) -> Poll<()> {
         loop {
-            // The timer may still be set to the deadline of an earlier exchange. It is polled without tokio's
+            // The timer may still be set to the deadline of an earlier exchange. So the timer is polled without tokio's
             // cooperative budget, because a service that sends endlessly uses up this budget.
             ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let deadline = deadline();
@@ -268,7 +268,7 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
-    /// it may fire as late as the deadline of an earlier exchange.
+    /// the timer may fire as late as the deadline of an earlier exchange.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
@@ -319,8 +319,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice: the connection notices only after its last write that its sender was dropped, and
-                    // nothing wakes it after this write.
+                    // Poll twice. The connection notices only after its last write that its sender was dropped. After
+                    // this write, nothing wakes the connection.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);
@@ -354,7 +354,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Whether bytes of a request wait until the service accepts them.
+    /// Returns whether bytes of a request wait until the service accepts them.
     pub(super) fn is_blocked(&self) -> bool {
         self.writes.is_blocked()
     }
@@ -373,8 +373,8 @@ pub(super) enum ConnectionState {
 }
 
 /// Completes when the response is no longer read and the service has accepted no bytes of the request for `max_stall`
-/// to 2 × `max_stall`. A longer wait would harm other requests: the bytes that the service does not accept fill a
-/// flow-control window that all requests of the client's HTTP/2 connection share (RFC 9113 §5.2.1).
+/// to 2 × `max_stall`. A longer wait would harm other requests. The bytes that the service does not accept fill a
+/// flow-control window, which all requests of the client's HTTP/2 connection share (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {

@@ -12,7 +12,7 @@ const REFUSED: Description = Description::counter(
     "WebSockets that were refused, because their user had too many of them.",
 );
 
-/// Why a tunnel has ended.
+/// The reason why a tunnel has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ended {
     /// The client has closed the WebSocket or the connection.
@@ -77,12 +77,12 @@ pub struct TunnelCounts {
 }
 
 impl TunnelCounts {
-    /// The number of open WebSockets.
+    /// Returns the number of open WebSockets.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
 
-    /// The number of handshakes that were refused because their user had too many WebSockets.
+    /// Returns the number of handshakes that were refused because their user had too many WebSockets.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }

@@ -14,14 +14,14 @@ use crate::{
     token::VerifiedToken,
 };
 
-/// How often a token is checked, in addition to the checks after revocations.
+/// The interval between checks of a token. Revocations cause additional checks.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon a token is checked again if the revocation store could not answer. If it still cannot, the token counts as
-/// not valid.
+/// A token is checked again after this time if the revocation store could not answer. If the store fails again, the
+/// token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a credential is not valid any more.
+/// The reason why a credential is not valid any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalid {
     /// The value is the reason in the audit log.
@@ -32,7 +32,7 @@ pub(super) enum Invalid {
 }
 
 impl Invalid {
-    /// The reason for the client.
+    /// Returns the reason for the client.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Expired(_) => "the credential has expired",
@@ -45,7 +45,7 @@ impl Invalid {
 /// The checks of one credential.
 pub(super) struct CredentialCheck {
     expiry: Option<Expiry>,
-    /// When the credential is checked next.
+    /// The time when the credential is checked next.
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
@@ -59,7 +59,7 @@ impl CredentialCheck {
         Self { expiry, next, waiting: None, was_unavailable: false }
     }
 
-    /// Whether a check waits for a server.
+    /// Returns whether a check waits for a server.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -77,7 +77,7 @@ impl CredentialCheck {
     ) -> Result<(), Invalid> {
         self.next = now + CHECK_EVERY;
         if let Some(Expiry { at, reason }) = self.expiry {
-            // The wall clock may be set, so the remaining time is computed at each check.
+            // The system time may be changed, so the remaining time is computed at each check.
             let left = at.as_millis().saturating_sub(tunnels.clock.now().as_millis());
             if left == 0 {
                 return Err(Invalid::Expired(reason));

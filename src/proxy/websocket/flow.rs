@@ -46,7 +46,7 @@ pub(super) struct Flow {
     must_flush: bool,
     /// Whether the source has closed its side.
     has_ended: bool,
-    /// Whether the destination was told that the source has closed its side.
+    /// Whether the gateway has closed its side towards the destination.
     is_shut_down: bool,
     /// The time since which the destination accepts no bytes.
     blocked_since: Option<Instant>,
@@ -56,17 +56,17 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The number of bytes that were written to the destination.
+    /// Returns the number of bytes that were written to the destination.
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// The time since which the destination accepts no bytes.
+    /// Returns the time since which the destination accepts no bytes.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
 
-    /// Whether the source has sent a close frame.
+    /// Returns whether the source has sent a close frame.
     pub(super) fn has_closed(&self) -> bool {
         self.frames.has_closed()
     }
@@ -104,7 +104,8 @@ impl Flow {
             match read {
                 Poll::Ready(result) => result?,
                 Poll::Pending => {
-                    // The other side must get the bytes before this side sends more.
+                    // The destination must get these bytes now, because the source may wait for a reaction before it
+                    // sends more.
                     if self.must_flush && Pin::new(to).poll_flush(cx).is_ready() {
                         self.must_flush = false;
                     }
@@ -177,13 +178,13 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// From now on, [`poll_close`](Self::poll_close) ends this direction with the close frame `frame`.
+    /// Sets the close frame with which [`poll_close`](Self::poll_close) ends this direction.
     pub(super) fn close_with(&mut self, frame: Vec<u8>) {
         self.close.get_or_insert((frame, 0));
     }
 
-    /// Sends the rest of the current frame and then the close frame. Then reads and discards the bytes of the source until
-    /// it sends a close frame, or closes its side. Ready when this is done, or when it is not possible.
+    /// Sends the rest of the current frame and then the close frame. Then reads and discards the bytes of the source
+    /// until it sends a close frame, or closes its side. Ready when both are done, or when one is impossible.
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
@@ -191,7 +192,7 @@ impl Flow {
         to: &mut Upgraded,
     ) -> Poll<()> {
         while let Some((frame, written)) = &mut self.close {
-            // A close frame that was begun must be finished.
+            // A close frame of which a part was written must be finished.
             if *written == 0 && !self.frames.is_at_boundary() {
                 if ready!(self.poll_finish_frame(cx, from, to)).is_err() {
                     return Poll::Ready(());

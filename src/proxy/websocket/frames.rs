@@ -6,8 +6,8 @@
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
 
-/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type: it does not check the
-/// rules that concern only the two ends of the WebSocket, such as the meaning of the reserved bits.
+/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type. Rules that only the
+/// client and the service need are not checked, such as the meaning of the reserved bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrameTracker {
     at: At,
@@ -32,13 +32,13 @@ enum At {
 }
 
 impl FrameTracker {
-    /// Whether the next byte is the first byte of a frame.
+    /// Returns whether the next byte is the first byte of a frame.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.at == At::Boundary
     }
 
-    /// Whether the stream has had a complete close frame. The sender must send no more frames after it (RFC 6455
-    /// §5.5.1).
+    /// Returns whether the stream has contained a complete close frame. The sender must send no more frames after it
+    /// (RFC 6455 §5.5.1).
     pub(super) fn has_closed(&self) -> bool {
         self.has_closed
     }
@@ -58,7 +58,7 @@ impl FrameTracker {
         while used < bytes.len() {
             if let At::Payload { left } = self.at {
                 let available = bytes.len() - used;
-                // The minimum fits into a `usize`, because `available` is one.
+                // The minimum fits into a `usize`, because `available` is a `usize`.
                 let skipped = usize::try_from(left).map_or(available, |left| left.min(available));
                 used += skipped;
                 self.enter_payload(left - skipped as u64);
@@ -130,7 +130,7 @@ pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usiz
     pieces.into_iter().map(track).collect()
 }
 
-/// Why the gateway closes a WebSocket (RFC 6455 §7.4.1).
+/// The reason why the gateway closes a WebSocket (RFC 6455 §7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
     /// 1001: the gateway stops, or the WebSocket was idle for too long.
@@ -139,8 +139,8 @@ pub(super) enum CloseCode {
     PolicyViolation = 1008,
 }
 
-/// Makes the close frame. `mask` is the masking key. A frame to a service needs one, a frame to a client must have none
-/// (RFC 6455 §5.1). `reason` must have at most 123 bytes.
+/// Makes the close frame. `mask` is the masking key. A frame to a service must have a mask. A frame to a client must
+/// not have one (RFC 6455 §5.1). `reason` must have at most 123 bytes.
 pub(super) fn close_frame(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = (code as u16).to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());

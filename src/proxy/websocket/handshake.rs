@@ -13,28 +13,28 @@ use http::{
 
 use crate::headers::all_list_items;
 
-/// The text that the hash of the key contains (RFC 6455 §1.3).
+/// The text that is appended to the key before it is hashed (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The part of a client's handshake that limits the answer of the service.
+/// The values of a client's handshake with which the service's answer must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// The only right value of `Sec-WebSocket-Accept`.
+    /// The required value of `Sec-WebSocket-Accept`.
     accept: String,
     protocols: Vec<Vec<u8>>,
     extensions: Vec<Vec<u8>>,
 }
 
-/// Why the answer of a service to a handshake is not valid.
+/// The reason why the answer of a service to a handshake is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(in crate::proxy) enum InvalidAnswer {
-    /// The connection changes to another protocol, or to none.
+    /// `Upgrade` names another protocol, or is absent.
     #[error("Upgrade is not websocket")]
     Upgrade,
     /// `Connection` does not contain `upgrade`.
     #[error("Connection does not contain upgrade")]
     Connection,
-    /// The service has not read the key.
+    /// `Sec-WebSocket-Accept` was not computed from the key of the request.
     #[error("Sec-WebSocket-Accept does not belong to the key of the request")]
     Accept,
     /// The subprotocol was not offered.
@@ -91,7 +91,7 @@ impl Offer {
     }
 }
 
-/// Whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
+/// Returns whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
 #[cfg(feature = "fuzzing")]
 pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
     Some(Offer::of(request)?.check(answer).is_ok())
@@ -105,7 +105,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 }
 
 /// Returns the names in `Sec-WebSocket-Extensions`, without parameters. A quoted parameter must be a token (RFC 6455
-/// §9.1), so it contains no comma.
+/// §9.1), so it contains no comma, and commas only separate extensions.
 fn extension_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let names = all_list_items(headers, &SEC_WEBSOCKET_EXTENSIONS)
         .filter_map(|extension| extension.split(|b| *b == b';').next().map(<[u8]>::trim_ascii));

@@ -2,8 +2,8 @@
 //!
 //! 1. The handshake is a request like any other: all layers see it, and it is forwarded to the service of its route.
 //!    [`ClientUpgrade::begin`] recognizes it and takes a place for the tunnel.
-//! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks the answer, and makes the answer to the
-//!    client. Any other answer is a normal response.
+//! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks this answer, and makes the response to
+//!    the client. Any other answer is a normal response.
 //! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them. It tracks the boundaries of
 //!    frames ([`frames`]), so that the gateway can send a close frame between two frames.
 //!
@@ -11,7 +11,7 @@
 //! ([`stream_credential`]).
 //!
 //! Without [`Forward::with_tunnels`](super::Forward::with_tunnels), a handshake is forwarded without `Upgrade`, as RFC
-//! 9110 §7.8 allows. The same applies to other protocols, and to a handshake that is not correct.
+//! 9110 §7.8 allows. The gateway also removes `Upgrade` for other protocols, and from a handshake that is not correct.
 
 mod counts;
 mod credential_check;
@@ -59,10 +59,11 @@ use crate::{
     tunnel::{NewTunnel, RunsTunnels},
 };
 
-/// A handshake of a client on its way to a service.
+/// A client's handshake that is being forwarded to a service.
 pub(super) struct ClientUpgrade {
     on_upgrade: OnUpgrade,
-    /// Whether the server of the client runs the tunnel. Otherwise, the tunnel runs in a task of its own.
+    /// Whether the HTTP server that accepted the client runs the tunnel. Otherwise, the tunnel runs in a task of its
+    /// own.
     server_runs: bool,
     offer: Offer,
     place: Place,
@@ -138,12 +139,12 @@ impl ClientUpgrade {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 
-    /// How long the service may take to answer the handshake.
+    /// Returns how long the service may take to answer the handshake.
     pub(super) fn timeout(&self) -> Duration {
         self.place.tunnels().settings.connect
     }
 
-    /// Makes the answer to the client. The tunnel begins when the client has got the answer.
+    /// Makes the response to the client. The tunnel begins when the client has received it.
     ///
     /// # Errors
     /// The reason why the answer of the service is not valid.

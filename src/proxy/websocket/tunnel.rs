@@ -1,4 +1,4 @@
-//! The future of one tunnel: it moves bytes in both directions, and ends when one side ends, when a limit is reached, or
+//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached, or
 //! when the credential of the handshake is no longer valid.
 
 use std::{
@@ -35,11 +35,11 @@ use crate::{
     tunnel::Tunnel,
 };
 
-/// How long both sides may take to close the WebSocket after the close frame of the gateway. Also how long a service may
-/// take to close after its client has closed the connection.
+/// The time that both sides may take to close the WebSocket after the close frame of the gateway. Also the time that a
+/// service may take to close after its client has closed the connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
-/// How long both connections may take to change to WebSocket after the status 101.
+/// The time that both connections may take to change to WebSocket after the status 101.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 
 /// The time of the next check if there is nothing to check.
@@ -50,7 +50,7 @@ pub(super) struct About {
     pub(super) service: ServiceId,
     pub(super) user: Option<UserId>,
     pub(super) request_id: Option<RequestId>,
-    /// The record for the case that the credential is no longer valid. `None` if there is no audit log.
+    /// The record to write if the credential is no longer valid. `None` if there is no audit log.
     pub(super) record: Option<Box<AuditRecord>>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct WebSocketTunnel {
     closing: Option<Closing>,
     /// The side that was first to send a close frame or to close its connection.
     first_closed: Option<Ended>,
-    /// If the client has closed its connection: the time until which the service may follow.
+    /// The time until which the service may close its connection. `None` until the client has closed its own.
     service_until: Option<Instant>,
     /// Never later than the next deadline.
     timer: Pin<Box<Sleep>>,
@@ -182,7 +182,7 @@ impl WebSocketTunnel {
         self.close_for_credential(why, reason, invalid.as_str());
     }
 
-    /// Follows the requests of other tasks, and polls a check that waits for a server.
+    /// Handles the requests of other tasks, and polls a check that waits for a server.
     fn poll_orders(&mut self, cx: &mut Context<'_>) {
         self.registered.control().register(cx.waker());
         if self.registered.control().must_shut_down() {
@@ -234,7 +234,7 @@ impl WebSocketTunnel {
             ready!(up);
             ready!(down);
             for side in [service, client] {
-                // The connections are dropped now, so it does not matter whether this finishes.
+                // The connections are dropped after this call, so the shutdown need not finish.
                 let _ = Pin::new(side).poll_shutdown(cx);
             }
             return Poll::Ready(why);

@@ -36,9 +36,9 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
 /// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, or when the client
-/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of
-/// its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
-/// WebSockets immediately. Without this task, it closes them within 30 seconds.
+/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate
+/// of its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that
+/// a revocation closes WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -78,7 +78,7 @@ pub(super) struct Settings {
 struct Table {
     last_id: u64,
     open: HashMap<u64, Arc<Control>>,
-    /// Responses that end when their token is revoked. They are no tunnels.
+    /// Responses that end when their token is revoked. They are not tunnels.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
     /// Set by [`Tunnels::end_all`].
@@ -90,12 +90,13 @@ struct Table {
 pub(super) enum Owner {
     User(UserId),
     Address(IpAddr),
-    /// The server does not tell the address of the client.
+    /// The HTTP server does not report the address of the client.
     Unknown,
 }
 
 impl Owner {
-    /// A host can choose any address in its IPv6 network of 64 bits. So all addresses of the network are one owner.
+    /// Returns the owner for a client's address. A host can choose any address in its IPv6 network of 64 bits. So all
+    /// addresses of the network are one owner.
     pub(super) fn of_address(ip: IpAddr) -> Self {
         Self::Address(match ip {
             IpAddr::V4(_) => ip,
@@ -105,7 +106,7 @@ impl Owner {
 }
 
 impl Tunnels {
-    /// Tunnels whose tokens `revocations` checks. It should be the store that the layers use.
+    /// Creates the settings. `revocations` checks the tokens of WebSockets. Pass the store that the layers use.
     pub fn new(revocations: impl RevocationCheck) -> Self {
         let revoked = Arc::<Notify>::default();
         let notified = revoked.clone();
@@ -128,7 +129,7 @@ impl Tunnels {
     }
 
     /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
-    /// They apply to WebSockets that are opened with this value. One call of
+    /// The changes apply to WebSockets that are opened with the returned value. One call of
     /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
     #[must_use]
     pub fn share(&self) -> Self {
@@ -168,8 +169,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts for the address of its
-    /// client. Further handshakes are answered with 429. Default: 100.
+    /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts against the limit for
+    /// the address of its client. Further handshakes are answered with 429. Default: 100.
     #[must_use]
     pub fn with_tunnels_per_user(mut self, per_user: NonZeroUsize) -> Self {
         self.settings.per_user = per_user;
@@ -194,7 +195,7 @@ impl Tunnels {
         Self { clock, ..self }
     }
 
-    /// The number of open WebSockets.
+    /// Returns the number of open WebSockets.
     pub fn open(&self) -> usize {
         self.table().open.len()
     }
@@ -210,7 +211,7 @@ impl Tunnels {
         }
     }
 
-    /// Wakes the tunnels whose tokens are not certainly valid. Each of these tunnels checks its token itself.
+    /// Wakes the tunnels whose tokens may be revoked. Each of these tunnels checks its token itself.
     fn wake_revoked(&self) {
         let table = self.table();
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
@@ -232,9 +233,9 @@ impl Tunnels {
         self.table().open.values().for_each(|control| control.shut_down());
     }
 
-    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. This also holds for those
-    /// that begin later. Call this function if the revocations are no longer known, so that no response continues with a
-    /// token that may have been revoked.
+    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. WebSockets and event
+    /// streams that begin later also end. Call this function if the revocations are no longer known, so that no
+    /// response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
@@ -270,7 +271,7 @@ impl Tunnels {
         self.settings.per_user
     }
 
-    /// Locks the table. Only functions of this module hold the lock, each until it returns.
+    /// Locks the table. Each function of this module that takes the lock releases it before it returns.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -388,7 +389,7 @@ impl Control {
         self.token.as_ref()
     }
 
-    /// Call this before the other functions, so that no request is missed.
+    /// Registers the waker of the tunnel. Call this before the other functions, so that no request is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -403,7 +404,7 @@ impl Control {
         self.waker.wake();
     }
 
-    /// Whether the tunnel must check its token now. Returns true once for each request.
+    /// Returns whether the tunnel must check its token now. Returns true once for each request.
     pub(super) fn take_check(&self) -> bool {
         self.must_check.load(Ordering::Acquire) && self.must_check.swap(false, Ordering::AcqRel)
     }
@@ -441,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn tunnels_and_watched_responses_end_also_if_they_begin_later() {
+    fn end_all_also_ends_tunnels_and_watched_responses_that_begin_later() {
         let tunnels = Arc::new(Tunnels::new(RevocationIndex::default()));
         let open = || tunnels.reserve(Owner::Unknown).unwrap().open(None);
         let (before, watched_before) = (open(), tunnels.watch(None));

@@ -8,7 +8,9 @@ use std::{
 use redb::{Database, StorageBackend, backends::InMemoryBackend};
 
 use super::{
-    DurableStore, OpenError, builder, catch_panic, check_exists, load_all, open_error, read_meta,
+    DurableStore,
+    file::{OpenError, builder, catch_panic, check_exists, open_error, read_meta},
+    load::load_all,
 };
 
 impl DurableStore {
@@ -62,8 +64,8 @@ fn verify_copy(path: &Path) -> Result<(), OpenError> {
     drop(content);
     let database =
         builder().create_with_backend(backend).map_err(|e| open_error(path, e.into()))?;
-    read_meta(path, &database)?;
-    load_all(path, &database).map(drop)
+    let salt = read_meta(path, &database)?;
+    load_all(path, &database, salt).map(drop)
 }
 
 #[cfg(test)]

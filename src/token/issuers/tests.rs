@@ -279,7 +279,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
         (json!({"email": "e@x", "email_verified": true, "groups": "g"}), Ok("e@x".to_owned())),
         (json!({"https://example.com/user": "u", "email": "e@x"}), Ok("u".to_owned())),
         (json!({"groups.memberOf": "flat", "groups": {"memberOf": "g"}}), Ok("flat".to_owned())),
-        // An unusable value is not skipped.
+        // If a claim has an unusable value, later claims are not tried.
         (
             json!({"email": "e@x", "groups": {"memberOf": ["g", "h"]}}),
             problem("groups.memberOf is a list, but not of exactly one text"),
@@ -305,7 +305,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
     }
 }
 
-/// The provider has signed the payload, but two programs could read different values of a repeated claim.
+/// The provider has signed the payload. But if a claim is repeated, two programs could read different values.
 #[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
@@ -481,7 +481,7 @@ fn our_own_tokens_need_no_provider() {
     assert_eq!(twice, DuplicateIssuer(IssuerUrl::new(IDP).unwrap()));
 }
 
-/// The issuer is `APIML` in both cases, so the key that verifies a token decides whose token it is.
+/// The issuer in both tokens is `APIML`. So only the key that verifies a token shows who issued it.
 #[test]
 fn tokens_of_api_ml_are_distinguished_from_our_own() {
     let apiml = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
@@ -571,7 +571,7 @@ fn fetching(source: &Source) -> (TrustedIssuers, Arc<ManualClock>) {
     (TrustedIssuers::new(own).with_oidc(provider(IDP, keys)).unwrap(), clock)
 }
 
-/// Verifies a token as the layer does.
+/// Verifies a token in the same way as the layer.
 async fn decide(issuers: &TrustedIssuers, token: &str) -> Result<String, TokenError> {
     name(match issuers.try_verify_now(token.as_bytes()) {
         Some(decided) => decided,
@@ -641,7 +641,7 @@ async fn a_token_of_a_withdrawn_key_is_refused_although_it_is_cached() {
     let good = token(&NEW_RSA, Alg::RS256, &lasting("good"));
     assert!(decide(&issuers, &stolen).await.is_ok() && decide(&issuers, &good).await.is_ok());
     source.set(Ok(jwk_set([&*NEW_RSA])));
-    // The set is fetched again after ten minutes, when a token needs keys.
+    // After ten minutes, the next token that needs keys causes a fetch.
     clock.advance(Duration::from_secs(600));
     assert!(decide(&issuers, &stolen).await.is_ok());
     let other = token(&NEW_RSA, Alg::RS256, &lasting("other"));
@@ -802,7 +802,7 @@ async fn keys_are_kept_fresh_without_tokens() {
     }
 }
 
-/// The verifiers in this test are created from one verifier with a cache, and trust different issuers.
+/// The verifiers in this test trust different issuers. They are created from one verifier with a cache.
 #[test]
 fn a_cached_token_is_accepted_only_by_verifiers_that_trust_its_issuer() {
     let own = own().with_cache(NonZeroUsize::new(100).unwrap());
@@ -917,7 +917,7 @@ async fn a_key_that_loses_an_algorithm_is_noticed() {
     assert_eq!(decide(&issuers, &jane).await.unwrap_err(), TokenError::Signature);
 }
 
-/// PyJWT (a Python library) has created the tokens, so this test does not depend on a Rust library's reading of the
+/// PyJWT (a Python library) has created the tokens. So this test does not depend on how a Rust library reads the
 /// standard.
 #[test]
 fn tokens_of_a_foreign_library_are_accepted_or_refused_like_ours() {

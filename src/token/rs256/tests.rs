@@ -178,8 +178,8 @@ fn only_rs256_signatures_by_the_right_key_are_accepted() {
     assert_eq!(verifier().verify(&unsigned("none")).unwrap_err(), TokenError::Algorithm);
     assert_eq!(verifier().verify(&unsigned("RS256")).unwrap_err(), TokenError::Signature);
 
-    // An attacker signs with HS256 and uses the public key as the secret. The secret is the PEM text of the key, or its
-    // modulus in base64url.
+    // An attacker signs with HS256 and uses the public key as the secret. The secret is the key in PEM, or its modulus
+    // in base64url.
     let public = KEY.verifying_key();
     for secret in [public.to_pem(), public.to_jwk()["n"].as_str().unwrap().to_owned()] {
         let key = EncodingKey::from_secret(secret.as_bytes());
@@ -350,8 +350,8 @@ fn debug_output_does_not_contain_the_token() {
     assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
 }
 
-/// Lets jsonwebtoken verify the signature and parse the token, and converts the errors of jsonwebtoken to a
-/// [`TokenError`]. After that, [`Rs256Verifier::check`] checks the claims, because jsonwebtoken allows a leeway.
+/// Lets the crate jsonwebtoken verify the signature and parse the token. Converts its errors to a [`TokenError`]. Then
+/// [`Rs256Verifier::check`] checks the claims, because the checks of jsonwebtoken allow a leeway.
 fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     let jwk = serde_json::from_value(KEY.verifying_key().to_jwk()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
@@ -390,8 +390,8 @@ fn has_object_as_payload(token: &str) -> bool {
     str::from_utf8(&payload).unwrap().trim_start().starts_with('{')
 }
 
-/// Generates JSON objects. `members` contains the name and the possible values of each member. Sometimes a member is
-/// absent or repeated.
+/// Generates JSON objects. `members` contains the name and the possible values of each member. Some objects lack a
+/// member, or have it twice.
 fn object(members: Vec<(&'static str, Vec<String>)>) -> impl Strategy<Value = String> {
     let member = |(name, values): (&'static str, Vec<String>)| {
         // The first value is valid. It is chosen most often.
@@ -510,7 +510,7 @@ fn other_key() -> SigningKey {
     SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// The key of a token is found even if the header contains no key id, or the id of no key. The id never makes another
+/// The right key is found even if the header contains no key id, or an id that no key has. The id never makes another
 /// key acceptable.
 #[test]
 fn each_listed_key_verifies_tokens_and_no_other() {

@@ -15,8 +15,8 @@ const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
 fn the_application_and_tower_passticket_sign_and_verify() {
-    // The application uses jsonwebtoken before `tower-passticket` does, because the first use decides the
-    // backend. The test in `ours_first.rs` has the opposite order.
+    // The application uses jsonwebtoken before `tower-passticket` does, because the first use determines the backend.
+    // The test in `ours_first.rs` has the opposite order.
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 

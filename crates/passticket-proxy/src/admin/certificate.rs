@@ -1,4 +1,4 @@
-//! Whether the certificate of the gateway is valid.
+//! Reports whether the certificate of the gateway is valid.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ impl CertificateExpiry {
         Self(Arc::new(AtomicU64::new(expiry(config).as_millis())))
     }
 
-    /// Sets the expiry time to that of the certificate in a new configuration.
+    /// Takes the expiry time from the certificate in a new configuration.
     pub(super) fn set(&self, config: &Config) {
         self.0.store(expiry(config).as_millis(), Relaxed);
     }

@@ -51,6 +51,9 @@ impl Endpoints {
                 let status = self.components.status();
                 let mut document = status.document();
                 self.add_instances(&mut document);
+                if let Some(cluster) = self.components.cluster() {
+                    document["cluster"] = cluster.document();
+                }
                 health(status.is_up(), &document)
             }
             Ok(Endpoint::Reload) => self.reload().await,
@@ -107,7 +110,7 @@ impl Endpoints {
     }
 }
 
-/// The answer if a reload was not possible at this moment.
+/// Returns the answer if a reload was not possible at this moment.
 fn busy(problem: &str) -> Response<Bytes> {
     let document = json!({"result": "busy", "problems": [problem]});
     let mut response = typed(StatusCode::CONFLICT, "application/json", document.to_string().into());

@@ -42,7 +42,7 @@ use process::Process;
 /// longest.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
-/// How long a client may take to send the headers of its request.
+/// The time that a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When the program stops, the last requests may take this long. This is enough, because the port answers each request
@@ -118,8 +118,16 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.route_limits.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
+    let registry = match &stores.zowe {
+        Some(zowe) => registry.with(zowe.clone()),
+        None => registry,
+    };
     let registry = match &stores.audit {
         Some(audit) => registry.with(audit.clone()),
+        None => registry,
+    };
+    let registry = match components.cluster() {
+        Some(cluster) => registry.with(cluster.node.clone()),
         None => registry,
     };
     registry.with(components.reloads().clone()).with(components.discovery().clone())

@@ -16,13 +16,13 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
-    revocation::DurableStore,
+    revocation::{CachingService, DurableStore},
 };
 
 use super::certificate::CertificateExpiry;
-use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
 
-/// How often [`WorkerState::all_run`] counts the threads.
+/// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// A part of the gateway that has its own health.
@@ -34,6 +34,8 @@ pub(super) enum Component {
     Certificate,
     Configuration,
     Discovery,
+    ZoweRevocations,
+    Cluster,
 }
 
 impl Label for Component {
@@ -45,6 +47,8 @@ impl Label for Component {
         Self::Certificate,
         Self::Configuration,
         Self::Discovery,
+        Self::ZoweRevocations,
+        Self::Cluster,
     ];
 
     fn index(self) -> usize {
@@ -59,6 +63,8 @@ impl Label for Component {
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
             Self::Discovery => "discovery",
+            Self::ZoweRevocations => "zoweRevocations",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -68,6 +74,7 @@ impl Label for Component {
 pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
+    zowe: Option<CachingService>,
     audit: Option<Arc<AuditFiles>>,
     certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
@@ -75,6 +82,7 @@ pub(crate) struct Components {
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
     discovery: Discovery,
+    cluster: Option<Cluster>,
 }
 
 impl Components {
@@ -88,18 +96,24 @@ impl Components {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
+            zowe: stores.zowe.clone(),
             audit: stores.audit.clone(),
             certificate: CertificateExpiry::of(config),
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
             reloads: reloads.clone(),
             discovery: discovery.clone(),
+            cluster: stores.cluster.clone(),
         }
     }
 
-    /// Continues with a new configuration: with its certificate, and with its need for the audit log.
+    /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
+    }
+
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {
@@ -110,7 +124,7 @@ impl Components {
         &self.discovery
     }
 
-    /// The components that the gateway needs to serve requests, each with its name.
+    /// Returns the components that the gateway needs to serve requests, each with its name.
     pub(crate) fn needed(&self) -> Vec<(&'static str, Health)> {
         let needed = self.status().0.into_iter().filter(|part| part.is_needed);
         needed.map(|part| (part.component.value(), part.health)).collect()
@@ -136,6 +150,13 @@ impl Components {
             // While no discovery service answers, the gateway uses the last registry.
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
         }
+        if let Some(zowe) = &self.zowe {
+            // Without it, the gateway refuses Personal Access Tokens, and serves all other requests.
+            parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
+        }
+        if let Some(cluster) = &self.cluster {
+            parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
+        }
         Status(parts)
     }
 }
@@ -154,7 +175,7 @@ pub(super) struct Part {
     warning: Option<String>,
 }
 
-/// Whether the gateway is ready only if the component works.
+/// Says whether a component must work for the gateway to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Needed,

@@ -125,7 +125,7 @@ fn io_error(path: &Path, error: &io::Error) -> Exit {
 /// Returns the content of the section `components.passticket-proxy`.
 fn section(template: &ZoweTemplate, applid: Option<Applid>) -> String {
     let definitions = match template.api_defs() {
-        // Single quotes, so that only an apostrophe needs to be escaped.
+        // The path is in single quotes, so that only an apostrophe needs an escape.
         Some(directory) => format!("'{}'", directory.display().to_string().replace('\'', "''")),
         None => DEFINITIONS.to_owned(),
     };

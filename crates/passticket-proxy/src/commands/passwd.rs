@@ -114,7 +114,7 @@ impl Drop for HiddenInput {
     }
 }
 
-/// Where [`read_input`] stops.
+/// The place where [`read_input`] stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
     EndOfInput,

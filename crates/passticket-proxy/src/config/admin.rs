@@ -11,7 +11,7 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The address of the admin port, and the places of the two keys that set it.
+/// The address of the admin port, and the places of the two settings that set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdminSettings {
@@ -24,7 +24,7 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
-    /// Returns a text that says why the admin port cannot be opened, which key to change, and what to write.
+    /// Returns a text that says why the admin port cannot be opened, which setting to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write 127.0.0.1";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)

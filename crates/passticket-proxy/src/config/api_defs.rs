@@ -3,8 +3,8 @@
 //! `crates/passticket-proxy/src/config/examples/api-def.yml`.
 //!
 //! A static definition lists services. For each service, it contains the URLs, the routes, and the scheme. The scheme
-//! says which credential the service receives from the gateway. `additionalServiceMetadata` adds settings to services
-//! of any file.
+//! says which credential the service receives from the gateway. `additionalServiceMetadata` adds settings to services,
+//! including services in other files.
 
 use std::net::IpAddr;
 
@@ -30,8 +30,8 @@ impl<'a> Definitions<'a> {
         self.additions.extend(other.additions);
     }
 
-    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, these are
-    /// the services of all files. An entry for any other service then causes a warning.
+    /// Changes the metadata of the services as `additionalServiceMetadata` says. If `is_complete` is true, the services
+    /// of all files are known. An entry for an unknown service then causes a warning.
     pub(super) fn apply_additions(&mut self, is_complete: bool) {
         for (index, addition) in self.additions.iter().enumerate() {
             let later = &self.additions[index + 1..];
@@ -59,15 +59,15 @@ impl<'a> Definitions<'a> {
     }
 }
 
-/// An entry of `services`. Several entries can have the same service id: each entry then has other instances of the
-/// service.
+/// An entry of `services`. Several entries can have the same service id: each entry then describes other instances of
+/// the service.
 pub(super) struct Definition<'a> {
     pub(super) id: ServiceId,
     /// The URLs of the instances. The list is not empty, unless the definition is broken.
     pub(super) instances: Vec<Upstream>,
     pub(super) routes: Vec<DefinedPath<'a>>,
     pub(super) metadata: Metadata<'a>,
-    /// The place of `authentication`, if the key is present.
+    /// The place of `authentication`, if the setting is present.
     pub(super) authentication: Option<At<'a>>,
     /// The texts and addresses that the list of services shows to clients.
     pub(super) description: Description,
@@ -94,13 +94,13 @@ pub(super) struct Addition<'a> {
 
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Adds only values that the service does not have.
+    /// Adds only values that the service lacks.
     Update,
-    /// Adds values, and replaces those that the service has.
+    /// Adds values, and replaces existing values of the service.
     ForceUpdate,
 }
 
-/// The keys that have no effect in `additionalServiceMetadata` on a gateway.
+/// The settings that have no effect in `additionalServiceMetadata` on a gateway.
 const FOR_OTHERS: [&str; 7] = [
     "title",
     "description",
@@ -202,7 +202,7 @@ fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
                     "contains a user name; write http:// or https://, host, port and path".into()
                 );
             }
-            // In the definition of z/OSMF that Zowe installs, a superfluous quotation mark follows the URL.
+            // Zowe installs a definition of z/OSMF with a superfluous quotation mark after the URL.
             Upstream::parse(text.trim_end_matches('"')).map_err(|error| error.to_string())
         })?;
         if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host())
@@ -219,7 +219,7 @@ fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
     instances.into_iter().collect()
 }
 
-/// Whether a host name or address always leads to this machine.
+/// Returns whether a host name or address always leads to this machine.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
@@ -317,7 +317,7 @@ mod tests {
         ServiceScheme, problem::Report, ptktdata::Entries, reader::Document, routes,
     };
 
-    /// Reads a service with the id `Svc` and the keys in `lines`. Returns its routes as `prefix -> upstream
+    /// Reads a service with the id `Svc` and the settings in `lines`. Returns its routes as `prefix -> upstream
     /// applid`, and the problems.
     fn read_service(lines: &str) -> (Vec<String>, Vec<String>) {
         read_text(&service(lines))
@@ -568,7 +568,7 @@ additionalServiceMetadata: []
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // An unknown key of `authentication` is also an error.
+        // An unknown setting of `authentication` is also an error.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(
@@ -627,7 +627,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn path_patterns_and_a_quotation_mark_too_many_are_accepted() {
+    fn path_patterns_and_a_superfluous_quotation_mark_are_accepted() {
         for (gateway_url, want) in [
             ("api/v1/**", "/svc/api/v1 -> https://zos:1/base"),
             ("/api/v1/**", "/svc/api/v1 -> https://zos:1/base"),
@@ -671,7 +671,7 @@ additionalServiceMetadata: []
         }
     }
 
-    /// The key `enableUrlEncodedCharacters` stands for each key that restricts a service.
+    /// The setting `enableUrlEncodedCharacters` is an example of a setting that restricts a service.
     #[test]
     fn a_blank_value_neither_blocks_nor_erases_a_restriction() {
         let custom = |value: &str| {
@@ -726,13 +726,13 @@ additionalServiceMetadata: []
         let same =
             "instanceBaseUrls: [https://a/1, https://b/1, https://a/2]\nroutes: [{gatewayUrl: x}]";
         assert_eq!(read_service(same).0, ["/svc/x -> https://a/2 + https://b/1"]);
-        // Which scheme counts must not depend on the order of the files.
+        // The order of the files must not decide which scheme counts.
         let schemed = service(&format!(
             "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: A}}"
         ));
         let (_, problems) = read_files(&[&first, &schemed], "");
-        let want = "e:4: services[0].routes[0].gatewayUrl: /svc/api/v1 has another scheme or APPLID in d:4; write the \
-                    same ones to both api-defs, or write scheme and applid to \
+        let want = "e:4: services[0].routes[0].gatewayUrl: /svc/api/v1 has another scheme or APPLID in d:4; set the \
+                    same ones in both api-defs, or set scheme and applid in \
                     components.passticket-proxy.services.svc";
         assert_eq!(problems, [want]);
         let (routes, problems) =

@@ -1,4 +1,4 @@
-//! Reads the keys of `components.gateway.apiml.security` that this gateway supports
+//! Reads the settings of `components.gateway.apiml.security` that this gateway supports
 //! (docs/reference/data-plane.md#zowe-yaml).
 //!
 //! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
@@ -28,7 +28,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers. If only one of the two keys is present, the list has only one name.
+    /// The names of the custom headers. If only one of the two settings is present, the list contains only one name.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,
@@ -50,8 +50,8 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) trusted_proxies: Option<Regex>,
 }
 
-/// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
-/// place of the key that turns AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
+/// Reads the settings. A wrong value is reported, and the default is used instead. `attls` is the place of the setting
+/// that turns AT-TLS on, or `None` if AT-TLS is off. `identifier` is `zowe.cookieIdentifier`.
 pub(super) fn read<'a>(
     mut section: Section<'a>,
     attls: Option<&At<'a>>,
@@ -67,8 +67,7 @@ pub(super) fn read<'a>(
         .and_then(|field| field.read(|text| header_name(text, "X-Token")));
     strip_headers.extend(jwt_header.clone());
     let unique = auth.optional("uniqueCookie").filter(Field::is_on);
-    // Zowe's schema and its start script spell this key differently
-    // (docs/reference/auth-endpoints.md#refresh).
+    // Zowe's schema and its start script spell this setting differently (docs/reference/auth-endpoints.md#refresh).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"].map(|name| section.optional(name));
     let refresh = same_switch(refresh);
     let delegation = delegation(&mut section);
@@ -121,8 +120,8 @@ pub(super) fn read<'a>(
     }
 }
 
-/// Returns the place of the key that switches delegated PassTickets on. `None` if they are off. Zowe's documentation,
-/// Zowe's code and older texts spell this key differently
+/// Returns the place of the setting that switches delegated PassTickets on. `None` if they are off. Zowe's
+/// documentation, Zowe's code and older texts spell this setting differently
 /// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     let switches = ["delegatePassticket", "delegatedPassticket"].map(|name| {
@@ -139,15 +138,15 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     same_switch(switches).and_then(|(is_on, at)| is_on.then_some(at))
 }
 
-/// Returns the value of a switch that has two keys, and the place of the key. If both keys are present, their values
-/// must be equal, because the gateway cannot know which one the operator means.
+/// Returns the value of a switch that has two names, and the place of the name that is present. If both names are
+/// present, their values must be equal, because the gateway cannot know which one the operator means.
 fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
     let [first, second] = keys.map(|field| field.and_then(|f| Some((f.boolean()?, f.at))));
     if let (Some((value, at)), Some((other, other_at))) = (&first, &second)
         && value != other
     {
         other_at.error(format_args!(
-            "is {other}, but {} is {value}; both keys are the same setting: remove one of them",
+            "is {other}, but {} is {value}; both names mean the same setting; remove one of them",
             at.key
         ));
     }
@@ -155,8 +154,8 @@ fn same_switch<'a>(keys: [Option<Field<'a>>; 2]) -> Option<(bool, At<'a>)> {
 }
 
 /// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class and the name
-/// prefix of the SAF resources that guard the auth API. There are two keys for the class, and two keys for the prefix
-/// (docs/reference/auth-endpoints.md#saf-resources).
+/// prefix of the SAF resources that guard the auth API. The setting for the class has two names, and so has the setting
+/// for the prefix (docs/reference/auth-endpoints.md#saf-resources).
 fn authorization(
     section: &mut Section<'_>,
     saf: &mut Section<'_>,
@@ -173,13 +172,13 @@ fn authorization(
                 "dummy" => Ok(false),
                 "native" => {
                     field.at.warning(
-                    "makes Zowe check permissions in RACF; this gateway checks them in the file of \
+                    "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
                      components.passticket-proxy.saf",
                 );
                     Ok(false)
                 }
                 _ => Err(format!(
-                    "{} is unknown; write endpoint, or dummy for the file of components.passticket-proxy.saf",
+                    "{} is unknown; write endpoint, or dummy to use the file of components.passticket-proxy.saf",
                     quote(text)
                 )),
             })
@@ -205,7 +204,7 @@ fn authorization(
     {
         at.error(format_args!(
             "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
-             authorization.provider: dummy for the file of components.passticket-proxy.saf",
+             set authorization.provider to dummy to use the file of components.passticket-proxy.saf",
             quote(class)
         ));
     }
@@ -218,15 +217,15 @@ fn authorization(
 /// (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
-/// Reads a setting for which Zowe has two keys. Returns the value and the place of its key. If both keys are present,
-/// their values must be equal.
+/// Reads a setting that has two names in Zowe. Returns the value and its place. If both names are present, their values
+/// must be equal.
 fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
     let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
     if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
         && text != other
     {
         other_at.error(format_args!(
-            "is {}, but {} is {}; both keys are the same setting: remove one of them",
+            "is {}, but {} is {}; both names mean the same setting; remove one of them",
             quote(other),
             at.key,
             quote(text)
@@ -263,7 +262,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
     });
     match &fields {
         [Some(field), None] | [None, Some(field)] => field.at.warning(
-            "has no effect alone; write both customUserHeader and customAuthHeader, or neither",
+            "has no effect alone; set both customUserHeader and customAuthHeader, or neither",
         ),
         [Some(_), Some(ticket_field)] if user.is_some() && user == ticket => {
             ticket_field.at.error("is the same header as customUserHeader; write another one");
@@ -379,7 +378,7 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.auth.passticket.customAuthHeader: has no \
-              effect alone; write both customUserHeader and customAuthHeader, or neither"]
+              effect alone; set both customUserHeader and customAuthHeader, or neither"]
         );
     }
 
@@ -538,14 +537,14 @@ mod tests {
             (
                 "{allowTokenRefresh: false, allowtokenrefresh: true}",
                 ".allowtokenrefresh",
-                "is true, but components.gateway.apiml.security.allowTokenRefresh is false; both keys are the same \
-                 setting: remove one of them",
+                "is true, but components.gateway.apiml.security.allowTokenRefresh is false; both names mean \
+                 the same setting; remove one of them",
             ),
             (
                 "{delegatePassticket: false, delegatedPassticket: {enabled: true}}",
                 ".delegatedPassticket.enabled",
-                "is true, but components.gateway.apiml.security.delegatePassticket is false; both keys are the same \
-                 setting: remove one of them",
+                "is true, but components.gateway.apiml.security.delegatePassticket is false; both names mean \
+                 the same setting; remove one of them",
             ),
             (
                 "{allowTokenRefresh: maybe}",
@@ -560,13 +559,13 @@ mod tests {
             (
                 "{authorization: {provider: rest}}",
                 ".authorization.provider",
-                "\"rest\" is unknown; write endpoint, or dummy for the file of \
+                "\"rest\" is unknown; write endpoint, or dummy to use the file of \
                  components.passticket-proxy.saf",
             ),
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
-                "makes Zowe check permissions in RACF; this gateway checks them in the file of \
+                "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
                  components.passticket-proxy.saf",
             ),
             (
@@ -594,21 +593,21 @@ mod tests {
                 "{authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}, \
                  resourceClass: FACILITY}}",
                 ".authorization.resourceClass",
-                "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or \
-                 authorization.provider: dummy for the file of components.passticket-proxy.saf",
+                "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or set \
+                 authorization.provider to dummy to use the file of components.passticket-proxy.saf",
             ),
             (
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
                 ".saf.serviceResourceClass",
                 "is \"A\", but components.gateway.apiml.security.authorization.resourceClass is \
-                 \"B\"; both keys are the same setting: remove one of them",
+                 \"B\"; both names mean the same setting; remove one of them",
             ),
             (
                 "{saf: {serviceResourceNamePrefix: A.}, authorization: {resourceNamePrefix: B.}}",
                 ".saf.serviceResourceNamePrefix",
                 "is \"A.\", but \
                  components.gateway.apiml.security.authorization.resourceNamePrefix is \"B.\"; \
-                 both keys are the same setting: remove one of them",
+                 both names mean the same setting; remove one of them",
             ),
             (
                 "{x509: {externalMapperUrl: zss}}",

@@ -44,7 +44,7 @@ fn check_authority(at: &At<'_>, names: &PeerCertificate, certificate: &Certifica
     }
 }
 
-/// The path length constraint (RFC 5280 §4.2.1.9), if the certificate has one.
+/// Returns the path length constraint (RFC 5280 §4.2.1.9), if the certificate has one.
 fn path_length(certificate: &Certificate) -> Option<u8> {
     let extensions = certificate.tbs_certificate().extensions()?;
     let constraints = extensions.iter().find(|it| it.extn_id == BasicConstraints::OID)?;

@@ -22,7 +22,7 @@ pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>
 /// Warns about a service with `clientBasic: verify` if nothing can check the passwords.
 pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     if client_basic == ClientBasic::Verify {
-        at.warning("verify needs a server that checks passwords; write users: PATH, or zOSMF.host");
+        at.warning("verify needs a server that checks passwords; set users or zOSMF.host");
     }
 }
 

@@ -34,16 +34,16 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. They are presented only for requests of an authorized user, and those of
-/// `services` also on routes with the scheme `bypass`.
+/// The client certificates towards services. The gateway presents them only for requests of an authorized user. It
+/// presents those of `services` also on routes with the scheme `bypass`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
-    /// For services without an own one: `components.passticket-proxy.clientCertificate`.
+    /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
-    /// For these services: `components.passticket-proxy.services.ID.clientCertificate`. A service with the scheme
-    /// `x509` that has neither key gets the certificate of the gateway (`zowe.certificate.pem`), as in API ML, unless it
-    /// also has the scheme `bypass`.
+    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If both
+    /// settings are absent, a service with the scheme `x509` gets the certificate of the gateway
+    /// (`zowe.certificate.pem`), as in API ML, unless it also has the scheme `bypass`.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka.
     open: BTreeMap<ServiceId, ServiceClients>,
@@ -52,16 +52,16 @@ pub struct ClientIdentities {
 /// The clients whose requests a service can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceClients {
-    /// Only clients with an authorized user. A request that `onFailure` forwards has its own connections.
+    /// Only clients with an authorized user. A request that `onFailure` forwards uses separate connections.
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,
-    /// Any client by the scheme `bypass`, and clients with an authorized user by another scheme.
+    /// Any client through the scheme `bypass`, and clients with an authorized user through another scheme.
     Mixed,
 }
 
 impl ClientIdentities {
-    /// Whether the gateway has a client certificate for any service.
+    /// Returns whether the gateway has a client certificate for any service.
     pub fn are_present(&self) -> bool {
         self.default.is_some() || !self.services.is_empty()
     }
@@ -95,25 +95,25 @@ impl ClientIdentities {
         Self { default, services, open }
     }
 
-    /// The clients whose requests a service can receive.
+    /// Returns the clients whose requests a service can receive.
     pub fn clients_of(&self, service: &ServiceId) -> ServiceClients {
         self.open.get(service).copied().unwrap_or(ServiceClients::Authorized)
     }
 
-    /// The client certificate for this service alone.
+    /// Returns the client certificate for this service alone.
     pub fn own_of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity)
     }
 
-    /// The client certificate that can be presented on each connection to a service. If any client can send requests to
-    /// the service, this is only a certificate for the service alone.
+    /// Returns the client certificate that can be presented on each connection to a service. If any client can send
+    /// requests to the service, this is only a certificate for the service alone.
     pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         let is_authorized = self.clients_of(service) == ServiceClients::Authorized;
         self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))
     }
 
-    /// The client certificate that is presented for the authorized requests on a route, or for all requests on a route
-    /// with the scheme `bypass`.
+    /// Returns the client certificate that is presented for the authorized requests on a route, or for all requests on
+    /// a route with the scheme `bypass`.
     pub fn on(&self, route: &ConfiguredRoute) -> Option<&ClientIdentity> {
         let is_bypass = route.scheme() == ServiceScheme::Bypass;
         self.own_of(route.service()).or(self.default.as_ref().filter(|_| !is_bypass))
@@ -127,11 +127,18 @@ pub(super) fn read(field: &Field<'_>) -> Option<ClientIdentity> {
         section.required("certificate", "the path of a PEM file with the certificate");
     let key = section.required("key", "the path of a PEM file with the key of the certificate");
     section.finish();
+    of_files(certificate.as_ref(), key.as_ref())
+}
+
+/// Reads the files whose paths the two values contain. A problem is reported, and the result is `None`. The caller has
+/// reported a missing value.
+pub(super) fn of_files(
+    certificate: Option<&Field<'_>>,
+    key: Option<&Field<'_>>,
+) -> Option<ClientIdentity> {
     let chain = certificate
-        .as_ref()
         .and_then(|field| tls_files::certificates(field, field.text()?, read_public_file));
-    let pem =
-        key.as_ref().and_then(|field| tls_files::private_key(field, &PasswordSetting::Absent));
+    let pem = key.and_then(|field| tls_files::private_key(field, &PasswordSetting::Absent));
     let ((certificate, chain), pem) = (chain?, pem?);
     let der = PrivateKeyDer::from_pem_slice(&pem).ok()?;
     if let Err(error) = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()) {

@@ -67,7 +67,7 @@ impl FromIterator<CertificateHeader> for CertificateHeaders {
 }
 
 impl ServiceScheme {
-    /// The name of the scheme in the metadata of a service.
+    /// Returns the name of the scheme in the metadata of a service.
     pub fn name(self) -> &'static str {
         match self {
             Self::HttpBasicPassTicket { .. } => "httpBasicPassTicket",
@@ -79,8 +79,8 @@ impl ServiceScheme {
         }
     }
 
-    /// Returns the APPLID of the service, for which the scheme needs PassTickets. Returns `None` if the service has no
-    /// APPLID. The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
+    /// Returns the APPLID of the service, if the scheme needs PassTickets for this APPLID. Otherwise returns `None`.
+    /// The scheme `zosmf` needs PassTickets for the APPLID of z/OSMF, which is not a setting of the service.
     pub fn applid(self) -> Option<Applid> {
         match self {
             Self::HttpBasicPassTicket { applid } | Self::SafIdt { applid } => Some(applid),
@@ -96,7 +96,8 @@ pub struct ConfiguredRoute {
     pub(super) scheme: ServiceScheme,
     /// The instances, each with the path of this route.
     instances: Vec<Upstream>,
-    /// The ids of registered instances. The other instances have the ids of definitions.
+    /// The ids of registered instances. All other instances come from static definitions, and get an id such as
+    /// `STATIC-host:service:port`.
     ids: Vec<(Upstream, String)>,
     balancing: Balancing,
 }
@@ -141,8 +142,8 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies the response timeout, the load balancing and the rule for encoded characters in the metadata of a
-    /// registration. A response timeout of the route stays.
+    /// Applies three values in the metadata of a registration: the response timeout, the load balancing, and the rule
+    /// for encoded characters. If the route already has a response timeout, this timeout stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
         let timeout = metadata.get(RESPONSE_TIMEOUT).and_then(|text| text.trim().parse().ok());
@@ -161,8 +162,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Also applies the restrictions of the route `other`, which a definition of the same service has. If `other` needs
-    /// sticky users, users may not move between the instances of this route either.
+    /// Also applies the restrictions of the route `other`, which comes from a definition of the same service. If
+    /// `other` sends all requests of a user to one instance, this route does so, too.
     #[must_use]
     pub fn with_restrictions_of(mut self, other: &Self) -> Self {
         if other.balancing() == Balancing::StickyUser {
@@ -224,7 +225,7 @@ impl ConfiguredRoute {
         self.route = route.with_instances(instances.with_balancing(self.balancing));
     }
 
-    /// How the gateway chooses an instance for a request.
+    /// Returns how the gateway chooses an instance for a request.
     pub fn balancing(&self) -> Balancing {
         self.balancing
     }
@@ -265,17 +266,17 @@ impl ConfiguredRoute {
         Self { route: self.route.with_client_basic(client_basic), ..self }
     }
 
-    /// The instances of the service, each with the path of this route.
+    /// Returns the instances of the service, each with the path of this route.
     pub fn instances(&self) -> impl Iterator<Item = &Upstream> {
         self.instances.iter()
     }
 
-    /// The id of the service.
+    /// Returns the id of the service.
     pub fn service(&self) -> &ServiceId {
         self.route.service()
     }
 
-    /// The prefix of all paths of this route.
+    /// Returns the prefix of all paths of this route.
     pub fn prefix(&self) -> &str {
         self.route.prefix()
     }
@@ -285,44 +286,44 @@ impl ConfiguredRoute {
         self.route.on_failure()
     }
 
-    /// Whether the gateway adds security headers to the responses of the service.
+    /// Returns whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.route.security_headers()
     }
 
-    /// How long the service may pause in the body of a response. `None` means the value in the timeouts of the
+    /// Returns how long the service may pause in the body of a response. `None` means the value in the timeouts of the
     /// configuration.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
     }
 
-    /// How long the service may take to begin its response. `None` means the value in the timeouts of the
+    /// Returns how long the service may take to begin its response. `None` means the value in the timeouts of the
     /// configuration.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.route.response_timeout()
     }
 
-    /// Whether the gateway forwards or refuses a path that has encoded characters.
+    /// Returns whether the gateway forwards or refuses a path that has encoded characters.
     pub fn encoded_paths(&self) -> EncodedPaths {
         self.route.encoded_paths()
     }
 
-    /// The methods, paths and sizes that the route allows. `None` if everything is allowed.
+    /// Returns the methods, paths and sizes that the route allows. `None` if everything is allowed.
     pub fn limits(&self) -> Option<&RouteLimits> {
         self.route.limits()
     }
 
-    /// How many requests each client may send to the service. `None` if there is no limit.
+    /// Returns how many requests each client may send to the service. `None` if there is no limit.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         self.route.rate_limit()
     }
 
-    /// How the gateway treats `Authorization: Basic` of a client.
+    /// Returns how the gateway treats `Authorization: Basic` of a client.
     pub fn client_basic(&self) -> ClientBasic {
         self.route.client_basic()
     }
 
-    /// The scheme in the configuration.
+    /// Returns the scheme in the configuration.
     pub fn scheme(&self) -> ServiceScheme {
         self.scheme
     }

@@ -36,7 +36,7 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 
 /// `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
-    /// The place of `allowedOrigins`, if the key is present.
+    /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
     /// The origins of the pages that may use the auth API.
     origins: Vec<Origin>,
@@ -48,8 +48,8 @@ pub(super) fn read_site<'a>(mut section: Section<'a>) -> SiteCors<'a> {
     let origins = field.iter().flat_map(Field::one_or_more).filter_map(|item| {
         if item.is_text("*") {
             item.at.error(
-                "must not be each origin, because each page in the world could then act for the user; write the \
-                 origins, like https://app.example.com",
+                "must not contain \"*\", because any page in the world could then act for the user; list the \
+                 origins, such as https://app.example.com",
             );
             return None;
         }
@@ -69,7 +69,7 @@ enum Origins {
 }
 
 impl Origins {
-    /// The origins that both contain.
+    /// Returns the origins that both values contain.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, other) | (other, Self::Any) => other,
@@ -87,7 +87,7 @@ pub(super) struct ServiceCors<'a> {
     methods: Option<Vec<Method>>,
 }
 
-/// Reads the key `cors` of a service. Returns `None` if it is absent or blank.
+/// Reads the setting `cors` of a service. Returns `None` if it is absent or blank.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<'a>> {
     let field = service.optional("cors")?;
     let mut section = field.section();
@@ -167,8 +167,8 @@ pub(super) fn add_rules<'a>(
     policy
 }
 
-/// The origins and the methods in the metadata of a service. `None` if a definition of the service does not turn CORS
-/// on. If several definitions have lists, only what is in all of them counts.
+/// Returns the origins and the methods in the metadata of a service. `None` if a definition of the service does not
+/// turn CORS on. If several definitions have lists, only the items that are in all of them count.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
@@ -183,7 +183,7 @@ fn of_metadata(
             None => {
                 if site.origins.is_empty() {
                     enabled.at.warning(format_args!(
-                        "allows no page, because there is no list of origins; write {CORS_ORIGINS}, or \
+                        "allows no page, because there is no list of origins; set {CORS_ORIGINS}, or set \
                          components.passticket-proxy.cors.allowedOrigins for all services"
                     ));
                 }
@@ -199,7 +199,7 @@ fn of_metadata(
     combined
 }
 
-/// The methods that both lists contain. An absent list contains all methods.
+/// Returns the methods that both lists contain. An absent list contains all methods.
 fn both(first: Option<Vec<Method>>, second: Option<Vec<Method>>) -> Option<Vec<Method>> {
     match (first, second) {
         (Some(first), Some(second)) => {
@@ -231,8 +231,8 @@ mod tests {
     use super::*;
     use crate::config::{api_defs, problem::Report, reader::Document};
 
-    /// The policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is our section,
-    /// and `metadata` has the `customMetadata` of the definitions of the service `svc`.
+    /// Returns the policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is our
+    /// section, and `metadata` has the `customMetadata` of the definitions of the service `svc`.
     fn policy(
         zowe: &str,
         ours: &str,
@@ -279,7 +279,7 @@ mod tests {
         CorsRules::for_origins(origins.iter().map(|origin| origin.parse().unwrap()))
     }
 
-    /// The policy with rules for the auth API and for `svc`.
+    /// Returns the policy with rules for the auth API and for `svc`.
     fn with_rules(gateway: &[&str], svc: Option<CorsRules>) -> OriginPolicy {
         let id = |id| ServiceId::new(id).unwrap();
         let ids = OF_GATEWAY.iter().filter(|_| !gateway.is_empty());
@@ -312,7 +312,7 @@ mod tests {
                 &[methods],
                 with_rules(&[], Some(CorsRules::for_any_origin().with_methods(get_patch.clone()))),
             ),
-            // What all definitions of a service allow counts.
+            // A page may do only what all definitions of a service allow.
             (ON, "{}", &[with_list, any], with_rules(&[], Some(listed(&[a, b])))),
             (ON, "{}", &[with_list, with_a], with_rules(&[], Some(listed(&[a])))),
             (ON, "{}", &[with_list, ""], with_rules(&[], None)),
@@ -359,8 +359,8 @@ mod tests {
                 "{}",
                 "apiml.corsEnabled: true",
                 "d:1: services[0].customMetadata.apiml.corsEnabled: allows no page, because there is no list of \
-                 origins; write apiml.corsAllowedOrigins, or components.passticket-proxy.cors.allowedOrigins for all \
-                 services"
+                 origins; set apiml.corsAllowedOrigins, or set components.passticket-proxy.cors.allowedOrigins for \
+                 all services"
                     .to_owned(),
             ),
             (
@@ -380,11 +380,7 @@ mod tests {
     #[test]
     fn wrong_values_are_errors() {
         for (zowe, ours, want) in [
-            (
-                ON,
-                "cors: {allowedOrigins: '*'}",
-                "o:1: cors.allowedOrigins: must not be each origin",
-            ),
+            (ON, "cors: {allowedOrigins: '*'}", "o:1: cors.allowedOrigins: must not contain \"*\""),
             (
                 ON,
                 "cors: {allowedOrigins: [a]}",

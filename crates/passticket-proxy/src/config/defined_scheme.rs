@@ -62,8 +62,8 @@ impl FromStr for SchemeName {
     }
 }
 
-/// The keys `scheme`, `applid` and `headers` of a service in `components.passticket-proxy.services`. They replace those
-/// of the api-def.
+/// The settings `scheme`, `applid` and `headers` of a service in `components.passticket-proxy.services`. They replace
+/// those of the api-def.
 #[derive(Clone, Default)]
 pub(super) struct SchemeOverride<'a> {
     scheme: Option<(SchemeName, At<'a>)>,
@@ -78,7 +78,7 @@ impl<'a> SchemeOverride<'a> {
         Self { scheme, applid, headers: section.optional("headers") }
     }
 
-    /// The places of the keys.
+    /// Returns the places of the settings.
     pub(super) fn places(&self) -> impl Iterator<Item = &At<'a>> {
         let scheme = self.scheme.as_ref().map(|(_, at)| at);
         let applid = self.applid.as_ref().map(|(_, at)| at);
@@ -106,7 +106,7 @@ pub(super) fn scheme_of<'a>(
         (Some((name, at)), _) => (*name, Some(at.clone())),
         (None, Some(field)) => (field.parse()?, Some(field.at.clone())),
         (None, None) => match authentication {
-            // Zowe API ML chooses bypass or zosmf in this case. The operator probably forgot the key.
+            // Zowe API ML chooses bypass or zosmf in this case. The operator probably forgot the setting.
             Some(at) => {
                 at.missing("scheme", SCHEMES);
                 return None;

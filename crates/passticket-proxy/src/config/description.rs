@@ -1,4 +1,4 @@
-//! Reads the keys of a service definition that only describe the service: its title, APIs and pages.
+//! Reads the settings of a service definition that only describe the service: its title, APIs and pages.
 
 use super::reader::{Field, Section};
 use tower_passticket::api::ListedApi;

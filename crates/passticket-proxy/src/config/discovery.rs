@@ -25,12 +25,12 @@ const INTERVAL: u64 = 30;
 /// requests for the gateway itself.
 const RESERVED: [&str; 6] = ["apicatalog", "application", "discovery", "eureka", "gateway", "zaas"];
 
-/// Whether a service that is found in Eureka cannot have this id.
+/// Returns whether a service that is found in Eureka cannot have this id.
 pub fn is_reserved(id: &ServiceId) -> bool {
     RESERVED.contains(&id.as_str())
 }
 
-/// How services are found in Eureka: `components.passticket-proxy.discovery`.
+/// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiscoverySettings {
@@ -42,9 +42,9 @@ pub struct DiscoverySettings {
     pub client_identity: Option<ClientIdentity>,
     /// The services that may receive credentials: `services`.
     pub services: Vec<TrustedService>,
-    /// The services that `services` does not name: `others`.
+    /// The treatment of services that `services` does not name: `others`.
     pub others: OtherServices,
-    /// The maximum numbers.
+    /// The limits for services, instances and routes.
     pub limits: DiscoveryLimits,
 }
 
@@ -66,17 +66,17 @@ impl DiscoverySettings {
     }
 }
 
-/// The maximum numbers of what the gateway uses of a registry: `limits`.
+/// The limits for the services, instances and routes of a registry that the gateway uses: `limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscoveryLimits {
-    /// The services that `services` does not name: `otherServices`.
+    /// The maximum number of services that `services` does not name: `otherServices`.
     pub other_services: usize,
-    /// The instances of a service: `instancesPerService`.
+    /// The maximum number of instances of a service: `instancesPerService`.
     pub instances: usize,
-    /// The routes of a service: `routesPerService`.
+    /// The maximum number of routes of a service: `routesPerService`.
     pub routes: usize,
-    /// The routes of all services, without those of the definitions: `routes`.
+    /// The maximum number of routes of all services, without the routes of the definitions: `routes`.
     pub all_routes: usize,
 }
 
@@ -92,8 +92,8 @@ pub struct TrustedService {
     pub ports: Vec<u16>,
     /// Its APPLID: `applid`.
     pub applid: Option<Applid>,
-    /// Its schemes: `schemes`. Each has a route with the settings of the service. The paths and the addresses of these
-    /// routes are placeholders.
+    /// Its schemes: `schemes`. Each scheme has a route with the settings of the service. The paths and the addresses of
+    /// these routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
     /// The routes with settings of their own, for each scheme: `components.passticket-proxy.services.ID.routes`. The
     /// addresses of these routes are placeholders.
@@ -127,7 +127,7 @@ pub enum OtherServices {
     },
 }
 
-/// A host name, `*.` and a domain, or an IP address.
+/// A host name, an IP address, or a pattern of the form `*.DOMAIN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern(Pattern);
 
@@ -140,7 +140,8 @@ enum Pattern {
 }
 
 impl HostPattern {
-    /// Whether the pattern covers this host. `*.DOMAIN` covers all names below the domain, but not the domain itself.
+    /// Returns whether the pattern covers this host. `*.DOMAIN` covers all names below the domain, but not the domain
+    /// itself.
     pub fn covers(&self, host: &str) -> bool {
         match &self.0 {
             Pattern::Name(name) => host.eq_ignore_ascii_case(name),
@@ -161,7 +162,8 @@ fn parse_address(host: &str) -> Option<IpAddr> {
     inner.unwrap_or(host).parse().ok()
 }
 
-/// Whether the text is a host name: letters, digits, `-` and `_` in parts between dots (RFC 1123 §2.1). No part is empty.
+/// Returns whether the text is a host name: letters, digits, `-` and `_` in parts between dots (RFC 1123 §2.1). No part
+/// is empty.
 fn is_host_name(host: &[u8]) -> bool {
     let is_part = |part: &[u8]| {
         !part.is_empty()
@@ -377,18 +379,18 @@ fn service<'a>(id: &'a str, field: &Field<'a>) -> Option<Service<'a>> {
 }
 
 impl<'a> DiscoverySection<'a> {
-    /// The ids of the services.
+    /// Returns the ids of the services.
     pub(super) fn ids(&self) -> impl Iterator<Item = &ServiceId> {
         self.services.iter().map(|service| &service.id)
     }
 
-    /// Returns a route for each scheme of each service. Its path and its address are placeholders.
+    /// Returns a route for each scheme of each service. The path and the address of these routes are placeholders.
     pub(super) fn templates(&self) -> Vec<DefinedRoute<'a>> {
         self.templates_at(|_| vec![""])
     }
 
-    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. Its address is a
-    /// placeholder.
+    /// Returns a route for each scheme of each service and each `gatewayUrl` of `gateway_urls`. The address of these
+    /// routes is a placeholder.
     pub(super) fn templates_at<'u>(
         &self,
         gateway_urls: impl Fn(&ServiceId) -> Vec<&'u str>,
@@ -430,7 +432,7 @@ impl<'a> DiscoverySection<'a> {
                     && *applid != defined
                 {
                     at.error(format_args!(
-                        "is not {defined}, the APPLID in the api-def of the service; write the same one to both"
+                        "is not {defined}, the APPLID in the api-def of the service; set the same APPLID in both"
                     ));
                     break;
                 }
@@ -445,7 +447,7 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Reports each service to which the gateway could present no client certificate for the requests of users. If any
+    /// Reports each service for which the gateway has no suitable client certificate for requests of users. If any
     /// client can send requests to a service, only a certificate for the service alone is presented.
     pub(super) fn check_identities(&self, identities: &ClientIdentities, verify: Verification) {
         for Service { id, at, schemes, .. } in &self.services {
@@ -455,22 +457,22 @@ impl<'a> DiscoverySection<'a> {
             }
             let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
             let is_lost = match &identities.default {
-                // With `STRICT`, the service has no connector of its own.
+                // With `STRICT`, the service gets no connector of its own.
                 Some(_) => verify != Verification::Strict,
                 None => schemes.iter().any(is_x509),
             };
             if is_lost {
                 at.error(format_args!(
                     "has the scheme bypass and another one, so any client could use the certificate of the gateway; \
-                     remove bypass from schemes, or write components.passticket-proxy.services.{id}.clientCertificate, \
+                     remove bypass from schemes, or set components.passticket-proxy.services.{id}.clientCertificate to \
                      a certificate that any client may use"
                 ));
             }
         }
     }
 
-    /// Reports each service that could receive a credential on a connection that is not verified. The connections for
-    /// requests without an authorized user are separate if the gateway has a client certificate, and verify as
+    /// Reports each service that could receive a credential on a connection that is not verified. If the gateway has a
+    /// client certificate, requests without an authorized user use separate connections, which are verified as
     /// `verifyCertificates` says. With `forward-unchanged`, such a request keeps its credential.
     pub(super) fn check_failures(
         &self,
@@ -490,15 +492,15 @@ impl<'a> DiscoverySection<'a> {
             if routes.iter().any(is_unchanged) {
                 at.error(format_args!(
                     "has onFailure: forward-unchanged, so an instance that was not verified could receive credentials; \
-                     write another value to components.passticket-proxy.services.{id}.onFailure, or set \
+                     set components.passticket-proxy.services.{id}.onFailure to another value, or set \
                      zowe.verifyCertificates to STRICT"
                 ));
             }
         }
     }
 
-    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services, and
-    /// `routes` those of [`Self::templates_at`], also with their own settings.
+    /// Returns the settings. `templates` are the routes of [`Self::templates`], with the settings of their services.
+    /// `routes` are the routes of [`Self::templates_at`], which also have their own settings.
     pub(super) fn settings(
         self,
         templates: &[ConfiguredRoute],
@@ -583,7 +585,7 @@ mod tests {
         }
     }
 
-    /// The settings of the section, or its problems: errors, or warnings if there are no errors.
+    /// Returns the settings of the section, or its problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str) -> (Option<DiscoverySettings>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{discovery: {yaml}}}}}\n");

@@ -34,7 +34,7 @@ enum Encoding {
 }
 
 impl EncodingError {
-    /// The text of the error. It contains a command that prints the file in UTF-8.
+    /// Returns the text of the error. It contains a command that prints the file in UTF-8.
     pub(super) fn text(&self, file: &Path) -> String {
         let file = file.display();
         match self.encoding {
@@ -50,7 +50,7 @@ impl EncodingError {
     }
 }
 
-/// The name of the UTF-16 variant for `iconv`. `None` if the bytes do not look like UTF-16.
+/// Returns the name of the UTF-16 variant for `iconv`. `None` if the bytes do not look like UTF-16.
 ///
 /// A UTF-16 text begins with a byte order mark, or it contains a NUL in each pair of bytes that encodes an ASCII
 /// character. NUL is valid in UTF-8, so UTF-8 decoding alone does not detect UTF-16.

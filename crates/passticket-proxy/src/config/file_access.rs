@@ -20,8 +20,8 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// The file contains a secret, and too many users can access it: users other than the owner and a group of this
-    /// process can read it, or users other than the owner can write it.
+    /// The file contains a secret, and too many users can access it. Either users other than the owner and a group of
+    /// this process can read it, or users other than the owner can write it.
     Readable,
     /// Users other than the owner and a group of this process can write the file.
     Writable,
@@ -45,7 +45,7 @@ impl Access {
         Self { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 }
     }
 
-    /// On systems without permission bits, each file counts as a file of root with mode 0600.
+    /// Returns the owner root and the mode 0600 for each file, because this system has no permission bits.
     #[cfg(not(unix))]
     pub(super) fn of(_: &Metadata) -> Self {
         Self { uid: 0, gid: 0, mode: 0o600 }

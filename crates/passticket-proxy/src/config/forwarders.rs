@@ -1,5 +1,5 @@
 //! Reads which proxies may send the certificates of their clients in the header `Client-Cert`:
-//! `components.passticket-proxy.forwarders`, and Zowe's keys `x509.acceptForwardedCert` and `certificatesUrls`.
+//! `components.passticket-proxy.forwarders`, and Zowe's settings `x509.acceptForwardedCert` and `certificatesUrls`.
 
 use super::{
     problem::quote,
@@ -19,13 +19,13 @@ pub struct ForwarderSettings {
     pub urls: Vec<Address>,
 }
 
-/// Zowe's keys, if `acceptForwardedCert` is `true`.
+/// Zowe's settings, if `acceptForwardedCert` is `true`.
 pub(super) struct ForwardedKeys<'a> {
     at: At<'a>,
     urls: Vec<Field<'a>>,
 }
 
-/// Reads Zowe's keys from the section `x509`.
+/// Reads Zowe's settings from the section `x509`.
 pub(super) fn read_zowe<'a>(x509: &mut Section<'a>) -> Option<ForwardedKeys<'a>> {
     let accept = x509.optional("acceptForwardedCert").filter(Field::is_on);
     let urls = ["certificatesUrl", "certificatesUrls"].map(|name| x509.optional(name));
@@ -40,7 +40,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Field<'_>> {
     certificates
 }
 
-/// Combines the keys. `None` if no proxy may send certificates.
+/// Combines the settings. `None` if no proxy may send certificates.
 pub(super) fn settings(
     ours: Option<&Field<'_>>,
     zowe: Option<&ForwardedKeys<'_>>,
@@ -49,7 +49,7 @@ pub(super) fn settings(
     if !client_certificates {
         if let Some(field) = ours {
             field.at.warning(
-                "has no effect, because client certificates are off; write x509: { enabled: true }, without AT-TLS",
+                "has no effect, because client certificates are off; set x509.enabled to true, and do not use AT-TLS",
             );
         }
         return None;
@@ -67,8 +67,8 @@ pub(super) fn settings(
     let urls = zowe.map(|keys| {
         if keys.urls.is_empty() && ours.is_none() {
             keys.at.warning(
-                "has no effect, because no forwarder is known; write certificatesUrls, or the PEM file of the forwarders' \
-                 certificates to components.passticket-proxy.forwarders.certificates",
+                "has no effect, because no forwarder is known; set certificatesUrls, or set \
+                 components.passticket-proxy.forwarders.certificates to the PEM file of the forwarders' certificates",
             );
         }
         keys.urls.iter().filter_map(addresses).flatten().collect::<Vec<_>>()
@@ -81,7 +81,7 @@ pub(super) fn settings(
     (!is_empty).then_some(settings)
 }
 
-/// The URLs in a value, which Zowe separates by commas.
+/// Returns the URLs in a value. As in Zowe, commas separate the URLs.
 fn addresses(field: &Field<'_>) -> Option<Vec<Address>> {
     field.read(|text| {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
@@ -105,7 +105,7 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
     use test_support::pki;
 
-    /// The number of certificates and the URLs, and the problems: errors, or warnings if there are no errors.
+    /// Returns the number of certificates and the URLs, and the problems: errors, or warnings if there are no errors.
     fn read_text(
         ours: &str,
         x509: &str,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::reader::Section;
 
-/// How the instances of services are checked.
+/// The settings of the health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthCheckSettings {
     /// The time between the beginnings of two checks of an instance: `healthChecks.intervalSeconds`.
     pub interval: Duration,
-    /// How long a check may take: `healthChecks.timeoutSeconds`.
+    /// The time that a check may take: `healthChecks.timeoutSeconds`.
     pub timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the file of identities. The key `components.passticket-proxy.identities` names this file. An example is
+//! Reads the file of identities. The setting `components.passticket-proxy.identities` names this file. An example is
 //! `crates/passticket-proxy/src/config/examples/identities.yml`.
 //!
 //! The file maps client certificates and distributed identities to user ids. A distributed identity is

@@ -1,5 +1,5 @@
-//! Checks keys that depend on each other. These are the keys for identity mapping, for delegated PassTickets, and for
-//! permissions to make PassTickets.
+//! Checks settings that depend on each other. These are the settings for identity mapping, for delegated PassTickets,
+//! and for permissions to make PassTickets.
 //!
 //! A PassTicket is a short-lived password of z/OS for one application. A delegated PassTicket is for another user than
 //! the caller; the caller names this user by e-mail address. ZSS is a server of Zowe on z/OS that maps certificates and
@@ -22,7 +22,7 @@ use tower_passticket::{
     tls::Verification,
 };
 
-/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The settings are
+/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The latter are
 /// present only if delegated PassTickets are on.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
@@ -34,7 +34,7 @@ pub(super) struct Identification {
     pub(super) protected: Vec<UserId>,
 }
 
-/// Reads the file of identities and combines it with Zowe's own keys (`zowe`) and the section
+/// Reads the file of identities and combines it with Zowe's own settings (`zowe`) and the section
 /// `components.passticket-proxy` (`ours`).
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
@@ -56,11 +56,11 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
             at.error(
-                "needs client certificates, which AT-TLS does not pass on; set this key or attls to \
+                "needs client certificates, which AT-TLS does not pass on; set this setting or attls to \
                  false",
             );
         } else if !zowe.security.client_certificates {
-            at.error("needs client certificates; set x509.enabled to true, or this key to false");
+            at.error("needs client certificates; set x509.enabled to true, or this setting to false");
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
@@ -83,7 +83,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             return None;
         };
         let Some(registry) = registry else {
-            // If the key is present, its value is wrong, and the problem has already been reported.
+            // If the setting is present, its value is wrong, and the problem has already been reported.
             if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; set oidc.registry to its name");
             }
@@ -126,8 +126,8 @@ fn identity_mapping(
 
 /// Chooses how certificates are mapped to user ids.
 ///
-/// Mapping by common name is the default, but only if no key requests another mapping. With this default, a client can
-/// act as a user if the common name of its certificate is the id of this user.
+/// Mapping by common name is the default, but only if no setting requests another mapping. With this default, a client
+/// can act as a user if the common name of its certificate is the id of this user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,

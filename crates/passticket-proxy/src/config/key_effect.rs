@@ -5,8 +5,8 @@ use super::reader::Field;
 /// A key and its effect in this gateway.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// The path below the section of the table. If no row has a longer path that begins with this path, the row also
-    /// covers all keys below this path.
+    /// The path below the section of the table. The row also covers all keys below this path, unless another row has a
+    /// longer path that begins with this path.
     pub(super) path: &'static str,
     pub(super) effect: Effect,
 }
@@ -17,11 +17,11 @@ pub(super) struct Key {
     expect(dead_code, reason = "only the page shows the texts without a message")
 )]
 pub(super) enum Effect {
-    /// The key has the effect that it has in Zowe, or the effect in the text.
+    /// The key has the same effect as in Zowe, or the effect that the text describes.
     Honoured(&'static str),
     /// The key has no effect. A warning says what is missing.
     Warning(Values, &'static str),
-    /// The key restricts something, and this gateway would not restrict it.
+    /// The key restricts something in Zowe, but this gateway would not apply the restriction.
     Error(Values, &'static str),
     /// The key changes only what another key does. The text is the path of the other key.
     Detail(&'static str),
@@ -42,8 +42,8 @@ pub(super) enum Values {
 use Values::{Any, Is, IsNot};
 
 impl Values {
-    /// Whether the value of `field` causes a message. A template that was not replaced may have any value, so it causes
-    /// one.
+    /// Returns whether the value of `field` causes a message. A template that was not replaced may have any value, so
+    /// it causes a message.
     fn contain(self, field: &Field<'_>) -> bool {
         match self {
             _ if field.is_template() => true,
@@ -59,7 +59,7 @@ pub(super) const fn key(path: &'static str, effect: Effect) -> Key {
 }
 
 impl Key {
-    /// Reports an error or a warning if the value of `field` has not the effect that it has in Zowe.
+    /// Reports an error or a warning if the value of `field` does not have the effect that it has in Zowe.
     pub(super) fn report(&self, field: &Field<'_>) {
         match self.effect {
             Effect::Warning(values, missing) if values.contain(field) => {
@@ -72,7 +72,7 @@ impl Key {
     }
 }
 
-/// Returns the rows of a table, as a page of the documents has them.
+/// Returns the rows of a table, as a page of the documentation shows them.
 #[cfg(test)]
 pub(super) fn rows(table: &[Key]) -> String {
     use std::fmt::Write;

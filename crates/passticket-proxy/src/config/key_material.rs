@@ -3,7 +3,7 @@
 
 use super::reader::{Field, Section};
 
-/// Where the certificate of the gateway and its key are.
+/// The source of the gateway's certificate and of its private key.
 pub(super) enum IdentitySource<'a> {
     /// PEM files. A field is `None` if its setting is missing. The error was reported.
     Pem { certificate: Option<Field<'a>>, key: Option<Field<'a>> },
@@ -11,7 +11,7 @@ pub(super) enum IdentitySource<'a> {
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
 }
 
-/// Where the authorities are.
+/// The source of the authorities.
 pub(super) enum AuthoritiesSource<'a> {
     /// PEM files. `None` if the setting is missing. The error was reported.
     Pem(Option<Field<'a>>),
@@ -59,10 +59,10 @@ impl<'a> StoreKeys<'a> {
     }
 }
 
-/// Reads the section `certificate`, which is merged from several sections in order of precedence. The first of them that
-/// sets PEM files or a store decides which kind is used. If it sets both, the PEM files are used. If it sets a store or an
-/// alias but no PEM files, a store is used, even if a later section sets PEM files. If it sets only an alias, the store is
-/// that of a later section.
+/// Reads the section `certificate`, which is merged from several sections in order of precedence. The first section
+/// that sets PEM files, a store or an alias decides which kind is used. If this section sets PEM files, the PEM files
+/// are used, even beside a store. If it sets a store or an alias but no PEM files, a store is used, even if a later
+/// section sets PEM files. If it sets only an alias, the store comes from a later section.
 pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, AuthoritiesSource<'_>) {
     let is_key_store = certificate
         .first_of(&[

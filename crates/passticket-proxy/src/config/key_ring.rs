@@ -57,8 +57,8 @@ impl KeyRing {
         format!(
             "is a key ring of z/OS, which cannot be read from a file; list its authorities on z/OS: RACDCERT \
              ID({owner}) LISTRING({ring}), export each of them: RACDCERT CERTAUTH EXPORT(LABEL('{label}')) \
-             DSN('{owner}.CA.PEM') FORMAT(CERTB64), and write the paths of the copies to \
-             zowe.certificate.pem.certificateAuthorities"
+             DSN('{owner}.CA.PEM') FORMAT(CERTB64), and set \
+             zowe.certificate.pem.certificateAuthorities to the paths of the copies"
         )
     }
 

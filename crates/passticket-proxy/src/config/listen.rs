@@ -11,7 +11,7 @@ use super::{
     reader::Field,
 };
 
-/// The address on which the gateway listens, and the places of the two keys that set it.
+/// The address on which the gateway listens, and the places of the two settings that set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listen {
@@ -24,7 +24,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Returns a text that says why the gateway cannot listen, which key to change, and what to write.
+    /// Returns a text that says why the gateway cannot listen, which setting to change, and what to write.
     pub fn explain(&self, error: &io::Error) -> String {
         let remedy = "write an address of this machine, or 0.0.0.0 for all of them";
         explain(&self.port_at, &self.host_at, self.address, error, remedy)
@@ -60,9 +60,9 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads the address: an IP address or a host name. The key `host` of our section has precedence over Zowe's key. If
-/// both keys are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The second result is
-/// the place of the key.
+/// Reads the address: an IP address or a host name. The setting `host` of our section has precedence over Zowe's
+/// setting. If both settings are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The
+/// second result is the place of the setting.
 ///
 /// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
 /// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
@@ -107,8 +107,8 @@ pub(super) fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String
     v4.or(addresses.first()).copied().ok_or_else(|| unresolved("the name has no IP address"))
 }
 
-/// Whether a text can be a host name. The check rejects texts that are probably a mistake, such as a URL. A name whose
-/// last label has only digits is probably a mistyped IPv4 address, so such a name is also rejected.
+/// Returns whether a text can be a host name. The check rejects texts that are probably a mistake, such as a URL. A
+/// name whose last label has only digits is probably a mistyped IPv4 address, so such a name is also rejected.
 ///
 /// The check intentionally accepts more than RFC 1123 §2.1: a label may contain underscores, and may begin or end with
 /// a hyphen. If a name does not exist, name resolution reports this.

@@ -1,11 +1,11 @@
-//! The level of the log: the key `components.passticket-proxy.logLevel`, and the environment variable `RUST_LOG`.
+//! The level of the log: the setting `components.passticket-proxy.logLevel`, and the environment variable `RUST_LOG`.
 
 use std::{fmt, str::FromStr};
 
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
-/// The level of the log: a level (`error`, `warn`, `info`, `debug` or `trace`), or `MODULE=LEVEL`, with commas between
-/// several of them.
+/// The level of the log: one or more directives, separated by commas. A directive is a level (`error`, `warn`, `info`,
+/// `debug` or `trace`), or `MODULE=LEVEL`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel(String);
 
@@ -18,7 +18,7 @@ pub struct LogLevel(String);
 pub struct LogLevelError(String);
 
 impl LogLevel {
-    /// The directives of the text. There may be none.
+    /// Returns the directives of the text. There may be none.
     pub fn directives(&self) -> impl Iterator<Item = Directive> {
         texts(&self.0).filter_map(|directive| directive.parse().ok())
     }

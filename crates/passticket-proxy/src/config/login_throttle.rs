@@ -13,7 +13,7 @@ use tower_passticket::api::{FailureLimit, LoginThrottleOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads the section. A wrong value is reported, and the default of its key is used instead.
+/// Reads the section. A wrong value is reported, and the default is used instead.
 pub(super) fn read(mut section: Section<'_>) -> LoginThrottleOptions {
     let mut options = LoginThrottleOptions::default();
     for (name, limit) in [
@@ -23,7 +23,7 @@ pub(super) fn read(mut section: Section<'_>) -> LoginThrottleOptions {
     ] {
         read_limit(section.section(name), limit);
     }
-    // The revocation file also stores the networks from which each user has logged in. It deletes a network 90 days
+    // The revocation file also stores the networks from which each user has logged in. A network is deleted 90 days
     // after the last login, so 90 is the maximum.
     let days = section.optional("knownNetworkDays").and_then(|field| field.number(1..=90));
     if let Some(days) = days.and_then(|days| u32::try_from(days).ok()) {

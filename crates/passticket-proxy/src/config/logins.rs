@@ -77,7 +77,7 @@ pub(super) fn read<'a>(
     LoginKeys { provider, zosmf: ZosmfKeys { section: zosmf, peer } }
 }
 
-/// Reads the keys of the section `zOSMF`, and `attls` of `client_tls`.
+/// Reads the settings of the section `zOSMF`, and `attls` of `client_tls`.
 pub(super) fn zosmf_peer<'a>(
     client_tls: &mut Section<'a>,
     zosmf: &mut Section<'a>,
@@ -187,7 +187,7 @@ impl ZosmfPeer<'_> {
 /// `components.passticket-proxy.zss.url`.
 pub(super) struct ZssUrl<'a> {
     pub(super) field: Option<Field<'a>>,
-    /// The place of the key, even if the key is absent.
+    /// The place of the setting, even if the setting is absent.
     pub(super) at: At<'a>,
 }
 

@@ -105,7 +105,7 @@ const KEYS: &[Key] = &[
     key("version", Elsewhere("the version of the metadata")),
 ];
 
-/// The row of a key.
+/// Returns the row of a key.
 fn row(name: &str) -> Option<&'static Key> {
     let is_below = |key: &&Key| {
         name.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -127,7 +127,7 @@ impl<'a> Metadata<'a> {
 
     /// Sets the values of `customMetadata`. The names of nested keys are joined with dots. A list is reported, because
     /// Zowe API ML does not use an instance with a list in its metadata. Two spellings of one name are reported, too:
-    /// the value that does not count could be a restriction.
+    /// otherwise, a restriction under one of the two names could be ignored.
     pub(super) fn set_all(&mut self, custom: &Field<'a>) {
         let mut values = Self::default();
         values.set_below("", custom);
@@ -152,7 +152,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// The value of a key. It is not blank.
+    /// Returns the value of a key. It is not blank.
     pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
         self.0.get(name)
     }
@@ -205,7 +205,7 @@ mod tests {
 
     const PAGE: &str = include_str!("../../../../docs/reference/service-metadata.md");
 
-    /// The errors and the warnings about metadata in YAML.
+    /// Returns the errors and the warnings about metadata in YAML.
     fn problems(yaml: &str) -> [Vec<String>; 2] {
         let report = Report::default();
         let document = Document::parse("d".into(), yaml.as_bytes(), &report);

@@ -1,10 +1,10 @@
 //! Reads a zowe.yaml, and the files that the zowe.yaml names, into a checked [`Config`].
 //!
-//! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
+//! An operator can use the zowe.yaml of a Zowe installation. Zowe's own settings keep their meaning
 //! (docs/reference/data-plane.md#zowe-yaml). The gateway's own settings are in one more component,
-//! `components.passticket-proxy`. Older files have this section at the top level, with the name
-//! `passticketProxy`; a file with both is an error. Services are configured with Zowe static definitions, also
-//! called api-defs (docs/reference/data-plane.md#static-definitions).
+//! `components.passticket-proxy`. Older files have this section at the top level, with the name `passticketProxy`; a
+//! file with both is an error. Services are configured with Zowe static definitions, also called api-defs
+//! (docs/reference/data-plane.md#static-definitions).
 //!
 //! # Terms
 //!
@@ -25,21 +25,20 @@
 //!
 //! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
 //!    are parsed, and each APPLID must have a PassTicket key.
-//! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
-//!    and key if they are known. Most problems also say what to write instead.
-//! 3. Unknown keys are errors in `components.passticket-proxy`, in api-defs, and in the files that are described under
-//!    *Other files*. In Zowe's own sections they cause a warning, because they may be keys of a newer Zowe. A key of
-//!    Zowe that this gateway does not support causes a warning, or an error if it restricts something
-//!    (docs/reference/zowe-yaml-keys.md).
-//! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
-//!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
-//!    matches all paths of the service. The template `${{ a.b }}` becomes the value of the key `a.b`, and
-//!    `${HOSTNAME}` becomes the name of the machine. Another template is an error if the gateway needs the value.
+//! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and the line and the setting if
+//!    they are known. Most problems also say what to write instead.
+//! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
+//!    under *Other files*. In Zowe's own sections, unknown settings cause a warning, because they may be settings of a
+//!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
+//!    something (docs/reference/zowe-yaml-keys.md).
+//! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
+//!    two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl` matches all paths of the service. The
+//!    template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the machine.
+//!    Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
-//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can also be in
-//!    environment variables.
-//!    Problems and `Debug` never show a secret from these files and variables. A problem also does not show a value in
-//!    another place that looks like a PassTicket key or a private key.
+//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can
+//!    also be in environment variables. Problems and `Debug` never show a secret from these files and variables. A
+//!    problem also does not show any other value that looks like a PassTicket key or a private key.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
@@ -81,8 +80,8 @@
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
-//! `services` replace those of its definition. The example shows the keys of a definition that have an effect. Some
-//! keys of its metadata also have an effect (docs/reference/service-metadata.md):
+//! `services` replace those of its definition. The example shows the settings of a definition that have an effect. Some
+//! settings in its metadata also have an effect (docs/reference/service-metadata.md):
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
@@ -103,7 +102,7 @@
 //!
 //! # AT-TLS
 //!
-//! If Zowe's key `attls` is `true`, for all of Zowe or only for the gateway, z/OS terminates TLS in front of the
+//! If Zowe's setting `attls` is `true`, for all of Zowe or only for the gateway, z/OS terminates TLS in front of the
 //! gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
 //!
 //! ```yaml
@@ -137,6 +136,7 @@ mod apiml_security;
 mod client_authorities;
 mod client_basic;
 mod client_identity;
+mod cluster;
 mod configured_route;
 mod cors;
 mod defined_scheme;
@@ -198,6 +198,7 @@ mod yaml;
 mod zowe;
 mod zowe_keys;
 mod zowe_peer;
+mod zowe_revocations;
 
 use std::{
     collections::BTreeMap,
@@ -210,6 +211,7 @@ use http::HeaderName;
 
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
+pub use cluster::{ClusterSettings, RedisServers};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
@@ -258,7 +260,7 @@ use tower_passticket::{
 
 /// A checked configuration. See the [module](self).
 ///
-/// `Debug` shows neither keys nor hashes.
+/// `Debug` shows neither cryptographic keys nor password hashes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -272,7 +274,7 @@ pub struct Config {
     pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
-    /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
+    /// `zowe.network.server.tls.attls`, or the same setting below `components.gateway`.
     pub encryption: Encryption,
     /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
     pub server_tls: TlsPolicy,
@@ -314,7 +316,7 @@ pub struct Config {
     /// or `...security.saf` with `serviceResourceClass` and `serviceResourceNamePrefix`. If there is an endpoint, the
     /// class is `ZOWE`.
     pub guards: GuardingResources,
-    /// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
+    /// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
@@ -323,7 +325,7 @@ pub struct Config {
     pub protected_users: Vec<UserId>,
     /// A running Zowe API ML: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
-    /// How the users of [`oidc`](Self::oidc) are mapped to user ids. Present if there is a provider.
+    /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
@@ -332,6 +334,8 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
+    /// Set if this gateway is one of several nodes that share revocations: `components.passticket-proxy.cluster`.
+    pub cluster: Option<ClusterSettings>,
     /// The path of the Unix socket on which the gateway waits for a process that takes over:
     /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
     /// appended.
@@ -346,14 +350,15 @@ pub struct Config {
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
     /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
-    /// keys is present. The gateway removes headers with these names from the requests of clients.
+    /// settings is present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
-    /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the
-    /// origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are refused, unless CORS
-    /// allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the metadata of the services.
+    /// The policy that decides which requests of web pages of other origins are refused. `zowe.externalDomains` and
+    /// `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are
+    /// refused, unless CORS allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the
+    /// metadata of the services.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -374,20 +379,21 @@ pub struct Config {
     /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
-    /// `true`, and with `compatibility: zowe-v3` `false`.
+    /// `true`, but `false` with `compatibility: zowe-v3`.
     pub error_pages: bool,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
-    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a key
-    /// for every APPLID of these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
+    /// `components.passticket-proxy.services`. [`profiles`](Self::profiles) has a PassTicket key for every APPLID of
+    /// these routes, except those in [`zowe_tickets`](Self::zowe_tickets).
     pub routes: Vec<ConfiguredRoute>,
-    /// The descriptions of the services in the api-defs. They have no authentication.
+    /// The descriptions of the services in the api-defs. They do not contain the scheme of a service.
     pub services: Vec<ListedService>,
-    /// How services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the section is absent.
+    /// The settings by which services are found in Eureka: `components.passticket-proxy.discovery`. `None` if the
+    /// section is absent.
     pub discovery: Option<DiscoverySettings>,
-    /// The clients that may see the health of the gateway: `apiml.health.protected`. It has an effect only with
-    /// `compatibility: zowe-v3`.
+    /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
+    /// with `compatibility: zowe-v3`.
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
     pub profiles: KeyProfiles,
@@ -439,8 +445,8 @@ impl Config {
     }
 }
 
-/// Reads all files. If a key has a problem, this function continues with the next key, so that one run reports all
-/// problems.
+/// Reads all files. If a setting has a problem, this function continues with the next setting, so that one run reports
+/// all problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let warn = |text: String| report.warning(Problem::of_file(path, &text));
     let document = match read_authorization_file(path, warn) {
@@ -526,7 +532,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    // Only the registry may have a route that our section names.
+    // A route that our section names may exist only in the registry.
     let gateway_urls = |id: &ServiceId| {
         let limits = routes::limits(overrides).filter(|(other, _)| *other == id);
         limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
@@ -648,6 +654,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             (false, _) => None,
         },
         revocations: revocations?,
+        cluster: ours.cluster,
         takeover_socket: takeover_socket?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,
@@ -694,7 +701,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// Says which requests of other origins are allowed without CORS. API ML refuses each of them.
+/// Says which requests of other origins are allowed without CORS. API ML refuses all requests of other origins.
 fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     match compatibility {
         Compatibility::ZoweV3 => ForeignOrigins::Refused,
@@ -702,7 +709,8 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     }
 }
 
-/// With the profile `documented`, the health has only a status, so it is always open.
+/// Returns the clients that may see the health. With the profile `documented`, any client may see it, because it
+/// contains only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
@@ -710,14 +718,14 @@ fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess 
     }
 }
 
-/// The default socket for a takeover: the path of the revocation file with `.takeover` appended.
+/// Returns the default socket for a takeover: the path of the revocation file with `.takeover` appended.
 fn takeover_socket_of(revocations: &Path) -> PathBuf {
     let mut socket = revocations.as_os_str().to_owned();
     socket.push(".takeover");
     socket.into()
 }
 
-/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
+/// Returns the default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
 /// `audit.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();
@@ -729,7 +737,7 @@ fn beside(audit: &Path) -> PathBuf {
     audit.with_file_name(name)
 }
 
-/// Chooses who checks passwords. If there is a problem, reports it and returns `None`.
+/// Chooses the server or the file that checks passwords. If there is a problem, reports it and returns `None`.
 fn logins<'a>(
     keys: LoginKeys<'a>,
     client_certificates: bool,
@@ -784,8 +792,8 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// Reads only the admin port of a zowe.yaml: the keys below `components.passticket-proxy.admin`. Problems elsewhere in
-/// the file are not reported, and no other file is read.
+/// Reads only the admin port of a zowe.yaml: the settings below `components.passticket-proxy.admin`. Problems elsewhere
+/// in the file are not reported, and no other file is read.
 ///
 /// # Errors
 /// [`Problems`] if the file cannot be read, is not YAML, or has a wrong admin port.

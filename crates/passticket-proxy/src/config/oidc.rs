@@ -29,7 +29,8 @@ pub struct OidcSettings {
     pub registry: Registry,
     /// The interval at which the keys are fetched again: `refreshMinutes`.
     pub refresh: Duration,
-    /// The authorities (CAs) of the server with the keys: `certificateAuthorities`. `None`: those of services.
+    /// The authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the authorities of
+    /// services.
     pub authorities: Option<Vec<u8>>,
 }
 

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nearly_that_of_the_section_causes_a_warning() {
+    fn a_name_similar_to_the_section_causes_a_warning() {
         let warnings = |text: &str| {
             let report = Report::default();
             let document = Document::parse("z".into(), text.as_bytes(), &report);

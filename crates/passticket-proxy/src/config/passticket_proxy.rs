@@ -13,6 +13,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
+    cluster::{self, ClusterSettings},
     cors::{self, SiteCors},
     discovery::{self, DiscoverySection},
     environment::Environment,
@@ -65,6 +66,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
+    pub(super) cluster: Option<ClusterSettings>,
     pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
@@ -73,7 +75,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) discovery: Option<DiscoverySection<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The place of the key `ptktdata`, with the line of the section.
+    /// The place of the setting `ptktdata`, with the line of the section.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -109,7 +111,7 @@ pub(super) enum MapCertificatesBy {
 
 /// `components.passticket-proxy.delegation`.
 pub(super) struct DelegationSection {
-    /// The callers. `None` if the key is absent. An empty list permits no caller.
+    /// The callers. `None` if the setting is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
@@ -124,7 +126,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) options: AuditFileOptions,
 }
 
-/// Reads the section. A wrong value is reported, and the default of its key is used instead.
+/// Reads the section. A wrong value is reported, and the default is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = own_section::find(root);
     let admin = admin::read(section.section("admin"));
@@ -151,6 +153,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
+    let cluster = cluster::read(section.section("cluster"));
     let takeover_socket = section.optional("takeoverSocket");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
@@ -214,6 +217,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
+        cluster,
         takeover_socket,
         compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
@@ -247,7 +251,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     }
 }
 
-/// Reads the section. Returns `None` if the key `enabled` is `false`.
+/// Reads the section. Returns `None` if the setting `enabled` is `false`.
 fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransportSecurity> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let seconds = section.optional("maxAge").and_then(|field| field.number(0..=315_360_000));
@@ -286,6 +290,11 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        zowe_revocation_megabytes: number(
+            "zoweRevocationMegabytes",
+            1,
+            defaults.zowe_revocation_megabytes,
+        ),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();
@@ -388,8 +397,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in the
-/// directory, sorted by name. Upper and lower case of the ending do not matter.
+/// Returns the files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in
+/// the directory, sorted by name. Upper and lower case of the ending do not matter.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {

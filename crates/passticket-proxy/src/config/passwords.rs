@@ -38,7 +38,7 @@ impl fmt::Debug for Password {
 /// The password of a file in the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PasswordSetting {
-    /// Nothing.
+    /// The configuration contains no password.
     #[default]
     Absent,
     Known(Password),
@@ -59,13 +59,13 @@ impl PasswordSetting {
 /// `components.passticket-proxy.passwords`.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
-    /// Of `zowe.certificate.pem.key`.
+    /// The password of `zowe.certificate.pem.key`.
     pub(super) key: PasswordSetting,
-    /// Of `zowe.certificate.keystore`.
+    /// The password of `zowe.certificate.keystore`.
     pub(super) keystore: PasswordSetting,
-    /// Of `zowe.certificate.truststore`.
+    /// The password of `zowe.certificate.truststore`.
     pub(super) truststore: PasswordSetting,
-    /// Of `signingKey`.
+    /// The password of `signingKey`.
     pub(super) signing_key: PasswordSetting,
 }
 
@@ -106,8 +106,8 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
         let text = field.text().unwrap_or_default();
         if !text.contains(['/', '.']) && may_contain_secret(text) {
             field.at.error(
-                "looks like the password itself (not shown); move it to a file that only you can read, and set this \
-                 key to the path of that file",
+                "looks like the password itself (not shown); move it to a file that only you can read, and set \
+                 this setting to the path of that file",
             );
             return PasswordSetting::Faulty;
         }
@@ -143,7 +143,8 @@ pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting 
     }
 }
 
-fn from_file(field: &Field<'_>) -> Option<Password> {
+/// Reads the password from the secret file whose path the value contains.
+pub(super) fn from_file(field: &Field<'_>) -> Option<Password> {
     let (path, content) = field.secret_file()?;
     match checked(&content) {
         Ok(password) => Some(password),

@@ -38,7 +38,7 @@ pub(super) struct KeyEntry {
     pub(super) chain: Vec<u8>,
 }
 
-/// Why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
+/// The reason why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Pkcs12Error {
     #[error("cannot be opened with this password")]
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_passwords_aliases_and_files_are_told_apart() {
+    fn wrong_passwords_aliases_and_files_have_different_errors() {
         let with = |content, password: Option<&str>| {
             Pkcs12::open(content, password.map(Password::new).as_ref()).err()
         };
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn trusted_certificates_are_those_with_the_mark_of_java_or_all_of_a_file_without_keys() {
+    fn trusted_certificates_have_the_mark_of_java_unless_the_file_has_no_key() {
         for store in [key_stores::KEYTOOL_TRUST, key_stores::OPENSSL_TRUST] {
             assert_eq!(certificates(&open(store).trusted().unwrap()), [authority()]);
         }

@@ -12,7 +12,7 @@ use x509_cert::der::{
 /// The maximum number of encrypted parts that are visible without the password.
 pub(super) const MAX_DERIVATIONS: usize = 32;
 
-/// The maximum number of iterations of all these parts together. They take a few seconds.
+/// The maximum number of iterations of all these parts together. This number of iterations takes a few seconds.
 pub(super) const MAX_ITERATIONS: u64 = 4_000_000;
 
 /// The maximum depth of the structure. A PKCS12 file with certificates has about 25 levels.

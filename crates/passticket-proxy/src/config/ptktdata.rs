@@ -30,7 +30,7 @@ pub(super) struct PtktData<'a> {
     pub(super) zowe: ZoweApplids,
 }
 
-/// Where the PassTickets of an APPLID come from.
+/// The source of the PassTickets of an APPLID.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Key,
@@ -119,8 +119,7 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
                 let replay = replay(protection.flatten());
                 profiles.push(profile.with_window(window).with_replay(replay));
             }
-            // The error contains the length of the key or the position of a wrong character, but not the
-            // key.
+            // The error contains the length of the key or the position of a wrong character, but not the key itself.
             Err(error) => at
                 .error(format_args!("is not a valid {algorithm} key for APPLID {applid}: {error}")),
         }

@@ -1,6 +1,5 @@
-//! Reads how many requests each client may send to a service: the keys of Zowe below
-//! `components.gateway.apiml`, the metadata of the service, and
-//! `components.passticket-proxy.services.ID.rateLimit`.
+//! Reads how many requests each client may send to a service: the settings of Zowe below `components.gateway.apiml`,
+//! the metadata of the service, and `components.passticket-proxy.services.ID.rateLimit`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -20,8 +19,8 @@ pub(super) struct ZoweRates<'a> {
     services: Vec<(&'a str, Field<'a>)>,
 }
 
-/// Reads the keys below `components.gateway.apiml`. The code of Zowe has the list of services in `routing` and the
-/// numbers in `gateway`. The documentation of Zowe has all keys in `gateway.routing`.
+/// Reads the settings below `components.gateway.apiml`. Zowe's code reads the list of services from `routing`, and the
+/// numbers from `gateway`. Zowe's documentation puts all of these settings into `gateway.routing`.
 pub(super) fn read_zowe<'a>(apiml: &mut Section<'a>) -> ZoweRates<'a> {
     const LIST: &str = "servicesToLimitRequestRate";
     let mut routing = apiml.section("routing");
@@ -45,7 +44,7 @@ pub(super) fn read_zowe<'a>(apiml: &mut Section<'a>) -> ZoweRates<'a> {
     };
     const TWENTY: NonZeroU32 = NonZeroU32::new(20).expect("should not be zero");
     let capacity = number("rateLimiterCapacity", 1_000_000, TWENTY);
-    // The code of Zowe has the default 1, which permits one request in a minute. The documentation has 20.
+    // In Zowe's code, the default is 1, which permits one request in a minute. Zowe's documentation says 20.
     let tokens = number("rateLimiterTokens", 1_000_000, TWENTY);
     let minutes = number("rateLimiterRefillDuration", 1_440, NonZeroU32::MIN);
     let period = Duration::from_secs(60) * minutes.get();
@@ -55,12 +54,12 @@ pub(super) fn read_zowe<'a>(apiml: &mut Section<'a>) -> ZoweRates<'a> {
 /// `components.passticket-proxy.services.ID.rateLimit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServiceRate {
-    /// The service has no rate limit, whatever the keys of Zowe say.
+    /// The service has no rate limit, whatever the settings of Zowe say.
     Off,
     Limit(RateLimit),
 }
 
-/// Reads the key `rateLimit` of a service. Returns `None` if it is absent or blank.
+/// Reads the setting `rateLimit` of a service. Returns `None` if it is absent or blank.
 pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
     let mut section = service.optional("rateLimit")?.section();
     let enabled = section.optional("enabled").and_then(|field| field.boolean()).unwrap_or(true);
@@ -86,7 +85,7 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 }
 
 /// Adds the rate limits to the routes. `ours` are the settings in our section. `found` are the services that are found
-/// in a registry. It is `None` if the services of some files are not known.
+/// in a registry. `found` is `None` if the services of some files are not known.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,
@@ -105,7 +104,7 @@ pub(super) fn apply<'s>(
             let id = shown_name(id);
             field
                 .at
-                .warning(format_args!("service {id} has no api-def, so it has no effect{hint}"));
+                .warning(format_args!("has no effect, because service {id} has no api-def{hint}"));
         }
     }
     let is_limited_by_zowe = |id: &ServiceId| {
@@ -133,8 +132,8 @@ mod tests {
         api_defs, configured_route::ServiceScheme, problem::Report, reader::Document,
     };
 
-    /// The rate limit of the service `svc` and the warnings, or the errors. `zowe` is `components.gateway.apiml`, `ours`
-    /// is `services`, and `metadata` is the `customMetadata` of the definition.
+    /// Returns the rate limit of the service `svc` and the warnings, or the errors. `zowe` is
+    /// `components.gateway.apiml`, `ours` is `services`, and `metadata` is the `customMetadata` of the definition.
     fn limit(
         zowe: &str,
         ours: &str,
@@ -219,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(limit(zowe, ours, metadata), Ok((want, Vec::new())), "{zowe} {ours}");
         }
-        let warning = "z:1: routing.servicesToLimitRequestRate: service a has no api-def, so it has no effect; \
+        let warning = "z:1: routing.servicesToLimitRequestRate: has no effect, because service a has no api-def; \
              known here: found, svc";
         let (got, warnings) = limit(&format!("{{{listed}}}"), "{}", "").unwrap();
         assert_eq!((got, warnings), (rate(20, 60, 20), vec![warning.to_owned()]));

@@ -242,8 +242,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Reads the file whose path this value contains, and that decides who a client is or what users may do. Returns the
-    /// path and the content of the file.
+    /// Reads a file that decides who a client is or what users may do. This value contains the path of the file.
+    /// Returns the path and the content of the file.
     pub(super) fn authorization_file(&self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path()?;
         match read_authorization_file(&path, |text| self.at.warning(text)) {
@@ -295,8 +295,8 @@ impl<'a> Field<'a> {
         Section { broken: true, ..section }
     }
 
-    /// Whether the value is null, blank, an empty list or an empty mapping. The zowe.yaml that Zowe
-    /// ships has such values.
+    /// Returns whether the value is null, blank, an empty list or an empty mapping. The zowe.yaml that Zowe ships has
+    /// such values.
     pub(super) fn is_blank(&self) -> bool {
         match &self.node.value {
             Value::Null => true,
@@ -306,17 +306,17 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether the value is a mapping, which can be empty.
+    /// Returns whether the value is a mapping, which can be empty.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Whether the value is a list, which can be empty.
+    /// Returns whether the value is a list, which can be empty.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.value, Value::Seq(_))
     }
 
-    /// Whether the value is the text `wanted`. Blanks at the beginning and end of the value are ignored.
+    /// Returns whether the value is the text `wanted`. Blanks at the beginning and end of the value are ignored.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
@@ -326,7 +326,7 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case(wanted))
     }
 
-    /// Whether the value is a text with a template that was not replaced.
+    /// Returns whether the value is a text with a template that was not replaced.
     pub(super) fn is_template(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if is_template(text))
     }
@@ -467,12 +467,12 @@ impl<'a> Section<'a> {
         self.known.extend(names);
     }
 
-    /// Whether the value is not a mapping. This problem was reported.
+    /// Returns whether the value is not a mapping. This problem was reported.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// All keys with their values, in the order of the file.
+    /// Returns all keys with their values, in the order of the file.
     pub(super) fn fields(&self) -> Vec<(&'a str, Field<'a>)> {
         let all = self.mappings().flat_map(|(at, entries)| {
             entries.iter().map(move |entry| (entry.key.as_str(), Self::field(at, entry)))

@@ -79,7 +79,7 @@ fn parse(
     store: &Arc<RootCertStore>,
 ) -> Option<(List, CertificateList)> {
     let parsed = CertificateList::from_der(&der).ok()?;
-    // rustls checks a list only when it builds a verifier. So this builds one, and drops it.
+    // rustls checks a list only when it builds a verifier. So this function builds a verifier, and drops it.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let built = WebPkiClientVerifier::builder_with_provider(store.clone(), provider)
         .with_crls([der.clone()])

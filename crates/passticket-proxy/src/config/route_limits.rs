@@ -19,7 +19,7 @@ const MEGABYTE: u64 = 1024 * 1024;
 /// The limits of a service.
 pub(super) struct ServiceLimits<'a> {
     of_service: Limits<'a>,
-    /// The limits of single routes, each with the `gatewayUrl` of the route and the place of the key.
+    /// The limits of single routes, each with the `gatewayUrl` of the route and the place of the setting.
     of_routes: Vec<(&'a str, At<'a>, Limits<'a>)>,
 }
 
@@ -34,13 +34,13 @@ struct Limits<'a> {
 }
 
 impl<'a> ServiceLimits<'a> {
-    /// The `gatewayUrl`s of the routes with limits of their own.
+    /// Returns the `gatewayUrl`s of the routes with limits of their own.
     pub(super) fn gateway_urls(&self) -> impl Iterator<Item = &'a str> {
         self.of_routes.iter().map(|(url, ..)| *url)
     }
 }
 
-/// Reads the keys of a service, except its time limits.
+/// Reads the settings of a service, except its time limits.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> ServiceLimits<'a> {
     let of_service = read(service);
     let routes = service.section("routes");
@@ -90,8 +90,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
     section.optional(name)?.number(1..=86_400).map(Duration::from_secs)
 }
 
-/// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads.
-/// `templates` stand for any other route of their service, so they get only the limits of the service.
+/// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
+/// template stands for all other routes of its service, so it gets only the limits of the service.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],
@@ -111,13 +111,13 @@ pub(super) fn apply<'a>(
     }
 }
 
-/// The part of a prefix after the id of the service.
+/// Returns the part of a prefix after the id of the service.
 fn gateway_url<'r>(id: &ServiceId, route: &'r ConfiguredRoute) -> &'r str {
     let rest = route.prefix().trim_start_matches('/').strip_prefix(id.as_str());
     rest.unwrap_or_default().trim_start_matches('/')
 }
 
-/// The path of the gateway for a path of a service.
+/// Returns the path of the gateway for a path of a service.
 fn below(id: &ServiceId, path: &str) -> String {
     format!("{id}/{}", path.trim_start_matches('/'))
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::config::{configured_route::ServiceScheme, problem::Report, reader::Document};
 
-    /// The limits of the routes `api/v1` and `ui` of the service `svc`, or the errors. `ours` is
+    /// Returns the limits of the routes `api/v1` and `ui` of the service `svc`, or the errors. `ours` is
     /// `components.passticket-proxy.services.svc`.
     fn limits(ours: &str) -> Result<[String; 2], Vec<String>> {
         let report = Report::default();

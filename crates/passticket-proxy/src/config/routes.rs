@@ -32,8 +32,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The settings of one service that api-defs lack, or that replace those of an api-def:
-/// `components.passticket-proxy.services.<id>`.
+/// Settings of one service: some do not exist in api-defs, and the others replace settings of an api-def. Their place
+/// is `components.passticket-proxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -51,7 +51,7 @@ pub(super) struct Override<'a> {
     rate: Option<ServiceRate>,
     limits: ServiceLimits<'a>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
-    /// key.
+    /// setting.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -124,14 +124,14 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     overrides
 }
 
-/// Warns of services that verify passwords, for a configuration in which no user has a password.
+/// Warns about services that verify passwords, for a configuration in which no user has a password.
 pub(super) fn warn_without_logins(overrides: &[Override<'_>]) {
     for (client_basic, at) in overrides.iter().filter_map(|it| it.client_basic.as_ref()) {
         client_basic::warn_without_logins(*client_basic, at);
     }
 }
 
-/// Reads the key `onFailure`.
+/// Reads the setting `onFailure`.
 pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     section.optional("onFailure")?.read(|text| match text {
         "forward" => Ok(OnFailure::Forward),
@@ -141,7 +141,7 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     })
 }
 
-/// Reads the key `http` of a service.
+/// Reads the setting `http` of a service.
 fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'a>)> {
     let field = section.optional("http")?;
     let protocol = field.read(|text| match text {
@@ -187,7 +187,7 @@ fn check_found_protocol<'r>(
     }
 }
 
-/// Reads the key `requestHeaders` of a service.
+/// Reads the setting `requestHeaders` of a service.
 fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     type Change = fn(RequestHeaders, HeaderName) -> Result<RequestHeaders, RequestHeaderError>;
     let changes: [(_, Change); 2] =
@@ -208,7 +208,7 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// The services that change the table of removed request headers: by `requestHeaders` in our section, or by
+/// Returns the services that change the table of removed request headers: by `requestHeaders` in our section, or by
 /// `apiml.headersToIgnore` in an api-def.
 pub(super) fn request_headers(
     overrides: &[Override<'_>],
@@ -237,8 +237,8 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
-/// The connect timeouts of the services that have one: in our section, or in the metadata. If several definitions of a
-/// service have one, the shortest counts.
+/// Returns the connect timeouts of the services that have one: in our section, or in the metadata. If several
+/// definitions of a service have one, the shortest counts.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -259,7 +259,7 @@ pub(super) fn connect_timeouts(
     timeouts
 }
 
-/// The services that have a client certificate of their own.
+/// Returns the services that have a client certificate of their own.
 pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, ClientIdentity)> {
     let own = overrides
         .iter()
@@ -267,21 +267,21 @@ pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, C
     own.collect()
 }
 
-/// The settings of CORS of the services that have some.
+/// Returns the settings of CORS of the services that have some.
 pub(super) fn cors<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
-/// The rate limits of the services that have one in our section.
+/// Returns the rate limits of the services that have one in our section.
 pub(super) fn rates<'a>(
     overrides: &'a [Override<'_>],
 ) -> impl Iterator<Item = (&'a ServiceId, ServiceRate)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.rate?)))
 }
 
-/// The limits of the services in our section.
+/// Returns the limits of the services in our section.
 pub(super) fn limits<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)> {
@@ -301,7 +301,7 @@ pub(super) fn check_names(
             let places = scheme.places().chain(applids.iter().map(|(.., at)| at));
             for at in places {
                 at.error(format_args!(
-                    "has no effect on a service that is found in Eureka; write schemes, applid and headers to \
+                    "has no effect on a service that is found in Eureka; set schemes, applid and headers in \
                      components.passticket-proxy.discovery.services.{id}"
                 ));
             }
@@ -315,19 +315,19 @@ pub(super) fn check_names(
     }
 }
 
-/// A route, and the places of its keys.
+/// A route, and the places of its settings.
 pub(super) struct DefinedRoute<'a> {
     route: ConfiguredRoute,
-    /// The place of the `gatewayUrl`, or of the key in `components.passticket-proxy.services` that makes the route.
+    /// The place of the `gatewayUrl`, or of the setting in `components.passticket-proxy.services` that makes the route.
     at: At<'a>,
     /// The place of the APPLID, if the route has one.
     applid_at: Option<At<'a>>,
-    /// The definition that the route comes from, as a number. `None` if our section makes the route.
+    /// The number of the definition that the route comes from. `None` if the route comes from our section.
     definition: Option<usize>,
 }
 
 impl<'a> DefinedRoute<'a> {
-    /// A route of a service that is found in a registry. `at` is the place of its scheme.
+    /// Returns a route of a service that is found in a registry. `at` is the place of its scheme.
     pub(super) fn template(route: ConfiguredRoute, at: At<'a>, applid_at: Option<At<'a>>) -> Self {
         Self { route, at, applid_at, definition: None }
     }
@@ -485,7 +485,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Adds a route. If another definition of the same service has the prefix, the instances are added to its route.
+    /// Adds a route. If another definition of the same service already has a route with this prefix, the instances are
+    /// added to that route.
     fn insert(&mut self, defined: DefinedRoute<'a>) {
         let prefix = defined.route.prefix().to_owned();
         let Some(first) = self.routes.get_mut(&prefix) else {
@@ -506,8 +507,8 @@ impl<'a> Table<'a> {
             ));
         } else if first.route.scheme != defined.route.scheme {
             defined.at.error(format_args!(
-                "{prefix} has another scheme or APPLID in {}; write the same ones to both api-defs, or write scheme \
-                 and applid to components.passticket-proxy.services.{}",
+                "{prefix} has another scheme or APPLID in {}; set the same ones in both api-defs, or set scheme \
+                 and applid in components.passticket-proxy.services.{}",
                 first.at,
                 defined.route.route.service(),
             ));

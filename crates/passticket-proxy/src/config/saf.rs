@@ -1,5 +1,5 @@
-//! Reads the file of permissions. The configuration key `components.passticket-proxy.saf` names this file.
-//! An example is `crates/passticket-proxy/src/config/examples/saf.yml`.
+//! Reads the file of permissions. The setting `components.passticket-proxy.saf` names this file. An example is
+//! `crates/passticket-proxy/src/config/examples/saf.yml`.
 //!
 //! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). Like the profiles of SAF
 //! (the z/OS interface for permissions), it says which user may access which resource. A resource name may also be a

@@ -56,7 +56,7 @@ pub(super) fn saf_tokens(zowe: &Zowe<'_>, zss: &ZssUrl<'_>) -> SafTokens {
     }
 }
 
-/// Finds what the schemes of `routes` need, and reports what is missing.
+/// Finds the servers and settings that the schemes of `routes` need, and reports those that are missing.
 pub(super) fn read(
     routes: &[ConfiguredRoute],
     logins: Option<&Logins>,
@@ -84,8 +84,8 @@ pub(super) fn read(
         let applid = peers.zosmf.as_ref().map(|settings| settings.applid);
         if let Some(applid) = applid.filter(|applid| !ours.entries.contains_key(applid)) {
             ours.ptktdata.warning(format_args!(
-                "has no key for {applid}, the APPLID of z/OSMF, so only users who have logged in at z/OSMF get a token \
-                 for the service {service}; add - {{ applid: {applid}, algorithm: legacy, key: {{ file: \
+                "has no PassTicket key for {applid}, the APPLID of z/OSMF, so only users who have logged in at z/OSMF get \
+                 a token for the service {service}; add - {{ applid: {applid}, algorithm: legacy, key: {{ file: \
                  ptktdata/{applid}.key }} }}"
             ));
         }

@@ -28,7 +28,7 @@ pub enum Encryption {
     AtTls,
 }
 
-/// How a client certificate is mapped to a user id: `components.passticket-proxy.certificateMapping`.
+/// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
 #[derive(Clone, Debug)]
 pub enum CertificateMapping {
     /// The common name of the certificate is the user id.
@@ -39,7 +39,7 @@ pub enum CertificateMapping {
     Zss(Zss),
 }
 
-/// How an e-mail address is mapped to a user id.
+/// The mapping of e-mail addresses to user ids.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
     /// The file of `components.passticket-proxy.identities` contains the mapping.
@@ -97,16 +97,16 @@ pub struct ZosmfSettings {
 pub struct DelegationSettings {
     /// The registry that the e-mail addresses belong to: `...security.oidc.registry`.
     pub registry: Registry,
-    /// How an e-mail address is mapped to a user id.
+    /// The mapping of e-mail addresses to user ids.
     pub mapping: IdentityMapping,
     /// The PassTickets that each caller may obtain: `components.passticket-proxy.delegation.callers`. `None` means that
-    /// the key is absent. In this case, only SAF decides. An empty list permits no caller.
+    /// the setting is absent. In this case, only SAF decides. An empty list permits no caller.
     pub grants: Option<Vec<Grant>>,
     /// The users for whom no caller obtains a PassTicket:
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
     /// The limit of calls of each caller in a minute: `components.passticket-proxy.delegation.callsPerMinute`. `None`
-    /// if the key is absent.
+    /// if the setting is absent.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -119,7 +119,7 @@ pub struct AuditSettings {
     /// `components.passticket-proxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
     /// default is `audit.unauthenticated.jsonl` in the directory of [`file`](Self::file).
     pub unauthenticated: PathBuf,
-    /// The other keys of `components.passticket-proxy.audit`.
+    /// The other settings of `components.passticket-proxy.audit`.
     pub options: AuditFileOptions,
 }
 
@@ -130,44 +130,46 @@ pub struct TimeoutSettings {
     /// The limit for opening a connection to a service:
     /// `components.gateway.apiml.connection.timeout`.
     pub connect: Duration,
-    /// The limit for a service to begin its response. As in Zowe, this limit has the same key as
+    /// The limit for a service to begin its response. As in Zowe, this limit comes from the same setting as
     /// [`connect`](Self::connect).
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `components.passticket-proxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// How long a client connection may be without a request: `components.passticket-proxy.timeouts.idleSeconds`.
+    /// The time for which a client connection may be without a request:
+    /// `components.passticket-proxy.timeouts.idleSeconds`.
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `components.passticket-proxy.timeouts.sendSeconds`.
     pub send: Duration,
     /// A client must send 4 KiB of a request's body in this time:
     /// `components.passticket-proxy.timeouts.receiveSeconds`.
     pub receive: Duration,
-    /// How long the gateway waits for requests in flight when it stops:
+    /// The time that the gateway waits for requests in flight when it stops:
     /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
     /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
-    /// How long a request waits if all connections that
+    /// The time that a request waits if all connections that
     /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
     /// `components.passticket-proxy.timeouts.queueSeconds`.
     pub queue: Duration,
-    /// How long a service may pause in the body of a response:
-    /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another
-    /// value for a service.
+    /// The time for which a service may pause in the body of a response:
+    /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another value
+    /// for a service.
     pub service_body: Duration,
-    /// After this time without a frame from a service, an HTTP/2 connection with open requests is checked by a ping.
-    /// `None` means no pings. The key is `components.passticket-proxy.timeouts.http2PingSeconds`.
+    /// If no frame arrives for this time on an HTTP/2 connection with open requests, the gateway sends a ping to the
+    /// service. `None` disables pings. The setting is `components.passticket-proxy.timeouts.http2PingSeconds`.
     pub http2_ping: Option<Duration>,
-    /// How long WebSockets may continue when the gateway stops:
+    /// The time for which WebSockets may continue when the gateway stops:
     /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.
     pub tunnel_drain: Duration,
     /// The limit for a service to answer a WebSocket handshake:
     /// `components.gateway.server.webSocket.connectTimeout`.
     pub web_socket_connect: Duration,
-    /// How long a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
+    /// The time for which a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
     pub web_socket_idle: Duration,
-    /// How long one end of a WebSocket may take no bytes: `components.gateway.server.webSocket.asyncWriteTimeout`.
+    /// The time for which one end of a WebSocket may take no bytes:
+    /// `components.gateway.server.webSocket.asyncWriteTimeout`.
     pub web_socket_write: Duration,
 }
 
@@ -176,42 +178,45 @@ pub struct TimeoutSettings {
 #[non_exhaustive]
 pub struct LimitSettings {
     /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to [400
-    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The key is
+    /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The setting is
     /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000. There is one PassTicket for
     /// each pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without replay
-    /// protection are cached. The key is `components.passticket-proxy.limits.rememberedTickets`.
+    /// protection are cached. The setting is `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the connection that has been idle
-    /// longest is closed. The key is `components.passticket-proxy.limits.connections`.
+    /// longest is closed. The setting is `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. The key is
+    /// [`connections`](Self::connections), rounded up. The setting is
     /// `components.passticket-proxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
-    /// limit. The key is `components.passticket-proxy.limits.connectionsPerInstance`.
+    /// limit. The setting is `components.passticket-proxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
-    /// The maximum number of requests that share an HTTP/2 connection to a service at a time, 1 to 1,000. The key is
-    /// `components.passticket-proxy.limits.http2StreamsPerConnection`.
+    /// The maximum number of requests that share an HTTP/2 connection to a service at a time, 1 to 1,000. The setting
+    /// is `components.passticket-proxy.limits.http2StreamsPerConnection`.
     pub http2_streams_per_connection: NonZeroU16,
-    /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The key is
+    /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The setting is
     /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
-    /// The maximum number of counts for the rate limits of services, 100 to 1,000,000. There is one count for each client
-    /// and service with a rate limit. The key is `components.passticket-proxy.limits.rateLimitedClients`.
+    /// The maximum number of counts for the rate limits of services, 100 to 1,000,000. There is one count for each
+    /// client and service with a rate limit. The setting is `components.passticket-proxy.limits.rateLimitedClients`.
     pub rate_limited_clients: NonZeroUsize,
-    /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The key is
+    /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The setting is
     /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
     /// The maximum number of open WebSockets of one user, 1 to 1,000,000. A WebSocket without a user counts for the
-    /// address of its client. The key is `components.passticket-proxy.limits.tunnelsPerUser`.
+    /// address of its client. The setting is `components.passticket-proxy.limits.tunnelsPerUser`.
     pub tunnels_per_user: NonZeroUsize,
+    /// The maximum size of all revocations of API ML in one answer of its Caching Service, in MiB. The value is 1 to
+    /// 1,000,000. The key is `components.passticket-proxy.limits.zoweRevocationMegabytes`.
+    pub zowe_revocation_megabytes: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
-    /// The default limits:
+    /// Returns the default limits:
     ///
     /// - 10,000 tokens and 4,096 PassTickets in the caches
     /// - 10,000 client connections in total, and 5,000 per client address
@@ -220,6 +225,7 @@ impl Default for LimitSettings {
     /// - 100,000 counts for rate limits
     /// - 256 MiB of headers
     /// - 100 WebSockets per user
+    /// - 32 MiB of revocations of API ML
     fn default() -> Self {
         const {
             Self {
@@ -233,13 +239,13 @@ impl Default for LimitSettings {
                 rate_limited_clients: NonZeroUsize::new(100_000).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
                 tunnels_per_user: NonZeroUsize::new(100).expect("should not be zero"),
+                zowe_revocation_megabytes: NonZeroUsize::new(32).expect("should not be zero"),
             }
         }
     }
 }
 
-/// The default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of
-/// Zowe.
+/// Returns the default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of Zowe.
 pub(super) fn default_gateway_user() -> UserId {
     UserId::new("ZWESVUSR").expect("should be a user id")
 }

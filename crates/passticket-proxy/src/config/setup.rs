@@ -20,7 +20,7 @@ pub struct ZoweTemplate {
     api_defs: Option<PathBuf>,
 }
 
-/// Where the section belongs.
+/// The place where the section is inserted.
 enum Place {
     /// After this line, counted from 1, with this indentation.
     After { line: usize, indentation: String },
@@ -29,7 +29,7 @@ enum Place {
 }
 
 impl ZoweTemplate {
-    /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. It is called for `HOSTNAME` only.
+    /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. `env` is called only for `HOSTNAME`.
     ///
     /// # Errors
     /// [`Problems`] if the file cannot be read, is not YAML, already has the section, or has `components` in a form to
@@ -120,7 +120,7 @@ fn read(
     Some(ZoweTemplate { text, place, zosmf, api_defs })
 }
 
-/// Finds where the section belongs. On a problem, reports it and returns `None`.
+/// Finds the place for the section. On a problem, reports it and returns `None`.
 fn place(root: &mut Section<'_>, text: &str) -> Option<Place> {
     if let Some(old) = root.present("passticketProxy") {
         old.at.error("is the section of this gateway already; check this file with: passticket-proxy check --config FILE");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn zosmf_is_that_of_the_file() {
+    fn zosmf_is_read_from_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("zowe.yaml");
         for (text, want) in [

@@ -79,17 +79,19 @@ impl From<&Metadata> for FileVersion {
 }
 
 impl SourceFiles {
-    /// The paths, sorted, and the version of each file when it was read. `None`: the file could not be opened.
+    /// Returns the paths, sorted, and the version of each file when it was read. The version is `None` if the file
+    /// could not be opened.
     pub fn versions(&self) -> impl Iterator<Item = (&Path, Option<FileVersion>)> {
         self.0.iter().map(|(path, file)| (path.as_path(), file.version))
     }
 
-    /// Whether all files are the same as when they were read.
+    /// Returns whether all files are the same as when they were read.
     pub fn are_current(&self) -> bool {
         self.0.iter().all(|(path, file)| FileVersion::of(path) == file.version)
     }
 
-    /// The files whose content is not the same as in `before`, and those that are in only one of the two lists.
+    /// Returns the files whose content is not the same as in `before`, and the files that are in only one of the two
+    /// lists.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
         let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
@@ -100,8 +102,8 @@ impl SourceFiles {
 }
 
 thread_local! {
-    // Many functions read a file. If each got the list as an argument, a function that does not add its file would be a
-    // file that is not watched. So the only function that opens files adds them.
+    // Many functions read files. If each of them had to add its file to a list, a forgotten file would not be watched.
+    // So the one function that opens files adds them.
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 

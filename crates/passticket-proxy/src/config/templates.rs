@@ -9,7 +9,7 @@ use super::yaml::{Node, Value};
 // The value of a template can contain more templates. Without these limits, a short file could cost much memory and
 // time.
 
-/// The maximum number of templates in a file that are replaced.
+/// The maximum number of templates that are replaced in a file.
 const MAX_TEMPLATES: usize = 1_000;
 /// The maximum length of a value in bytes after its templates were replaced.
 const MAX_LENGTH: usize = 4_096;
@@ -25,8 +25,8 @@ pub(super) fn resolve(root: &mut Node, host_name: &dyn Fn() -> Option<String>) {
     replace(root, &mut values.into_iter());
 }
 
-/// Returns the host name: the environment variable `HOSTNAME`. If it is unset or empty, the content of
-/// `/proc/sys/kernel/hostname`.
+/// Returns the host name: the environment variable `HOSTNAME`. If this variable is unset or empty, returns the content
+/// of `/proc/sys/kernel/hostname`.
 pub(super) fn host_name(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let of_linux = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = env("HOSTNAME").filter(|name| !name.is_empty()).or_else(of_linux)?;
@@ -41,7 +41,7 @@ pub(super) fn is_template(text: &str) -> bool {
 struct Templates<'a> {
     root: &'a Node,
     host_name: &'a dyn Fn() -> Option<String>,
-    /// How many templates may still be replaced.
+    /// The number of templates that may still be replaced.
     left: Cell<usize>,
 }
 

@@ -715,7 +715,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             },
             &[
                 "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs a server \
-               that checks passwords; write users: PATH, or zOSMF.host",
+               that checks passwords; set users or zOSMF.host",
             ],
         ),
         (
@@ -944,7 +944,8 @@ fn optional_keys_have_defaults() {
     assert_eq!(saf.unwrap(), Ok(Access::Refused));
 }
 
-/// The errors, or the warnings, with this scheme in the api-def, and with these keys in our section and at the top level.
+/// Returns the errors, or the warnings, with this scheme in the api-def, and with these settings in our section and at
+/// the top level.
 fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) {
     let setup = Setup::new();
     let old = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
@@ -954,7 +955,7 @@ fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) 
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n{ours}    #"));
     setup.edit("zowe:\n", &format!("{top}zowe:\n"));
     let problems = setup.problems();
-    // The example has keys for these APPLIDs, and applids of paths below the service.
+    // The example has PassTicket keys for these APPLIDs, and applids of paths below the service.
     let problems = problems.into_iter().filter(|text| !text.contains("no service has APPLID"));
     (setup, problems.collect())
 }
@@ -989,8 +990,8 @@ fn schemes_need_their_servers() {
     }
 }
 
-/// The problems of a configuration in which `found` are the services that are found in a registry, and `services` is
-/// `components.passticket-proxy.services`. `ours` are other lines of our section.
+/// Returns the problems of a configuration in which `found` are the services that are found in a registry, and
+/// `services` is `components.passticket-proxy.services`. `ours` are other lines of our section.
 fn found_problems(found: &str, services: &str, ours: &str) -> (Setup, Vec<String>) {
     let ours = format!("    discovery: {{eureka: 'https://e', services: {found}}}\n{ours}");
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
@@ -1218,7 +1219,7 @@ fn read_as_each_file(yaml: &str) {
     }
 }
 
-/// A strategy for YAML values in flow style, with the names of real keys.
+/// Returns a strategy for YAML values in flow style, with the names of real keys.
 fn yaml_value() -> impl Strategy<Value = String> {
     let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
@@ -1422,7 +1423,7 @@ fn identities_of_protected_users_cause_a_warning() {
     assert_eq!(config.protected_users.len(), 2);
 }
 
-/// The errors, or the warnings, with these entries of `oidc`.
+/// Returns the errors, or the warnings, with these entries of `oidc`.
 fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n    oidc: {entries} "));
     setup.problems()

@@ -1,5 +1,5 @@
-//! Reads Zowe's TLS settings: the YAML keys `minTls`, `maxTls`, `ciphers` and `curves`. The keys below
-//! `zowe.network.server.tls` are for the listener, those below `zowe.network.client.tls` for connections to services.
+//! Reads Zowe's TLS settings: `minTls`, `maxTls`, `ciphers` and `curves`. The settings below `zowe.network.server.tls`
+//! are for the listener. The settings below `zowe.network.client.tls` are for connections to services.
 
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
@@ -101,8 +101,8 @@ fn cipher_suites(
     Some(suites)
 }
 
-/// Reads a list of key exchange groups. Their names are those of the IANA registry, or the names `P-256` and `P-384` of
-/// NIST, or the name `prime256v1` of OpenSSL.
+/// Reads a list of key exchange groups. A name is a name of the IANA registry, NIST's `P-256` or `P-384`, or OpenSSL's
+/// `prime256v1`.
 fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
     known(field, "group", |name| {
         let name = match name.to_ascii_lowercase().as_str() {

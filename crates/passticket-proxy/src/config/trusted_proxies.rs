@@ -1,5 +1,5 @@
 //! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's
-//! key `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
+//! setting `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
 use std::{
     fmt::Write,
@@ -15,7 +15,7 @@ use super::{
     reader::{At, Field, Section},
 };
 
-/// The keys of `components.passticket-proxy`.
+/// The settings of `components.passticket-proxy`.
 pub(super) struct ProxySection<'a> {
     /// `trustedProxies`.
     networks: Vec<IpNet>,
@@ -23,7 +23,7 @@ pub(super) struct ProxySection<'a> {
     proxy_protocol: Option<At<'a>>,
 }
 
-/// Reads the keys of `components.passticket-proxy`.
+/// Reads the settings of `components.passticket-proxy`.
 pub(super) fn read<'a>(section: &mut Section<'a>) -> ProxySection<'a> {
     let networks = section.optional("trustedProxies").map(|field| field.one_or_more());
     let proxy_protocol = section.optional("proxyProtocol");
@@ -43,8 +43,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers are trusted. These are the proxies in `components.passticket-proxy.trustedProxies`,
-    /// and the proxies whose address matches Zowe's expression.
+    /// Returns the proxies whose headers are trusted. These are the proxies in
+    /// `components.passticket-proxy.trustedProxies`, and the proxies whose address matches Zowe's expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;
@@ -56,7 +56,7 @@ impl ProxySection<'_> {
         }))
     }
 
-    /// The proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
+    /// Returns the proxies that must send a header of the PROXY protocol. `None` if the PROXY protocol is off.
     pub(super) fn proxy_protocol(&self) -> Option<TrustedProxies> {
         let at = self.proxy_protocol.as_ref()?;
         if self.networks.is_empty() {
@@ -108,14 +108,14 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
 const TRUSTS_ALL: &str = "trusts every address, so each client that reaches the gateway directly can choose the \
                           address under which it is limited and recorded; write the networks of the proxies";
 
-/// Addresses that are never those of proxies, because they are reserved for documentation (RFC 5737, RFC 3849).
+/// Addresses that no proxy has, because they are reserved for documentation (RFC 5737, RFC 3849).
 const NO_PROXIES: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)),
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x1234, 0, 0, 0, 0, 0x77)),
 ];
 
-/// Reads Zowe's key: a Java regular expression for the whole address of the peer.
+/// Reads Zowe's setting: a Java regular expression for the whole address of the peer.
 pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
     let expression = field.read(|text| {
         // The expression is also compiled on its own. Otherwise, an unbalanced `)` in it could close the group that the
@@ -142,8 +142,8 @@ fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).unicode(false).build()
 }
 
-/// The text of an address as Java writes it. Zowe matches the expression against this text. Unlike Rust, Java does not
-/// shorten IPv6 addresses.
+/// Returns the text of an address as Java writes it. Zowe matches the expression against this text. Unlike Rust, Java
+/// does not shorten IPv6 addresses.
 fn java_text(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// Reads `ours` as `components.passticket-proxy`, and `zowe` as Zowe's key. Returns which of the addresses are
+    /// Reads `ours` as `components.passticket-proxy`, and `zowe` as Zowe's setting. Returns which of the addresses are
     /// trusted in headers and with the PROXY protocol, and the problems.
     fn read_text(ours: &str, zowe: &str, addresses: &[&str]) -> (Vec<[bool; 2]>, Vec<String>) {
         let text = format!("ours: {{{ours}}}\nzowe: {{{zowe}}}\n");

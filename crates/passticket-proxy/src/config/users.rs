@@ -1,4 +1,4 @@
-//! Reads the file that the key `components.passticket-proxy.users` names. The file contains the users and their
+//! Reads the file that the setting `components.passticket-proxy.users` names. The file contains the users and their
 //! password hashes. An example is `crates/passticket-proxy/src/config/examples/users.yml`.
 
 use std::collections::HashMap;

@@ -1,10 +1,10 @@
-//! Reads the keys of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The module
-//! `apiml_security` reads the keys below `components.gateway.apiml.security`.
+//! Reads the settings of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The module
+//! `apiml_security` reads the settings below `components.gateway.apiml.security`.
 //!
-//! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Keys
-//! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. The first component
-//! that has a key counts: `zaas`, `apiml`, `gateway` (docs/decisions.md#d47). A component that is switched off counts
-//! last.
+//! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Settings
+//! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. If several components
+//! contain a setting, the first of them counts, in the order `zaas`, `apiml`, `gateway` (docs/decisions.md#d47). A
+//! component that is switched off counts last.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct Zowe<'a> {
     pub(super) identity: IdentitySource<'a>,
     pub(super) authorities: AuthoritiesSource<'a>,
     pub(super) verify: Verification,
-    /// The place of `verifyCertificates`, if the key is present.
+    /// The place of `verifyCertificates`, if the setting is present.
     pub(super) verify_at: Option<At<'a>>,
     /// The place of `attls`, if its value is `true`. z/OS then terminates TLS in front of the gateway.
     pub(super) attls: Option<At<'a>>,
@@ -45,7 +45,7 @@ pub(super) struct Zowe<'a> {
     pub(super) own_origins: Vec<Origin>,
     /// `apiml.service.corsEnabled` and `corsAllowedMethods`.
     pub(super) cors: ZoweCors,
-    /// The keys of the rate limiter.
+    /// The settings of the rate limiter.
     pub(super) rates: ZoweRates<'a>,
     /// `apiml.health.protected`. As in Zowe, the default is `true`.
     pub(super) health_protected: bool,
@@ -56,7 +56,7 @@ pub(super) struct Zowe<'a> {
     pub(super) logins: LoginKeys<'a>,
 }
 
-/// The keys below `server.webSocket`.
+/// The settings below `server.webSocket`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WebSocketTimeouts {
     pub(super) connect: Duration,
@@ -76,7 +76,7 @@ fn web_socket_timeouts(mut section: Section<'_>) -> WebSocketTimeouts {
     }
 }
 
-/// Reads the keys. A wrong value is reported, and the default of its key is used instead.
+/// Reads the settings. A wrong value is reported, and the default is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     zowe_keys::check(root);
     let mut components = root.section("components");
@@ -139,8 +139,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// Merges two sections. The keys of `component` have precedence over those of `other`. If the component is switched
-/// off, the keys of `other` have precedence: Zowe does not run such a component, so its keys have no effect in Zowe.
+/// Merges two sections. The settings of `component` have precedence over those of `other`. If the component is switched
+/// off, the settings of `other` have precedence: Zowe does not run such a component, so its settings have no effect in
+/// Zowe.
 fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     match is_off(&mut component) {
         true => other.over(component),
@@ -286,8 +287,8 @@ mod tests {
                  {{tokenProperties: {{expirationInSeconds: {value}}}}}}}}}}}\n"
             )
         };
-        // Each case: the values in zaas, apiml and gateway, then the lifetime of a token, the timeout and the port.
-        // An empty text is a blank value. Port and timeout of zaas are those of Zowe's authentication service.
+        // Each case: the values in zaas, apiml and gateway, then the lifetime of a token, the timeout and the port. An
+        // empty text is a blank value. The port and the timeout of zaas concern only Zowe's authentication service.
         for (values, want) in [
             (["1", "2", "3"], [1, 2, 2]),
             (["''", "2", "3"], [2, 2, 2]),
@@ -328,7 +329,7 @@ mod tests {
         {
             assert_eq!(read(zaas, apiml), (Some(want), Vec::new()), "{zaas} {apiml}");
         }
-        // A key that only a component has that is switched off still counts.
+        // If only a component that is switched off contains a setting, the setting still counts.
         let text = format!("{PEM}components: {{apiml: {{enabled: false, port: 2}}}}\n");
         assert_eq!(read_text(&text, |zowe| zowe.port), (Some(2), Vec::new()));
     }
@@ -398,7 +399,7 @@ mod tests {
     fn attls_of_the_gateway_overrides_attls_of_zowe() {
         let tls = |value: &str| format!("network: {{server: {{tls: {{attls: {value}}}}}}}");
         // Each case has three values: `attls` for all of Zowe, `attls` for the gateway, and whether AT-TLS is on. An
-        // empty text means that the key is absent.
+        // empty text means that the setting is absent.
         for (global, gateway, want) in [
             ("", "", false),
             ("true", "", true),

@@ -541,7 +541,7 @@ mod tests {
         }
     }
 
-    /// The keys of all tables, each with its full path.
+    /// Returns the keys of all tables, each with its full path.
     fn all() -> Vec<(String, &'static Key)> {
         let paths = |(section, table): (&str, &'static [Key])| {
             let path =
@@ -551,13 +551,13 @@ mod tests {
         TABLES.into_iter().flat_map(paths).collect()
     }
 
-    /// A zowe.yaml in which the key `path` has `value`.
+    /// Returns a zowe.yaml in which the key `path` has `value`.
     fn yaml(path: &str, value: &str) -> String {
         let (open, close) = (path.replace('.', ": {"), "}".repeat(path.matches('.').count()));
         format!("{open}: {value}{close}")
     }
 
-    /// The errors and the warnings of [`check`].
+    /// Returns the errors and the warnings of [`check`].
     fn problems(yaml: &str) -> [Vec<String>; 2] {
         let report = Report::default();
         let document = Document::parse("z".into(), yaml.as_bytes(), &report);
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_are_read_are_those_that_are_honoured() {
+    fn the_keys_that_are_read_are_exactly_the_honoured_keys() {
         let report = Report::default();
         let document = Document::parse("z".into(), b"{}", &report);
         let mut root = document.section(&report);

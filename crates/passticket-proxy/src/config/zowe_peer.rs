@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::{
     client_identity::{self, ClientIdentity},
     reader::Section,
+    zowe_revocations,
 };
-use tower_passticket::remote::Address;
+use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
-/// How many seconds the gateway remembers an answer of API ML about a token: the default of `checkLogoutSeconds`.
+/// The number of seconds for which the gateway remembers an answer of API ML about a token: the default of
+/// `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
 /// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
@@ -23,9 +25,11 @@ pub struct ZowePeer {
     pub check_logout: CheckLogout,
     /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
     pub client_identity: Option<ClientIdentity>,
-    /// Whether the gateway signs a login token for the user when it asks for a PassTicket: `mint`. If not, it sends the
-    /// token that the user has sent. Signing needs API ML's signing key.
+    /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
+    /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
+    /// How the gateway uses the revocations of API ML: `revocations`. `None` if it does not.
+    pub revocations: Option<CachingServiceSettings>,
 }
 
 /// The value of `checkLogout`.
@@ -36,7 +40,7 @@ pub enum CheckLogout {
     Off,
     /// The gateway asks API ML about each token of API ML.
     Query {
-        /// How long the gateway remembers an answer: `checkLogoutSeconds`.
+        /// The time for which the gateway remembers an answer: `checkLogoutSeconds`.
         memory: Duration,
     },
 }
@@ -52,6 +56,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
     let seconds = section.optional("checkLogoutSeconds");
     let identity = section.optional("clientCertificate");
     let mints = section.optional("mint").is_some_and(|field| field.is_on());
+    let revocations = section.section("revocations");
+    let revocations = zowe_revocations::read(revocations, identity.is_none(), &section.at);
     section.finish();
     let url = url.and_then(|field| {
         let address = field.read(Address::parse)?;
@@ -93,7 +99,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
         None => None,
         Some(field) => Some(client_identity::read(field)?),
     };
-    Some(ZowePeer { url: url?, check_logout, client_identity, mints })
+    Some(ZowePeer { url: url?, check_logout, client_identity, mints, revocations })
 }
 
 #[cfg(test)]
@@ -101,7 +107,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// The settings, or the problems: errors, or warnings if there are no errors.
+    /// Returns the settings, or the problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str) -> (Option<(String, CheckLogout)>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{zowe: {yaml}}}}}\n");

@@ -17,7 +17,8 @@ pub(super) struct Found<'r> {
     /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
-    /// The number of services, and of instances and routes of the other services, that exceed a limit.
+    /// The number of services that exceed a limit, plus the number of instances and routes of the remaining services
+    /// that exceed one.
     pub(super) left_out: usize,
 }
 
@@ -53,7 +54,7 @@ impl FoundInstance<'_> {
     }
 }
 
-/// Reads the services. `is_defined` says whether a static definition has a service.
+/// Reads the services. `is_defined` says whether a static definition contains a service.
 pub(super) fn find<'r>(
     registry: &'r Registry,
     settings: &'r DiscoverySettings,
@@ -116,7 +117,7 @@ struct Paths<'r> {
 }
 
 impl<'r> Paths<'r> {
-    /// Whether the service can have a route for the path.
+    /// Returns whether the service can have a route for the path.
     fn have_space(&mut self, path: &str) -> bool {
         let has_space = self.known.contains(path) || self.known.len() < self.maximum;
         self.left_out += usize::from(!has_space);
@@ -154,8 +155,8 @@ impl<'r> FoundInstance<'r> {
     }
 }
 
-/// Returns the `gatewayUrl` and the `serviceUrl` of each route. The keys have exactly four parts, such as
-/// `apiml.routes.api-v1.gatewayUrl` (docs/reference/data-plane.md#metadata).
+/// Returns the `gatewayUrl` and the `serviceUrl` of each route. The names of this metadata have exactly four parts,
+/// such as `apiml.routes.api-v1.gatewayUrl` (docs/reference/data-plane.md#metadata).
 fn routes_of(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     metadata.iter().filter_map(|(name, gateway_url)| {
         let id = name.strip_prefix("apiml.routes.")?.strip_suffix(".gatewayUrl")?;
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
     use crate::discovery::test_settings::{registry, settings};
 
-    /// Each service with its scheme, its instances and their routes.
+    /// Returns each service with its scheme, its instances and their routes.
     fn shown(yaml: &str, registrations: &[&str]) -> (Vec<String>, usize, usize) {
         let settings = settings(yaml);
         let registry = registry(registrations);

@@ -24,8 +24,8 @@ impl HandedOver {
         Self { eureka: eureka.iter().map(ToString::to_string).collect(), registry }
     }
 
-    /// Whether one of these discovery services knew the registry. The operator may have replaced all of them, because
-    /// they are not to be trusted.
+    /// Returns whether one of the discovery services `eureka` is among those that the registry came from. An operator
+    /// who no longer trusts the earlier services replaces all of them.
     pub(super) fn is_from(&self, eureka: &[Address]) -> bool {
         eureka.iter().any(|address| self.eureka.contains(&address.to_string()))
     }

@@ -1,4 +1,4 @@
-//! Keeps instances for a while that are missing in the registry, but have not ended their registration.
+//! Keeps instances for a limited time after they have disappeared from the registry without ending their registration.
 
 use std::{
     collections::BTreeMap,
@@ -7,9 +7,9 @@ use std::{
 
 use tower_passticket::eureka::{Fetch, Instance, Registry};
 
-/// How long a missing instance is kept: the time after which Eureka removes an instance that does not renew its
-/// registration. A discovery service that was restarted has an empty registry until its services register again, which
-/// takes up to 30 seconds. Without this time, all services would be unavailable meanwhile.
+/// The time for which a missing instance is kept: the time after which Eureka removes an instance that does not renew
+/// its registration. A discovery service that was restarted has an empty registry until its services register again,
+/// which takes up to 30 seconds. Without this time, all services would be unavailable meanwhile.
 const KEEP_FOR: Duration = Duration::from_secs(90);
 
 /// The instances that are missing in the registry, and since when.
@@ -17,7 +17,8 @@ const KEEP_FOR: Duration = Duration::from_secs(90);
 pub(super) struct Missing(BTreeMap<(String, String), (Instance, Instant)>);
 
 impl Missing {
-    /// Returns the instances of `now`, and those that are kept. `before` is the registry of the fetch before.
+    /// Returns the instances of `now`, and the missing instances that are kept. `before` is the registry of the
+    /// previous fetch.
     ///
     /// A delta says that an instance has ended its registration. Such an instance is not kept. The whole registry does not
     /// say why an instance is missing.

@@ -41,8 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The maximum number of refused instances that one fetch logs and audits.
 const MAX_REPORTED: usize = 20;
 
-/// The registry that was fetched last, and what the gateway does when it changes. Clones share one state. The state can
-/// outlive a configuration: a new [`RouteUpdater`] begins with the last registry.
+/// The registry that was fetched last, and the parts that the gateway updates when this registry changes. Clones share
+/// one state. The state can outlive a configuration: a new [`RouteUpdater`] begins with the last registry.
 #[derive(Clone, Default)]
 pub(crate) struct Discovery(Arc<Inner>);
 
@@ -58,7 +58,8 @@ struct Applying {
     updater: Option<(RouteUpdater, Audit)>,
     /// The registry of the old process, until [`Discovery::attach`].
     handed_over: Option<HandedOver>,
-    /// The registry of the old process, until the first fetch. Its instances are kept like those of an earlier fetch.
+    /// The registry of the old process, until the first fetch. Its instances count as instances of an earlier fetch, so
+    /// they are kept for a while if they are missing.
     continued: Option<Arc<Registry>>,
 }
 
@@ -99,7 +100,7 @@ impl Discovery {
         let handed_over = HandedOver::from_json(document);
         if handed_over.is_none() {
             tracing::warn!(
-                "the old process handed over a registry of services that cannot be read; it is fetched"
+                "the registry of services from the old process cannot be read; this process fetches it"
             );
         }
         self.applying().handed_over = handed_over;
@@ -111,7 +112,7 @@ impl Discovery {
         self.0.status.end();
     }
 
-    /// Whether the registry is current. `None` if discovery is off.
+    /// Returns whether the registry is current. `None` if discovery is off.
     pub(crate) fn health(&self) -> Option<Health> {
         self.0.status.health()
     }
@@ -144,7 +145,7 @@ impl Discovery {
                     let continued = self.applying().continued.take();
                     let before = continued.unwrap_or(before);
                     let registry = missing.keep(&before, now, fetched.fetch, Instant::now());
-                    // A large registry must not keep the runtime from other requests.
+                    // A large registry must not block the runtime.
                     let discovery = self.clone();
                     let update = tokio::task::spawn_blocking(move || discovery.update(registry));
                     if let Err(error) = update.await {
@@ -168,14 +169,14 @@ impl Discovery {
     /// Applies the registry if it has changed.
     fn update(&self, registry: Registry) {
         let mut applying = self.applying();
-        // Without an updater, the discovery was turned off in the meantime.
+        // If there is no updater, discovery was turned off in the meantime.
         if applying.updater.is_some() && *applying.registry != registry {
             applying.registry = Arc::new(registry);
             self.apply(&mut applying);
         }
     }
 
-    /// Replaces the routes by those of the registry, and reports the instances that are refused from now on.
+    /// Replaces the routes by the routes of the registry, and reports the instances that are newly refused.
     fn apply(&self, applying: &mut Applying) {
         let Applying { registry, updater: Some((updater, audit)), .. } = applying else { return };
         let applied = updater.apply(registry);
@@ -189,7 +190,7 @@ impl Discovery {
         if applied.left_out > 0 {
             tracing::warn!(
                 left_out = applied.left_out,
-                "services, instances or routes in the registry were left out; raise the keys of discovery.limits"
+                "services, instances or routes in the registry were left out; raise the limits in discovery.limits"
             );
         }
         report(&self.0.status.applied(applied), audit);
@@ -221,7 +222,7 @@ fn report(refused: &BTreeSet<(ServiceId, String, String)>, audit: &Audit) {
     }
 }
 
-/// A random number. It spreads the load of several gateways, and needs no cryptographic quality.
+/// Returns a random number. It spreads the load of several gateways, and needs no cryptographic quality.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -252,8 +253,8 @@ pub(crate) struct FindingSettings {
 
 /// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
 ///
-/// Another server that could answer in place of Eureka could register instances of its own. So Eureka is always verified,
-/// also with `verifyCertificates: DISABLED`.
+/// A server that answers in place of Eureka could announce instances of its own. So Eureka is always verified, also
+/// with `verifyCertificates: DISABLED`.
 pub(crate) fn finding(
     config: &Config,
     previous: Option<&Part<FindingSettings, Finding>>,

@@ -1,4 +1,4 @@
-//! Whether the registry is current, and the metrics of discovery.
+//! Records whether the registry is current, and keeps the metrics of discovery.
 
 use std::{
     collections::BTreeSet,
@@ -66,7 +66,7 @@ impl Label for FetchResult {
     }
 }
 
-/// Whether the registry is current, and what the gateway uses of it.
+/// Says whether the registry is current, and what the gateway uses of it.
 #[derive(Debug, Default)]
 pub(super) struct DiscoveryStatus {
     fetches: CounterFamily<(FetchResult,)>,
@@ -127,7 +127,7 @@ impl DiscoveryStatus {
         state.applied.refused.difference(&before.refused).cloned().collect()
     }
 
-    /// Whether the last fetch was successful. `None` if discovery is off.
+    /// Returns whether the last fetch was successful. `None` if discovery is off.
     pub(super) fn health(&self) -> Option<Health> {
         let state = self.state();
         state.problem.clone().map(|problem| problem.map_or(Health::Up, Health::down))

@@ -9,9 +9,9 @@ pub(super) fn settings(keys: &str) -> DiscoverySettings {
     DiscoverySettings::parse(&format!("{{eureka: 'https://e', {keys}}}")).unwrap()
 }
 
-/// Reads a registration: the service, the host, the port (`s` before it means TLS, and `-` no port), and `NAME=VALUE`. The
-/// names `status`, `scheme` and `applid` have a meaning. A name that ends with `:` is metadata, and any other name is the
-/// `gatewayUrl` of a route.
+/// Reads a registration: the service, the host, the port (`s` before the port means TLS, and `-` means no port), and
+/// `NAME=VALUE`. The names `status`, `scheme` and `applid` have a meaning. A name that ends with `:` is metadata, and
+/// any other name is the `gatewayUrl` of a route.
 pub(super) fn instance(registration: &str) -> Instance {
     registry(&[registration]).instances().next().unwrap().clone()
 }

@@ -39,7 +39,8 @@ impl Trusted<'_> {
     }
 }
 
-/// How a registration contradicts the configuration. The texts come from the registrant.
+/// The way in which a registration contradicts the configuration. The texts come from the registrant (the program that
+/// has registered the instance).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A value is longer than its limit.
@@ -50,7 +51,7 @@ pub(super) enum Refusal {
     NoTls,
     Scheme(String),
     Applid(String),
-    /// Another instance of the service has another scheme, which precedes in the configuration.
+    /// Another instance of the service has a scheme that comes earlier in the configuration.
     OtherScheme(String),
 }
 
@@ -72,7 +73,7 @@ impl fmt::Display for Refusal {
             }
             Self::OtherScheme(scheme) => write!(
                 f,
-                "other instances of the service have another scheme than {}",
+                "other instances of the service have a scheme other than {}",
                 shown(scheme)
             ),
         }
@@ -85,8 +86,8 @@ fn shown(text: &str) -> String {
     format!("{start:?}")
 }
 
-/// Decides about an instance of the service `id`. `is_defined` says whether a static definition has the service: then only
-/// `services` in the configuration can add instances to it.
+/// Decides about an instance of the service `id`. `is_defined` says whether a static definition contains the service.
+/// If so, the service gets registered instances only if `services` in the configuration names it.
 pub(super) fn decide<'s>(
     settings: &'s DiscoverySettings,
     id: &ServiceId,
@@ -94,7 +95,8 @@ pub(super) fn decide<'s>(
     instance: &Instance,
 ) -> Decision<'s> {
     if is_reserved(id) {
-        // API ML's own services register themselves in each installation, so they are no sign of an attack.
+        // API ML's own services register themselves in each installation, so they are ignored, and not reported as
+        // refused.
         return Decision::Ignored;
     }
     match settings.services.iter().find(|service| service.id == *id) {
@@ -208,7 +210,7 @@ mod tests {
                 "the scheme \"safIdt\" is not",
             ),
             ("svc a.good.example s443 scheme=ZOWEJWT".to_owned(), "the scheme \"ZOWEJWT\" is not"),
-            // An instance without a scheme would receive the credentials of the client.
+            // An instance without a scheme has the scheme bypass, so it would receive the credentials of the client.
             ("svc a.good.example s443".to_owned(), "the scheme \"bypass\" is not"),
             ("ibmzosmf z s443".to_owned(), "zosmf"),
             ("ibmzosmf z s444".to_owned(), "the port 444 is not"),

@@ -39,11 +39,11 @@ pub(crate) struct RouteUpdater {
 /// The numbers of services and instances of a registry that the gateway uses, and the instances that it refuses.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// The services that the configuration names, with an instance that is up.
+    /// The number of services that the configuration names, and that have an instance that is up.
     pub(super) trusted: usize,
-    /// The other services with an instance that is up.
+    /// The number of other services with an instance that is up.
     pub(super) others: usize,
-    /// The instances that are up.
+    /// The number of instances that are up.
     pub(super) instances: usize,
     /// The refused instances: service, id and reason.
     pub(super) refused: BTreeSet<(ServiceId, String, String)>,
@@ -52,8 +52,9 @@ pub(super) struct Applied {
 }
 
 impl RouteUpdater {
-    /// `defined` and `listed` are the routes and services of the static definitions. `implement` adds the implementation of
-    /// the scheme to a route. `routes` and `services` are replaced, and `states` keeps only their instances.
+    /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
+    /// adds the implementation of the scheme to a route. The updater replaces `routes` and `services`, and keeps only
+    /// their instances in `states`.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -67,7 +68,7 @@ impl RouteUpdater {
         Self { settings, defined, listed, implement, routes, services, states }
     }
 
-    /// The discovery services.
+    /// Returns the discovery services.
     pub(super) fn eureka(&self) -> &[Address] {
         &self.settings.eureka
     }
@@ -140,7 +141,7 @@ impl RouteUpdater {
             }
         }
         let mut planned: Vec<_> = planned.into_values().collect();
-        // The paths of a service whose instances are gone, or are not known yet, get 503 and not 404.
+        // If the instances of a service are gone, or not known yet, its paths get 503 and not 404.
         for trusted in &self.settings.services {
             let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
             let template = trusted.schemes.first().filter(|_| !is_planned);
@@ -149,12 +150,12 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings of those routes of a service that only the registry has.
+    /// Returns the settings for the found routes of a service: routes that the registry contains, but no definition.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
             self.defined.iter().filter(|route| *route.service() == service.id).collect();
-        // A definition decides about the authentication.
+        // If the service has a definition, the scheme of the definition is used.
         let scheme = defined.first().map_or_else(|| trusted.scheme(), |first| first.scheme());
         Templates::Trusted { service: trusted.service, scheme, defined }
     }
@@ -186,7 +187,7 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// The settings of those routes of a service that only the registry has.
+/// The settings for the found routes of a service: routes that the registry contains, but no definition.
 enum Templates<'s> {
     /// The service never receives credentials.
     WithoutCredentials,
@@ -213,7 +214,7 @@ impl Templates<'_> {
     }
 }
 
-/// The instances of a service that have one path.
+/// The instances of a service that have the same path.
 struct FoundPath<'f, 'r> {
     first: &'f FoundInstance<'r>,
     /// The address at an instance that is up. If no instance is up, the address at the first one.
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paths_of_a_service_that_is_gone_stay() {
+    fn a_service_without_instances_keeps_its_paths() {
         let mut world = World::new(
             "services: {svc: {hosts: a, applid: GOODAPPL, schemes: [zoweJwt, httpBasicPassTicket]}}",
             vec![],
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_decides_about_authentication_and_instances_add_up() {
+    fn a_definition_sets_authentication_and_instances_are_combined() {
         let keys = "services: {svc: {hosts: a, schemes: [zoweJwt, bypass]}}, others: bypass, otherHosts: a";
         let mut world = World::new(keys, defined());
         let alone =

@@ -53,7 +53,7 @@ impl Kind {
     ];
 }
 
-/// Why a step of a takeover failed.
+/// The reason why a step of a takeover failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
     #[error("the other process did not answer within {} s", .0.as_secs())]

@@ -28,10 +28,10 @@ use crate::gateway_service::GatewayService;
 /// The paths of the auth API, and of the other endpoints of API ML's gateway.
 const OWN_PATHS: &str = "/gateway/";
 
-/// How often [`Gate::hold`] checks whether the requests to the auth API have been answered.
+/// The interval at which [`Gate::hold`] checks whether the requests to the auth API have been answered.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// Which process decides about requests. Clones share the decision.
+/// Says which process answers requests. Clones share the decision.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -61,13 +61,13 @@ enum Phase {
 pub(super) enum Answerer {
     ThisProcess,
     Successor(Relay),
-    /// No process that this process knows. The client may repeat the request.
+    /// This process knows no process that can answer. The client may repeat the request.
     NoProcess,
 }
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So revocations that a client has already sent are still written by this process.
+    /// So this process still writes the revocations that clients have already sent.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;
@@ -103,7 +103,7 @@ impl Gate {
         match settled.as_deref() {
             Ok(Phase::Relayed(relay)) => Answerer::Successor(relay.clone()),
             Ok(Phase::Refused) => Answerer::NoProcess,
-            // An error means that the sender was dropped. But `self` owns it.
+            // An error would mean that the sender was dropped, but `self` owns the sender.
             Ok(Phase::Open | Phase::Held) | Err(_) => Answerer::ThisProcess,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     state::Owners,
     tickets::OwnTickets,
 };
-use crate::discovery::Discovery;
+use crate::{cluster::Cluster, discovery::Discovery};
 
 /// The parts of the gateway that take part in a takeover. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -23,14 +23,15 @@ pub(crate) struct HandOver {
 }
 
 impl HandOver {
-    /// Registers the generator of this process. The result makes the same tickets until a takeover.
+    /// Registers the PassTicket generator of this process. Until a takeover, the returned generator makes the same
+    /// tickets.
     pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
         self.owners.tickets.set(tickets.clone());
         OwnTickets::new(tickets, self.gate.clone())
     }
 
     /// Makes a PassTicket for the old process. If another process has taken over from this one in the meantime, that
-    /// process makes it. Returns `None` if this process has no PassTicket keys.
+    /// process makes the PassTicket. Returns `None` if this process has no PassTicket keys.
     pub(super) async fn ticket(
         &self,
         user: &UserId,
@@ -45,9 +46,14 @@ impl HandOver {
         self.owners.logins.set(logins);
     }
 
-    /// Registers the registry of services.
+    /// Registers the discovery of services, which keeps the registry of services.
     pub(crate) fn discovery(&self, discovery: Discovery) {
         self.owners.discovery.set(discovery);
+    }
+
+    /// Registers this gateway as a node of a cluster.
+    pub(crate) fn cluster(&self, cluster: Cluster) {
+        self.owners.cluster.set(cluster);
     }
 
     /// Registers the open WebSockets and event streams.
@@ -55,7 +61,7 @@ impl HandOver {
         self.owners.tunnels.set(tunnels);
     }
 
-    /// Puts the gate in front of the gateway.
+    /// Puts the gate in front of `service`, the service of the gateway.
     pub(crate) fn gate<S>(&self, service: S) -> Gated<S> {
         self.gate.in_front_of(service)
     }

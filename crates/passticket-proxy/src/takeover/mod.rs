@@ -4,7 +4,7 @@
 //!
 //! | step | sender | message |
 //! |---|---|---|
-//! | 1 | new | `Hello`. The new process has loaded its configuration and built everything that needs no store |
+//! | 1 | new | `Hello`. The new process has loaded its configuration, and built all parts that do not need the store (the revocation file) |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
 //! | 4 | old | `State`: the used time slots, the failed logins and the registry of services |
@@ -16,13 +16,14 @@
 //! store again and answers the requests that it has held. The lock of the store file guarantees that only one process
 //! writes it.
 //!
-//! After `Go`, the new process may serve, although `Serving` is late or the connection has ended. So the old process
-//! continues only when it has opened the store file: the lock proves that the new process has ended. If `Serving` arrives
-//! first, the takeover has succeeded.
+//! After `Go`, the new process may already serve, even if `Serving` is late or the connection has ended. So the old
+//! process continues only when it has opened the store file: the lock proves that the new process has ended. If
+//! `Serving` arrives first, the takeover has succeeded.
 //!
 //! After `Serving`, the old process starts no request. It closes its connections as at a shutdown. A client may have
-//! sent a request on such a connection before it knew this. The old process relays such a request to the new process,
-//! over the same Unix socket. So one process decides about all tokens, tickets and logins at any time.
+//! sent a request before it learns that its connection is being closed. The old process relays such a request to the
+//! new process, over the same Unix socket. So at any time, one process alone decides about all tokens, tickets and
+//! logins.
 
 mod frames;
 mod gate;

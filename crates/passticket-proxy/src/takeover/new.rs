@@ -26,6 +26,7 @@ use super::{
     state::State,
 };
 use crate::{
+    cluster,
     discovery::Discovery,
     exit::Exit,
     gateway_service::GatewayService,
@@ -33,10 +34,10 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// How long the old process may take to hand its state over: it waits for requests and for password checks.
+/// The time that the old process may take to hand its state over: it waits for requests and for password checks.
 const STATE: Duration = Duration::from_secs(15);
 
-/// How long the old process may take to unlock the audit files.
+/// The time that the old process may take to unlock the audit files.
 const AUDIT_BUSY: Duration = Duration::from_secs(5);
 
 /// The pause between two tries to open the stores.
@@ -70,11 +71,14 @@ impl Predecessor {
         let mut stream = self.0;
         let taken_over = async {
             let listeners = listeners(&mut stream, config).await?;
+            cluster::reach(config).await.map_err(TakeoverError::Other)?;
             send(&mut stream, Kind::Prepared, "", ANSWER).await?;
             let text = receive(&mut stream, Kind::State, STATE).await?;
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
-            let stores = stores(config).await?;
+            let mut stores = stores(config).await?;
+            let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
+            stores.cluster = joined.map_err(TakeoverError::Other)?;
             let feed = stores.revocations.follow();
             send(&mut stream, Kind::Opened, "", ANSWER).await?;
             receive(&mut stream, Kind::Go, ANSWER).await?;
@@ -134,7 +138,7 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
     Listeners::open_missing(config, gateway, admin).await.map_err(TakeoverError::Other)
 }
 
-/// Whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
+/// Returns whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
 fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
     address.is_some_and(|it| {
         it.ip() == wanted.ip() && (wanted.port() == 0 || it.port() == wanted.port())
@@ -146,7 +150,7 @@ async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
     let deadline = Instant::now() + AUDIT_BUSY;
     loop {
         match stack::stores(config, NewStore::Never) {
-            Ok(stores) => return Ok(stores),
+            Ok((stores, _)) => return Ok(stores),
             Err(StoresError::Audit(error)) if error.is_busy() && Instant::now() < deadline => {
                 sleep(TRY_AGAIN_AFTER).await;
             }
@@ -193,7 +197,8 @@ impl TakenOver {
                 let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
-            // The old process has permitted this process to serve. It continues only if this process closes the store.
+            // The old process has permitted this process to serve. The old process continues only if this process
+            // closes the store.
             Err(error) => {
                 tracing::warn!(%error, "the old process ended during the takeover; this process continues alone");
                 None

@@ -32,16 +32,17 @@ pub(super) const PROTOCOL: u64 = 1;
 /// The deadline of a step in which the other process only answers.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long the new process may check the listening sockets.
+/// The time for which the new process may check the listening sockets.
 const PREPARE: Duration = Duration::from_secs(10);
 
-/// How long the hand-over waits until the requests to the auth API that have begun are answered.
+/// The time that the hand-over waits until the requests to the auth API that have begun are answered.
 const OWN_REQUESTS: Duration = Duration::from_secs(2);
 
-/// How long the new process may load the store. Requests wait for it. A store with a million rules takes about a second.
+/// The time for which the new process may load the store. Requests wait for it. A store with a million rules takes
+/// about a second.
 const OPEN: Duration = Duration::from_secs(15);
 
-/// How long the new process may take to start its worker threads.
+/// The time that the new process may take to start its worker threads.
 const SERVE: Duration = Duration::from_secs(10);
 
 /// After a failed takeover, the store file may still be open in the new process. The old process tries to open it again
@@ -111,8 +112,8 @@ impl Offer {
             }
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             tracing::info!(pid, "another process wants to take over");
-            // A task of its own, because a signal that stops this process drops this future. If it stopped a takeover in
-            // the last step, no process would know whether the other one serves.
+            // The takeover runs in its own task, because a signal that stops this process drops this future. If a
+            // takeover stopped in its last step, neither process would know whether the other one serves.
             let running = self.running.clone();
             let task = tokio::spawn(async move { running.hand_over(stream).await });
             let handed_over = task.await.map_err(|error| StepError::Ended(io::Error::other(error)));
@@ -151,14 +152,14 @@ impl Running {
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
         tracing::info!(
-            "takeover: the new process is prepared; requests wait until it has the store"
+            "takeover: the new process is prepared; requests wait until it has opened the revocation file"
         );
         let mut held = Held { running: self, may_be_used: false, is_done: false };
         let stream = match held.commit(&mut stream).await {
             Ok(()) => stream,
             Err(error) if held.may_be_used => held.settle(stream, &process, error).await?,
             Err(error) => {
-                // A process that only waits for the next message notices this, and ends.
+                // If the new process still waits for the next message, it reads `GivenUp`, and ends.
                 let text = error.to_string();
                 let _ = send(&mut stream, Kind::GivenUp, &text, ANSWER).await;
                 held.take_back(stream, &process).await;
@@ -191,8 +192,8 @@ impl Running {
 /// held requests.
 struct Held<'r> {
     running: &'r Running,
-    /// Whether the new process may have made tickets, and may serve. From then on, only the lock of the store file proves
-    /// that it does not: this process continues when it has opened the file again.
+    /// Whether the new process may serve, and may have made tickets. If so, only the lock of the store file proves that
+    /// the new process has ended. This process then continues only after it has opened the file again.
     may_be_used: bool,
     is_done: bool,
 }
@@ -229,8 +230,8 @@ impl Held<'_> {
     }
 
     /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
-    /// process, if possible. Then waits until it serves nevertheless, or until the store file can be opened. Returns the
-    /// connection to the new process if it serves.
+    /// process, if possible. Then waits until the new process serves nevertheless, or until the store file can be
+    /// opened. If the new process serves, returns the connection to it.
     ///
     /// # Errors
     /// `failure`. This process has continued its work.
@@ -272,7 +273,7 @@ impl Drop for Held<'_> {
             return;
         }
         if self.may_be_used {
-            // The new process may serve. This process ends, so it need not know.
+            // This process ends while the new process may serve, so it refuses requests.
             self.running.hand_over.gate.refuse();
         } else {
             // The command is sent when `resume` is called. Nothing waits for its result.
@@ -329,14 +330,14 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(300);
 
-    /// A process that has handed its work over.
+    /// Returns a process that has handed its work over.
     async fn handed_over(directory: &Path) -> Running {
         let revocations = directory.join("revocations.redb");
         let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
         let store = Arc::new(DurableStore::create(&revocations).unwrap());
         let running = Running {
             hand_over: HandOver::default(),
-            stores: Stores { revocations: store.clone(), audit: None },
+            stores: Stores { revocations: store.clone(), cluster: None, audit: None, zowe: None },
             revocations,
             gateway,
             admin: None,

@@ -1,5 +1,5 @@
-//! The relay of the old process: it sends requests that arrive after a takeover to the new process, and asks the new
-//! process for the tickets that its last requests need. The new process answers in [`relayed`](super::relayed).
+//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
+//! new process for the tickets that its own last requests need. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
@@ -35,8 +35,9 @@ use tower_passticket::{
 /// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
-/// The flow-control windows of HTTP/2. All streams share the window of the connection. It is larger than the windows of
-/// all streams together, so that clients that do not read their responses cannot stop tickets and revocations.
+/// The flow-control windows of HTTP/2. All streams share the window of the connection. The window of the connection is
+/// larger than the windows of all streams together, so that clients that do not read their responses cannot stop
+/// tickets and revocations.
 pub(super) const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const _: () = assert!(MAX_STREAMS < CONNECTION_WINDOW / STREAM_WINDOW);
@@ -111,8 +112,8 @@ impl Relay {
         }
     }
 
-    /// Applies the revocations of the new process to `store`. Returns when they can no longer be followed: the new process
-    /// has ended, this process is too far behind, or a revocation has an unknown format.
+    /// Applies the revocations of the new process to `store`. Returns when this is impossible: the new process has
+    /// ended, this process is too far behind, or a revocation has an unknown format.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
         let mut body = match self.ask(&Wanted::Revocations).await {
             Ok(response) if response.status() == StatusCode::OK => response.into_body(),
@@ -129,7 +130,7 @@ impl Relay {
             let data = match frame.map(Frame::into_data) {
                 Ok(data) => data.unwrap_or_default(),
                 Err(error) => {
-                    return tracing::debug!(%error, "the revocations of the new process end");
+                    return tracing::debug!(%error, "the new process sends no more revocations");
                 }
             };
             text.extend(&*data);
@@ -186,8 +187,8 @@ impl Relay {
     }
 }
 
-/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if it cannot be relayed: it
-/// wants to change the protocol of its connection.
+/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` for a request that cannot
+/// be relayed, because it changes the protocol of its connection.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(request: Request<B>) -> Option<Request<RelayedBody>>
@@ -311,7 +312,7 @@ impl Wanted {
     }
 }
 
-/// The answer to a request that cannot be relayed. The client may repeat the request on a new connection.
+/// Returns the answer to a request that cannot be relayed. The client may repeat the request on a new connection.
 pub(super) fn unavailable() -> Response<ResponseBody> {
     let message = ApiMessage::new(&messages::SERVICE_UNAVAILABLE);
     let mut response = message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(Into::into);

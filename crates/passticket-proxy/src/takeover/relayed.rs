@@ -30,7 +30,7 @@ use super::{
 };
 use crate::gateway_service::GatewayService;
 
-/// The settings with which this process sees the clients of the old process.
+/// The settings by which this process judges the clients of the old process.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) proxies: Option<TrustedProxies>,
@@ -38,7 +38,7 @@ pub(crate) struct ClientSettings {
     pub(crate) settings: SettingsHandle,
 }
 
-/// Answers the relayed requests of the old process with `service` until that process ends.
+/// Answers the relayed requests of the old process with `service`, until the old process ends.
 pub(super) async fn serve(
     stream: UnixStream,
     service: impl GatewayService,

@@ -1,4 +1,4 @@
-//! The Unix socket of a takeover, and who may use it.
+//! The Unix socket of a takeover, and the checks that only the same user can use it.
 
 use std::{
     fs, io,
@@ -26,7 +26,7 @@ impl Socket {
     /// The path is too long, or other users can write to the directory.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         check_directory(path)?;
-        // The socket gets its name when its mode is set. So no other user can connect before.
+        // The socket gets its final name only after its mode is set. So no other user can connect before.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", process::id()));
         let temporary = PathBuf::from(temporary);
@@ -93,8 +93,8 @@ pub(super) fn check_peer(stream: &UnixStream) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// A takeover hands over PassTickets and revocations. So not even root may take over from another user: a process of
-/// root would leave files behind that this user cannot write.
+/// Returns whether both processes run as the same user. Not even root may take over from another user: a process of
+/// root would leave files behind that the other user cannot write.
 fn is_same_user(peer: u32, own: u32) -> bool {
     peer == own
 }
@@ -170,7 +170,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(connect(&path).await.unwrap().is_some());
         let second = Socket::bind(&path).unwrap();
-        // The first process ends later than the second process began. It leaves the socket of the second process.
+        // The first process ends after the second process has begun. It does not remove the socket of the second
+        // process.
         drop(first);
         assert!(connect(&path).await.unwrap().is_some());
         drop(second);

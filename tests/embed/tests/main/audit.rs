@@ -49,8 +49,7 @@ impl AuditSink for Siem {
     }
 }
 
-/// Maps a certificate by the organizational unit in its subject. It waits, as a lookup in another system
-/// would.
+/// Maps a certificate by the organizational unit in its subject. It waits, as a look-up in another system would.
 struct ByUnit;
 
 impl IdentityMapper for ByUnit {
@@ -121,7 +120,7 @@ async fn a_mapper_and_a_sink_are_chosen_at_run_time() {
         let (status, user) = ask(mapper(name), &audit, Some(jane.clone())).await;
         assert_eq!((status, user.as_str()), (200, want));
     }
-    // `AuthenticateLayer` records only failures. A later layer, which is not in this test, records successes.
+    // `AuthenticateLayer` records only failures. The layer that records successes is not part of this test.
     assert!(siem.records.lock().unwrap().is_empty());
 
     for (certificate, reason, credential) in [

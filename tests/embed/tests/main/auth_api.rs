@@ -1,5 +1,5 @@
-//! An application serves the auth API (login, query, logout) in its own axum router, below a path prefix of
-//! its choice. The application chooses the login provider at run time.
+//! An application serves the auth API (login, query, logout) in its own axum router, below a path prefix that it
+//! chooses. It chooses the login provider at run time.
 
 use std::{error::Error, sync::Arc};
 

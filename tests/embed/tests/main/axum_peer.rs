@@ -1,6 +1,5 @@
-//! `axum::serve` does not insert `ConnectionInfo` into requests, but `ConnectionInfoLayer` does. With this
-//! layer, the audit records contain the client address, and the service receives this address in
-//! `X-Forwarded-For`.
+//! `axum::serve` does not add `ConnectionInfo` to requests, but `ConnectionInfoLayer` does. With this layer, audit
+//! records contain the client address, and the service receives it in `X-Forwarded-For`.
 
 use std::{
     net::SocketAddr,

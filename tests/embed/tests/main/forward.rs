@@ -37,7 +37,7 @@ use tower_passticket::{
 
 const ORIGIN: HeaderValue = HeaderValue::from_static("https://portal.example");
 
-/// Longer than the time limit of `TimeoutLayer` in the stack, but shorter than the time limits of `Forward`.
+/// A time that is longer than the limit of `TimeoutLayer` in the stack, but shorter than the limits of `Forward`.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// Forwards requests below `/files` to the service at `upstream`, without authentication (`Bypass`).
@@ -55,8 +55,8 @@ where
     let upstream = Upstream::parse(upstream).unwrap();
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Bypass).unwrap();
     ServiceBuilder::new()
-        // The layers of `tower-http` change the type of the response body. This line converts the body to
-        // a `ResponseBody` again.
+        // The layers of `tower-http` change the type of the response body. This line converts it to a `ResponseBody`
+        // again.
         .map_response(|response: Response<_>| response.map(ResponseBody::new))
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::new().allow_origin(AllowOrigin::exact(ORIGIN)))
@@ -173,7 +173,7 @@ async fn a_client_certificate_verified_by_a_custom_tls_config_is_in_the_request(
     let (listener, address) = listener().await;
     tokio::spawn(Server::https(listener, tls).run(whoami, pending()));
 
-    // The client of this listener is a gateway, with or without a client certificate.
+    // The client of this listener is a gateway. It has a client certificate in one case, and none in the other.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -1,6 +1,6 @@
-//! An application puts its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer`
-//! answers requests that are not authorized, so no handler is called for them (docs/decisions.md#d40). The
-//! only exception is a route with the scheme `Bypass`, if the layer was made with `with_bypass_allowed`.
+//! An application adds its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer` answers
+//! requests that are not authorized, so that no handler is called for them (docs/decisions.md#d40). There is one
+//! exception: a route with the scheme `Bypass`, if the layer was made with `with_bypass_allowed`.
 
 use axum::{
     Extension, Router,

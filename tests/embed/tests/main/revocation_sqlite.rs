@@ -1,4 +1,4 @@
-//! An application stores revocations in SQLite: it implements `RevocationStore`.
+//! An application implements `RevocationStore`, and stores revocations in SQLite.
 
 use std::{
     convert::Infallible,
@@ -31,7 +31,7 @@ type Body = Full<Bytes>;
 
 /// Stores revocations in SQLite. Checks read an index in memory.
 ///
-/// A write blocks its thread, which is good enough for a test. A real store would write in a separate thread.
+/// A write blocks its thread, which is acceptable in a test. A real store would write in a separate thread.
 struct SqliteStore {
     database: Mutex<Connection>,
     index: RevocationIndex,
@@ -150,7 +150,7 @@ impl Tokens {
         self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap()
     }
 
-    /// Returns the status of the response to a request with `token`. The gateway looks for revocations in `store`.
+    /// Sends a request with `token` to a gateway that looks for revocations in `store`. Returns the status.
     async fn status(&self, store: &Arc<dyn RevocationStore>, token: &IssuedToken) -> u16 {
         let authenticator =
             Authenticator::new(self.verifier.clone()).with_personal_access_tokens(store.clone());
@@ -184,7 +184,7 @@ async fn revocations_in_sqlite_survive_a_restart() {
     for revocation in [
         Revocation::Token { token: TokenFingerprint::of(revoked[0].expose()), expires_at },
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
-        // This rule has an earlier time, so it must not replace the previous rule.
+        // This rule has an earlier time than the previous one, so it must not replace it.
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
         Revocation::Service { service, up_to },
     ] {

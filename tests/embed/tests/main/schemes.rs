@@ -1,6 +1,5 @@
-//! An application has its own schemes. A scheme decides which headers a service receives in place of the
-//! client's credential. One scheme in this file sends a constant header. The other scheme asks a server for a
-//! token.
+//! An application has its own schemes. A scheme decides which headers a service receives instead of the client's
+//! credential. One scheme in this file sends a constant header. The other one asks a server for a token.
 
 use std::{
     convert::Infallible,
@@ -45,8 +44,8 @@ impl Scheme for ApiKey {
     }
 }
 
-/// Asks a token server for a token of the user, and sends this token to the service. In this test the server
-/// has a token only for `USER`. For all other users it does not answer.
+/// Asks a token server for a token of the user, and sends this token to the service. In this test, the server has a
+/// token only for `USER`. It does not answer requests for other users.
 struct Exchange;
 
 impl Scheme for Exchange {
@@ -152,8 +151,8 @@ async fn each_route_has_its_own_scheme_and_audit_event() {
 async fn a_client_cannot_set_a_reserved_header() {
     let request = Request::get("/keyed/x").header("x-api-key", "forged");
     let (received, response, records) = exchange(request.body(Body::default()).unwrap()).await;
-    // The request has no credential, so the scheme is not called. The request is forwarded without the
-    // header.
+    // The request has no credential, so the scheme is not called. The request is then forwarded without the header of
+    // the scheme.
     assert!(response.headers().contains_key(&X_ZOWE_AUTH_FAILURE));
     assert!(!received.contains_key("x-api-key"));
     assert!(records.is_empty());
@@ -191,7 +190,7 @@ async fn a_route_that_rejects_failures_answers_503_when_a_scheme_fails() {
     assert_eq!(response.status(), 503);
 }
 
-/// With `test_util` a scheme can be tested without the other layers.
+/// With the feature `test-util`, a scheme can be tested without the other layers.
 #[tokio::test]
 async fn a_scheme_can_be_tested_with_only_its_layer() {
     let service = ServiceId::new("svc").unwrap();

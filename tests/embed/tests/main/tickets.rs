@@ -1,5 +1,5 @@
-//! An application chooses its providers at run time. Other tests make PassTickets with a generator of the
-//! application, with a key outside of the process, and in a short job.
+//! An application chooses its providers at run time. Other tests make PassTickets in three ways: with a generator of
+//! the application, with a key outside of the process, and in a short job.
 
 use std::{
     convert::Infallible,
@@ -118,7 +118,7 @@ fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     (user.to_owned(), PassTicket::parse(ticket).unwrap())
 }
 
-/// A generator of the application. It simulates another system, which works or is down.
+/// A generator of the application. It simulates another system, which can be up or down.
 #[derive(Clone, Default)]
 struct Remote {
     down: Option<GenerateError>,
@@ -182,7 +182,7 @@ impl DistributedMapper for Directory {
     }
 }
 
-/// The providers of a program. The configuration of the program says which providers to use.
+/// The providers of a program, which its configuration selects.
 struct Providers {
     tickets: Arc<dyn PassTicketGenerator>,
     login: Arc<dyn LoginProvider>,
@@ -338,7 +338,7 @@ impl KeySource for HsmKey {
 
 #[test]
 fn a_key_outside_of_the_process_makes_the_same_tickets_as_a_local_key() {
-    // A ticket needs seven HMACs. The session ends after two tickets.
+    // A ticket needs seven HMACs, so the session ends after two tickets.
     let hsm: Arc<dyn KeySource> =
         Arc::new(HsmKey { key: [0xAB; 32], calls_left: AtomicUsize::new(2 * 7) });
     let remote = KeyProfile::from_source(applid(), hsm).with_replay(Replay::Allowed);

@@ -1,5 +1,5 @@
-//! An application contains a gateway that only verifies tokens, or a gateway that accepts tokens of other
-//! issuers.
+//! An application contains a gateway. In some tests, the gateway only verifies tokens. In others, it accepts tokens of
+//! other issuers.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -43,8 +43,8 @@ fn request(token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// Sends `token` to a gateway that has only a public key, so this gateway cannot issue tokens. Returns the
-/// status of the response.
+/// Sends `token` to a gateway that has only a public key, and so cannot issue tokens. Returns the status of the
+/// response.
 async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
     let layer = AuthenticateLayer::new(Authenticator::new(Rs256Verifier::new(key)));
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
@@ -83,8 +83,8 @@ struct Introspection {
     provider: Arc<Provider>,
 }
 
-/// Simulates the server of the identity provider, which knows some opaque tokens. A test can lock the mutex to delay
-/// the response.
+/// Simulates the server of the identity provider, which knows some opaque tokens. A test can lock the mutex to delay a
+/// response.
 #[derive(Default)]
 struct Provider(Mutex<()>);
 
@@ -164,7 +164,7 @@ fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gatewa
 
 type Gateway = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
-/// Code of the application between the layers. It reads a claim of the token and adds a header.
+/// Reads a claim of the token and adds a header. This is code of the application between the layers.
 fn add_groups(mut request: Request<Body>) -> Request<Body> {
     let authorized = request.extensions().get::<Authorized>();
     if let Some(Proof::External(token)) = authorized.map(Authorized::proof) {

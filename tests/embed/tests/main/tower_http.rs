@@ -42,8 +42,8 @@ fn timeout_layer(after: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, after)
 }
 
-/// A service with the response body type `Empty`. The layers cannot put an error message into a body of this
-/// type, so the stack needs a `ResponseBodyLayer`.
+/// Answers with the body type `Empty`. The layers cannot put an error message into a body of this type, so the stack
+/// needs a `ResponseBodyLayer`.
 async fn empty(_: Request<Full<Bytes>>) -> Result<Response<Empty<Bytes>>, Infallible> {
     Ok(Response::new(Empty::new()))
 }
@@ -118,8 +118,8 @@ async fn tower_http_layers_work_around_forward() {
         .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new());
-    // In `inside` the layers of `tower-http` are directly around `Forward`. In `outside` they are around all
-    // other layers.
+    // In `inside`, the layers of `tower-http` are directly around `Forward`. In `outside`, they are around all other
+    // layers.
     let inside = ServiceBuilder::new()
         .layer(auth_layers.clone())
         .layer(ResponseBodyLayer::new())

@@ -1,0 +1,102 @@
+//! Time slots that several processes reserve in one place.
+
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use super::{Applid, UserId, time_slots::NoTimeSlot};
+use crate::clock::Timestamp;
+
+/// The future of [`SharedTimeSlots::reserve`]. It borrows nothing.
+pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotError>> + Send>>;
+
+/// Reserves [time slots](NoTimeSlot) in a place that several processes share, so that no two of these processes make
+/// the same PassTicket. See [`LocalGenerator::with_shared_time_slots`](super::LocalGenerator::with_shared_time_slots).
+///
+/// ```
+/// use std::sync::Mutex;
+/// use passticket::{
+///     NoTimeSlot, SharedSlot, SharedSlotError, SharedTimeSlots, SlotFuture, SlotRequest,
+///     clock::{Clock, SystemClock, Timestamp},
+/// };
+///
+/// /// Gives each second once, to whichever user asks first.
+/// #[derive(Debug)]
+/// struct OneForAll(Mutex<u64>);
+///
+/// impl SharedTimeSlots for OneForAll {
+///     fn reserve(&self, request: SlotRequest) -> SlotFuture {
+///         let place_time = SystemClock.now();
+///         let mut last = self.0.lock().unwrap();
+///         let next = (*last + 1).max(request.not_before.as_secs());
+///         let reserved = if next <= place_time.as_secs() {
+///             *last = next;
+///             Ok(SharedSlot { slot: Timestamp::from_secs(next), place_time })
+///         } else {
+///             Err(SharedSlotError::unreachable("all seconds are taken"))
+///         };
+///         Box::pin(std::future::ready(reserved))
+///     }
+/// }
+/// ```
+pub trait SharedTimeSlots: fmt::Debug + Send + Sync + 'static {
+    /// Reserves the earliest slot of the user and APPLID that is not reserved yet. The slot is not before
+    /// [`SlotRequest::not_before`], and not after the current time of the place. It is earlier than this time by at
+    /// most [`SlotRequest::spare`].
+    ///
+    /// The future must limit how long it waits.
+    fn reserve(&self, request: SlotRequest) -> SlotFuture;
+}
+
+impl<S: SharedTimeSlots + ?Sized> SharedTimeSlots for Arc<S> {
+    fn reserve(&self, request: SlotRequest) -> SlotFuture {
+        (**self).reserve(request)
+    }
+}
+
+/// A request for a time slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotRequest {
+    /// The user of the ticket.
+    pub user: UserId,
+    /// The application of the ticket.
+    pub applid: Applid,
+    /// How long an unused slot can still be reserved after its second.
+    pub spare: Duration,
+    /// The first slot that can be reserved.
+    pub not_before: Timestamp,
+}
+
+impl SlotRequest {
+    /// Creates a request.
+    pub const fn new(user: UserId, applid: Applid, spare: Duration, not_before: Timestamp) -> Self {
+        Self { user, applid, spare, not_before }
+    }
+}
+
+/// A reserved time slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedSlot {
+    /// The slot, in whole seconds.
+    pub slot: Timestamp,
+    /// The time of the place when it reserved the slot. The clock of this process must agree with it.
+    pub place_time: Timestamp,
+}
+
+/// The reason why the place has reserved no slot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SharedSlotError {
+    /// There is no slot for this ticket.
+    #[error(transparent)]
+    NoTimeSlot(#[from] NoTimeSlot),
+    /// The place cannot be reached, or refuses to write.
+    #[error("time slots cannot be reserved: {0}")]
+    Unreachable(Arc<str>),
+}
+
+impl SharedSlotError {
+    /// Creates the error of a place that cannot be reached. `reason` must contain no secret.
+    pub fn unreachable(reason: impl Into<Arc<str>>) -> Self {
+        Self::Unreachable(reason.into())
+    }
+}

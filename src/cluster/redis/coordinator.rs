@@ -1,0 +1,353 @@
+//! Records, leases and the term in Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{RedisError, Value};
+use uuid::Uuid;
+
+use super::{
+    failure::Failure,
+    keys::SiteKeys,
+    place::{ANSWER_LIMIT, RedisPlace, Server},
+    primary::Primary,
+    reply::{self, Problem, Renewal},
+    script::Script,
+};
+use crate::{
+    clock::Timestamp,
+    cluster::coordinator::{
+        Coordinator, CoordinatorError, CoordinatorFuture, Followed, ImageCursor, ImagePart,
+        Incarnation, Joined, LeaseRecord, LogPosition, MAX_PUBLISHED, NodeName, PROTOCOL_VERSION,
+        Renewed, Term,
+    },
+    revocation::{Merge, Record, RecordKind},
+    token::Validity,
+};
+
+/// The maximum number of entries in one answer of the log.
+const MAX_ENTRIES: usize = 1000;
+
+/// About how many records are in one part of the image.
+const IMAGE_PART: usize = 1000;
+
+/// The maximum time that a call waits for new entries.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Records are removed so long after they were needed. Both the clock of the node and that of Redis must be ahead by more
+/// than this, before a record is removed too early. Even then, the nodes that have it keep it.
+const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
+
+/// The code of a script, after the parts that it needs.
+macro_rules! script {
+    ($name:literal, $($part:literal),*) => {
+        Script::new($name, concat!($(include_str!(concat!($part, ".lua")),)* include_str!(concat!($name, ".lua"))))
+    };
+}
+
+static JOIN: Script = script!("join", "last");
+static PUBLISH: Script = script!("publish", "term", "last");
+static FOLLOW: Script = script!("follow", "term", "last");
+static IMAGE: Script = script!("image", "term");
+static RENEW: Script = script!("renew", "term", "last", "leases_of");
+static LEASES: Script = script!("leases", "term", "leases_of");
+static REMOVE: Script = script!("remove", "term");
+static EVICT: Script = script!("evict", "term");
+pub(super) static INSPECT: Script = script!("inspect", "leases_of");
+
+/// The parts of a [`Term`]. The epoch identifies the data, until all of it is removed. The run id identifies the process of
+/// Redis: a restart may have lost data. Redis changes the replication id when a replica becomes the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TermParts {
+    epoch: Arc<str>,
+    run_id: Arc<str>,
+    replication_id: Arc<str>,
+}
+
+impl TermParts {
+    fn read(term: &Term) -> Option<Self> {
+        let mut parts = term.as_str().split('.');
+        let epoch = reply::read_epoch(parts.next()?)?;
+        let run_id = reply::server_id(parts.next()?)?;
+        let replication_id = reply::server_id(parts.next()?)?;
+        parts.next().is_none().then_some(Self { epoch, run_id, replication_id })
+    }
+
+    fn term(&self) -> Term {
+        Term::new(&format!("{}.{}.{}", self.epoch, self.run_id, self.replication_id))
+    }
+}
+
+impl RedisPlace {
+    /// The keys of the site.
+    pub(crate) fn keys(&self) -> SiteKeys<'_> {
+        SiteKeys(&self.shared.settings.site)
+    }
+
+    /// Runs a script that begins with `term.lua`.
+    fn in_term(
+        &self,
+        script: &'static Script,
+        keys: Vec<Vec<u8>>,
+        term: &Term,
+        args: Vec<Vec<u8>>,
+    ) -> CoordinatorFuture<Value> {
+        let (name, term) = (self.shared.name.clone(), TermParts::read(term));
+        let mut all_keys = vec![self.keys().epoch()];
+        all_keys.extend(keys);
+        let other_term = CoordinatorError::OtherTerm { place: name };
+        self.invoke_at(script, all_keys, move |server| {
+            with_term(server, term, args).ok_or(other_term)
+        })
+    }
+
+    fn malformed(&self) -> impl Fn(Problem) -> CoordinatorError + use<> {
+        let place = self.shared.name.clone();
+        move |Problem(reason)| {
+            let place = place.clone();
+            CoordinatorError::Malformed { place, reason: reason.into() }
+        }
+    }
+}
+
+/// The arguments of a script that begins with `term.lua`. `None` if the server is not the one of the term.
+fn with_term(
+    server: &Server<'_>,
+    term: Option<TermParts>,
+    args: Vec<Vec<u8>>,
+) -> Option<Vec<Vec<u8>>> {
+    let TermParts { epoch, run_id, replication_id } = term?;
+    let mut all = vec![epoch.as_bytes().to_vec(), replication_id.as_bytes().to_vec()];
+    all.extend(args);
+    (*run_id == *server.run_id).then_some(all)
+}
+
+impl Coordinator for RedisPlace {
+    fn join(&self) -> CoordinatorFuture<Joined> {
+        let keys = vec![self.keys().epoch(), self.keys().version(), self.keys().log()];
+        let epoch = Uuid::new_v4().simple().to_string();
+        let args = vec![epoch.into_bytes(), PROTOCOL_VERSION.to_string().into_bytes()];
+        let (shared, malformed) = (self.shared.clone(), self.malformed());
+        Box::pin(async move {
+            let call = async |primary: &Primary| {
+                let answer = primary.connection.run(&JOIN, &keys, &args).await;
+                let answer = answer.map_err(|error| Failure::new(&shared.name, &error))?;
+                Ok((primary.run_id.clone(), answer))
+            };
+            let (run_id, answer) = shared.call(&shared.calls, ANSWER_LIMIT, call).await?;
+            let reply::Joining { is_new, epoch, replication_id, last } =
+                reply::joining(&answer).map_err(malformed)?;
+            let term = TermParts { epoch, run_id, replication_id }.term();
+            Ok(Joined { term, last, is_new })
+        })
+    }
+
+    fn publish(
+        &self,
+        term: Term,
+        from: NodeName,
+        records: Vec<Record>,
+    ) -> CoordinatorFuture<LogPosition> {
+        debug_assert!(records.len() <= MAX_PUBLISHED, "the caller splits its records");
+        let mut keys = vec![self.keys().log()];
+        keys.extend(RecordKind::ALL.map(|kind| self.keys().image(kind)));
+        let mut args = Vec::with_capacity(1 + 5 * records.len());
+        args.push(from.as_str().into());
+        for record in records {
+            let parts = record.parts();
+            let merge: &[u8] = match parts.kind.merge() {
+                Merge::Larger => b"larger",
+                Merge::First => b"first",
+            };
+            let is_always_appended: &[u8] = if parts.is_of_now { b"1" } else { b"0" };
+            let kind = parts.kind.letter().into();
+            args.extend([
+                kind,
+                merge.to_vec(),
+                parts.key,
+                parts.value,
+                is_always_appended.to_vec(),
+            ]);
+        }
+        let (answer, malformed) = (self.in_term(&PUBLISH, keys, &term, args), self.malformed());
+        Box::pin(async move { reply::position(&answer.await?).map_err(malformed) })
+    }
+
+    fn follow(
+        &self,
+        term: Term,
+        after: LogPosition,
+        wait: Duration,
+    ) -> CoordinatorFuture<Followed> {
+        let wait = wait.clamp(Duration::from_millis(1), MAX_WAIT);
+        let after_text = after.to_string();
+        let mut waiting = redis::cmd("XREAD");
+        // The answer of XREAD only ends the waiting. It does not say whether the term is still the same.
+        waiting.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().to_string());
+        waiting.arg("STREAMS").arg(self.keys().log()).arg(&after_text);
+        let keys = vec![self.keys().epoch(), self.keys().log()];
+        let args = vec![after_text.into_bytes(), MAX_ENTRIES.to_string().into_bytes()];
+        let (shared, malformed) = (self.shared.clone(), self.malformed());
+        let term = TermParts::read(&term);
+        Box::pin(async move {
+            let other_term = || CoordinatorError::OtherTerm { place: shared.name.clone() };
+            let failure = |error: RedisError| Failure::new(&shared.name, &error);
+            let read = |answer: &Value| {
+                reply::following(answer).map_err(|problem| Failure {
+                    error: malformed(problem),
+                    is_of_connection: false,
+                })
+            };
+            let call = async |primary: &Primary| {
+                let args = with_term(&primary.server(), term, args)
+                    .ok_or_else(|| Failure { error: other_term(), is_of_connection: true })?;
+                let follow = || primary.connection.run(&FOLLOW, &keys, &args);
+                let following = read(&follow().await.map_err(failure)?)?;
+                let is_empty = following.followed == Followed::Entries(Vec::new());
+                if !is_empty || after > following.last {
+                    return Ok(following);
+                }
+                // Both are sent at once. Redis runs the script when the waiting has ended.
+                let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
+                read(&waited.and(answer).map_err(failure)?)
+            };
+            let following = shared.call(&shared.waiting, ANSWER_LIMIT + wait, call).await?;
+            if after > following.last { Err(other_term()) } else { Ok(following.followed) }
+        })
+    }
+
+    fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart> {
+        let malformed = self.malformed();
+        let Some((kind, cursor)) = read_cursor(cursor) else {
+            let problem = Problem("a cursor of another program".to_owned());
+            return Box::pin(async move { Err(malformed(problem)) });
+        };
+        let args = vec![cursor.to_string().into_bytes(), IMAGE_PART.to_string().into_bytes()];
+        let answer = self.in_term(&IMAGE, vec![self.keys().image(kind)], &term, args);
+        Box::pin(async move {
+            let (cursor, records) = reply::image(kind, &answer.await?).map_err(malformed)?;
+            Ok(ImagePart { records, next: next_cursor(kind, cursor) })
+        })
+    }
+
+    fn renew(
+        &self,
+        term: Term,
+        lease: LeaseRecord,
+        replaced: Option<Incarnation>,
+    ) -> CoordinatorFuture<Renewed> {
+        let LeaseRecord { node, incarnation, number, applied } = lease;
+        let args = vec![
+            node.as_str().into(),
+            incarnation.to_string().into_bytes(),
+            format!("{number} {applied}").into_bytes(),
+            replaced.map(|replaced| replaced.to_string()).unwrap_or_default().into_bytes(),
+        ];
+        let keys = vec![self.keys().log(), self.keys().leases()];
+        let (answer, malformed) = (self.in_term(&RENEW, keys, &term, args), self.malformed());
+        Box::pin(async move {
+            match reply::renewal(&node, &answer.await?).map_err(malformed)? {
+                Renewal::Stored(renewed) => Ok(renewed),
+                Renewal::Taken(lease) => Err(CoordinatorError::NameTaken { name: node, lease }),
+            }
+        })
+    }
+
+    fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>> {
+        let answer = self.in_term(&LEASES, vec![self.keys().leases()], &term, Vec::new());
+        let malformed = self.malformed();
+        Box::pin(async move { reply::leases(&answer.await?).map_err(malformed) })
+    }
+
+    fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()> {
+        let LeaseRecord { node, incarnation, number, applied } = lease;
+        let value = format!("{incarnation} {number} {applied}").into_bytes();
+        let args = vec![node.as_str().into(), value];
+        let answer = self.in_term(&REMOVE, vec![self.keys().leases()], &term, args);
+        Box::pin(async move { answer.await.map(|_| ()) })
+    }
+
+    fn evict(
+        &self,
+        term: Term,
+        now: Timestamp,
+        cursor: Option<ImageCursor>,
+    ) -> CoordinatorFuture<Option<ImageCursor>> {
+        let malformed = self.malformed();
+        let Some((kind, cursor)) = read_cursor(cursor) else {
+            let problem = Problem("a cursor of another program".to_owned());
+            return Box::pin(async move { Err(malformed(problem)) });
+        };
+        let Some(needed) = needed_for(kind) else {
+            return Box::pin(async move { Ok(next_cursor(kind, 0)) });
+        };
+        let numbers = [u128::from(cursor), IMAGE_PART as u128, now.as_millis().into()];
+        let numbers = numbers.into_iter().chain([needed.as_millis()]);
+        let mut args = vec![kind.letter().into()];
+        args.extend(numbers.map(|number| number.to_string().into_bytes()));
+        let answer = self.in_term(&EVICT, vec![self.keys().image(kind)], &term, args);
+        Box::pin(async move {
+            let cursor = reply::cursor(&answer.await?).map_err(malformed)?;
+            Ok(next_cursor(kind, cursor))
+        })
+    }
+}
+
+/// How long a record of this kind is needed after its time. `None` if it is needed always.
+fn needed_for(kind: RecordKind) -> Option<Duration> {
+    let rule = DAY * u32::from(Validity::MAX.days());
+    match kind {
+        RecordKind::Token | RecordKind::Issued => Some(EVICTION_MARGIN),
+        RecordKind::User | RecordKind::Service => Some(rule + EVICTION_MARGIN),
+        RecordKind::Salt => None,
+    }
+}
+
+/// The kinds are read one after the other. A cursor is the letter of the kind and the cursor of Redis, such as `t:5`.
+fn read_cursor(cursor: Option<ImageCursor>) -> Option<(RecordKind, u64)> {
+    let Some(ImageCursor(text)) = cursor else { return Some((RecordKind::ALL[0], 0)) };
+    let (letter, cursor) = text.split_once(':')?;
+    Some((RecordKind::from_letter(letter.as_bytes())?, cursor.parse().ok()?))
+}
+
+fn next_cursor(kind: RecordKind, cursor: u64) -> Option<ImageCursor> {
+    let kind = match cursor {
+        0 => RecordKind::ALL.into_iter().skip_while(|other| *other != kind).nth(1)?,
+        _ => kind,
+    };
+    Some(ImageCursor(format!("{}:{cursor}", kind.letter())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_is_read_kind_by_kind() {
+        let (mut cursor, mut kinds) = (None, Vec::new());
+        loop {
+            let (kind, at) = read_cursor(cursor).unwrap();
+            kinds.push((kind, at));
+            match next_cursor(kind, if at == 0 && kind == RecordKind::User { 7 } else { 0 }) {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        let mut expected: Vec<_> = RecordKind::ALL.map(|kind| (kind, 0)).into();
+        expected.insert(2, (RecordKind::User, 7));
+        assert_eq!(kinds, expected);
+        assert_eq!(read_cursor(Some(ImageCursor("y:0".to_owned()))), None);
+        assert_eq!(read_cursor(Some(ImageCursor("t".to_owned()))), None);
+    }
+
+    #[test]
+    fn a_term_has_three_parts() {
+        let text = format!("{}.{}.{}", "a".repeat(32), "b".repeat(40), "c".repeat(40));
+        let parts = TermParts::read(&Term::new(&text)).unwrap();
+        assert_eq!(parts.term(), Term::new(&text));
+        for wrong in ["", "a.b.c", &text[1..], &format!("{text}.x")] {
+            assert_eq!(TermParts::read(&Term::new(wrong)), None, "{wrong}");
+        }
+    }
+}

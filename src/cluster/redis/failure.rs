@@ -1,0 +1,120 @@
+//! What an error of Redis means.
+
+use std::sync::Arc;
+
+use redis::{ErrorKind, RedisError};
+
+use crate::cluster::coordinator::CoordinatorError;
+
+/// The maximum length of a text of Redis in an error.
+const MAX_TEXT: usize = 200;
+
+/// An error of a call, and what to do with the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) error: CoordinatorError,
+    /// Whether another connection, perhaps to another server, could succeed.
+    pub(super) is_of_connection: bool,
+}
+
+impl Failure {
+    /// The server cannot be reached, or has not answered.
+    pub(super) fn unreachable(place: &Arc<str>, reason: &str) -> Self {
+        let error = CoordinatorError::Unreachable { place: place.clone(), reason: reason.into() };
+        Self { error, is_of_connection: true }
+    }
+
+    /// The server refuses this node.
+    pub(super) fn refused(place: &Arc<str>, reason: &str) -> Self {
+        let error = CoordinatorError::Refused { place: place.clone(), reason: reason.into() };
+        Self { error, is_of_connection: true }
+    }
+
+    /// The error with which Redis has answered, or the connection has failed.
+    pub(super) fn new(place: &Arc<str>, error: &RedisError) -> Self {
+        let (place, reason) = (place.clone(), |text: &str| Arc::<str>::from(text));
+        let detail = text_of(error.detail().unwrap_or_default().as_bytes());
+        let code = match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => error.code().unwrap_or_default(),
+            ErrorKind::Parse => {
+                let reason = reason("its answer is not an answer of Redis");
+                let error = CoordinatorError::Malformed { place, reason };
+                return Self { error, is_of_connection: true };
+            }
+            _ => return Self::unreachable(&place, &error.to_string()),
+        };
+        let (error, is_of_connection) = match code {
+            "TPTERM" => (CoordinatorError::OtherTerm { place }, false),
+            "TPVER" => match detail.parse() {
+                Ok(found) => (CoordinatorError::OtherVersion { place, found }, false),
+                Err(_) => {
+                    let reason = reason("the key version is not a number");
+                    (CoordinatorError::Malformed { place, reason }, false)
+                }
+            },
+            "TPBAD" => (CoordinatorError::Malformed { place, reason: reason(&detail) }, false),
+            "WRONGTYPE" => {
+                let reason = reason("a key of the site has a wrong type; remove it");
+                (CoordinatorError::Malformed { place, reason }, false)
+            }
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "UNKILLABLE" => {
+                let reason = format!("it is not ready ({code} {detail})").into();
+                (CoordinatorError::Unreachable { place, reason }, true)
+            }
+            "NOREPLICAS" => (
+                refused(
+                    place,
+                    "it has fewer replicas than min-replicas-to-write; start its replicas",
+                ),
+                false,
+            ),
+            "OOM" => (refused(place, "its memory is full (maxmemory); give it more memory"), false),
+            "MISCONF" => (
+                refused(place, "it cannot store its data on disk (MISCONF); look at its log"),
+                false,
+            ),
+            "READONLY" => (
+                refused(place, "it is a replica; use the address of the primary, or Sentinel"),
+                true,
+            ),
+            "MOVED" | "ASK" | "CROSSSLOT" => {
+                (refused(place, "it is a Redis Cluster, which is not supported"), true)
+            }
+            "WRONGPASS" => (refused(place, "the user or the password is wrong"), true),
+            "NOAUTH" => {
+                (refused(place, "it wants a user and a password; set user and passwordFile"), true)
+            }
+            "NOPERM" => (refused(place, &permission(&detail)), false),
+            // Redis 6 and 7 report a missing permission of a script's command as a common error.
+            _ if detail.contains("The user executing the script") => {
+                (refused(place, &permission(&detail)), false)
+            }
+            _ => {
+                let reason = format!("it answered {} {detail}", text_of(code.as_bytes())).into();
+                (CoordinatorError::Unreachable { place, reason }, true)
+            }
+        };
+        Self { error, is_of_connection }
+    }
+}
+
+fn refused(place: Arc<str>, reason: &str) -> CoordinatorError {
+    CoordinatorError::Refused { place, reason: reason.into() }
+}
+
+/// Names what must be allowed.
+fn permission(detail: &str) -> String {
+    let command = detail.split('\'').nth(1).filter(|_| detail.contains("run the '"));
+    let what = match command {
+        Some(command) => format!("the user must have the command {command}"),
+        None if detail.contains("key") => "the user must have the keys of this site".to_owned(),
+        None => format!("the user has no permission: {detail}"),
+    };
+    format!("{what}; set the ACL that `check --live` prints")
+}
+
+/// A text of Redis, without control characters and not too long.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().filter(|char| !char.is_control()).take(MAX_TEXT).collect()
+}

@@ -1,0 +1,25 @@
+-- Returns the id of the last entry of the log, whether entries after ARGV[3] may have been removed, and the next entries.
+-- KEYS: epoch, log. ARGV: epoch, replication id, the id after which the entries begin, the maximum number of entries.
+local last = last_id(KEYS[2])
+local after = ARGV[3]
+if after == last then
+  return {last, 0, {}}
+end
+-- Entries are removed from the beginning. So none after `after` is missing if one that is not after it is still there.
+if #redis.call('XRANGE', KEYS[2], '-', after, 'COUNT', 1) == 0 then
+  return {last, 1, {}}
+end
+local entries, size = {}, 0
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. after, '+', 'COUNT', ARGV[4])) do
+  for _, part in ipairs(entry[2]) do
+    size = size + #part
+  end
+  if size > 4194304 then
+    if #entries == 0 then
+      return redis.error_reply('TPBAD the entry ' .. entry[1] .. ' of the key log is too large; remove the key log')
+    end
+    break
+  end
+  entries[#entries + 1] = entry
+end
+return {last, 0, entries}

@@ -1,0 +1,43 @@
+//! The names of the keys in Redis.
+
+use super::settings::SiteName;
+use crate::revocation::RecordKind;
+
+/// The keys of a site.
+///
+/// The part in braces is the hash tag: Redis Cluster keeps keys with the same hash tag on the same server, so that a
+/// script can use them together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SiteKeys<'a>(pub(super) &'a SiteName);
+
+impl SiteKeys<'_> {
+    /// A key of the site, such as `tp:{prod}:log`.
+    pub(crate) fn key(&self, name: &str) -> Vec<u8> {
+        format!("tp:{{{}}}:{name}", self.0.as_str()).into_bytes()
+    }
+
+    /// A key with a hash tag of its own, such as `tp:{prod:APPL:USER}:sec`. `tag` must have no braces.
+    pub(crate) fn tagged(&self, tag: &str, name: &str) -> Vec<u8> {
+        format!("tp:{{{}:{tag}}}:{name}", self.0.as_str()).into_bytes()
+    }
+
+    pub(super) fn epoch(&self) -> Vec<u8> {
+        self.key("epoch")
+    }
+
+    pub(super) fn version(&self) -> Vec<u8> {
+        self.key("version")
+    }
+
+    pub(super) fn log(&self) -> Vec<u8> {
+        self.key("log")
+    }
+
+    pub(super) fn leases(&self) -> Vec<u8> {
+        self.key("leases")
+    }
+
+    pub(super) fn image(&self, kind: RecordKind) -> Vec<u8> {
+        self.key(&format!("image:{}", kind.letter()))
+    }
+}

@@ -1,0 +1,2 @@
+-- Returns all leases. KEYS: epoch, leases. ARGV: epoch, replication id.
+return leases_of(KEYS[2])

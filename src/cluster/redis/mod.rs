@@ -1,0 +1,32 @@
+//! Redis as the place in which nodes share data.
+//!
+//! Only this module uses the crate `redis`. The crate parses the protocol of Redis. Connecting again, TLS and Sentinel are
+//! done here: the TLS of the crate uses the default cryptography provider of the process, and its Sentinel client opens the
+//! connections itself.
+
+mod acl;
+mod connection;
+mod coordinator;
+mod failure;
+mod inspection;
+mod keys;
+mod login_failures;
+mod place;
+mod primary;
+mod reply;
+mod script;
+mod settings;
+mod socket;
+mod time_slots;
+mod tls;
+
+pub use acl::acl_command;
+pub use inspection::{Finding, Inspection, Severity};
+pub use login_failures::RedisLoginFailures;
+pub use place::RedisPlace;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use reply::read_answers;
+pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
+pub use time_slots::RedisTimeSlots;
+pub use tls::RedisTls;

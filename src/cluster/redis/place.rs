@@ -1,0 +1,216 @@
+//! The connections to Redis, and calls.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use redis::Value;
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+pub(crate) use super::primary::Server;
+use super::{
+    failure::Failure,
+    primary::{self, Primary},
+    script::Script,
+    settings::{Endpoint, RedisSettings, RedisSettingsError, Source},
+};
+use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
+
+/// How long Redis may take to answer.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// After a failed attempt to connect, calls fail without another attempt for this time.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often Sentinel is asked for the primary while connections to it are open.
+const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
+
+/// Redis as the place in which the nodes of a site share data.
+///
+/// It connects again when a connection was closed. With Sentinel, it follows the primary.
+#[derive(Clone)]
+pub struct RedisPlace {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) settings: RedisSettings,
+    /// For calls that are answered at once.
+    pub(super) calls: Line,
+    /// For the call that waits for new entries of the log. Redis answers the calls of a connection one after the other.
+    pub(super) waiting: Line,
+    watch: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A connection that is opened when it is needed.
+#[derive(Default)]
+pub(super) struct Line(Mutex<State>);
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Closed,
+    Open(Arc<Primary>),
+    Failed(Instant, Failure),
+}
+
+impl RedisPlace {
+    /// Creates a place. It connects at the first call.
+    ///
+    /// # Errors
+    /// [`RedisSettingsError`] if the settings do not fit together.
+    pub fn new(settings: RedisSettings) -> Result<Self, RedisSettingsError> {
+        settings.check()?;
+        let name = settings.address.to_string().into();
+        let (calls, waiting) = (Line::default(), Line::default());
+        let watch = std::sync::Mutex::default();
+        Ok(Self { shared: Arc::new(Shared { name, settings, calls, waiting, watch }) })
+    }
+
+    /// Returns the name of this place for messages. It contains no secret.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Runs a script with the keys and arguments, and returns its answer. It waits at most a few seconds. All keys must be
+    /// keys of this site.
+    pub(crate) fn invoke(
+        &self,
+        script: &'static Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> CoordinatorFuture<Value> {
+        self.invoke_at(script, keys, move |_| Ok(args))
+    }
+
+    /// Does the same as [`invoke`](Self::invoke), with arguments that depend on the server of the connection.
+    pub(crate) fn invoke_at(
+        &self,
+        script: &'static Script,
+        keys: Vec<Vec<u8>>,
+        args: impl FnOnce(&Server) -> Result<Vec<Vec<u8>>, CoordinatorError> + Send + 'static,
+    ) -> CoordinatorFuture<Value> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let call = async |primary: &Primary| {
+                // Another connection may reach the server of the term.
+                let args = args(&primary.server())
+                    .map_err(|error| Failure { error, is_of_connection: true })?;
+                let answer = primary.connection.run(script, &keys, &args).await;
+                answer.map_err(|error| Failure::new(&shared.name, &error))
+            };
+            shared.call(&shared.calls, ANSWER_LIMIT, call).await
+        })
+    }
+}
+
+impl Shared {
+    /// Runs `call` with a connection of `line`. The time limit includes connecting.
+    pub(super) async fn call<T>(
+        self: &Arc<Self>,
+        line: &Line,
+        limit: Duration,
+        call: impl AsyncFnOnce(&Primary) -> Result<T, Failure>,
+    ) -> Result<T, CoordinatorError> {
+        let primary = self.open(line).await?;
+        let failure = match timeout(limit, call(&primary)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                let reason = format!("{} has not answered in time", primary.connection.endpoint());
+                Failure::unreachable(&self.name, &reason)
+            }
+        };
+        if failure.is_of_connection {
+            line.close(&primary).await;
+        }
+        Err(failure.error)
+    }
+
+    async fn open(self: &Arc<Self>, line: &Line) -> Result<Arc<Primary>, CoordinatorError> {
+        let mut state = line.0.lock().await;
+        match &*state {
+            State::Open(primary) if !primary.connection.is_closed() => return Ok(primary.clone()),
+            State::Failed(at, failure) if at.elapsed() < RECONNECT_PAUSE => {
+                return Err(failure.error.clone());
+            }
+            _ => {}
+        }
+        *state = State::Closed;
+        match primary::connect(&self.name, &self.settings).await {
+            Ok(primary) => {
+                let primary = Arc::new(primary);
+                *state = State::Open(primary.clone());
+                self.watch_sentinel();
+                Ok(primary)
+            }
+            Err(failure) => {
+                *state = State::Failed(Instant::now(), failure.clone());
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// Starts the task that notices a failover although the old primary still answers.
+    fn watch_sentinel(self: &Arc<Self>) {
+        if !matches!(self.settings.address.source, Source::Sentinel { .. }) {
+            return;
+        }
+        if let Ok(mut watch) = self.watch.lock() {
+            watch.get_or_insert_with(|| tokio::spawn(watch_sentinel(Arc::downgrade(self))));
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Ok(watch) = self.watch.get_mut()
+            && let Some(watch) = watch.take()
+        {
+            watch.abort();
+        }
+    }
+}
+
+async fn watch_sentinel(shared: Weak<Shared>) {
+    loop {
+        sleep(SENTINEL_PERIOD).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Ok(endpoint) = primary::find(&shared.name, &shared.settings).await {
+            shared.calls.close_unless(&endpoint).await;
+            shared.waiting.close_unless(&endpoint).await;
+        }
+    }
+}
+
+impl Line {
+    /// Gives up a connection. Calls that wait for an answer on it keep it until then.
+    async fn close(&self, primary: &Arc<Primary>) {
+        let mut state = self.0.lock().await;
+        if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, primary)) {
+            *state = State::Closed;
+        }
+    }
+
+    async fn close_unless(&self, endpoint: &Endpoint) {
+        let mut state = self.0.lock().await;
+        if matches!(&*state, State::Open(open) if open.connection.endpoint() != endpoint) {
+            *state = State::Closed;
+        }
+    }
+}
+
+impl fmt::Debug for RedisPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisPlace")
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! Finds the primary, and connects to it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{
+    connection::{Connection, Login},
+    failure::Failure,
+    reply,
+    settings::{Endpoint, RedisSettings, Source},
+};
+
+/// How long a Sentinel may take to answer.
+const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
+
+/// A connection to a primary, and what identifies the server process.
+#[derive(Debug)]
+pub(super) struct Primary {
+    pub(super) connection: Connection,
+    pub(super) run_id: Arc<str>,
+    /// The clock of the server in seconds since 1970, when the connection was opened.
+    pub(super) opened_at: u64,
+}
+
+impl Primary {
+    pub(super) fn server(&self) -> Server<'_> {
+        Server { run_id: &self.run_id, opened_at: self.opened_at }
+    }
+}
+
+/// The server that runs a script.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server<'a> {
+    /// The id of the server process. Each start of Redis has another.
+    pub(crate) run_id: &'a str,
+    /// The clock of the server in seconds since 1970, when the connection was opened.
+    pub(crate) opened_at: u64,
+}
+
+/// Connects to the current primary.
+pub(super) async fn connect(
+    place: &Arc<str>,
+    settings: &RedisSettings,
+) -> Result<Primary, Failure> {
+    let endpoint = find(place, settings).await?;
+    let login = Login {
+        user: settings.address.user.as_deref(),
+        password: settings.password.as_ref().map(|password| password.as_slice()),
+        tls: settings.tls.as_ref(),
+    };
+    let connection = Connection::open(place, &endpoint, login).await?;
+    let opened = async {
+        if settings.address.database != 0 {
+            connection.command(redis::cmd("SELECT").arg(settings.address.database)).await?;
+        }
+        let (role, server) = (redis::cmd("ROLE"), connection.info("server"));
+        let (role, time) = (connection.command(&role), redis::cmd("TIME"));
+        tokio::try_join!(role, server, connection.command(&time))
+    };
+    let (role, server, time) = match timeout(SENTINEL_LIMIT, opened).await {
+        Ok(opened) => opened.map_err(|error| Failure::new(place, &error))?,
+        Err(_) => {
+            return Err(Failure::unreachable(
+                place,
+                &format!("{endpoint} has not answered in time"),
+            ));
+        }
+    };
+    match (&settings.address.source, reply::is_primary(&role)) {
+        (_, true) => {}
+        (Source::Server(_), false) => {
+            let reason =
+                format!("{endpoint} is a replica; use the address of the primary, or Sentinel");
+            return Err(Failure::refused(place, &reason));
+        }
+        (Source::Sentinel { .. }, false) => {
+            let reason = format!("{endpoint}, which Sentinel names, is not the primary yet");
+            return Err(Failure::unreachable(place, &reason));
+        }
+    }
+    let run_id = server.get("run_id").and_then(reply::server_id);
+    let (Some(run_id), Some(opened_at)) = (run_id, reply::seconds(&time)) else {
+        return Err(Failure::unreachable(
+            place,
+            &format!("{endpoint} has not said which server it is"),
+        ));
+    };
+    Ok(Primary { connection, run_id, opened_at })
+}
+
+/// The address of the current primary. Of the answers of the Sentinels, the one of the last failover counts.
+pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
+    let (master, nodes, user) = match &settings.address.source {
+        Source::Server(endpoint) => return Ok(endpoint.clone()),
+        Source::Sentinel { master, nodes, user } => (master, nodes, user),
+    };
+    let login = Login {
+        user: user.as_deref(),
+        password: settings.sentinel_password.as_ref().map(|password| password.as_slice()),
+        tls: settings.tls.as_ref(),
+    };
+    let ask = async |node: &Endpoint| {
+        let sentinel = Connection::open(place, node, login).await?;
+        let answer = sentinel.command(redis::cmd("SENTINEL").arg("MASTER").arg(&**master)).await;
+        let answer = answer.map_err(|error| Failure::new(place, &error))?;
+        reply::SentinelMaster::read(&answer)
+            .ok_or_else(|| Failure::unreachable(place, &format!("Sentinel {node} gave no address")))
+    };
+    let limited = async |node| match timeout(SENTINEL_LIMIT, ask(node)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            Err(Failure::unreachable(place, &format!("Sentinel {node} has not answered in time")))
+        }
+    };
+    let answers = futures_join(nodes.iter().map(limited)).await;
+    let (mut newest, mut failure): (Option<reply::SentinelMaster>, Option<Failure>) = (None, None);
+    for answer in answers {
+        match answer {
+            Ok(answer) => {
+                if newest.as_ref().is_none_or(|newest| newest.epoch < answer.epoch) {
+                    newest = Some(answer);
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    let Some(reply::SentinelMaster { host, port, epoch: _ }) = newest else {
+        return Err(failure.unwrap_or_else(|| Failure::unreachable(place, "no Sentinel")));
+    };
+    let is_encrypted = nodes.iter().any(|node| node.is_encrypted);
+    Endpoint::new(&host, port, is_encrypted).map_err(|_| {
+        let reason = format!(
+            "Sentinel names the primary {host}, and the connection to it would not be encrypted"
+        );
+        Failure::refused(place, &reason)
+    })
+}
+
+/// Waits for all futures.
+async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut is_pending = false;
+        for (future, output) in &mut waiting {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => is_pending = true,
+                }
+            }
+        }
+        if is_pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
+}

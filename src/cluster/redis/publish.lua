@@ -1,0 +1,26 @@
+-- Merges records into the image, and appends those that have changed it to the log. Returns the id of the last entry.
+-- KEYS: epoch, log, the images of the kinds t, u, s, p, x. ARGV: epoch, replication id, the name of the node, and for each
+-- record: kind, how to merge it (larger or first), key, value, whether it is always appended (1 or 0).
+local images = {t = KEYS[3], u = KEYS[4], s = KEYS[5], p = KEYS[6], x = KEYS[7]}
+local last = last_id(KEYS[2])
+for i = 4, #ARGV, 5 do
+  local kind, merge, id, value, always = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local old = redis.call('HGET', images[kind], id)
+  local changes = not old
+  if old and merge == 'larger' then
+    if #old > 20 or not string.find(old, '^%d+$') then
+      return redis.error_reply('TPBAD the key image:' .. kind .. ' has a value that is not a number; remove that field')
+    end
+    -- Decimal numbers without leading zeros. A number of Lua is not exact enough.
+    changes = #value > #old or (#value == #old and value > old)
+  end
+  -- The log first: if the image were written, and the log not, the next attempt would find nothing to append.
+  if changes or always == '1' then
+    last = redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
+      'k', kind, 'id', id, 'v', value, 'now', always, 'from', ARGV[3])
+  end
+  if changes then
+    redis.call('HSET', images[kind], id, value)
+  end
+end
+return last

@@ -1,0 +1,36 @@
+//! Lua scripts that run in Redis.
+
+use std::{fmt, sync::OnceLock};
+
+/// A Lua script. Redis runs a script as one atomic step.
+///
+/// A script reports its own errors with these codes:
+/// - `TPTERM`: the data is of another term;
+/// - `TPVER n`: the data was written by protocol version `n`;
+/// - `TPBAD text`: the data is malformed.
+pub(crate) struct Script {
+    name: &'static str,
+    code: &'static str,
+    hash: OnceLock<String>,
+}
+
+impl Script {
+    pub(crate) const fn new(name: &'static str, code: &'static str) -> Self {
+        Self { name, code, hash: OnceLock::new() }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The SHA-1 hash by which Redis finds a script that it knows.
+    pub(super) fn hash(&self) -> &str {
+        self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Script").field(&self.name).finish()
+    }
+}

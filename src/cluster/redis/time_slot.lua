@@ -1,0 +1,22 @@
+-- Reserves a time slot of one user and APPLID. The clock is that of Redis, so that nodes with different clocks agree.
+--
+-- KEYS[1]: the last reserved slot of the pair, in seconds.
+-- ARGV: how long an unused slot can be reserved, in seconds; the first slot that can be reserved; the latest second of
+-- this server's clock that the node has seen.
+--
+-- Returns {1, slot, now}, {0, seconds until the next slot, now}, or {-1, seconds that the clock was set back, now}, with
+-- the time in milliseconds.
+local time = redis.call('TIME')
+local second = tonumber(time[1])
+local now = second * 1000 + math.floor(tonumber(time[2]) / 1000)
+local spare, first, latest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if second < latest then
+  return {-1, latest - second, now}
+end
+local last = tonumber(redis.call('GET', KEYS[1]) or '-1')
+local slot = math.max(last + 1, second - spare, first)
+if slot > second then
+  return {0, slot - second, now}
+end
+redis.call('SET', KEYS[1], slot, 'EX', 2 * spare + 60)
+return {1, slot, now}

@@ -1,0 +1,633 @@
+//! The thread that writes the file.
+
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+use redb::{Database, ReadableTableMetadata};
+use tokio::sync::oneshot;
+
+#[cfg(feature = "redis")]
+use super::shared::{SharedRecords, Unordered};
+use super::{
+    file::{FileId, open},
+    load::{count_pats, load_followed, load_into, load_salts},
+    tables::{
+        ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, USERS, advance_trusted_time,
+        commit, read_trusted_time, retain,
+    },
+};
+#[cfg(feature = "redis")]
+use crate::revocation::Record;
+use crate::{
+    clock::Timestamp,
+    log_limit::log_limited,
+    metrics::Counter,
+    passticket::UserId,
+    revocation::{
+        Evicted, IssuedPat, Revocation, RevocationIndex, StoreError,
+        followers::Followers,
+        is_rule_needed, is_token_revocation_needed,
+        issued::{MAX_PATS, PatCounts},
+        known_networks::{Day, HASH, NetworkMemory},
+        salt::Salt,
+        salts::Salts,
+        trusted_time::{TrustedReading, Uptime},
+        unwritten::{Reach, Unwritten},
+    },
+};
+
+/// If expired revocations are kept for longer than this, the program warns the operator.
+pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
+pub(super) const MAX_GROUP: usize = 4096;
+
+/// If a group has this number of records, it is committed. Records of other nodes come in batches: large groups make a
+/// node that starts faster.
+const MAX_GROUP_RECORDS: usize = 200_000;
+
+/// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
+/// the store would stay down until the next revocation. The next revocation may come only much later.
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// If nothing else is written, the writer stores the trusted time at this interval. So the trusted time loses at most
+/// this much when the machine is restarted.
+pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Command {
+    Write(Write, Reply<Written>),
+    /// Returns records for other nodes: up to this number after this record.
+    #[cfg(feature = "redis")]
+    Export(Option<Record>, usize, Reply<Vec<Record>>),
+    Evict(Timestamp, Reply<Evicted>),
+    TrustClock(Timestamp, Reply<()>),
+    Suspend(Reply<()>),
+    Resume(Reply<()>),
+}
+
+/// The result of a [`Write`].
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only the nodes of a cluster need it")
+)]
+pub(super) struct Written {
+    /// What was written, with salted fingerprints.
+    pub(super) write: Write,
+    /// Revocations of single PATs that follow from the write.
+    pub(super) missed: Vec<Revocation>,
+}
+
+/// One write. The writer salts the fingerprints of revocations and PATs.
+pub(super) enum Write {
+    Revocation(Revocation),
+    /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
+    /// rule.
+    RuleOfNow(Revocation),
+    Issued(IssuedPat),
+    /// The networks of the user with this hash.
+    Networks([u8; HASH], Vec<u8>),
+    /// Records of other nodes. Their fingerprints are salted.
+    #[cfg(feature = "redis")]
+    Shared(SharedRecords),
+}
+
+impl Write {
+    /// Salts the fingerprint, if there is one.
+    fn salt(&mut self, salts: &Salts) {
+        let token = match self {
+            Self::Revocation(Revocation::Token { token, .. })
+            | Self::RuleOfNow(Revocation::Token { token, .. })
+            | Self::Issued(IssuedPat { token, .. }) => token,
+            // The networks are hashed with the own salt.
+            Self::Networks(..) => return salts.use_own(),
+            _ => return,
+        };
+        salts.use_own();
+        *token = salts.own().apply(*token);
+    }
+
+    /// Whether the caller writes the same again after an error.
+    fn is_repeated_by_caller(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Shared(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The number of records in this write.
+    fn records(&self) -> usize {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Shared(shared) => shared.records.len(),
+            _ => 1,
+        }
+    }
+}
+
+/// Why the writer thread did not write.
+#[derive(Debug)]
+pub(super) enum WriteProblem {
+    /// The path no longer names the file that the store opened at its start.
+    Replaced,
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl From<redb::Error> for WriteProblem {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The errors of writes. The store and its writer thread share this value.
+#[derive(Default)]
+pub(super) struct Faults {
+    pub(super) count: Counter,
+    /// The error of the last write. `None` if the last write succeeded.
+    pub(super) last: Mutex<Option<String>>,
+}
+
+impl Faults {
+    pub(super) fn last(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of the writer thread. Only this thread changes the file and the index. It changes the file before the
+/// index.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) name: Arc<str>,
+    pub(super) salts: Arc<Salts>,
+    pub(super) followed: Arc<Mutex<Option<Vec<u8>>>>,
+    /// The file that the store opened at its start. The index contains the revocations of this file.
+    pub(super) id: FileId,
+    pub(super) faults: Arc<Faults>,
+    /// `None` after an error, because redb then accepts no writes until the database is reopened.
+    pub(super) database: Option<Database>,
+    pub(super) index: Arc<RevocationIndex>,
+    pub(super) followers: Followers,
+    pub(super) networks: Arc<NetworkMemory>,
+    /// How many PATs of each user are in the table [`ISSUED`].
+    pub(super) counts: PatCounts,
+    /// Revocations that apply, but could not be written. The next write begins with these revocations.
+    pub(super) unwritten: Unwritten,
+    /// Whether the last write failed.
+    pub(super) is_failing: bool,
+    /// Whether another process writes the file.
+    pub(super) is_suspended: bool,
+    pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
+    /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
+    pub(super) advanced: Uptime,
+}
+
+impl Writer {
+    pub(super) fn run(mut self, commands: &mpsc::Receiver<Command>) {
+        let mut group = Vec::new();
+        while let Some(first) = self.wait_for(commands) {
+            let mut next = Some(first);
+            let mut records = 0;
+            while let Some(command) = next {
+                match command {
+                    Command::Write(write, reply) => {
+                        records += write.records();
+                        group.push((write, reply));
+                    }
+                    #[cfg(feature = "redis")]
+                    Command::Export(after, limit, reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.export(after.as_ref(), limit));
+                    }
+                    Command::Evict(now, reply) => {
+                        self.record(&mut group);
+                        // Sending fails only if the caller has dropped the future, so the result is ignored.
+                        let _ = reply.send(self.evict(now));
+                    }
+                    Command::TrustClock(now, reply) => {
+                        let _ = reply.send(self.trust_clock(now));
+                    }
+                    Command::Suspend(reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.suspend());
+                    }
+                    Command::Resume(reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.resume());
+                    }
+                }
+                let has_room = group.len() < MAX_GROUP && records < MAX_GROUP_RECORDS;
+                next = if has_room { commands.try_recv().ok() } else { None };
+            }
+            self.record(&mut group);
+        }
+        if !self.unwritten.is_empty() && !self.is_suspended {
+            // This tries once more to write the unwritten revocations. An error is logged.
+            let _ = self.with_database(|_| Ok(()));
+        }
+    }
+
+    /// Waits for the next command. Returns `None` if the store is being dropped. Calls [`probe`](Self::probe)
+    /// regularly while it waits.
+    fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+        loop {
+            match commands.recv_timeout(PROBE_EVERY) {
+                Ok(command) => return Some(command),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.probe(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Finds out whether the file was removed or replaced. After a failed write, tests whether the file can be
+    /// written again.
+    pub(super) fn probe(&mut self) {
+        if self.is_suspended {
+            return;
+        }
+        if self.is_failing {
+            let unwritten = self.unwritten.len();
+            if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
+                tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; it contains the revocations that could not be written before");
+            }
+        } else if let Err(problem) = self.check_id() {
+            self.fail(problem);
+        } else if self.must_advance() {
+            // `advance` logs an error and keeps it for [`DurableStore::health`].
+            let _ = self.advance();
+        }
+    }
+
+    /// Writes the revocations that could not be written before, and closes the file.
+    fn suspend(&mut self) -> Result<(), StoreError> {
+        if self.is_suspended {
+            return Ok(());
+        }
+        self.with_database(|_| Ok(()))?;
+        self.database = None;
+        self.is_suspended = true;
+        Ok(())
+    }
+
+    /// Opens the file, and applies its revocations.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        if !self.is_suspended {
+            return Ok(());
+        }
+        let (index, mut counts) = (self.index.clone(), PatCounts::default());
+        self.is_suspended = false;
+        let (salts, mut followed) = (self.salts.clone(), None);
+        let resumed = self.with_database(|database| {
+            load_salts(&salts, database)?;
+            load_into(&index, database)?;
+            counts = count_pats(database)?;
+            followed = load_followed(database)?;
+            Ok(())
+        });
+        match resumed {
+            Ok(()) => {
+                self.counts = counts;
+                *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = followed;
+            }
+            Err(_) => (self.is_suspended, self.database) = (true, None),
+        }
+        resumed
+    }
+
+    fn must_advance(&self) -> bool {
+        let now = (self.uptime)();
+        now.since_boot.saturating_sub(self.advanced.since_boot) >= ADVANCE_EVERY
+    }
+
+    /// Stores the trusted time.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        let uptime = (self.uptime)();
+        self.with_database(|database| {
+            commit(database, |txn| advance_trusted_time(txn, uptime.clone()))
+        })?;
+        self.advanced = uptime;
+        Ok(())
+    }
+
+    /// Writes a group of revocations and PATs. If a user already has the maximum number of PATs, further PATs are
+    /// refused and not written.
+    pub(super) fn record(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
+        self.refuse(group);
+        if group.is_empty() {
+            return;
+        }
+        group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
+        #[cfg(feature = "redis")]
+        let adopted = self.take_salts(group);
+        // For each write, the revocations of single PATs that follow from it: a rule should revoke these PATs, but misses
+        // them, because the PATs have a later issue time than the rule.
+        let mut missed: Vec<Vec<Revocation>> = Vec::new();
+        // The users of registered PATs of other nodes.
+        #[cfg(feature = "redis")]
+        let mut registered = Vec::new();
+        #[cfg(feature = "redis")]
+        let own = adopted.unwrap_or(*self.salts.own().bytes());
+        let uptime = (self.uptime)();
+        let written = self.with_database(|database| {
+            commit(database, |txn| {
+                advance_trusted_time(txn, uptime.clone())?;
+                let mut tables = Tables::open(txn)?;
+                #[cfg(feature = "redis")]
+                let mut unordered = Unordered::default();
+                for (write, _) in &*group {
+                    let mut missed_now = Vec::new();
+                    match write {
+                        Write::Revocation(revocation) => {
+                            tables.insert(revocation)?;
+                        }
+                        Write::RuleOfNow(rule) => {
+                            #[cfg(feature = "redis")]
+                            unordered.store(&mut tables, &mut registered)?;
+                            tables.insert(rule)?;
+                            missed_now = tables.missed_by(rule)?;
+                            for revocation in &missed_now {
+                                tables.insert(revocation)?;
+                            }
+                        }
+                        Write::Issued(pat) => tables.register(pat)?,
+                        Write::Networks(user, networks) => {
+                            tables.networks.insert(user, networks.as_slice())?;
+                        }
+                        #[cfg(feature = "redis")]
+                        Write::Shared(shared) => {
+                            shared.store_meta(txn, &own, adopted.is_some())?;
+                            for record in &shared.records {
+                                unordered.add(record);
+                                let Record::RuleOfNow(rule) = record else { continue };
+                                // The order of rules and PATs is that of the log.
+                                unordered.store(&mut tables, &mut registered)?;
+                                for revocation in tables.missed_by(rule)? {
+                                    if tables.insert(&revocation)? {
+                                        missed_now.push(revocation);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    missed.push(missed_now);
+                }
+                #[cfg(feature = "redis")]
+                unordered.store(&mut tables, &mut registered)?;
+                Ok(())
+            })
+        });
+        let has_failed = written.is_err();
+        if !has_failed {
+            self.advanced = uptime;
+        }
+        #[cfg(feature = "redis")]
+        self.finish_shared(group, adopted, &registered, has_failed);
+        // A failed transaction may have ended before the last write.
+        missed.resize_with(group.len(), Vec::new);
+        let unwritten = |reach| has_failed.then_some(reach);
+        for ((write, reply), missed) in group.drain(..).zip(missed) {
+            let is_repeated = write.is_repeated_by_caller();
+            for revocation in &missed {
+                self.apply(revocation, unwritten(Reach::ByTime).filter(|_| !is_repeated));
+            }
+            match &write {
+                Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
+                Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
+                Write::Issued(pat) if has_failed => self.counts.release(pat.user),
+                Write::Issued(_) | Write::Networks(..) => {}
+                #[cfg(feature = "redis")]
+                Write::Shared(_) => {}
+            }
+            // Sending fails only if the caller has dropped the future, so the result is ignored.
+            let _ = reply.send(written.clone().map(|()| Written { write, missed }));
+        }
+    }
+
+    /// Refuses the writes of the group that must not be written: all if the store is suspended, and PATs of users who have
+    /// the maximum number of PATs.
+    fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
+        if self.is_suspended {
+            // The caller repeats the request, and the other process answers it.
+            for (_, reply) in group.drain(..) {
+                let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
+            }
+        }
+        let refused = group.extract_if(.., |(write, _)| match write {
+            Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
+            _ => false,
+        });
+        for (write, reply) in refused {
+            if let Write::Issued(pat) = write {
+                let _ =
+                    reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+            }
+        }
+    }
+
+    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` contains its [`Reach`],
+    /// and the next write begins with this revocation.
+    fn apply(&mut self, revocation: &Revocation, unwritten: Option<Reach>) {
+        self.index.apply(revocation);
+        self.followers.tell(revocation);
+        if let Some(reach) = unwritten {
+            self.unwritten.keep(revocation.clone(), reach);
+        }
+    }
+
+    /// Removes the revocations that have no effect at the earlier of two times: the trusted time and `wall`.
+    pub(super) fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
+        let uptime = (self.uptime)();
+        let mut counts = PatCounts::default();
+        let networks = self.networks.clone();
+        let (evicted, stored) = self.with_database(|database| {
+            let (mut evicted, mut stored) = (Evicted::default(), wall);
+            let mut evicted_pats = 0;
+            commit(database, |txn| {
+                stored = read_trusted_time(txn, wall, uptime)?;
+                let trusted = stored.min(wall);
+                let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
+                let keep_rule = |up_to| is_rule_needed(up_to, trusted);
+                evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
+                evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
+                evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
+                let mut issued = txn.open_table(ISSUED)?;
+                let before = issued.len()?;
+                issued.retain(|_, (expires_at, user, _)| {
+                    let keep = keep_token(Timestamp::from_millis(expires_at));
+                    if let (true, Ok(user)) = (keep, UserId::new(user)) {
+                        counts.count(user);
+                    }
+                    keep
+                })?;
+                evicted_pats = before - issued.len()?;
+                // The lock is released after each call, so that logins do not wait until the whole table is read.
+                networks.lock().forget_old(Day::of(trusted));
+                txn.open_table(NETWORKS)?.retain(|user, _| networks.lock().has(user))?;
+                Ok(())
+            })?;
+            if evicted != Evicted::default() || evicted_pats > 0 {
+                database.compact()?;
+            }
+            Ok((evicted, stored))
+        })?;
+        self.counts = counts;
+        let trusted = stored.min(wall);
+        self.index.drop_stale(trusted);
+        if wall < stored {
+            let behind_secs = stored.as_secs() - wall.as_secs();
+            tracing::warn!(file = %self.name, behind_secs, "the clock is far behind the time of the last eviction, so the store does not trust it; set the clock. If the clock is right, start the program once with --trust-clock");
+        }
+        if trusted.plus(LAG) < wall {
+            let ahead_secs = wall.as_secs() - trusted.as_secs();
+            tracing::warn!(file = %self.name, ahead_secs, "the clock has advanced by more than the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
+        }
+        Ok(evicted)
+    }
+
+    fn trust_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let reading = TrustedReading { time: now, uptime: (self.uptime)() };
+        self.with_database(|database| {
+            commit(database, |txn| {
+                txn.open_table(META)?.insert(TRUSTED, reading.to_bytes().as_slice())?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Opens the database if it is closed. Then writes the revocations that could not be written before, and calls
+    /// `write`. After an error, closes the database.
+    ///
+    /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
+    /// The file is checked before and after the write. The second check finds a file that was replaced during the
+    /// write.
+    pub(super) fn with_database<T>(
+        &mut self,
+        write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        if self.is_suspended {
+            return Err(StoreError::HandedOver { store: self.name.clone() });
+        }
+        let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
+            let missed = write_all(&database, &self.unwritten)?;
+            let written = write(&mut database)?;
+            self.database = Some(database);
+            self.check_id()?;
+            Ok((written, missed))
+        });
+        match written {
+            Ok((written, missed)) => {
+                for revocation in &missed {
+                    self.index.apply(revocation);
+                    self.followers.tell(revocation);
+                }
+                self.unwritten.clear();
+                self.is_failing = false;
+                *self.faults.last() = self.lost();
+                Ok(written)
+            }
+            Err(problem) => Err(self.fail(problem)),
+        }
+    }
+
+    /// Returns the reason why the store is down although the file can be written, or `None` if no revocations were
+    /// lost.
+    fn lost(&self) -> Option<String> {
+        let lost = self.unwritten.lost();
+        (lost > 0).then(|| {
+            format!(
+                "{lost} revocations are only in memory, because {} could not be written for a long time; \
+                 repeat these revocations, then restart the program",
+                self.name
+            )
+        })
+    }
+
+    /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
+    fn fail(&mut self, problem: WriteProblem) -> StoreError {
+        let store = self.name.clone();
+        let (error, reason) = match problem {
+            WriteProblem::Replaced => {
+                log_limited!(error, "revocation file replaced", { file = %store }, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                let error = StoreError::Replaced { store };
+                let reason = error.to_string();
+                (error, reason)
+            }
+            WriteProblem::Failed(source) => {
+                log_limited!(error, "revocation file not written", { file = %store, error = %source }, "the revocation file could not be written; new revocations may not survive a restart");
+                let reason = format!(
+                    "{store} could not be written: {source}; check free space and permissions"
+                );
+                (StoreError::Write { store, source: source.into() }, reason)
+            }
+        };
+        self.faults.count.increment();
+        self.is_failing = true;
+        *self.faults.last() = Some(reason);
+        error
+    }
+
+    fn check_id(&self) -> Result<(), WriteProblem> {
+        match FileId::of(&self.path) {
+            Ok(id) if id == self.id => Ok(()),
+            Ok(_) => Err(WriteProblem::Replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WriteProblem::Replaced),
+            Err(error) => Err(WriteProblem::Failed(error.into())),
+        }
+    }
+
+    fn reopened(&mut self) -> Result<Database, WriteProblem> {
+        if let Some(database) = self.database.take() {
+            return Ok(database);
+        }
+        let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
+        // The hashes in the index were made with the salt of the file that the store opened at its start. There is one
+        // exception: a file without such hashes adopts the salt of another node.
+        let is_expected = |bytes: &[u8; Salt::LEN]| {
+            let is_adopted = !self.salts.is_own_used() && self.salts.is_foreign(bytes);
+            bytes == self.salts.own().bytes() || (is_adopted && self.adopt(bytes))
+        };
+        if !is_expected(salt.bytes()) {
+            return Err(WriteProblem::Replaced);
+        }
+        Ok(database)
+    }
+
+    /// Replaces the own salt in memory. Returns whether it could be replaced.
+    pub(super) fn adopt(&self, salt: &[u8; Salt::LEN]) -> bool {
+        let is_adopted = self.salts.adopt(*salt);
+        if is_adopted {
+            self.networks.adopt(self.salts.own().hasher());
+        }
+        is_adopted
+    }
+}
+
+/// Writes the revocations that could not be written before. Some of these revocations may be rules with the current
+/// time. Such a rule misses registered PATs with a later issue time. So this function also writes revocations of these
+/// PATs, and returns them.
+pub(super) fn write_all(
+    database: &Database,
+    unwritten: &Unwritten,
+) -> Result<Vec<Revocation>, redb::Error> {
+    let mut missed = Vec::new();
+    if unwritten.is_empty() {
+        return Ok(missed);
+    }
+    commit(database, |txn| {
+        let mut tables = Tables::open(txn)?;
+        for (revocation, reach) in unwritten.iter() {
+            tables.insert(&revocation)?;
+            if reach == Reach::OfNow {
+                missed.extend(tables.missed_by(&revocation)?);
+            }
+        }
+        missed.iter().try_for_each(|revocation| tables.insert(revocation).map(drop))
+    })?;
+    Ok(missed)
+}

@@ -1,0 +1,150 @@
+//! The salt of a site, and the hashes that are the keys of its revocations
+//! (docs/reference/zowe-site.md#revocation-records).
+
+use std::fmt;
+
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
+};
+use sha2::{Digest, Sha512};
+
+/// How the text of a salt becomes the bytes that are hashed. The two release lines of API ML write different texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SaltSpelling {
+    /// The text is Base64 of 16 bytes, as later releases write it.
+    Base64Of16Bytes,
+    /// The text is Base64 of another number of bytes. A later release that reads the salt of an older one writes such a
+    /// text, and then finds no earlier revocation.
+    Base64,
+    /// The bytes are the text itself in UTF-8, as the releases 3.0 write it.
+    Text,
+}
+
+impl fmt::Display for SaltSpelling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base64Of16Bytes => "Base64 of 16 bytes",
+            Self::Base64 => "Base64, but not of 16 bytes",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// The salt that all API MLs of a site share. `Debug` does not show it.
+#[derive(Clone)]
+pub(super) struct Salt {
+    text: Box<str>,
+    spelling: SaltSpelling,
+    /// The state of SHA-512 after it has hashed the salt.
+    state: Sha512,
+}
+
+impl Salt {
+    /// Reads the text of the record. Returns `None` if the text is empty.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        let decoded = BASE64_STANDARD.decode(text).or_else(|_| BASE64_STANDARD_NO_PAD.decode(text));
+        let (spelling, bytes) = match decoded {
+            Ok(bytes) if bytes.len() == 16 => (SaltSpelling::Base64Of16Bytes, bytes),
+            Ok(bytes) if !bytes.is_empty() => (SaltSpelling::Base64, bytes),
+            _ => (SaltSpelling::Text, text.as_bytes().to_vec()),
+        };
+        Some(Self { text: text.into(), spelling, state: Sha512::new_with_prefix(bytes) })
+    }
+
+    pub(super) fn spelling(&self) -> SaltSpelling {
+        self.spelling
+    }
+
+    /// Whether the record has the same text.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
+    /// Returns the key under which API ML stores `value`.
+    pub(super) fn hash(&self, value: &str) -> ItemHash {
+        ItemHash(self.state.clone().chain_update(value.as_bytes()).finalize().into())
+    }
+}
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Salt").field("spelling", &self.spelling).finish_non_exhaustive()
+    }
+}
+
+/// The key of a revocation: SHA-512 of the salt and of a token, a user or a service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ItemHash([u8; 64]);
+
+impl ItemHash {
+    /// Reads 128 hexadecimal digits. Other keys are not keys of revocations.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let digits: &[u8; 128] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; 64];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for ItemHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ItemHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ItemHash({:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spelling_decides_which_bytes_are_hashed() {
+        let sha = |bytes: &[u8]| ItemHash(Sha512::digest(bytes).into());
+        // 16 bytes, 18 bytes and no Base64.
+        for (text, spelling, prefix) in [
+            (
+                "AAECAwQFBgcICQoLDA0ODw==",
+                SaltSpelling::Base64Of16Bytes,
+                &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15][..],
+            ),
+            (
+                "AAECAwQFBgcICQoLDA0ODw",
+                SaltSpelling::Base64Of16Bytes,
+                &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15][..],
+            ),
+            ("77+977+9", SaltSpelling::Base64, "\u{fffd}\u{fffd}".as_bytes()),
+            ("\u{fffd}a\u{fffd}!", SaltSpelling::Text, "\u{fffd}a\u{fffd}!".as_bytes()),
+            ("with space", SaltSpelling::Text, b"with space"),
+        ] {
+            let salt = Salt::parse(text).unwrap();
+            assert_eq!(salt.spelling(), spelling, "{text}");
+            assert_eq!(salt.hash("USER"), sha(&[prefix, b"USER"].concat()), "{text}");
+            assert!(!format!("{salt:?}").contains(text));
+        }
+        assert!(Salt::parse("").is_none());
+    }
+
+    #[test]
+    fn a_hash_is_128_hexadecimal_digits() {
+        let hash = Salt::parse("a").unwrap().hash("b");
+        let text = hash.to_string();
+        assert_eq!((text.len(), ItemHash::parse(&text)), (128, Some(hash)));
+        assert_eq!(ItemHash::parse(&text.to_uppercase()), Some(hash));
+        for bad in ["", "ab", &text[1..], &format!("{text}0"), &format!("{}+1", &text[2..])] {
+            assert_eq!(ItemHash::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Writes to Zowe's Caching Service. A write is confirmed by reading the entry back, because releases before 3.6 answer
+//! a dropped write with success (docs/reference/zowe-site.md#caching-store-modes).
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    client::ServiceClient,
+    error::CachingServiceError,
+    list::List,
+    pat_hashes::{service_spelling, user_spellings},
+    records::token_value,
+    salt::{ItemHash, Salt},
+};
+use crate::{
+    clock::Timestamp,
+    revocation::Revocation,
+    token::{Pat, Validity},
+};
+
+/// How often a write is sent before it counts as dropped.
+const TRIES: u32 = 3;
+
+/// The pause before a write is sent again. A busy service has already waited four seconds for its lock.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The maximum number of revocations that wait for the service.
+const MAX_WAITING: usize = 10_000;
+
+const DAY_SECS: u64 = 24 * 60 * 60;
+
+/// One entry that the service should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Write {
+    list: List,
+    hash: ItemHash,
+    value: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    Token { issued_at: Timestamp, expires_at: Timestamp },
+    Rule { up_to: Timestamp },
+}
+
+/// A revocation that the service should have. It is kept in this form, because its keys depend on the salts.
+#[derive(Clone, Debug)]
+pub(super) enum Subject {
+    Pat(Pat),
+    /// A rule. A revocation of one token is not a rule, and has no writes.
+    Rule(Revocation),
+}
+
+impl Subject {
+    /// Returns the entries of this revocation.
+    pub(super) fn writes(&self, salts: &[Salt]) -> Result<Vec<Write>, CachingServiceError> {
+        match self {
+            Self::Pat(pat) => Write::of_pat(pat, salts).ok_or(CachingServiceError::NoText),
+            Self::Rule(rule) => Ok(Write::of_rule(rule, salts)),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pat(one), Self::Pat(other)) => one.fingerprint() == other.fingerprint(),
+            (Self::Rule(one), Self::Rule(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Write {
+    /// Returns the writes that revoke one PAT. Returns `None` if the verifier does not keep the text of PATs.
+    fn of_pat(pat: &Pat, salts: &[Salt]) -> Option<Vec<Self>> {
+        let text = pat.expose()?;
+        let value = Value::Token { issued_at: pat.issued_at(), expires_at: pat.expires_at() };
+        let write = |salt: &Salt| Self { list: List::Tokens, hash: salt.hash(text), value };
+        Some(salts.iter().map(write).collect())
+    }
+
+    fn of_rule(rule: &Revocation, salts: &[Salt]) -> Vec<Self> {
+        let (list, spellings, up_to) = match rule {
+            Revocation::Token { .. } => return Vec::new(),
+            Revocation::User { user, up_to } => (List::Users, user_spellings(user, None), *up_to),
+            Revocation::Service { service, up_to } => {
+                (List::Services, vec![service_spelling(service).to_owned()], *up_to)
+            }
+        };
+        let value = Value::Rule { up_to };
+        let of_salt = |salt: &Salt| {
+            let write = |spelling: &String| Self { list, hash: salt.hash(spelling), value };
+            spellings.iter().map(write).collect::<Vec<_>>()
+        };
+        salts.iter().flat_map(of_salt).collect()
+    }
+
+    /// Stores the entry, and reads it back. A rule with a later time is kept.
+    pub(super) async fn confirm(
+        &self,
+        client: &ServiceClient,
+        has_query: bool,
+        now: Timestamp,
+    ) -> Result<(), CachingServiceError> {
+        let mut problem = CachingServiceError::Dropped;
+        let Some(ttl) = self.ttl_secs(now) else {
+            return Ok(());
+        };
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                sleep(PAUSE * attempt).await;
+            }
+            match self.attempt(client, has_query, ttl).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => problem = CachingServiceError::Dropped,
+                Err(error) if error.needs_operator() => return Err(error),
+                Err(error) => problem = error,
+            }
+        }
+        Err(problem)
+    }
+
+    /// Returns whether the service has the entry.
+    async fn attempt(
+        &self,
+        client: &ServiceClient,
+        has_query: bool,
+        ttl: u64,
+    ) -> Result<bool, CachingServiceError> {
+        if self.is_stored(client, has_query).await? {
+            return Ok(true);
+        }
+        let value = match self.value {
+            Value::Token { issued_at, expires_at } => {
+                token_value(&self.hash, issued_at, expires_at)
+            }
+            Value::Rule { up_to } => up_to.as_millis().to_string(),
+        };
+        client.put(self.list, &self.hash, &value, has_query.then_some(ttl)).await?;
+        self.is_stored(client, has_query).await
+    }
+
+    /// Whether the service has the token, or a rule of this time or later.
+    async fn is_stored(
+        &self,
+        client: &ServiceClient,
+        has_query: bool,
+    ) -> Result<bool, CachingServiceError> {
+        let lists = match has_query {
+            true => client.query(&[(self.list, self.hash)]).await?,
+            false => client.list(self.list).await?,
+        };
+        let stored = lists.time_of(self.list, &self.hash);
+        Ok(stored.is_some_and(|stored| match self.value {
+            Value::Token { .. } => true,
+            Value::Rule { up_to } => stored >= up_to,
+        }))
+    }
+
+    /// How long the service must keep the entry. `None` if the entry has no effect any more: a write with such a time
+    /// would remove an older entry.
+    fn ttl_secs(&self, now: Timestamp) -> Option<u64> {
+        let longest = u64::from(Validity::MAX.days()) * DAY_SECS;
+        let end = match self.value {
+            Value::Token { expires_at, .. } => expires_at.as_secs(),
+            Value::Rule { up_to } => up_to.as_secs().saturating_add(longest),
+        };
+        let left = end.saturating_sub(now.as_secs()).min(longest);
+        (left > 0).then_some(left)
+    }
+}
+
+/// The revocations that the service has not confirmed, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    subjects: VecDeque<Subject>,
+    /// The number of revocations beyond the limit. They are never written.
+    pub(super) lost: u64,
+}
+
+impl Waiting {
+    pub(super) fn keep(&mut self, subject: Subject) {
+        if self.subjects.iter().any(|other| other.is_same(&subject)) {
+            return;
+        }
+        match self.subjects.len() < MAX_WAITING {
+            true => self.subjects.push_back(subject),
+            false => self.lost += 1,
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<Subject> {
+        self.subjects.front().cloned()
+    }
+
+    pub(super) fn remove(&mut self, subject: &Subject) {
+        self.subjects.retain(|other| !other.is_same(subject));
+    }
+
+    /// Puts the first revocation behind the others, so that one that is always refused does not stop them.
+    pub(super) fn rotate(&mut self) {
+        if !self.subjects.is_empty() {
+            self.subjects.rotate_left(1);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.subjects.len()
+    }
+}
