@@ -50,7 +50,8 @@ impl ForwardTimeouts {
     }
 
     /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of the body of its request, as
-    /// long as the service takes more. Otherwise the answer is 408. There is no receive timeout for gRPC.
+    /// long as the service takes more. Otherwise the answer is 408. There is no receive timeout for gRPC over an
+    /// HTTP/2 connection to the service.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }
