@@ -34,6 +34,10 @@ bench-smoke:
 instructions:
     .ci/instructions
 
+# Three gateways over Redis with failures at random: no gateway accepts a revoked token: `just cluster-chaos 300`.
+cluster-chaos revocations:
+    CLUSTER_REVOCATIONS={{revocations}} cargo test --locked -p passticket-proxy --test cluster_chaos -- --ignored --nocapture
+
 # Run the program under a mixed load with broken clients and services, and check that it does not grow: `just soak 60`.
 soak seconds:
     SOAK_SECONDS={{seconds}} cargo test --locked -p passticket-proxy --test soak -- --ignored --nocapture

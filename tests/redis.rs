@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
+    net::{IpAddr, Ipv4Addr},
     num::NonZeroU64,
     time::{Duration, Instant},
 };
@@ -13,17 +14,27 @@ use test_support::{
     pki::{self, Authority, Clients},
     redis::{Redis, RedisOptions, Reply, has_redis},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tower_passticket::{
-    clock::Timestamp,
+    clock::{Clock, ManualClock, SystemClock, Timestamp},
     cluster::{
         coordinator::{
             Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, LeaseRecord,
             LogPosition, NodeName, Term,
         },
-        redis::{RedisAddress, RedisPlace, RedisSettings, RedisTls, SiteName},
+        redis::{
+            Finding, RedisAddress, RedisLoginFailures, RedisPlace, RedisSettings, RedisTimeSlots,
+            RedisTls, Severity, SiteName, acl_command,
+        },
     },
-    passticket::UserId,
+    login_failures::{
+        Attempt, AttemptResult, CountInAdvance, FailureLimit, FailureLimits, NetworkOrigin,
+        SharedLoginFailures,
+    },
+    passticket::{Applid, SharedTimeSlots, SlotRequest, UserId},
     revocation::{Record, RecordKind, RecordParts, Revocation},
     token::{ServiceId, TokenFingerprint},
 };
@@ -242,6 +253,56 @@ async fn leases_are_renewed_replaced_and_removed() {
     assert_eq!(place.leases(term.clone()).await.unwrap().len(), 2);
     place.remove(term.clone(), lease("a", second, 1)).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap(), [other]);
+}
+
+#[tokio::test]
+async fn records_that_are_not_needed_are_evicted() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start();
+    let place = place(&redis);
+    let term = place.join().await.unwrap().term;
+    let day = |days: u64| days * 24 * 60 * 60 * 1000;
+    let now = SystemClock.now();
+    let ago = |days| now.as_millis() - day(days);
+    let issued = |expires_at: u64| {
+        Record::from_parts(&RecordParts {
+            kind: RecordKind::Issued,
+            key: [&expires_at.to_be_bytes()[..], &[1; 32]].concat(),
+            value: [&expires_at.to_be_bytes()[..], b"\x04USER"].concat(),
+            is_of_now: false,
+        })
+        .unwrap()
+    };
+    let needed = [
+        token(1, ago(6)),
+        token(2, u64::MAX),
+        Record::Revocation(user(ago(96))),
+        issued(ago(6)),
+        issued(u64::MAX),
+        Record::Salt([1; 64]),
+    ];
+    let evicted = [token(3, ago(8)), token(4, 0), service(ago(98)), issued(ago(8))];
+    let all = [&needed[..], &evicted].concat();
+    place.publish(term.clone(), node("a"), all).await.unwrap();
+    let evict = async |now: Timestamp| {
+        let mut cursor = None;
+        loop {
+            cursor = place.evict(term.clone(), now, cursor).await.unwrap();
+            if cursor.is_none() {
+                return image(&place, &term).await;
+            }
+        }
+    };
+    // The clock of a node that is behind evicts less.
+    assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 9);
+    // If it is ahead, the clock of Redis counts.
+    let left = evict(now.plus(Duration::from_millis(day(5000)))).await;
+    let texts = |records: &[Record]| -> BTreeSet<_> {
+        records.iter().map(|it| format!("{it:?}")).collect()
+    };
+    assert_eq!(texts(&left), texts(&needed));
 }
 
 /// Asserts that every call with this term fails with `OtherTerm`.
@@ -557,4 +618,197 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     assert!(matches!(error, CoordinatorError::OtherVersion { found: 2, .. }), "{error}");
     let error = place.image(Term::new("x"), Some(ImageCursor("y".to_owned()))).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
+}
+
+/// Calls everything that a node calls.
+async fn call_everything(place: &RedisPlace) {
+    let joined = place.join().await.unwrap();
+    let term = joined.term;
+    let records = vec![token(1, 1), Record::RuleOfNow(user(1)), Record::Salt([1; 64])];
+    let first = place.publish(term.clone(), node("a"), records).await.unwrap();
+    place.publish(term.clone(), node("a"), vec![token(2, 1), token(1, 2)]).await.unwrap();
+    let Followed::Entries(new) = place.follow(term.clone(), first, WAIT).await.unwrap() else {
+        panic!("a gap")
+    };
+    assert_eq!(new.len(), 2);
+    assert_eq!(entries(place, &term, new[1].position).await, []);
+    assert_eq!(image(place, &term).await.len(), 4);
+    let lease = lease("a", Incarnation::new(), 1);
+    place.renew(term.clone(), lease.clone(), None).await.unwrap();
+    place.leases(term.clone()).await.unwrap();
+    place.evict(term.clone(), Timestamp::from_millis(0), None).await.unwrap();
+    let inspection = place.inspect(SystemClock).await.unwrap();
+    assert_eq!((inspection.records, inspection.leases), (4, vec![lease.clone()]));
+    place.remove(term, lease).await.unwrap();
+
+    let applid = Applid::new("ZOWEAPPL").unwrap();
+    let user = UserId::new("USER").unwrap();
+    let spare = Duration::from_secs(60);
+    let request = SlotRequest::new(user, applid, spare, Timestamp::from_millis(0));
+    let slots = RedisTimeSlots::new(place.clone());
+    let reserve = || async {
+        let reserved = slots.reserve(request).await;
+        reserved.map_err(|error| CoordinatorError::Unreachable {
+            place: "".into(),
+            reason: format!("{error:?}").into(),
+        })
+    };
+    let (one, other) = (until_ok(reserve).await, until_ok(reserve).await);
+    assert_ne!(one.slot, other.slot);
+
+    let failures = RedisLoginFailures::new(place.clone());
+    let limit = || FailureLimit::new(0, Duration::from_secs(1));
+    let limits = FailureLimits::new(limit(), limit(), limit());
+    let network = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+    let attempt = Attempt::new(user, Some(network), NetworkOrigin::Unknown);
+    let begin = || failures.begin(attempt, limits, CountInAdvance::Always);
+    let other_user = Attempt::new(UserId::new("OTHER").unwrap(), None, NetworkOrigin::Known);
+    failures.begin(other_user, limits, CountInAdvance::Always).await.unwrap().unwrap();
+    let claim = begin().await.unwrap().unwrap();
+    failures.end(attempt, claim, AttemptResult::Withdrawn);
+    let failed = timeout(PATIENCE, async {
+        // `end` does not wait, so the attempt may have to wait first.
+        loop {
+            match begin().await.unwrap() {
+                Ok(claim) => return failures.end(attempt, claim, AttemptResult::Failed),
+                Err(wait) => sleep(wait).await,
+            }
+        }
+    });
+    failed.await.unwrap();
+    timeout(PATIENCE, async { while begin().await.unwrap().is_ok() {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start();
+    let acl = acl_command(&site(), "tp");
+    redis.run(&acl.split(' ').collect::<Vec<_>>()).ok();
+    let open = |site: &str| {
+        let url = format!("redis://tp@127.0.0.1:{}/1", redis.port());
+        let address = RedisAddress::from_url(&url).unwrap();
+        let settings = RedisSettings::new(SiteName::new(site).unwrap(), address);
+        RedisPlace::new(settings.with_password(Zeroizing::new(b"PASSWORD".to_vec()))).unwrap()
+    };
+    let admin = |command: &[&str]| redis.run(command);
+    admin(&["CONFIG", "RESETSTAT"]).ok();
+    let place = open("prod");
+    call_everything(&place).await;
+
+    let allowed: BTreeSet<_> = acl.split(" +").skip(1).map(str::to_owned).collect();
+    let statistics = admin(&["INFO", "commandstats"]).text();
+    let used: BTreeSet<_> = statistics
+        .lines()
+        .filter(|line| !line.contains(":calls=0,"))
+        .filter_map(|line| Some(line.strip_prefix("cmdstat_")?.split_once(':')?.0.to_owned()))
+        .filter(|command| !["auth", "config|resetstat"].contains(&command.as_str()))
+        .collect();
+    assert_eq!(used, allowed);
+
+    let reason = |error: CoordinatorError| match error {
+        CoordinatorError::Refused { reason, .. } => reason,
+        other => panic!("{other}"),
+    };
+    let other_site = open("prod2").join().await.unwrap_err();
+    assert!(reason(other_site).contains("keys of this site"));
+    let term = place.join().await.unwrap().term;
+    admin(&["ACL", "SETUSER", "tp", "-xadd"]).ok();
+    let records = vec![token(3, 1)];
+    let refused = reason(place.publish(term, node("a"), records).await.unwrap_err());
+    assert!(refused.contains("xadd"), "{refused}");
+
+    let findings = place.inspect(SystemClock).await.unwrap().findings;
+    let unknown = |finding: &Finding| match finding {
+        Finding::NotKnown { command, .. } => Some(*command),
+        _ => None,
+    };
+    assert_eq!(findings.iter().filter_map(unknown).collect::<Vec<_>>(), ["MEMORY USAGE"]);
+}
+
+#[tokio::test]
+async fn the_inspection_finds_wrong_settings() {
+    if !has_redis() {
+        return;
+    }
+    let redis = RedisOptions::default().with("maxmemory-policy allkeys-lru").start();
+    let place = place(&redis);
+    let clock = ManualClock::new(SystemClock.now().plus(Duration::from_secs(60)));
+    let inspection = place.inspect(clock).await.unwrap();
+    assert!((-70_000..-50_000).contains(&inspection.clock_difference), "{inspection:?}");
+    assert_eq!((inspection.records, inspection.memory), (0, Some(0)));
+    let (late, rest): (Vec<_>, Vec<_>) =
+        inspection.findings.into_iter().partition(|it| matches!(it, Finding::ClockDiffers(_)));
+    assert_eq!(late.len(), 1);
+    let evicts = Finding::Evicts("allkeys-lru".to_owned());
+    assert_eq!(rest, [evicts, Finding::NotPersistent, Finding::NoPassword]);
+    assert_eq!(redis.run(&["DBSIZE"]).int(), 0, "the inspection changes nothing");
+
+    place.join().await.unwrap();
+    let replica = RedisOptions::default().replica_of(&redis).start();
+    redis.wait_for_replicas(1);
+    let inspection = place.inspect(SystemClock).await.unwrap();
+    assert_eq!(inspection.replicas, 1);
+    assert!(inspection.findings.contains(&Finding::WritesWithoutReplica));
+    assert_eq!(Finding::WritesWithoutReplica.severity(), Severity::Error);
+    redis.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]).ok();
+    let inspection = place.inspect(SystemClock).await.unwrap();
+    assert!(inspection.findings.contains(&Finding::LongLag(10)), "{inspection:?}");
+    assert!(inspection.memory.unwrap() < 10_000);
+    drop(replica);
+}
+
+/// `REDIS_RECORDS` sets the number of records. The figures are in docs/operating/nodes-redis.md.
+#[tokio::test]
+async fn a_large_image_is_published_and_read() {
+    if !has_redis() {
+        return;
+    }
+    let count: u32 = std::env::var("REDIS_RECORDS").map_or(20_000, |it| it.parse().unwrap());
+    let redis = Redis::start();
+    let place = place(&redis);
+    let term = place.join().await.unwrap().term;
+    let began = Instant::now();
+    let mut running: JoinSet<Result<LogPosition, CoordinatorError>> = JoinSet::new();
+    for first in (0..count).step_by(1000) {
+        let records: Vec<_> = (first..count.min(first + 1000))
+            .map(|number| {
+                let mut bytes = [7; 32];
+                // As the first bytes of a fingerprint, spread over the whole range.
+                bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
+                let token = TokenFingerprint::from_bytes(bytes);
+                let expires_at = Timestamp::from_millis(1_764_300_000_000 + u64::from(number));
+                Record::Revocation(Revocation::Token { token, expires_at })
+            })
+            .collect();
+        if running.len() >= 8 {
+            running.join_next().await.unwrap().unwrap().unwrap();
+        }
+        running.spawn(place.publish(term.clone(), node("a"), records));
+    }
+    while let Some(published) = running.join_next().await {
+        published.unwrap().unwrap();
+    }
+    let published = began.elapsed();
+    let began = Instant::now();
+    let mut read = 0;
+    let mut cursor = None;
+    loop {
+        let part = place.image(term.clone(), cursor).await.unwrap();
+        read += part.records.len();
+        match part.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    let took = began.elapsed();
+    let memory = place.inspect(SystemClock).await.unwrap().memory.unwrap();
+    println!(
+        "{count} records: published in {published:?}, read in {took:?}, {memory} bytes of keys, {} bytes of Redis",
+        redis.info("memory", "used_memory")
+    );
+    assert_eq!(image_size(&redis), i64::from(count));
+    assert!(read >= count as usize);
 }

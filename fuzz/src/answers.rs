@@ -1,4 +1,4 @@
-//! Answers of three servers of Zowe. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
+//! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
 //! permissions. API ML tells the gateway whether a token is still valid.
 
 use std::{
@@ -30,7 +30,7 @@ use tower_passticket::{
 
 use crate::{exchange::block_on, gateway::user, support::CERTIFICATE};
 
-struct InMemoryConnection(TokioIo<DuplexStream>);
+pub(crate) struct InMemoryConnection(TokioIo<DuplexStream>);
 
 impl Connection for InMemoryConnection {
     fn connected(&self) -> Connected {
@@ -68,7 +68,7 @@ impl Write for InMemoryConnection {
 
 /// A connector to a server that gives the same answer to every request.
 #[derive(Clone)]
-struct Connector(Arc<[u8]>);
+pub(crate) struct Connector(Arc<[u8]>);
 
 impl tower_service::Service<Uri> for Connector {
     type Response = InMemoryConnection;
@@ -101,16 +101,16 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
 }
 
 /// An answer of the server.
-struct Answer {
+pub(crate) struct Answer {
     bytes: Arc<[u8]>,
     /// The status and the JSON body. `None` if the input also contains the head of the answer.
-    framed: Option<(u16, Option<Value>)>,
+    pub(crate) framed: Option<(u16, Option<Value>)>,
 }
 
 impl Answer {
-    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body.
-    /// If the first line is `raw`, the rest is the head and the body.
-    fn new(data: &[u8]) -> Option<Self> {
+    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body. If
+    /// the first line is `raw`, the rest is the head and the body.
+    pub(crate) fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
         if first == "raw" {
@@ -125,12 +125,17 @@ impl Answer {
         Some(Self { bytes: [head.as_bytes(), body].concat().into(), framed: Some((status, value)) })
     }
 
+    /// Returns a connector to a server that gives this answer to every request.
+    pub(crate) fn connector(&self) -> Connector {
+        Connector(self.bytes.clone())
+    }
+
     fn client(&self) -> Client<Connector> {
-        Client::new(Connector(self.bytes.clone()), ClientLimits::default())
+        Client::new(self.connector(), ClientLimits::default())
     }
 }
 
-fn address() -> Address {
+pub(crate) fn address() -> Address {
     Address::parse("http://localhost:1/path").expect("a valid address")
 }
 
@@ -220,4 +225,9 @@ pub(crate) fn apiml(data: &[u8]) {
         Err(_) => assert_ne!(status, 401),
     }
     assert_eq!(logout.is_ok(), pat.is_ok());
+}
+
+/// An answer of Redis.
+pub(crate) fn redis(data: &[u8]) {
+    tower_passticket::fuzzing::read_answers(data);
 }

@@ -8,6 +8,7 @@
 
 mod answers;
 mod bodies;
+mod caching;
 mod command_line;
 mod configuration;
 mod discovery;
@@ -73,6 +74,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),
     ("answers_apiml", answers::apiml),
+    ("answers_redis", answers::redis),
+    ("answers_caching", caching::answers),
     ("names", names::names),
     ("esm_texts", names::esm_texts),
     ("tickets", tickets::tickets),

@@ -780,3 +780,208 @@ mod tests {
         assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
     }
 }
+
+/// The script in Redis must decide as [`FailureCounts`] does.
+#[cfg(all(test, feature = "redis"))]
+mod redis_tests {
+    use std::time::Instant;
+
+    use test_support::{
+        redis::{Redis, has_redis},
+        tickets::user,
+    };
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{
+        cluster::redis::{
+            RedisAddress, RedisLoginFailures, RedisPlace, RedisSettings, RedisTimeSlots, SiteName,
+        },
+        login_failures::{AttemptResult, CountInAdvance, SharedClaim, SharedLoginFailures},
+        passticket::{Applid, NoTimeSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
+    };
+
+    fn place(redis: &Redis) -> RedisPlace {
+        let address = RedisAddress::from_url(&redis.url()).unwrap();
+        RedisPlace::new(RedisSettings::new(SiteName::new("test").unwrap(), address)).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_script_decides_as_the_counts_of_one_process() {
+        if !has_redis() {
+            return;
+        }
+        let redis = Redis::start();
+        let shared = RedisLoginFailures::new(place(&redis));
+        let limit = |free| FailureLimit::new(free, Duration::from_secs(2));
+        let limits = FailureLimits::new(limit(2), limit(5), limit(9));
+        let (start, mut counts) = (Instant::now(), FailureCounts::new(limits));
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut allowed, mut refused) = (0, 0);
+        for step in 0..400 {
+            if step % 80 == 79 {
+                sleep(Duration::from_millis(1500)).await;
+            }
+            let address: IpAddr =
+                ["192.0.2.1", "192.0.2.2", "2001:db8::1"][random.usize(..3)].parse().unwrap();
+            let origin =
+                if random.u8(..4) == 0 { NetworkOrigin::Known } else { NetworkOrigin::Unknown };
+            let network = (random.u8(..8) > 0).then(|| address.into());
+            let attempt = Attempt::new(user(["A", "B", "C"][random.usize(..3)]), network, origin);
+            let always = random.u8(..5) == 0;
+            let now = start.elapsed();
+            let own = if always { counts.claim(attempt, now) } else { counts.begin(attempt, now) };
+            let mode =
+                if always { CountInAdvance::Always } else { CountInAdvance::IfLimitIsExceeded };
+            let theirs = shared.begin(attempt, limits, mode).await.unwrap();
+            match (own, theirs) {
+                (Ok(claimed), Ok(claim)) => {
+                    allowed += 1;
+                    assert_eq!(
+                        claimed.user_and_network.is_some(),
+                        claim.user_and_network.is_some()
+                    );
+                    assert_eq!(claimed.user.is_some(), claim.user.is_some());
+                    let now = start.elapsed();
+                    let result = match random.u8(..10) {
+                        0 => AttemptResult::Succeeded,
+                        1 => AttemptResult::Withdrawn,
+                        _ => AttemptResult::Failed,
+                    };
+                    match result {
+                        AttemptResult::Succeeded => counts.succeeded(attempt, claimed, now),
+                        AttemptResult::Failed => counts.failed(attempt, claimed, now),
+                        AttemptResult::Withdrawn => counts.withdrawn(attempt, claimed),
+                    }
+                    end(&redis, &shared, attempt, claim, result).await;
+                }
+                (Err(own), Err(theirs)) => {
+                    refused += 1;
+                    assert!(
+                        own.abs_diff(theirs) < Duration::from_millis(700),
+                        "{own:?} {theirs:?}"
+                    );
+                }
+                // Near the end of a wait, the two clocks may disagree. Then the test ends what one of them began.
+                (Ok(claimed), Err(wait)) => {
+                    assert!(wait < Duration::from_millis(700), "{wait:?}");
+                    counts.withdrawn(attempt, claimed);
+                }
+                (Err(wait), Ok(claim)) => {
+                    assert!(wait < Duration::from_millis(700), "{wait:?}");
+                    end(&redis, &shared, attempt, claim, AttemptResult::Withdrawn).await;
+                }
+            }
+        }
+        assert!(allowed > 30 && refused > 100, "{allowed} {refused}");
+    }
+
+    /// Ends an attempt, and waits until Redis has run the script.
+    async fn end(
+        redis: &Redis,
+        shared: &RedisLoginFailures,
+        attempt: Attempt,
+        claim: SharedClaim,
+        result: AttemptResult,
+    ) {
+        if result == AttemptResult::Withdrawn
+            && claim.user_and_network.is_none()
+            && claim.user.is_none()
+        {
+            return;
+        }
+        let calls = || {
+            let text = redis.run(&["INFO", "commandstats"]).text();
+            let of_scripts = text.lines().filter(|line| line.starts_with("cmdstat_eval"));
+            of_scripts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = calls();
+        shared.end(attempt, claim, result);
+        let done = async {
+            while calls() == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), done).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn invented_users_do_not_fill_redis() {
+        if !has_redis() {
+            return;
+        }
+        let redis = Redis::start();
+        let shared = RedisLoginFailures::new(place(&redis));
+        let guessed = Attempt::new(user("VICTIM"), None, NetworkOrigin::Unknown);
+        for _ in 0..20 {
+            end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
+        }
+        // As many invented users as the counts can hold, all with times in the future of this test.
+        for count in ["pair", "user"] {
+            let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
+                        redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";
+            let fill = fill.replace("'1 9e12 9e12'", "'1 9000000000000 9000000000000'");
+            let key = |end: &str| format!("tp:{{test}}:try:{count}{end}");
+            redis.run(&["EVAL", &fill, "2", &key(""), &key(":times")]).ok();
+        }
+        for name in ["NEW1", "NEW2", "NEW3"] {
+            let attempt = Attempt::new(user(name), None, NetworkOrigin::Unknown);
+            end(&redis, &shared, attempt, SharedClaim::default(), AttemptResult::Failed).await;
+        }
+        for count in ["pair", "user"] {
+            let size = redis.run(&["HLEN", &format!("tp:{{test}}:try:{count}")]).int();
+            assert!(size <= 100_002, "{size}");
+        }
+        // The user whose password was guessed has the oldest entry, but many failures.
+        let limits = FailureLimits::new(
+            FailureLimit::new(4, Duration::from_secs(3600)),
+            FailureLimit::new(16, Duration::from_secs(3600)),
+            FailureLimit::new(100, Duration::from_secs(60)),
+        );
+        let begun = shared.begin(guessed, limits, CountInAdvance::IfLimitIsExceeded).await.unwrap();
+        assert!(begun.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_nodes_never_reserve_the_same_time_slot() {
+        if !has_redis() {
+            return;
+        }
+        let mut redis = Redis::start();
+        let nodes = [RedisTimeSlots::new(place(&redis)), RedisTimeSlots::new(place(&redis))];
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let request = SlotRequest::new(
+            user("USER"),
+            applid,
+            Duration::from_secs(60),
+            crate::clock::Timestamp::from_secs(0),
+        );
+        // The first slots are those after the second in which the node connected.
+        while nodes[0].reserve(request).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let _ = nodes[1].reserve(request).await;
+        sleep(Duration::from_millis(2500)).await;
+        let mut slots = Vec::new();
+        let mut ends = [false; 2];
+        while ends != [true; 2] {
+            for (node, end) in nodes.iter().zip(&mut ends) {
+                match node.reserve(request).await {
+                    Ok(reserved) => slots.push(reserved.slot),
+                    Err(SharedSlotError::NoTimeSlot(NoTimeSlot::AllTaken {
+                        retry_after, ..
+                    })) => {
+                        assert!(retry_after <= Duration::from_secs(1));
+                        *end = true;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        let distinct: std::collections::HashSet<_> = slots.iter().map(|it| it.as_secs()).collect();
+        assert!(slots.len() >= 2 && distinct.len() == slots.len(), "{slots:?}");
+        redis.kill();
+        let error = nodes[0].reserve(request).await.unwrap_err();
+        assert!(matches!(error, SharedSlotError::Unreachable(_)), "{error}");
+    }
+}

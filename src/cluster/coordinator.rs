@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU64, pin::Pin, str::FromStr, sync::Arc, time::Duratio
 
 use uuid::Uuid;
 
-use crate::revocation::Record;
+use crate::{clock::Timestamp, revocation::Record};
 
 /// The version of the rules by which nodes share data. All nodes of a site must use the same version.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -70,6 +70,22 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 
     /// Removes the lease of a node that has ended, if the stored lease is still `lease`.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
+
+    /// Removes records from a part of the image if they are not needed at `now`, nor for some days before. The other
+    /// arguments and the result are those of [`image`](Self::image): `None` as `cursor` begins at the start, and the result
+    /// is `None` at the end.
+    ///
+    /// The clock of the caller may be wrong, so a place with a clock should use the earlier time. By default, nothing is
+    /// removed.
+    fn evict(
+        &self,
+        term: Term,
+        now: Timestamp,
+        cursor: Option<ImageCursor>,
+    ) -> CoordinatorFuture<Option<ImageCursor>> {
+        let _ = (term, now, cursor);
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// Why a call of a [`Coordinator`] failed.
@@ -381,6 +397,15 @@ impl<C: Coordinator + ?Sized> Coordinator for Arc<C> {
 
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()> {
         (**self).remove(term, lease)
+    }
+
+    fn evict(
+        &self,
+        term: Term,
+        now: Timestamp,
+        cursor: Option<ImageCursor>,
+    ) -> CoordinatorFuture<Option<ImageCursor>> {
+        (**self).evict(term, now, cursor)
     }
 }
 

@@ -24,6 +24,8 @@ mod session;
 mod shared;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use error::ClusterError;
 pub use handed_over::{HandedOverLease, HandedOverLeaseError};

@@ -31,7 +31,7 @@ use super::{
     publish_queue::PublishQueue,
     rules::Rules,
 };
-use crate::revocation::RevocationStore;
+use crate::{clock::Timestamp, revocation::RevocationStore};
 
 /// The memory of a node, which also evicts.
 pub(super) trait NodeStore: NodeMemory + RevocationStore {}
@@ -40,9 +40,6 @@ impl<S: NodeMemory + RevocationStore> NodeStore for S {}
 
 /// Runs a task of the node. Tests can stop such tasks, as the operating system stops a process.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
-
-/// The time that a call may take in addition to the limit of the coordinator, as a multiple of the lease.
-const CALL: u32 = 2;
 
 /// Whether this process works as the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,13 +202,30 @@ impl Shared {
         additional: Duration,
         call: CoordinatorFuture<T>,
     ) -> Result<T, CoordinatorError> {
-        let limit = self.rules.lease * CALL + additional;
+        let limit = self.rules.lease + additional;
         timeout(limit, call).await.unwrap_or_else(|_| {
             Err(CoordinatorError::Unreachable {
                 place: "the place that the nodes share".into(),
                 reason: "it has not answered in time".into(),
             })
         })
+    }
+
+    /// Removes records that are not needed any more from the place. If this fails, the next eviction removes them.
+    pub(super) async fn evict_from_place(&self, now: Timestamp) {
+        let Some(term) = self.lock().lease.term().cloned() else { return };
+        let mut cursor = None;
+        loop {
+            let part = self.coordinator.evict(term.clone(), now, cursor);
+            match self.call(Duration::ZERO, part).await {
+                Ok(Some(next)) => cursor = Some(next),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "expired records were not removed from the place that the nodes share; the next eviction tries again");
+                    return;
+                }
+            }
+        }
     }
 
     /// Returns the lease record for the next renewal.

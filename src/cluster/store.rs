@@ -118,8 +118,15 @@ impl RevocationStore for ClusterStore {
         self.write(NodeWrite::RuleOfNow(rule), Until::AppliedWithDerived)
     }
 
-    /// Evicts from the memory of this node only.
+    /// Evicts from the memory of this node, and then, without waiting, from the place that the nodes share. The other nodes
+    /// keep their records until they evict.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
-        self.shared.memory.evict(now)
+        let (evicted, shared) = (self.shared.memory.evict(now), self.shared.clone());
+        Box::pin(async move {
+            let evicted = evicted.await?;
+            let of_place = shared.clone();
+            (shared.spawn)(Box::pin(async move { of_place.evict_from_place(now).await }));
+            Ok(evicted)
+        })
     }
 }

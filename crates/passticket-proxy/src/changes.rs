@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute};
+use passticket_proxy::config::{
+    AuditSettings, ClientIdentity, ClusterSettings, Config, ConfiguredRoute,
+};
+use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
 /// At most this many routes are named.
 const MAX_ROUTES: usize = 20;
@@ -83,11 +86,16 @@ pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
     revocations: PathBuf,
+    cluster: Option<ClusterSettings>,
     takeover_socket: PathBuf,
     audit: Option<AuditSettings>,
     drain: Duration,
     tunnel_drain: Duration,
+    zowe: Option<StoreOfZowe>,
 }
+
+/// The address, the client certificate and the settings of the Caching Service.
+type StoreOfZowe = (Address, Option<ClientIdentity>, CachingServiceSettings);
 
 impl Started {
     pub(crate) fn with(config: &Config) -> Self {
@@ -95,10 +103,14 @@ impl Started {
             listen: config.listen.address,
             admin: config.admin.as_ref().map(|admin| admin.address),
             revocations: config.revocations.clone(),
+            cluster: config.cluster.clone(),
             takeover_socket: config.takeover_socket.clone(),
             audit: config.audit.clone(),
             drain: config.timeouts.drain,
             tunnel_drain: config.timeouts.tunnel_drain,
+            zowe: config.zowe.as_ref().and_then(|zowe| {
+                Some((zowe.url.clone(), zowe.client_identity.clone(), zowe.revocations?))
+            }),
         }
     }
 
@@ -116,12 +128,18 @@ impl Started {
             (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
             (self.admin != now.admin, ours("admin"), "the admin port"),
             (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
+            (self.cluster != now.cluster, ours("cluster"), "the cluster"),
             (
                 self.takeover_socket != now.takeover_socket,
                 ours("takeoverSocket"),
                 "the socket for a takeover",
             ),
             (audit(self) != audit(&now), ours("audit"), "the audit log"),
+            (
+                self.zowe != now.zowe,
+                ours("zowe.revocations"),
+                "the use of API ML's revocations, with their address and client certificate,",
+            ),
             (self.drain != now.drain, ours("timeouts.drainSeconds"), "the drain timeout"),
             (
                 self.tunnel_drain != now.tunnel_drain,

@@ -147,6 +147,16 @@ pub(crate) struct Serve {
     /// overwrite files that it did not make.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     data_dir: Option<PathBuf>,
+    /// The number of gateways in the demo, 1 or 2. Two gateways share their revocations over a Redis. The second one
+    /// has the next port.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2), conflicts_with = "config")]
+    nodes: Option<u8>,
+    /// The URL of the Redis for two gateways, such as redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL", requires = "nodes", required_if_eq("nodes", "2"))]
+    redis: Option<String>,
+    /// End when the process with this id ends, which has started this process.
+    #[arg(long, value_name = "PID", hide = true, requires = "config")]
+    end_with: Option<i32>,
 }
 
 /// The options of `serve --config`.
@@ -155,6 +165,17 @@ pub(crate) struct ServeOptions {
     pub(crate) new_store: bool,
     pub(crate) trust_clock: bool,
     pub(crate) takeover: bool,
+    /// The process id of the parent with which this process ends.
+    pub(crate) end_with: Option<i32>,
+}
+
+/// The options of `serve --demo`.
+#[derive(Clone, Debug)]
+pub(crate) struct DemoOptions {
+    pub(crate) port: u16,
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The URL of the Redis over which two nodes share their revocations. `None` runs one gateway alone.
+    pub(crate) redis: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -186,7 +207,7 @@ impl Health {
 
 pub(crate) enum ServeSource {
     Config { file: PathBuf, options: ServeOptions },
-    Demo { port: u16, data_dir: Option<PathBuf> },
+    Demo(DemoOptions),
 }
 
 impl Serve {
@@ -199,9 +220,14 @@ impl Serve {
                     new_store: self.new_store,
                     trust_clock: self.trust_clock,
                     takeover: self.takeover,
+                    end_with: self.end_with,
                 },
             }),
-            None if self.demo => Ok(ServeSource::Demo { port: self.port, data_dir: self.data_dir }),
+            None if self.demo => Ok(ServeSource::Demo(DemoOptions {
+                port: self.port,
+                data_dir: self.data_dir,
+                redis: self.redis.filter(|_| self.nodes == Some(2)),
+            })),
             None => {
                 Err("serve needs a configuration; give --config FILE, or --demo for a gateway \
                          with a service behind it")

@@ -2,8 +2,10 @@
 
 mod admin;
 mod apiml;
+mod caching_service;
 mod changes;
 mod cli;
+mod cluster;
 mod commands;
 mod connectors;
 mod demo;
@@ -19,6 +21,7 @@ mod log_queue;
 mod logging;
 mod names;
 mod oidc;
+mod parent;
 mod part;
 mod providers;
 mod reload;
@@ -77,7 +80,7 @@ fn serve(args: Serve) -> Result<(), Exit> {
     logging::start()?;
     match source {
         ServeSource::Config { file, options } => serve::serve(&file, options),
-        ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
+        ServeSource::Demo(options) => demo::serve(&options),
     }
 }
 

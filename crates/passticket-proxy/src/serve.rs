@@ -18,17 +18,19 @@ use tokio::{
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    revocation::{DurableStore, Evicted, RevocationStore},
+    revocation::{Evicted, RevocationStore},
 };
 
 use crate::{
     admin::{Admin, Components, WorkerState},
+    caching_service,
     changes::Started,
     cli::ServeOptions,
+    cluster,
     discovery::Discovery,
     exit::Exit,
     listeners::Listeners,
-    logging,
+    logging, parent,
     part::Task,
     reload::{self, Checked},
     reloadable::reloadable,
@@ -46,10 +48,16 @@ const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the gateway with the zowe.yaml `file`.
 pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
+    if let Some(parent) = options.end_with {
+        parent::end_with(parent)?;
+    }
     let loaded = Configuration::load(file)?;
     runtime()?.block_on(async move {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let config = &loaded.config;
+        // This is asked before anything else, so that a start that must fail changes nothing.
+        let zowe = caching_service::caching_service(config).map_err(Exit::usage)?;
+        caching_service::prepare(zowe.as_ref()).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
             true => Predecessor::connect(config).await?,
@@ -64,12 +72,13 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
         // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
-        let stores = stack::stores(config, new_store)?;
+        let (mut stores, origin) = stack::stores(config, new_store)?;
         if options.trust_clock {
             let now = SystemClock.now();
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
             tracing::info!("the clock is confirmed; the next eviction trusts it");
         }
+        stores.cluster = cluster::join(config, &stores.revocations, origin, &mut signals).await?;
         let start = Start { listeners, taken_over: None, socket };
         run(loaded, stores, start, signals).await
     })
@@ -126,7 +135,7 @@ pub(crate) async fn run(
     configuration: Configuration,
     stores: Stores,
     start: Start,
-    signals: Signals,
+    mut signals: Signals,
 ) -> Result<(), Exit> {
     let Start { listeners, mut taken_over, socket } = start;
     let Listeners { gateway: listener, admin } = listeners;
@@ -155,6 +164,9 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
+    // The service was asked before the stores were opened. This call fills the store of this process.
+    caching_service::prepare(stores.zowe.as_ref()).await?;
+    let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let kept =
         Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
     let tunnels = kept.tunnels();
@@ -192,7 +204,7 @@ pub(crate) async fn run(
         }
     };
     let service = hand_over.gate(service);
-    let revocations = stores.revocations.clone();
+    let revocations = stores.own_tokens();
     let evict = move |config: &Config| {
         let task = Task::default();
         task.start(|| evict(revocations.clone(), config.evict_every));
@@ -219,7 +231,7 @@ pub(crate) async fn run(
     let (notified, notifier) = (hangup.clone(), systemd.clone());
     let reloading = reload::keep_current(running, reloads, notified, reload_requests, notifier);
     let reloading = tokio::spawn(reloading);
-    let mut ended = None;
+    let (mut ended, mut is_taken_over) = (None, false);
     let shutdown = async {
         tokio::select! {
             () = signals.until_stop(&hangup) => systemd.stopping(),
@@ -228,6 +240,7 @@ pub(crate) async fn run(
                 ended = Some(thread);
             }
             successor = successor => {
+                is_taken_over = true;
                 let pid = successor.pid;
                 tracing::info!(pid, "another process has taken over; finishing the requests in flight");
                 systemd.taken_over(pid);
@@ -250,8 +263,14 @@ pub(crate) async fn run(
     // This also aborts the tasks of the configuration.
     reloading.abort();
     enforcing.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     if let Some(admin) = admin {
         admin.stop();
+    }
+    if let Some(cluster) = stores.cluster.filter(|_| !is_taken_over) {
+        cluster.leave().await;
     }
     if let Some(audit) = stores.audit {
         audit.close();
@@ -310,7 +329,7 @@ async fn ended_thread(stores: &Stores) -> &'static str {
 }
 
 /// Removes expired revocations regularly, so that the store does not grow without limit.
-async fn evict(revocations: Arc<DurableStore>, every: Duration) {
+async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;

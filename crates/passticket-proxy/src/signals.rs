@@ -37,7 +37,7 @@ impl Signals {
 
     /// Waits for SIGTERM, SIGINT or SIGQUIT. SIGHUP notifies `reload`. SIGUSR1 and SIGUSR2 are logged and
     /// have no other effect.
-    pub(crate) async fn until_stop(mut self, reload: &Notify) {
+    pub(crate) async fn until_stop(&mut self, reload: &Notify) {
         let stop = loop {
             tokio::select! {
                 _ = self.terminate.recv() => break "SIGTERM",

@@ -21,7 +21,7 @@ use tower_passticket::{
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
     remote::Address,
-    revocation::{DurableStore, OpenError},
+    revocation::{CachingService, DurableStore, OpenError, RevocationStore, WithCachingService},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
@@ -32,6 +32,8 @@ use zeroize::Zeroizing;
 use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
+    caching_service::caching_service,
+    cluster::{Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
@@ -74,6 +76,8 @@ pub(crate) struct Parts {
     zosmf_sessions: Part<Option<Address>, ZosmfSessions>,
     /// The verifier of the gateway's own tokens.
     verifier: Part<VerifierSettings, Rs256Verifier>,
+    /// Whether the verifier keeps the texts of Personal Access Tokens.
+    keeps_pat_texts: bool,
     /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
     /// The issuers of the site whose tokens are accepted.
@@ -123,6 +127,8 @@ enum LoginServer {
 struct VerifierSettings {
     keys: Vec<VerifyingKey>,
     cached_tokens: NonZeroUsize,
+    /// The Caching Service of API ML finds a Personal Access Token by a hash of its text.
+    keeps_pat_texts: bool,
 }
 
 impl PartialEq for VerifierSettings {
@@ -131,6 +137,7 @@ impl PartialEq for VerifierSettings {
             one.is_same_key(other) && one.key_id() == other.key_id()
         };
         self.cached_tokens == other.cached_tokens
+            && self.keeps_pat_texts == other.keeps_pat_texts
             && self.keys.len() == other.keys.len()
             && self.keys.iter().zip(&other.keys).all(is_same)
     }
@@ -207,12 +214,16 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let Ok(zosmf_sessions) = Part::keep_or_make(before, zosmf_address, |before| {
         Ok::<_, Infallible>(before.map(ZosmfSessions::without_sessions).unwrap_or_default())
     });
+    // The store stays until the program is restarted, even if a reload removes its settings.
+    let keeps_pat_texts = config.zowe.as_ref().is_some_and(|zowe| zowe.revocations.is_some())
+        || previous.is_some_and(|it| it.keeps_pat_texts);
     let own = VerifierSettings {
         keys: [config.signing_key.verifying_key()]
             .into_iter()
             .chain(config.retained_keys.iter().cloned())
             .collect(),
         cached_tokens: config.limits.cached_tokens,
+        keeps_pat_texts,
     };
     let settings =
         SiteSettings { outbound: same.clone(), own: own.clone(), zowe: config.zowe.clone(), zosmf };
@@ -253,6 +264,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let Ok(verifier) = Part::keep_or_make(previous.map(|it| &it.verifier), own, |_| {
         let verifier = Rs256Verifier::new(config.signing_key.verifying_key());
         let verifier = config.retained_keys.iter().cloned().fold(verifier, Rs256Verifier::with_key);
+        let verifier = if keeps_pat_texts { verifier.with_pat_texts() } else { verifier };
         Ok::<_, Infallible>(verifier.with_cache(config.limits.cached_tokens))
     });
     let are_issuers_kept = verifier.is_kept
@@ -277,6 +289,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         login,
         zosmf_sessions,
         verifier,
+        keeps_pat_texts,
         oidc,
         site,
         issuers,
@@ -348,13 +361,36 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files whose data must survive a restart of the gateway.
+/// The files whose data must survive a restart of the gateway, and the place in which nodes share the revocations.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// The revoked tokens.
+    /// The file with the revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
+    /// This gateway as a node. `None` if it shares no revocations with other nodes.
+    pub(crate) cluster: Option<Cluster>,
     /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,
+    /// The revocations of a running API ML. `None` if the gateway does not use them.
+    pub(crate) zowe: Option<CachingService>,
+}
+
+impl Stores {
+    /// Returns the store that decides about tokens, and that takes new revocations.
+    pub(crate) fn tokens(&self) -> Arc<dyn RevocationStore> {
+        let own = self.own_tokens();
+        match &self.zowe {
+            None => own,
+            Some(zowe) => Arc::new(WithCachingService::new(own, zowe.clone())),
+        }
+    }
+
+    /// Does the same as [`tokens`](Self::tokens), without the revocations of a running API ML.
+    pub(crate) fn own_tokens(&self) -> Arc<dyn RevocationStore> {
+        match &self.cluster {
+            None => self.revocations.clone(),
+            Some(cluster) => Arc::new(cluster.node.store()),
+        }
+    }
 }
 
 /// Why the [`Stores`] cannot be opened. The gateway then does not start.
@@ -366,6 +402,9 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
+    /// The client certificate for API ML cannot be used.
+    #[error("components.passticket-proxy.zowe: {0}")]
+    Zowe(#[from] TlsError),
 }
 
 impl From<StoresError> for Exit {
@@ -381,7 +420,8 @@ impl From<StoresError> for Exit {
 /// Says whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
-    /// The file must exist. If it is missing, it may be on a volume that is not mounted.
+    /// The file must exist. If it is missing, it may be on a volume that is not mounted. A node of a cluster gets the
+    /// revocations of the other nodes instead.
     Never,
     /// The file must not exist. It is created. This value is for `--new-store`.
     Required,
@@ -389,8 +429,11 @@ pub(crate) enum NewStore {
     IfMissing,
 }
 
-/// Opens the [`Stores`]. This function blocks the thread.
-pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, StoresError> {
+/// Opens the [`Stores`]. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
+pub(crate) fn stores(
+    config: &Config,
+    new_store: NewStore,
+) -> Result<(Stores, FileOrigin), StoresError> {
     let file = &config.revocations;
     // The audit file is opened first, so that the program leaves no new revocation file behind if the audit file has a
     // problem.
@@ -399,15 +442,30 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
             AuditFiles::open(file, unauthenticated, options.clone()).map(Arc::new)
         });
     let audit = audit.transpose()?;
+    let mut origin = FileOrigin::Wanted;
     let revocations = match new_store {
         NewStore::Required => DurableStore::create(file)?,
-        NewStore::Never => DurableStore::open(file)?,
+        NewStore::Never => match DurableStore::open(file) {
+            Err(OpenError::Missing { .. }) if config.cluster.is_some() => {
+                origin = FileOrigin::Missing;
+                DurableStore::create(file)?
+            }
+            opened => opened?,
+        },
         NewStore::IfMissing => match DurableStore::open(file) {
             Err(OpenError::Missing { .. }) => DurableStore::create(file)?,
             opened => opened?,
         },
     };
-    Ok(Stores { revocations: Arc::new(revocations), audit })
+    Ok((
+        Stores {
+            revocations: Arc::new(revocations),
+            cluster: None,
+            audit,
+            zowe: caching_service(config)?,
+        },
+        origin,
+    ))
 }
 
 /// Counts the requests that the limits of a route refuse.
@@ -463,11 +521,15 @@ impl Kept {
         discovery: Discovery,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
+        let generator = match &stores.cluster {
+            Some(cluster) => generator.with_shared_time_slots(cluster.time_slots.clone()),
+            None => generator,
+        };
         let instances = counts.as_ref().map(|counts| counts.instances.clone()).unwrap_or_default();
         let outbound = &parts.outbound.value;
         let forward = forward(config, None, outbound, &instances, counts.as_ref());
-        let tunnels = Tunnels::new(stores.revocations.clone())
-            .with_audit(audit(stores.audit.clone(), counts.as_ref()));
+        let tunnels =
+            Tunnels::new(stores.tokens()).with_audit(audit(stores.audit.clone(), counts.as_ref()));
         let tunnels = match &counts {
             Some(counts) => tunnels.with_counts(counts.tunnels.clone()),
             None => tunnels,
@@ -475,6 +537,9 @@ impl Kept {
         let tunnels = Arc::new(with_settings(tunnels, config));
         hand_over.tunnels(tunnels.clone());
         hand_over.discovery(discovery.clone());
+        if let Some(cluster) = &stores.cluster {
+            hand_over.cluster(cluster.clone());
+        }
         let logins = LoginMemory::default();
         let rates = rates(config, counts.as_ref());
         Self {
@@ -550,7 +615,8 @@ pub(crate) fn gateway(
 ) -> impl GatewayService + use<> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
-    let Stores { revocations, audit } = stores.clone();
+    let Stores { revocations: networks, audit, .. } = stores.clone();
+    let revocations = stores.tokens();
     let (site, zosmf_sessions) = (&parts.site.value, &parts.zosmf_sessions.value);
     let verifier = parts.verifier.value.clone();
     let login_remote = Remote::new(logins.clone(), config);
@@ -576,16 +642,20 @@ pub(crate) fn gateway(
     let mut api =
         AuthApi::new(issuer, verifier.clone(), parts.login.value.clone(), revocations.clone())
             .with_origin_policy(origins.clone())
-            .with_login_throttle(config.login_throttle.clone())
-            .with_login_wait(config.timeouts.provider)
-            .with_known_networks(revocations.clone())
-            .with_login_memory(&kept.logins)
-            .with_passtickets(generator)
-            .with_saf(providers::saf(config, &remote))
-            .with_guarding_resources(config.guards.clone())
-            .with_cookie_names(config.cookies.clone())
-            .with_compatibility(config.compatibility)
-            .with_audit(audit.clone());
+            .with_login_throttle(config.login_throttle.clone());
+    if let Some(cluster) = &stores.cluster {
+        api = api.with_shared_login_failures(cluster.login_failures.clone());
+    }
+    api = api
+        .with_login_wait(config.timeouts.provider)
+        .with_known_networks(networks)
+        .with_login_memory(&kept.logins)
+        .with_passtickets(generator)
+        .with_saf(providers::saf(config, &remote))
+        .with_guarding_resources(config.guards.clone())
+        .with_cookie_names(config.cookies.clone())
+        .with_compatibility(config.compatibility)
+        .with_audit(audit.clone());
     kept.hand_over.logins(api.login_failures());
     if config.client_certificates {
         api = api.with_client_certificates(mapper.clone());

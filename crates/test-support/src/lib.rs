@@ -8,6 +8,7 @@
 
 pub mod apiml;
 pub mod apiml_tickets;
+pub mod caching_service;
 pub mod eureka;
 pub mod fake;
 pub mod jws;

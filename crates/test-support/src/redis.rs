@@ -173,9 +173,10 @@ impl Redis {
     pub fn wait_for_replicas(&self, count: usize) {
         wait("the replicas", || {
             let info = self.run(&["INFO", "replication"]).text();
-            info.matches("state=online").count() == count
+            let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+            let complete = format!("state=online,offset={},", offset.unwrap());
+            info.matches(&complete).count() == count
         });
-        assert_eq!(self.run(&["WAIT", &count.to_string(), "10000"]), Reply::Int(count as i64));
     }
 
     /// Returns a field of `INFO`.

@@ -2,23 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use redis::{RedisError, Value};
 use uuid::Uuid;
 
 use super::{
     failure::Failure,
     keys::SiteKeys,
     place::{ANSWER_LIMIT, RedisPlace, Server},
+    primary::Primary,
     reply::{self, Problem, Renewal},
     script::Script,
 };
 use crate::{
+    clock::Timestamp,
     cluster::coordinator::{
         Coordinator, CoordinatorError, CoordinatorFuture, Followed, ImageCursor, ImagePart,
         Incarnation, Joined, LeaseRecord, LogPosition, MAX_PUBLISHED, NodeName, PROTOCOL_VERSION,
         Renewed, Term,
     },
     revocation::{Merge, Record, RecordKind},
+    token::Validity,
 };
 
 /// The maximum number of entries in one answer of the log.
@@ -29,6 +32,12 @@ const IMAGE_PART: usize = 1000;
 
 /// The maximum time that a call waits for new entries.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Records are removed so long after they were needed. Both the clock of the node and that of Redis must be ahead by more
+/// than this, before a record is removed too early. Even then, the nodes that have it keep it.
+const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
 /// The code of a script, after the parts that it needs.
 macro_rules! script {
@@ -44,6 +53,8 @@ static IMAGE: Script = script!("image", "term");
 static RENEW: Script = script!("renew", "term", "last", "leases_of");
 static LEASES: Script = script!("leases", "term", "leases_of");
 static REMOVE: Script = script!("remove", "term");
+static EVICT: Script = script!("evict", "term");
+pub(super) static INSPECT: Script = script!("inspect", "leases_of");
 
 /// The parts of a [`Term`]. The epoch identifies the data, until all of it is removed. The run id identifies the process of
 /// Redis: a restart may have lost data. Redis changes the replication id when a replica becomes the primary.
@@ -91,9 +102,12 @@ impl RedisPlace {
         })
     }
 
-    fn malformed(&self) -> impl FnOnce(Problem) -> CoordinatorError + use<> {
+    fn malformed(&self) -> impl Fn(Problem) -> CoordinatorError + use<> {
         let place = self.shared.name.clone();
-        move |Problem(reason)| CoordinatorError::Malformed { place, reason: reason.into() }
+        move |Problem(reason)| {
+            let place = place.clone();
+            CoordinatorError::Malformed { place, reason: reason.into() }
+        }
     }
 }
 
@@ -116,7 +130,7 @@ impl Coordinator for RedisPlace {
         let args = vec![epoch.into_bytes(), PROTOCOL_VERSION.to_string().into_bytes()];
         let (shared, malformed) = (self.shared.clone(), self.malformed());
         Box::pin(async move {
-            let call = async |primary: &super::primary::Primary| {
+            let call = async |primary: &Primary| {
                 let answer = primary.connection.run(&JOIN, &keys, &args).await;
                 let answer = answer.map_err(|error| Failure::new(&shared.name, &error))?;
                 Ok((primary.run_id.clone(), answer))
@@ -178,21 +192,28 @@ impl Coordinator for RedisPlace {
         let term = TermParts::read(&term);
         Box::pin(async move {
             let other_term = || CoordinatorError::OtherTerm { place: shared.name.clone() };
-            let call = async |primary: &super::primary::Primary| {
+            let failure = |error: RedisError| Failure::new(&shared.name, &error);
+            let read = |answer: &Value| {
+                reply::following(answer).map_err(|problem| Failure {
+                    error: malformed(problem),
+                    is_of_connection: false,
+                })
+            };
+            let call = async |primary: &Primary| {
                 let args = with_term(&primary.server(), term, args)
                     .ok_or_else(|| Failure { error: other_term(), is_of_connection: true })?;
+                let follow = || primary.connection.run(&FOLLOW, &keys, &args);
+                let following = read(&follow().await.map_err(failure)?)?;
+                let is_empty = following.followed == Followed::Entries(Vec::new());
+                if !is_empty || after > following.last {
+                    return Ok(following);
+                }
                 // Both are sent at once. Redis runs the script when the waiting has ended.
-                let (waited, answer) = tokio::join!(
-                    primary.connection.command(&waiting),
-                    primary.connection.run(&FOLLOW, &keys, &args),
-                );
-                let answer = waited.and(answer);
-                answer.map_err(|error| Failure::new(&shared.name, &error))
+                let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
+                read(&waited.and(answer).map_err(failure)?)
             };
-            let answer = shared.call(&shared.waiting, ANSWER_LIMIT + wait, call).await?;
-            let reply::Following { last, followed } =
-                reply::following(&answer).map_err(malformed)?;
-            if after > last { Err(other_term()) } else { Ok(followed) }
+            let following = shared.call(&shared.waiting, ANSWER_LIMIT + wait, call).await?;
+            if after > following.last { Err(other_term()) } else { Ok(following.followed) }
         })
     }
 
@@ -245,6 +266,41 @@ impl Coordinator for RedisPlace {
         let args = vec![node.as_str().into(), value];
         let answer = self.in_term(&REMOVE, vec![self.keys().leases()], &term, args);
         Box::pin(async move { answer.await.map(|_| ()) })
+    }
+
+    fn evict(
+        &self,
+        term: Term,
+        now: Timestamp,
+        cursor: Option<ImageCursor>,
+    ) -> CoordinatorFuture<Option<ImageCursor>> {
+        let malformed = self.malformed();
+        let Some((kind, cursor)) = read_cursor(cursor) else {
+            let problem = Problem("a cursor of another program".to_owned());
+            return Box::pin(async move { Err(malformed(problem)) });
+        };
+        let Some(needed) = needed_for(kind) else {
+            return Box::pin(async move { Ok(next_cursor(kind, 0)) });
+        };
+        let numbers = [u128::from(cursor), IMAGE_PART as u128, now.as_millis().into()];
+        let numbers = numbers.into_iter().chain([needed.as_millis()]);
+        let mut args = vec![kind.letter().into()];
+        args.extend(numbers.map(|number| number.to_string().into_bytes()));
+        let answer = self.in_term(&EVICT, vec![self.keys().image(kind)], &term, args);
+        Box::pin(async move {
+            let cursor = reply::cursor(&answer.await?).map_err(malformed)?;
+            Ok(next_cursor(kind, cursor))
+        })
+    }
+}
+
+/// How long a record of this kind is needed after its time. `None` if it is needed always.
+fn needed_for(kind: RecordKind) -> Option<Duration> {
+    let rule = DAY * u32::from(Validity::MAX.days());
+    match kind {
+        RecordKind::Token | RecordKind::Issued => Some(EVICTION_MARGIN),
+        RecordKind::User | RecordKind::Service => Some(rule + EVICTION_MARGIN),
+        RecordKind::Salt => None,
     }
 }
 

@@ -5,7 +5,7 @@ local size = 0
 for _, text in ipairs(part[2]) do
   size = size + #text
 end
-if size > 33554432 then
+if size > 8388608 then
   return redis.error_reply('TPBAD the key ' .. KEYS[2] .. ' has values that are too large; remove them')
 end
 return part

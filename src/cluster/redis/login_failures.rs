@@ -12,6 +12,7 @@ use std::{
 use redis::Value;
 
 use super::{
+    keys::SiteKeys,
     place::RedisPlace,
     reply::{bytes, number},
     script::Script,
@@ -58,11 +59,11 @@ impl RedisLoginFailures {
         attempt: Attempt,
         more: &[String],
     ) -> CoordinatorFuture<Value> {
-        let site = self.place.shared.settings.site.as_str();
+        let site = SiteKeys(&self.place.shared.settings.site);
         let counts = ["pair", "user", "network", "forgiven"];
-        let keys = counts.iter().flat_map(|count| {
-            ["", ":times"].map(|end| format!("tp:{{{site}}}:try:{count}{end}").into_bytes())
-        });
+        let keys = counts
+            .iter()
+            .flat_map(|count| ["", ":times"].map(|end| site.key(&format!("try:{count}{end}"))));
         let Attempt { user, network, origin, .. } = attempt;
         let network = network.map(|network| network.address().to_string()).unwrap_or_default();
         let origin = match origin {

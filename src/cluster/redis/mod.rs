@@ -4,11 +4,13 @@
 //! done here: the TLS of the crate uses the default cryptography provider of the process, and its Sentinel client opens the
 //! connections itself.
 
+mod acl;
 mod connection;
 mod coordinator;
 mod failure;
-mod login_failures;
+mod inspection;
 mod keys;
+mod login_failures;
 mod place;
 mod primary;
 mod reply;
@@ -18,8 +20,13 @@ mod socket;
 mod time_slots;
 mod tls;
 
+pub use acl::acl_command;
+pub use inspection::{Finding, Inspection, Severity};
 pub use login_failures::RedisLoginFailures;
 pub use place::RedisPlace;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use reply::read_answers;
 pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
 pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;

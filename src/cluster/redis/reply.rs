@@ -66,6 +66,27 @@ pub(super) fn seconds(answer: &Value) -> Option<u64> {
     std::str::from_utf8(bytes(parts.first()?)?).ok()?.parse().ok()
 }
 
+/// The milliseconds of the answer to `TIME`, which are seconds and microseconds.
+pub(super) fn millis(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    let micros: u64 = std::str::from_utf8(bytes(parts.get(1)?)?).ok()?.parse().ok()?;
+    seconds(answer)?.checked_mul(1000)?.checked_add(micros / 1000)
+}
+
+/// The bytes in the answer to `MEMORY USAGE`. It is nil for a key that does not exist.
+pub(super) fn size(answer: &Value) -> u64 {
+    match answer {
+        Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The number in the answer to `CONFIG GET` for one setting.
+pub(super) fn setting(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    text(parts.get(1)?).and_then(decimal)
+}
+
 /// The id of a server process or of its data: 40 hexadecimal digits.
 pub(super) fn server_id(text: &str) -> Option<Arc<str>> {
     let is_id = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -178,7 +199,7 @@ fn entry(answer: &Value) -> Result<LogEntry, Problem> {
 /// The answer of the script `image` for one kind of records: the next cursor, and the records.
 pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record>), Problem> {
     let [cursor, fields] = array(answer)?;
-    let cursor = text(cursor).and_then(decimal).ok_or_else(|| Problem::new("a cursor"))?;
+    let cursor = self::cursor(cursor)?;
     let fields = elements(fields)?;
     let record = |pair: &[Value]| {
         let [key, value] = pair else { return None };
@@ -193,6 +214,11 @@ pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record
         })
     });
     Ok((cursor, records.collect::<Result<_, _>>()?))
+}
+
+/// A cursor of `HSCAN`.
+pub(super) fn cursor(answer: &Value) -> Result<u64, Problem> {
+    text(answer).and_then(decimal).ok_or_else(|| Problem::new("a cursor"))
 }
 
 /// The answer of the script `renew`: the lease is stored, or the name has another lease.
@@ -226,6 +252,12 @@ pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
         read_lease(node.ok_or_else(|| Problem::new("a name in the key leases"))?, lease)
     };
     elements(answer)?.chunks(2).map(lease).collect()
+}
+
+/// The answer of the script `inspect`: the number of records, and the leases.
+pub(super) fn contents(answer: &Value) -> Result<(u64, Vec<LeaseRecord>), Problem> {
+    let [records, leases] = array(answer)?;
+    Ok((size(records), self::leases(leases)?))
 }
 
 /// Reads `incarnation number applied`.
@@ -270,4 +302,116 @@ fn decimal(text: &str) -> Option<u64> {
 
 fn text(answer: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(answer)?).ok()
+}
+
+/// Reads an answer in each of the ways of this module. The fuzz target calls it.
+///
+/// # Panics
+/// This function panics if something that was read is not read again from its own text.
+#[cfg(feature = "fuzzing")]
+pub fn read_answers(answer: &[u8]) {
+    let Ok(answer) = redis::parse_redis_value(answer) else { return };
+    let same =
+        |record: &Record| assert_eq!(Record::from_parts(&record.parts()).as_ref(), Ok(record));
+    let info = Info::read(&answer);
+    assert!(info.get("run_id").and_then(server_id).is_none_or(|id| id.len() == 40));
+    is_primary(&answer);
+    assert!(millis(&answer).is_none_or(|millis| Some(millis / 1000) >= seconds(&answer)));
+    if let Some(master) = SentinelMaster::read(&answer) {
+        assert!(master.port > 0 && !master.host.is_empty());
+    }
+    if let Ok(Joining { last, .. }) = joining(&answer) {
+        assert_eq!(last.to_string().parse(), Ok(last));
+    }
+    if let Ok(Following { followed: Followed::Entries(entries), .. }) = following(&answer) {
+        entries.iter().for_each(|entry| same(&entry.record));
+    }
+    for kind in RecordKind::ALL {
+        if let Ok((_, records)) = image(kind, &answer) {
+            records.iter().for_each(same);
+        }
+    }
+    let all = leases(&answer).or_else(|_| contents(&answer).map(|(_, leases)| leases));
+    let text = |lease: &LeaseRecord| {
+        let LeaseRecord { incarnation, number, applied, .. } = lease;
+        Value::BulkString(format!("{incarnation} {number} {applied}").into_bytes())
+    };
+    for lease in all.unwrap_or_default() {
+        assert_eq!(read_lease(lease.node.clone(), &text(&lease)).as_ref(), Ok(&lease));
+    }
+    if let Ok(node) = NodeName::new("a") {
+        let _ = renewal(&node, &answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn list<const N: usize>(parts: [Value; N]) -> Value {
+        Value::Array(parts.into())
+    }
+
+    #[test]
+    fn leases_are_read_strictly() {
+        let incarnation = "0123456789abcdef0123456789abcdef";
+        let read = |lease: &str| leases(&list([text("a"), text(lease)]));
+        let right = read(&format!("{incarnation} 7 5-0")).unwrap();
+        assert_eq!((right[0].number.get(), right[0].applied), (7, LogPosition::new(5, 0)));
+        for wrong in [
+            "",
+            incarnation,
+            &format!("{incarnation} 7"),
+            &format!("{incarnation} 0 5-0"),
+            &format!("{incarnation} +7 5-0"),
+            &format!("{incarnation} 7 5"),
+            &format!("{incarnation} 7 5-0 "),
+            &format!("{incarnation}  7 5-0"),
+            "0123456789abcdef 7 5-0",
+            "{0123456789abcdef0123456789abcdef} 7 5-0",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(leases(&list([text("a")])).is_err());
+        assert!(leases(&list([text("a b"), text("")])).is_err());
+        assert!(leases(&Value::Nil).is_err());
+    }
+
+    #[test]
+    fn entries_are_read_strictly() {
+        let fields = ["k", "u", "id", "USER", "v", "5", "now", "1", "from", "a"];
+        let entry = |fields: &[&str]| {
+            let fields = Value::Array(fields.iter().map(|it| text(it)).collect());
+            following(&list([text("9-0"), Value::Int(0), list([list([text("9-0"), fields])])]))
+        };
+        let Followed::Entries(entries) = entry(&fields).unwrap().followed else { panic!("a gap") };
+        assert!(matches!(entries[0].record, Record::RuleOfNow(_)));
+        for index in 0..fields.len() {
+            let mut wrong = fields;
+            wrong[index] = "?";
+            assert!(entry(&wrong).is_err(), "{wrong:?}");
+        }
+        assert!(entry(&fields[..8]).is_err());
+        assert!(entry(&[&fields[..], &["x", "y"]].concat()).is_err());
+        let gap = following(&list([text("9-0"), Value::Int(1), list([])])).unwrap();
+        assert_eq!(gap.followed, Followed::Gap);
+        assert!(following(&list([text("9-0"), Value::Int(2), list([])])).is_err());
+    }
+
+    #[test]
+    fn the_newest_sentinel_answer_has_a_number() {
+        let answer = |port: &str| {
+            let fields = ["name", "main", "ip", "10.0.0.1", "port", port, "config-epoch", "3"];
+            SentinelMaster::read(&Value::Array(fields.iter().map(|it| text(it)).collect()))
+        };
+        let master = answer("6380").unwrap();
+        assert_eq!((master.host.as_str(), master.port, master.epoch), ("10.0.0.1", 6380, 3));
+        assert_eq!(answer("0"), None);
+        assert_eq!(answer("x"), None);
+        assert_eq!(SentinelMaster::read(&Value::Nil), None);
+    }
 }

@@ -128,6 +128,11 @@ impl RedisAddress {
         Ok(Self { source, user, database })
     }
 
+    /// Returns the user of Redis. `None` is Redis's user `default`.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     pub(super) fn is_encrypted(&self) -> bool {
         match &self.source {
             Source::Server(endpoint) => endpoint.is_encrypted,

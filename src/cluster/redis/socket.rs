@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{settings::Endpoint, tls::RedisTls};
 
 /// The maximum number of bytes from one completed answer to the next.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A stream that fails if an answer is too large. The client keeps an answer in memory until it is complete.
 pub(super) struct Socket {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use redis::Value;
 
-use super::{place::RedisPlace, reply::number, script::Script};
+use super::{keys::SiteKeys, place::RedisPlace, reply::number, script::Script};
 use crate::{
     clock::Timestamp,
     cluster::coordinator::CoordinatorError,
@@ -41,8 +41,8 @@ impl RedisTimeSlots {
 impl SharedTimeSlots for RedisTimeSlots {
     fn reserve(&self, request: SlotRequest) -> SlotFuture {
         let SlotRequest { user, applid, spare, not_before, .. } = request;
-        let site = self.place.shared.settings.site.as_str();
-        let key = format!("tp:{{{site}:{applid}:{user}}}:sec").into_bytes();
+        let keys = SiteKeys(&self.place.shared.settings.site);
+        let key = keys.tagged(&format!("{applid}:{user}"), "sec");
         let latest = self.latest.clone();
         let seen = latest.load(Ordering::Relaxed);
         let spare_secs = spare.as_secs();

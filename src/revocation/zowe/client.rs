@@ -19,7 +19,7 @@ use crate::remote::{Address, Client, Connect, RemoteError, Reply};
 /// (`caching.storage.maxQueryKeys`).
 const MAX_QUERY_KEYS: usize = 66;
 
-type CallFuture = Pin<Box<dyn Future<Output = Result<Reply, RemoteError>> + Send>>;
+pub(super) type CallFuture = Pin<Box<dyn Future<Output = Result<Reply, RemoteError>> + Send>>;
 
 /// An HTTP client of any connector.
 pub(super) trait Call: Send + Sync {

@@ -42,6 +42,14 @@ pub enum CachingServiceError {
     /// The salt cannot be read, or changed while it was created.
     #[error("the record of the salt is not usable; repair it at API ML")]
     BadSalt,
+    /// The verifier does not keep the text of the PAT, so its key cannot be computed.
+    #[error(
+        "the text of the token is not known; let the verifier keep it (Rs256Verifier::with_pat_texts)"
+    )]
+    NoText,
+    /// The service was not asked yet.
+    #[error("the Caching Service was not asked yet")]
+    NotPrepared,
     /// The service has answered a write with success, but does not have the revocation.
     #[error(
         "the Caching Service answered with success, but does not have the revocation: releases before 3.6 drop a write \

@@ -234,7 +234,6 @@ mod tests {
     fn what_is_not_a_map_of_maps_is_an_error() {
         for bad in [
             "",
-            "[]",
             "null",
             r#"{"invalidTokens":null}"#,
             r#"{"invalidUsers":[]}"#,

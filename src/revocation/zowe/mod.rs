@@ -23,6 +23,8 @@ mod salt;
 mod service;
 mod settings;
 mod store;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use error::CachingServiceError;

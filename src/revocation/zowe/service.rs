@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::{
-    client::ServiceClient,
+    client::{Call, ServiceClient},
     error::CachingServiceError,
     index::{PolledIndex, as_check},
     pat_hashes::PatHashes,
     salt::Salt,
     settings::{CachingServiceFound, CachingServiceLayout, CachingServiceSettings, ReadMode},
-    write::{Waiting, Write},
+    write::{Subject, Waiting},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -27,7 +27,7 @@ use crate::{
     log_limit::log_limited,
     metrics::{Collect, Counter, Description, Exposition},
     remote::{Address, CachePolicy, Client, ClientLimits, Connect, SingleFlightCache},
-    revocation::{CheckError, Revocation, RevocationListener, RevokedBy, StoreError, StoreFuture},
+    revocation::{CheckError, RevocationListener, RevokedBy, StoreError, StoreFuture},
     token::{Pat, TokenFingerprint},
 };
 
@@ -78,7 +78,7 @@ const WRITE_ERRORS: Description = Description::counter(
 );
 const WAITING: Description = Description::gauge(
     "passticket_zowe_revocation_waiting_writes",
-    "Writes of revocations that Zowe's Caching Service has not confirmed.",
+    "Revocations that Zowe's Caching Service has not confirmed.",
 );
 const SALTS: Description = Description::gauge(
     "passticket_zowe_revocation_salts",
@@ -101,6 +101,12 @@ const BYTES: Description = Description::gauge(
 /// the same service.
 #[derive(Clone)]
 pub struct CachingService(Arc<Shared>);
+
+/// The clients of a service.
+pub(super) struct Calls {
+    pub(super) reads: Arc<dyn Call>,
+    pub(super) writes: Arc<dyn Call>,
+}
 
 struct Shared {
     settings: CachingServiceSettings,
@@ -183,6 +189,16 @@ impl CachingService {
         let reads: Client<C> = Client::new(connector.clone(), limits);
         // Writes may take long, and must not delay checks. So they have their own client.
         let writes: Client<C> = Client::new(connector, writes);
+        let calls = Calls { reads: Arc::new(reads), writes: Arc::new(writes) };
+        Self::with_calls(calls, limits.deadline(), address, settings)
+    }
+
+    pub(super) fn with_calls(
+        calls: Calls,
+        deadline: Duration,
+        address: Address,
+        settings: CachingServiceSettings,
+    ) -> Self {
         let (memory, every) = match settings.mode() {
             ReadMode::Index { every } => (Duration::ZERO, every),
             ReadMode::Query { memory } => (memory, Duration::ZERO),
@@ -194,11 +210,11 @@ impl CachingService {
             .with_error(memory.min(ERROR_MEMORY));
         Self(Arc::new(Shared {
             settings,
-            reads: ServiceClient::new(Arc::new(reads), address.clone()),
-            writes: ServiceClient::new(Arc::new(writes), address),
+            reads: ServiceClient::new(calls.reads, address.clone()),
+            writes: ServiceClient::new(calls.writes, address),
             clock: Arc::new(SystemClock),
             site: ArcSwapOption::empty(),
-            index: PolledIndex::new(every + limits.deadline()),
+            index: PolledIndex::new(every + deadline),
             answers: SingleFlightCache::new(policy),
             waiting: Mutex::default(),
             problems: Mutex::default(),
@@ -270,28 +286,15 @@ impl CachingService {
         lock(&self.0.listeners).push(listener);
     }
 
-    /// Writes the revocation of a PAT. If the service does not confirm it, it is written again later.
-    pub(super) fn write_pat(&self, pat: &Pat) -> StoreFuture<()> {
-        let pat = pat.clone();
-        self.write(move |salts| Write::of_pat(&pat, salts).unwrap_or_default())
-    }
-
-    /// Writes a rule. If the service does not confirm it, it is written again later.
-    pub(super) fn write_rule(&self, rule: Revocation) -> StoreFuture<()> {
-        self.write(move |salts| Write::of_rule(&rule, salts))
-    }
-
     pub(super) fn writes(&self) -> bool {
         self.0.settings.writes()
     }
 
-    fn write(
-        &self,
-        writes: impl FnOnce(&[Salt]) -> Vec<Write> + Send + 'static,
-    ) -> StoreFuture<()> {
+    /// Writes a revocation. If the service does not confirm it, it is written again later.
+    pub(super) fn write(&self, subject: Subject) -> StoreFuture<()> {
         let shared = self.0.clone();
         Box::pin(async move {
-            let written = shared.write_all(writes).await;
+            let written = shared.write_or_keep(subject).await;
             written.map_err(|error| StoreError::Unconfirmed {
                 store: NAME.into(),
                 source: Arc::new(error),
@@ -426,8 +429,7 @@ impl Shared {
         let problem = match found {
             None => "is gone",
             Some(salt) => {
-                let is_last = site.salts.last().is_some_and(|last| last.is_same(&salt));
-                if is_last {
+                if site.salts.iter().any(|known| known.is_same(&salt)) {
                     // The alarm stays until the next start, because older revocations have the older salt.
                     return;
                 }
@@ -450,58 +452,49 @@ impl Shared {
         lock(&self.problems).salt = Some(problem);
     }
 
-    async fn write_all(
-        self: Arc<Self>,
-        writes: impl FnOnce(&[Salt]) -> Vec<Write>,
-    ) -> Result<(), CachingServiceError> {
-        let Some(site) = self.site.load_full() else {
-            let problem = lock(&self.problems).read.clone();
-            return Err(problem.unwrap_or(CachingServiceError::BadSalt));
-        };
-        let writes = writes(&site.salts);
-        let mut unconfirmed = writes.clone();
-        let confirmed = timeout(WRITE_TIMEOUT, async {
-            for write in &writes {
-                write.confirm(&self.writes, site.has_query, self.clock.now()).await?;
-                unconfirmed.retain(|other| other != write);
-            }
-            Ok(())
-        });
-        let result = confirmed.await.unwrap_or(Err(CachingServiceError::Dropped));
+    async fn write_or_keep(&self, subject: Subject) -> Result<(), CachingServiceError> {
+        let written = timeout(WRITE_TIMEOUT, self.write_all(&subject)).await;
+        let result = written.unwrap_or(Err(CachingServiceError::Dropped));
         if let Err(error) = &result {
             self.writes_failed.increment();
             log_limited!(error, "caching service write", { %error }, "API ML may still accept a revoked Personal Access Token; the write is repeated");
-            lock(&self.waiting).keep(unconfirmed);
+            lock(&self.waiting).keep(subject);
             lock(&self.problems).write = Some(error.clone());
         }
         result
     }
 
+    async fn write_all(&self, subject: &Subject) -> Result<(), CachingServiceError> {
+        let site = self.site.load_full().ok_or(CachingServiceError::NotPrepared)?;
+        for write in subject.writes(&site.salts)? {
+            write.confirm(&self.writes, site.has_query, self.clock.now()).await?;
+        }
+        Ok(())
+    }
+
     async fn repeat_writes(&self) {
         loop {
             sleep(AGAIN_AFTER).await;
-            let Some(site) = self.site.load_full() else { continue };
-            while let Some(write) = self.first_waiting() {
-                let now = self.clock.now();
-                match write.confirm(&self.writes, site.has_query, now).await {
-                    Ok(()) => {
-                        let mut waiting = lock(&self.waiting);
-                        waiting.remove(&write);
-                        if waiting.len() == 0 {
-                            lock(&self.problems).write = None;
-                            tracing::info!("API ML has all revocations again");
-                        }
-                    }
-                    Err(error) => {
-                        lock(&self.problems).write = Some(error);
-                        break;
-                    }
+            while let Some(subject) = self.first_waiting() {
+                if let Err(error) = self.write_all(&subject).await {
+                    lock(&self.waiting).rotate();
+                    lock(&self.problems).write = Some(error);
+                    break;
+                }
+                let left = {
+                    let mut waiting = lock(&self.waiting);
+                    waiting.remove(&subject);
+                    waiting.len()
+                };
+                if left == 0 {
+                    lock(&self.problems).write = None;
+                    tracing::info!("API ML has all revocations again");
                 }
             }
         }
     }
 
-    fn first_waiting(&self) -> Option<Write> {
+    fn first_waiting(&self) -> Option<Subject> {
         lock(&self.waiting).first()
     }
 

@@ -1,13 +1,13 @@
 //! A store that also uses Zowe's Caching Service.
 
-use super::service::CachingService;
+use super::{service::CachingService, write::Subject};
 use crate::{
     clock::Timestamp,
     revocation::{
         CheckError, CheckFuture, Evicted, IssuedPat, Revocation, RevocationCheck,
         RevocationListener, RevocationStore, StoreError, StoreFuture,
     },
-    token::{Pat, VerifiedToken},
+    token::VerifiedToken,
 };
 
 /// A [`RevocationStore`] that also uses Zowe's [`CachingService`] for PATs (Personal Access Tokens). Put it around all
@@ -33,16 +33,19 @@ impl<S: RevocationStore> WithCachingService<S> {
         Self { own, zowe }
     }
 
-    /// Runs `write` after `own` has succeeded, even if the returned future is dropped.
-    fn then_write(
-        &self,
-        own: StoreFuture<()>,
-        write: impl FnOnce(CachingService) -> StoreFuture<()> + Send + 'static,
-    ) -> StoreFuture<()> {
+    /// Returns the Caching Service.
+    pub fn service(&self) -> &CachingService {
+        &self.zowe
+    }
+
+    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop the
+    /// write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
+    fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {
-            own.await?;
-            write(zowe).await
+            let own = own.await;
+            let written = zowe.write(subject).await;
+            own.and(written)
         });
         Box::pin(async move {
             // The task is never aborted, so an error means that it has panicked.
@@ -88,7 +91,7 @@ impl<S: RevocationStore> RevocationStore for WithCachingService<S> {
             // API ML does not keep the revocation of a login token here, and cannot be given that of a PAT without its
             // text: see `revoke`.
             Revocation::Token { .. } => own,
-            rule if self.zowe.writes() => self.then_write(own, |zowe| zowe.write_rule(rule)),
+            rule if self.zowe.writes() => self.then_write(own, Subject::Rule(rule)),
             _ => own,
         }
     }
@@ -97,8 +100,7 @@ impl<S: RevocationStore> RevocationStore for WithCachingService<S> {
         let own = self.own.revoke(token);
         match token {
             VerifiedToken::Pat(pat) if self.zowe.writes() => {
-                let pat: Pat = pat.clone();
-                self.then_write(own, move |zowe| zowe.write_pat(&pat))
+                self.then_write(own, Subject::Pat(pat.clone()))
             }
             _ => own,
         }
@@ -112,7 +114,7 @@ impl<S: RevocationStore> RevocationStore for WithCachingService<S> {
         let own = self.own.record_rule_of_now(rule.clone());
         match rule {
             Revocation::Token { .. } => own,
-            rule if self.zowe.writes() => self.then_write(own, |zowe| zowe.write_rule(rule)),
+            rule if self.zowe.writes() => self.then_write(own, Subject::Rule(rule)),
             _ => own,
         }
     }

@@ -25,7 +25,7 @@ const TRIES: u32 = 3;
 /// The pause before a write is sent again. A busy service has already waited four seconds for its lock.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The maximum number of writes that wait for the service.
+/// The maximum number of revocations that wait for the service.
 const MAX_WAITING: usize = 10_000;
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -44,17 +44,42 @@ enum Value {
     Rule { up_to: Timestamp },
 }
 
+/// A revocation that the service should have. It is kept in this form, because its keys depend on the salts.
+#[derive(Clone, Debug)]
+pub(super) enum Subject {
+    Pat(Pat),
+    /// A rule. A revocation of one token is not a rule, and has no writes.
+    Rule(Revocation),
+}
+
+impl Subject {
+    /// Returns the entries of this revocation.
+    pub(super) fn writes(&self, salts: &[Salt]) -> Result<Vec<Write>, CachingServiceError> {
+        match self {
+            Self::Pat(pat) => Write::of_pat(pat, salts).ok_or(CachingServiceError::NoText),
+            Self::Rule(rule) => Ok(Write::of_rule(rule, salts)),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pat(one), Self::Pat(other)) => one.fingerprint() == other.fingerprint(),
+            (Self::Rule(one), Self::Rule(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl Write {
     /// Returns the writes that revoke one PAT. Returns `None` if the verifier does not keep the text of PATs.
-    pub(super) fn of_pat(pat: &Pat, salts: &[Salt]) -> Option<Vec<Self>> {
+    fn of_pat(pat: &Pat, salts: &[Salt]) -> Option<Vec<Self>> {
         let text = pat.expose()?;
         let value = Value::Token { issued_at: pat.issued_at(), expires_at: pat.expires_at() };
         let write = |salt: &Salt| Self { list: List::Tokens, hash: salt.hash(text), value };
         Some(salts.iter().map(write).collect())
     }
 
-    /// Returns the writes of a rule. A revocation of one token is not a rule, and has no writes.
-    pub(super) fn of_rule(rule: &Revocation, salts: &[Salt]) -> Vec<Self> {
+    fn of_rule(rule: &Revocation, salts: &[Salt]) -> Vec<Self> {
         let (list, spellings, up_to) = match rule {
             Revocation::Token { .. } => return Vec::new(),
             Revocation::User { user, up_to } => (List::Users, user_spellings(user, None), *up_to),
@@ -145,34 +170,41 @@ impl Write {
     }
 }
 
-/// The writes that the service has not confirmed.
+/// The revocations that the service has not confirmed, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    writes: VecDeque<Write>,
-    /// The number of writes beyond the limit. They are never sent.
+    subjects: VecDeque<Subject>,
+    /// The number of revocations beyond the limit. They are never written.
     pub(super) lost: u64,
 }
 
 impl Waiting {
-    pub(super) fn keep(&mut self, writes: Vec<Write>) {
-        for write in writes {
-            match self.writes.len() < MAX_WAITING {
-                _ if self.writes.contains(&write) => {}
-                true => self.writes.push_back(write),
-                false => self.lost += 1,
-            }
+    pub(super) fn keep(&mut self, subject: Subject) {
+        if self.subjects.iter().any(|other| other.is_same(&subject)) {
+            return;
+        }
+        match self.subjects.len() < MAX_WAITING {
+            true => self.subjects.push_back(subject),
+            false => self.lost += 1,
         }
     }
 
-    pub(super) fn first(&self) -> Option<Write> {
-        self.writes.front().cloned()
+    pub(super) fn first(&self) -> Option<Subject> {
+        self.subjects.front().cloned()
     }
 
-    pub(super) fn remove(&mut self, write: &Write) {
-        self.writes.retain(|other| other != write);
+    pub(super) fn remove(&mut self, subject: &Subject) {
+        self.subjects.retain(|other| !other.is_same(subject));
+    }
+
+    /// Puts the first revocation behind the others, so that one that is always refused does not stop them.
+    pub(super) fn rotate(&mut self) {
+        if !self.subjects.is_empty() {
+            self.subjects.rotate_left(1);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.writes.len()
+        self.subjects.len()
     }
 }

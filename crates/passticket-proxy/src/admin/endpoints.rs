@@ -51,6 +51,9 @@ impl Endpoints {
                 let status = self.components.status();
                 let mut document = status.document();
                 self.add_instances(&mut document);
+                if let Some(cluster) = self.components.cluster() {
+                    document["cluster"] = cluster.document();
+                }
                 health(status.is_up(), &document)
             }
             Ok(Endpoint::Reload) => self.reload().await,

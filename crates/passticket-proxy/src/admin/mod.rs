@@ -118,8 +118,16 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.route_limits.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
+    let registry = match &stores.zowe {
+        Some(zowe) => registry.with(zowe.clone()),
+        None => registry,
+    };
     let registry = match &stores.audit {
         Some(audit) => registry.with(audit.clone()),
+        None => registry,
+    };
+    let registry = match components.cluster() {
+        Some(cluster) => registry.with(cluster.node.clone()),
         None => registry,
     };
     registry.with(components.reloads().clone()).with(components.discovery().clone())

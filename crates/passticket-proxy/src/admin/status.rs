@@ -16,11 +16,11 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
-    revocation::DurableStore,
+    revocation::{CachingService, DurableStore},
 };
 
 use super::certificate::CertificateExpiry;
-use crate::{discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -34,6 +34,8 @@ pub(super) enum Component {
     Certificate,
     Configuration,
     Discovery,
+    ZoweRevocations,
+    Cluster,
 }
 
 impl Label for Component {
@@ -45,6 +47,8 @@ impl Label for Component {
         Self::Certificate,
         Self::Configuration,
         Self::Discovery,
+        Self::ZoweRevocations,
+        Self::Cluster,
     ];
 
     fn index(self) -> usize {
@@ -59,6 +63,8 @@ impl Label for Component {
             Self::Certificate => "certificate",
             Self::Configuration => "configuration",
             Self::Discovery => "discovery",
+            Self::ZoweRevocations => "zoweRevocations",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -68,6 +74,7 @@ impl Label for Component {
 pub(crate) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
+    zowe: Option<CachingService>,
     audit: Option<Arc<AuditFiles>>,
     certificate: CertificateExpiry,
     /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
@@ -75,6 +82,7 @@ pub(crate) struct Components {
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
     discovery: Discovery,
+    cluster: Option<Cluster>,
 }
 
 impl Components {
@@ -88,11 +96,13 @@ impl Components {
         Self {
             workers: workers.clone(),
             revocations: stores.revocations.clone(),
+            zowe: stores.zowe.clone(),
             audit: stores.audit.clone(),
             certificate: CertificateExpiry::of(config),
             is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
             reloads: reloads.clone(),
             discovery: discovery.clone(),
+            cluster: stores.cluster.clone(),
         }
     }
 
@@ -100,6 +110,10 @@ impl Components {
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
+    }
+
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {
@@ -135,6 +149,13 @@ impl Components {
         if let Some(health) = self.discovery.health() {
             // While no discovery service answers, the gateway uses the last registry.
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
+        }
+        if let Some(zowe) = &self.zowe {
+            // Without it, the gateway refuses Personal Access Tokens, and serves all other requests.
+            parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
+        }
+        if let Some(cluster) = &self.cluster {
+            parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
         }
         Status(parts)
     }

@@ -17,11 +17,14 @@ use tower_passticket::{
     eureka::{EurekaClient, InstanceStatus, Registry},
     layer::TrustedForwarders,
     remote::{Address, Client, ClientLimits, Reply},
+    revocation::{CachingService, CachingServiceSettings},
     tls::{Connector, TlsError, Verification},
     token::{IssuerKeys, JwkSetSource},
 };
 
+use super::live_cluster;
 use crate::{
+    caching_service,
     connectors::{Connectors, to_authority, zowe_connector},
     discovery,
     exit::Exit,
@@ -63,6 +66,8 @@ enum Question {
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,
+    /// Whether the Caching Service of API ML can be used for revocations, and what it has.
+    Revocations(CachingService),
     /// Which services a discovery service lists.
     Registry(Address),
 }
@@ -70,7 +75,7 @@ enum Question {
 /// Asks all servers. Prints one line for each of them.
 pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     let peers = peers(config).map_err(Exit::usage)?;
-    let count = peers.len();
+    let mut count = peers.len();
     let answers = serve::runtime()?.block_on(answers(peers));
     let mut answered = 0;
     for (name, answer) in answers {
@@ -81,6 +86,10 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
             }
             Err(problem) => print_line(&format!("{name}: FAILED: {problem}")),
         }
+    }
+    if let Some(cluster) = &config.cluster {
+        count += 1;
+        answered += usize::from(live_cluster::ask(cluster)?);
     }
     // A server whose task panicked has no answer.
     match count - answered {
@@ -156,6 +165,10 @@ impl Peer {
                 let certificates = TrustedForwarders::fingerprints(reply.body());
                 let certificates = certificates.map_err(|error| error.to_string())?;
                 Ok(format!("lists {} certificates", certificates.len()))
+            }
+            Question::Revocations(service) => {
+                let found = service.prepare().await.map_err(|error| error.to_string())?;
+                Ok(format!("{found}"))
             }
             Question::Registry(address) => {
                 let mut eureka = EurekaClient::new(self.connector.clone(), [address.clone()]);
@@ -297,7 +310,16 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         let connector = to_authority(config, &config.tls.service_authorities)?;
         add("API ML", url.clone(), Question::ApimlKeys(peer.url.clone()), connector, provider);
         if let Some(connector) = zowe_connector(config)? {
-            add("PassTickets of API ML", url, Question::Http, connector, provider);
+            add("PassTickets of API ML", url.clone(), Question::Http, connector, provider);
+        }
+        // A question must not create a salt, so the other settings of the configuration are left out.
+        let settings = peer.revocations.map(|it| CachingServiceSettings::new(it.mode()));
+        if let Some(settings) = settings
+            && let (Some(service), Some(connector)) =
+                (caching_service::with_settings(config, settings)?, zowe_connector(config)?)
+        {
+            let question = Question::Revocations(service);
+            add("revocations of API ML", url, question, connector, provider);
         }
     }
     if let (Some(discovery), Some(part)) = (&config.discovery, discovery::finding(config, None)?) {

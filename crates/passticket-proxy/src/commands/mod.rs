@@ -5,5 +5,6 @@ pub(crate) mod esm;
 pub(crate) mod health;
 pub(crate) mod init;
 mod live;
+mod live_cluster;
 pub(crate) mod passwd;
 pub(crate) mod ticket;

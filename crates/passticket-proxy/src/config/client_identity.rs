@@ -127,11 +127,18 @@ pub(super) fn read(field: &Field<'_>) -> Option<ClientIdentity> {
         section.required("certificate", "the path of a PEM file with the certificate");
     let key = section.required("key", "the path of a PEM file with the key of the certificate");
     section.finish();
+    of_files(certificate.as_ref(), key.as_ref())
+}
+
+/// Reads the files whose paths the two values contain. A problem is reported, and the result is `None`. The caller has
+/// reported a missing value.
+pub(super) fn of_files(
+    certificate: Option<&Field<'_>>,
+    key: Option<&Field<'_>>,
+) -> Option<ClientIdentity> {
     let chain = certificate
-        .as_ref()
         .and_then(|field| tls_files::certificates(field, field.text()?, read_public_file));
-    let pem =
-        key.as_ref().and_then(|field| tls_files::private_key(field, &PasswordSetting::Absent));
+    let pem = key.and_then(|field| tls_files::private_key(field, &PasswordSetting::Absent));
     let ((certificate, chain), pem) = (chain?, pem?);
     let der = PrivateKeyDer::from_pem_slice(&pem).ok()?;
     if let Err(error) = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()) {

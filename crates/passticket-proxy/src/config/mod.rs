@@ -136,6 +136,7 @@ mod apiml_security;
 mod client_authorities;
 mod client_basic;
 mod client_identity;
+mod cluster;
 mod configured_route;
 mod cors;
 mod defined_scheme;
@@ -197,6 +198,7 @@ mod yaml;
 mod zowe;
 mod zowe_keys;
 mod zowe_peer;
+mod zowe_revocations;
 
 use std::{
     collections::BTreeMap,
@@ -209,6 +211,7 @@ use http::HeaderName;
 
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
+pub use cluster::{ClusterSettings, RedisServers};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
@@ -331,6 +334,8 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
+    /// Set if this gateway is one of several nodes that share revocations: `components.passticket-proxy.cluster`.
+    pub cluster: Option<ClusterSettings>,
     /// The path of the Unix socket on which the gateway waits for a process that takes over:
     /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
     /// appended.
@@ -649,6 +654,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             (false, _) => None,
         },
         revocations: revocations?,
+        cluster: ours.cluster,
         takeover_socket: takeover_socket?,
         compatibility: ours.compatibility,
         client_certificates: security.client_certificates,

@@ -13,6 +13,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
+    cluster::{self, ClusterSettings},
     cors::{self, SiteCors},
     discovery::{self, DiscoverySection},
     environment::Environment,
@@ -65,6 +66,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) delegation: DelegationSection,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
+    pub(super) cluster: Option<ClusterSettings>,
     pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
@@ -151,6 +153,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let delegation = delegation(section.section("delegation"));
     let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
+    let cluster = cluster::read(section.section("cluster"));
     let takeover_socket = section.optional("takeoverSocket");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
@@ -214,6 +217,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         delegation,
         audit,
         revocations,
+        cluster,
         takeover_socket,
         compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
@@ -286,6 +290,11 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
         rate_limited_clients: number("rateLimitedClients", 100, defaults.rate_limited_clients),
         header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
+        zowe_revocation_megabytes: number(
+            "zoweRevocationMegabytes",
+            1,
+            defaults.zowe_revocation_megabytes,
+        ),
         tunnels_per_user: number("tunnelsPerUser", 1, defaults.tunnels_per_user),
     };
     section.finish();

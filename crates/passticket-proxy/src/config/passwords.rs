@@ -143,7 +143,8 @@ pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting 
     }
 }
 
-fn from_file(field: &Field<'_>) -> Option<Password> {
+/// Reads the password from the secret file whose path the value contains.
+pub(super) fn from_file(field: &Field<'_>) -> Option<Password> {
     let (path, content) = field.secret_file()?;
     match checked(&content) {
         Ok(password) => Some(password),

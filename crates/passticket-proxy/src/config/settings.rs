@@ -210,6 +210,9 @@ pub struct LimitSettings {
     /// The maximum number of open WebSockets of one user, 1 to 1,000,000. A WebSocket without a user counts for the
     /// address of its client. The setting is `components.passticket-proxy.limits.tunnelsPerUser`.
     pub tunnels_per_user: NonZeroUsize,
+    /// The maximum size of all revocations of API ML in one answer of its Caching Service, in MiB. The value is 1 to
+    /// 1,000,000. The key is `components.passticket-proxy.limits.zoweRevocationMegabytes`.
+    pub zowe_revocation_megabytes: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
@@ -222,6 +225,7 @@ impl Default for LimitSettings {
     /// - 100,000 counts for rate limits
     /// - 256 MiB of headers
     /// - 100 WebSockets per user
+    /// - 32 MiB of revocations of API ML
     fn default() -> Self {
         const {
             Self {
@@ -235,6 +239,7 @@ impl Default for LimitSettings {
                 rate_limited_clients: NonZeroUsize::new(100_000).expect("should not be zero"),
                 header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
                 tunnels_per_user: NonZeroUsize::new(100).expect("should not be zero"),
+                zowe_revocation_megabytes: NonZeroUsize::new(32).expect("should not be zero"),
             }
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::{
     client_identity::{self, ClientIdentity},
     reader::Section,
+    zowe_revocations,
 };
-use tower_passticket::remote::Address;
+use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 
 /// The number of seconds for which the gateway remembers an answer of API ML about a token: the default of
 /// `checkLogoutSeconds`.
@@ -27,6 +28,8 @@ pub struct ZowePeer {
     /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
     /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
+    /// How the gateway uses the revocations of API ML: `revocations`. `None` if it does not.
+    pub revocations: Option<CachingServiceSettings>,
 }
 
 /// The value of `checkLogout`.
@@ -53,6 +56,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
     let seconds = section.optional("checkLogoutSeconds");
     let identity = section.optional("clientCertificate");
     let mints = section.optional("mint").is_some_and(|field| field.is_on());
+    let revocations = section.section("revocations");
+    let revocations = zowe_revocations::read(revocations, identity.is_none(), &section.at);
     section.finish();
     let url = url.and_then(|field| {
         let address = field.read(Address::parse)?;
@@ -94,7 +99,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
         None => None,
         Some(field) => Some(client_identity::read(field)?),
     };
-    Some(ZowePeer { url: url?, check_logout, client_identity, mints })
+    Some(ZowePeer { url: url?, check_logout, client_identity, mints, revocations })
 }
 
 #[cfg(test)]

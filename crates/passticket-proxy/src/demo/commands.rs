@@ -2,9 +2,54 @@
 
 use std::path::Path;
 
-use super::files::{APPLID, DemoFiles, EMAIL, OTHER_USER, PASSWORD, USER};
+use super::files::{APPLID, DemoFiles, DemoPorts, EMAIL, OTHER_USER, PASSWORD, USER};
 
-pub(super) fn text(files: &DemoFiles, port: u16) -> String {
+pub(super) fn text(files: &DemoFiles, ports: &DemoPorts, redis: Option<&str>) -> String {
+    match (ports.second, redis) {
+        (Some(second), Some(redis)) => of_nodes(files, [ports.gateway, second], redis),
+        _ => of_gateway(files, ports.gateway),
+    }
+}
+
+/// Commands for two nodes.
+fn of_nodes(files: &DemoFiles, ports: [u16; 2], redis: &str) -> String {
+    let [first, second] = ports.map(|port| format!("https://localhost:{port}"));
+    let [auth, other_auth] = [&first, &second].map(|url| format!("{url}/gateway/api/v1/auth"));
+    let file = |name: &str| quote(&files.path(name));
+    let curl = format!("curl -sS --cacert {}", file("certs/ca.pem"));
+    let status = format!("{curl} -o /dev/null -w '%{{http_code}}\\n'");
+    let basic = format!("-u {USER}:{PASSWORD} -X POST");
+    let jar = file("cookies.txt");
+    let redis_port = redis.rsplit(':').next().unwrap_or_default();
+    let redis_port = redis_port.split('/').next().unwrap_or_default();
+    format!(
+        r#"
+Two nodes share their revocations over {redis}: {first} and {second}.
+The configurations are {zowe_yaml} and {second_yaml}.
+Ctrl-C stops both nodes and the service behind them.
+
+Log in at node 1, and ask node 2 about the token. It answers 200.
+  {curl} -c {jar} {basic} {auth}/login && {status} -b {jar} {other_auth}/query
+
+Log out at node 1, and ask node 2 again. It answers 401.
+  {curl} -b {jar} -X POST {auth}/logout && {status} -b {jar} {other_auth}/query
+
+Make a Personal Access Token at node 1, and use it at node 2. It answers 200.
+  PAT=$({curl} {basic} -d '{{"validity":1,"scopes":["dcpassticket"]}}' {auth}/access-token/generate) && {status} -H "PRIVATE-TOKEN: $PAT" {second}/dcpassticket/api/v1/passticketTest
+
+Revoke this token at node 2, and ask node 1 about it. It answers 401.
+  {curl} -X DELETE -d "{{"token":"$PAT"}}" {other_auth}/access-token/revoke && {status} -X POST -d "{{"token":"$PAT","serviceId":"dcpassticket"}}" {auth}/access-token/validate
+
+Log in again, and stop Redis for 8 seconds. After 3 seconds, both nodes refuse all tokens with 503. Then they answer 200.
+  {curl} -c {jar} {basic} {auth}/login; redis-cli -p {redis_port} DEBUG SLEEP 8 & sleep 6; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null; wait; sleep 2; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null
+"#,
+        zowe_yaml = quote(&files.zowe_yaml()),
+        second_yaml = quote(&files.second_zowe_yaml()),
+    )
+}
+
+/// Commands for one gateway.
+fn of_gateway(files: &DemoFiles, port: u16) -> String {
     let url = format!("https://localhost:{port}");
     let auth = format!("{url}/gateway/api/v1/auth");
     let service = format!("{url}/dcpassticket/api/v1");

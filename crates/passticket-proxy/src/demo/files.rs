@@ -34,6 +34,18 @@ const REGISTRY: &str = "ldaps://directory.example.com";
 /// The users with a client certificate.
 const CERTIFICATE_USERS: [&str; 2] = [USER, OTHER_USER];
 
+/// The configuration of the second node.
+const SECOND_YAML: &str = "node-2.yaml";
+
+/// The ports of the demo.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DemoPorts {
+    pub(super) gateway: u16,
+    /// The port of the second node.
+    pub(super) second: Option<u16>,
+    pub(super) service: u16,
+}
+
 /// The directory of the demo with all its files.
 pub(super) struct DemoFiles {
     directory: DemoDirectory,
@@ -67,10 +79,21 @@ impl DemoFiles {
         Ok(files)
     }
 
-    /// Writes the configuration for these ports.
-    pub(super) fn configure(&mut self, gateway: u16, service: u16) -> Result<(), DemoError> {
-        self.directory.write("api-defs/demo.yml", Access::Public, &api_defs(service))?;
-        self.directory.write("zowe.yaml", Access::Public, &zowe_yaml(gateway))
+    /// Writes the configuration for these ports. With `redis`, writes the configuration of two nodes.
+    pub(super) fn configure(
+        &mut self,
+        ports: &DemoPorts,
+        redis: Option<&str>,
+    ) -> Result<(), DemoError> {
+        self.directory.write("api-defs/demo.yml", Access::Public, &api_defs(ports.service))?;
+        let node = |number| redis.map(|redis| (number, redis));
+        self.directory.write("zowe.yaml", Access::Public, &zowe_yaml(ports.gateway, node(1)))?;
+        match ports.second {
+            None => Ok(()),
+            Some(port) => {
+                self.directory.write(SECOND_YAML, Access::Public, &zowe_yaml(port, node(2)))
+            }
+        }
     }
 
     /// Returns the path of a file in the directory.
@@ -80,6 +103,10 @@ impl DemoFiles {
 
     pub(super) fn zowe_yaml(&self) -> PathBuf {
         self.path("zowe.yaml")
+    }
+
+    pub(super) fn second_zowe_yaml(&self) -> PathBuf {
+        self.path(SECOND_YAML)
     }
 
     fn make_certificates(&mut self) -> Result<(), DemoError> {
@@ -185,7 +212,25 @@ identities:
     )
 }
 
-fn zowe_yaml(gateway: u16) -> String {
+/// `node`: the number of the node, and the URL of the Redis that the nodes share.
+fn zowe_yaml(gateway: u16, node: Option<(u8, &str)>) -> String {
+    let suffix = match node {
+        None | Some((1, _)) => String::new(),
+        Some((number, _)) => format!("-{number}"),
+    };
+    let cluster = node.map(|(number, redis)| {
+        format!(
+            "\
+    # The nodes share their revocations.
+    cluster:
+      name: demo
+      node: node-{number}
+      redis:
+        url: {redis}
+"
+        )
+    });
+    let cluster = cluster.unwrap_or_default();
     format!(
         "\
 # Made by passticket-proxy serve --demo, which writes this file again at each start.
@@ -236,9 +281,9 @@ components:
           applids: [{APPLID}]
           users: [{USER}, {OTHER_USER}]
     audit:
-      file: audit.jsonl
-    revocations: revocations.redb
-    # Off, because browsers would otherwise require HTTPS for all other servers on localhost.
+      file: audit{suffix}.jsonl
+    revocations: revocations{suffix}.redb
+{cluster}    # Off, because browsers would otherwise require HTTPS for all other servers on localhost.
     strictTransportSecurity:
       enabled: false
     apiDefs: api-defs

@@ -6,14 +6,17 @@
 mod commands;
 mod directory;
 mod files;
+mod nodes;
 mod service;
 
-use std::{env, net::Ipv4Addr, path::Path};
+use std::{env, net::Ipv4Addr};
 
 use tokio::net::TcpListener;
 use tower_passticket::{passticket::Applid, tls::Server};
 
 use crate::{
+    cli::DemoOptions,
+    cluster,
     exit::Exit,
     listeners::Listeners,
     serve::{Configuration, Start, run, runtime},
@@ -21,32 +24,49 @@ use crate::{
     stack::{self, NewStore},
     terminal::print_line,
 };
-use files::DemoFiles;
+use files::{DemoFiles, DemoPorts};
+use nodes::SecondNode;
 
 /// The remedy in the error message if the gateway cannot listen. The demo's service needs no remedy, because it always
 /// listens on a free port.
 const GATEWAY_REMEDY: &str = "; choose another port with --port, or a free port with --port 0";
 
-pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
+pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
+    let DemoOptions { port, data_dir, redis } = options;
+    if let Some(url) = redis {
+        nodes::check_url(url)?;
+    }
     let directory = match data_dir {
-        Some(directory) => directory.to_owned(),
+        Some(directory) => directory.clone(),
         None => env::current_dir().map_err(Exit::runtime)?.join("passticket-demo"),
     };
     let mut files = DemoFiles::make(&directory)?;
     runtime()?.block_on(async {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         // The gateway and the service listen before the commands are printed, so that the commands work
         // immediately.
         let service_listener = listen(0, "").await?;
-        let gateway_listener = listen(port, GATEWAY_REMEDY).await?;
+        let gateway_listener = listen(*port, GATEWAY_REMEDY).await?;
         let address = |listener: &TcpListener| listener.local_addr().map_err(Exit::runtime);
         let (gateway, service) = (address(&gateway_listener)?, address(&service_listener)?);
-        files.configure(gateway.port(), service.port())?;
+        let second = match (redis, port) {
+            (None, _) => None,
+            (Some(_), 0) => Some(nodes::free_port()?),
+            (Some(_), port) => Some(port.checked_add(1).ok_or_else(|| {
+                Exit::usage("--port: node 2 has the next port, so write at most 65534")
+            })?),
+        };
+        let ports = DemoPorts { gateway: gateway.port(), second, service: service.port() };
+        files.configure(&ports, redis.as_deref())?;
         let loaded = Configuration::load(&files.zowe_yaml())?;
         let config = &loaded.config;
         let gateway_listener = gateway_listener.into_std().map_err(Exit::runtime)?;
         let listeners = Listeners::open_missing(config, Some(gateway_listener), None).await?;
-        let stores = stack::stores(config, NewStore::IfMissing)?;
+        if redis.is_some() {
+            nodes::reach_redis(config).await?;
+        }
+        let (mut stores, origin) = stack::stores(config, NewStore::IfMissing)?;
+        stores.cluster = cluster::join(config, &stores.revocations, origin, &mut signals).await?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
         let profile = config
@@ -58,8 +78,24 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let server = server.run(service::ZosService::new(profile.clone()), std::future::pending());
         let server = tokio::spawn(server);
 
-        print_line(&commands::text(&files, gateway.port()));
-        let result = run(loaded, stores, Start::alone(listeners), signals).await;
+        let mut node = match second {
+            Some(port) => Some(SecondNode::start(&files, port).await?),
+            None => None,
+        };
+        print_line(&commands::text(&files, &ports, redis.as_deref()));
+        let running = run(loaded, stores, Start::alone(listeners), signals);
+        let result = match &mut node {
+            None => running.await,
+            Some(node) => {
+                tokio::select! {
+                    result = running => result,
+                    () = node.watch() => Ok(()),
+                }
+            }
+        };
+        if let Some(node) = node {
+            node.stop().await;
+        }
         server.abort();
         result
     })

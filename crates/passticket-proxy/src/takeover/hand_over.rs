@@ -13,7 +13,7 @@ use super::{
     state::Owners,
     tickets::OwnTickets,
 };
-use crate::discovery::Discovery;
+use crate::{cluster::Cluster, discovery::Discovery};
 
 /// The parts of the gateway that take part in a takeover. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,11 @@ impl HandOver {
     /// Registers the discovery of services, which keeps the registry of services.
     pub(crate) fn discovery(&self, discovery: Discovery) {
         self.owners.discovery.set(discovery);
+    }
+
+    /// Registers this gateway as a node of a cluster.
+    pub(crate) fn cluster(&self, cluster: Cluster) {
+        self.owners.cluster.set(cluster);
     }
 
     /// Registers the open WebSockets and event streams.

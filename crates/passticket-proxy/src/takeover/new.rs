@@ -26,6 +26,7 @@ use super::{
     state::State,
 };
 use crate::{
+    cluster,
     discovery::Discovery,
     exit::Exit,
     gateway_service::GatewayService,
@@ -70,11 +71,14 @@ impl Predecessor {
         let mut stream = self.0;
         let taken_over = async {
             let listeners = listeners(&mut stream, config).await?;
+            cluster::reach(config).await.map_err(TakeoverError::Other)?;
             send(&mut stream, Kind::Prepared, "", ANSWER).await?;
             let text = receive(&mut stream, Kind::State, STATE).await?;
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
-            let stores = stores(config).await?;
+            let mut stores = stores(config).await?;
+            let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
+            stores.cluster = joined.map_err(TakeoverError::Other)?;
             let feed = stores.revocations.follow();
             send(&mut stream, Kind::Opened, "", ANSWER).await?;
             receive(&mut stream, Kind::Go, ANSWER).await?;
@@ -146,7 +150,7 @@ async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
     let deadline = Instant::now() + AUDIT_BUSY;
     loop {
         match stack::stores(config, NewStore::Never) {
-            Ok(stores) => return Ok(stores),
+            Ok((stores, _)) => return Ok(stores),
             Err(StoresError::Audit(error)) if error.is_busy() && Instant::now() < deadline => {
                 sleep(TRY_AGAIN_AFTER).await;
             }

@@ -337,7 +337,7 @@ mod tests {
         let store = Arc::new(DurableStore::create(&revocations).unwrap());
         let running = Running {
             hand_over: HandOver::default(),
-            stores: Stores { revocations: store.clone(), audit: None },
+            stores: Stores { revocations: store.clone(), cluster: None, audit: None, zowe: None },
             revocations,
             gateway,
             admin: None,

@@ -1,5 +1,5 @@
-//! The state that one process at a time may change: the time slots of PassTickets, and the failed logins. The registry
-//! of services is handed over, too, so that the new process has all routes when it begins to serve.
+//! The state that one process at a time may change: the time slots of PassTickets, the failed logins, and the lease of
+//! the node. The registry of services is handed over, too, so that the new process has all routes when it begins to serve.
 
 use std::{
     str::FromStr,
@@ -14,7 +14,10 @@ use tower_passticket::{
     proxy::Tunnels,
 };
 
-use crate::discovery::Discovery;
+use crate::{
+    cluster::{Cluster, LeaseOfNode},
+    discovery::Discovery,
+};
 
 /// The time that the hand-over waits for passwords that are being checked.
 const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
@@ -25,6 +28,7 @@ pub(super) struct Owners {
     pub(super) tickets: Owner<LocalGenerator>,
     pub(super) logins: Owner<LoginFailures>,
     pub(super) discovery: Owner<Discovery>,
+    pub(super) cluster: Owner<Cluster>,
     pub(super) tunnels: Owner<Arc<Tunnels>>,
 }
 
@@ -71,6 +75,7 @@ impl Owners {
             logins,
             time_slots: self.tickets.get().map(|it| it.hand_over_time_slots()),
             registry: self.discovery.get().and_then(|it| it.hand_over()),
+            lease: self.cluster.get().map(|it| it.hand_over()),
         }
     }
 
@@ -84,6 +89,9 @@ impl Owners {
         }
         if let Some(logins) = self.logins.get() {
             logins.take_back();
+        }
+        if let Some(cluster) = self.cluster.get() {
+            cluster.take_back();
         }
     }
 
@@ -106,6 +114,7 @@ pub(super) struct State {
     time_slots: Option<UsedTimeSlots>,
     logins: Option<String>,
     registry: Option<Value>,
+    lease: Option<LeaseOfNode>,
 }
 
 /// The text is not a [`State`] of this version.
@@ -118,8 +127,19 @@ pub(super) struct StateError;
 impl State {
     pub(super) fn to_text(&self) -> String {
         let slots = self.time_slots.as_ref().map(ToString::to_string);
-        json!({"timeSlots": slots, "failedLogins": self.logins, "registry": self.registry})
-            .to_string()
+        let lease = self.lease.as_ref().map(LeaseOfNode::to_json);
+        json!({
+            "timeSlots": slots,
+            "failedLogins": self.logins,
+            "registry": self.registry,
+            "lease": lease,
+        })
+        .to_string()
+    }
+
+    /// The lease of the node.
+    pub(super) fn lease(&self) -> Option<&LeaseOfNode> {
+        self.lease.as_ref()
     }
 
     /// Lets `discovery` begin with the registry.
@@ -147,6 +167,7 @@ impl FromStr for State {
             logins: text("failedLogins")?.map(str::to_owned),
             // Earlier versions do not hand a registry over.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
+            lease: document.get("lease").and_then(LeaseOfNode::from_json),
         })
     }
 }

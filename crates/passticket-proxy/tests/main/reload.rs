@@ -457,8 +457,8 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
         let pem = certificate + &key.serialize_pem();
         gateway.demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap())
     };
-    let mut good = websocket::open_of(&gateway.demo, client(7), "").await;
-    let revoked = websocket::open_of(&gateway.demo, client(8), "").await;
+    let mut good = websocket::open_of(&gateway.demo.url, client(7), "").await;
+    let revoked = websocket::open_of(&gateway.demo.url, client(8), "").await;
     replace(&gateway.path("certs/site.crl"), &site.revoke(&[8], |_| {}));
     let answer = gateway.reload().await;
     let changes = strings(&answer["changes"]);

@@ -22,12 +22,12 @@ async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
 
 /// Sends a handshake.
 async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
-    handshake_of(demo, demo.builder(), token).await
+    handshake_of(&demo.url, demo.builder(), token).await
 }
 
-async fn handshake_of(demo: &Demo, client: ClientBuilder, token: &str) -> reqwest::Response {
+async fn handshake_of(url: &str, client: ClientBuilder, token: &str) -> reqwest::Response {
     let client = client.http1_only().build().unwrap();
-    let request = client.get(demo.at("/svc/api/v1/chat"));
+    let request = client.get(format!("{url}/svc/api/v1/chat"));
     let fields = [
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
@@ -45,12 +45,12 @@ async fn handshake_of(demo: &Demo, client: ClientBuilder, token: &str) -> reqwes
 
 /// Opens a WebSocket, and checks that it works.
 async fn open(demo: &Demo, token: &str) -> Upgraded {
-    open_of(demo, demo.builder(), token).await
+    open_of(&demo.url, demo.builder(), token).await
 }
 
 /// Opens a WebSocket of a certain client. An empty token is not sent.
-pub(crate) async fn open_of(demo: &Demo, client: ClientBuilder, token: &str) -> Upgraded {
-    let response = handshake_of(demo, client, token).await;
+pub(crate) async fn open_of(url: &str, client: ClientBuilder, token: &str) -> Upgraded {
+    let response = handshake_of(url, client, token).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let mut stream = response.upgrade().await.unwrap();
     Frame::masked(TEXT, *b"hello").write(&mut stream).await.unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "a test binary may use only some of the helpers")]
 
+pub(crate) mod cluster;
+
 use std::{
     fs,
     net::SocketAddr,

@@ -1,0 +1,72 @@
+//! Zowe's Caching Service, in which API ML keeps its revocations of Personal Access Tokens
+//! (docs/operating/zowe-revocations.md).
+
+use std::time::Duration;
+
+use passticket_proxy::config::Config;
+use tokio::time::timeout;
+use tower_passticket::{
+    remote::ClientLimits,
+    revocation::{CachingService, CachingServiceError, CachingServiceSettings},
+    tls::TlsError,
+};
+
+use crate::{connectors::zowe_connector, exit::Exit};
+
+/// How long a start waits for the Caching Service. After this time, the gateway starts, and refuses Personal Access
+/// Tokens until the service has answered.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// Returns the service of the configuration. Returns `None` if the gateway does not use the revocations of API ML.
+/// Nothing is asked yet.
+pub(crate) fn caching_service(config: &Config) -> Result<Option<CachingService>, TlsError> {
+    match config.zowe.as_ref().and_then(|zowe| zowe.revocations) {
+        None => Ok(None),
+        Some(settings) => with_settings(config, settings),
+    }
+}
+
+/// Returns the service of the configuration, with other settings.
+pub(crate) fn with_settings(
+    config: &Config,
+    settings: CachingServiceSettings,
+) -> Result<Option<CachingService>, TlsError> {
+    let Some(zowe) = &config.zowe else { return Ok(None) };
+    let Some(connector) = zowe_connector(config)? else { return Ok(None) };
+    let megabytes = config.limits.zowe_revocation_megabytes.get();
+    let limits = ClientLimits::default()
+        .with_deadline(config.timeouts.provider)
+        .with_max_body(megabytes.saturating_mul(MEBIBYTE));
+    Ok(Some(CachingService::new(connector, limits, zowe.url.clone(), settings)))
+}
+
+/// Asks the service once at the start. If the service does not answer, the gateway starts nevertheless.
+///
+/// # Errors
+/// The answer of the service shows that the configuration of the gateway or of API ML is wrong.
+pub(crate) async fn prepare(service: Option<&CachingService>) -> Result<(), Exit> {
+    let Some(service) = service else { return Ok(()) };
+    match timeout(START_TIMEOUT, service.prepare()).await {
+        Ok(Ok(found)) => {
+            tracing::info!(%found, "the Caching Service of API ML is used");
+            Ok(())
+        }
+        Ok(Err(error)) if error.needs_operator() => Err(refusal(&error)),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the Caching Service does not answer; Personal Access Tokens are refused until it answers");
+            Ok(())
+        }
+        Err(_) => {
+            tracing::warn!(
+                "the Caching Service does not answer; Personal Access Tokens are refused until it answers"
+            );
+            Ok(())
+        }
+    }
+}
+
+fn refusal(error: &CachingServiceError) -> Exit {
+    Exit::runtime(format!("components.passticket-proxy.zowe.revocations: {error}"))
+}

@@ -1,0 +1,260 @@
+//! Runs this gateway as a node of a cluster, which shares revocations with other nodes (docs/decisions.md#d32).
+
+use std::{fmt, fs, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+
+use passticket_proxy::config::{ClusterSettings, Config};
+use serde_json::{Value, json};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tower_passticket::{
+    cluster::{
+        ClusterError, ClusterNode, ClusterOptions, EmptySite, HandedOverLease, LeaseStatus,
+        coordinator::{Coordinator, CoordinatorError},
+        redis::{RedisLoginFailures, RedisTimeSlots},
+    },
+    health::Health,
+    revocation::DurableStore,
+};
+
+use crate::{exit::Exit, part::Task, signals::Signals};
+
+/// How long a node that stops waits for Redis, so that the other nodes need not wait for its lease to end.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// How long a process that takes over may wait for Redis while requests are held.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// How long a process that takes over waits for the first answer of Redis. No request waits for this.
+const REACH: Duration = Duration::from_secs(5);
+
+/// How often the nodes are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the revocation file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileOrigin {
+    /// The file was there, or the operator has asked for a new one.
+    Wanted,
+    /// The file was missing, and a new one was made for the revocations of the other nodes. If no node has shared any,
+    /// the gateway does not start (docs/decisions.md#d38).
+    Missing,
+}
+
+/// This gateway as a node.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) node: ClusterNode,
+    /// Counts failed logins together with the other nodes.
+    pub(crate) login_failures: RedisLoginFailures,
+    /// Reserves time slots together with the other nodes.
+    pub(crate) time_slots: Arc<RedisTimeSlots>,
+    /// Tells `login_failures` how many nodes run.
+    _counting: Task,
+    settings: ClusterSettings,
+}
+
+/// Joins the cluster of the configuration, if it has one. When this function returns, the node has all revocations of the
+/// other nodes.
+///
+/// This takes as long as Redis cannot be reached. A signal that stops the program ends it.
+pub(crate) async fn join(
+    config: &Config,
+    store: &Arc<DurableStore>,
+    origin: FileOrigin,
+    signals: &mut Signals,
+) -> Result<Option<Cluster>, Exit> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let reload = Notify::new();
+    let started = tokio::select! {
+        started = start(settings, store, origin, None) => started,
+        () = signals.until_stop(&reload) => Err(Exit::runtime(
+            "stopped before the node had all revocations of the other nodes",
+        )),
+    };
+    if started.is_err() && origin == FileOrigin::Missing {
+        remove_new_file(&config.revocations);
+    }
+    started.map(Some)
+}
+
+/// The file has no revocations yet. If it stayed, the next start could take it for the real one.
+fn remove_new_file(file: &Path) {
+    if let Err(error) = fs::remove_file(file) {
+        tracing::error!(file = %file.display(), %error, "remove this file before the next start: it is new and has no revocations");
+    }
+}
+
+/// Does the same as [`join`] in a process that takes over from another process, with the lease of that process.
+pub(crate) async fn take_over(
+    config: &Config,
+    store: &Arc<DurableStore>,
+    lease: Option<&LeaseOfNode>,
+) -> Result<Option<Cluster>, Exit> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let lease = lease.and_then(|lease| lease.of(settings));
+    match timeout(TAKE_OVER, start(settings, store, FileOrigin::Wanted, lease)).await {
+        Ok(started) => started.map(Some),
+        Err(_) => Err(Exit::runtime(format!(
+            "the node had not received the revocations of the other nodes after {} s",
+            TAKE_OVER.as_secs()
+        ))),
+    }
+}
+
+/// Checks that Redis answers. A process that takes over does this before requests are held.
+pub(crate) async fn reach(config: &Config) -> Result<(), Exit> {
+    let Some(settings) = &config.cluster else { return Ok(()) };
+    let place = settings.place().map_err(Exit::usage)?;
+    let name = place.name().to_owned();
+    match timeout(REACH, place.join()).await {
+        Ok(joined) => joined.map(drop).map_err(|error| exit(error.into())),
+        Err(_) => {
+            Err(Exit::runtime(format!("{name} has not answered after {} s", REACH.as_secs())))
+        }
+    }
+}
+
+async fn start(
+    settings: &ClusterSettings,
+    store: &Arc<DurableStore>,
+    origin: FileOrigin,
+    lease: Option<HandedOverLease>,
+) -> Result<Cluster, Exit> {
+    let place = settings.place().map_err(Exit::usage)?;
+    let options = ClusterOptions::new(settings.node.clone())
+        .with_lease(settings.lease)
+        .with_confirm(settings.confirm)
+        .with_serve_without_lease(settings.serve_without_lease)
+        .with_empty_site(match origin {
+            FileOrigin::Wanted => EmptySite::Begin,
+            FileOrigin::Missing => EmptySite::Refuse,
+        });
+    let (site, node) = (settings.site.as_str(), &settings.node);
+    tracing::info!(site, %node, redis = place.name(), "joining the other nodes");
+    let started = ClusterNode::start(store.clone(), Arc::new(place.clone()), options, lease).await;
+    let started = started.map_err(exit)?;
+    let peers = started.status().peers;
+    tracing::info!(site, %node, peers, "this node has all revocations of the other nodes");
+    let login_failures = RedisLoginFailures::new(place.clone());
+    let counting = Task::default();
+    counting.start(|| count_nodes(started.clone(), login_failures.clone()));
+    Ok(Cluster {
+        node: started,
+        login_failures,
+        time_slots: Arc::new(RedisTimeSlots::new(place)),
+        _counting: counting,
+        settings: settings.clone(),
+    })
+}
+
+/// Without Redis, each node divides the number of free failures by the number of nodes that it has last seen.
+async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
+    loop {
+        let status = node.status();
+        if status.lease == LeaseStatus::Ok {
+            let nodes = u32::try_from(status.peers).unwrap_or(u32::MAX).saturating_add(1);
+            login_failures.set_nodes(NonZeroU32::new(nodes).unwrap_or(NonZeroU32::MIN));
+        }
+        sleep(COUNT_EVERY).await;
+    }
+}
+
+/// Nodes of different versions are a state of the site and not a mistake in the configuration, so this is a negative
+/// answer: systemd may start the gateway again.
+fn exit(error: ClusterError) -> Exit {
+    match error {
+        ClusterError::NameTaken { .. }
+        | ClusterError::EmptySite
+        | ClusterError::Coordinator(CoordinatorError::NameTaken { .. }) => Exit::usage(error),
+        ClusterError::Coordinator(CoordinatorError::OtherVersion { .. }) => {
+            Exit::Negative(error.to_string())
+        }
+        _ => Exit::runtime(error),
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Whether the node may accept tokens.
+    pub(crate) fn health(&self) -> Health {
+        let status = self.node.status();
+        match status.lease {
+            LeaseStatus::Expired => {
+                let problem = status.problem.unwrap_or_else(|| "no answer in time".to_owned());
+                Health::down(format!(
+                    "this node cannot know which tokens are revoked, and has refused all tokens for {} s: {problem}",
+                    status.since.as_secs()
+                ))
+            }
+            // The process that has taken over reports its own lease.
+            LeaseStatus::Ok | LeaseStatus::HandedOver => Health::Up,
+        }
+    }
+
+    /// The status for `/health`.
+    pub(crate) fn document(&self) -> Value {
+        let status = self.node.status();
+        json!({"lease": status.lease.as_str(), "behind": status.behind, "peers": status.peers})
+    }
+
+    /// Tells the other nodes that this node ends, so that they need not wait for it.
+    pub(crate) async fn leave(&self) {
+        if timeout(LEAVE, self.node.leave()).await.is_err() {
+            tracing::warn!(
+                "Redis did not answer; until the lease of this node ends, revocations at the other nodes wait for it"
+            );
+        }
+    }
+
+    /// Hands the lease over to another process. From now on, that process tells this process about revocations.
+    pub(crate) fn hand_over(&self) -> LeaseOfNode {
+        let ClusterSettings { site, node, .. } = &self.settings;
+        LeaseOfNode {
+            site: site.as_str().to_owned(),
+            node: node.as_str().to_owned(),
+            lease: self.node.hand_over(),
+        }
+    }
+
+    /// Continues with the lease. The other process has ended.
+    pub(crate) fn take_back(&self) {
+        self.node.take_back();
+    }
+}
+
+/// The lease of a node, as one process hands it to another.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseOfNode {
+    site: String,
+    node: String,
+    lease: HandedOverLease,
+}
+
+impl LeaseOfNode {
+    /// The lease, if it is for the same node.
+    fn of(&self, settings: &ClusterSettings) -> Option<HandedOverLease> {
+        let is_same = self.site == settings.site.as_str() && self.node == settings.node.as_str();
+        is_same.then(|| self.lease.clone())
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"site": self.site, "node": self.node, "lease": self.lease.to_string()})
+    }
+
+    /// `None` if this version cannot read the lease. The node then starts with a new lease, when the old one has ended.
+    pub(crate) fn from_json(document: &Value) -> Option<Self> {
+        let text = |key: &str| document.get(key)?.as_str();
+        Some(Self {
+            site: text("site")?.to_owned(),
+            node: text("node")?.to_owned(),
+            lease: text("lease")?.parse().ok()?,
+        })
+    }
+}

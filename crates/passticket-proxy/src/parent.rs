@@ -1,0 +1,16 @@
+//! A process that ends with its parent: the second node of the demo.
+
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+use crate::exit::Exit;
+
+/// Lets the kernel send SIGTERM to this process when its parent, the process `parent`, ends.
+pub(crate) fn end_with(parent: i32) -> Result<(), Exit> {
+    let failed = |error| Exit::runtime(format!("cannot end with the process {parent}: {error}"));
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
+    // The parent may have ended before this.
+    if getppid() == Pid::from_raw(parent) {
+        return Ok(());
+    }
+    Err(Exit::runtime(format!("the process {parent}, which has started this node, has ended")))
+}

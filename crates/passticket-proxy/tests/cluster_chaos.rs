@@ -1,0 +1,684 @@
+//! Three gateways that share revocations over Redis with replicas and Sentinel, while processes are killed and paused, and
+//! connections are cut, delayed and frozen at random. No gateway may accept a token after its revocation was answered with
+//! success.
+//!
+//! `just cluster-chaos NUMBER` runs this test with this number of revocations. `CLUSTER_SEED` repeats the events of an
+//! earlier run. `cargo test` does not run the test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    env,
+    fs::File,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use support::{
+    PROGRAM,
+    cluster::{Api, Site, Token},
+};
+use test_support::redis::{Redis, RedisOptions, has_redis};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+/// The lease of the nodes. It is short, so that many leases end during the test.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// The number of gateways.
+const NODES: usize = 3;
+
+/// The number of Redis servers: one primary and two replicas.
+const SERVERS: usize = 3;
+
+/// The number of clients that revoke at the same time.
+const REVOKERS: usize = 6;
+
+/// The number of revocations before the first event, for the figures.
+const QUIET: usize = 100;
+
+/// The test ends after this time for each revocation, even if it has not made all of them.
+const TIME_PER_REVOCATION: Duration = Duration::from_millis(600);
+
+/// The time within which all nodes must accept tokens again after the last event.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Random numbers that depend only on the seed (SplitMix64).
+#[derive(Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+
+    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+}
+
+/// What a link does with bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    Open,
+    /// Keeps connections open, and forwards nothing.
+    Frozen,
+    /// Closes connections, and accepts none.
+    Cut,
+    /// Forwards each part later.
+    Delayed(Duration),
+}
+
+/// A TCP proxy on loopback.
+#[derive(Clone)]
+struct Link {
+    port: u16,
+    flow: Arc<watch::Sender<Flow>>,
+}
+
+impl Link {
+    /// Forwards connections to `target`. Replaces ports in the answers: Sentinel names the servers by their ports, and the
+    /// node must connect through its own links. All ports have five digits.
+    async fn to(target: u16, replace: Vec<(u16, u16)>) -> Self {
+        let listener = listen_on_five_digits().await;
+        let port = listener.local_addr().unwrap().port();
+        let (flow, _) = watch::channel(Flow::Open);
+        let link = Self { port, flow: Arc::new(flow) };
+        let (flow, replace) = (link.flow.clone(), Arc::new(replace));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if *flow.borrow() != Flow::Cut {
+                    tokio::spawn(forward(client, target, flow.subscribe(), replace.clone()));
+                }
+            }
+        });
+        link
+    }
+
+    fn set(&self, flow: Flow) {
+        self.flow.send_replace(flow);
+    }
+}
+
+async fn listen_on_five_digits() -> TcpListener {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        if listener.local_addr().unwrap().port() >= 10_000 {
+            return listener;
+        }
+    }
+}
+
+async fn forward(
+    client: TcpStream,
+    target: u16,
+    flow: watch::Receiver<Flow>,
+    replace: Arc<Vec<(u16, u16)>>,
+) {
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_reads, client_writes) = client.into_split();
+    let (server_reads, server_writes) = server.into_split();
+    let mut cut = flow.clone();
+    tokio::select! {
+        () = copy(client_reads, server_writes, flow.clone(), Arc::default()) => {}
+        () = copy(server_reads, client_writes, flow, replace) => {}
+        _ = cut.wait_for(|flow| *flow == Flow::Cut) => {}
+    }
+}
+
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut flow: watch::Receiver<Flow>,
+    replace: Arc<Vec<(u16, u16)>>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        let current = flow.wait_for(|flow| *flow != Flow::Frozen).await.map(|flow| *flow);
+        match current {
+            Ok(Flow::Delayed(delay)) => sleep(delay).await,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        let part = &mut buffer[..read];
+        for (port, own) in &*replace {
+            replace_all(part, port.to_string().as_bytes(), own.to_string().as_bytes());
+        }
+        if to.write_all(part).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Replaces a text with another one of the same length.
+fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
+    assert_eq!(text.len(), with.len());
+    for at in 0..bytes.len().saturating_sub(text.len() - 1) {
+        if bytes[at..].starts_with(text) {
+            bytes[at..at + text.len()].copy_from_slice(with);
+        }
+    }
+}
+
+/// A gateway, which is started again when it ends.
+struct Member {
+    name: String,
+    config: PathBuf,
+    api: Api,
+    links: Vec<Link>,
+    process: Mutex<Option<Child>>,
+    /// Whether the process is started again when it has ended.
+    is_wanted: AtomicBool,
+    starts: AtomicU64,
+}
+
+impl Member {
+    fn start(&self, options: &[&str]) {
+        let log = self.config.with_extension("log");
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .args(options)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.starts.fetch_add(1, SeqCst);
+        *self.process.lock().unwrap() = Some(child);
+    }
+
+    /// Starts the process again whenever it has ended.
+    async fn keep_running(self: Arc<Self>) {
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            let has_ended = match &mut *self.process.lock().unwrap() {
+                Some(child) => child.try_wait().unwrap().is_some(),
+                None => true,
+            };
+            if has_ended && self.is_wanted.load(SeqCst) {
+                self.start(&[]);
+            }
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        if let Some(child) = &*self.process.lock().unwrap() {
+            let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(child) = &mut *self.process.lock().unwrap() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What the test has seen.
+#[derive(Default)]
+struct Seen {
+    confirmed: AtomicU64,
+    unconfirmed: AtomicU64,
+    failed: AtomicU64,
+    checks: AtomicU64,
+    refused: AtomicU64,
+    /// Revoked tokens that a node accepted.
+    accepted: Mutex<Vec<String>>,
+    revoked: Mutex<Vec<Token>>,
+    took: Mutex<Vec<Duration>>,
+}
+
+/// The time of the probes of one node, and the status. A status of 0 means that there was no answer.
+type Timeline = Arc<Mutex<Vec<(Duration, u16)>>>;
+
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is wrong")))
+}
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    variable("CLUSTER_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) % 1_000_000)
+}
+
+/// A real deployment: the servers, the nodes, and the links between them.
+struct Deployment {
+    servers: Vec<Redis>,
+    _sentinel: test_support::redis::Sentinel,
+    members: Vec<Arc<Member>>,
+    site: Site,
+}
+
+impl Deployment {
+    async fn start() -> Self {
+        let options = RedisOptions::default()
+            .with("min-replicas-to-write 1")
+            .with("min-replicas-max-lag 2")
+            .with("repl-timeout 3")
+            .with("repl-ping-replica-period 1");
+        let (servers, sentinel) = spawn_blocking(move || {
+            let primary = options.start();
+            let replica = options.clone().replica_of(&primary);
+            let servers = vec![primary, replica.start(), replica.start()];
+            servers[0].wait_for_replicas(SERVERS - 1);
+            let sentinel = RedisOptions::default().start_sentinel(&servers[0]);
+            sentinel.wait_for_replicas(SERVERS - 1);
+            (servers, sentinel)
+        })
+        .await
+        .unwrap();
+        let site = Site::with("REDIS".to_owned()).await;
+        let mut members = Vec::new();
+        for name in ["a", "b", "c"] {
+            let mut links = Vec::new();
+            for server in &servers {
+                links.push(Link::to(server.port(), Vec::new()).await);
+            }
+            let ports = servers.iter().map(Redis::port).zip(links.iter().map(|link| link.port));
+            let of_sentinel = Link::to(sentinel.port(), ports.collect()).await;
+            let port = listen_on_five_digits().await.local_addr().unwrap().port();
+            let redis = format!(
+                "{{sentinel: {{master: main, nodes: ['redis://127.0.0.1:{}']}}}}",
+                of_sentinel.port
+            );
+            links.push(of_sentinel);
+            let config = site.configure(name, name, |yaml| {
+                yaml.replace("redis: REDIS", &format!("redis: {redis}"))
+                    .replace("leaseSeconds: 3", &format!("leaseSeconds: {}", LEASE.as_secs()))
+                    .replacen("    port: 0", &format!("    port: {port}"), 1)
+            });
+            let member = Arc::new(Member {
+                name: name.to_owned(),
+                config,
+                api: site.api(port),
+                links,
+                process: Mutex::new(None),
+                is_wanted: AtomicBool::new(true),
+                starts: AtomicU64::new(0),
+            });
+            member.start(&["--new-store"]);
+            members.push(member);
+        }
+        Self { servers, _sentinel: sentinel, members, site }
+    }
+
+    /// Waits until all nodes accept the token.
+    async fn wait_until_accepted(&self, token: &Token) {
+        for member in &self.members {
+            let accepted = async {
+                while !matches!(member.api.try_check(token).await, Ok(200)) {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let log = member.config.with_extension("log");
+            timeout(RECOVERY, accepted).await.unwrap_or_else(|_| {
+                let log = std::fs::read_to_string(log).unwrap();
+                let from = log.len().saturating_sub(8000);
+                panic!(
+                    "node {} accepts no tokens: {}",
+                    member.name,
+                    log.get(from..).unwrap_or(&log)
+                )
+            });
+        }
+    }
+
+    async fn login(&self) -> Token {
+        for member in &self.members {
+            let up = async {
+                while TcpStream::connect(SocketAddr::from((
+                    Ipv4Addr::LOCALHOST,
+                    member.api.url.rsplit(':').next().unwrap().parse().unwrap(),
+                )))
+                .await
+                .is_err()
+                {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            timeout(RECOVERY, up).await.unwrap();
+        }
+        self.members[0].api.login().await
+    }
+}
+
+/// Makes tokens and revokes them, until `is_done`. After each success, asks all nodes about the token.
+async fn revoke(
+    members: Vec<Arc<Member>>,
+    seen: Arc<Seen>,
+    is_done: impl Fn(&Seen) -> bool,
+    mut random: Random,
+) {
+    while !is_done(&seen) {
+        let Some(pat) = members[random.below(NODES)].api.try_pat().await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let member = &members[random.below(NODES)];
+        let start = Instant::now();
+        match member.api.try_revoke(&pat).await {
+            Ok(200) => {
+                seen.took.lock().unwrap().push(start.elapsed());
+                let at = member.name.clone();
+                check_everywhere(&members, &pat, &at, &seen).await;
+                seen.revoked.lock().unwrap().push(pat);
+                seen.confirmed.fetch_add(1, SeqCst);
+            }
+            Ok(_) => {
+                seen.unconfirmed.fetch_add(1, SeqCst);
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(_) => {
+                seen.failed.fetch_add(1, SeqCst);
+            }
+        }
+    }
+}
+
+/// Asks all nodes at the same time, and some nodes again a moment later.
+async fn check_everywhere(members: &[Arc<Member>], pat: &Token, revoked_at: &str, seen: &Seen) {
+    for _ in 0..2 {
+        let mut checks = JoinSet::new();
+        for member in members {
+            let (member, pat) = (member.clone(), pat.clone());
+            checks.spawn(async move {
+                let answer = member.api.try_check(&pat).await;
+                (member.name.clone(), answer)
+            });
+        }
+        while let Some(check) = checks.join_next().await {
+            let (name, answer) = check.unwrap();
+            seen.checks.fetch_add(1, SeqCst);
+            match answer {
+                Ok(200) => {
+                    let text = format!("revoked at {revoked_at}, accepted at {name}");
+                    seen.accepted.lock().unwrap().push(text);
+                }
+                Ok(401) => {
+                    seen.refused.fetch_add(1, SeqCst);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Asks a node about a token that is never revoked, and records the answers.
+async fn probe(api: Api, token: Token, start: Instant, timeline: Timeline) {
+    loop {
+        let at = start.elapsed();
+        let answer = timeout(Duration::from_secs(1), api.try_check(&token)).await;
+        let status = answer.ok().and_then(Result::ok).unwrap_or(0);
+        timeline.lock().unwrap().push((at, status));
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Makes events at random until the revocations are done. Returns the time of each event and its text.
+async fn make_events(
+    deployment: &mut Deployment,
+    random: &mut Random,
+    start: Instant,
+    is_done: impl Fn() -> bool,
+) -> Vec<(Duration, String)> {
+    let mut events = Vec::new();
+    let less = LEASE - Duration::from_millis(200);
+    let more = LEASE + Duration::from_millis(300);
+    while !is_done() {
+        let pause = Duration::from_millis(200 + random.next() % 1500);
+        sleep(pause).await;
+        let (node, server) = (random.below(NODES), random.below(SERVERS));
+        let long = random.pick(&[less, more, 2 * LEASE, Duration::from_millis(300)]);
+        let member = deployment.members[node].clone();
+        let name = member.name.clone();
+        let at = start.elapsed();
+        let text = match random.below(12) {
+            0 | 1 => {
+                member.kill();
+                format!("node {name} killed")
+            }
+            2 | 3 => {
+                member.signal("-STOP");
+                sleep(long).await;
+                member.signal("-CONT");
+                format!("node {name} paused for {long:?}")
+            }
+            kind @ 4..=6 => {
+                let flow = [Flow::Cut, Flow::Frozen, Flow::Delayed(long / 4)][kind - 4];
+                member.links.iter().for_each(|link| link.set(flow));
+                sleep(long).await;
+                member.links.iter().for_each(|link| link.set(Flow::Open));
+                format!("links of node {name} {flow:?} for {long:?}")
+            }
+            7 => {
+                let link = &member.links[server];
+                link.set(Flow::Frozen);
+                sleep(long).await;
+                link.set(Flow::Open);
+                format!("link of node {name} to server {server} frozen for {long:?}")
+            }
+            8 => {
+                deployment.servers[server].pause();
+                sleep(long).await;
+                deployment.servers[server].resume();
+                format!("server {server} paused for {long:?}")
+            }
+            9 => {
+                // The Sentinel needs a moment until it knows that a server is a replica again.
+                let mut redis = deployment.servers.remove(server);
+                let redis = spawn_blocking(move || {
+                    let role = redis.info("replication", "role");
+                    redis.kill();
+                    std::thread::sleep(Duration::from_millis(1500));
+                    redis.start_again();
+                    (redis, role)
+                });
+                let (redis, role) = redis.await.unwrap();
+                deployment.servers.insert(server, redis);
+                sleep(Duration::from_secs(1)).await;
+                format!("server {server} ({role}) killed and started again")
+            }
+            10 => {
+                deployment.servers.iter().for_each(|server| {
+                    // A replica refuses it.
+                    server.run(&["FLUSHALL"]);
+                });
+                "data flushed".to_owned()
+            }
+            _ => {
+                deployment.servers[server].close_connections();
+                format!("connections of server {server} closed")
+            }
+        };
+        println!("{:>7.2} s: {text}", at.as_secs_f64());
+        events.push((at, text));
+    }
+    events
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// The longest time without an accepted request of one node.
+fn longest_refusal(timeline: &[(Duration, u16)]) -> (Duration, Duration) {
+    let mut longest = (Duration::ZERO, Duration::ZERO);
+    let mut last = Duration::ZERO;
+    for (at, status) in timeline {
+        if *status == 200 {
+            let refusal = at.saturating_sub(last);
+            if refusal > longest.0 {
+                longest = (refusal, last);
+            }
+            last = *at;
+        }
+    }
+    longest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute or longer; run `just cluster-chaos NUMBER`"]
+async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
+    if !has_redis() {
+        return;
+    }
+    let wanted: u64 = variable("CLUSTER_REVOCATIONS").unwrap_or(300);
+    let seed = seed();
+    println!("{wanted} revocations; to repeat the events, set CLUSTER_SEED={seed}");
+    let mut random = Random(seed);
+    let mut deployment = Deployment::start().await;
+    for member in &deployment.members {
+        tokio::spawn(member.clone().keep_running());
+    }
+    let kept = deployment.login().await;
+    deployment.wait_until_accepted(&kept).await;
+
+    // Without events, for the figures.
+    let seen = Arc::<Seen>::default();
+    let quiet =
+        |seen: &Seen| seen.confirmed.load(SeqCst) + seen.unconfirmed.load(SeqCst) >= QUIET as u64;
+    revoke(deployment.members.clone(), seen.clone(), quiet, random.clone()).await;
+    let mut took = std::mem::take(&mut *seen.took.lock().unwrap());
+    took.sort_unstable();
+    println!(
+        "a revocation with {NODES} nodes, one after the other: p50 {:?}, p99 {:?}",
+        percentile(&took, 50),
+        percentile(&took, 99)
+    );
+
+    let start = Instant::now();
+    let timelines: Vec<Timeline> = (0..NODES).map(|_| Timeline::default()).collect();
+    let mut tasks = JoinSet::new();
+    for (member, timeline) in deployment.members.iter().zip(&timelines) {
+        tasks.spawn(probe(member.api.clone(), kept.clone(), start, timeline.clone()));
+    }
+    let end = start + TIME_PER_REVOCATION * u32::try_from(wanted).unwrap();
+    let is_done = move |seen: &Seen| seen.confirmed.load(SeqCst) >= wanted || Instant::now() > end;
+    let mut revokers = JoinSet::new();
+    for _ in 0..REVOKERS {
+        let random = Random(random.next());
+        revokers.spawn(revoke(deployment.members.clone(), seen.clone(), is_done, random));
+    }
+    let of_events = seen.clone();
+    let events =
+        make_events(&mut deployment, &mut random, start, move || is_done(&of_events)).await;
+    while let Some(revoker) = revokers.join_next().await {
+        revoker.unwrap();
+    }
+    let ended = start.elapsed();
+    deployment.wait_until_accepted(&kept).await;
+    println!("all nodes accept tokens {:?} after the last revocation", start.elapsed() - ended);
+    tasks.abort_all();
+
+    // No revocation is lost for ever.
+    let revoked = seen.revoked.lock().unwrap().clone();
+    for pat in revoked.iter().rev().take(500) {
+        for member in &deployment.members {
+            let answer = member.api.try_check(pat).await;
+            if matches!(answer, Ok(200)) {
+                let text = format!("at the end, accepted at {}", member.name);
+                seen.accepted.lock().unwrap().push(text);
+            }
+        }
+    }
+
+    let mut took = seen.took.lock().unwrap().clone();
+    took.sort_unstable();
+    let count = |counter: &AtomicU64| counter.load(SeqCst);
+    let starts: u64 = deployment.members.iter().map(|member| count(&member.starts)).sum();
+    println!(
+        "{} events, {starts} starts of nodes; {} revocations confirmed, {} answered with an error, {} without an answer; \
+         {} checks, {} refused as revoked",
+        events.len(),
+        count(&seen.confirmed),
+        count(&seen.unconfirmed),
+        count(&seen.failed),
+        count(&seen.checks),
+        count(&seen.refused),
+    );
+    println!(
+        "a revocation during the events: p50 {:?}, p99 {:?}",
+        percentile(&took, 50),
+        percentile(&took, 99)
+    );
+    for (member, timeline) in deployment.members.iter().zip(&timelines) {
+        let timeline = timeline.lock().unwrap();
+        let (longest, since) = longest_refusal(&timeline);
+        println!(
+            "node {}: longest time without an accepted request {longest:?}, since {:.2} s",
+            member.name,
+            since.as_secs_f64()
+        );
+        println!("{}", by_second(&timeline));
+        let wrong = timeline.iter().filter(|(_, status)| *status == 401).count();
+        assert_eq!(wrong, 0, "node {} has refused a token that nobody has revoked", member.name);
+    }
+    let accepted = seen.accepted.lock().unwrap();
+    assert!(
+        accepted.is_empty(),
+        "CLUSTER_SEED={seed}: {} of {} checks accepted a revoked token: {:#?}\nlogs in {}",
+        accepted.len(),
+        count(&seen.checks),
+        *accepted,
+        deployment.site.directory().display()
+    );
+    assert!(
+        count(&seen.confirmed) >= wanted / 10,
+        "CLUSTER_SEED={seed}: too few revocations were confirmed"
+    );
+}
+
+/// One character for each second: `+` all accepted, `-` all refused, `.` no answer, `~` some of each.
+fn by_second(timeline: &[(Duration, u16)]) -> String {
+    let seconds = timeline.last().map_or(0, |(at, _)| at.as_secs());
+    let of_second = |second| {
+        let in_second = timeline.iter().filter(|(at, _)| at.as_secs() == second);
+        let statuses: Vec<u16> = in_second.map(|(_, status)| *status).collect();
+        let all = |wanted: u16| statuses.iter().all(|status| *status == wanted);
+        match () {
+            () if statuses.is_empty() || all(0) => '.',
+            () if all(200) => '+',
+            () if all(503) => '-',
+            () => '~',
+        }
+    };
+    (0..=seconds).map(of_second).collect()
+}

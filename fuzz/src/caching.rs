@@ -1,0 +1,86 @@
+//! Answers of Zowe's Caching Service, in which API ML keeps its revocations.
+
+use std::{sync::LazyLock, time::Duration};
+
+use aws_lc_rs::digest::{SHA512, digest};
+use serde_json::Value;
+use tower_passticket::{
+    remote::ClientLimits,
+    revocation::{
+        CachingService, CachingServiceSettings, CheckError, ReadMode, RevocationCheck,
+        RevocationIndex, WithCachingService,
+    },
+    token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
+};
+
+use crate::{
+    answers::{Answer, address},
+    exchange::block_on,
+    gateway::user,
+    support::SIGNING_KEY,
+};
+
+/// A PAT of `USER` for the service `svc`.
+static PAT: LazyLock<VerifiedToken> = LazyLock::new(|| {
+    let key = SigningKey::from_pem(SIGNING_KEY.as_bytes()).expect("a signing key");
+    let verifier = Rs256Verifier::new(key.verifying_key()).with_pat_texts();
+    let scopes = Scopes::parse(["svc"]).expect("a service id");
+    let token = TokenIssuer::new(key).personal_access_token(&user("USER"), &scopes, Validity::MAX);
+    verifier.verify(token.expect("a token").expose()).expect("a valid token")
+});
+
+/// Input: an answer of the Caching Service to every request, in the form that [`Answer::new`] describes.
+pub(crate) fn answers(data: &[u8]) {
+    let Some(answer) = Answer::new(data) else { return };
+    let modes = [
+        ReadMode::Index { every: Duration::from_secs(60) },
+        ReadMode::Query { memory: Duration::ZERO },
+    ];
+    for mode in modes {
+        let checked = block_on(async {
+            let service = CachingService::new(
+                answer.connector(),
+                ClientLimits::default(),
+                address(),
+                CachingServiceSettings::new(mode),
+            );
+            let prepared = service.prepare().await;
+            if let Err(error) = &prepared {
+                assert!(error.to_string().len() < 2000);
+            }
+            let store = WithCachingService::new(RevocationIndex::default(), service);
+            let checked = match store.try_check_now(&PAT) {
+                Some(checked) => checked,
+                None => store.check_token(&PAT).await,
+            };
+            assert!(prepared.is_ok() || checked == Err(CheckError::Unavailable));
+            checked
+        });
+        let Some((status, value)) = &answer.framed else { continue };
+        if checked == Ok(()) {
+            let value = value.as_ref().expect("an answer that revokes nothing is JSON");
+            assert_eq!(*status, 200);
+            assert!(!is_revoked(value), "{value}");
+        }
+    }
+}
+
+/// Whether a rule for `USER` or `svc` revokes a token of this moment. The salt must be a text that is not Base64.
+fn is_revoked(answer: &Value) -> bool {
+    let salt = answer["value"].as_str().expect("there is a salt");
+    if salt != "salt!" {
+        return false;
+    }
+    let hash = |value: &str| {
+        let digest = digest(&SHA512, &[salt.as_bytes(), value.as_bytes()].concat());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    [("invalidUsers", "USER"), ("invalidUsers", "user"), ("invalidScopes", "svc")].iter().any(
+        |(list, value)| {
+            let rule = &answer[list][hash(value)];
+            rule.as_str().is_some_and(|rule| {
+                rule.trim().parse::<i64>().is_ok_and(|millis| millis > 4_000_000_000_000)
+            })
+        },
+    )
+}

@@ -1,0 +1,10 @@
+-- Returns the number of records, and all leases. KEYS: leases, the images. It checks no term, because it must not begin one.
+local records = 0
+for i = 2, #KEYS do
+  records = records + redis.call('HLEN', KEYS[i])
+end
+local leases = leases_of(KEYS[1])
+if leases.err then
+  return leases
+end
+return {records, leases}

@@ -1,0 +1,310 @@
+//! Checks how Redis is set up.
+
+use std::fmt;
+
+use redis::RedisError;
+
+use super::{
+    coordinator::INSPECT,
+    failure::{Failure, text_of},
+    place::{ANSWER_LIMIT, RedisPlace},
+    primary::Primary,
+    reply::{self, Info},
+    settings::Source,
+};
+use crate::{
+    clock::Clock,
+    cluster::coordinator::{CoordinatorError, CoordinatorFuture, LeaseRecord},
+    revocation::RecordKind,
+};
+
+/// The lowest version that has all commands: XRANGE with an exclusive start is of 6.2.
+const MIN_VERSION: (u32, u32) = (6, 2);
+
+/// The maximum value of `min-replicas-max-lag` in seconds. A primary that has lost its replicas accepts writes for so long.
+const MAX_LAG: u64 = 2;
+
+/// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of Redis.
+const MAX_CLOCK_DIFFERENCE: u64 = 1000;
+
+/// How Redis is set up, and what must be changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The host and port of the primary.
+    pub primary: String,
+    /// The version.
+    pub version: String,
+    /// The number of connected replicas.
+    pub replicas: u64,
+    /// The clock of Redis minus the clock of this machine, in milliseconds.
+    pub clock_difference: i64,
+    /// The number of records of the site.
+    pub records: u64,
+    /// The memory for the data of the site in bytes. `None` if the user may not ask.
+    pub memory: Option<u64>,
+    /// The leases of nodes that are running, or were running.
+    pub leases: Vec<LeaseRecord>,
+    /// What must be changed.
+    pub findings: Vec<Finding>,
+}
+
+/// Whether a [`Finding`] must be corrected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Revocations can be lost, or calls will fail.
+    Error,
+    /// It should be corrected.
+    Warning,
+    /// It could not be checked.
+    NotKnown,
+}
+
+/// Something that must be changed or checked in Redis. `Display` gives the problem and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// The version is too old.
+    OldVersion(String),
+    /// Redis removes keys when its memory is full.
+    Evicts(String),
+    /// A primary that has lost its replicas would accept writes, although there are replicas or Sentinels.
+    WritesWithoutReplica,
+    /// A primary that has lost its replicas accepts writes for this number of seconds.
+    LongLag(u64),
+    /// Redis loses all data when it is restarted.
+    NotPersistent,
+    /// The clock of Redis differs from the clock of this machine by this number of milliseconds.
+    ClockDiffers(i64),
+    /// The node has no password for Redis.
+    NoPassword,
+    /// The user may not ask for this setting.
+    NotKnown {
+        /// What is not known.
+        what: &'static str,
+        /// The command that the user must have.
+        command: &'static str,
+    },
+}
+
+impl Finding {
+    /// Returns whether this must be corrected.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::OldVersion(_) | Self::Evicts(_) | Self::WritesWithoutReplica => Severity::Error,
+            Self::LongLag(_) | Self::NotPersistent | Self::ClockDiffers(_) | Self::NoPassword => {
+                Severity::Warning
+            }
+            Self::NotKnown { .. } => Severity::NotKnown,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldVersion(version) => {
+                let (major, minor) = MIN_VERSION;
+                write!(f, "Redis has version {version}; use {major}.{minor} or later")
+            }
+            Self::Evicts(policy) => write!(
+                f,
+                "Redis removes data when its memory is full, so that a new node would not know all revocations (maxmemory-policy {policy}); set maxmemory-policy noeviction"
+            ),
+            Self::WritesWithoutReplica => f.write_str(
+                "after a failover, the old primary may accept writes that are lost; set min-replicas-to-write 1 and min-replicas-max-lag 2 on each server",
+            ),
+            Self::LongLag(seconds) => write!(
+                f,
+                "a primary that has lost its replicas accepts writes for {seconds} s; set min-replicas-max-lag {MAX_LAG}"
+            ),
+            Self::NotPersistent => f.write_str(
+                "a restart of Redis loses its data, until the nodes have published it again; set appendonly yes",
+            ),
+            Self::ClockDiffers(millis) => write!(
+                f,
+                "the clock of Redis differs by {millis} ms from the clock of this machine; synchronize the clocks (NTP)"
+            ),
+            Self::NoPassword => f.write_str(
+                "the node logs in to Redis without a password, so any program that reaches Redis can change the data; create a user with the command below, and set user and passwordFile",
+            ),
+            Self::NotKnown { what, command } => {
+                write!(f, "{what} is not known, because the user may not run {command}")
+            }
+        }
+    }
+}
+
+impl RedisPlace {
+    /// Checks how Redis is set up. It changes nothing.
+    ///
+    /// # Errors
+    /// [`CoordinatorError`] if Redis cannot be reached, or if the user has not the permissions of
+    /// [`acl_command`](super::acl_command).
+    pub fn inspect(&self, clock: impl Clock) -> CoordinatorFuture<Inspection> {
+        let shared = self.shared.clone();
+        let mut keys = vec![self.keys().leases()];
+        keys.extend(RecordKind::ALL.map(|kind| self.keys().image(kind)));
+        let log = self.keys().log();
+        Box::pin(async move {
+            let call = async |primary: &Primary| {
+                let failure = |error: RedisError| Failure::new(&shared.name, &error);
+                let connection = &primary.connection;
+                let server = connection.info("server").await.map_err(failure)?;
+                let replication = connection.info("replication").await.map_err(failure)?;
+                let memory = connection.info("memory").await.map_err(failure)?;
+                let persistence = connection.info("persistence").await.map_err(failure)?;
+                let time = connection.command(&redis::cmd("TIME")).await.map_err(failure)?;
+                let now = clock.now();
+                let contents = connection.run(&INSPECT, &keys, &[]).await.map_err(failure)?;
+                let (records, leases) = reply::contents(&contents).map_err(|problem| {
+                    let (place, reason) = (shared.name.clone(), problem.0.into());
+                    let error = CoordinatorError::Malformed { place, reason };
+                    Failure { error, is_of_connection: false }
+                })?;
+
+                let mut used = Some(0);
+                for key in keys.iter().chain([&log]) {
+                    let usage =
+                        connection.command(redis::cmd("MEMORY").arg("USAGE").arg(key)).await;
+                    used =
+                        used.zip(usage.ok().map(|it| reply::size(&it))).map(|(sum, it)| sum + it);
+                }
+                let lag = connection
+                    .command(redis::cmd("CONFIG").arg("GET").arg("min-replicas-max-lag"))
+                    .await
+                    .ok()
+                    .and_then(|answer| reply::setting(&answer));
+
+                let millis = reply::millis(&time).and_then(|it| i64::try_from(it).ok());
+                let here = i64::try_from(now.as_millis()).ok();
+                let mut inspection = Inspection {
+                    primary: connection.endpoint().to_string(),
+                    version: text_of(server.get("redis_version").unwrap_or_default().as_bytes()),
+                    replicas: field(&replication, "connected_slaves").unwrap_or(0),
+                    clock_difference: millis.zip(here).map_or(0, |(there, here)| there - here),
+                    records,
+                    memory: used,
+                    leases,
+                    findings: Vec::new(),
+                };
+                let settings = Settings {
+                    policy: memory.get("maxmemory_policy").map(|it| text_of(it.as_bytes())),
+                    waits_for_replicas: replication.get("min_slaves_good_slaves").is_some(),
+                    lag,
+                    is_persistent: persistence.get("aof_enabled") == Some("1"),
+                    has_sentinel: matches!(shared.settings.address.source, Source::Sentinel { .. }),
+                    has_password: shared.settings.password.is_some(),
+                };
+                inspection.findings = findings(&inspection, &settings);
+                Ok(inspection)
+            };
+            shared.call(&shared.calls, ANSWER_LIMIT, call).await
+        })
+    }
+}
+
+struct Settings {
+    policy: Option<String>,
+    waits_for_replicas: bool,
+    lag: Option<u64>,
+    is_persistent: bool,
+    has_sentinel: bool,
+    has_password: bool,
+}
+
+fn findings(inspection: &Inspection, settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |finding, is_found| {
+        if is_found {
+            findings.push(finding);
+        }
+    };
+    let version = &inspection.version;
+    let mut numbers = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
+    let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    add(Finding::OldVersion(version.clone()), number < MIN_VERSION);
+    match &settings.policy {
+        Some(policy) => add(Finding::Evicts(policy.clone()), policy != "noeviction"),
+        None => add(Finding::NotKnown { what: "maxmemory-policy", command: "INFO memory" }, true),
+    }
+    let has_replicas = settings.has_sentinel || inspection.replicas > 0;
+    if has_replicas && settings.waits_for_replicas {
+        match settings.lag {
+            Some(lag) => add(Finding::LongLag(lag), lag > MAX_LAG),
+            None => {
+                let what = "min-replicas-max-lag";
+                add(Finding::NotKnown { what, command: "CONFIG GET" }, true);
+            }
+        }
+    }
+    add(Finding::WritesWithoutReplica, has_replicas && !settings.waits_for_replicas);
+    add(Finding::NotPersistent, !settings.is_persistent);
+    let difference = inspection.clock_difference;
+    add(Finding::ClockDiffers(difference), difference.unsigned_abs() > MAX_CLOCK_DIFFERENCE);
+    add(Finding::NoPassword, !settings.has_password);
+    let what = "the memory for the data of the site";
+    add(Finding::NotKnown { what, command: "MEMORY USAGE" }, inspection.memory.is_none());
+    findings
+}
+
+fn field(info: &Info, name: &str) -> Option<u64> {
+    info.get(name)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            policy: Some("noeviction".to_owned()),
+            waits_for_replicas: true,
+            lag: Some(2),
+            is_persistent: true,
+            has_sentinel: true,
+            has_password: true,
+        }
+    }
+
+    fn inspection() -> Inspection {
+        Inspection {
+            primary: "a:6379".to_owned(),
+            version: "6.2.0".to_owned(),
+            replicas: 1,
+            clock_difference: -1000,
+            records: 0,
+            memory: Some(0),
+            leases: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_wrong_setting_is_found() {
+        assert_eq!(findings(&inspection(), &settings()), []);
+        let single = Inspection { replicas: 0, ..inspection() };
+        let has_sentinel = false;
+        let alone = Settings { waits_for_replicas: false, lag: None, has_sentinel, ..settings() };
+        assert_eq!(findings(&single, &alone), []);
+        for version in ["6.0.16", "5.0.14", "", "x"] {
+            let old = Inspection { version: version.to_owned(), ..inspection() };
+            assert_eq!(findings(&old, &settings()), [Finding::OldVersion(version.to_owned())]);
+        }
+        let wrong = |change: fn(&mut Settings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            findings(&inspection(), &settings)
+        };
+        let lru = || "allkeys-lru".to_owned();
+        assert_eq!(wrong(|it| it.policy = Some("allkeys-lru".into())), [Finding::Evicts(lru())]);
+        assert_eq!(wrong(|it| it.waits_for_replicas = false), [Finding::WritesWithoutReplica]);
+        assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10)]);
+        assert_eq!(wrong(|it| it.is_persistent = false), [Finding::NotPersistent]);
+        assert_eq!(wrong(|it| it.has_password = false), [Finding::NoPassword]);
+        let lag = wrong(|it| it.lag = None);
+        assert!(matches!(lag[..], [Finding::NotKnown { command: "CONFIG GET", .. }]), "{lag:?}");
+        let late = Inspection { clock_difference: -1001, ..inspection() };
+        assert_eq!(findings(&late, &settings()), [Finding::ClockDiffers(-1001)]);
+    }
+}

@@ -1,0 +1,335 @@
+//! A simulated place: a primary, and a replica that lags behind.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    cluster::coordinator::{
+        CoordinatorError, Followed, ImageCursor, ImagePart, Incarnation, Joined, LeaseRecord,
+        LogEntry, LogPosition, MAX_PUBLISHED, NodeName, Renewed, Term,
+    },
+    revocation::{Merge, Record},
+};
+
+/// The data of one server.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    /// Identifies this run of this server.
+    run: u64,
+    /// The difference of the clock of the server to the real time, in milliseconds.
+    skew: i64,
+    epoch: Option<u64>,
+    log: Vec<LogEntry>,
+    last: LogPosition,
+    /// Entries up to here were removed.
+    trimmed: LogPosition,
+    image: BTreeMap<(u8, Vec<u8>), Record>,
+    leases: BTreeMap<NodeName, LeaseRecord>,
+}
+
+/// How the place is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Availability {
+    Up,
+    Down,
+    /// The place does not write.
+    Full,
+}
+
+#[derive(Debug)]
+struct State {
+    primary: Server,
+    /// Older states of the primary. A replica has one of them.
+    snapshots: VecDeque<(Instant, Server)>,
+    availability: Availability,
+    runs: u64,
+    start: Instant,
+    random: fastrand::Rng,
+}
+
+/// A simulated place.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<()>,
+}
+
+/// What becomes the primary.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Replica {
+    /// A replica that has the state of this time ago.
+    Stale(Duration),
+    Empty,
+}
+
+impl Place {
+    pub(super) fn new(random: fastrand::Rng) -> Self {
+        let state = State {
+            primary: Server::default(),
+            snapshots: VecDeque::new(),
+            availability: Availability::Up,
+            runs: 0,
+            start: Instant::now(),
+            random,
+        };
+        Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(super) fn set(&self, availability: Availability) {
+        self.lock().availability = availability;
+        self.changed.send_replace(());
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        self.lock().availability
+    }
+
+    /// Removes all data.
+    pub(super) fn flush(&self) {
+        let mut state = self.lock();
+        let Server { run, skew, .. } = state.primary;
+        state.primary = Server { run, skew, ..Server::default() };
+        state.snapshots.clear();
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Makes a replica the primary.
+    pub(super) fn fail_over(&self, replica: Replica) {
+        let mut state = self.lock();
+        let mut server = match replica {
+            Replica::Empty => Server::default(),
+            Replica::Stale(lag) => {
+                let is_old = |(at, _): &&(Instant, Server)| at.elapsed() >= lag;
+                let old = state.snapshots.iter().rev().find(is_old);
+                old.map(|(_, server)| server.clone()).unwrap_or_default()
+            }
+        };
+        state.runs += 1;
+        server.run = state.runs;
+        server.skew = state.random.i64(-500..500);
+        state.primary = server;
+        state.snapshots.clear();
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Removes old entries of the log.
+    pub(super) fn trim(&self) {
+        let mut state = self.lock();
+        let keep = state.primary.log.len() / 4;
+        let removed = state.primary.log.len() - keep;
+        let last = state.primary.log.drain(..removed).next_back();
+        if let Some(entry) = last {
+            state.primary.trimmed = entry.position;
+        }
+    }
+
+    /// Calls a function with the primary. A call of a server that is down never ends.
+    fn with<T>(
+        &self,
+        term: Option<&Term>,
+        call: impl FnOnce(&mut Server, u64) -> Result<T, CoordinatorError>,
+    ) -> Option<Result<T, CoordinatorError>> {
+        let mut state = self.lock();
+        if state.availability == Availability::Down {
+            return None;
+        }
+        if term.is_some_and(|term| Some(term) != state.primary.term().as_ref()) {
+            return Some(Err(CoordinatorError::OtherTerm { place: "place".into() }));
+        }
+        let real = u64::try_from(state.start.elapsed().as_millis()).unwrap();
+        let now = (1_000_000 + real).saturating_add_signed(state.primary.skew);
+        Some(call(&mut state.primary, now))
+    }
+
+    fn write<T>(
+        &self,
+        term: Option<&Term>,
+        call: impl FnOnce(&mut Server, u64) -> Result<T, CoordinatorError>,
+    ) -> Option<Result<T, CoordinatorError>> {
+        if self.availability() == Availability::Full {
+            let reason = "the memory is full".into();
+            return Some(Err(CoordinatorError::Refused { place: "place".into(), reason }));
+        }
+        let result = self.with(term, call);
+        let mut state = self.lock();
+        if state.snapshots.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_millis(50)) {
+            let snapshot = (Instant::now(), state.primary.clone());
+            state.snapshots.push_back(snapshot);
+            if state.snapshots.len() > 60 {
+                state.snapshots.pop_front();
+            }
+        }
+        drop(state);
+        self.changed.send_replace(());
+        result
+    }
+
+    pub(super) fn join(&self) -> Option<Result<Joined, CoordinatorError>> {
+        let epoch = self.lock().random.u64(..);
+        let is_full = self.availability() == Availability::Full;
+        self.with(None, |server, _| {
+            let is_new = server.epoch.is_none();
+            if is_new && is_full {
+                let reason = "the memory is full".into();
+                return Err(CoordinatorError::Refused { place: "place".into(), reason });
+            }
+            server.epoch.get_or_insert(epoch);
+            Ok(Joined { term: server.term().unwrap(), last: server.last, is_new })
+        })
+    }
+
+    pub(super) fn publish(
+        &self,
+        term: &Term,
+        from: &NodeName,
+        records: Vec<Record>,
+    ) -> Option<Result<LogPosition, CoordinatorError>> {
+        assert!(!records.is_empty() && records.len() <= MAX_PUBLISHED);
+        self.write(Some(term), |server, now| {
+            for record in records {
+                if server.merge(&record) {
+                    server.last = server.next_position(now);
+                    let (position, from) = (server.last, from.clone());
+                    server.log.push(LogEntry { position, from, record });
+                }
+            }
+            Ok(server.last)
+        })
+    }
+
+    pub(super) async fn follow(
+        &self,
+        term: &Term,
+        after: LogPosition,
+        wait: Duration,
+    ) -> Option<Result<Followed, CoordinatorError>> {
+        let end = Instant::now() + wait;
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let followed = self.with(Some(term), |server, _| {
+                if after < server.trimmed {
+                    return Ok(Followed::Gap);
+                }
+                let is_new = |entry: &&LogEntry| entry.position > after;
+                let entries = server.log.iter().filter(is_new).take(50).cloned();
+                Ok(Followed::Entries(entries.collect()))
+            });
+            match &followed {
+                Some(Ok(Followed::Entries(entries)))
+                    if entries.is_empty() && Instant::now() < end =>
+                {
+                    let _ = tokio::time::timeout_at(end, changed.changed()).await;
+                }
+                _ => return followed,
+            }
+        }
+    }
+
+    pub(super) fn image(
+        &self,
+        term: &Term,
+        cursor: Option<ImageCursor>,
+    ) -> Option<Result<ImagePart, CoordinatorError>> {
+        const PART: usize = 7;
+        self.with(Some(term), |server, _| {
+            // The cursor is the number of the records before it. A record that is added before the cursor moves others
+            // behind it, so the parts overlap.
+            let read: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
+            let from = read.min(server.image.len()).saturating_sub(3);
+            let part: Vec<_> = server.image.values().skip(from).take(PART).cloned().collect();
+            let end = from + part.len();
+            let next = (end < server.image.len()).then(|| ImageCursor(end.to_string()));
+            Ok(ImagePart { records: part, next })
+        })
+    }
+
+    pub(super) fn renew(
+        &self,
+        term: &Term,
+        lease: LeaseRecord,
+        replaced: Option<Incarnation>,
+    ) -> Option<Result<Renewed, CoordinatorError>> {
+        self.write(Some(term), |server, _| {
+            let taken = server.leases.get(&lease.node).filter(|stored| {
+                stored.incarnation != lease.incarnation && Some(stored.incarnation) != replaced
+            });
+            if let Some(taken) = taken {
+                let name = lease.node.clone();
+                return Err(CoordinatorError::NameTaken { name, lease: taken.clone() });
+            }
+            server.leases.insert(lease.node.clone(), lease);
+            Ok(Renewed { last: server.last, leases: server.leases.values().cloned().collect() })
+        })
+    }
+
+    pub(super) fn leases(&self, term: &Term) -> Option<Result<Vec<LeaseRecord>, CoordinatorError>> {
+        self.with(Some(term), |server, _| Ok(server.leases.values().cloned().collect()))
+    }
+
+    pub(super) fn remove(
+        &self,
+        term: &Term,
+        lease: &LeaseRecord,
+    ) -> Option<Result<(), CoordinatorError>> {
+        self.write(Some(term), |server, _| {
+            if server.leases.get(&lease.node) == Some(lease) {
+                server.leases.remove(&lease.node);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Server {
+    fn term(&self) -> Option<Term> {
+        self.epoch.map(|epoch| Term::new(&format!("{epoch}-{}", self.run)))
+    }
+
+    fn next_position(&self, now: u64) -> LogPosition {
+        let new = LogPosition::new(now, 0);
+        let mut sequence = 0;
+        let mut next = new;
+        while next <= self.last {
+            let text = self.last.to_string();
+            let (millis, last) = text.split_once('-').unwrap();
+            sequence = last.parse::<u64>().unwrap() + 1;
+            next = LogPosition::new(millis.parse().unwrap(), sequence);
+        }
+        let _ = sequence;
+        next
+    }
+
+    /// Returns whether the record belongs into the log.
+    fn merge(&mut self, record: &Record) -> bool {
+        let parts = record.parts();
+        let number = |value: &[u8]| -> u64 { std::str::from_utf8(value).unwrap().parse().unwrap() };
+        let key = (parts.kind.letter().as_bytes()[0], parts.key.clone());
+        let is_change = match self.image.get(&key) {
+            None => true,
+            Some(stored) => match parts.kind.merge() {
+                Merge::First => false,
+                Merge::Larger => number(&parts.value) > number(&stored.parts().value),
+            },
+        };
+        if is_change {
+            let stored = match record {
+                Record::RuleOfNow(rule) => Record::Revocation(rule.clone()),
+                other => other.clone(),
+            };
+            self.image.insert(key, stored);
+        }
+        is_change || parts.is_of_now
+    }
+}
