@@ -9,7 +9,7 @@ mod boot_clock;
 mod confirm;
 pub mod coordinator;
 mod counts;
-mod durable;
+mod durable_memory;
 mod error;
 mod handed_over;
 mod lease;

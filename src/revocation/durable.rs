@@ -1,9 +1,15 @@
 //! Revocations in a file, which is a database of the crate `redb`.
 
+#[cfg(feature = "redis")]
+mod apply;
 mod file;
 mod load;
 #[cfg(test)]
 mod power_loss;
+#[cfg(feature = "redis")]
+mod shared;
+#[cfg(feature = "redis")]
+mod sharing;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -13,7 +19,7 @@ mod writer;
 use std::{
     fmt, io,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -23,15 +29,15 @@ use tokio::sync::oneshot;
 pub use self::file::OpenError;
 use self::{
     file::{FileId, catch_panic, check_exists, create, open},
-    load::load_all,
+    load::{Loaded, load_all},
     writer::{Command, Faults, Reply, Write, Writer},
 };
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
     RevocationListener, RevocationStore, StoreError, StoreFuture,
-    followers::{AppliedRevocation, Followers, RevocationFeed},
+    followers::{Applied, AppliedRevocation, Followers, RevocationFeed},
     known_networks::{ClientNetwork, Day, KnownNetworks, NetworkMemory},
-    salt::Salt,
+    salts::Salts,
     trusted_time::Uptime,
     unwritten::Unwritten,
 };
@@ -40,7 +46,7 @@ use crate::{
     health::Health,
     metrics::{Collect, Description, Exposition},
     passticket::UserId,
-    token::VerifiedToken,
+    token::{TokenFingerprint, VerifiedToken},
 };
 
 const WRITE_ERRORS: Description = Description::counter(
@@ -83,12 +89,13 @@ const WRITE_ERRORS: Description = Description::counter(
 ///
 /// # What the file holds
 /// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
-/// `knownNetworks` and `meta`. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of
+/// `knownNetworks`, `foreignSalts` and `meta`. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of
 /// a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is random, and the
 /// file contains it. A token cannot be computed from its hash. A reader who has a token can find it in the file by
 /// computing its hash. Users and services are stored by name. The names are not secret, and they let an administrator
 /// read which rules exist. `knownNetworks` lists the networks from which each user has logged in ([`KnownNetworks`]),
-/// as salted hashes.
+/// as salted hashes. If nodes share revocations, the file also has those of other nodes, and `foreignSalts` has the salts
+/// of their hashes, if they are different.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -112,7 +119,9 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     followers: Followers,
     networks: Arc<NetworkMemory>,
-    salt: Salt,
+    salts: Arc<Salts>,
+    /// How far this node has followed the log of the nodes, as in the file.
+    followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
     /// `None` only while the store is being dropped.
@@ -152,7 +161,7 @@ impl DurableStore {
         uptime: impl Fn() -> Uptime + Send + 'static,
     ) -> Result<Self, OpenError> {
         check_exists(&path)?;
-        let (database, salt, id, index, counts, networks) = catch_panic(&path, || {
+        let (database, id, loaded) = catch_panic(&path, || {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
@@ -162,11 +171,14 @@ impl DurableStore {
                     "the file was replaced while it was opened",
                 )));
             }
-            let (index, counts, networks) = load_all(&path, &database)?;
-            Ok((database, salt, id, Arc::new(index), counts, networks))
+            let loaded = load_all(&path, &database, salt)?;
+            Ok((database, id, loaded))
         })?;
 
-        let networks = Arc::new(NetworkMemory::new(salt.hasher(), networks));
+        let Loaded { index, counts, networks, salts, followed } = loaded;
+        let (index, followed) = (Arc::new(index), Arc::new(Mutex::new(followed)));
+        let networks = Arc::new(NetworkMemory::new(salts.own().hasher(), networks));
+        let salts = Arc::new(salts);
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
@@ -174,7 +186,8 @@ impl DurableStore {
         let writer = Writer {
             name: name.clone(),
             faults: faults.clone(),
-            salt: salt.clone(),
+            salts: salts.clone(),
+            followed: followed.clone(),
             id,
             database: Some(database),
             index: index.clone(),
@@ -193,7 +206,7 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         let (commands, writer) = (Some(commands), Some(writer));
-        Ok(Self { index, followers, networks, salt, name, faults, commands, writer })
+        Ok(Self { index, followers, networks, salts, followed, name, faults, commands, writer })
     }
 
     /// Returns whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
@@ -248,13 +261,30 @@ impl DurableStore {
     /// Returns the revocations that this store applies from now on, for a process that has
     /// [suspended](Self::suspend) its store.
     pub fn follow(&self) -> RevocationFeed {
-        self.followers.add()
+        self.followers.add(&self.salts)
     }
 
     /// Applies a revocation of the process that has the file now. So checks of responses that are not finished see it.
-    pub fn apply_followed(&self, AppliedRevocation(revocation): &AppliedRevocation) {
-        self.index.apply(revocation);
-        self.followers.tell(revocation);
+    pub fn apply_followed(&self, AppliedRevocation(applied): &AppliedRevocation) {
+        match applied {
+            Applied::Revocation(revocation) => {
+                self.index.apply(revocation);
+                self.followers.tell(revocation);
+            }
+            Applied::Salt(salt) => {
+                if self.salts.add(*salt).is_err() {
+                    tracing::error!(file = %self.name, "the new process uses too many salts; this process does not see all revocations of tokens");
+                }
+            }
+        }
+    }
+
+    /// Returns whether the store has no data: no revocations, no registered PATs, no known networks, and it has never
+    /// followed other nodes.
+    pub fn is_empty(&self) -> bool {
+        let has_followed =
+            || self.followed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.index.is_empty() && !self.salts.is_own_used() && !has_followed()
     }
 
     /// Returns whether the writer thread has ended. Only a defect of the program can cause this. After the end of the
@@ -267,6 +297,18 @@ impl DurableStore {
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         self.index.entries()
+    }
+
+    fn write(&self, write: Write) -> StoreFuture<()> {
+        let written = self.send(|reply| Command::Write(write, reply));
+        Box::pin(async move { written.await.map(drop) })
+    }
+
+    /// Checks a token with the salts of other nodes.
+    #[cold]
+    fn check_foreign(&self, fingerprint: TokenFingerprint) -> Result<(), CheckError> {
+        let mut salts = self.salts.foreign();
+        salts.try_for_each(|salt| self.index.check_fingerprint(salt.apply(fingerprint)))
     }
 
     fn send<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> StoreFuture<T> {
@@ -305,7 +347,12 @@ impl Collect for DurableStore {
 
 impl RevocationCheck for DurableStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
-        Some(self.index.check_as(self.salt.apply(token.fingerprint()), token))
+        let fingerprint = token.fingerprint();
+        let checked = self.index.check_as(self.salts.own().apply(fingerprint), token);
+        if self.salts.has_foreign() {
+            return Some(checked.and_then(|()| self.check_foreign(fingerprint)));
+        }
+        Some(checked)
     }
 
     fn on_revocation(&self, listener: RevocationListener) {
@@ -314,23 +361,16 @@ impl RevocationCheck for DurableStore {
 }
 
 impl RevocationStore for DurableStore {
-    fn record(&self, mut revocation: Revocation) -> StoreFuture<()> {
-        if let Revocation::Token { token, .. } = &mut revocation {
-            *token = self.salt.apply(*token);
-        }
-        self.send(|reply| Command::Write(Write::Revocation(revocation), reply))
+    fn record(&self, revocation: Revocation) -> StoreFuture<()> {
+        self.write(Write::Revocation(revocation))
     }
 
-    fn register(&self, mut pat: IssuedPat) -> StoreFuture<()> {
-        pat.token = self.salt.apply(pat.token);
-        self.send(|reply| Command::Write(Write::Issued(pat), reply))
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        self.write(Write::Issued(pat))
     }
 
-    fn record_rule_of_now(&self, mut rule: Revocation) -> StoreFuture<()> {
-        if let Revocation::Token { token, .. } = &mut rule {
-            *token = self.salt.apply(*token);
-        }
-        self.send(|reply| Command::Write(Write::RuleOfNow(rule), reply))
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        self.write(Write::RuleOfNow(rule))
     }
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
@@ -359,7 +399,7 @@ impl KnownNetworks for DurableStore {
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
             // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
-            drop(self.send(|reply| Command::Write(Write::Networks(keys.user, bytes), reply)));
+            drop(self.write(Write::Networks(keys.user, bytes)));
         }
         drop(networks);
     }

@@ -10,8 +10,12 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::Revocation;
-use crate::{clock::Timestamp, passticket::UserId, token::ServiceId};
+use super::{Revocation, salt::Salt, salts::Salts};
+use crate::{
+    clock::Timestamp,
+    passticket::UserId,
+    token::{ServiceId, TokenFingerprint},
+};
 
 /// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
 const MAX_UNREAD: usize = 65_536;
@@ -19,7 +23,24 @@ const MAX_UNREAD: usize = 65_536;
 /// A revocation that a [`DurableStore`](super::DurableStore) has applied. It is only for a store with the same file:
 /// fingerprints of tokens are salted with the salt of the file. `Display` and `FromStr` convert it to text and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppliedRevocation(pub(super) Revocation);
+pub struct AppliedRevocation(pub(super) Applied);
+
+/// What a store has applied.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Applied {
+    Revocation(Revocation),
+    /// The salt of fingerprints of later revocations. The salt is not the one with which the follower has opened the file.
+    Salt([u8; Salt::LEN]),
+}
+
+impl fmt::Debug for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revocation(revocation) => revocation.fmt(f),
+            Self::Salt(_) => f.write_str("Salt"),
+        }
+    }
+}
 
 /// The text is not one of [`AppliedRevocation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +49,14 @@ pub struct AppliedRevocationError;
 
 impl fmt::Display for AppliedRevocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        let revocation = match &self.0 {
+            Applied::Revocation(revocation) => revocation,
+            Applied::Salt(salt) => {
+                f.write_str("salt ")?;
+                return salt.iter().try_for_each(|byte| write!(f, "{byte:02x}"));
+            }
+        };
+        match revocation {
             Revocation::Token { token, expires_at } => {
                 write!(f, "token {token} {}", expires_at.as_millis())
             }
@@ -48,16 +76,26 @@ impl FromStr for AppliedRevocation {
     }
 }
 
-fn parse(text: &str) -> Option<Revocation> {
+fn parse(text: &str) -> Option<Applied> {
+    if let Some(digits) = text.strip_prefix("salt ") {
+        return parse_salt(digits).map(Applied::Salt);
+    }
     let words: Vec<_> = text.split(' ').collect();
     let [kind, subject, millis] = words.try_into().ok()?;
     let time = Timestamp::from_millis(millis.parse().ok()?);
-    Some(match kind {
+    Some(Applied::Revocation(match kind {
         "token" => Revocation::Token { token: subject.parse().ok()?, expires_at: time },
         "user" => Revocation::User { user: UserId::new(subject).ok()?, up_to: time },
         "service" => Revocation::Service { service: ServiceId::new(subject).ok()?, up_to: time },
         _ => return None,
-    })
+    }))
+}
+
+fn parse_salt(digits: &str) -> Option<[u8; Salt::LEN]> {
+    // A fingerprint has 64 digits, and a salt has twice as many.
+    let (first, second) = digits.split_at_checked(Salt::LEN)?;
+    let halves = [first.parse::<TokenFingerprint>().ok()?, second.parse().ok()?];
+    halves.map(|half| *half.as_bytes()).as_flattened().try_into().ok()
 }
 
 /// The revocations of a store, from the time at which a process began to follow it.
@@ -77,17 +115,34 @@ impl RevocationFeed {
 pub(super) struct Followers(Arc<Mutex<Vec<mpsc::Sender<AppliedRevocation>>>>);
 
 impl Followers {
-    pub(super) fn add(&self) -> RevocationFeed {
+    /// Adds a follower, and tells it the salts of `salts`.
+    pub(super) fn add(&self, salts: &Salts) -> RevocationFeed {
         let (sender, receiver) = mpsc::channel(MAX_UNREAD);
-        self.lock().push(sender);
+        let mut followers = self.lock();
+        // The lock is held until the new follower is in the list, so that it is told each salt before its first use.
+        for salt in salts.foreign().chain(salts.adopted()) {
+            // The channel has room for all salts.
+            let _ = sender.try_send(AppliedRevocation(Applied::Salt(*salt.bytes())));
+        }
+        followers.push(sender);
         RevocationFeed(receiver)
     }
 
     /// Tells the followers about a revocation. This never waits.
     pub(super) fn tell(&self, revocation: &Revocation) {
+        self.send(|| Applied::Revocation(revocation.clone()));
+    }
+
+    /// Tells the followers about a salt. Call this before the first revocation that needs the salt.
+    #[cfg(feature = "redis")]
+    pub(super) fn tell_salt(&self, salt: &[u8; Salt::LEN]) {
+        self.send(|| Applied::Salt(*salt));
+    }
+
+    fn send(&self, applied: impl Fn() -> Applied) {
         let mut followers = self.lock();
         if !followers.is_empty() {
-            followers.retain(|it| it.try_send(AppliedRevocation(revocation.clone())).is_ok());
+            followers.retain(|it| it.try_send(AppliedRevocation(applied())).is_ok());
         }
     }
 
@@ -103,10 +158,14 @@ mod tests {
     #[test]
     fn a_revocation_is_read_back_and_other_texts_are_errors() {
         let token = format!("token {} 5", "0a".repeat(32));
-        for text in [&*token, "user USER 7", "service zosmf 18446744073709551615"] {
+        let salt = format!("salt {}", "0b".repeat(64));
+        for text in [&*token, &salt, "user USER 7", "service zosmf 18446744073709551615"] {
             assert_eq!(text.parse::<AppliedRevocation>().unwrap().to_string(), text);
         }
         for wrong in ["", "user USER", "user USER 7 8", "user USER x", "token 0a 5", "rule A 1"] {
+            assert_eq!(wrong.parse::<AppliedRevocation>(), Err(AppliedRevocationError), "{wrong}");
+        }
+        for wrong in ["salt 0b".to_owned(), format!("salt {}", "0b".repeat(65))] {
             assert_eq!(wrong.parse::<AppliedRevocation>(), Err(AppliedRevocationError), "{wrong}");
         }
         let not_hex = format!("token {} 5", "+a".repeat(32));

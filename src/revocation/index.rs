@@ -125,6 +125,11 @@ impl RevocationIndex {
     /// A revocation is never undone (docs/decisions.md#d8). If the index already has a rule with a later
     /// time for the user or the service, the new rule changes nothing.
     pub fn apply(&self, revocation: &Revocation) {
+        self.insert(revocation);
+        self.listeners.notify();
+    }
+
+    fn insert(&self, revocation: &Revocation) {
         match revocation {
             Revocation::Token { token, expires_at } => raise(&self.tokens, *token, *expires_at),
             Revocation::User { user, up_to } => raise(&self.users, *user, *up_to),
@@ -132,6 +137,12 @@ impl RevocationIndex {
                 raise(&self.services, service.clone(), *up_to);
             }
         }
+    }
+
+    /// Adds revocations, and calls the listeners once.
+    #[cfg(feature = "redis")]
+    pub(super) fn apply_all<'a>(&self, revocations: impl Iterator<Item = &'a Revocation>) {
+        revocations.for_each(|revocation| self.insert(revocation));
         self.listeners.notify();
     }
 
@@ -149,13 +160,34 @@ impl RevocationIndex {
         fingerprint: TokenFingerprint,
         token: &VerifiedToken,
     ) -> Result<(), CheckError> {
-        if self.tokens.contains_key(&fingerprint) {
-            return Err(CheckError::Revoked(RevokedBy::Token));
-        }
+        self.check_fingerprint(fingerprint)?;
         match token {
             VerifiedToken::Pat(pat) => self.check_rules(pat),
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => Ok(()),
         }
+    }
+
+    /// Checks that no revocation of a single token has this fingerprint.
+    pub(super) fn check_fingerprint(
+        &self,
+        fingerprint: TokenFingerprint,
+    ) -> Result<(), CheckError> {
+        if self.tokens.contains_key(&fingerprint) {
+            return Err(CheckError::Revoked(RevokedBy::Token));
+        }
+        Ok(())
+    }
+
+    /// Returns whether single tokens are revoked.
+    #[cfg(feature = "store")]
+    pub(super) fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Returns whether there are no revocations.
+    #[cfg(feature = "store")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.users.is_empty() && self.services.is_empty()
     }
 
     fn check_rules(&self, pat: &Pat) -> Result<(), CheckError> {

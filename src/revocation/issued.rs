@@ -18,6 +18,12 @@ impl PatCounts {
         *self.0.entry(user).or_default() += 1;
     }
 
+    /// Returns whether no PAT is registered.
+    #[cfg(feature = "store")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Counts a PAT that will be registered.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -91,6 +91,8 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
+    /// The same for a salt that has replaced the salt of the file.
+    adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
 
@@ -117,13 +119,19 @@ impl NetworkMemory {
     /// salt of the store.
     #[cfg(feature = "store")]
     pub(super) fn new(salted: Sha256, networks: Networks) -> Self {
-        Self { salted, networks: Mutex::new(networks) }
+        Self { salted, adopted: OnceLock::new(), networks: Mutex::new(networks) }
+    }
+
+    /// Replaces the salt. Call this only if there are no networks. Only the first call has an effect.
+    #[cfg(feature = "store")]
+    pub(super) fn adopt(&self, salted: Sha256) {
+        let _ = self.adopted.set(salted);
     }
 
     /// Computes the hashes. Call this before [`lock`](Self::lock), so that other logins do not have to wait while
     /// SHA-256 is computed.
     pub(super) fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
-        Keys::of(self.salted.clone(), user, network)
+        Keys::of(self.adopted.get().unwrap_or(&self.salted).clone(), user, network)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Networks> {
@@ -188,6 +196,11 @@ struct Login {
 pub(super) struct Networks(HashMap<[u8; HASH], Vec<Login>>);
 
 impl Networks {
+    #[cfg(feature = "store")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn is_known(&self, keys: Keys, today: Day, max_age: Duration) -> bool {
         self.0.get(&keys.user).is_some_and(|logins| {
             logins

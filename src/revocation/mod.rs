@@ -48,6 +48,8 @@ mod known_networks;
 mod record;
 #[cfg(feature = "store")]
 mod salt;
+#[cfg(feature = "store")]
+mod salts;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "store")]
@@ -433,6 +435,18 @@ pub enum StoreError {
         user: UserId,
         /// The maximum number of PATs of a user.
         limit: u32,
+    },
+    /// The nodes that share revocations have more different salts than a node can check.
+    #[error(
+        "the nodes have more than {limit} different salts, so {store} cannot check all revocations of tokens; start \
+         nodes with new files (passticket-proxy serve --new-store) so that they use a common salt, and remove the \
+         shared data of the site"
+    )]
+    TooManySalts {
+        /// The name of the store.
+        store: Arc<str>,
+        /// The maximum number of salts.
+        limit: usize,
     },
     /// Another process writes the file now, see `DurableStore::suspend`.
     #[error(

@@ -9,12 +9,18 @@ use redb::{
 
 use super::{
     file::{OpenError, open_error},
-    tables::{ISSUED, NETWORKS, SERVICES, TOKENS, USERS},
+    tables::{FOLLOWED, ISSUED, META, NETWORKS, SALTS, SERVICES, TOKENS, USERS},
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    revocation::{Revocation, RevocationIndex, issued::PatCounts, known_networks::Networks},
+    revocation::{
+        Revocation, RevocationIndex,
+        issued::PatCounts,
+        known_networks::Networks,
+        salt::Salt,
+        salts::{Salts, TooManySalts},
+    },
     token::{ServiceId, TokenFingerprint},
 };
 
@@ -69,14 +75,44 @@ pub(super) fn open_if_present<K: Key + 'static, V: Value + 'static>(
     }
 }
 
-/// Loads all that a store keeps in memory.
-pub(super) fn load_all(
-    path: &Path,
-    database: &Database,
-) -> Result<(RevocationIndex, PatCounts, Networks), OpenError> {
-    let error = |error| open_error(path, error);
-    let (index, counts) = (load(database).map_err(error)?, count_pats(database).map_err(error)?);
-    Ok((index, counts, load_networks(database).map_err(error)?))
+/// All that a store keeps in memory.
+pub(super) struct Loaded {
+    pub(super) index: RevocationIndex,
+    pub(super) counts: PatCounts,
+    pub(super) networks: Networks,
+    pub(super) salts: Salts,
+    pub(super) followed: Option<Vec<u8>>,
+}
+
+/// Loads all that a store keeps in memory. `own` is the own salt of the file.
+pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Loaded, OpenError> {
+    let load_all = || {
+        let (index, counts) = (load(database)?, count_pats(database)?);
+        let (networks, salts) = (load_networks(database)?, Salts::new(own));
+        if index.has_tokens() || !counts.is_empty() || !networks.is_empty() {
+            salts.use_own();
+        }
+        load_salts(&salts, database)?;
+        Ok(Loaded { index, counts, networks, salts, followed: load_followed(database)? })
+    };
+    load_all().map_err(|error| open_error(path, error))
+}
+
+/// Adds the salts of other nodes.
+pub(super) fn load_salts(salts: &Salts, database: &Database) -> Result<(), redb::Error> {
+    let txn = database.begin_read()?;
+    let Some(table) = open_if_present(&txn, SALTS)? else { return Ok(()) };
+    for entry in table.iter()? {
+        let added = salts.add(entry?.0.value());
+        added.map_err(|TooManySalts| redb::Error::Corrupted("it has too many salts".to_owned()))?;
+    }
+    Ok(())
+}
+
+/// Returns how far this node has followed the log of the nodes.
+pub(super) fn load_followed(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
+    let meta = database.begin_read()?.open_table(META)?;
+    Ok(meta.get(FOLLOWED)?.map(|value| value.value().to_vec()))
 }
 
 /// Counts the registered PATs.

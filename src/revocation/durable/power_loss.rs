@@ -21,6 +21,10 @@ use super::{
     tests::Fixture,
     writer::{Write, Writer},
 };
+#[cfg(feature = "redis")]
+use super::{load::load_followed, shared::SharedRecords};
+#[cfg(feature = "redis")]
+use crate::revocation::{IssuedRecord, Record, SALT_LEN};
 use crate::{
     clock::Timestamp,
     passticket::UserId,
@@ -53,17 +57,17 @@ enum Event {
 }
 
 #[derive(Default)]
-struct Record {
+struct Recording {
     file: Vec<u8>,
     events: Vec<Event>,
 }
 
 /// A file in memory that records its changes.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Record>>);
+struct Recorder(Arc<Mutex<Recording>>);
 
 impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, Recording> {
         self.0.lock().unwrap()
     }
 }
@@ -178,7 +182,34 @@ fn expired(i: usize) -> Revocation {
     Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
 }
 
-/// Records revocations, expired revocations and evictions.
+/// A rule of another node. The position in the log is `i`.
+#[cfg(feature = "redis")]
+fn shared(i: usize) -> Write {
+    let until = Timestamp::from_secs(4_000_000_000);
+    let user = UserId::new(&format!("S{i}")).unwrap();
+    let token = TokenFingerprint::from_bytes([u8::try_from(i).unwrap(); 32]);
+    let issued = IssuedRecord {
+        token,
+        user,
+        scope_hashes: vec![7; 800],
+        issued_at: until,
+        expires_at: until,
+    };
+    let records = vec![
+        Record::Salt([9; SALT_LEN]),
+        Record::Issued(issued),
+        Record::Revocation(shared_rule(i)),
+    ];
+    Write::Shared(SharedRecords { records, followed: Some(vec![u8::try_from(i).unwrap()]) })
+}
+
+#[cfg(feature = "redis")]
+fn shared_rule(i: usize) -> Revocation {
+    let up_to = Timestamp::from_secs(4_000_000_000);
+    Revocation::User { user: UserId::new(&format!("S{i}")).unwrap(), up_to }
+}
+
+/// Records revocations, records of other nodes, expired revocations and evictions.
 fn recorded() -> (Vec<u8>, Vec<Event>) {
     let Fixture { directory: _directory, path, mut writer } = Fixture::new();
     let recorder = Recorder::default();
@@ -186,16 +217,19 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
     recorder.lock().file = first.clone();
     let database = Database::builder().create_with_backend(recorder.clone()).unwrap();
     writer.database = Some(database);
-    let record = |writer: &mut Writer, revocation| {
+    let write = |writer: &mut Writer, write| {
         let (reply, mut answer) = oneshot::channel();
-        writer.record(&mut vec![(Write::Revocation(revocation), reply)]);
+        writer.record(&mut vec![(write, reply)]);
         answer.try_recv().unwrap().unwrap();
     };
+    let record = |writer: &mut Writer, revocation| write(writer, Write::Revocation(revocation));
     for i in 0..6 {
         for n in 0..EXPIRED {
             record(&mut writer, expired(EXPIRED * i + n));
         }
         record(&mut writer, rule(i));
+        #[cfg(feature = "redis")]
+        write(&mut writer, shared(i));
         recorder.lock().events.push(Event::Confirmed);
         if i % 2 == 1 {
             let evicted = writer.evict(Timestamp::from_secs(1_000_000_000)).unwrap();
@@ -211,15 +245,27 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
 fn confirmed_entries(count: usize) -> BTreeSet<String> {
     let index = RevocationIndex::default();
     (0..count).for_each(|i| index.apply(&rule(i)));
+    #[cfg(feature = "redis")]
+    (0..count).for_each(|i| index.apply(&shared_rule(i)));
     index.entries()
 }
 
-/// Opens a file as [`open`] does, but in memory. Returns its entries.
+/// Opens a file as [`open`](super::file::open) does, but in memory. Returns its entries, and checks that it has the
+/// records up to its position in the log.
 fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;
     let database = builder().create_with_backend(recorder)?;
-    Ok(load(&database)?.entries())
+    let entries = load(&database)?.entries();
+    #[cfg(feature = "redis")]
+    if let Some([followed]) = load_followed(&database)?.as_deref() {
+        let index = RevocationIndex::default();
+        (0..=usize::from(*followed)).for_each(|i| index.apply(&shared_rule(i)));
+        if !index.entries().is_subset(&entries) {
+            return Err(redb::Error::Corrupted("the position is ahead of the records".to_owned()));
+        }
+    }
+    Ok(entries)
 }
 
 /// Returns the files that cannot be opened or have lost a confirmed revocation, and the number of all files.

@@ -5,12 +5,15 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
+#[cfg(feature = "redis")]
+use crate::revocation::IssuedRecord;
 use crate::{
     clock::Timestamp,
     revocation::{
         IssuedPat, Revocation,
         issued::scope_hashes,
         known_networks::HASH,
+        salt::Salt,
         trusted_time::{TrustedReading, Uptime},
     },
     token::TokenFingerprint,
@@ -25,6 +28,10 @@ pub(super) const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new
 /// services. Older versions of this program do not know this table, and ignore it.
 pub(super) const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
+/// The salts of other nodes. Fingerprints in [`TOKENS`] and [`ISSUED`] may be salted with them. Older versions of this
+/// program do not know this table, and ignore it.
+pub(super) const SALTS: TableDefinition<'_, [u8; Salt::LEN], ()> =
+    TableDefinition::new("foreignSalts");
 /// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
 /// this table, and ignore it.
 pub(super) const NETWORKS: TableDefinition<'_, [u8; HASH], &[u8]> =
@@ -36,6 +43,9 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 pub(super) const TRUSTED: &str = "trustedTime";
+/// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and ignore
+/// it.
+pub(super) const FOLLOWED: &str = "followed";
 /// The number of calls of [`commit`]. Each call increments this number in its second transaction.
 pub(super) const SEALS: &str = "seals";
 
@@ -99,17 +109,17 @@ impl<'txn> Tables<'txn> {
         })
     }
 
-    pub(super) fn insert(&mut self, revocation: &Revocation) -> Result<(), redb::Error> {
-        match revocation {
+    /// Inserts a revocation. Returns whether this has changed the file.
+    pub(super) fn insert(&mut self, revocation: &Revocation) -> Result<bool, redb::Error> {
+        Ok(match revocation {
             Revocation::Token { token, expires_at } => {
-                raise(&mut self.tokens, *token.as_bytes(), *expires_at)?;
+                raise(&mut self.tokens, *token.as_bytes(), *expires_at)?
             }
             Revocation::User { user, up_to } => raise(&mut self.users, user.as_str(), *up_to)?,
             Revocation::Service { service, up_to } => {
-                raise(&mut self.services, service.as_str(), *up_to)?;
+                raise(&mut self.services, service.as_str(), *up_to)?
             }
-        }
-        Ok(())
+        })
     }
 
     pub(super) fn register(&mut self, pat: &IssuedPat) -> Result<(), redb::Error> {
@@ -118,6 +128,18 @@ impl<'txn> Tables<'txn> {
         let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes);
         self.issued.insert(key, value)?;
         Ok(())
+    }
+
+    /// Registers a PAT of any node, unless it is registered. Returns whether it was not registered.
+    #[cfg(feature = "redis")]
+    pub(super) fn register_shared(&mut self, pat: &IssuedRecord) -> Result<bool, redb::Error> {
+        let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
+        let is_new = self.issued.get(key)?.is_none();
+        if is_new {
+            let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*pat.scope_hashes);
+            self.issued.insert(key, value)?;
+        }
+        Ok(is_new)
     }
 
     /// Returns revocations of the registered PATs that belong to the user or service of `rule`, but have a later issue
@@ -174,17 +196,18 @@ pub(super) fn commit(
     Ok(txn.commit()?)
 }
 
-/// Sets the time of `key` to `to`, unless `key` has a later time.
+/// Sets the time of `key` to `to`, unless `key` has this time or a later time. Returns whether the time was set.
 pub(super) fn raise<'k, K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
     to: Timestamp,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     let present = table.get(key.borrow())?.map(|millis| millis.value());
-    if present.is_none_or(|millis| millis < to.as_millis()) {
+    let is_later = present.is_none_or(|millis| millis < to.as_millis());
+    if is_later {
         table.insert(key.borrow(), to.as_millis())?;
     }
-    Ok(())
+    Ok(is_later)
 }
 
 /// Removes the entries that are no longer needed, and returns their number.

@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    revocation::{issued::PatCounts, trusted_time::TrustedReading},
+    revocation::{issued::PatCounts, salt::Salt, trusted_time::TrustedReading},
     token::TokenFingerprint,
 };
 
@@ -36,7 +36,8 @@ impl Fixture {
         let writer = Writer {
             name: path.display().to_string().into(),
             id: FileId::of(&path).unwrap(),
-            salt,
+            salts: Arc::new(Salts::new(salt)),
+            followed: Arc::default(),
             faults: Arc::default(),
             database: None,
             index: Arc::default(),
@@ -73,7 +74,7 @@ fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
     };
 
     let (failed, entries) = record("ONE");
-    let text = failed.unwrap_err().to_string();
+    let text = failed.map(drop).unwrap_err().to_string();
     assert!(text.contains("revocations.redb could not be written"), "{text}");
     assert_eq!(entries, 1);
     assert_eq!((faults.count.get(), faults.last().is_some()), (1, true));
@@ -246,7 +247,7 @@ fn the_trusted_time_is_stored_with_each_write_and_hourly() {
 #[test]
 fn the_writer_does_not_write_to_a_file_that_was_replaced() {
     let Fixture { directory: _directory, mut writer, .. } = Fixture::new();
-    writer.salt = Salt::new([0; Salt::LEN]);
+    writer.salts = Arc::new(Salts::new(Salt::new([0; Salt::LEN])));
     let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
     assert!(error.to_string().contains("was removed or replaced"), "{error}");
 }

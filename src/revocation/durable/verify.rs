@@ -64,8 +64,8 @@ fn verify_copy(path: &Path) -> Result<(), OpenError> {
     drop(content);
     let database =
         builder().create_with_backend(backend).map_err(|e| open_error(path, e.into()))?;
-    read_meta(path, &database)?;
-    load_all(path, &database).map(drop)
+    let salt = read_meta(path, &database)?;
+    load_all(path, &database, salt).map(drop)
 }
 
 #[cfg(test)]

@@ -11,14 +11,18 @@ use std::{
 use redb::{Database, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "redis")]
+use super::shared::{SharedRecords, Unordered};
 use super::{
     file::{FileId, open},
-    load::{count_pats, load_into},
+    load::{count_pats, load_followed, load_into, load_salts},
     tables::{
         ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, USERS, advance_trusted_time,
         commit, read_trusted_time, retain,
     },
 };
+#[cfg(feature = "redis")]
+use crate::revocation::Record;
 use crate::{
     clock::Timestamp,
     log_limit::log_limited,
@@ -31,6 +35,7 @@ use crate::{
         issued::{MAX_PATS, PatCounts},
         known_networks::{Day, HASH, NetworkMemory},
         salt::Salt,
+        salts::Salts,
         trusted_time::{TrustedReading, Uptime},
         unwritten::{Reach, Unwritten},
     },
@@ -41,6 +46,10 @@ pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
 pub(super) const MAX_GROUP: usize = 4096;
+
+/// If a group has this number of records, it is committed. Records of other nodes come in batches: large groups make a
+/// node that starts faster.
+const MAX_GROUP_RECORDS: usize = 200_000;
 
 /// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
 /// the store would stay down until the next revocation. The next revocation may come only much later.
@@ -53,14 +62,29 @@ pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
-    Write(Write, Reply<()>),
+    Write(Write, Reply<Written>),
+    /// Returns records for other nodes: up to this number after this record.
+    #[cfg(feature = "redis")]
+    Export(Option<Record>, usize, Reply<Vec<Record>>),
     Evict(Timestamp, Reply<Evicted>),
     TrustClock(Timestamp, Reply<()>),
     Suspend(Reply<()>),
     Resume(Reply<()>),
 }
 
-/// One write. The fingerprints in it are salted.
+/// The result of a [`Write`].
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only the nodes of a cluster need it")
+)]
+pub(super) struct Written {
+    /// What was written, with salted fingerprints.
+    pub(super) write: Write,
+    /// Revocations of single PATs that follow from the write.
+    pub(super) missed: Vec<Revocation>,
+}
+
+/// One write. The writer salts the fingerprints of revocations and PATs.
 pub(super) enum Write {
     Revocation(Revocation),
     /// A rule with the current time. It also revokes the registered PATs whose issue time is later than the
@@ -69,6 +93,43 @@ pub(super) enum Write {
     Issued(IssuedPat),
     /// The networks of the user with this hash.
     Networks([u8; HASH], Vec<u8>),
+    /// Records of other nodes. Their fingerprints are salted.
+    #[cfg(feature = "redis")]
+    Shared(SharedRecords),
+}
+
+impl Write {
+    /// Salts the fingerprint, if there is one.
+    fn salt(&mut self, salts: &Salts) {
+        let token = match self {
+            Self::Revocation(Revocation::Token { token, .. })
+            | Self::RuleOfNow(Revocation::Token { token, .. })
+            | Self::Issued(IssuedPat { token, .. }) => token,
+            // The networks are hashed with the own salt.
+            Self::Networks(..) => return salts.use_own(),
+            _ => return,
+        };
+        salts.use_own();
+        *token = salts.own().apply(*token);
+    }
+
+    /// Whether the caller writes the same again after an error.
+    fn is_repeated_by_caller(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Shared(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The number of records in this write.
+    fn records(&self) -> usize {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Shared(shared) => shared.records.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Why the writer thread did not write.
@@ -104,7 +165,8 @@ impl Faults {
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) name: Arc<str>,
-    pub(super) salt: Salt,
+    pub(super) salts: Arc<Salts>,
+    pub(super) followed: Arc<Mutex<Option<Vec<u8>>>>,
     /// The file that the store opened at its start. The index contains the revocations of this file.
     pub(super) id: FileId,
     pub(super) faults: Arc<Faults>,
@@ -131,9 +193,18 @@ impl Writer {
         let mut group = Vec::new();
         while let Some(first) = self.wait_for(commands) {
             let mut next = Some(first);
+            let mut records = 0;
             while let Some(command) = next {
                 match command {
-                    Command::Write(write, reply) => group.push((write, reply)),
+                    Command::Write(write, reply) => {
+                        records += write.records();
+                        group.push((write, reply));
+                    }
+                    #[cfg(feature = "redis")]
+                    Command::Export(after, limit, reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.export(after.as_ref(), limit));
+                    }
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
                         // Sending fails only if the caller has dropped the future, so the result is ignored.
@@ -151,7 +222,8 @@ impl Writer {
                         let _ = reply.send(self.resume());
                     }
                 }
-                next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
+                let has_room = group.len() < MAX_GROUP && records < MAX_GROUP_RECORDS;
+                next = if has_room { commands.try_recv().ok() } else { None };
             }
             self.record(&mut group);
         }
@@ -210,13 +282,19 @@ impl Writer {
         }
         let (index, mut counts) = (self.index.clone(), PatCounts::default());
         self.is_suspended = false;
+        let (salts, mut followed) = (self.salts.clone(), None);
         let resumed = self.with_database(|database| {
+            load_salts(&salts, database)?;
             load_into(&index, database)?;
             counts = count_pats(database)?;
+            followed = load_followed(database)?;
             Ok(())
         });
         match resumed {
-            Ok(()) => self.counts = counts,
+            Ok(()) => {
+                self.counts = counts;
+                *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = followed;
+            }
             Err(_) => (self.is_suspended, self.database) = (true, None),
         }
         resumed
@@ -239,10 +317,110 @@ impl Writer {
 
     /// Writes a group of revocations and PATs. If a user already has the maximum number of PATs, further PATs are
     /// refused and not written.
-    pub(super) fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
+    pub(super) fn record(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
+        self.refuse(group);
+        if group.is_empty() {
+            return;
+        }
+        group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
+        #[cfg(feature = "redis")]
+        let adopted = self.take_salts(group);
+        // For each write, the revocations of single PATs that follow from it: a rule should revoke these PATs, but misses
+        // them, because the PATs have a later issue time than the rule.
+        let mut missed: Vec<Vec<Revocation>> = Vec::new();
+        // The users of registered PATs of other nodes.
+        #[cfg(feature = "redis")]
+        let mut registered = Vec::new();
+        #[cfg(feature = "redis")]
+        let own = adopted.unwrap_or(*self.salts.own().bytes());
+        let uptime = (self.uptime)();
+        let written = self.with_database(|database| {
+            commit(database, |txn| {
+                advance_trusted_time(txn, uptime.clone())?;
+                let mut tables = Tables::open(txn)?;
+                #[cfg(feature = "redis")]
+                let mut unordered = Unordered::default();
+                for (write, _) in &*group {
+                    let mut missed_now = Vec::new();
+                    match write {
+                        Write::Revocation(revocation) => {
+                            tables.insert(revocation)?;
+                        }
+                        Write::RuleOfNow(rule) => {
+                            #[cfg(feature = "redis")]
+                            unordered.store(&mut tables, &mut registered)?;
+                            tables.insert(rule)?;
+                            missed_now = tables.missed_by(rule)?;
+                            for revocation in &missed_now {
+                                tables.insert(revocation)?;
+                            }
+                        }
+                        Write::Issued(pat) => tables.register(pat)?,
+                        Write::Networks(user, networks) => {
+                            tables.networks.insert(user, networks.as_slice())?;
+                        }
+                        #[cfg(feature = "redis")]
+                        Write::Shared(shared) => {
+                            shared.store_meta(txn, &own, adopted.is_some())?;
+                            for record in &shared.records {
+                                unordered.add(record);
+                                let Record::RuleOfNow(rule) = record else { continue };
+                                // The order of rules and PATs is that of the log.
+                                unordered.store(&mut tables, &mut registered)?;
+                                for revocation in tables.missed_by(rule)? {
+                                    if tables.insert(&revocation)? {
+                                        missed_now.push(revocation);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    missed.push(missed_now);
+                }
+                #[cfg(feature = "redis")]
+                unordered.store(&mut tables, &mut registered)?;
+                Ok(())
+            })
+        });
+        let has_failed = written.is_err();
+        if !has_failed {
+            self.advanced = uptime;
+        }
+        #[cfg(feature = "redis")]
+        self.finish_shared(group, adopted, &registered, has_failed);
+        // A failed transaction may have ended before the last write.
+        missed.resize_with(group.len(), Vec::new);
+        let unwritten = |reach| has_failed.then_some(reach);
+        for ((write, reply), missed) in group.drain(..).zip(missed) {
+            let is_repeated = write.is_repeated_by_caller();
+            for revocation in &missed {
+                self.apply(revocation, unwritten(Reach::ByTime).filter(|_| !is_repeated));
+            }
+            match &write {
+                Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
+                Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
+                Write::Issued(pat) if has_failed => self.counts.release(pat.user),
+                Write::Issued(_) | Write::Networks(..) => {}
+                #[cfg(feature = "redis")]
+                Write::Shared(_) => {}
+            }
+            // Sending fails only if the caller has dropped the future, so the result is ignored.
+            let _ = reply.send(written.clone().map(|()| Written { write, missed }));
+        }
+    }
+
+    /// Refuses the writes of the group that must not be written: all if the store is suspended, and PATs of users who have
+    /// the maximum number of PATs.
+    fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
+        if self.is_suspended {
+            // The caller repeats the request, and the other process answers it.
+            for (_, reply) in group.drain(..) {
+                let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
+            }
+        }
         let refused = group.extract_if(.., |(write, _)| match write {
             Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
-            Write::Revocation(_) | Write::RuleOfNow(_) | Write::Networks(..) => false,
+            _ => false,
         });
         for (write, reply) in refused {
             if let Write::Issued(pat) = write {
@@ -250,69 +428,15 @@ impl Writer {
                     reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
             }
         }
-        if self.is_suspended {
-            // The caller repeats the request, and the other process answers it.
-            for (_, reply) in group.drain(..) {
-                let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
-            }
-        }
-        if group.is_empty() {
-            return;
-        }
-        // Revocations of single PATs. The rules of the group should revoke these PATs, but miss them, because the PATs
-        // have a later issue time than the rules.
-        let mut missed = Vec::new();
-        let uptime = (self.uptime)();
-        let written = self.with_database(|database| {
-            commit(database, |txn| {
-                advance_trusted_time(txn, uptime.clone())?;
-                let mut tables = Tables::open(txn)?;
-                for (write, _) in &*group {
-                    match write {
-                        Write::Revocation(revocation) => tables.insert(revocation)?,
-                        Write::RuleOfNow(rule) => {
-                            tables.insert(rule)?;
-                            for revocation in tables.missed_by(rule)? {
-                                tables.insert(&revocation)?;
-                                missed.push(revocation);
-                            }
-                        }
-                        Write::Issued(pat) => tables.register(pat)?,
-                        Write::Networks(user, networks) => {
-                            tables.networks.insert(user, networks.as_slice())?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-        });
-        if written.is_ok() {
-            self.advanced = uptime;
-        }
-        let has_failed = written.is_err();
-        let unwritten = |reach| has_failed.then_some(reach);
-        for revocation in missed {
-            self.apply(revocation, unwritten(Reach::ByTime));
-        }
-        for (write, reply) in group.drain(..) {
-            match write {
-                Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
-                Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
-                Write::Issued(pat) if has_failed => self.counts.release(pat.user),
-                Write::Issued(_) | Write::Networks(..) => {}
-            }
-            // Sending fails only if the caller has dropped the future, so the result is ignored.
-            let _ = reply.send(written.clone());
-        }
     }
 
     /// Applies a revocation to the index. If the revocation could not be written, `unwritten` contains its [`Reach`],
     /// and the next write begins with this revocation.
-    fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
-        self.index.apply(&revocation);
-        self.followers.tell(&revocation);
+    fn apply(&mut self, revocation: &Revocation, unwritten: Option<Reach>) {
+        self.index.apply(revocation);
+        self.followers.tell(revocation);
         if let Some(reach) = unwritten {
-            self.unwritten.keep(revocation, reach);
+            self.unwritten.keep(revocation.clone(), reach);
         }
     }
 
@@ -382,7 +506,7 @@ impl Writer {
     /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
     /// The file is checked before and after the write. The second check finds a file that was replaced during the
     /// write.
-    fn with_database<T>(
+    pub(super) fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
@@ -462,11 +586,25 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
-        // The hashes in the index were made with the salt of the file that the store opened at its start.
-        if salt.bytes() != self.salt.bytes() {
+        // The hashes in the index were made with the salt of the file that the store opened at its start. There is one
+        // exception: a file without such hashes adopts the salt of another node.
+        let is_expected = |bytes: &[u8; Salt::LEN]| {
+            let is_adopted = !self.salts.is_own_used() && self.salts.is_foreign(bytes);
+            bytes == self.salts.own().bytes() || (is_adopted && self.adopt(bytes))
+        };
+        if !is_expected(salt.bytes()) {
             return Err(WriteProblem::Replaced);
         }
         Ok(database)
+    }
+
+    /// Replaces the own salt in memory. Returns whether it could be replaced.
+    pub(super) fn adopt(&self, salt: &[u8; Salt::LEN]) -> bool {
+        let is_adopted = self.salts.adopt(*salt);
+        if is_adopted {
+            self.networks.adopt(self.salts.own().hasher());
+        }
+        is_adopted
     }
 }
 
@@ -489,7 +627,7 @@ pub(super) fn write_all(
                 missed.extend(tables.missed_by(&revocation)?);
             }
         }
-        missed.iter().try_for_each(|revocation| tables.insert(revocation))
+        missed.iter().try_for_each(|revocation| tables.insert(revocation).map(drop))
     })?;
     Ok(missed)
 }

@@ -1,0 +1,99 @@
+//! What the writer does with records of other nodes besides writing them.
+
+use std::sync::PoisonError;
+
+use super::{
+    shared::{self, SharedRecords},
+    writer::{Reply, Write, Writer, Written},
+};
+use crate::{
+    passticket::UserId,
+    revocation::{Record, StoreError, salt::Salt, salts::MAX_SALTS},
+};
+
+impl Writer {
+    /// Adds the salts of the records of other nodes, so that checks use them. If there are too many salts, refuses the
+    /// records. Returns the salt that replaces the own salt, if there is one: the first salt that arrives while no hash
+    /// was made with the own salt. Then all nodes normally have the same salt.
+    pub(super) fn take_salts(
+        &self,
+        group: &mut Vec<(Write, Reply<Written>)>,
+    ) -> Option<[u8; Salt::LEN]> {
+        let mut adopted = None;
+        let mut has_room = true;
+        for (write, _) in &*group {
+            let Write::Shared(shared) = write else { continue };
+            for salt in shared.salts() {
+                if salt == self.salts.own().bytes() {
+                    self.salts.use_own();
+                } else if adopted != Some(*salt) && !self.salts.is_foreign(salt) {
+                    self.followers.tell_salt(salt);
+                    let is_own_used = self.salts.is_own_used() || !self.networks.lock().is_empty();
+                    if adopted.is_none() && !is_own_used {
+                        adopted = Some(*salt);
+                    } else {
+                        has_room &= self.salts.add(*salt).is_ok();
+                    }
+                }
+            }
+        }
+        if has_room {
+            return adopted;
+        }
+        for (_, reply) in group.extract_if(.., |(write, _)| matches!(write, Write::Shared(_))) {
+            let (store, limit) = (self.name.clone(), MAX_SALTS);
+            let _ = reply.send(Err(StoreError::TooManySalts { store, limit }));
+        }
+        None
+    }
+
+    /// Applies the records of other nodes in memory. If they could not be written, applies the revocations nevertheless.
+    /// The caller repeats the write.
+    pub(super) fn finish_shared(
+        &mut self,
+        group: &[(Write, Reply<Written>)],
+        adopted: Option<[u8; Salt::LEN]>,
+        registered: &[UserId],
+        has_failed: bool,
+    ) {
+        match adopted {
+            // Until the caller repeats the write, checks use both salts. There is room: a file that has not used its own
+            // salt has no salts of other nodes.
+            Some(salt) if has_failed => {
+                let _ = self.salts.add(salt);
+            }
+            Some(salt) => {
+                self.adopt(&salt);
+            }
+            None => {}
+        }
+        for (write, _) in group {
+            let Write::Shared(shared) = write else { continue };
+            let SharedRecords { records: _, followed } = shared;
+            if shared.revocations().next().is_some() {
+                self.index.apply_all(shared.revocations());
+                shared.revocations().for_each(|revocation| self.followers.tell(revocation));
+            }
+            if let (Some(followed), false) = (followed, has_failed) {
+                let mut last = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+                *last = Some(followed.clone());
+            }
+        }
+        if !has_failed {
+            registered.iter().for_each(|user| self.counts.count(*user));
+        }
+    }
+
+    /// Returns records of the file for other nodes.
+    pub(super) fn export(
+        &mut self,
+        after: Option<&Record>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let salts = self.salts.clone();
+        self.with_database(|database| {
+            let own = salts.is_own_used().then(|| *salts.own().bytes());
+            shared::export(database, own, after, limit).map_err(Into::into)
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! Records of other nodes in the file, and the records of the file for other nodes.
+
+use std::{cmp::Ordering, collections::BTreeSet, ops::Bound};
+
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::{
+    load::open_if_present,
+    tables::{FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, USERS},
+};
+use crate::{
+    clock::Timestamp,
+    passticket::UserId,
+    revocation::{IssuedRecord, Record, RecordKind, Revocation, salt::Salt},
+    token::{ServiceId, TokenFingerprint},
+};
+
+/// Records that other nodes have published, in the order of the log.
+pub(super) struct SharedRecords {
+    pub(super) records: Vec<Record>,
+    /// How far this node has followed the log with these records.
+    pub(super) followed: Option<Vec<u8>>,
+}
+
+impl SharedRecords {
+    pub(super) fn salts(&self) -> impl Iterator<Item = &[u8; Salt::LEN]> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Salt(salt) => Some(salt),
+            _ => None,
+        })
+    }
+
+    pub(super) fn revocations(&self) -> impl Iterator<Item = &Revocation> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Revocation(revocation) | Record::RuleOfNow(revocation) => Some(revocation),
+            _ => None,
+        })
+    }
+
+    /// Stores the salts and the position in the log. `own` is the own salt of the file after this, and `is_adopted` says
+    /// whether it is new.
+    pub(super) fn store_meta(
+        &self,
+        txn: &WriteTransaction,
+        own: &[u8; Salt::LEN],
+        is_adopted: bool,
+    ) -> Result<(), redb::Error> {
+        let mut salts = txn.open_table(SALTS)?;
+        for salt in self.salts().filter(|salt| *salt != own) {
+            salts.insert(salt, ())?;
+        }
+        let mut meta = txn.open_table(META)?;
+        if is_adopted {
+            meta.insert(SALT, own.as_slice())?;
+        }
+        if let Some(followed) = &self.followed {
+            meta.insert(FOLLOWED, followed.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file is
+/// changed once. This is many times as fast as the order of a log.
+#[derive(Default)]
+pub(super) struct Unordered<'a>(Vec<&'a Record>);
+
+impl<'a> Unordered<'a> {
+    pub(super) fn add(&mut self, record: &'a Record) {
+        self.0.push(record);
+    }
+
+    /// Stores the records. Adds the users of PATs that were not registered to `registered`.
+    pub(super) fn store(
+        &mut self,
+        tables: &mut Tables<'_>,
+        registered: &mut Vec<UserId>,
+    ) -> Result<(), redb::Error> {
+        self.0.sort_unstable_by(|a, b| compare_keys(a, b));
+        for record in self.0.drain(..) {
+            match record {
+                Record::Revocation(revocation) | Record::RuleOfNow(revocation) => {
+                    tables.insert(revocation)?;
+                }
+                Record::Issued(issued) => {
+                    if tables.register_shared(issued)? {
+                        registered.push(issued.user);
+                    }
+                }
+                Record::Salt(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn compare_keys(a: &Record, b: &Record) -> Ordering {
+    use Revocation::{Service, Token, User};
+    match (revocation_of(a), revocation_of(b)) {
+        (Some(Token { token: a, .. }), Some(Token { token: b, .. })) => a.cmp(b),
+        (Some(User { user: a, .. }), Some(User { user: b, .. })) => a.as_str().cmp(b.as_str()),
+        (Some(Service { service: a, .. }), Some(Service { service: b, .. })) => {
+            a.as_str().cmp(b.as_str())
+        }
+        _ => match (a, b) {
+            (Record::Issued(a), Record::Issued(b)) => {
+                (a.issued_at, a.token).cmp(&(b.issued_at, b.token))
+            }
+            _ => rank(a).cmp(&rank(b)),
+        },
+    }
+}
+
+fn revocation_of(record: &Record) -> Option<&Revocation> {
+    match record {
+        Record::Revocation(revocation) | Record::RuleOfNow(revocation) => Some(revocation),
+        Record::Issued(_) | Record::Salt(_) => None,
+    }
+}
+
+/// The order of the kinds in an export. Salts are first, so that a node that reads the records knows the salt of each
+/// fingerprint.
+const EXPORTED: [RecordKind; 5] = [
+    RecordKind::Salt,
+    RecordKind::Token,
+    RecordKind::User,
+    RecordKind::Service,
+    RecordKind::Issued,
+];
+
+fn rank(record: &Record) -> usize {
+    let kind = match record {
+        Record::Revocation(Revocation::Token { .. })
+        | Record::RuleOfNow(Revocation::Token { .. }) => RecordKind::Token,
+        Record::Revocation(Revocation::User { .. })
+        | Record::RuleOfNow(Revocation::User { .. }) => RecordKind::User,
+        Record::Revocation(Revocation::Service { .. })
+        | Record::RuleOfNow(Revocation::Service { .. }) => RecordKind::Service,
+        Record::Issued(_) => RecordKind::Issued,
+        Record::Salt(_) => RecordKind::Salt,
+    };
+    EXPORTED.iter().position(|it| *it == kind).unwrap_or(EXPORTED.len())
+}
+
+/// Returns up to `limit` records after `after`, in the order of [`EXPORTED`] and of the keys. `own` is the own salt of the
+/// file if fingerprints need it.
+pub(super) fn export(
+    database: &Database,
+    own: Option<[u8; Salt::LEN]>,
+    after: Option<&Record>,
+    limit: usize,
+) -> Result<Vec<Record>, redb::Error> {
+    let txn = database.begin_read()?;
+    let mut records = Vec::new();
+    let first = after.map_or(0, rank);
+    for kind in EXPORTED.into_iter().skip(first) {
+        let room = limit - records.len();
+        if room == 0 {
+            break;
+        }
+        // Only the first table is read from the key of `after` on.
+        let after = after.filter(|after| EXPORTED[rank(after)] == kind);
+        match kind {
+            RecordKind::Salt => {
+                let mut salts: BTreeSet<_> = own.into_iter().collect();
+                if let Some(table) = open_if_present(&txn, SALTS)? {
+                    for entry in table.iter()? {
+                        salts.insert(entry?.0.value());
+                    }
+                }
+                let is_after = |salt: &[u8; Salt::LEN]| match after {
+                    Some(Record::Salt(after)) => salt > after,
+                    _ => true,
+                };
+                records.extend(salts.into_iter().filter(is_after).take(room).map(Record::Salt));
+            }
+            RecordKind::Token => {
+                let start = match after.and_then(revocation_of) {
+                    Some(Revocation::Token { token, .. }) => Bound::Excluded(*token.as_bytes()),
+                    _ => Bound::Unbounded,
+                };
+                let table = txn.open_table(TOKENS)?;
+                for entry in table.range::<[u8; 32]>((start, Bound::Unbounded))?.take(room) {
+                    let (token, expires_at) = entry?;
+                    records.push(Record::Revocation(Revocation::Token {
+                        token: TokenFingerprint::from_bytes(token.value()),
+                        expires_at: Timestamp::from_millis(expires_at.value()),
+                    }));
+                }
+            }
+            RecordKind::User => {
+                let start = match after.and_then(revocation_of) {
+                    Some(Revocation::User { user, .. }) => Bound::Excluded(user.as_str()),
+                    _ => Bound::Unbounded,
+                };
+                let table = txn.open_table(USERS)?;
+                for entry in table.range::<&str>((start, Bound::Unbounded))?.take(room) {
+                    let (user, up_to) = entry?;
+                    let user = read_user(user.value())?;
+                    let up_to = Timestamp::from_millis(up_to.value());
+                    records.push(Record::Revocation(Revocation::User { user, up_to }));
+                }
+            }
+            RecordKind::Service => {
+                let start = match after.and_then(revocation_of) {
+                    Some(Revocation::Service { service, .. }) => Bound::Excluded(service.as_str()),
+                    _ => Bound::Unbounded,
+                };
+                let table = txn.open_table(SERVICES)?;
+                for entry in table.range::<&str>((start, Bound::Unbounded))?.take(room) {
+                    let (service, up_to) = entry?;
+                    let service = ServiceId::new(service.value())
+                        .map_err(|e| redb::Error::Corrupted(e.to_string()))?;
+                    let up_to = Timestamp::from_millis(up_to.value());
+                    records.push(Record::Revocation(Revocation::Service { service, up_to }));
+                }
+            }
+            RecordKind::Issued => {
+                let start = match after {
+                    Some(Record::Issued(IssuedRecord { issued_at, token, .. })) => {
+                        Bound::Excluded((issued_at.as_millis(), *token.as_bytes()))
+                    }
+                    _ => Bound::Unbounded,
+                };
+                let Some(table) = open_if_present(&txn, ISSUED)? else { continue };
+                for entry in table.range::<(u64, [u8; 32])>((start, Bound::Unbounded))?.take(room) {
+                    let (key, value) = entry?;
+                    let ((issued_at, token), (expires_at, user, scope_hashes)) =
+                        (key.value(), value.value());
+                    records.push(Record::Issued(IssuedRecord {
+                        token: TokenFingerprint::from_bytes(token),
+                        user: read_user(user)?,
+                        scope_hashes: scope_hashes.to_vec(),
+                        issued_at: Timestamp::from_millis(issued_at),
+                        expires_at: Timestamp::from_millis(expires_at),
+                    }));
+                }
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn read_user(user: &str) -> Result<UserId, redb::Error> {
+    UserId::new(user).map_err(|e| redb::Error::Corrupted(e.to_string()))
+}

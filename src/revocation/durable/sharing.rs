@@ -1,0 +1,97 @@
+//! What a node of a cluster needs of its store.
+
+use std::sync::PoisonError;
+
+use super::{
+    DurableStore,
+    shared::SharedRecords,
+    writer::{Command, Write, Written},
+};
+use crate::revocation::{
+    IssuedPat, IssuedRecord, Record, Revocation, StoreFuture, issued::scope_hashes, salts::Salts,
+};
+
+impl DurableStore {
+    /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other nodes:
+    /// the salt first, if they need it. Then the records do not depend on records after them.
+    pub(crate) fn record_for_nodes(&self, revocation: Revocation) -> StoreFuture<Vec<Record>> {
+        self.write_for_nodes(Write::Revocation(revocation))
+    }
+
+    /// Does the same for [`record_rule_of_now`](crate::revocation::RevocationStore::record_rule_of_now). The revocations
+    /// of registered PATs are before the rule, so that other nodes know them when they apply the rule.
+    pub(crate) fn record_rule_of_now_for_nodes(
+        &self,
+        rule: Revocation,
+    ) -> StoreFuture<Vec<Record>> {
+        self.write_for_nodes(Write::RuleOfNow(rule))
+    }
+
+    /// Does the same for [`register`](crate::revocation::RevocationStore::register).
+    pub(crate) fn register_for_nodes(&self, pat: IssuedPat) -> StoreFuture<Vec<Record>> {
+        self.write_for_nodes(Write::Issued(pat))
+    }
+
+    fn write_for_nodes(&self, write: Write) -> StoreFuture<Vec<Record>> {
+        let written = self.send(|reply| Command::Write(write, reply));
+        let salts = self.salts.clone();
+        Box::pin(async move { written.await.map(|written| records(written, &salts)) })
+    }
+
+    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations that this store did not have:
+    /// those of registered PATs that a rule with the current time revokes.
+    ///
+    /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. A call with many
+    /// records is many times as fast as many calls that wait for each other.
+    pub(crate) fn apply_shared(
+        &self,
+        records: Vec<Record>,
+        followed: Option<Vec<u8>>,
+    ) -> StoreFuture<Vec<Record>> {
+        let write = Write::Shared(SharedRecords { records, followed });
+        let written = self.send(|reply| Command::Write(write, reply));
+        Box::pin(async move {
+            let Written { write: _, missed } = written.await?;
+            Ok(missed.into_iter().map(Record::Revocation).collect())
+        })
+    }
+
+    /// Returns up to `limit` records after `after`. Salts are first.
+    pub(crate) fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>> {
+        self.send(|reply| Command::Export(after, limit, reply))
+    }
+
+    /// Returns the last value of `followed`. See [`apply_shared`](Self::apply_shared).
+    pub(crate) fn followed(&self) -> Option<Vec<u8>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
+    let record = match write {
+        Write::Revocation(revocation) => Record::Revocation(revocation),
+        Write::RuleOfNow(rule) => Record::RuleOfNow(rule),
+        Write::Issued(pat) => {
+            let IssuedPat { token, user, scopes, issued_at, expires_at } = pat;
+            let scope_hashes = scope_hashes::of(&scopes);
+            Record::Issued(IssuedRecord { token, user, scope_hashes, issued_at, expires_at })
+        }
+        // Other nodes do not need these writes.
+        Write::Networks(..) | Write::Shared(_) => return Vec::new(),
+    };
+    let mut records: Vec<_> = missed.into_iter().map(Record::Revocation).collect();
+    records.push(record);
+    let has_fingerprint = records.iter().any(|record| {
+        matches!(
+            record,
+            Record::Issued(_)
+                | Record::Revocation(Revocation::Token { .. })
+                | Record::RuleOfNow(Revocation::Token { .. })
+        )
+    });
+    if has_fingerprint {
+        // Fingerprints of PATs of other nodes may have other salts. These nodes have published them.
+        records.insert(0, Record::Salt(*salts.own().bytes()));
+    }
+    records
+}
