@@ -293,11 +293,15 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         };
         shared.renewed(term, sent, &renewed);
         remove_ended(shared, term, &renewed.leases).await?;
-        let elapsed = shared.clock.now().since(sent);
+        let now = shared.clock.now();
+        let regular = shared.rules.renewal().saturating_sub(now.since(sent));
+        // The first renewal that can count is not delayed.
+        let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
+        let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {
             biased;
             () = shared.renew_now.notified() => {}
-            () = sleep(shared.rules.renewal().saturating_sub(elapsed)) => {}
+            () = sleep(pause) => {}
         }
     }
 }

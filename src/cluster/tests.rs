@@ -2,7 +2,9 @@
 //! run in one thread, and in a virtual time. So a seed always gives the same run.
 
 mod memory;
+mod names;
 mod network;
 mod place;
 mod process;
 mod simulation;
+mod tokens;
