@@ -138,6 +138,11 @@ impl Lease {
         term.map(|term| term.seen.plus(self.rules.over()))
     }
 
+    /// Whether the node waits for the data of other nodes, and has had no lease of this term.
+    pub(super) fn waits_for_others(&self) -> bool {
+        self.term.as_ref().is_none_or(|current| current.waits_for_others)
+    }
+
     pub(super) fn is_held(&self, now: BootTime) -> bool {
         now < self.until
     }

@@ -659,7 +659,11 @@ fn fails_without(rule: Rule) {
     let seeds = 0..300;
     let failed = seeds.into_iter().find_map(|seed| match run(seed, rules) {
         Err(Problem::Violation(text)) => Some(text),
-        Err(Problem::Stuck(_)) | Ok(_) => None,
+        Err(Problem::Stuck(text)) => {
+            println!("{text}");
+            None
+        }
+        Ok(_) => None,
     });
     println!("{rule:?}: {}", failed.expect("no seed fails without the rule"));
 }

@@ -38,10 +38,10 @@ Make a Personal Access Token at node 1, and use it at node 2. It answers 200.
   PAT=$({curl} {basic} -d '{{"validity":1,"scopes":["dcpassticket"]}}' {auth}/access-token/generate) && {status} -H "PRIVATE-TOKEN: $PAT" {second}/dcpassticket/api/v1/passticketTest
 
 Revoke this token at node 2, and ask node 1 about it. It answers 401.
-  {curl} -X DELETE -d "{{"token":"$PAT"}}" {other_auth}/access-token/revoke && {status} -X POST -d "{{"token":"$PAT","serviceId":"dcpassticket"}}" {auth}/access-token/validate
+  {curl} -X DELETE -d "{{\"token\":\"$PAT\"}}" {other_auth}/access-token/revoke && {status} -X POST -d "{{\"token\":\"$PAT\",\"serviceId\":\"dcpassticket\"}}" {auth}/access-token/validate
 
-Log in again, and stop Redis for 8 seconds. After 3 seconds, both nodes refuse all tokens with 503. Then they answer 200.
-  {curl} -c {jar} {basic} {auth}/login; redis-cli -p {redis_port} DEBUG SLEEP 8 & sleep 6; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null; wait; sleep 2; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null
+Log in again, and let Redis answer nobody for 8 seconds. After 3 seconds, both nodes refuse all tokens with 503. Then they answer 200.
+  {curl} -c {jar} {basic} {auth}/login; redis-cli -p {redis_port} CLIENT PAUSE 8000 && sleep 6; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null; sleep 5; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null
 "#,
         zowe_yaml = quote(&files.zowe_yaml()),
         second_yaml = quote(&files.second_zowe_yaml()),
