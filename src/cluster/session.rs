@@ -379,12 +379,14 @@ async fn publish_derived(
     term: &Term,
     derived: Vec<Record>,
 ) -> Result<(), SessionError> {
-    if !derived.is_empty() {
-        if let Err(error) = publish(shared, term, derived.clone()).await {
-            shared.queue.add_unawaited(derived);
-            return Err(error.into());
-        }
+    if derived.is_empty() {
+        return Ok(());
     }
+    let published = publish(shared, term, derived.clone()).await;
+    if published.is_err() {
+        shared.queue.add_unawaited(derived);
+    }
+    published?;
     Ok(())
 }
 
