@@ -1,5 +1,5 @@
-//! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF endpoint checks
-//! permissions. API ML tells the gateway whether a token is still valid.
+//! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF
+//! endpoint checks permissions. API ML tells the gateway whether a token is still valid.
 
 use std::{
     future::{Ready, ready},
@@ -227,7 +227,7 @@ pub(crate) fn apiml(data: &[u8]) {
     assert_eq!(logout.is_ok(), pat.is_ok());
 }
 
-/// An answer of Redis.
+/// The input is an answer of Redis.
 pub(crate) fn redis(data: &[u8]) {
     tower_passticket::fuzzing::read_answers(data);
 }

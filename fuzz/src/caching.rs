@@ -29,7 +29,7 @@ static PAT: LazyLock<VerifiedToken> = LazyLock::new(|| {
     verifier.verify(token.expect("a token").expose()).expect("a valid token")
 });
 
-/// Input: an answer of the Caching Service to every request, in the form that [`Answer::new`] describes.
+/// The input is an answer of the Caching Service to every request, in the form that [`Answer::new`] describes.
 pub(crate) fn answers(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let modes = [
@@ -65,7 +65,8 @@ pub(crate) fn answers(data: &[u8]) {
     }
 }
 
-/// Whether a rule for `USER` or `svc` revokes a token of this moment. The salt must be a text that is not Base64.
+/// Returns whether a rule for `USER` or `svc` revokes a token that is issued now. The salt must be a text that is not
+/// Base64.
 fn is_revoked(answer: &Value) -> bool {
     let salt = answer["value"].as_str().expect("there is a salt");
     if salt != "salt!" {

@@ -862,7 +862,8 @@ mod redis_tests {
                         "{own:?} {theirs:?}"
                     );
                 }
-                // Near the end of a wait, the two clocks may disagree. Then the test ends what one of them began.
+                // Near the end of a wait, only one of the two may allow the attempt, because their clocks differ.
+                // The test then ends the attempt there.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
@@ -916,7 +917,7 @@ mod redis_tests {
         for _ in 0..20 {
             end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
         }
-        // As many invented users as the counts can hold, all with times in the future of this test.
+        // The counts hold as many users as possible. All of them are invented, and have times in the future.
         for count in ["pair", "user"] {
             let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
                         redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";
@@ -956,7 +957,7 @@ mod redis_tests {
             Duration::from_secs(60),
             crate::clock::Timestamp::from_secs(0),
         );
-        // The first slots are those after the second in which the node connected.
+        // The node gets no slot of the second in which it has connected.
         while nodes[0].reserve(request).await.is_err() {
             sleep(Duration::from_millis(50)).await;
         }

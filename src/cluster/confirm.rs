@@ -107,23 +107,16 @@ async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     };
     let first_request = shared.next_request();
     let waiting = Waiting { term: term.clone(), position, first_request, term_seen };
-    let mut observations = shared.observation.subscribe();
     let _guard = shared.add_barrier();
-    loop {
-        let is_over = {
-            let observation = observations.borrow_and_update();
-            let now = shared.clock.now();
-            observation.as_ref().is_some_and(|it| waiting.is_over(it, &shared.rules, now))
-        };
-        if is_over {
-            return Ok(());
+    let reached = shared.wait_for(|state| {
+        if state.lease.term() != Some(term) {
+            return Some(Err(OtherTerm));
         }
-        if shared.lock().lease.term() != Some(term) {
-            return Err(OtherTerm);
-        }
-        // The sender is a part of `shared`, so the channel is open.
-        let _ = observations.changed().await;
-    }
+        let now = shared.clock.now();
+        let is_over = |it: &Observation| waiting.is_over(it, &shared.rules, now);
+        state.observation.as_ref().is_some_and(is_over).then_some(Ok(()))
+    });
+    reached.await
 }
 
 /// Requests the leases of all nodes while writes wait for them.
@@ -151,21 +144,17 @@ async fn observe(shared: &Shared) {
     match shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await {
         Ok(leases) => {
             let now = shared.clock.now();
-            let applied_by_all = {
-                let mut state = shared.lock();
-                if state.lease.term() != Some(&term) {
-                    return;
+            shared.update(|state| {
+                if state.lease.term() == Some(&term) {
+                    state.peers.observe(&leases, shared.incarnation, now);
+                    let (own, over) = (shared.incarnation, shared.rules.over());
+                    let applied_by_all = state.peers.applied_by_all(&leases, own, over, now);
+                    state.observation = Some(Observation { request, term, applied_by_all });
                 }
-                state.peers.observe(&leases, shared.incarnation, now);
-                let (own, over) = (shared.incarnation, shared.rules.over());
-                state.peers.applied_by_all(&leases, own, over, now)
-            };
-            shared.observation.send_replace(Some(Observation { request, term, applied_by_all }));
+            });
         }
         // The session that renews the lease finds out at once, and joins again.
         Err(CoordinatorError::OtherTerm { .. }) => shared.renew_now.notify_one(),
         Err(_) => {}
     }
-    // A barrier whose term has ended must also find this out.
-    shared.observation.send_modify(|_| {});
 }

@@ -65,7 +65,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         replaced: Option<Incarnation>,
     ) -> CoordinatorFuture<Renewed>;
 
-    /// Returns the leases of all nodes.
+    /// Returns the leases of all nodes. A place that may not write must refuse this call: it may be an old server that other
+    /// nodes have left, and its list would lack their new leases.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
     /// Removes the lease of a node that has ended, if the stored lease is still `lease`.

@@ -129,6 +129,11 @@ impl Lease {
         }
     }
 
+    /// Whether the node waits for the data of other nodes, and has had no lease of this term.
+    pub(super) fn waits_for_others(&self) -> bool {
+        self.term.as_ref().is_none_or(|current| current.waits_for_others)
+    }
+
     pub(super) fn is_held(&self, now: BootTime) -> bool {
         now < self.until
     }

@@ -101,7 +101,8 @@ impl ClusterNode {
         let node = Self(Arc::new(Running(shared.clone())));
         let (started, result) = oneshot::channel();
         let sessions = Sessions::new(shared.clone()).await?;
-        (shared.spawn)(Box::pin(work(shared.clone(), sessions, started)));
+        let work = work(shared.clone(), sessions, started);
+        (shared.spawn)(Box::pin(until_left(shared.clone(), work)));
         (shared.spawn)(Box::pin(until_left(shared.clone(), observe_leases(shared.clone()))));
         (shared.spawn)(Box::pin(until_left(shared.clone(), report_lease(shared.clone()))));
         let ready = shared.wait_for(|state| state.lease.is_held(shared.clock.now()).then_some(()));
@@ -152,7 +153,8 @@ impl ClusterNode {
     /// Takes the lease back, because the other process has failed. The node refuses tokens until it has a lease again.
     pub fn take_back(&self) {
         let shared = self.shared();
-        if *shared.mode.borrow() == Mode::HandedOver {
+        let mode = shared.lock().mode;
+        if mode == Mode::HandedOver {
             shared.queue.set_overflow();
             set_mode(shared, Mode::Running);
         }
@@ -162,8 +164,10 @@ impl ClusterNode {
     /// not wait. If the place cannot be reached, the lease stays there until it is over.
     pub async fn leave(&self) {
         let shared = self.shared();
-        let before = *shared.mode.borrow();
-        let term = shared.lock().lease.term().cloned();
+        let (before, term) = {
+            let state = shared.lock();
+            (state.mode, state.lease.term().cloned())
+        };
         set_mode(shared, Mode::Left);
         let (Mode::Running, Some(term)) = (before, term) else { return };
         let remove = async {
@@ -215,31 +219,24 @@ fn set_mode(shared: &Shared, mode: Mode) {
             state.lease.end();
         }
     });
-    let mode = shared.lock().mode;
-    shared.mode.send_replace(mode);
+}
+
+/// Waits until the process works as the node, or not.
+async fn running(shared: &Shared, is_running: bool) {
+    let is_reached = |mode| (mode == Mode::Running) == is_running;
+    shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
 /// Keeps the connection to the place that the nodes share. `started` gets the error that ends the start.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
-    let mut mode = shared.mode.subscribe();
     let mut backoff = FIRST_BACKOFF;
     loop {
-        let now = *mode.borrow_and_update();
-        match now {
-            Mode::Left => return,
-            Mode::Running => {}
-            Mode::HandedOver => {
-                if mode.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            }
-        }
+        running(&shared, true).await;
         let error = tokio::select! {
             biased;
-            _ = mode.changed() => continue,
+            () = running(&shared, false) => continue,
             error = sessions.run() => error,
         };
         shared.counts.connection_errors.increment();
@@ -273,7 +270,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
         backoff = (backoff * 2).min(shared.rules.renewal());
         tokio::select! {
             biased;
-            _ = mode.changed() => {}
+            () = running(&shared, false) => {}
             () = sleep(wait) => {}
         }
     }
@@ -310,10 +307,9 @@ fn report(shared: &Shared, error: &SessionError) {
 
 /// Runs a task until the node has left.
 async fn until_left(shared: Arc<Shared>, task: impl Future<Output = ()>) {
-    let mut mode = shared.mode.subscribe();
     tokio::select! {
         biased;
-        _ = mode.wait_for(|mode| *mode == Mode::Left) => {}
+        () = shared.wait_for(|state| (state.mode == Mode::Left).then_some(())) => {}
         () = task => {}
     }
 }

@@ -156,8 +156,14 @@ impl Sessions {
         };
         self.needs_union = false;
         self.began_empty = false;
+        let is_stored = || shared.memory.followed().is_some_and(|followed| followed.term == *term);
         loop {
             shared.advance(term, applied);
+            if !is_stored()
+                && let Some(followed) = followed(&shared, term, applied)
+            {
+                shared.memory.apply(Vec::new(), Some(followed)).await?;
+            }
             if shared.queue.has_overflowed() {
                 return Err(SessionError::Overflow);
             }
@@ -201,8 +207,7 @@ impl Sessions {
         if !news.is_empty() {
             // If the session ends here, nothing else would publish what follows from the rules.
             self.needs_union |= news.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
-            let followed = Followed { term: term.clone(), position };
-            let derived = shared.memory.apply(news, Some(followed)).await?;
+            let derived = shared.memory.apply(news, followed(&shared, term, position)).await?;
             publish_derived(&shared, term, derived).await?;
             self.needs_union = false;
         }
@@ -219,8 +224,7 @@ impl Sessions {
         loop {
             let records = std::mem::take(&mut part.records);
             has_salt |= records.iter().any(|record| matches!(record, Record::Salt(_)));
-            let followed = Followed { term: term.clone(), position: last };
-            let followed = part.next.is_none().then_some(followed);
+            let followed = part.next.is_none().then(|| followed(shared, term, last)).flatten();
             let applied = shared.memory.apply(records, followed);
             let derived = match part.next.take() {
                 None => {
@@ -238,6 +242,15 @@ impl Sessions {
             publish_derived(shared, term, derived).await?;
         }
     }
+}
+
+/// Returns how far this node has followed the log, for its memory.
+///
+/// A memory that has followed the log of a term tells the next process that this node had a lease of the term, so the next
+/// process need not wait for the data of other nodes. So nothing is stored before the first lease.
+fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
+    let has_had_lease = !shared.lock().lease.waits_for_others();
+    has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
 /// Makes sure that no other process with the name of this node runs.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     num::NonZeroU64,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     barrier::Observation,
@@ -65,12 +62,10 @@ pub(super) struct Shared {
     /// Tokens are accepted before this time, in nanoseconds. Checks read only this.
     serve_until: AtomicU64,
     state: Mutex<State>,
-    /// Changes when `state` has changed in a way for which a task may wait.
-    progress: watch::Sender<()>,
+    /// Notified when `state` has changed in a way for which a task may wait. Not a `watch` channel, which wakes its
+    /// receivers in a random order: the simulation must give the same run each time.
+    progress: Notify,
     pub(super) renew_now: Notify,
-    pub(super) mode: watch::Sender<Mode>,
-    /// The last list of leases that a barrier has requested.
-    pub(super) observation: watch::Sender<Option<Observation>>,
     /// The number of requests for lists of leases.
     requests: AtomicU64,
     barriers: AtomicUsize,
@@ -87,6 +82,8 @@ pub(super) struct State {
     pub(super) last: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
+    /// The last list of leases that a barrier has requested.
+    pub(super) observation: Option<Observation>,
     /// The incarnation of a dead node with this name.
     pub(super) replaced: Option<Incarnation>,
     /// Why there is no connection to the place.
@@ -118,6 +115,7 @@ impl Shared {
             peers: Peers::default(),
             last: LogPosition::START,
             received: 0,
+            observation: None,
             replaced: None,
             problem: None,
             since: clock.now(),
@@ -134,10 +132,8 @@ impl Shared {
             counts: ClusterCounts::default(),
             serve_until: AtomicU64::new(0),
             state: Mutex::new(state),
-            progress: watch::Sender::new(()),
+            progress: Notify::new(),
             renew_now: Notify::new(),
-            mode: watch::Sender::new(Mode::Running),
-            observation: watch::Sender::new(None),
             requests: AtomicU64::new(0),
             barriers: AtomicUsize::new(0),
             barrier_added: Notify::new(),
@@ -179,20 +175,19 @@ impl Shared {
         };
         self.serve_until.store(until, Ordering::Release);
         drop(state);
-        self.progress.send_replace(());
+        self.progress.notify_waiters();
         result
     }
 
     /// Waits until `ready` returns a value.
     pub(super) async fn wait_for<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
-        let mut progress = self.progress.subscribe();
         loop {
-            progress.borrow_and_update();
+            let mut progress = pin!(self.progress.notified());
+            progress.as_mut().enable();
             if let Some(value) = ready(&self.lock()) {
                 return value;
             }
-            // The sender is a part of `self`, so the channel is open.
-            let _ = progress.changed().await;
+            progress.await;
         }
     }
 

@@ -7,8 +7,8 @@ use std::{
 
 /// The IP address of a client: the address of the peer, or the address that a trusted proxy has announced.
 ///
-/// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains. So a client has the same address over IPv4
-/// and over a dual-stack socket.
+/// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains. So an IPv4 client has the same address
+/// on an IPv4 listener and on an IPv6 listener that also accepts IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 

@@ -413,8 +413,9 @@ where
             last.targets.pool.may_use_http2(upstream, route.protocol())
         });
         let receive = match upload {
+            Upload::None => None,
             Upload::Finite => Some(Receive::new(timeouts.receive())),
-            Upload::None | Upload::Endless => None,
+            Upload::Endless => Some(Receive::new(timeouts.receive()).only_over_http1()),
         };
         let ServiceRequest { request, accepts_trailers, client } =
             service_request(request, last, at, progress, receive, &mut self.peer, upgrade)?;
@@ -574,7 +575,8 @@ enum Upload {
     None,
     /// The client must send it with a minimum speed.
     Finite,
-    /// The body of gRPC. The client may pause for any time, so it may send the body only while its credential is valid.
+    /// The body of gRPC, to a service that may use HTTP/2. If the service does, the client may pause for any time, so
+    /// it may send the body only while its credential is valid.
     Endless,
 }
 

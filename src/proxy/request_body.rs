@@ -2,7 +2,7 @@
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
 //! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
-//! sends it again if the service has not processed the request.
+//! sends it again if the service has not processed the request. So a shared body is always sent over HTTP/2.
 
 use std::{
     pin::Pin,
@@ -136,13 +136,38 @@ pub(super) struct Receive {
     bytes: u64,
     /// Whether a frame has arrived, and the body was not polled since then.
     has_frame: bool,
+    applies: Applies,
+}
+
+/// When the limit of [`Receive`] applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applies {
+    Always,
+    /// Only over HTTP/1.1. The body is now sent over HTTP/1.1, or nothing was sent yet.
+    OverHttp1,
+    /// Only over HTTP/1.1, and the body is now sent over HTTP/2.
+    NotNow,
 }
 
 impl Receive {
     /// Creates a watch. The client must send the minimum number of bytes (see [`StallTimer`]) within each period of
     /// length `limit`.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
+        Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false, applies: Applies::Always }
+    }
+
+    /// The client may pause for any time if the connection to the service uses HTTP/2. This is known only when the
+    /// connection is open.
+    pub(super) fn only_over_http1(self) -> Self {
+        Self { applies: Applies::OverHttp1, ..self }
+    }
+
+    fn set_http2(&mut self, is_http2: bool) {
+        self.applies = match self.applies {
+            Applies::Always => Applies::Always,
+            Applies::OverHttp1 | Applies::NotNow if is_http2 => Applies::NotNow,
+            Applies::OverHttp1 | Applies::NotNow => Applies::OverHttp1,
+        };
     }
 
     fn add(&mut self, bytes: usize) {
@@ -152,6 +177,9 @@ impl Receive {
 
     /// Returns `Ready` if the client has stalled. Call this while the client has not sent the next frame.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
+        if self.applies == Applies::NotNow {
+            return Poll::Pending;
+        }
         if std::mem::take(&mut self.has_frame) {
             // The service took no data for a while after the last frame. The client did not have to send data during
             // this time, so this time does not count.
@@ -177,7 +205,7 @@ pin_project! {
         // Whether the length of the body was known at the start.
         has_length: bool,
         progress: Progress,
-        // `None` if the client may send at any speed.
+        // `None` for a request without a body.
         receive: Option<Receive>,
         // The number of bytes that the client may still send. `None` if the size is not limited.
         remaining: Option<u64>,
@@ -339,6 +367,7 @@ impl<B: Body<Error: Into<BoxError>>> SharedBody for RequestBody<B> {
             Kind::Own { body } => Shared::new(body),
             Kind::Shared { shared } => shared,
         };
+        shared.lock().set_http2(true);
         let handle = shared.handle();
         (Self { kind: Kind::Shared { shared } }, Self { kind: Kind::Shared { shared: handle } })
     }
@@ -441,6 +470,14 @@ impl From<Part> for Frame<Bytes> {
 }
 
 impl<B> State<B> {
+    fn set_http2(&mut self, is_http2: bool) {
+        if let Some(body) = &mut self.body
+            && let Some(receive) = body.as_mut().project().receive
+        {
+            receive.set_http2(is_http2);
+        }
+    }
+
     /// Stops keeping parts. The last attempt may still have to read some of the kept parts, so these stay.
     fn forget(&mut self) {
         self.is_repeatable = false;
@@ -539,6 +576,8 @@ impl<B> Shared<B> {
         state.attempt += 1;
         state.position = 0;
         state.is_dropped = false;
+        // The next connection may use HTTP/1.1.
+        state.set_http2(false);
         let reader = Some(Reader { attempt: state.attempt });
         drop(state);
         Some(Self { state: self.state.clone(), reader })
@@ -634,6 +673,7 @@ mod tests {
     use std::{collections::VecDeque, convert::Infallible};
 
     use http_body_util::BodyExt;
+    use tokio::time::timeout;
     use tokio_test::{assert_pending, assert_ready, task};
 
     use super::*;
@@ -716,6 +756,23 @@ mod tests {
         assert!(!handle.has_ended());
         handle.cancel();
         assert!(Box::pin(again).frame().await.unwrap().is_err());
+    }
+
+    /// A second attempt may use HTTP/1.1, although the first one used HTTP/2.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_over_http_1_does_not_apply_while_the_body_is_shared() {
+        const LIMIT: Duration = Duration::from_secs(60);
+        let inner = Frames { lengths: [3].into(), has_end: false };
+        let progress = Progress::start(&inner);
+        let receive = Receive::new(LIMIT).only_over_http1();
+        let (first, handle) = RequestBody::new(inner, progress, Some(receive), None, None).share();
+        let mut first = Box::pin(first);
+        first.frame().await.unwrap().unwrap();
+        timeout(10 * LIMIT, first.frame()).await.expect_err("there is no limit over HTTP/2");
+        let mut second = Box::pin(handle.rewind().expect("the frame was kept"));
+        second.frame().await.unwrap().unwrap();
+        let ended = timeout(3 * LIMIT, second.frame()).await.expect("there is a limit");
+        assert!(ended.unwrap().unwrap_err().is::<Stalled>());
     }
 
     #[tokio::test]

@@ -3,29 +3,32 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    future::{Ready, ready},
     num::NonZeroU16,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{HeaderMap, Request, Response, Version, header::AUTHORIZATION};
+use http::{HeaderMap, Request, Response, Uri, Version, header::AUTHORIZATION};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper_util::rt::TokioIo;
 use test_support::{
     pki::SERVER,
     raw::{self, head},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, duplex},
     net::TcpStream,
     sync::mpsc,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -37,7 +40,7 @@ use tower_passticket::{
     },
     metrics::MetricRegistry,
     passticket::Replay,
-    proxy::{Forward, ForwardCounts, ForwardTimeouts, Http2Settings, ResponseBody},
+    proxy::{Forward, ForwardCounts, ForwardTimeouts, Http2Settings, NegotiateHttp2, ResponseBody},
     rustls::ServerConfig,
     token::ServiceId,
 };
@@ -66,8 +69,8 @@ fn channel() -> (mpsc::UnboundedSender<Frame<Bytes>>, Body) {
         type Item = Result<Frame<Bytes>, Infallible>;
         fn poll_next(
             mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Self::Item>> {
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Self::Item>> {
             self.0.poll_recv(cx).map(|frame| frame.map(Ok))
         }
     }
@@ -664,4 +667,171 @@ async fn a_request_with_a_passticket_gets_a_new_one_if_the_service_may_have_seen
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 2);
     assert_ne!(seen[0], seen[1]);
+}
+
+/// A service with TLS that answers a request with its version after it has read the body, which is empty or ends with a
+/// dot.
+async fn reading_service(alpn: &str) -> String {
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![SERVER.certificate_der()], SERVER.private_key());
+    let mut config = config.unwrap();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let address = raw::service(move |stream: TcpStream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let handle = async |(request, respond): Exchange| {
+                    let mut body = request.into_body();
+                    while let Some(Ok(_)) = body.data().await {}
+                    answer(respond, "HTTP/2");
+                };
+                return serve(stream, h2::server::Builder::new(), handle).await;
+            }
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let mut line = String::new();
+            while !line.ends_with(".\r\n") {
+                if stream.read_line(&mut line).await.unwrap_or_default() == 0 {
+                    return;
+                }
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nHTTP/1.1";
+            stream.get_mut().write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    format!("https://localhost:{}", address.port())
+}
+
+/// Whether the service uses HTTP/2 is known only when the connection is open. Until then, the gateway must not decide
+/// that the client may pause for any time.
+#[tokio::test]
+async fn a_client_of_grpc_may_pause_only_if_the_service_uses_http_2() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    for (alpn, pause, want) in [
+        ("http/1.1", Some(4 * LIMIT), (408, None)),
+        ("http/1.1", None, (200, Some("HTTP/1.1"))),
+        ("h2", Some(4 * LIMIT), (200, Some("HTTP/2"))),
+    ] {
+        let timeouts = ForwardTimeouts::default().with_response(PATIENCE).with_receive(LIMIT);
+        let settings =
+            Settings { timeouts, protocol: ServiceProtocol::Auto, ..Settings::default() };
+        let (sender, body) = channel();
+        let request = Request::post("/svc/x").header("content-type", "application/grpc+proto");
+        let gateway = gateway(&reading_service(alpn).await, &settings);
+        let response = tokio::spawn(gateway.oneshot(request.body(body).unwrap()));
+        sender.send(Frame::data("begin".into())).unwrap();
+        sleep(pause.unwrap_or_default()).await;
+        // The gateway may have ended the request.
+        let _ = sender.send(Frame::data("end.".into()));
+        drop(sender);
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap().unwrap();
+        let status = response.status().as_u16();
+        let body = text(response).await;
+        assert_eq!((status, (status == 200).then_some(&*body)), want, "{alpn} {pause:?}");
+    }
+}
+
+/// Connects to a service in memory. `serve` gets the number of the connection, which begins with 0.
+#[derive(Clone)]
+struct InMemory {
+    serve: Arc<dyn Fn(usize, DuplexStream) + Send + Sync>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Service<Uri> for InMemory {
+    type Response = TokioIo<DuplexStream>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (ours, theirs) = duplex(64 * 1024);
+        (self.serve)(self.connections.fetch_add(1, Ordering::Relaxed), theirs);
+        ready(Ok(TokioIo::new(ours)))
+    }
+}
+
+impl NegotiateHttp2 for InMemory {
+    fn offering_http2(&self) -> Self {
+        self.clone()
+    }
+
+    fn is_http2(_: &Self::Response) -> bool {
+        false
+    }
+}
+
+/// A long poll, and a service that is lost without a word. Only the answers to the pings show the difference.
+#[tokio::test(start_paused = true)]
+async fn pings_end_the_requests_of_a_lost_connection_and_not_those_that_wait_long() {
+    const INTERVAL: Duration = Duration::from_secs(30);
+    const LATE: Duration = Duration::from_secs(3000);
+    // The interval, and the 20 s in which the service must answer the ping.
+    let lost = 50..53;
+    for (method, pings, answers_pings, want, seconds) in [
+        ("GET", Some(INTERVAL), true, (200, "0"), 3000..3003),
+        ("POST", Some(INTERVAL), true, (200, "0"), 3000..3003),
+        ("GET", Some(INTERVAL), false, (200, "1"), lost.clone()),
+        ("POST", Some(INTERVAL), false, (502, ""), lost.clone()),
+        // Without pings, only the response timeout ends the wait.
+        ("GET", None, false, (504, ""), 6000..6003),
+    ] {
+        let serve = move |number: usize, io: DuplexStream| async move {
+            let mut connection = h2::server::handshake(io).await.unwrap();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                if request.uri().path() == "/first" || number > 0 {
+                    answer(respond, if number == 0 { "0" } else { "1" });
+                    continue;
+                }
+                if !answers_pings {
+                    // Nothing polls the connection, so it answers no ping.
+                    return std::future::pending().await;
+                }
+                tokio::spawn(async move {
+                    sleep(LATE).await;
+                    answer(respond, "0");
+                });
+            }
+        };
+        let connector = InMemory {
+            serve: Arc::new(move |number, io| drop(tokio::spawn(serve(number, io)))),
+            connections: Arc::default(),
+        };
+        let service = ServiceId::new("svc").unwrap();
+        let upstream = Upstream::parse("http://service").unwrap();
+        let route = Route::new(service, "", upstream, Bypass).unwrap();
+        let route = route.with_protocol(ServiceProtocol::H2c);
+        let counts = Arc::<ForwardCounts>::default();
+        let timeouts = ForwardTimeouts::default().with_response(2 * LATE);
+        let forward = Forward::new(connector, timeouts)
+            .with_counts(counts.clone())
+            .with_http2(Http2Settings::default().with_ping_interval(pings));
+        let gateway = ServiceBuilder::new()
+            .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+            .service(forward);
+        // A request on a connection that was used before may be sent again.
+        let first = Request::get("/svc/first").body(empty()).unwrap();
+        assert_eq!(text(gateway.clone().oneshot(first).await.unwrap()).await, "0");
+        let begin = Instant::now();
+        let request = Request::builder().method(method).uri("/svc/poll").body(empty()).unwrap();
+        let response = gateway.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = text(response).await;
+        let case = format!("{method}, pings {pings:?}, answered {answers_pings}");
+        assert_eq!((status, if status == 200 { &*body } else { "" }), want, "{case}");
+        let waited = begin.elapsed().as_secs();
+        assert!(seconds.contains(&waited), "{case}: {waited} s");
+        if pings.is_some() {
+            // The lost connection is closed, and the other one stays.
+            let open = i64::from(answers_pings || method == "GET");
+            until(|| counts.open() == open).await;
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
     pki::{Clients, Identity, SERVER},
 };
 
-/// The maximum number of keys of `/cache-query`.
+/// The maximum number of keys in a call of `/cache-query`.
 const MAX_QUERY_KEYS: usize = 66;
 
 /// How a release of the service stores lists.
@@ -35,20 +35,20 @@ pub struct CachingStore {
     /// The key-value records and the lists of API ML's partition.
     records: BTreeMap<String, String>,
     lists: BTreeMap<String, BTreeMap<String, String>>,
-    /// The lifetimes of the entries that were written with one.
+    /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
-    /// The number of writes to lists that the service answers with success, and drops.
+    /// The service drops this number of the next writes to lists, although it answers with success.
     pub drops: usize,
     /// Whether the storage is Infinispan. Other storages have no lists.
     pub is_infinispan: bool,
     /// Whether API ML trusts the certificates of clients.
     pub trusts_clients: bool,
-    /// The status of all answers, instead of the right one.
+    /// If set, all answers have this status.
     pub status: Option<u16>,
 }
 
 impl CachingStore {
-    /// Creates a service without a salt, whose clients are all API ML.
+    /// Creates a service without a salt. All clients have the partition of API ML.
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -120,7 +120,7 @@ impl CachingStore {
         }
         if !is_api_ml {
             // The partition of another client has no data.
-            return CachingStore::new(self.layout).answer_api_ml(method, &segments, &body);
+            return Self::new(self.layout).answer_api_ml(method, &segments, &body);
         }
         self.answer_api_ml(method, &segments, &body)
     }

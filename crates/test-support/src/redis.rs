@@ -247,9 +247,8 @@ pub enum Reply {
 impl Reply {
     /// Asserts that this is no error.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub fn ok(self) {
         assert!(!matches!(self, Self::Error(_)), "{self:?}");
-        self
     }
 
     /// Returns the text.
@@ -278,14 +277,13 @@ impl Reply {
             "+" => Self::Bytes(rest.into()),
             "-" => Self::Error(rest.to_owned()),
             ":" => Self::Int(rest.parse().unwrap()),
-            "$" if rest == "-1" => Self::Nil,
+            "$" | "*" if rest == "-1" => Self::Nil,
             "$" => {
                 let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
                 stream.read_exact(&mut bytes).unwrap();
                 bytes.truncate(bytes.len() - 2);
                 Self::Bytes(bytes)
             }
-            "*" if rest == "-1" => Self::Nil,
             "*" => Self::Array((0..rest.parse().unwrap()).map(|_| Self::read(stream)).collect()),
             _ => panic!("not an answer of Redis: {line}"),
         }

@@ -255,7 +255,8 @@ impl Coordinator for RedisPlace {
     }
 
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>> {
-        let answer = self.in_term(&LEASES, vec![self.keys().leases()], &term, Vec::new());
+        let keys = vec![self.keys().leases(), self.keys().asked()];
+        let answer = self.in_term(&LEASES, keys, &term, Vec::new());
         let malformed = self.malformed();
         Box::pin(async move { reply::leases(&answer.await?).map_err(malformed) })
     }

@@ -108,6 +108,10 @@ fn permission(detail: &str) -> String {
     let what = match command {
         Some(command) => format!("the user must have the command {command}"),
         None if detail.contains("key") => "the user must have the keys of this site".to_owned(),
+        // Redis does not say which.
+        None if detail.contains("can't run this command") => {
+            "the user must have all commands of the scripts".to_owned()
+        }
         None => format!("the user has no permission: {detail}"),
     };
     format!("{what}; set the ACL that `check --live` prints")
@@ -117,4 +121,67 @@ fn permission(detail: &str) -> String {
 pub(super) fn text_of(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|char| !char.is_control()).take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error for an answer of Redis.
+    fn failure(answer: &str) -> Failure {
+        let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
+        let error = answer.extract_error().unwrap_err();
+        Failure::new(&"Redis at a:1".into(), &error)
+    }
+
+    #[test]
+    fn an_error_of_redis_says_what_to_correct() {
+        for (answer, reason) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", "give it more memory"),
+            ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+            ("MISCONF Errors writing to the AOF file: No space left on device", "look at its log"),
+            ("READONLY You can't write against a read only replica.", "address of the primary"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "password is wrong"),
+            ("NOAUTH Authentication required.", "passwordFile"),
+            ("MOVED 1 127.0.0.1:7000", "Redis Cluster"),
+            ("NOPERM this user has no permissions to run the 'xread' command", "command xread"),
+            ("NOPERM User tp has no permissions to run the 'evalsha' command", "command evalsha"),
+            ("NOPERM No permissions to access a key", "keys of this site"),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: x",
+                "all commands of the scripts",
+            ),
+        ] {
+            match failure(answer).error {
+                CoordinatorError::Refused { reason: found, .. } => {
+                    assert!(found.contains(reason), "{answer}: {found}");
+                }
+                other => panic!("{answer}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn errors_of_scripts_and_of_the_server_are_told_apart() {
+        let is = |answer, is: fn(&CoordinatorError) -> bool| {
+            let failure = failure(answer);
+            assert!(is(&failure.error), "{answer}: {failure:?}");
+            failure.is_of_connection
+        };
+        assert!(!is("TPTERM the term has ended", |it| matches!(
+            it,
+            CoordinatorError::OtherTerm { .. }
+        )));
+        assert!(!is("TPVER 7", |it| matches!(it, CoordinatorError::OtherVersion { found: 7, .. })));
+        let is_malformed = |it: &_| matches!(it, CoordinatorError::Malformed { .. });
+        for answer in ["TPVER x", "TPBAD the key log", "WRONGTYPE Operation against a key"] {
+            assert!(!is(answer, is_malformed));
+        }
+        for answer in
+            ["LOADING Redis is loading", "BUSY a script runs", "ERR x", "UNKNOWN \u{1b}[31m"]
+        {
+            assert!(is(answer, |it| matches!(it, CoordinatorError::Unreachable { .. })));
+            assert!(!failure(answer).error.to_string().contains('\u{1b}'));
+        }
+    }
 }

@@ -37,6 +37,11 @@ impl SiteKeys<'_> {
         self.key("leases")
     }
 
+    /// A key that is written when the leases are read.
+    pub(super) fn asked(&self) -> Vec<u8> {
+        self.key("asked")
+    }
+
     pub(super) fn image(&self, kind: RecordKind) -> Vec<u8> {
         self.key(&format!("image:{}", kind.letter()))
     }

@@ -16,6 +16,7 @@ mod primary;
 mod reply;
 mod script;
 mod settings;
+mod settings_error;
 mod socket;
 mod time_slots;
 mod tls;
@@ -27,6 +28,7 @@ pub use place::RedisPlace;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use reply::read_answers;
-pub use settings::{RedisAddress, RedisSettings, RedisSettingsError, SiteName};
+pub use settings::{RedisAddress, RedisSettings, SiteName};
+pub use settings_error::RedisSettingsError;
 pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;

@@ -18,7 +18,8 @@ use super::{
     failure::Failure,
     primary::{self, Primary},
     script::Script,
-    settings::{Endpoint, RedisSettings, RedisSettingsError, Source},
+    settings::{Endpoint, RedisSettings, Source},
+    settings_error::RedisSettingsError,
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 

@@ -14,6 +14,9 @@ use super::{
 /// How long a Sentinel may take to answer.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long the first commands on a new connection may take.
+const SETUP_LIMIT: Duration = Duration::from_secs(1);
+
 /// A connection to a primary, and what identifies the server process.
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -58,7 +61,7 @@ pub(super) async fn connect(
         let (role, time) = (connection.command(&role), redis::cmd("TIME"));
         tokio::try_join!(role, server, connection.command(&time))
     };
-    let (role, server, time) = match timeout(SENTINEL_LIMIT, opened).await {
+    let (role, server, time) = match timeout(SETUP_LIMIT, opened).await {
         Ok(opened) => opened.map_err(|error| Failure::new(place, &error))?,
         Err(_) => {
             return Err(Failure::unreachable(

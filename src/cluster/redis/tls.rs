@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::settings::RedisSettingsError;
+use super::settings_error::RedisSettingsError;
 
 /// The certificates for the connections to Redis and Sentinel.
 ///

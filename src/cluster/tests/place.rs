@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     cluster::coordinator::{
@@ -24,11 +25,11 @@ struct Server {
     /// The difference of the clock of the server to the real time, in milliseconds.
     skew: i64,
     epoch: Option<u64>,
-    log: Vec<LogEntry>,
+    log: Arc<Vec<LogEntry>>,
     last: LogPosition,
     /// Entries up to here were removed.
     trimmed: LogPosition,
-    image: BTreeMap<(u8, Vec<u8>), Record>,
+    image: Arc<BTreeMap<(u8, Vec<u8>), Record>>,
     leases: BTreeMap<NodeName, LeaseRecord>,
 }
 
@@ -56,7 +57,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     state: Arc<Mutex<State>>,
-    changed: watch::Sender<()>,
+    changed: Arc<Notify>,
 }
 
 /// What becomes the primary.
@@ -77,7 +78,7 @@ impl Place {
             start: Instant::now(),
             random,
         };
-        Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(()) }
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -86,7 +87,7 @@ impl Place {
 
     pub(super) fn set(&self, availability: Availability) {
         self.lock().availability = availability;
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     pub(super) fn availability(&self) -> Availability {
@@ -100,7 +101,7 @@ impl Place {
         state.primary = Server { run, skew, ..Server::default() };
         state.snapshots.clear();
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// Makes a replica the primary.
@@ -120,7 +121,7 @@ impl Place {
         state.primary = server;
         state.snapshots.clear();
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// Removes old entries of the log.
@@ -128,7 +129,7 @@ impl Place {
         let mut state = self.lock();
         let keep = state.primary.log.len() / 4;
         let removed = state.primary.log.len() - keep;
-        let last = state.primary.log.drain(..removed).next_back();
+        let last = Arc::make_mut(&mut state.primary.log).drain(..removed).next_back();
         if let Some(entry) = last {
             state.primary.trimmed = entry.position;
         }
@@ -171,7 +172,7 @@ impl Place {
             }
         }
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
         result
     }
 
@@ -201,7 +202,7 @@ impl Place {
                 if server.merge(&record) {
                     server.last = server.next_position(now);
                     let (position, from) = (server.last, from.clone());
-                    server.log.push(LogEntry { position, from, record });
+                    Arc::make_mut(&mut server.log).push(LogEntry { position, from, record });
                 }
             }
             Ok(server.last)
@@ -215,9 +216,9 @@ impl Place {
         wait: Duration,
     ) -> Option<Result<Followed, CoordinatorError>> {
         let end = Instant::now() + wait;
-        let mut changed = self.changed.subscribe();
         loop {
-            changed.borrow_and_update();
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             let followed = self.with(Some(term), |server, _| {
                 if after < server.trimmed {
                     return Ok(Followed::Gap);
@@ -230,7 +231,7 @@ impl Place {
                 Some(Ok(Followed::Entries(entries)))
                     if entries.is_empty() && Instant::now() < end =>
                 {
-                    let _ = tokio::time::timeout_at(end, changed.changed()).await;
+                    let _ = tokio::time::timeout_at(end, changed).await;
                 }
                 _ => return followed,
             }
@@ -328,7 +329,7 @@ impl Server {
                 Record::RuleOfNow(rule) => Record::Revocation(rule.clone()),
                 other => other.clone(),
             };
-            self.image.insert(key, stored);
+            Arc::make_mut(&mut self.image).insert(key, stored);
         }
         is_change || parts.is_of_now
     }

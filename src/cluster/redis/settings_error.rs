@@ -1,0 +1,49 @@
+//! The error of the settings for Redis.
+
+/// The settings for Redis are wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisSettingsError {
+    /// The name of the site.
+    #[error(
+        "{0:?} is not the name of a site; use 1 to 64 letters, digits, dots, hyphens and underscores"
+    )]
+    Site(String),
+    /// The name of the primary in Sentinel.
+    #[error("{0:?} is not the name of a primary in Sentinel; use the name of `sentinel monitor`")]
+    Master(String),
+    /// Not a URL of Redis.
+    #[error(
+        "the URL of Redis is malformed; write rediss://user@host:port or rediss://user@host:port/database"
+    )]
+    Url,
+    /// The URL contains a password.
+    #[error(
+        "the URL of Redis contains a password; write the password to a file, and set passwordFile"
+    )]
+    PasswordInUrl,
+    /// A URL without TLS to another machine.
+    #[error(
+        "the connection to Redis at {0:?} would not be encrypted; use rediss://, or redis:// with an address of this machine, such as 127.0.0.1"
+    )]
+    NotEncrypted(String),
+    /// The list of Sentinels.
+    #[error(
+        "the list of Sentinels is wrong; it needs 1 to 16 URLs, all with the same scheme and user, and without a database"
+    )]
+    Sentinels,
+    /// Certificates without `rediss://`, or the reverse.
+    #[error(
+        "rediss:// needs certificateAuthorities (the certificates that have signed the certificate of Redis), and redis:// must not have certificates"
+    )]
+    Tls,
+    /// A user without a password.
+    #[error("a user of Redis or Sentinel is set, but no password; set passwordFile")]
+    PasswordMissing,
+    /// Malformed certificates or keys.
+    #[error("the {0} for Redis cannot be read; it must be in PEM format")]
+    Pem(&'static str),
+    /// The certificate and the key of the client are not a pair.
+    #[error("the client certificate for Redis cannot be used: {0}")]
+    ClientCertificate(String),
+}
