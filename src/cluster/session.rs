@@ -122,10 +122,16 @@ impl Sessions {
             );
         }
         if is_other && self.began_empty && shared.options.empty_site == EmptySite::Refuse {
-            let call = shared.coordinator.image(term.clone(), None);
-            let part = shared.call(Duration::ZERO, call).await?;
-            if part.records.is_empty() && part.next.is_none() {
-                return Err(SessionError::EmptySite);
+            // A part may be empty although a later part is not.
+            let mut cursor = None;
+            loop {
+                let call = shared.coordinator.image(term.clone(), cursor);
+                let part = shared.call(Duration::ZERO, call).await?;
+                match part.next {
+                    _ if !part.records.is_empty() => break,
+                    None => return Err(SessionError::EmptySite),
+                    next => cursor = next,
+                }
             }
         }
         claim_name(&shared, &term).await?;

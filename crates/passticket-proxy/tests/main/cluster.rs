@@ -79,6 +79,8 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
     redis.kill();
     // This node applies the revocation, but the other node may not have it.
     assert_eq!(nodes[0].revoke(&late).await, 503);
+    let unconfirmed = "passticket_cluster_unconfirmed_writes_total";
+    let unconfirmed = metric(&reqwest::Client::new(), nodes[0].admin, unconfirmed).await;
     for node in &nodes {
         let took = node.wait_for(&kept, 503).await;
         assert!(took < LEASE + PATIENCE / 2, "{took:?}");
@@ -97,7 +99,8 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
         assert_eq!(node.check(&revoked).await, 401);
     }
     // The revocation that was answered with 503 is published now.
-    for node in &nodes {
+    // On a very slow machine, the lease may have ended before the request, so that nothing was stored.
+    for node in nodes.iter().filter(|_| unconfirmed > 0) {
         node.wait_for(&late, 401).await;
     }
     assert_eq!(nodes[1].revoke(&kept).await, 204);
@@ -346,7 +349,7 @@ async fn the_commands_of_the_demo_with_two_nodes_show_what_it_says() {
             directory,
         ];
         let mut program = Running::start(PROGRAM, &args);
-        let printed = program.printed("DEBUG SLEEP");
+        let printed = program.printed("CLIENT PAUSE");
         let commands: Vec<_> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
         // The last command needs redis-cli.
         let script = commands[..4].join("\n");
