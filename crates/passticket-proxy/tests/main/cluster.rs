@@ -8,7 +8,7 @@ use crate::{
         cluster::{LEASE, Node, Site, Token, redis},
         metric,
     },
-    takeover::successor,
+    takeover::{fake, successor},
     websocket::{closed, open_of},
 };
 use serde_json::json;
@@ -257,6 +257,37 @@ async fn a_process_that_takes_over_continues_the_lease() {
     }
     assert_eq!(b.revoke(&login).await, 204);
     assert_eq!(a.check(&login).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_takeover_gives_the_lease_back() {
+    let Some(redis) = redis() else { return };
+    let site = Site::at(&redis.url()).await;
+    let [a, mut b] = site.start_all(["a", "b"]).await;
+    let login = a.login().await;
+    let socket = b.config.with_file_name("b.redb.takeover");
+    let made = async {
+        while !socket.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.unwrap();
+    // The process has the lease when it is killed, and in the second round also the permission to serve.
+    for steps in [3, 5] {
+        let mut new = fake(&socket, steps);
+        sleep(Duration::from_millis(500)).await;
+        new.kill().unwrap();
+        new.wait().unwrap();
+        b.wait_for(&login, 200).await;
+    }
+    b = spawn_blocking(move || {
+        b.program.logged("the takeover failed; this process continues");
+        b
+    })
+    .await
+    .unwrap();
+    assert_eq!(a.revoke(&login).await, 204);
+    assert_eq!(b.check(&login).await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
