@@ -122,11 +122,7 @@ impl Sessions {
             );
         }
         if is_other && self.began_empty && shared.options.empty_site == EmptySite::Refuse {
-            let call = shared.coordinator.image(term.clone(), None);
-            let part = shared.call(Duration::ZERO, call).await?;
-            if part.records.is_empty() && part.next.is_none() {
-                return Err(SessionError::EmptySite);
-            }
+            check_site(&shared, &term).await?;
         }
         claim_name(&shared, &term).await?;
         let from = {
@@ -251,6 +247,26 @@ impl Sessions {
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
+}
+
+/// Returns an error if no node has data of the site. Another node of the term has published its data, or publishes them
+/// before this node gets a lease.
+async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    let leases = shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
+    if leases.iter().any(|lease| lease.node != shared.options.name) {
+        return Ok(());
+    }
+    // A part may be empty although a later part is not.
+    let mut cursor = None;
+    loop {
+        let call = shared.coordinator.image(term.clone(), cursor);
+        let part = shared.call(Duration::ZERO, call).await?;
+        match part.next {
+            _ if !part.records.is_empty() => return Ok(()),
+            None => return Err(SessionError::EmptySite),
+            next => cursor = next,
+        }
+    }
 }
 
 /// Makes sure that no other process with the name of this node runs.

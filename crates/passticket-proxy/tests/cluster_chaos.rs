@@ -51,13 +51,23 @@ const SERVERS: usize = 3;
 const REVOKERS: usize = 6;
 
 /// The number of revocations before the first event, for the figures.
-const QUIET: usize = 100;
+const QUIET: usize = 50;
 
 /// The test ends after this time for each revocation, even if it has not made all of them.
 const TIME_PER_REVOCATION: Duration = Duration::from_millis(600);
 
 /// The time within which all nodes must accept tokens again after the last event.
 const RECOVERY: Duration = Duration::from_secs(60);
+
+/// The test makes at least this many events.
+const MIN_EVENTS: u64 = 20;
+
+/// The number of kinds of events.
+const KINDS: usize = 14;
+/// The kind of event that kills the primary.
+const FAILOVER: usize = 9;
+/// The kind of event that kills a replica.
+const REPLICA: usize = 13;
 
 /// Random numbers that depend only on the seed (SplitMix64).
 #[derive(Clone)]
@@ -253,6 +263,7 @@ impl Drop for Member {
 /// What the test has seen.
 #[derive(Default)]
 struct Seen {
+    events: AtomicU64,
     confirmed: AtomicU64,
     unconfirmed: AtomicU64,
     failed: AtomicU64,
@@ -454,12 +465,15 @@ async fn make_events(
     deployment: &mut Deployment,
     random: &mut Random,
     start: Instant,
-    is_done: impl Fn() -> bool,
+    seen: &Seen,
+    is_done: impl Fn(&Seen) -> bool,
 ) -> Vec<(Duration, String)> {
     let mut events = Vec::new();
     let less = LEASE - Duration::from_millis(200);
     let more = LEASE + Duration::from_millis(300);
-    while !is_done() {
+    // The first event, and many later ones.
+    let mut kind = FAILOVER;
+    while !is_done(seen) {
         let pause = Duration::from_millis(200 + random.next() % 1500);
         sleep(pause).await;
         let (node, server) = (random.below(NODES), random.below(SERVERS));
@@ -467,7 +481,7 @@ async fn make_events(
         let member = deployment.members[node].clone();
         let name = member.name.clone();
         let at = start.elapsed();
-        let text = match random.below(12) {
+        let text = match kind {
             0 | 1 => {
                 member.kill();
                 format!("node {name} killed")
@@ -498,7 +512,14 @@ async fn make_events(
                 deployment.servers[server].resume();
                 format!("server {server} paused for {long:?}")
             }
-            9 => {
+            FAILOVER | REPLICA => {
+                let wanted = if kind == FAILOVER { "master" } else { "slave" };
+                let roles =
+                    deployment.servers.iter().map(|server| server.info("replication", "role"));
+                let Some(server) = roles.into_iter().position(|role| role == wanted) else {
+                    kind = random.below(KINDS);
+                    continue;
+                };
                 // The Sentinel needs a moment until it knows that a server is a replica again.
                 let mut redis = deployment.servers.remove(server);
                 let redis = spawn_blocking(move || {
@@ -513,7 +534,7 @@ async fn make_events(
                 sleep(Duration::from_secs(1)).await;
                 format!("server {server} ({role}) killed and started again")
             }
-            10 => {
+            10 | 12 => {
                 deployment.servers.iter().for_each(|server| {
                     // A replica refuses it.
                     server.run(&["FLUSHALL"]);
@@ -527,6 +548,8 @@ async fn make_events(
         };
         println!("{:>7.2} s: {text}", at.as_secs_f64());
         events.push((at, text));
+        seen.events.fetch_add(1, SeqCst);
+        kind = random.below(KINDS);
     }
     events
 }
@@ -539,9 +562,9 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 }
 
 /// The longest time without an accepted request of one node.
-fn longest_refusal(timeline: &[(Duration, u16)]) -> (Duration, Duration) {
-    let mut longest = (Duration::ZERO, Duration::ZERO);
-    let mut last = Duration::ZERO;
+fn longest_refusal(timeline: &[(Duration, u16)], start: Duration) -> (Duration, Duration) {
+    let mut longest = (Duration::ZERO, start);
+    let mut last = start;
     for (at, status) in timeline {
         if *status == 200 {
             let refusal = at.saturating_sub(last);
@@ -591,15 +614,17 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
         tasks.spawn(probe(member.api.clone(), kept.clone(), start, timeline.clone()));
     }
     let end = start + TIME_PER_REVOCATION * u32::try_from(wanted).unwrap();
-    let is_done = move |seen: &Seen| seen.confirmed.load(SeqCst) >= wanted || Instant::now() > end;
+    let is_done = move |seen: &Seen| {
+        let is_enough =
+            seen.confirmed.load(SeqCst) >= wanted && seen.events.load(SeqCst) >= MIN_EVENTS;
+        is_enough || Instant::now() > end
+    };
     let mut revokers = JoinSet::new();
     for _ in 0..REVOKERS {
         let random = Random(random.next());
         revokers.spawn(revoke(deployment.members.clone(), seen.clone(), is_done, random));
     }
-    let of_events = seen.clone();
-    let events =
-        make_events(&mut deployment, &mut random, start, move || is_done(&of_events)).await;
+    let events = make_events(&mut deployment, &mut random, start, &seen, is_done).await;
     while let Some(revoker) = revokers.join_next().await {
         revoker.unwrap();
     }
@@ -634,6 +659,21 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
         count(&seen.checks),
         count(&seen.refused),
     );
+    let failovers = events.iter().filter(|(_, text)| text.contains("(master) killed"));
+    let failovers: Vec<Duration> = failovers.map(|(at, _)| *at).collect();
+    let after_failover = failovers.iter().flat_map(|at| {
+        timelines.iter().map(|timeline| {
+            let timeline = timeline.lock().unwrap();
+            let near = |time: &Duration| (*at..*at + Duration::from_secs(10)).contains(time);
+            let near: Vec<_> = timeline.iter().filter(|(time, _)| near(time)).copied().collect();
+            longest_refusal(&near, *at).0
+        })
+    });
+    println!(
+        "{} failovers; longest time without an accepted request in the 10 s after one: {:?}",
+        failovers.len(),
+        after_failover.max().unwrap_or_default()
+    );
     println!(
         "a revocation during the events: p50 {:?}, p99 {:?}",
         percentile(&took, 50),
@@ -641,7 +681,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     );
     for (member, timeline) in deployment.members.iter().zip(&timelines) {
         let timeline = timeline.lock().unwrap();
-        let (longest, since) = longest_refusal(&timeline);
+        let (longest, since) = longest_refusal(&timeline, Duration::ZERO);
         println!(
             "node {}: longest time without an accepted request {longest:?}, since {:.2} s",
             member.name,

@@ -350,7 +350,7 @@ const STEPS: &str = "TAKEOVER_STEPS";
 const SOCKET: &str = "TAKEOVER_SOCKET";
 
 /// Starts this test program as a process that does `steps` steps of a takeover, and then waits.
-fn fake(socket: &Path, steps: usize) -> Child {
+pub(crate) fn fake(socket: &Path, steps: usize) -> Child {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "takeover::fake_new_process", "--ignored", "--nocapture"])
         .env(STEPS, steps.to_string())
