@@ -794,8 +794,12 @@ mod redis_tests {
 
     use super::*;
     use crate::{
-        cluster::redis::{
-            RedisAddress, RedisLoginFailures, RedisPlace, RedisSettings, RedisTimeSlots, SiteName,
+        cluster::{
+            coordinator::Coordinator,
+            redis::{
+                RedisAddress, RedisLoginFailures, RedisPlace, RedisSettings, RedisTimeSlots,
+                SiteName,
+            },
         },
         login_failures::{AttemptResult, CountInAdvance, SharedClaim, SharedLoginFailures},
         passticket::{Applid, NoTimeSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
@@ -980,7 +984,7 @@ mod redis_tests {
             }
         }
         let distinct: std::collections::HashSet<_> = slots.iter().map(|it| it.as_secs()).collect();
-        assert!(slots.len() >= 2 && distinct.len() == slots.len(), "{slots:?}");
+        assert!(slots.len() >= 4 && distinct.len() == slots.len(), "{slots:?}");
         redis.kill();
         let error = nodes[0].reserve(request).await.unwrap_err();
         assert!(matches!(error, SharedSlotError::Unreachable(_)), "{error}");
