@@ -782,7 +782,8 @@ mod tests {
 }
 
 /// The script in Redis must decide as [`FailureCounts`] does.
-#[cfg(all(test, feature = "redis"))]
+#[cfg(feature = "redis")]
+#[cfg(test)]
 mod redis_tests {
     use std::time::Instant;
 
@@ -981,7 +982,7 @@ mod redis_tests {
                     match node.reserve(request).await {
                         Ok(reserved) => slots.push(reserved.slot),
                         Err(SharedSlotError::NoTimeSlot(NoTimeSlot::AllTaken { .. })) => {
-                            *end = true
+                            *end = true;
                         }
                         Err(error) => panic!("{error}"),
                     }

@@ -105,8 +105,7 @@ pub(super) fn number(value: &Value) -> Option<i64> {
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
-        Value::VerbatimString { text, .. } => Some(text.as_bytes()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.as_bytes()),
         Value::Okay => Some(b"OK"),
         _ => None,
     }

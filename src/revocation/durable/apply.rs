@@ -105,7 +105,7 @@ impl Writer {
             // A salt that other nodes know must be marked as used in the file, so that no other salt replaces it.
             let is_unused = is_salt_unused(database)?;
             let own = (!is_unused).then(|| *salts.own().bytes());
-            shared::export(database, own, after, limit).map_err(Into::into)
+            shared::export(database, own, after, limit)
         })
     }
 }
