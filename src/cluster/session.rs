@@ -391,11 +391,11 @@ async fn publish_derived(
     term: &Term,
     derived: Vec<Record>,
 ) -> Result<(), SessionError> {
-    if !derived.is_empty() {
-        if let Err(error) = publish(shared, term, derived.clone()).await {
-            shared.queue.add_unawaited(derived);
-            return Err(error.into());
-        }
+    if !derived.is_empty()
+        && let Err(error) = publish(shared, term, derived.clone()).await
+    {
+        shared.queue.add_unawaited(derived);
+        return Err(error.into());
     }
     Ok(())
 }

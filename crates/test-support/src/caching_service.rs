@@ -120,7 +120,7 @@ impl CachingStore {
         }
         if !is_api_ml {
             // The partition of another client has no data.
-            return CachingStore::new(self.layout).answer_api_ml(method, &segments, &body);
+            return Self::new(self.layout).answer_api_ml(method, &segments, &body);
         }
         self.answer_api_ml(method, &segments, &body)
     }
