@@ -42,6 +42,10 @@ cluster-chaos revocations:
 soak seconds:
     SOAK_SECONDS={{seconds}} cargo test --locked -p passticket-proxy --test soak -- --ignored --nocapture
 
+# Run the nodes of a cluster in random simulated schedules of faults, which `seeds` many seeds choose.
+simulate-nodes seeds:
+    CLUSTER_SEEDS={{seeds}} cargo test --locked -p tower-passticket --all-features --lib no_request_is_accepted_after_success -- --nocapture
+
 # Build the documentation with rustdoc. Warnings are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features

@@ -85,6 +85,12 @@ fn lease(name: &str, incarnation: Incarnation, number: u64) -> LeaseRecord {
     }
 }
 
+/// `Debug` of a record does not show the fingerprint.
+fn text(record: &Record) -> String {
+    let RecordParts { kind, key, value, is_of_now } = record.parts();
+    format!("{kind:?} {key:?} {value:?} {is_of_now}")
+}
+
 async fn entries(place: &RedisPlace, term: &Term, after: LogPosition) -> Vec<Record> {
     match place.follow(term.clone(), after, WAIT).await.unwrap() {
         Followed::Entries(entries) => entries.into_iter().map(|entry| entry.record).collect(),
@@ -165,8 +171,8 @@ async fn records_reach_the_log_and_the_image_once() {
     assert!(last > first);
     assert_eq!(entries(&place, &term, first).await, changes);
     assert_eq!(entries(&place, &term, last).await, []);
-    let now: HashSet<_> = image(&place, &term).await.iter().map(|it| format!("{it:?}")).collect();
-    assert!(now.contains(&format!("{:?}", token(2, 1_000))));
+    let now: HashSet<_> = image(&place, &term).await.iter().map(text).collect();
+    assert!(now.contains(&text(&token(2, 1_000))) && now.contains(&text(&token(1, 1_001))));
     assert_eq!(now.len(), 6);
 }
 
@@ -299,9 +305,7 @@ async fn records_that_are_not_needed_are_evicted() {
     assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 9);
     // If the clock of the node is ahead, the clock of Redis counts.
     let left = evict(now.plus(Duration::from_millis(day(5000)))).await;
-    let texts = |records: &[Record]| -> BTreeSet<_> {
-        records.iter().map(|it| format!("{it:?}")).collect()
-    };
+    let texts = |records: &[Record]| -> BTreeSet<_> { records.iter().map(text).collect() };
     assert_eq!(texts(&left), texts(&needed));
 }
 
@@ -610,7 +614,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     let redis = Redis::start();
     let place = place(&redis);
     let mut position = LogPosition::START;
-    let huge = "x".repeat(40_000_000);
+    let huge = "x".repeat(9_000_000);
     let cases: [(&[&str], &str); 9] = [
         (&["HSET", "tp:{prod}:image:t", "short", "1"], "image:t"),
         (&["HSET", "tp:{prod}:image:u", "USER", "x"], "image:u"),

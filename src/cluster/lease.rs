@@ -106,6 +106,7 @@ impl Lease {
     /// Applies the reply to a renewal.
     pub(super) fn renewed(&mut self, reply: Reply) {
         let Reply { sent, received, last, others_are_joining } = reply;
+        let waits_until = self.waits_until();
         let rules = self.rules;
         let Some(term) = &mut self.term else { return };
         let start = if applies!(rules, LeaseRunsFromSending) { sent } else { received };
@@ -113,8 +114,10 @@ impl Lease {
         if !term.has_caught_up && needs_log {
             return;
         }
-        if term.waits_for_others && applies!(rules, WaitForUnionOfOthers) {
-            if sent < term.seen.plus(rules.over()) || others_are_joining {
+        if let Some(end) = waits_until
+            && applies!(rules, WaitForUnionOfOthers)
+        {
+            if sent < end || others_are_joining {
                 return;
             }
             term.waits_for_others = false;
@@ -127,6 +130,12 @@ impl Lease {
             }
             term.pending.push_back((start, last));
         }
+    }
+
+    /// Returns when the node stops waiting for the data of other nodes. A renewal that is sent before this does not count.
+    pub(super) fn waits_until(&self) -> Option<BootTime> {
+        let term = self.term.as_ref().filter(|current| current.waits_for_others);
+        term.map(|term| term.seen.plus(self.rules.over()))
     }
 
     /// Whether the node waits for the data of other nodes, and has had no lease of this term.

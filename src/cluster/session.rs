@@ -322,11 +322,15 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         };
         shared.renewed(term, sent, &renewed);
         remove_ended(shared, term, &renewed.leases).await?;
-        let elapsed = shared.clock.now().since(sent);
+        let now = shared.clock.now();
+        let regular = shared.rules.renewal().saturating_sub(now.since(sent));
+        // The first renewal that can count is not delayed.
+        let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
+        let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {
             biased;
             () = shared.renew_now.notified() => {}
-            () = sleep(shared.rules.renewal().saturating_sub(elapsed)) => {}
+            () = sleep(pause) => {}
         }
     }
 }
@@ -391,12 +395,14 @@ async fn publish_derived(
     term: &Term,
     derived: Vec<Record>,
 ) -> Result<(), SessionError> {
-    if !derived.is_empty()
-        && let Err(error) = publish(shared, term, derived.clone()).await
-    {
-        shared.queue.add_unawaited(derived);
-        return Err(error.into());
+    if derived.is_empty() {
+        return Ok(());
     }
+    let published = publish(shared, term, derived.clone()).await;
+    if published.is_err() {
+        shared.queue.add_unawaited(derived);
+    }
+    published?;
     Ok(())
 }
 

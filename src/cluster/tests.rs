@@ -3,7 +3,9 @@
 
 mod contract;
 mod memory;
+mod names;
 mod network;
 mod place;
 mod process;
 mod simulation;
+mod tokens;

@@ -279,7 +279,7 @@ impl DurableStore {
         }
     }
 
-    /// Returns whether the store has no data: no revocations, no registered PATs, no known networks, and it has never
+    /// Returns whether the store is new: it has no revocations, no registered PATs and no known networks, and it has never
     /// followed other nodes.
     pub fn is_empty(&self) -> bool {
         let has_followed =

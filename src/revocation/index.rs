@@ -216,7 +216,8 @@ impl RevocationIndex {
     /// Returns all entries as text, so that tests can compare them.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
-        let tokens = self.tokens.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
+        // `Debug` writes only a part of a fingerprint.
+        let tokens = self.tokens.iter().map(|e| format!("{} {:?}", e.key(), e.value()));
         let users = self.users.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
         let services = self.services.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
         tokens.chain(users).chain(services).collect()

@@ -23,7 +23,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tower::BoxError;
 use tower_service::Service;
 
@@ -86,6 +86,8 @@ pub struct Connector {
     /// Offers HTTP/2 and HTTP/1.1.
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` speaks HTTP/2"))]
     http2: HttpsConnector<TcpConnector>,
+    /// The limit for the TCP connection and the TLS handshake together.
+    limit: Duration,
 }
 
 impl Connector {
@@ -110,7 +112,8 @@ impl Connector {
         config.alpn_protocols.clear();
         let connector = HttpsConnector::from((tcp, config.clone()));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { connector, http2: HttpsConnector::from((tcp, config)) }
+        let limit = connect_timeout.saturating_mul(2);
+        Self { connector, http2: HttpsConnector::from((tcp, config)), limit }
     }
 }
 
@@ -167,8 +170,8 @@ impl<'a> ConnectorBuilder<'a> {
 
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
     /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
-    /// addresses. The limit does not include the TLS handshake, so the caller must limit the time of the handshake.
-    /// [`Forward`](crate::proxy::Forward) does this with its response timeout.
+    /// addresses. The TCP connection and the TLS handshake together may take twice this time. The kernel of a host opens
+    /// TCP connections also for a program that hangs, but only the program answers the handshake.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -243,14 +246,20 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> ConnectorFuture {
-        ConnectorFuture(self.connector.call(uri))
+        let limit = self.limit;
+        let host = uri.host().unwrap_or_default().to_owned();
+        let connecting = self.connector.call(uri);
+        ConnectorFuture(Box::pin(async move {
+            let connected = timeout(limit, connecting).await;
+            connected.unwrap_or_else(|_| Err(NotOpen { host, limit }.into()))
+        }))
     }
 }
 
 #[cfg(feature = "proxy")]
 impl NegotiateHttp2 for Connector {
     fn offering_http2(&self) -> Self {
-        Self { connector: self.http2.clone(), http2: self.http2.clone() }
+        Self { connector: self.http2.clone(), ..self.clone() }
     }
 
     fn is_http2(connection: &ConnectorStream) -> bool {
@@ -281,6 +290,14 @@ impl fmt::Debug for ConnectorFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ConnectorFuture(..)")
     }
+}
+
+/// There is a TCP connection, but the TLS handshake has not ended in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no TLS connection to {host} within {} s", limit.as_secs_f32())]
+struct NotOpen {
+    host: String,
+    limit: Duration,
 }
 
 /// The reason why a [`Connector`] could not connect.

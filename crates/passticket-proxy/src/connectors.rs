@@ -134,8 +134,18 @@ impl Connectors {
 
     /// Returns the connector to a service.
     pub(crate) fn of(&self, service: &ServiceId) -> &Connector {
-        let own = self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector);
-        own.unwrap_or(&self.default)
+        self.own_of(service).unwrap_or(&self.default)
+    }
+
+    /// Returns the connector for requests of the gateway itself to a found service. A service without credentials
+    /// (`is_bypass`) gets no certificate of the gateway.
+    pub(crate) fn to_found(&self, service: &ServiceId, is_bypass: bool) -> &Connector {
+        let own = self.own_of(service);
+        own.unwrap_or(if is_bypass { &self.anonymous } else { &self.default })
+    }
+
+    fn own_of(&self, service: &ServiceId) -> Option<&Connector> {
+        self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector)
     }
 
     /// Returns the connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can

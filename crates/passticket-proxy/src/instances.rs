@@ -1,11 +1,13 @@
 //! The instances of the services: their health checks, and their health in the list of services.
 
 use std::{
+    collections::HashMap,
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use passticket_proxy::config::Config;
+use http::Uri;
+use passticket_proxy::config::{Config, HealthCheckSettings};
 use tower_passticket::{
     api::ListedInstance,
     health::Health,
@@ -53,10 +55,7 @@ pub(crate) fn start_tasks<B: Send + 'static>(
         if !routes.iter().any(|route| *route.service() == service.id) {
             continue;
         }
-        let connector = connectors.of(&service.id).clone();
-        let check = HealthCheck::new(connector, states.clone())
-            .with_interval(settings.interval)
-            .with_timeout(settings.timeout);
+        let check = health_check(connectors.of(&service.id), states, settings);
         for instance in &service.instances {
             let url = instance.health_check_url.as_ref().and_then(|url| url.parse().ok());
             let (Some(url), Some(upstream)) = (url, upstream(instance)) else { continue };
@@ -66,6 +65,83 @@ pub(crate) fn start_tasks<B: Send + 'static>(
         }
     }
     tasks
+}
+
+fn health_check(
+    connector: &Connector,
+    states: &Arc<InstanceStates>,
+    settings: HealthCheckSettings,
+) -> HealthCheck<Connector> {
+    HealthCheck::new(connector.clone(), states.clone())
+        .with_interval(settings.interval)
+        .with_timeout(settings.timeout)
+}
+
+/// The health checks of found instances. They end when this value is dropped.
+pub(crate) struct FoundChecks {
+    settings: HealthCheckSettings,
+    connectors: Connectors,
+    states: Arc<InstanceStates>,
+    running: HashMap<FoundCheck, Task>,
+}
+
+/// A health check of a found instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FoundCheck {
+    service: ServiceId,
+    url: Uri,
+    is_bypass: bool,
+}
+
+impl FoundCheck {
+    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. A registrant could
+    /// otherwise let the gateway send requests to any server. `is_bypass` says that the service receives no credentials.
+    pub(crate) fn new(
+        service: &ServiceId,
+        instance: &ListedInstance,
+        is_bypass: bool,
+    ) -> Option<Self> {
+        let url: Uri = instance.health_check_url.as_ref()?.parse().ok()?;
+        let is_own = server(&url)? == upstream(instance)?;
+        is_own.then(|| Self { service: service.clone(), url, is_bypass })
+    }
+}
+
+impl FoundChecks {
+    /// Returns `None` if the configuration has no health checks.
+    pub(crate) fn new(
+        config: &Config,
+        connectors: &Connectors,
+        states: &Arc<InstanceStates>,
+    ) -> Option<Self> {
+        let (connectors, states) = (connectors.clone(), states.clone());
+        let running = HashMap::new();
+        config.health_checks.map(|settings| Self { settings, connectors, states, running })
+    }
+
+    /// Begins the checks that are new, and ends those that are not in `checks`.
+    pub(crate) fn replace(&mut self, checks: impl IntoIterator<Item = FoundCheck>) {
+        let mut before = mem::take(&mut self.running);
+        for check in checks {
+            let task = before.remove(&check).unwrap_or_else(|| self.start(&check));
+            self.running.insert(check, task);
+        }
+    }
+
+    fn start(&self, FoundCheck { service, url, is_bypass }: &FoundCheck) -> Task {
+        let task = Task::default();
+        if let Some(upstream) = server(url) {
+            let connector = self.connectors.to_found(service, *is_bypass);
+            let check = health_check(connector, &self.states, self.settings);
+            task.start(|| check.run(service.clone(), upstream, url.clone()));
+        }
+        task
+    }
+}
+
+/// The scheme, host and port of a URL.
+fn server(url: &Uri) -> Option<Upstream> {
+    format!("{}://{}", url.scheme_str()?, url.authority()?).parse().ok()
 }
 
 /// Returns the health of an instance in the list of services.
@@ -84,4 +160,32 @@ pub(crate) fn health(
 fn upstream(instance: &ListedInstance) -> Option<Upstream> {
     let ListedInstance { protocol, host, port, .. } = instance;
     format!("{protocol}://{host}:{port}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_found_instance_is_checked_only_at_its_own_address() {
+        let service = ServiceId::new("files").unwrap();
+        for (url, want) in [
+            (None, false),
+            (Some("https://host:7554/application/health"), true),
+            (Some("https://HOST:7554"), true),
+            (Some("http://host:7554/health"), false),
+            (Some("https://host:7555/health"), false),
+            (Some("https://host/health"), false),
+            (Some("https://other:7554/health"), false),
+            (Some("https://user@host:7554/health"), false),
+            (Some("https://host:7554@other/health"), false),
+            (Some("/health"), false),
+            (Some("file:///etc/passwd"), false),
+        ] {
+            let mut instance = ListedInstance::fixed(&service, "https", "host", 7554);
+            instance.health_check_url = url.map(str::to_owned);
+            let check = FoundCheck::new(&service, &instance, false);
+            assert_eq!(check.is_some(), want, "{url:?}");
+        }
+    }
 }

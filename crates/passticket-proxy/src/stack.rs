@@ -39,7 +39,7 @@ use crate::{
     exit::Exit,
     forwarders::Forwarders,
     gateway_service::GatewayService,
-    instances::{self, InstanceTasks},
+    instances::{self, FoundChecks, InstanceTasks},
     oidc,
     part::{Part, Same, Task},
     providers::{self, Remote},
@@ -739,7 +739,8 @@ pub(crate) fn gateway(
                 routes.clone(),
                 services,
                 kept.instances.clone(),
-            );
+            )
+            .with_checks(FoundChecks::new(config, connectors, &kept.instances));
             discovery.attach(updater, audit.clone());
             task.start(|| discovery.clone().run(settings.clone(), connector.clone()));
         }

@@ -21,6 +21,7 @@ pub struct Registration {
     port: u16,
     is_secure: bool,
     status: &'static str,
+    health_url: Option<String>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -28,12 +29,19 @@ impl Registration {
     /// Creates an instance of the service `app` with TLS.
     pub fn https(app: &str, host: &str, port: u16) -> Self {
         let (app, host) = (app.to_uppercase(), host.to_owned());
-        Self { app, host, port, is_secure: true, status: "UP", metadata: BTreeMap::new() }
+        let (is_secure, health_url, metadata) = (true, None, BTreeMap::new());
+        Self { app, host, port, is_secure, status: "UP", health_url, metadata }
     }
 
     /// Creates an instance of the service `app` without TLS.
     pub fn http(app: &str, host: &str, port: u16) -> Self {
         Self { is_secure: false, ..Self::https(app, host, port) }
+    }
+
+    /// Sets the URL at which the instance says whether it works.
+    #[must_use]
+    pub fn with_health_url(self, url: String) -> Self {
+        Self { health_url: Some(url), ..self }
     }
 
     /// Adds metadata.
@@ -67,7 +75,7 @@ impl Registration {
     }
 
     fn json(&self, action: &str) -> Value {
-        let Self { app, host, port, is_secure, status, metadata } = self;
+        let Self { app, host, port, is_secure, status, health_url, metadata } = self;
         let metadata = match metadata.is_empty() {
             true => json!({"@class": "java.util.Collections$EmptyMap"}),
             false => json!(metadata),
@@ -82,6 +90,8 @@ impl Registration {
             "leaseInfo": {"renewalIntervalInSecs": 30, "durationInSecs": 90, "evictionTimestamp": 0},
             "metadata": metadata, "vipAddress": app.to_lowercase(),
             "homePageUrl": format!("{scheme}://{host}:{port}/"),
+            "healthCheckUrl": if *is_secure { &None } else { health_url },
+            "secureHealthCheckUrl": if *is_secure { health_url } else { &None },
             "isCoordinatingDiscoveryServer": "false", "lastUpdatedTimestamp": "1698160000000",
             "actionType": action,
         })

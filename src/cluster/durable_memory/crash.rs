@@ -103,7 +103,16 @@ fn applied_records_survive_a_kill() {
             output.read_exact(&mut byte).unwrap();
             printed.push(byte[0]);
         }
-        thread::sleep(Duration::from_micros(RandomState::new().hash_one(round) % 60_000));
+        // The child is killed some time after a random number of batches.
+        let random = RandomState::new().hash_one(round);
+        let lines = printed.iter().filter(|byte| **byte == b'\n').count();
+        let last_line = lines + 1 + (random % 4) as usize;
+        while printed.iter().filter(|byte| **byte == b'\n').count() < last_line {
+            let mut byte = [0];
+            output.read_exact(&mut byte).unwrap();
+            printed.push(byte[0]);
+        }
+        thread::sleep(Duration::from_micros(random % 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
         output.read_to_end(&mut printed).unwrap();

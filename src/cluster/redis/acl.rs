@@ -36,12 +36,12 @@ const COMMANDS: &[&str] = &[
 /// use tower_passticket::cluster::redis::{SiteName, acl_command};
 ///
 /// let command = acl_command(&SiteName::new("prod")?, "tp");
-/// assert!(command.starts_with("ACL SETUSER tp reset on >PASSWORD ~tp:{prod}:* ~tp:{prod:* +eval "));
+/// assert!(command.starts_with("ACL SETUSER tp reset on >PASSWORD ~tp:{prod}:* +eval "));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn acl_command(site: &SiteName, user: &str) -> String {
     let site = site.as_str();
     let commands: Vec<_> = COMMANDS.iter().map(|command| format!("+{command}")).collect();
     let commands = commands.join(" ");
-    format!("ACL SETUSER {user} reset on >PASSWORD ~tp:{{{site}}}:* ~tp:{{{site}:* {commands}")
+    format!("ACL SETUSER {user} reset on >PASSWORD ~tp:{{{site}}}:* {commands}")
 }

@@ -130,9 +130,8 @@ mod tests {
     /// The error for an answer of Redis.
     fn failure(answer: &str) -> Failure {
         let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
-        let error =
-            redis::from_redis_value::<redis::Value>(answer).and_then(|it| it.extract_error());
-        Failure::new(&"Redis at a:1".into(), &error.unwrap_err())
+        let error = answer.extract_error().unwrap_err();
+        Failure::new(&"Redis at a:1".into(), &error)
     }
 
     #[test]

@@ -16,11 +16,6 @@ impl SiteKeys<'_> {
         format!("tp:{{{}}}:{name}", self.0.as_str()).into_bytes()
     }
 
-    /// A key with a hash tag of its own, such as `tp:{prod:APPL:USER}:sec`. `tag` must have no braces.
-    pub(crate) fn tagged(&self, tag: &str, name: &str) -> Vec<u8> {
-        format!("tp:{{{}:{tag}}}:{name}", self.0.as_str()).into_bytes()
-    }
-
     pub(super) fn epoch(&self) -> Vec<u8> {
         self.key("epoch")
     }

@@ -246,9 +246,14 @@ impl Url {
         };
         let host = uri.host().ok_or(ERROR)?;
         let host = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-        let port = match uri.port() {
-            Some(port) => Some(port.as_u16()).filter(|port| *port > 0).ok_or(ERROR)?,
-            None => 6379,
+        // The parser of URLs ignores a port that is too large.
+        let port = match authority.rsplit_once('@').map_or(authority, |(_, rest)| rest) {
+            text if Some(text) == uri.host() => 6379,
+            text => {
+                let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+                let is_decimal = port.bytes().all(|byte| byte.is_ascii_digit());
+                port.parse().ok().filter(|port| is_decimal && *port > 0).ok_or(ERROR)?
+            }
         };
         let database = match uri.path().strip_prefix('/').unwrap_or_default() {
             "" => None,
@@ -318,6 +323,9 @@ mod tests {
             "http://a",
             "rediss://",
             "rediss://a:0",
+            "rediss://a:",
+            "rediss://a:+1",
+            "rediss://[::1]:x",
             "rediss://a:70000",
             "rediss://a/x",
             "rediss://a/65536",

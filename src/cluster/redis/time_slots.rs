@@ -1,13 +1,21 @@
 //! Time slots of PassTickets that all nodes reserve in Redis.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use redis::Value;
 
-use super::{keys::SiteKeys, place::RedisPlace, reply::number, script::Script};
+use super::{
+    keys::SiteKeys,
+    place::RedisPlace,
+    reply::{bytes, number},
+    script::Script,
+};
 use crate::{
     clock::Timestamp,
     cluster::coordinator::CoordinatorError,
@@ -20,8 +28,9 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 
 /// Reserves time slots in Redis, so that no two nodes of a site make the same PassTicket. Clones share their state.
 ///
-/// The slots are seconds of the clock of Redis. A new primary does not know which slots were reserved shortly before the
-/// old primary failed. So each node reserves only slots after the second in which it connected to the server. If the old
+/// The slots are seconds of the clock of Redis. If Redis has lost its data, or if a new primary does not know the last
+/// reservations of the old one, slots of the past may have been reserved. So each node reserves only slots after the second
+/// in which it connected to the server, and after the second in which it first saw the epoch of the data. If the old
 /// primary still answers another node at that time, the same slot may be reserved twice. To avoid this, the old primary
 /// must stop writing when it has lost its replicas (`min-replicas-to-write`).
 #[derive(Clone, Debug)]
@@ -29,60 +38,99 @@ pub struct RedisTimeSlots {
     place: RedisPlace,
     /// The latest second of the clock of Redis that this node has seen.
     latest: Arc<AtomicU64>,
+    epoch: Arc<Mutex<Epoch>>,
+}
+
+/// The data of a site from one loss to the next.
+#[derive(Clone, Debug, Default)]
+struct Epoch {
+    id: Vec<u8>,
+    /// The first slot that this node may reserve.
+    first: u64,
+}
+
+/// What the script has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Reserved(Timestamp),
+    None(NoTimeSlot),
+    /// The site has this epoch, and not that of the request.
+    OtherEpoch(Vec<u8>),
 }
 
 impl RedisTimeSlots {
-    /// Reserves slots in `place`.
+    /// Reserves slots in `place`, in which a node has [joined](crate::cluster::coordinator::Coordinator::join) the site.
     pub fn new(place: RedisPlace) -> Self {
-        Self { place, latest: Arc::default() }
+        Self { place, latest: Arc::default(), epoch: Arc::default() }
+    }
+
+    fn epoch(&self) -> MutexGuard<'_, Epoch> {
+        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the script once.
+    async fn ask(&self, request: SlotRequest) -> Result<(Verdict, Timestamp), CoordinatorError> {
+        let SlotRequest { user, applid, spare, not_before, .. } = request;
+        let keys = SiteKeys(&self.place.shared.settings.site);
+        let keys = vec![keys.key(&format!("sec:{applid}:{user}")), keys.epoch()];
+        let seen = self.latest.load(Ordering::Relaxed);
+        let Epoch { id, first } = self.epoch().clone();
+        let answer = self.place.invoke_at(&RESERVE, keys, move |server| {
+            let first = not_before.as_secs().max(server.opened_at + 1).max(first);
+            let numbers = [spare.as_secs(), first, seen].map(|it| it.to_string().into_bytes());
+            Ok(numbers.into_iter().chain([id]).collect())
+        });
+        let Some((verdict, place_time)) = read(&answer.await?, spare) else {
+            let place = self.place.name().into();
+            let reason = "the answer of the script for time slots".into();
+            return Err(CoordinatorError::Malformed { place, reason });
+        };
+        self.latest.fetch_max(place_time.as_secs(), Ordering::Relaxed);
+        Ok((verdict, place_time))
     }
 }
 
 impl SharedTimeSlots for RedisTimeSlots {
     fn reserve(&self, request: SlotRequest) -> SlotFuture {
-        let SlotRequest { user, applid, spare, not_before, .. } = request;
-        let keys = SiteKeys(&self.place.shared.settings.site);
-        let key = keys.tagged(&format!("{applid}:{user}"), "sec");
-        let latest = self.latest.clone();
-        let seen = latest.load(Ordering::Relaxed);
-        let spare_secs = spare.as_secs();
-        let answer = self.place.invoke_at(&RESERVE, vec![key], move |server| {
-            let first = not_before.as_secs().max(server.opened_at + 1);
-            Ok([spare_secs, first, seen].map(|it| it.to_string().into_bytes()).to_vec())
-        });
-        let name: Arc<str> = self.place.name().into();
+        let slots = self.clone();
         Box::pin(async move {
-            let unreachable =
-                |error: CoordinatorError| SharedSlotError::unreachable(error.to_string());
-            let answer = answer.await.map_err(unreachable)?;
-            let Some((verdict, place_time)) = read(&answer, spare) else {
-                let reason = "the answer of the script for time slots".into();
-                return Err(unreachable(CoordinatorError::Malformed { place: name, reason }));
-            };
-            latest.fetch_max(place_time.as_secs(), Ordering::Relaxed);
-            let slot = verdict?;
-            Ok(SharedSlot { slot, place_time })
+            for _ in 0..2 {
+                let asked = slots.ask(request).await;
+                let (verdict, place_time) =
+                    asked.map_err(|error| SharedSlotError::unreachable(error.to_string()))?;
+                match verdict {
+                    Verdict::Reserved(slot) => return Ok(SharedSlot { slot, place_time }),
+                    Verdict::None(why) => return Err(why.into()),
+                    Verdict::OtherEpoch(id) => {
+                        let mut epoch = slots.epoch();
+                        if epoch.id != id {
+                            *epoch = Epoch { id, first: place_time.as_secs() + 1 };
+                        }
+                    }
+                }
+            }
+            Err(SharedSlotError::unreachable("the shared data were lost again and again"))
         })
     }
 }
 
-/// Reads the answer of the script: the slot, and the time of Redis.
-fn read(
-    answer: &Value,
-    spare: std::time::Duration,
-) -> Option<(Result<Timestamp, NoTimeSlot>, Timestamp)> {
+/// Reads the answer of the script, and the time of Redis.
+fn read(answer: &Value, spare: Duration) -> Option<(Verdict, Timestamp)> {
     let Value::Array(parts) = answer else { return None };
     let [kind, value, now] = parts.as_slice() else { return None };
     let secs = |value| number(value).and_then(|it| u64::try_from(it).ok());
-    let (value, now) = (secs(value)?, secs(now)?);
-    let time = std::time::Duration::from_secs(value);
+    let now = Timestamp::from_millis(secs(now)?);
     let verdict = match number(kind)? {
-        1 => Ok(Timestamp::from_secs(value)),
-        0 => Err(NoTimeSlot::AllTaken { spare, retry_after: time }),
-        -1 => Err(NoTimeSlot::ClockSetBack { by: time }),
+        1 => Verdict::Reserved(Timestamp::from_secs(secs(value)?)),
+        0 => {
+            let retry_after = Duration::from_secs(secs(value)?);
+            Verdict::None(NoTimeSlot::AllTaken { spare, retry_after })
+        }
+        -1 => Verdict::None(NoTimeSlot::ClockSetBack { by: Duration::from_secs(secs(value)?) }),
+        2 => Verdict::OtherEpoch(bytes(value)?.to_vec()),
         _ => return None,
     };
-    Some((verdict, Timestamp::from_millis(now)))
+    Some((verdict, now))
 }
 
 #[cfg(test)]
@@ -97,10 +145,11 @@ mod tests {
         let spare = Duration::from_secs(60);
         let now = Timestamp::from_millis(5_500);
         let after = Duration::from_secs(2);
+        let none = |why| Some(Verdict::None(why));
         for (parts, want) in [
-            (&[1, 4, 5_500][..], Some(Ok(Timestamp::from_secs(4)))),
-            (&[0, 2, 5_500], Some(Err(NoTimeSlot::AllTaken { spare, retry_after: after }))),
-            (&[-1, 2, 5_500], Some(Err(NoTimeSlot::ClockSetBack { by: after }))),
+            (&[1, 4, 5_500][..], Some(Verdict::Reserved(Timestamp::from_secs(4)))),
+            (&[0, 2, 5_500], none(NoTimeSlot::AllTaken { spare, retry_after: after })),
+            (&[-1, 2, 5_500], none(NoTimeSlot::ClockSetBack { by: after })),
             (&[2, 2, 5_500], None),
             (&[1, -4, 5_500], None),
             (&[1, 4], None),
@@ -108,6 +157,9 @@ mod tests {
         ] {
             assert_eq!(read(&answer(parts), spare), want.map(|it| (it, now)), "{parts:?}");
         }
+        let other = [Value::Int(2), Value::BulkString(b"e".to_vec()), Value::Int(5_500)];
+        let want = Some((Verdict::OtherEpoch(b"e".to_vec()), now));
+        assert_eq!(read(&Value::Array(other.to_vec()), spare), want);
         assert_eq!(read(&Value::Nil, spare), None);
     }
 }

@@ -276,7 +276,7 @@ impl Place {
     }
 
     pub(super) fn leases(&self, term: &Term) -> Option<Result<Vec<LeaseRecord>, CoordinatorError>> {
-        self.with(Some(term), |server, _| Ok(server.leases.values().cloned().collect()))
+        self.write(Some(term), |server, _| Ok(server.leases.values().cloned().collect()))
     }
 
     pub(super) fn remove(

@@ -13,7 +13,7 @@ use super::{memory::Memory, network::Network};
 use crate::cluster::{
     ClusterError, ClusterNode, ClusterOptions, HandedOverLease,
     boot_clock::{BootClock, BootTime},
-    coordinator::{Incarnation, NodeName},
+    coordinator::Incarnation,
     rules::Rules,
     shared::{Parts, Spawn},
 };
@@ -119,7 +119,7 @@ impl BootClock for VirtualClock {
 /// Starts a node in a process.
 pub(super) async fn start(
     process: &Process,
-    name: &str,
+    options: ClusterOptions,
     memory: &Memory,
     network: &Network,
     rules: Rules,
@@ -132,7 +132,7 @@ pub(super) async fn start(
         coordinator: Arc::new(network.clone()),
         clock: Arc::new(VirtualClock(Instant::now())),
         spawn: process.spawner(),
-        options: ClusterOptions::new(NodeName::new(name).unwrap()).with_lease(rules.lease),
+        options: options.with_lease(rules.lease),
         rules,
         incarnation,
         number,

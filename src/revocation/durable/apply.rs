@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use super::{
+    load::is_salt_unused,
     shared::{self, SharedRecords},
     writer::{Reply, Write, Writer, Written},
 };
@@ -19,21 +20,30 @@ impl Writer {
         &self,
         group: &mut Vec<(Write, Reply<Written>)>,
     ) -> Option<[u8; Salt::LEN]> {
+        let own = *self.salts.own().bytes();
+        let is_own = |write: &Write| match write {
+            Write::Shared(shared) => shared.salts().any(|salt| *salt == own),
+            _ => false,
+        };
+        if group.iter().any(|(write, _)| is_own(write)) {
+            self.salts.use_own();
+        }
         let mut adopted = None;
         let mut has_room = true;
         for (write, _) in &*group {
             let Write::Shared(shared) = write else { continue };
-            for salt in shared.salts() {
-                if salt == self.salts.own().bytes() {
-                    self.salts.use_own();
-                } else if adopted != Some(*salt) && !self.salts.is_foreign(salt) {
+            for salt in shared.salts().filter(|salt| **salt != own) {
+                if adopted == Some(*salt) {
+                    continue;
+                }
+                if !self.salts.is_foreign(salt) {
                     self.followers.tell_salt(salt);
-                    let is_own_used = self.salts.is_own_used() || !self.networks.lock().is_empty();
-                    if adopted.is_none() && !is_own_used {
-                        adopted = Some(*salt);
-                    } else {
-                        has_room &= self.salts.add(*salt).is_ok();
-                    }
+                }
+                let is_own_used = self.salts.is_own_used() || !self.networks.lock().is_empty();
+                if adopted.is_none() && !is_own_used {
+                    adopted = Some(*salt);
+                } else {
+                    has_room &= self.salts.add(*salt).is_ok();
                 }
             }
         }
@@ -92,7 +102,9 @@ impl Writer {
     ) -> Result<Vec<Record>, StoreError> {
         let salts = self.salts.clone();
         self.with_database(|database| {
-            let own = salts.is_own_used().then(|| *salts.own().bytes());
+            // A salt that other nodes know must be marked as used in the file, so that no other salt replaces it.
+            let is_unused = is_salt_unused(database)?;
+            let own = (!is_unused).then(|| *salts.own().bytes());
             shared::export(database, own, after, limit).map_err(Into::into)
         })
     }

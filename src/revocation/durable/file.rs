@@ -10,7 +10,9 @@ use std::{
 
 use redb::{Database, ReadableDatabase};
 
-use super::tables::{FORMAT, ISSUED, META, NETWORKS, SALT, SERVICES, TOKENS, USERS, commit};
+use super::tables::{
+    FORMAT, ISSUED, META, NETWORKS, SALT, SERVICES, TOKENS, UNUSED_SALT, USERS, commit,
+};
 use crate::revocation::salt::Salt;
 
 /// The file format that this version reads and writes.
@@ -122,6 +124,7 @@ pub(super) fn initialize(path: &Path) -> Result<(), redb::Error> {
         let mut meta = txn.open_table(META)?;
         meta.insert(FORMAT, FORMAT_VERSION.to_be_bytes().as_slice())?;
         meta.insert(SALT, salt.as_slice())?;
+        meta.insert(UNUSED_SALT, [1].as_slice())?;
         txn.open_table(TOKENS)?;
         txn.open_table(USERS)?;
         txn.open_table(SERVICES)?;

@@ -9,7 +9,7 @@ use redb::{
 
 use super::{
     file::{OpenError, open_error},
-    tables::{FOLLOWED, ISSUED, META, NETWORKS, SALTS, SERVICES, TOKENS, USERS},
+    tables::{FOLLOWED, ISSUED, META, NETWORKS, SALTS, SERVICES, TOKENS, UNUSED_SALT, USERS},
 };
 use crate::{
     clock::Timestamp,
@@ -89,13 +89,21 @@ pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Lo
     let load_all = || {
         let (index, counts) = (load(database)?, count_pats(database)?);
         let (networks, salts) = (load_networks(database)?, Salts::new(own));
-        if index.has_tokens() || !counts.is_empty() || !networks.is_empty() {
+        // An older version of this program may have written hashes without changing the entry.
+        let has_hashes = index.has_tokens() || !counts.is_empty() || !networks.is_empty();
+        if has_hashes || !is_salt_unused(database)? {
             salts.use_own();
         }
         load_salts(&salts, database)?;
         Ok(Loaded { index, counts, networks, salts, followed: load_followed(database)? })
     };
     load_all().map_err(|error| open_error(path, error))
+}
+
+/// Returns whether the file says that no node uses its salt.
+pub(super) fn is_salt_unused(database: &Database) -> Result<bool, redb::Error> {
+    let meta = database.begin_read()?.open_table(META)?;
+    Ok(meta.get(UNUSED_SALT)?.is_some())
 }
 
 /// Adds the salts of other nodes.

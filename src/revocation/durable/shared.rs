@@ -6,7 +6,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{
     load::open_if_present,
-    tables::{FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, USERS},
+    tables::{FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, UNUSED_SALT, USERS},
 };
 use crate::{
     clock::Timestamp,
@@ -52,6 +52,7 @@ impl SharedRecords {
         let mut meta = txn.open_table(META)?;
         if is_adopted {
             meta.insert(SALT, own.as_slice())?;
+            meta.remove(UNUSED_SALT)?;
         }
         if let Some(followed) = &self.followed {
             meta.insert(FOLLOWED, followed.as_slice())?;

@@ -43,6 +43,9 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 pub(super) const TRUSTED: &str = "trustedTime";
+/// Present if no hash was made with the salt of the file, and no other node knows this salt. Only then may another salt
+/// replace it. Files of older versions of this program do not have this entry.
+pub(super) const UNUSED_SALT: &str = "unusedSalt";
 /// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and ignore
 /// it.
 pub(super) const FOLLOWED: &str = "followed";

@@ -17,8 +17,8 @@ use super::{
     file::{FileId, open},
     load::{count_pats, load_followed, load_into, load_salts},
     tables::{
-        ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, USERS, advance_trusted_time,
-        commit, read_trusted_time, retain,
+        ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, UNUSED_SALT, USERS,
+        advance_trusted_time, commit, read_trusted_time, retain,
     },
 };
 #[cfg(feature = "redis")]
@@ -333,10 +333,14 @@ impl Writer {
         let mut registered = Vec::new();
         #[cfg(feature = "redis")]
         let own = adopted.unwrap_or(*self.salts.own().bytes());
+        let is_own_used = self.salts.is_own_used();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
             commit(database, |txn| {
                 advance_trusted_time(txn, uptime.clone())?;
+                if is_own_used {
+                    txn.open_table(META)?.remove(UNUSED_SALT)?;
+                }
                 let mut tables = Tables::open(txn)?;
                 #[cfg(feature = "redis")]
                 let mut unordered = Unordered::default();

@@ -23,13 +23,13 @@ pub(super) type CallFuture = Pin<Box<dyn Future<Output = Result<Reply, RemoteErr
 
 /// An HTTP client of any connector.
 pub(super) trait Call: Send + Sync {
-    fn call(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture;
+    fn send(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture;
 }
 
 impl<C: Connect> Call for Client<C> {
-    fn call(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture {
+    fn send(&self, request: Request<Full<bytes::Bytes>>) -> CallFuture {
         let client = self.clone();
-        Box::pin(async move { Client::call(&client, request).await })
+        Box::pin(async move { client.call(request).await })
     }
 }
 
@@ -176,7 +176,7 @@ impl ServiceClient {
         (*request.method_mut(), *request.uri_mut()) = (method, self.address.endpoint(&path)?);
         // API ML's own client sends this header with each call.
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(self.http.call(request).await?)
+        Ok(self.http.send(request).await?)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     health::Health,
     log_limit::log_limited,
     metrics::{Collect, Counter, Description, Exposition},
-    remote::{Address, CachePolicy, Client, ClientLimits, Connect, SingleFlightCache},
+    remote::{Address, CachePolicy, Client, ClientLimits, Connect, RemoteError, SingleFlightCache},
     revocation::{CheckError, RevocationListener, RevokedBy, StoreError, StoreFuture},
     token::{Pat, TokenFingerprint},
 };
@@ -454,7 +454,10 @@ impl Shared {
 
     async fn write_or_keep(&self, subject: Subject) -> Result<(), CachingServiceError> {
         let written = timeout(WRITE_TIMEOUT, self.write_all(&subject)).await;
-        let result = written.unwrap_or(Err(CachingServiceError::Dropped));
+        let result = written.unwrap_or_else(|_| {
+            let text = format!("not confirmed within {WRITE_TIMEOUT:?}");
+            Err(RemoteError::Unavailable(text).into())
+        });
         if let Err(error) = &result {
             self.writes_failed.increment();
             log_limited!(error, "caching service write", { %error }, "API ML may still accept a revoked Personal Access Token; the write is repeated");

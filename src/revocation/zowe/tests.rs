@@ -44,7 +44,7 @@ struct Fake {
 }
 
 impl Call for Fake {
-    fn call(&self, request: Request<Full<Bytes>>) -> CallFuture {
+    fn send(&self, request: Request<Full<Bytes>>) -> CallFuture {
         let fake = self.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
@@ -415,7 +415,7 @@ async fn one_question_has_at_most_66_keys_and_callers_share_it() {
 async fn an_answer_that_is_not_json_is_no_answer() {
     struct Page;
     impl Call for Page {
-        fn call(&self, request: Request<Full<Bytes>>) -> CallFuture {
+        fn send(&self, request: Request<Full<Bytes>>) -> CallFuture {
             let is_salt = request.uri().path().ends_with("/salt");
             let body = if is_salt { r#"{"value":"salt"}"# } else { "<html>Log in</html>" };
             Box::pin(ready(Ok(Reply::new(StatusCode::OK, body))))

@@ -75,7 +75,8 @@ impl Discovery {
             applying.registry = Arc::new(handed_over.registry);
             applying.continued = Some(applying.registry.clone());
         }
-        applying.updater = Some((updater, audit));
+        // The new checks begin before the old ones end, so a failed instance stays failed.
+        let _previous = applying.updater.replace((updater, audit));
         self.apply(&mut applying);
     }
 

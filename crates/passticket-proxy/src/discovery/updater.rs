@@ -18,6 +18,7 @@ use tower_passticket::{
 };
 
 use super::found::{Found, FoundInstance, FoundService, find};
+use crate::instances::{FoundCheck, FoundChecks};
 
 /// The beginning of the names of metadata that describe an API.
 const API_INFO: &str = "apiml.apiInfo.";
@@ -34,6 +35,8 @@ pub(crate) struct RouteUpdater {
     routes: SharedRoutes,
     services: SharedServices,
     states: Arc<InstanceStates>,
+    /// `None` if instances are not checked.
+    checks: Option<FoundChecks>,
 }
 
 /// The numbers of services and instances of a registry that the gateway uses, and the instances that it refuses.
@@ -65,7 +68,12 @@ impl RouteUpdater {
         states: Arc<InstanceStates>,
     ) -> Self {
         let implement = Box::new(implement);
-        Self { settings, defined, listed, implement, routes, services, states }
+        Self { settings, defined, listed, implement, routes, services, states, checks: None }
+    }
+
+    /// Checks the instances of trusted services.
+    pub(crate) fn with_checks(self, checks: Option<FoundChecks>) -> Self {
+        Self { checks, ..self }
     }
 
     /// Returns the discovery services.
@@ -85,6 +93,9 @@ impl RouteUpdater {
         let routes: Vec<_> = routes.collect();
         self.states.set_routes(&routes);
         let services = self.services_of(&found);
+        if let Some(checks) = &mut self.checks {
+            checks.replace(checks_of(&found, &services));
+        }
         match Routes::new(routes) {
             Ok(routes) => {
                 self.routes.replace(routes);
@@ -255,6 +266,24 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
     let up = service.instances.iter().filter(|it| it.is_up());
     let with_path = up.filter_map(|found| Some((&*found.instance.id, found.routes.get(path)?)));
     route.add_registered_instances(with_path);
+}
+
+/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. With
+/// one instance, there is no choice, so a check would have no use. An instance that another program registered as an
+/// other service gets only requests of clients.
+fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
+    let mut checks = Vec::new();
+    for FoundService { id, trusted, instances } in &found.services {
+        let Some(trusted) = trusted else { continue };
+        let listed = services.iter().find(|listed| listed.id == *id);
+        if listed.is_none_or(|listed| listed.instances.len() < 2) {
+            continue;
+        }
+        let is_bypass = matches!(trusted.scheme(), ServiceScheme::Bypass);
+        let up = instances.iter().filter(|it| it.is_up()).map(listed_instance);
+        checks.extend(up.filter_map(|instance| FoundCheck::new(id, &instance, is_bypass)));
+    }
+    checks
 }
 
 /// Describes a service by the metadata of its first instance.

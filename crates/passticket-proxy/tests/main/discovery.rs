@@ -1,6 +1,16 @@
 //! Tests of services that are found in Eureka, against a fake Eureka.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Instant,
+};
 
 use crate::{
     support::{Demo, PROGRAM, admin_address, with_site},
@@ -342,4 +352,75 @@ async fn check_live_asks_each_discovery_service() {
     let first = line(site.first.url());
     assert!(first.ends_with("lists 1 services with 1 instances that are UP"), "{first}");
     assert!(line(site.second.url()).contains("FAILED"), "{text}");
+}
+
+/// Eureka learns only after 90 s that an instance has stopped, and never that an instance answers with errors only.
+#[tokio::test(flavor = "multi_thread")]
+async fn found_instances_are_checked_at_their_own_address_only() {
+    const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: \
+                        [httpBasicPassTicket]}\n      others: bypass\n      otherHosts: [localhost]\n    \
+                        healthChecks: {intervalSeconds: 1}\n";
+    let mut site = Site::start(KEYS, |yaml| yaml).await;
+    let mut admin = admin_address(&mut site.demo.program);
+    admin.set_ip([127, 0, 0, 1].into());
+    let status = Arc::new(AtomicU16::new(503));
+    let health = status.clone();
+    let failing = Fake::https(pki::SERVER.acceptor(), move |request| match &*request.path {
+        "/health" => Answer::empty(health.load(Ordering::Relaxed)),
+        _ => Answer::text(200, "ok"),
+    })
+    .await;
+    let (good, bad, rogue) =
+        (site.service.address.port(), failing.address.port(), site.rogue.address.port());
+    let health_url = |port: u16| format!("https://localhost:{port}/health");
+    let failing_instance = Site::files("localhost", bad).with_health_url(health_url(bad));
+    site.register(&failing_instance);
+    // The URL of this instance leads to another server.
+    site.register(&Site::files("localhost", good).with_health_url(health_url(rogue)));
+    // The configuration does not name this service.
+    for port in [rogue, bad] {
+        let other = Registration::https("other", "localhost", port).with_route("api", "/");
+        site.register(&other.with_health_url(format!("https://localhost:{port}/other")));
+    }
+    let is_failed = async || {
+        let list = site.get("/gateway/api/v1/services/files").await;
+        let list: Value = list.json().await.unwrap_or_default();
+        list["instances"][failing_instance.id()]["status"] == "DOWN"
+    };
+    let until_failed = async |want: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while is_failed().await != want {
+            assert!(Instant::now() < deadline, "failed: {}", !want);
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until_failed(true).await;
+    failing.take_requests();
+    for _ in 0..20 {
+        assert_eq!(site.get(FILES).await.status(), 200);
+    }
+    let paths = |fake: &Fake| -> Vec<String> {
+        fake.requests().iter().map(|request| request.path.clone()).collect()
+    };
+    assert!(paths(&failing).iter().all(|path| path == "/health"), "{:?}", paths(&failing));
+    // The check has no credential.
+    until_failed(true).await;
+    let is_bare = failing.requests().iter().all(|it| it.header("authorization").is_none());
+    assert!(is_bare);
+
+    // A reload keeps what the checks have found.
+    let path = site.demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    fs::write(&path, yaml.replace("healthChecks: {", "healthChecks: {timeoutSeconds: 3, "))
+        .unwrap();
+    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
+    let reload = plain.post(format!("http://{admin}/reload")).send().await.unwrap();
+    assert_eq!(reload.status(), 200);
+    assert!(is_failed().await);
+
+    status.store(200, Ordering::Relaxed);
+    until_failed(false).await;
+    assert_eq!(paths(&site.rogue), [""; 0]);
+    let known = ["/health", "/base/x"];
+    assert!(paths(&failing).iter().all(|path| known.contains(&&**path)), "{:?}", paths(&failing));
 }

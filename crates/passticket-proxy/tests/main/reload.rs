@@ -17,17 +17,22 @@ use reqwest::{Client, Identity, Version};
 use serde_json::{Value, json};
 use test_support::{
     PATIENCE,
+    apiml::FakeApiml,
+    fake::{Answer, Fake},
+    jws,
     pki::{self, Authority, USER},
     raw,
     websocket::{Frame, TEXT, echo},
+    zosmf::{FakeZosmf, UserState},
 };
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tower_passticket::clock::{Clock, SystemClock};
 
 use crate::{
-    support::{Demo, admin_address, metric, with_site},
+    support::{Demo, admin_address, metric, user_service, with_site},
     websocket,
 };
 
@@ -154,7 +159,8 @@ async fn no_request_and_no_connection_is_lost_under_load() {
             "    limits: {{cachedTokens: {tokens}}}\n    timeouts: {{serviceBodySeconds: {seconds}}}\n    logLevel: {level}\n"
         );
         replace(&first, &format!("{yaml}{change}"));
-        assert_eq!(gateway.reload().await["result"], "reloaded");
+        // On a busy machine, the watch may have reloaded the file already.
+        gateway.reload().await;
         if number == reloads / 3 || number + 1 == reloads {
             used.push(usage(gateway.demo.program.pid()));
         }
@@ -165,6 +171,9 @@ async fn no_request_and_no_connection_is_lost_under_load() {
         ended.unwrap();
     }
     assert!(answered > reloads, "{answered} answers");
+    let reloaded =
+        gateway.metric("passticket_configuration_reloads_total{result=\"reloaded\"}").await;
+    assert_eq!(reloaded, i64::try_from(reloads).unwrap());
     // Each client has used one connection.
     let opened = gateway.metric("passticket_connections_total").await;
     println!("{reloads} reloads, {answered} answers, {opened} connections, usage {used:?}");
@@ -519,4 +528,145 @@ async fn the_signing_key_is_rotated_and_a_removed_key_is_not_accepted_from_a_cac
     gateway.edit("zowe.yaml", |yaml| keys(yaml, "    signingKey: keys/new.pem\n"));
     gateway.reload().await;
     assert_eq!((query(&old).await, query(&new).await), (401, 200));
+}
+
+/// How a client proves who it is.
+enum Proof {
+    Token(String),
+    /// A login with this password.
+    Password(&'static str),
+    /// The proxy `APIMTST` forwards the certificate of `USER`.
+    ForwardedCertificate,
+}
+
+impl Gateway {
+    /// The user for whom the gateway acts.
+    async fn user(&self, proof: &Proof) -> Option<String> {
+        let url = self.demo.at("/svc/api/v1/x");
+        let request = match proof {
+            Proof::Token(token) => self.demo.client().get(url).bearer_auth(token),
+            Proof::Password(password) => {
+                let request = self.demo.client().post(self.demo.auth("login"));
+                let response = request.basic_auth("USER", Some(password)).send().await.unwrap();
+                return (response.status() == 204).then(|| "USER".to_owned());
+            }
+            Proof::ForwardedCertificate => {
+                let pem = fs::read_to_string(self.path("certs/USER.pem")).unwrap();
+                let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+                self.demo.client_of("APIMTST").get(url).header("Client-Cert", base64)
+            }
+        };
+        let response = request.send().await.unwrap();
+        match response.status().as_u16() {
+            200 => Some(response.text().await.unwrap()),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_and_proxies_that_say_who_a_client_is_change_at_once() {
+    let keys = json!({"keys": [jws::jwk(pki::OTHER_SIGNING_KEY)]});
+    let provider = Fake::https(pki::SERVER.acceptor(), move |_| Answer::json(200, &keys)).await;
+    let first_apiml = FakeApiml::https(pki::SERVER.acceptor()).await;
+    let second_apiml = FakeApiml::https(pki::SERVER.acceptor()).await;
+    let first_zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    let second_zosmf = FakeZosmf::https(pki::SERVER.acceptor()).await;
+    second_zosmf.set_user("USER", "otherPassword", UserState::Active);
+    let now = SystemClock.now().as_secs();
+    let of_provider = jws::sign(
+        pki::OTHER_SIGNING_KEY,
+        &json!({"alg": "RS256"}),
+        &json!({"iss": "https://idp", "sub": "jane@example.com", "aud": "gateway", "exp": now + 600, "iat": now}),
+    );
+    let of_provider = || Proof::Token(of_provider.clone());
+    let of_first = Proof::Token(first_apiml.login_token("USER"));
+    let of_second = || Proof::Token(second_apiml.login_token("USER"));
+    let zowe = |apiml: &FakeApiml| {
+        let port = apiml.address.port();
+        format!("    zowe: {{url: 'https://localhost:{port}', checkLogoutSeconds: 0}}\n")
+    };
+    let zosmf =
+        |zosmf: &FakeZosmf| format!("zOSMF: {{host: localhost, port: {}}}\n", zosmf.address.port());
+    let oidc = format!(
+        "    oidc:\n    - issuer: https://idp\n      jwksUri: https://localhost:{}/keys\n      audience: \
+         gateway\n      registry: idp\n      certificateAuthorities: certs/site.pem\n",
+        provider.address.port()
+    );
+    let forwarders = "    forwarders: {certificates: certs/APIMTST.pem}\n";
+
+    let service = user_service().await.strip_prefix("http://").unwrap().parse().unwrap();
+    let (at_start, zosmf_at_start) = (zowe(&first_apiml), zosmf(&first_zosmf));
+    let gateway = Gateway::start_before(service, move |directory, yaml| {
+        let identities = "identities:\n  distributed:\n    - {user: JANE, name: jane@example.com, \
+                          registry: idp}\n";
+        fs::write(directory.join("identities.yml"), identities).unwrap();
+        let yaml = yaml.replace("    users: users.yml\n", "");
+        let keys = "    onFailure: reject\n    timeouts: {providerSeconds: 3}\n";
+        format!("{zosmf_at_start}{yaml}{keys}{at_start}")
+    })
+    .await;
+
+    type Edit<'e> = Box<dyn FnOnce(String) -> String + 'e>;
+    let replace = |from: String, to: String| -> Edit<'_> {
+        Box::new(move |yaml| {
+            assert!(yaml.contains(&from), "{from}");
+            yaml.replace(&from, &to)
+        })
+    };
+    let add = |keys: &str| -> Edit<'_> {
+        let keys = keys.to_owned();
+        Box::new(move |yaml| yaml + &keys)
+    };
+    // Of each change, first what is accepted from then on, and then what is no longer accepted.
+    let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
+        (
+            "at the start",
+            add(""),
+            vec![
+                (Proof::Token(first_apiml.login_token("USER")), Some("USER")),
+                (Proof::Password("validPassword"), Some("USER")),
+                (Proof::ForwardedCertificate, Some("APIMTST")),
+                (of_second(), None),
+                (Proof::Password("otherPassword"), None),
+                (of_provider(), None),
+            ],
+        ),
+        ("an identity provider", add(&oidc), vec![(of_provider(), Some("JANE"))]),
+        ("no identity provider", replace(oidc.clone(), String::new()), vec![(of_provider(), None)]),
+        (
+            "another API ML",
+            replace(zowe(&first_apiml), zowe(&second_apiml)),
+            vec![(of_second(), Some("USER")), (of_first, None)],
+        ),
+        (
+            "another z/OSMF",
+            replace(zosmf(&first_zosmf), zosmf(&second_zosmf)),
+            vec![
+                (Proof::Password("otherPassword"), Some("USER")),
+                (Proof::Password("validPassword"), None),
+            ],
+        ),
+        ("a forwarder", add(forwarders), vec![(Proof::ForwardedCertificate, Some("USER"))]),
+        // The certificate of a former forwarder is no credential.
+        (
+            "no forwarder",
+            replace(forwarders.to_owned(), String::new()),
+            vec![(Proof::ForwardedCertificate, None)],
+        ),
+    ];
+    for (number, (case, edit, proofs)) in cases.into_iter().enumerate() {
+        gateway.edit("zowe.yaml", edit);
+        let want = if number == 0 { "unchanged" } else { "reloaded" };
+        assert_eq!(gateway.reload().await["result"], want, "{case}");
+        for (position, (proof, want)) in proofs.iter().enumerate() {
+            let deadline = Instant::now() + PATIENCE;
+            // The keys of an issuer are fetched after the reload.
+            while want.is_some() && gateway.user(proof).await.is_none() && Instant::now() < deadline
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+            assert_eq!(gateway.user(proof).await.as_deref(), *want, "{case}, proof {position}");
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, serve, write_definition};
+use crate::support::{Demo, admin_address, metric, serve, write_definition};
 use http::Version;
 use tempfile::TempDir;
 use test_support::{
@@ -14,10 +15,11 @@ use test_support::{
     raw::{self, head},
 };
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::TcpStream,
-    sync::Notify,
-    time::sleep,
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Notify, mpsc},
+    task::spawn_blocking,
+    time::{sleep, timeout},
 };
 
 /// A running gateway with the route `/svc/api/v1`, and with these keys in `components.passticket-proxy`.
@@ -158,5 +160,163 @@ async fn an_event_reaches_the_client_at_once_and_a_pause_does_not_end_the_stream
         sleep(Duration::from_millis(2_500)).await;
         next.notify_one();
         assert_eq!(response.chunk().await.unwrap().unwrap(), "data: second\n\n");
+    }
+}
+
+/// Writes a definition of the service `svc` with these instances and this metadata.
+fn define(directory: &Path, instances: &[String], metadata: &str) {
+    let definition = format!(
+        "services:\n  - serviceId: svc\n    instanceBaseUrls: {instances:?}\n    customMetadata: {{{metadata}}}\n    \
+         routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
+    );
+    fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
+}
+
+/// A service for long polling answers only when it has an event, or after its own time limit. All time limits of the
+/// gateway are shorter than this time, except for the time until the answer begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_poll_is_cut_only_by_the_response_time_and_the_instance_stays_healthy() {
+    const LATE: Duration = Duration::from_millis(2500);
+    const KEYS: &str = "    timeouts:\n      idleSeconds: 1\n      sendSeconds: 1\n      receiveSeconds: \
+        1\n      serviceBodySeconds: 1\n      queueSeconds: 1\n    admin:\n      port: 0\n";
+    let address = raw::service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        sleep(LATE).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nevent";
+        // The gateway may have given up.
+        let _ = stream.get_mut().write_all(answer).await;
+    })
+    .await;
+    // Two instances, because a single one is never ejected.
+    let instances =
+        ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{}", address.port()));
+    for (milliseconds, want) in [(60_000, 200), (1000, 504)] {
+        let instances = instances.clone();
+        let mut demo = Demo::beside_servers(move |directory, yaml| {
+            define(directory, &instances, &format!("response-timeout: {milliseconds}"));
+            yaml + KEYS
+        })
+        .await;
+        let admin = admin_address(&mut demo.program);
+        for builder in [demo.builder().http1_only(), demo.builder()] {
+            let client = builder.timeout(PATIENCE).build().unwrap();
+            // Enough requests to use both instances.
+            let polls: Vec<_> = (0..8)
+                .map(|_| tokio::spawn(client.get(demo.at("/svc/api/v1/poll")).send()))
+                .collect();
+            for poll in polls {
+                let response = poll.await.unwrap().unwrap();
+                assert_eq!(response.status(), want, "{milliseconds} ms");
+                if want == 200 {
+                    assert_eq!(response.text().await.unwrap(), "event");
+                }
+            }
+        }
+        let plain = reqwest::Client::new();
+        for (health, want) in [("up", 2), ("ejected", 0), ("check-failed", 0)] {
+            let series = format!("passticket_service_instances{{health=\"{health}\"}}");
+            assert_eq!(metric(&plain, admin, &series).await, want, "{series}, {milliseconds} ms");
+        }
+    }
+}
+
+/// A listener whose queue is full. The kernel answers no more connections, as a host that is switched off.
+async fn full_listener() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 100, "the queue has a limit");
+    }
+    (listener, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_timeout_of_the_metadata_limits_the_wait_for_an_instance_that_never_accepts() {
+    let (full, _waiting) = full_listener().await;
+    // The kernel opens connections to this listener, but no program answers the TLS handshake.
+    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = |scheme: &str, listener: &TcpListener| {
+        format!("{scheme}://127.0.0.1:{}", listener.local_addr().unwrap().port())
+    };
+    let ours = "    services:\n      svc:\n        connectSeconds: 1\n";
+    for (url, keys, want) in [
+        (url("http", &full), "", 300),
+        // Our section replaces the metadata.
+        (url("http", &full), ours, 1000),
+        // The TLS handshake has the same time once more.
+        (url("https", &hanging), "", 600),
+    ] {
+        let instances = [url.clone()];
+        let mut demo = Demo::beside_servers(move |directory, yaml| {
+            define(directory, &instances, "connect-timeout: 300");
+            yaml + keys
+        })
+        .await;
+        let client = demo.builder().timeout(PATIENCE).build().unwrap();
+        let begin = Instant::now();
+        let response = client.get(demo.at("/svc/api/v1/x")).send().await.unwrap();
+        let waited = begin.elapsed();
+        assert_eq!(response.status(), 503, "{url} {keys}");
+        assert!(response.text().await.unwrap().contains("ZWEAO503E"), "{url} {keys}");
+        // Without the limit of the service, the gateway would wait for 10 s or 20 s.
+        let want = Duration::from_millis(want);
+        assert!((want..want + Duration::from_secs(8)).contains(&waited), "{waited:?} {url} {keys}");
+        let line = demo.program.logged("cannot reach the service");
+        assert!(line.contains(&format!("within {} s", want.as_secs_f32())), "{line}");
+    }
+}
+
+/// The service sees the first ping after the configured second. It must come while a request is open, and must not come
+/// with the value 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_ping_seconds_is_the_time_until_a_silent_service_is_asked() {
+    const PING: u8 = 6;
+    const HEADERS: u8 = 1;
+    for (seconds, has_ping) in [(1, true), (0, false)] {
+        let (frames, mut seen) = mpsc::unbounded_channel();
+        let address = raw::service(move |mut stream: TcpStream| {
+            let frames = frames.clone();
+            async move {
+                // Empty SETTINGS, and the acknowledgement of those of the gateway (RFC 9113 §6.5).
+                stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).await.unwrap();
+                let mut head = [0; 9];
+                while stream.read_exact(&mut head).await.is_ok() {
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                    let mut rest = vec![0; length as usize];
+                    stream.read_exact(&mut rest).await.unwrap();
+                    let _ = frames.send((head[3], Instant::now()));
+                }
+            }
+        })
+        .await;
+        let keys = format!(
+            "    timeouts:\n      http2PingSeconds: {seconds}\n    services:\n      svc:\n        http: h2c\n        \
+             responseSeconds: 3\n"
+        );
+        let url = format!("http://{address}");
+        let gateway = spawn_blocking(move || Gateway::start(&url, &keys)).await.unwrap();
+        assert_eq!(gateway.get("/x").await.status(), 504);
+        let (mut headers, mut pings) = (None, Vec::new());
+        while let Ok((kind, at)) = seen.try_recv() {
+            match kind {
+                HEADERS => headers = Some(at),
+                PING => pings.push(at),
+                _ => {}
+            }
+        }
+        let headers = headers.expect("the service gets the request");
+        assert_eq!(!pings.is_empty(), has_ping, "{seconds} s: {pings:?}");
+        if let Some(first) = pings.first() {
+            let waited = first.duration_since(headers);
+            assert!(waited >= Duration::from_millis(900), "{waited:?}");
+        }
     }
 }

@@ -1,0 +1,249 @@
+//! Names, takeovers and starts of nodes.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    memory::Memory,
+    network::{Link, Network},
+    place::{Availability, Place},
+    process::{Process, start},
+    tokens::{TOKENS, user},
+};
+use crate::{
+    clock::Timestamp,
+    cluster::{
+        ClusterError, ClusterNode, ClusterOptions, Confirm, EmptySite, HandedOverLease,
+        LeaseStatus, coordinator::NodeName, rules::Rules,
+    },
+    metrics::MetricRegistry,
+    revocation::{CheckError, Revocation, RevocationCheck, RevocationStore, StoreError},
+};
+
+const LEASE: Duration = Duration::from_secs(3);
+/// What a node takes if it waits for nothing.
+const SHORT: Duration = Duration::from_millis(200);
+const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
+const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
+
+fn options(name: &str) -> ClusterOptions {
+    ClusterOptions::new(NodeName::new(name).unwrap())
+}
+
+/// A machine with one place for a node.
+struct Machine {
+    memory: Memory,
+    network: Network,
+}
+
+impl Machine {
+    fn new(place: &Place, number: u8) -> Self {
+        let memory = Memory::new(number, fastrand::Rng::with_seed(u64::from(number)));
+        Self { memory, network: Network::new(place.clone(), fastrand::Rng::with_seed(1)) }
+    }
+
+    async fn start_with(
+        &self,
+        process: &Process,
+        options: ClusterOptions,
+        inherited: Option<HandedOverLease>,
+    ) -> Result<ClusterNode, ClusterError> {
+        start(process, options, &self.memory, &self.network, Rules::new(LEASE), inherited).await
+    }
+
+    async fn start(&self, process: &Process, name: &str) -> Result<ClusterNode, ClusterError> {
+        self.start_with(process, options(name), None).await
+    }
+}
+
+fn place() -> Place {
+    Place::new(fastrand::Rng::with_seed(0))
+}
+
+fn check(node: &ClusterNode) -> Option<Result<(), CheckError>> {
+    node.store().try_check_now(&TOKENS[0])
+}
+
+fn revocation(token: usize) -> Revocation {
+    let expires_at = Timestamp::from_millis(u64::MAX);
+    Revocation::Token { token: TOKENS[token].fingerprint(), expires_at }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_process_with_the_name_of_a_node_does_not_start() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let node = machine.start(&Process::default(), "a").await.unwrap();
+    let error = other.start(&Process::default(), "a").await.unwrap_err();
+    assert!(matches!(&error, ClusterError::NameTaken { name } if name.as_str() == "a"), "{error}");
+    sleep(LEASE * 3).await;
+    assert_eq!(check(&node), SERVED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_starts_at_once_after_it_has_left_and_waits_after_a_kill() {
+    let place = place();
+    let machine = Machine::new(&place, 1);
+    let process = Process::default();
+    let node = machine.start(&process, "a").await.unwrap();
+    // The memory notes that the node has had a lease of this term, so the next process need not wait for other nodes.
+    sleep(Duration::from_secs(1)).await;
+    node.leave().await;
+    assert_eq!(check(&node), REFUSED);
+
+    let begun = Instant::now();
+    let process = Process::default();
+    let node = machine.start(&process, "a").await.unwrap();
+    assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    assert_eq!(check(&node), SERVED);
+
+    process.kill();
+    let begun = Instant::now();
+    machine.start(&Process::default(), "a").await.unwrap();
+    let took = begun.elapsed();
+    assert!(took >= Rules::new(LEASE).over() && took < LEASE * 2, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_process_whose_name_was_taken_serves_no_more() {
+    let place = place();
+    let machine = Machine::new(&place, 1);
+    let stopped = Process::default();
+    let old = machine.start(&stopped, "a").await.unwrap();
+    stopped.stop();
+    let new = machine.start(&Process::default(), "a").await.unwrap();
+    stopped.resume();
+    for _ in 0..100 {
+        assert_eq!((check(&old), check(&new)), (REFUSED, SERVED));
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(old.status().lease, LeaseStatus::Expired);
+    assert!(old.status().problem.unwrap().contains("another node with the name a is running"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_continues_the_lease_and_can_be_taken_back() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let (old, new) = (Process::default(), Process::default());
+    let first = machine.start(&old, "a").await.unwrap();
+    let peer = other.start(&Process::default(), "b").await.unwrap();
+
+    let lease = first.hand_over();
+    assert_eq!(first.status().lease, LeaseStatus::HandedOver);
+    let begun = Instant::now();
+    let text = lease.to_string();
+    let inherited = Some(text.parse().unwrap());
+    let second = machine.start_with(&new, options("a"), inherited).await.unwrap();
+    assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    sleep(LEASE * 2).await;
+    // The old process finishes its requests. It follows the new process.
+    assert_eq!((check(&first), check(&second)), (SERVED, SERVED));
+    peer.store().record(revocation(0)).await.unwrap();
+    assert!(matches!(check(&second), Some(Err(CheckError::Revoked(_)))));
+
+    new.kill();
+    drop(second);
+    first.take_back();
+    sleep(SHORT).await;
+    assert_eq!(first.status().lease, LeaseStatus::Ok);
+    sleep(LEASE * 2).await;
+    assert_eq!(first.status().lease, LeaseStatus::Ok);
+    let begun = Instant::now();
+    peer.store().record(revocation(1)).await.unwrap();
+    assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    assert!(machine.memory.knows(&TOKENS[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_site_begins_only_if_it_may() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let refuse = options("a").with_empty_site(EmptySite::Refuse);
+    let error = machine.start_with(&Process::default(), refuse.clone(), None).await.unwrap_err();
+    assert!(matches!(error, ClusterError::EmptySite), "{error}");
+
+    let node = other.start(&Process::default(), "b").await.unwrap();
+    node.store().record(revocation(0)).await.unwrap();
+    let filled = machine.start_with(&Process::default(), refuse, None).await.unwrap();
+    assert!(matches!(check(&filled), Some(Err(CheckError::Revoked(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_reach_the_place_gives_up() {
+    let place = place();
+    place.set(Availability::Down);
+    let begun = Instant::now();
+    let error = Machine::new(&place, 1).start(&Process::default(), "a").await.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert!(begun.elapsed() < LEASE * 7, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_place_a_node_serves_as_long_as_the_options_say() {
+    for additional in [Duration::ZERO, Duration::from_secs(10)] {
+        let place = place();
+        let machine = Machine::new(&place, 1);
+        let options = options("a").with_serve_without_lease(additional);
+        let node = machine.start_with(&Process::default(), options, None).await.unwrap();
+        place.set(Availability::Down);
+        sleep(LEASE * 2 / 3 + additional - Duration::from_millis(50)).await;
+        assert_eq!(check(&node), SERVED, "{additional:?}");
+        sleep(LEASE / 3 + Duration::from_millis(50)).await;
+        assert_eq!(check(&node), REFUSED, "{additional:?}");
+        let text = MetricRegistry::new().with(node.clone()).expose();
+        for line in [
+            "passticket_cluster_refused_checks_total 1",
+            "passticket_cluster_lease_held 0",
+            "passticket_cluster_confirmation_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
+        }
+        place.set(Availability::Up);
+        sleep(LEASE).await;
+        assert_eq!(check(&node), SERVED, "{additional:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_waits_for_a_node_that_is_away_unless_the_options_say_local() {
+    for (confirm, is_fast) in [(Confirm::Everywhere, false), (Confirm::Local, true)] {
+        let place = place();
+        let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+        let options = options("a").with_confirm(confirm);
+        let node = machine.start_with(&Process::default(), options, None).await.unwrap();
+        let away = other.start(&Process::default(), "b").await.unwrap();
+        other.network.set(Link { drops_requests: true, ..Link::default() });
+        let begun = Instant::now();
+        node.store().record(revocation(1)).await.unwrap();
+        let took = begun.elapsed();
+        assert_eq!(took < SHORT, is_fast, "{took:?}");
+        assert!(took < LEASE * 2, "{took:?}");
+        assert_eq!(check(&away) == SERVED, is_fast);
+        // The node is over, so nothing waits for it any more.
+        sleep(LEASE * 2).await;
+        let begun = Instant::now();
+        let rule = Revocation::User { user: user(1), up_to: Timestamp::from_millis(1) };
+        node.store().record_rule_of_now(rule).await.unwrap();
+        assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_the_place_is_stored_and_published_later() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let node = machine.start(&Process::default(), "a").await.unwrap();
+    let _peer = other.start(&Process::default(), "b").await.unwrap();
+    place.set(Availability::Full);
+    let error = node.store().record(revocation(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotEverywhere { .. }), "{error}");
+    assert!(error.to_string().contains("the memory is full"), "{error}");
+    assert!(machine.memory.knows(&TOKENS[1]) && !other.memory.knows(&TOKENS[1]));
+    assert_eq!(node.status().unpublished, 1);
+    place.set(Availability::Up);
+    sleep(LEASE).await;
+    assert!(other.memory.knows(&TOKENS[1]));
+    assert_eq!(node.status().unpublished, 0);
+}
