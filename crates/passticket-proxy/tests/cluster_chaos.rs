@@ -304,7 +304,7 @@ impl Deployment {
             .with("repl-ping-replica-period 1");
         let (servers, sentinel) = spawn_blocking(move || {
             let primary = options.start();
-            let replica = options.clone().replica_of(&primary);
+            let replica = options.replica_of(&primary);
             let servers = vec![primary, replica.start(), replica.start()];
             servers[0].wait_for_replicas(SERVERS - 1);
             let sentinel = RedisOptions::default().start_sentinel(&servers[0]);
@@ -461,6 +461,7 @@ async fn probe(api: Api, token: Token, start: Instant, timeline: Timeline) {
 }
 
 /// Makes events at random until the revocations are done. Returns the time of each event and its text.
+#[expect(clippy::print_stdout, reason = "the developer must see which event came before a failure")]
 async fn make_events(
     deployment: &mut Deployment,
     random: &mut Random,

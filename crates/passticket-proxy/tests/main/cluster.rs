@@ -56,6 +56,21 @@ async fn each_kind_of_revocation_on_one_node_holds_on_all_nodes_after_success() 
         sleep(Duration::from_millis(5)).await;
     }
 
+    let page =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating/metrics.md");
+    let page = fs::read_to_string(page).unwrap();
+    let text = reqwest::get(format!("http://{}/metrics", nodes[0].admin)).await.unwrap();
+    let text = text.text().await.unwrap();
+    let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let exposed: Vec<_> = exposed.filter(|name| name.starts_with("passticket_cluster_")).collect();
+    let documented = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: Vec<_> =
+        documented.filter(|name| name.starts_with("passticket_cluster_")).collect();
+    for name in &exposed {
+        assert!(documented.contains(name), "{name} is not in the page");
+    }
+    assert_eq!(documented.len(), exposed.len(), "{documented:?} {exposed:?}");
+
     for node in &nodes {
         let (status, health) = node.health("/health").await;
         assert_eq!(status, 200, "{health}");
