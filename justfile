@@ -56,7 +56,7 @@ links:
 
 # Check the library without features and with each feature alone, and the program with only its own features.
 features:
-    for features in "" api proxy remote store tls serde,test-util; do \
+    for features in "" api proxy redis remote store tls serde,test-util; do \
         echo "--features '$features'"; \
         cargo clippy --quiet --locked -p tower-passticket --lib --features "$features" -- -D warnings; \
     done

@@ -91,6 +91,8 @@
 //! | `api` | the auth endpoints under `/gateway/api/v1/auth` | `api` |
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
+//! | `cluster` | several nodes that share revocations, time slots and failed logins over Redis | `redis` |
+//! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `zosmf` | logins at z/OSMF, IBM's management server on z/OS | `remote` |
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |

@@ -3,6 +3,34 @@
 //! Each node has its own file of all revocations. The nodes exchange new records through a place that they share
 //! ([`coordinator`]). A node accepts tokens only while it has a *lease* from this place. So if a revocation was answered
 //! with success, each node either has it, or accepts no tokens (docs/decisions.md#d32).
+//!
+//! [`redis`] is such a place. It also holds the time slots of PassTickets with replay protection
+//! ([`RedisTimeSlots`](redis::RedisTimeSlots)) and the counts of failed logins
+//! ([`RedisLoginFailures`](redis::RedisLoginFailures)).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use tower_passticket::{
+//!     cluster::{
+//!         ClusterNode, ClusterOptions,
+//!         coordinator::NodeName,
+//!         redis::{RedisAddress, RedisPlace, RedisSettings, SiteName},
+//!     },
+//!     revocation::DurableStore,
+//! };
+//!
+//! let store = Arc::new(DurableStore::open("revocations.redb")?);
+//! let address = RedisAddress::from_url("redis://127.0.0.1:6379")?;
+//! let place = RedisPlace::new(RedisSettings::new(SiteName::new("prod")?, address))?;
+//! let options = ClusterOptions::new(NodeName::new("gateway-1")?);
+//! // This returns when the node has all revocations of the other nodes, and a lease.
+//! let node = ClusterNode::start(store, Arc::new(place), options, None).await?;
+//! // Use this store for the layers and the auth API, in place of the `DurableStore`.
+//! let revocations = node.store();
+//! # Ok(())
+//! # }
+//! ```
 
 mod barrier;
 mod boot_clock;
