@@ -58,8 +58,9 @@ pub(crate) fn answers(data: &[u8]) {
         });
         let Some((status, value)) = &answer.framed else { continue };
         if checked == Ok(()) {
-            let value = value.as_ref().expect("an answer that revokes nothing is JSON");
             assert_eq!(*status, 200);
+            // The client ignores some texts that are no `Value`, such as a number that is too large in an unknown member.
+            let Some(value) = value else { continue };
             assert!(!is_revoked(value), "{value}");
         }
     }

@@ -32,7 +32,8 @@ use crate::{
 /// # Cost
 /// A check reads one number and the clock of the machine, and then checks the memory of this node.
 ///
-/// If the node has no lease, each check returns [`CheckError::Unavailable`].
+/// If the node has no lease, each check returns [`CheckError::Unavailable`], or [`CheckError::Revoked`] if this node knows
+/// that the token is revoked.
 #[derive(Clone)]
 pub struct ClusterStore {
     shared: Arc<Shared>,
@@ -85,9 +86,12 @@ impl RevocationCheck for ClusterStore {
         // The clock is read before the revocations. In the other order, a revocation and a renewal could come in between,
         // and the check would use the new lease with the old revocations.
         if self.shared.may_serve() {
-            self.shared.memory.try_check_now(token)
-        } else {
-            Some(Err(self.refuse()))
+            return self.shared.memory.try_check_now(token);
+        }
+        // A revocation that this node knows is a better answer. For example, it ends a WebSocket.
+        match self.shared.memory.try_check_now(token) {
+            Some(Err(revoked @ CheckError::Revoked(_))) => Some(Err(revoked)),
+            _ => Some(Err(self.refuse())),
         }
     }
 

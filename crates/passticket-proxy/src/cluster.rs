@@ -1,6 +1,12 @@
 //! Runs this gateway as a node of a cluster, which shares revocations with other nodes (docs/decisions.md#d32).
 
-use std::{fmt, fs, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use passticket_proxy::config::{ClusterSettings, Config};
 use serde_json::{Value, json};
@@ -40,6 +46,8 @@ pub(crate) enum FileOrigin {
     /// The file was missing, and a new one was made for the revocations of the other nodes. If no node has shared any,
     /// the gateway does not start (docs/decisions.md#d38).
     Missing,
+    /// As [`Missing`](Self::Missing), but an earlier process has made the file, and was killed before it joined.
+    NotJoined,
 }
 
 /// This gateway as a node.
@@ -73,16 +81,49 @@ pub(crate) async fn join(
             "stopped before the node had all revocations of the other nodes",
         )),
     };
-    if started.is_err() && origin == FileOrigin::Missing {
-        remove_new_file(&config.revocations);
+    match (origin, &started) {
+        (FileOrigin::Missing, Err(_)) => {
+            remove(&config.revocations);
+            remove(&mark(&config.revocations));
+        }
+        (FileOrigin::Missing | FileOrigin::NotJoined, Ok(_)) => remove(&mark(&config.revocations)),
+        (FileOrigin::NotJoined, Err(_)) | (FileOrigin::Wanted, _) => {}
     }
     started.map(Some)
 }
 
-/// The file has no revocations yet. If it stayed, the next start could take it for the real one.
-fn remove_new_file(file: &Path) {
+/// The mark of a revocation file that was made because the file was missing. It exists until the node has joined the other
+/// nodes. If the process is killed before, the next start must not take the empty file for the real one.
+fn mark(file: &Path) -> PathBuf {
+    let mut mark = file.as_os_str().to_owned();
+    mark.push(".not-joined");
+    mark.into()
+}
+
+/// Whether the process that made this revocation file ended before it joined the other nodes.
+pub(crate) fn has_not_joined(file: &Path) -> bool {
+    mark(file).exists()
+}
+
+/// Marks a revocation file that will be made.
+pub(crate) fn mark_as_not_joined(file: &Path) -> Result<(), MarkError> {
+    let mark = mark(file);
+    let text = "The revocation file beside this file has no revocations until the node has joined the other nodes.\n";
+    let written = fs::write(&mark, text).and_then(|()| fs::File::open(&mark)?.sync_all());
+    written.map_err(|source| MarkError { file: mark, source })
+}
+
+/// A mark cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}; check that the directory exists and that this user may write to it", file.display())]
+pub(crate) struct MarkError {
+    file: PathBuf,
+    source: io::Error,
+}
+
+fn remove(file: &Path) {
     if let Err(error) = fs::remove_file(file) {
-        tracing::error!(file = %file.display(), %error, "remove this file before the next start: it is new and has no revocations");
+        tracing::error!(file = %file.display(), %error, "remove this file before the next start");
     }
 }
 
@@ -129,7 +170,7 @@ async fn start(
         .with_serve_without_lease(settings.serve_without_lease)
         .with_empty_site(match origin {
             FileOrigin::Wanted => EmptySite::Begin,
-            FileOrigin::Missing => EmptySite::Refuse,
+            FileOrigin::Missing | FileOrigin::NotJoined => EmptySite::Refuse,
         });
     let (site, node) = (settings.site.as_str(), &settings.node);
     tracing::info!(site, %node, redis = place.name(), "joining the other nodes");

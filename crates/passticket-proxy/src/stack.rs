@@ -33,7 +33,7 @@ use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
     caching_service::caching_service,
-    cluster::{Cluster, FileOrigin},
+    cluster::{self, Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
     exit::Exit,
@@ -405,6 +405,9 @@ pub(crate) enum StoresError {
     /// The client certificate for API ML cannot be used.
     #[error("components.passticket-proxy.zowe: {0}")]
     Zowe(#[from] TlsError),
+    /// The mark of a new revocation file cannot be written.
+    #[error(transparent)]
+    Mark(#[from] cluster::MarkError),
 }
 
 impl From<StoresError> for Exit {
@@ -445,13 +448,20 @@ pub(crate) fn stores(
     let mut origin = FileOrigin::Wanted;
     let revocations = match new_store {
         NewStore::Required => DurableStore::create(file)?,
-        NewStore::Never => match DurableStore::open(file) {
-            Err(OpenError::Missing { .. }) if config.cluster.is_some() => {
+        NewStore::Never if config.cluster.is_some() => match DurableStore::open(file) {
+            Err(OpenError::Missing { .. }) => {
                 origin = FileOrigin::Missing;
+                cluster::mark_as_not_joined(file)?;
                 DurableStore::create(file)?
             }
-            opened => opened?,
+            opened => {
+                if cluster::has_not_joined(file) {
+                    origin = FileOrigin::NotJoined;
+                }
+                opened?
+            }
         },
+        NewStore::Never => DurableStore::open(file)?,
         NewStore::IfMissing => match DurableStore::open(file) {
             Err(OpenError::Missing { .. }) => DurableStore::create(file)?,
             opened => opened?,

@@ -422,6 +422,10 @@ impl LocalGenerator {
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
+        if self.shared.is_some() {
+            // The shared place does not know the slots of the other process if that process had no shared slots.
+            self.slots.skip_to_latest();
+        }
         let newly_protected = protected(&self.profiles).filter(|it| !were_protected.contains(it));
         self.slots.protect(newly_protected, self.clock.now());
     }
@@ -1037,6 +1041,15 @@ mod tests {
         answer(Err(taken.into()));
         let error = generate().unwrap_err();
         assert_eq!(error.no_time_slot(), Some(taken));
+
+        // The other process may have used slots that the shared place does not know.
+        let other =
+            LocalGenerator::new(KeyProfiles::new([key()]).unwrap()).with_clock(clock.clone());
+        clock.advance(Duration::from_secs(5));
+        other.generate_now(&user, &applid).unwrap();
+        generator.continue_time_slots(other.hand_over_time_slots());
+        let _ = generate();
+        assert_eq!(place.asked.lock().unwrap().unwrap().not_before, after(16));
 
         // Without replay protection, no slot is reserved.
         let allowed = KeyProfiles::new([key().with_replay(Replay::Allowed)]).unwrap();

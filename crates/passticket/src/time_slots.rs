@@ -152,6 +152,12 @@ impl TimeSlots {
         state.first = state.first.max(now.as_secs() + 1);
     }
 
+    /// Reserves no slot up to the latest second that was seen. Another process may have reserved it elsewhere.
+    pub(super) fn skip_to_latest(&self) {
+        let mut state = self.state();
+        state.first = state.first.max(state.latest + 1);
+    }
+
     /// Continues with the slots of another process, which reserves no more slots.
     pub(super) fn continue_from(&self, used: UsedTimeSlots) {
         let UsedTimeSlots { first, latest, protected: _, current, previous } = used;

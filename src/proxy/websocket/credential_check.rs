@@ -49,14 +49,14 @@ pub(super) struct CredentialCheck {
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
-    /// Whether the revocation store could not answer the last check.
-    was_unavailable: bool,
+    /// Since when the revocation store could not answer. `None` if it has answered the last check.
+    unavailable_since: Option<Instant>,
 }
 
 impl CredentialCheck {
     /// Prepares the checks of a credential. The first check is due at `next`.
     pub(super) fn new(expiry: Option<Expiry>, next: Instant) -> Self {
-        Self { expiry, next, waiting: None, was_unavailable: false }
+        Self { expiry, next, waiting: None, unavailable_since: None }
     }
 
     /// Returns whether a check waits for a server.
@@ -110,14 +110,15 @@ impl CredentialCheck {
 
     fn apply(&mut self, result: Result<(), CheckError>, now: Instant) -> Result<(), Invalid> {
         match result {
-            Ok(()) => self.was_unavailable = false,
+            Ok(()) => self.unavailable_since = None,
             Err(CheckError::Revoked(by)) => return Err(Invalid::Revoked(by)),
-            Err(CheckError::Unavailable) if self.was_unavailable => {
-                return Err(Invalid::Unchecked);
-            }
             Err(CheckError::Unavailable) => {
-                self.was_unavailable = true;
-                self.next = self.next.min(now + CHECK_AGAIN_AFTER);
+                // Further checks may follow at once, because other tokens are revoked meanwhile.
+                let end = *self.unavailable_since.get_or_insert(now) + CHECK_AGAIN_AFTER;
+                if now >= end {
+                    return Err(Invalid::Unchecked);
+                }
+                self.next = self.next.min(end);
             }
         }
         Ok(())

@@ -974,7 +974,12 @@ fn schemes_need_their_servers() {
     assert_eq!(peers.saf_tokens.unwrap().to_string(), "https://zss.example:7557/saf/authenticate");
     for (scheme, ours, top, want) in [
         ("{scheme: zosmf}", "", "", "with scheme zosmf, which needs z/OSMF; add zOSMF: { host"),
-        ("{scheme: zosmf}", "", "zOSMF: {host: z}\n", "no PassTicket key for IZUDFLT, the APPLID of z/OSMF"),
+        (
+            "{scheme: zosmf}",
+            "",
+            "zOSMF: {host: z}\n",
+            "no PassTicket key for IZUDFLT, the APPLID of z/OSMF",
+        ),
         ("{scheme: zosmf}", "", "zOSMF: {host: z, port: 0}\n", "zOSMF.port: \"0\" is not valid"),
         ("{scheme: safIdt, applid: ZOWEAPPL}", "", "", "with scheme safIdt, which needs ZSS; add"),
         (

@@ -77,9 +77,11 @@ impl Predecessor {
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let mut stores = stores(config).await?;
+            // The old process follows this store. It must also learn of the revocations that this process gets while it
+            // joins the other nodes.
+            let feed = stores.revocations.follow();
             let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
             stores.cluster = joined.map_err(TakeoverError::Other)?;
-            let feed = stores.revocations.follow();
             send(&mut stream, Kind::Opened, "", ANSWER).await?;
             receive(&mut stream, Kind::Go, ANSWER).await?;
             Ok((listeners, stores, state, feed))

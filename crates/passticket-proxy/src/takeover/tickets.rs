@@ -25,9 +25,9 @@ impl PassTicketGenerator for OwnTickets {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
         let (Self { local, gate }, user, applid) = (self.clone(), *user, *applid);
         Box::pin(async move {
-            match local.generate_now(&user, &applid) {
+            match local.generate(&user, &applid).await {
                 Err(error) if is_handed_over(&error) => match gate.answerer().await {
-                    Answerer::ThisProcess => local.generate_now(&user, &applid),
+                    Answerer::ThisProcess => local.generate(&user, &applid).await,
                     Answerer::Successor(relay) => relay.ticket(user, applid).await,
                     Answerer::NoProcess => Err(error),
                 },
@@ -41,9 +41,9 @@ impl PassTicketGenerator for OwnTickets {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        match self.local.generate_now(user, applid) {
-            Err(error) if is_handed_over(&error) => None,
-            generated => Some(generated),
+        match self.local.try_generate_now(user, applid) {
+            Some(Err(error)) if is_handed_over(&error) => None,
+            generated => generated,
         }
     }
 

@@ -1,6 +1,11 @@
 //! Tests of several gateways that share revocations over a real Redis.
 
-use std::{fs, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use crate::{
     support::{
@@ -213,6 +218,61 @@ async fn a_node_does_not_start_if_its_name_or_its_data_is_wrong() {
     let (code, output) = fails(&config, &["--new-store"]).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("protocol version 99"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_of_a_process_that_was_killed_while_it_joined_is_not_the_real_one() {
+    let Some(mut redis) = redis() else { return };
+    let site = Site::at(&redis.url()).await;
+    let config = site.configure("lost", "lost", |yaml| yaml);
+    let file = config.with_file_name("lost.redb");
+
+    redis.kill();
+    let mut program = std::process::Command::new(PROGRAM);
+    program.arg("serve").arg("--config").arg(&config);
+    let mut process = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < PATIENCE, "the program makes no file");
+        sleep(Duration::from_millis(10)).await;
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+
+    redis.start_again();
+    let (code, output) = fails(&config, &[]).await;
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("--new-store"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_never_make_the_same_passticket_with_replay_protection() {
+    let Some(redis) = redis() else { return };
+    let site = Site::at(&redis.url()).await;
+    let protect = |yaml: String| {
+        assert!(yaml.contains("replayProtection: false"));
+        yaml.replace("replayProtection: false", "replayProtection: true")
+    };
+    let one = site.serve(site.configure("a", "a", protect), &["--new-store"]).await;
+    let two = site.serve(site.configure("b", "b", protect), &[]).await;
+    let token = one.login().await;
+    let mut tickets = Vec::new();
+    let start = Instant::now();
+    while tickets.len() < 4 {
+        assert!(start.elapsed() < PATIENCE, "{tickets:?}");
+        let (from_one, from_two) =
+            tokio::join!(one.ticket(&token, "ZOWEAPPL"), two.ticket(&token, "ZOWEAPPL"));
+        for answer in [from_one, from_two] {
+            match answer {
+                Ok(ticket) => tickets.push(ticket),
+                // Each user gets one ticket per second.
+                Err(status) => assert_eq!(status, 503),
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let distinct: HashSet<_> = tickets.iter().collect();
+    assert_eq!(distinct.len(), tickets.len(), "{tickets:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

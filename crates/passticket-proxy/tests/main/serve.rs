@@ -15,7 +15,10 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use tempfile::TempDir;
 use test_support::{PATIENCE, Running, client, raw::listener};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tower_passticket::tls::Server;
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -301,8 +304,13 @@ async fn behind_at_tls_the_gateway_serves_plain_http() {
     });
     let url = gateway.at("/application/health").replace("https:", "http:");
     let client = gateway.client();
-    let response = client.get(&url).send().await.unwrap();
-    assert_eq!(response.status(), 200);
+    // The gateway is healthy when all its worker threads run. The first of them already answers before this.
+    let healthy = async {
+        while client.get(&url).send().await.unwrap().status() != 200 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, healthy).await.unwrap();
     assert!(client.get(gateway.at("/application/health")).send().await.is_err());
 
     let login = gateway.auth("login").replace("https:", "http:");

@@ -230,6 +230,21 @@ impl Api {
         self.user.get(url).send().await.unwrap().status().as_u16()
     }
 
+    /// Requests a PassTicket for the user of a login token. Returns the PassTicket, or the status.
+    pub(crate) async fn ticket(&self, token: &Token, applid: &str) -> Result<String, u16> {
+        let Token::Login(token) = token else {
+            panic!("the auth API makes no PassTicket for a PAT")
+        };
+        let request = self.user.post(self.auth("ticket")).bearer_auth(token);
+        let answer = request.json(&json!({"applicationName": applid})).send().await.unwrap();
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Err(status);
+        }
+        let answer: Value = answer.json().await.unwrap();
+        Ok(answer["ticket"].as_str().unwrap().to_owned())
+    }
+
     /// Waits until the node answers a request with the token with this status. Returns how long this took.
     pub(crate) async fn wait_for(&self, token: &Token, status: u16) -> Duration {
         let start = Instant::now();
