@@ -104,7 +104,7 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
     for node in &nodes {
         let took = node.wait_for(&kept, 503).await;
         assert!(took < LEASE + PATIENCE / 2, "{took:?}");
-        assert_eq!(node.check(&revoked).await, 503);
+        assert_eq!(node.check(&revoked).await, 401);
         // Requests without a token need no lease.
         assert_eq!(node.use_certificate().await, 200);
         let (status, health) = node.health("/health/ready").await;
